@@ -1,0 +1,229 @@
+"""The jax backend from outside: exact continuation, what it writes, what it refuses, what it imports and keeps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from tunix_rt.backends.interface import Backend, TrainingSetup
+from tunix_rt.backends.jax import devices
+from tunix_rt.backends.registry import create
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.errors import CheckpointError, DeviceError, ModelError, OutOfMemory
+
+BatchOf = Callable[..., Batch]
+
+
+def make(cache: Path, **hardware: Any) -> Backend:
+    chosen = HardwareConfig(**({"platform": "cpu", "device": 0, "threads": "auto"} | hardware))
+    return create(BackendConfig(name="jax", precision="float32"), chosen, cache)
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return make(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def setup(adamw: Any) -> TrainingSetup:
+    return TrainingSetup(adamw(), clip_norm=1.0, seed=0)
+
+
+def batches(traces: Any, batch_of: BatchOf) -> list[Batch]:
+    return [batch_of([[[traces[i], traces[i + 1]], [traces[i + 2]]]], 48) for i in range(6)]
+
+
+def files(folder: Path) -> dict[str, Any]:
+    return load_file(folder / "model.safetensors") | load_file(folder / "optimizer.safetensors")
+
+
+def test_a_restored_run_goes_on_bit_for_bit(
+    backend: Backend, small_llama: Path, traces: Any, batch_of: BatchOf, setup: TrainingSetup, tmp_path: Path
+) -> None:
+    """Save after each of six steps, go on from the third: the same bits, so nothing was lost and nothing moved.
+
+    The files are read at the end: a snapshot that a later step still reached would show its weights.
+    """
+    folders = [tmp_path / str(number) for number in range(6)]
+    state, futures = backend.load(small_llama, setup), []
+    for folder, batch in zip(folders, batches(traces, batch_of), strict=True):
+        folder.mkdir()
+        state, _ = backend.train_step(state, batch, 1e-2)
+        futures.append(backend.save(state, folder))
+    for future in futures:
+        future.result()
+    state = backend.restore(folders[2], small_llama, setup)
+    for batch in batches(traces, batch_of)[3:]:
+        state, _ = backend.train_step(state, batch, 1e-2)
+    backend.save(state, tmp_path).result()
+    assert [files(folder)["count"] for folder in folders] == [1, 2, 3, 4, 5, 6]
+    assert files(tmp_path)["count"].dtype == np.int64
+    for name, value in files(folders[5]).items():
+        np.testing.assert_array_equal(files(tmp_path)[name], value, err_msg=name)
+
+
+def test_transformers_opens_what_was_saved(
+    backend: Backend, llama: Path, traces: Any, batch_of: BatchOf, setup: TrainingSetup, tmp_path: Path
+) -> None:
+    import transformers
+
+    state = backend.load(llama, setup)
+    state, _ = backend.train_step(state, batches(traces, batch_of)[0], 1e-2)
+    backend.save(state, tmp_path).result()
+    model, report = transformers.LlamaForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report.values()), report
+    assert model.dtype == torch.float32
+    ids = torch.from_numpy(traces[3]).long()
+    with torch.no_grad():
+        expected = model(ids[None]).logits[0].log_softmax(-1)
+    batch = batch_of([[[traces[3]]]], 24)
+    batch.weights[batch.segments > 0] = 1
+    found = backend.fetch(backend.logprobs(state, batch))["logprobs"][0, 0, : len(ids) - 1]
+    np.testing.assert_allclose(found, expected[torch.arange(len(ids) - 1), ids[1:]], rtol=1e-5, atol=1e-4)
+
+
+def test_many_layers_are_one_loop_with_the_same_numbers(
+    backend: Backend, small_llama: Path, traces: Any, batch_of: BatchOf, setup: TrainingSetup, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Deep models run one layer's program in a loop that computes some things twice: loss and moments agree."""
+    from tunix_rt.backends.jax import decoder
+
+    results = []
+    for length, unrolled in ((48, 8), (50, 1)):  # a shape compiled before would not be compiled anew
+        monkeypatch.setattr(decoder, "UNROLLED_LAYERS", unrolled)
+        batch = batch_of([[[traces[0], traces[1]], [traces[2]]]], length)
+        state, measured = backend.train_step(backend.load(small_llama, setup), batch, 1e-2)
+        backend.save(state, tmp_path).result()
+        results.append(load_file(tmp_path / "optimizer.safetensors") | backend.fetch(measured))
+    for name, value in results[0].items():
+        error = np.linalg.norm(results[1][name].astype(np.float64) - value)
+        assert error <= 1e-5 * np.linalg.norm(value), name
+
+
+def test_a_model_folder_that_does_not_fit_lists_both_sides(backend: Backend, small_llama: Path, tmp_path: Path) -> None:
+    weights = load_file(small_llama / "model.safetensors")
+    weights["model.extra.weight"] = weights.pop("model.norm.weight")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    (tmp_path / "config.json").write_text((small_llama / "config.json").read_text("utf-8"), "utf-8")
+    with pytest.raises(ModelError, match=r"(?s)model\.extra\.weight.*model\.norm\.weight"):
+        backend.load(tmp_path, None)
+
+
+def test_a_damaged_or_foreign_optimizer_state_is_named(
+    backend: Backend, llamas: dict[str, Path], setup: TrainingSetup, tmp_path: Path
+) -> None:
+    one, other = llamas.values()
+    path = tmp_path / "optimizer.safetensors"
+    backend.save(backend.load(other, setup), tmp_path).result()
+    foreign = path.read_bytes()
+    backend.save(backend.load(one, setup), tmp_path).result()
+    path.write_bytes(foreign)
+    with pytest.raises(CheckpointError, match="does not fit") as raised:
+        backend.restore(tmp_path, one, setup)
+    assert "m.model.embed_tokens.weight: (61, 24) in the file, (53, 24) in the model" in str(raised.value)
+    assert "m.lm_head.weight: (61, 24) in the file, missing in the model" in str(raised.value)
+    path.write_bytes(foreign[:1000])
+    with pytest.raises(CheckpointError, match=r"optimizer\.safetensors: cannot be read"):
+        backend.restore(tmp_path, one, setup)
+    path.unlink()
+    with pytest.raises(CheckpointError, match=r"optimizer\.safetensors: cannot be read"):
+        backend.restore(tmp_path, one, setup)
+
+
+def test_a_state_without_training_cannot_train(
+    backend: Backend, small_llama: Path, traces: Any, batch_of: BatchOf
+) -> None:
+    with pytest.raises(ValueError, match="TrainingSetup"):
+        backend.train_step(backend.load(small_llama, None), batch_of([[[traces[0]]]], 24), 1e-2)
+
+
+def test_a_device_that_does_not_exist_is_refused_and_the_present_ones_listed(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match=r"hardware\.device=7.*present: .*cpu: 0"):
+        make(tmp_path, device=7)
+    with pytest.raises(DeviceError, match=r"hardware\.platform=gpu hardware\.device=99.*present: "):
+        make(tmp_path, platform="gpu", device=99)
+
+
+def test_placement_says_what_was_found(tmp_path: Path) -> None:
+    backend = make(tmp_path)
+    found = backend.placement
+    assert (found.platform, found.precision, found.num_processes) == ("cpu", "float32", 1)
+    assert found.devices == ("cpu 0",)
+    assert backend.describe()["jax"] == jax.__version__
+
+
+def test_full_memory_names_the_setting_to_lower() -> None:
+    """An allocation that really fails, in jax's own words, becomes one line."""
+    with pytest.raises(OutOfMemory, match="lower the_setting") as raised, devices.memory_errors("the_setting"):
+        jnp.zeros((1 << 46,), jnp.float32).block_until_ready()
+    assert "\n" not in str(raised.value)
+
+
+TRAIN_AND_ANSWER = """
+import os, sys
+import numpy as np
+from pathlib import Path
+from tunix_rt.backends.interface import TrainingSetup
+from tunix_rt.backends.registry import create
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.results import GenerationConfig
+from tunix_rt.config.training import OptimizerConfig
+
+os.environ.pop("NPROC", None)
+backend = create(
+    BackendConfig(name="jax", precision="float32"), HardwareConfig(platform="auto", device=0, threads=3),
+    Path(sys.argv[2]),
+)
+assert "NPROC" not in os.environ
+optimizer = OptimizerConfig(
+    kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, no_decay=()
+)
+state = backend.load(Path(sys.argv[1]), TrainingSetup(optimizer, clip_norm=1.0, seed=0))
+ids = np.ones((1, 2, 8), np.int32)
+batch = Batch(ids, ids, np.broadcast_to(np.arange(8, dtype=np.int32), ids.shape), ids, ids.astype(np.float32))
+state, measured = backend.train_step(state, batch, 1e-3)
+assert backend.fetch(measured)["finite"]
+decoding = GenerationConfig(
+    split="test", max_new_tokens=4, temperature=0.0, top_k=None, top_p=None, num_return_sequences=1,
+    batch_size=1, baseline=False, max_error_rate=0.0,
+)
+assert list(backend.generate(state, [np.array([5], np.int32)], decoding, [0]))[-1].finish_reason is not None
+heavy = {"torch", "transformers", "orbax.checkpoint"} & set(sys.modules)
+assert not heavy, heavy
+tasks = Path("/proc/self/task")
+if tasks.is_dir():
+    threads = [1 for task in tasks.iterdir() if (task / "comm").read_text().startswith("tf_XLAEigen")]
+    assert len(threads) == backend.placement.threads == 3, threads
+"""
+
+
+def test_a_fresh_process_imports_no_torch_and_keeps_its_programs(small_llama: Path, tmp_path: Path) -> None:
+    """Twice the same process: threads as declared, compiled programs on disk, and the second adds none."""
+    kept = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", TRAIN_AND_ANSWER, str(small_llama), str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"JAX_LOG_COMPILES": "0"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        kept.append({path.name for path in tmp_path.rglob("*-cache")})
+    assert any("train_step" in name for name in kept[0]), kept[0]
+    assert kept[0] == kept[1]

@@ -1,0 +1,121 @@
+"""Mistakes in a config: all in one message, each with its path, what was given, what is allowed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.conftest import config_of
+
+from tunix_rt.config.load import check, compose
+from tunix_rt.errors import ConfigError
+
+
+def message(*overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config_of(overrides)
+    return str(caught.value)
+
+
+def test_every_mistake_is_in_one_message() -> None:
+    """Hydra alone stops at the first unknown key and knows no ranges."""
+    text = message(
+        "dataset.sorce.kind=arithmetic",
+        "seed=-1",
+        "training.max_steps=1.5",
+        "dataset.source.operation=minus",
+        "traning.max_steps=3",
+        "optimizer.learning_rate=true",
+        "backend=tourch",
+    )
+    assert "7 mistakes" in text
+    for expected in (
+        "dataset.sorce: unknown key; did you mean 'source'?",
+        "seed: got -1, expected greater than or equal to 0",
+        "training.max_steps: got 1.5, expected a valid integer",
+        "dataset.source.operation: got \"minus\", expected 'add' or 'multiply'",
+        "traning: unknown key; did you mean 'training'?",
+        "optimizer.learning_rate: got true, expected a valid number",
+        "backend: no 'tourch'; did you mean 'torch'?",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["+experiment=quikstart"], "did you mean 'quickstart'?"),
+        (["dataset.source.digitz=[1,2]"], "dataset.source.digitz: unknown key; did you mean 'digits'?"),
+        (["training.num_epochs=2"], "training: give exactly one of max_steps and num_epochs"),
+        (["dataset.source.kind=foo"], "dataset.source.kind: got 'foo', allowed: 'arithmetic', 'jsonl', 'huggingface'"),
+        (["dataset=jsonl", "dataset.name=x"], "dataset.source.train.path: missing"),
+        (["hardware.threads=x"], "hardware.threads: got \"x\", expected a valid integer or 'auto'"),
+        (["model.source.num_attention_heads=5"], "num_attention_heads 5 must divide hidden_size 64"),
+        (["tokenizer=pretrained"], "tokenizer.kind: a fresh model has no tokenizer of its own"),
+        (["format=chat"], "format.kind: a fresh model's tokenizer has no chat template"),
+        (["backend=torch", "hardware=tpu"], "hardware.platform: backend 'torch' cannot run on 'tpu'"),
+        (["schedule.warmup_steps=1600"], "schedule.warmup_steps: 1600 must be below training.max_steps 1600"),
+        (["evaluation.pass_at=[2]"], "evaluation.pass_at: pass@2 needs generation.num_return_sequences >= 2"),
+        (["generation.top_k=5"], "generation: temperature 0 is greedy"),
+        (["dataset.max_length=200", "training.row_length=100"], "training.row_length: 100 is shorter"),
+        (["dataset.split.test=0.99"], "dataset.split: validation + test must be below 1"),
+        (["dataset.loss_weights={prompt: 0, steps: 0, answer: 0, end: 0}"], "nothing would be learned"),
+        (["name=a/b"], "name: 'a/b' names a folder"),
+        (["=3"], "is not an override"),
+        (["seed=${nothing}"], "nothing"),
+    ],
+)
+def test_a_mistake_says_where_what_and_what_is_allowed(overrides: list[str], expected: str) -> None:
+    assert expected in message(*overrides)
+
+
+def test_a_rule_across_sections_is_reported_beside_a_wrong_value_elsewhere() -> None:
+    """Cross-field rules must not wait until every single value is right."""
+    text = message("seed=x", "tokenizer=pretrained")
+    assert "seed:" in text
+    assert "tokenizer.kind:" in text
+
+
+def test_a_missing_section_is_named() -> None:
+    mapping = compose([], Path(__file__).parents[2])
+    del mapping["training"]
+    with pytest.raises(ConfigError, match="training: missing"):
+        check(mapping)
+
+
+def test_the_working_directory_is_searched_before_the_package(tmp_path: Path) -> None:
+    """A person's own experiment file needs no copy of ours."""
+    (tmp_path / "conf" / "experiment").mkdir(parents=True)
+    own = "# @package _global_\nname: mine\nseed: 7\n"
+    (tmp_path / "conf" / "experiment" / "mine.yaml").write_text(own, "utf-8")
+    config = config_of(["+experiment=mine"], tmp_path)
+    assert (config.name, config.seed, config.model.source.kind) == ("mine", 7, "fresh")
+
+
+HEAVY = ("numpy", "jax", "torch", "transformers", "mlflow", "matplotlib", "scipy", "pandas")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "absent"),
+    [
+        (["--help"], 0, (*HEAVY, "hydra", "pydantic")),
+        (["--version"], 0, (*HEAVY, "hydra", "pydantic")),
+        (["experiments"], 0, (*HEAVY, "hydra", "pydantic")),
+        (["seed=x"], 2, HEAVY),
+        (["+experiment=quikstart"], 2, HEAVY),
+    ],
+)
+def test_help_and_config_errors_import_nothing_heavy(
+    arguments: list[str], code: int, absent: tuple[str, ...], root: Path
+) -> None:
+    program = (
+        "import sys\nfrom tunix_rt.__main__ import main\n"
+        f"code = main({arguments!r})\n"
+        f"print('LOADED', [name for name in {absent!r} if name in sys.modules])\nsys.exit(code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=root, check=False)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.rstrip().endswith("LOADED []"), done.stdout
+    assert "Traceback" not in done.stderr

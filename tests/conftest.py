@@ -1,0 +1,63 @@
+"""What several stations' tests share: the repository's root, composed configs, and toy-sized overrides."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from tunix_rt.config.load import check, compose
+from tunix_rt.config.schema import ExperimentConfig
+
+# A deadline in wall time fails on a busy machine, whatever the code does.
+settings.register_profile("busy machine", deadline=None, derandomize=True)
+settings.load_profile("busy machine")
+
+ROOT = Path(__file__).resolve().parents[1]
+
+TOY = (
+    "training=smoke",
+    "schedule.warmup_steps=1",
+    "dataset.limit.train=64",
+    "dataset.limit.validation=4",
+    "dataset.limit.test=4",
+    "generation.max_new_tokens=8",
+    "hardware=cpu",
+    "tracking=none",
+)
+"""A whole experiment in a second or two."""
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real data files that CI has; their absence fails what needs them."""
+    folder = ROOT.parent / "shared" / "data"
+    assert folder.is_dir(), f"{folder} is missing: these tests need the real data files beside the checkout"
+    return folder
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, with a compilation cache of the test session."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def config_of(overrides: Sequence[str] = (), folder: Path = ROOT) -> ExperimentConfig:
+    """The checked config that overrides declare."""
+    return check(compose(list(overrides), folder))

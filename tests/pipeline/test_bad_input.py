@@ -1,0 +1,173 @@
+"""Bad input gets a clear line: what, where, what to do, the exit code of its class, and no traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tests.conftest import TOY
+from tests.pipeline.conftest import Done, Person
+
+TRACE = {
+    "trace_version": "1.0",
+    "prompt": "1+1=",
+    "steps": [{"i": 0, "type": "step", "content": "1+1=2"}],
+    "final_answer": "2",
+}
+
+
+def traces(number: int) -> str:
+    lines = [json.dumps(TRACE | {"prompt": f"{i}+{i}=", "final_answer": str(2 * i)}) for i in range(number)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def own_data(person: Person, content: bytes | None, *words: str) -> Done:
+    """A run on a file of one's own."""
+    if content is not None:
+        (person.folder / "mine.jsonl").write_bytes(content)
+    data = ("dataset=jsonl", "dataset.name=mine", "dataset.source.train.path=mine.jsonl", "backend=torch")
+    return person.types(*data, *TOY, "dataset.limit.train=null", *words)
+
+
+def explained(done: Done, code: int, *expected: str) -> None:
+    assert done.code == code, done.err
+    assert "Traceback" not in done.err
+    (line,) = (line for line in done.err.splitlines() if line.startswith("error: "))
+    for text in expected:
+        assert text in line
+
+
+@pytest.mark.slow
+def test_a_good_file_of_ones_own_runs(person: Person) -> None:
+    """Guards the tests below: the same command on a good file succeeds."""
+    assert own_data(person, traces(60).encode(), "dataset.split.validation=0.2").code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (None, ["mine.jsonl: no such file", "dataset.source.train.path"]),
+        (b"", ["mine.jsonl: empty"]),
+        (b"\x00\x01\x02", ["mine.jsonl:1: binary data"]),
+        (traces(30).encode()[:-20], ["mine.jsonl:30: not valid JSON", "dataset.on_invalid=skip"]),
+        (traces(30).replace('"final_answer": "4"', '"answer": "4"').encode(), ["mine.jsonl:3: final_answer: missing"]),
+        (traces(1).encode() * 3, ["2 prompts occur again", "mine.jsonl:2", "dataset.on_duplicate=first"]),
+        (traces(2).encode(), ["nothing is left for", "dataset.split."]),
+    ],
+)
+def test_bad_data_files(content: bytes | None, expected: list[str], person: Person) -> None:
+    explained(own_data(person, content), 2, *expected)
+
+
+def test_a_missing_public_file_says_where_it_can_be_had(person: Person) -> None:
+    done = person.types("+experiment=gsm8k", "tracking=none")
+    explained(done, 2, "data/raw/gsm8k/train.jsonl: no such file", "github.com/openai/grade-school-math")
+
+
+def test_debug_shows_the_traceback(person: Person) -> None:
+    done = person.types("+experiment=gsm8k", "tracking=none", "debug=true")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert done.err.rstrip().splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "expected"),
+    [
+        (["+experiment=quikstart"], 2, ["no 'quikstart'; did you mean 'quickstart'?"]),
+        (["backend=tourch"], 2, ["no 'tourch'; did you mean 'torch'?"]),
+        (["optimizer.learning_rat=1"], 2, ["optimizer.learning_rat: unknown key; did you mean 'learning_rate'?"]),
+        (["training.max_steps=many"], 2, ['training.max_steps: got "many", expected a valid integer']),
+        (["schedule.warmup_steps=2000"], 2, ["must be below training.max_steps"]),
+        (["tokenizer.characters='0123456789*+'"], 2, ["vocabulary lacks", "'='"]),
+        (["hardware.device=7"], 3, ["hardware.device", "7", "cpu:0"]),
+        (
+            ["model=from_path", "model.source.path=nowhere", "tokenizer=pretrained"],
+            2,
+            ["nowhere: no such model folder"],
+        ),
+        (["rnus"], 2, ["'rnus' is neither a command"]),
+        (["show", "last"], 2, ["no run there yet"]),
+    ],
+)
+def test_wrong_words(words: list[str], code: int, expected: list[str], person: Person) -> None:
+    verb = words if "=" not in words[0] else ["backend=torch", *TOY, *words]
+    explained(person.types(*verb), code, *expected)
+
+
+@pytest.mark.slow
+def test_a_model_folder_that_does_not_fit(person: Person) -> None:
+    assert person.types("backend=torch", *TOY).code == 0
+    model = person.folder / "model"
+    (person.run_folder() / "model").rename(model)
+    weights, config = load_file(model / "model.safetensors"), json.loads((model / "config.json").read_text())
+
+    def start() -> Done:
+        source = ("model=from_path", f"model.source.path={model}", "tokenizer=pretrained", "name=again")
+        return person.types("backend=torch", *TOY, *source)
+
+    def weights_are(changed: dict[str, np.ndarray]) -> None:
+        save_file(changed, model / "model.safetensors", metadata={"format": "pt"})
+
+    name = "model.norm.weight"
+    weights_are({key: value for key, value in weights.items() if key != name})
+    explained(start(), 2, "only in the model", name)
+    weights_are(weights | {name: np.ones(7, np.float32), "extra.weight": np.ones(1, np.float32)})
+    done = start()
+    assert done.code == 2
+    for expected in (name, "7", "64", "only in the folder", "extra.weight"):
+        assert expected in done.err
+    weights_are(weights)
+    (model / "config.json").write_text(
+        json.dumps(config | {"model_type": "mamba", "architectures": ["MambaForCausalLM"]})
+    )
+    explained(start(), 2, "mamba", "llama")
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "model.safetensors").write_bytes((model / "model.safetensors").read_bytes()[:-100])
+    explained(start(), 2, "model.safetensors")
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(person: Person) -> None:
+    """/dev/full is the one file that is always on a full disk."""
+    assert person.types("backend=torch", *TOY).code == 0
+    run = person.run_folder()
+    whole = (run / "metrics.jsonl").read_bytes()
+    for name in ("stages.json", "metrics.jsonl", "timings.jsonl"):
+        (run / name).unlink()
+    for checkpoint in (run / "checkpoints").glob("*/checkpoint.json"):
+        checkpoint.unlink()
+    (run / "timings.jsonl").symlink_to("/dev/full")
+    explained(person.types("backend=torch", *TOY), 3, "the disk is full", "timings.jsonl")
+    assert person.reads("status.json")["state"] == "failed"
+    (run / "timings.jsonl").unlink()
+    assert person.types("backend=torch", *TOY).code == 0
+    assert (run / "metrics.jsonl").read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_an_unreachable_tracking_server_never_stops_a_run(person: Person) -> None:
+    words = [word for word in TOY if word != "tracking=none"]
+    uri = "tracking.uri=http://me:hunter2@127.0.0.1:9"
+    done = person.types("backend=torch", *words, uri, "tracking.wait_seconds=3")
+    assert done.code == 0, done.err
+    assert "warning: tracking: " in done.err
+    assert "127.0.0.1:9" in done.err
+    assert "hunter2" not in done.err + done.out
+    assert person.reads("metrics.json")["n"] == 4
+
+
+def test_a_run_folder_in_use(person: Person) -> None:
+    from tests.conftest import config_of
+
+    from tunix_rt.config.identity import identities
+    from tunix_rt.runs.folder import RunFolder
+
+    identity = identities(config_of(["backend=torch", *TOY]), {})["evaluate"]
+    run = RunFolder(Path("runs") / "quickstart" / identity)
+    with run.locked():
+        run.begin()
+        explained(person.types("backend=torch", *TOY), 3, "in use by another process", "run.new=true")

@@ -1,0 +1,181 @@
+"""One command: everything is there afterwards; again: nothing is run twice; changed: only what must be."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tests.conftest import TOY
+from tests.pipeline.conftest import Person
+
+import tunix_rt
+
+BACKENDS = ("jax", "torch")
+TRACKED = tuple(word for word in TOY if word != "tracking=none")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_one_command_leaves_everything(backend: str, person: Person) -> None:
+    done = person.types("+experiment=quickstart", f"backend={backend}", *TRACKED, "tracking.num_traces=2")
+    assert done.code == 0, done.err
+    for shown in ("accuracy", "stopped by itself", "run folder", "mlflow ui", "python -m tunix_rt ask"):
+        assert shown in done.out
+    run = person.run_folder()
+    for name in (
+        "config.yaml",
+        "stages.json",
+        "environment.json",
+        "data.json",
+        "metrics.jsonl",
+        "timings.jsonl",
+        "model/config.json",
+        "model/model.safetensors",
+        "model/tokenizer.json",
+        "model/generation_config.json",
+        "predictions.jsonl",
+        "items.jsonl",
+        "metrics.json",
+        "report.md",
+        "figures/loss.png",
+    ):
+        assert (run / name).is_file(), name
+    steps = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps if "train/loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in steps if "eval/loss" in line] == [3, 6]
+    stages = person.reads("stages.json")
+    assert [(name, record["state"]) for name, record in stages.items()] == [
+        (name, "done") for name in ("prepare", "train", "predict", "evaluate", "report")
+    ]
+    assert stages["train"]["num_steps"] == 6
+    assert "auto" not in json.dumps(person.reads("environment.json")["backend"])
+    status = person.reads("status.json")
+    assert (status["state"], status["exit_code"]) == ("finished", 0)
+    with sqlite3.connect(person.folder / "mlflow.db") as store:
+        (row,) = store.execute("select status from runs").fetchall()
+    store.close()
+    assert row == ("FINISHED",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_plain_transformers_opens_the_model(backend: str, person: Person) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    assert person.types(f"backend={backend}", *TOY).code == 0
+    run = person.run_folder()
+    model = AutoModelForCausalLM.from_pretrained(run / "model")
+    tokenizer = AutoTokenizer.from_pretrained(run / "model")
+    first = json.loads((run / "predictions.jsonl").read_text().splitlines()[0])
+    prompt = tokenizer(first["prompt"], return_tensors="pt")["input_ids"]
+    made = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=8, do_sample=False)
+    assert tokenizer.decode(made[0, prompt.shape[1] :], skip_special_tokens=True) == first["completion"]
+
+
+@pytest.mark.slow
+def test_the_same_command_again_runs_nothing_and_new_starts_anew(person: Person) -> None:
+    assert person.types("backend=torch", *TOY).code == 0
+    before = {file: file.stat().st_mtime_ns for file in person.run_folder().rglob("*") if file.is_file()}
+    again = person.types("backend=torch", *TOY)
+    assert again.code == 0
+    assert "finished before; nothing is run again" in again.err
+    after = {file: file.stat().st_mtime_ns for file in person.run_folder().rglob("*") if file.is_file()}
+    assert {f.name for f in before if before[f] != after.get(f)} <= {".lock"}
+    first = person.run_folder()
+    assert person.types("backend=torch", *TOY, "run.new=true").code == 0
+    twin = first.with_name(f"{first.name}-2")
+    for name in ("metrics.jsonl", "predictions.jsonl", "metrics.json", "model/model.safetensors"):
+        assert (first / name).read_bytes() == (twin / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person) -> None:
+    assert person.types("backend=torch", *TOY).code == 0
+    first = person.run_folder()
+    done = person.types("backend=torch", *TOY, "generation.max_new_tokens=6")
+    assert done.code == 0, done.err
+    assert f"train: done by quickstart/{first.name}, which is used" in done.err
+    (second,) = (path for path in first.parent.iterdir() if path.is_dir() and path != first)
+    assert not (second / "model").exists()
+    assert json.loads((second / "stages.json").read_text())["train"]["folder"] == f"../{first.name}"
+    scored = person.types("backend=torch", *TOY, "evaluation=numeric")
+    assert f"predict: done by quickstart/{first.name}, which is used" in scored.err
+    assert "accuracy" in scored.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(number: int, code: int, person: Person) -> None:
+    """Bit-identical: the interrupted run's log and weights equal those of one that was never stopped."""
+    words = (
+        "backend=torch",
+        *TOY,
+        "training.max_steps=300",
+        "training.evaluate_every=null",
+        "checkpoint.save_every=20",
+    )
+    words = (*words, "hardware.threads=1", "schedule.warmup_steps=5")
+    assert person.types(*words, "run.root=whole").code == 0
+
+    def far_enough() -> bool:
+        return len(list(person.folder.glob("runs/quickstart/*/checkpoints/*/checkpoint.json"))) > 1
+
+    assert person.types_and_kills(*words, when=far_enough, number=number) == code
+    state = person.reads("status.json")["state"]
+    assert state == ("interrupted" if number == signal.SIGTERM else "running")
+    assert "killed" in person.types("runs").out or number == signal.SIGTERM
+    done = person.types(*words)
+    assert done.code == 0, done.err
+    assert "train: going on from step" in done.err
+    (whole,) = (person.folder / "whole" / "quickstart").glob("*/status.json")
+    for name in ("metrics.jsonl", "model/model.safetensors", "predictions.jsonl", "metrics.json"):
+        assert (whole.parent / name).read_bytes() == (person.run_folder() / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_in_a_ranked_table_and_a_failed_member_does_not_stop_it(person: Person) -> None:
+    done = person.types("-m", "backend=torch", *TOY, "seed=1,2", "training.row_length=72,2")
+    assert done.code == 4
+    assert done.err.count("this member failed, the others go on: training.row_length") == 2
+    assert "2 of 4 members failed" in done.err
+    assert "4 members, ranked by accuracy" in done.out
+    ranking = json.loads((person.folder / "runs" / "quickstart" / "ranking.json").read_text())
+    assert [bool(member["error"]) for member in ranking] == [False, False, True, True]
+
+
+@pytest.mark.slow
+def test_from_a_notebook(work: Path) -> None:
+    result = tunix_rt.run("quickstart", ["backend=torch", *TOY])
+    assert result.metrics["n"] == len(result.predictions) == 4
+    assert result.folder.parts[0] == "runs"
+    assert (result.folder / "report.md").exists()
+
+
+@pytest.mark.slow
+def test_looking_at_a_run(person: Person) -> None:
+    assert person.types("backend=torch", *TOY).code == 0
+    name = f"quickstart/{person.run_folder().name}"
+    assert name in person.types("runs").out
+    assert "# " in person.types("show", "last").out
+    assert "max_steps: 6" in person.types("show", "last", "--config").out
+    assert len(person.types("show", "quickstart", "--predictions", "2").out.splitlines()) == 2
+    asked = person.types("ask", "last", "47*86=")
+    assert asked.code == 0
+    assert asked.out.strip()
+    typed = person.types("ask", "last", stdin="47*86=\n12*12=\n")
+    assert typed.out.count("? ") == 3
+    assert person.types("ask", "last", "47ä86=").code == 2
+    rows = person.types("rows", "last", "1")
+    assert rows.code == 0
+    traces = [json.loads(line) for line in rows.out.splitlines()]
+    assert len(traces) == 8
+    assert all(trace["steps"] for trace in traces)
+    assert "the run has steps 1 to 6" in person.types("rows", "last", "7").err
+    shown = person.types("traces", *TOY, "-n", "1")
+    assert shown.code == 0, shown.err
+    for expected in ("70 tokens, 64 of them targets", "supervised", "packing", "tokens per trace"):
+        assert expected in shown.out

@@ -1,0 +1,38 @@
+"""The table at the end of a run."""
+
+from __future__ import annotations
+
+from tests.report.conftest import MakeRun, four, prediction
+from tunix_rt.files import write_jsonl
+from tunix_rt.report.summary import summary
+
+
+def test_every_number_a_person_looks_for(make_run: MakeRun) -> None:
+    run = make_run(baseline=[prediction(p.id, None, (), finish_reason="length") for p in four()])
+    rows = dict(summary(run, "mlflow ui"))
+    assert rows["accuracy"] == "75.0 %  [30.1, 95.4]  (3 of 4)"
+    assert rows["before training"].startswith("0.0 %") and rows["before training"].endswith("(0 of 4)")
+    assert rows["stopped by itself"].startswith("100.0 %")
+    assert rows["malformed"].startswith("0.0 %")
+    assert rows["training loss"] == "3.0000 → 0.0002"
+    assert rows["validation loss"] == "0.0002"
+    assert rows["training"] == "60 steps, 66,000 tokens, 33,000 tokens/s"
+    assert rows["left out of the data"] == "5 invalid, 3 duplicate, 7 overlong, 2 overlaps allowed"
+    assert rows["time"] == "prepare 2.5 s, train 49.0 s"
+    assert rows["look at it"] == "mlflow ui"
+    assert rows["ask it"] == "python -m tunix_rt ask quickstart/0123456789ab '3*4='"
+
+
+def test_a_run_without_baseline_and_tracking(make_run: MakeRun) -> None:
+    """Prevents: lines about what was never asked for."""
+    rows = dict(summary(make_run(), None))
+    assert "before training" not in rows and "look at it" not in rows
+
+
+def test_a_question_is_quoted_for_the_shell(make_run: MakeRun) -> None:
+    """Prevents: `4 * 3` expanded, or a command in a prompt run, by the shell it is pasted into."""
+    run = make_run()
+    write_jsonl(run.predictions, [prediction("a", "12", prompt="it's $(rm -r .)").to_json()])
+    assert dict(summary(run, None))["ask it"].endswith(""" 'it'"'"'s $(rm -r .)'""")
+    chat = make_run(overrides=["format=chat", "tokenizer=pretrained", "model=smollm2_135m"], identity="chat")
+    assert dict(summary(chat, None))["ask it"].endswith(" '…'")

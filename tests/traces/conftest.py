@@ -1,0 +1,82 @@
+"""Real files beside the checkout, and sections of the config with values that a test changes one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunix_rt.config.dataset import (
+    ArithmeticSource,
+    DatasetConfig,
+    JsonlFile,
+    JsonlSource,
+    LimitConfig,
+    LossWeights,
+    SplitConfig,
+)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.fail(f"the real files are missing: expected gsm8k/ and tunix_rt_v2/ in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def arithmetic() -> Callable[..., ArithmeticSource]:
+    def make(**changed: Any) -> ArithmeticSource:
+        values = {
+            "kind": "arithmetic",
+            "version": 1,
+            "operation": "multiply",
+            "digits": (2, 2),
+            "wording": "symbols",
+            "steps": "full",
+            "num_traces": None,
+        }
+        return ArithmeticSource(**(values | changed))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def jsonl() -> Callable[..., JsonlSource]:
+    def make(train: Path, adapter: Any = "trace", test: Path | None = None, **changed: Any) -> JsonlSource:
+        own = None if test is None else JsonlFile(path=str(test), adapter=changed.pop("test_adapter", adapter))
+        return JsonlSource(
+            kind="jsonl",
+            train=JsonlFile(path=str(train), adapter=adapter),
+            validation=None,
+            test=own,
+            origin=changed.pop("origin", None),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def dataset() -> Callable[..., DatasetConfig]:
+    def make(source: Any, **changed: Any) -> DatasetConfig:
+        values = {
+            "name": "example",
+            "source": source,
+            "split": SplitConfig(validation=0.0, test=0.0),
+            "limit": LimitConfig(train=None, validation=None, test=None),
+            "max_length": None,
+            "steps": "keep",
+            "loss_weights": LossWeights(prompt=0, steps=1, answer=1, end=1),
+            "on_invalid": "error",
+            "on_duplicate": "error",
+            "on_overlap": "error",
+            "overlap_ngram": 13,
+            "on_overlong": "error",
+            "on_no_target": "error",
+        }
+        return DatasetConfig(**(values | changed))
+
+    return make

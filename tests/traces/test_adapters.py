@@ -1,0 +1,134 @@
+"""Each foreign shape becomes the trace it stands for, or an error that names file, line and field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunix_rt.config.choices import Adapter
+from tunix_rt.errors import DataError
+from tunix_rt.files import read_jsonl
+from tunix_rt.traces.adapters import adapt
+from tunix_rt.traces.trace import Trace, prompt_id
+
+
+def steps(trace: Trace) -> list[str]:
+    return [step.content for step in trace.steps]
+
+
+def conversation(*turns: tuple[str, str]) -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content} for role, content in turns]}
+
+
+def test_gsm8k_lines_become_steps_without_their_calculator_annotations() -> None:
+    answer = "He drinks 2*3=<<2*3=6>>6 cups.\n\nThat is $<<6*1.5=9>>9.\n#### 9"
+    trace = adapt({"question": "How much?", "answer": answer}, "gsm8k", "f:1")
+    assert (trace.prompt, steps(trace), trace.final_answer) == (
+        "How much?",
+        ["He drinks 2*3=6 cups.", "That is $9."],
+        "9",
+    )
+    assert trace.id == prompt_id("How much?")
+
+
+@pytest.mark.parametrize("answer", ["It is 9.", "#### ", "step\n#### 9\nmore", "####"])
+def test_a_gsm8k_answer_without_its_mark_is_refused(answer: str) -> None:
+    with pytest.raises(DataError, match=r"f:7: answer: expected to end in a line '#### x'"):
+        adapt({"question": "?", "answer": answer}, "gsm8k", "f:7")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3 + 4 = 7\n7 * 2 = 14\n14", (["3 + 4 = 7", "7 * 2 = 14"], "14")),
+        ("3 + 4 = 7\n#### 7", (["3 + 4 = 7"], "7")),
+        ("one\nFinal Answer:  $7 \n", (["one"], "$7")),
+        ("one\nAnswer: 7\nHope this helps!", (["one", "Hope this helps!"], "7")),
+        ("one\nThus \\boxed{\\frac{1}{2}}.", (["one", "Thus \\boxed{\\frac{1}{2}}."], "\\frac{1}{2}")),
+        ("one\n$\\boxed{7}$", (["one"], "7")),
+        ("one\nAnswer: \\boxed{7}", (["one"], "7")),
+        ("one \\boxed{7\nlast", (["one \\boxed{7"], "last")),
+        ("<think>one\ntwo</think>7", (["one", "two"], "7")),
+        ("7", ([], "7")),
+        ("Answer:\n7", (["Answer:"], "7")),
+    ],
+)
+def test_a_free_solution_is_split_into_steps_and_answer(text: str, expected: tuple[list[str], str]) -> None:
+    by_chat = adapt(conversation(("user", "Q"), ("assistant", text)), "chat", "f:1")
+    by_pair = adapt({"prompt": "Q", "completion": text}, "prompt_completion", "f:1")
+    for trace in (by_chat, by_pair):
+        assert (trace.prompt, steps(trace), trace.final_answer) == ("Q", *expected)
+
+
+def test_a_system_message_and_unknown_fields_go_to_meta() -> None:
+    record = conversation(("system", "Be brief."), ("user", "Q"), ("assistant", "A"))
+    trace = adapt(record | {"source": "x", "meta": {"group": "g"}, "id": "i"}, "chat", "f:1")
+    assert trace.meta == {"system": "Be brief.", "source": "x", "group": "g"}
+    assert (trace.id, trace.prompt) == ("i", "Q")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ({}, "f:2: messages: expected a list of objects with role and content"),
+        ({"messages": ["hello"]}, "f:2: messages: expected a list of objects"),
+        ({"messages": []}, "f:2: messages: expected one user and one assistant turn (system before), got nothing"),
+        (conversation(("user", "Q")), "got user"),
+        (conversation(("user", "Q"), ("assistant", "A"), ("user", "Q"), ("assistant", "A")), "got user, assistant, us"),
+        (conversation(("user", ""), ("assistant", "A")), "f:2: messages[0]: content: 0 characters"),
+        (conversation(("user", "Q"), ("assistant", " \n ")), "f:2: messages[1].content: nothing but white space"),
+        ({"messages": [{"role": "user"}, {"role": "assistant"}]}, "f:2: messages[0]: content: missing"),
+        (
+            conversation(("user", "Q"), ("assistant", "x" * 20_001 + "\n7")),
+            "f:2: a step (line) of 20001 characters",
+        ),
+        (conversation(("user", "Q"), ("assistant", "x\n" * 1_001 + "7")), "f:2: 1001 steps"),
+    ],
+)
+def test_a_bad_conversation_is_named_with_its_field(record: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        adapt(record, "chat", "f:2")
+    assert message in str(caught.value)
+    assert str(caught.value).startswith("f:2: ")
+
+
+def test_an_evaluation_item_has_no_steps_and_keeps_its_sections() -> None:
+    record = {"id": "e1", "prompt": "Q", "expected_answer": "A", "section": "core", "difficulty": "easy"}
+    trace = adapt(record, "evaluation_set", "f:1")
+    assert trace == Trace("e1", "Q", (), "A", {"section": "core", "difficulty": "easy"})
+
+
+@pytest.mark.parametrize(
+    ("adapter", "field"),
+    [("trace", "prompt"), ("gsm8k", "question"), ("prompt_completion", "prompt"), ("evaluation_set", "prompt")],
+)
+def test_the_field_is_named_as_the_file_names_it(adapter: Adapter, field: str) -> None:
+    with pytest.raises(DataError, match=f"f:4: {field}: missing"):
+        adapt({"other": 1}, adapter, "f:4")
+
+
+@pytest.mark.parametrize(("name", "rows"), [("train", 7_473), ("test", 1_319)])
+def test_every_row_of_gsm8k_parses(real_data: Path, name: str, rows: int) -> None:
+    file = real_data / "gsm8k" / f"{name}.jsonl"
+    traces = [adapt(record, "gsm8k", f"{file}:{number}") for number, record in read_jsonl(file)]
+    assert len(traces) == rows
+    assert all(trace.steps for trace in traces)
+    assert not any("<<" in step or "####" in step for trace in traces for step in steps(trace))
+    assert all(trace.final_answer.replace(",", "").lstrip("-").replace(".", "").isdigit() for trace in traces)
+    number_of_lines = [len(record["answer"].split("\n")) for _, record in read_jsonl(file)]
+    blank = sum(line.strip() == "" for _, record in read_jsonl(file) for line in record["answer"].split("\n"))
+    assert sum(number_of_lines) - blank - rows == sum(len(trace.steps) for trace in traces), "no line is lost"
+
+
+def test_every_trace_and_evaluation_item_of_the_earlier_project_parses(real_data: Path) -> None:
+    folder = real_data / "tunix_rt_v2"
+    traces = [adapt(record, "trace", "f") for _, record in read_jsonl(folder / "traces.jsonl")]
+    items = [adapt(record, "evaluation_set", "f") for _, record in read_jsonl(folder / "eval.jsonl")]
+    assert (len(traces), len(items)) == (550, 100)
+    assert all(trace.steps for trace in traces)
+    assert {key for item in items for key in item.meta} == {"section", "category", "difficulty"}
+    first = json.loads((folder / "traces.jsonl").read_text("utf-8").splitlines()[0])
+    assert steps(traces[0]) == [step["content"] for step in first["steps"]]

@@ -1,0 +1,59 @@
+"""Repeated prompts, and prompts that training shares with evaluation: found, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunix_rt.config.choices import Adapter
+from tunix_rt.files import read_jsonl
+from tunix_rt.traces.adapters import adapt
+from tunix_rt.traces.checks import Duplicate, Overlap, find_duplicates, find_overlaps
+from tunix_rt.traces.sources import Record
+from tunix_rt.traces.trace import Trace
+
+
+def records(*prompts: str) -> list[Record]:
+    return [Record(f"f:{i}", Trace(str(i), prompt, (), "a")) for i, prompt in enumerate(prompts)]
+
+
+def read(file: Path, adapter: Adapter) -> list[Record]:
+    return [Record(f"{file}:{n}", adapt(record, adapter, "f")) for n, record in read_jsonl(file)]
+
+
+def test_duplicates_are_found_after_normalisation_or_letter_by_letter() -> None:
+    found = records("What is 1 + 1?", "what is  1 + 1?", "What is 1 - 1?", "What is 1 + 1?")
+    assert find_duplicates(found, exact=False) == [Duplicate(1, 0), Duplicate(3, 0)]
+    assert find_duplicates(found, exact=True) == [Duplicate(3, 0)]
+
+
+def test_an_equal_short_prompt_overlaps_and_a_different_operator_does_not() -> None:
+    assert find_overlaps(records("1 - 1", "1 +  1"), records("1 + 1"), 13) == [Overlap(1, (0,), "1 + 1")]
+
+
+def test_a_run_of_n_words_overlaps_and_one_word_less_does_not() -> None:
+    run = "a b c d e f g"
+    training = records(f"x {run} y", "a b c d e f x", "q")
+    evaluation = records("other", f"{run.upper()} end", f"begin {run}")
+    assert find_overlaps(training, evaluation, 7) == [Overlap(0, (1, 2), run)]
+    assert [overlap.position for overlap in find_overlaps(training, evaluation, 6)] == [0, 1]
+
+
+def test_the_real_traces_repeat_74_prompts(real_data: Path) -> None:
+    traces = read(real_data / "tunix_rt_v2" / "traces.jsonl", "trace")
+    assert len(find_duplicates(traces, exact=False)) == 74
+
+
+def test_the_real_evaluation_set_asks_one_question_again_in_capitals(real_data: Path) -> None:
+    items = read(real_data / "tunix_rt_v2" / "eval.jsonl", "evaluation_set")
+    assert [items[d.position].trace.id for d in find_duplicates(items, exact=False)] == ["eval-v2-090"]
+    assert find_duplicates(items, exact=True) == []
+
+
+def test_three_test_questions_of_gsm8k_share_13_words_with_training(real_data: Path) -> None:
+    training = read(real_data / "gsm8k" / "train.jsonl", "gsm8k")
+    test = read(real_data / "gsm8k" / "test.jsonl", "gsm8k")
+    overlaps = find_overlaps(training, test, 13)
+    assert {position for overlap in overlaps for position in overlap.evaluation} == {581, 602, 632}
+    assert [overlap.position for overlap in overlaps] == [20, 406, 1314, 5162]
+    assert all(len(overlap.shared.split()) == 13 for overlap in overlaps)
+    assert find_duplicates(training, exact=False) == find_duplicates(test, exact=False) == []

@@ -1,0 +1,43 @@
+"""Eight processes open the same SQLite store that does not exist yet, at the same moment.
+
+    python eight_at_once.py FILE
+
+Forked after MLflow is imported, which takes seconds. Prints the experiment ids that they got, and exit codes.
+"""
+
+import multiprocessing
+import sys
+import time
+from multiprocessing.connection import Connection
+
+from tunix_rt.tracking.mlflow import MlflowRun, store_errors
+
+PROCESSES = 8
+
+
+def work(uri: str, number: int, begin: float, out: Connection) -> None:
+    time.sleep(max(begin - time.monotonic(), 0))
+    with store_errors(uri):
+        tags = {"tunix_rt.identity": "0123456789ab", "tunix_rt.key": str(number)}
+        run = MlflowRun.find_or_create(uri, "together", tags, None, 1_700_000_000_000)
+        run.set_status("FINISHED", None)
+    out.send(run.run_id)
+
+
+def main() -> None:
+    uri = f"sqlite:///{sys.argv[1]}"
+    with store_errors(uri):
+        import mlflow.tracking  # noqa: F401
+    fork = multiprocessing.get_context("fork")
+    begin = time.monotonic() + 0.5
+    pipes = [fork.Pipe(duplex=False) for _ in range(PROCESSES)]
+    processes = [fork.Process(target=work, args=(uri, number, begin, out)) for number, (_, out) in enumerate(pipes)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    print([process.exitcode for process in processes])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""URIs of stores."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from tunix_rt.tracking.uri import problem, resolve, ui_command
+
+
+@pytest.mark.parametrize(
+    ("uri", "absolute"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////work/here/mlflow.db"),
+        ("sqlite:///../other.db", "sqlite:////work/other.db"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+        ("http://host:5000", "http://host:5000"),
+        ("postgresql://me:secret@host/db", "postgresql://me:secret@host/db"),
+    ],
+)
+def test_a_relative_file_lies_where_the_run_was_first_followed(uri: str, absolute: str) -> None:
+    assert resolve(uri, Path("/work/here")) == absolute
+
+
+def test_the_ui_is_served_to_this_machine_only_and_shows_no_password() -> None:
+    command = ui_command("sqlite:///mlflow.db")
+    assert command == "mlflow ui --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000"
+    assert ui_command("http://me:secret@host:5000") == "http://me:***@host:5000"
+    assert "secret" not in ui_command("postgresql://me:secret@host/db")
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert problem(f"http://127.0.0.1:{port}") is None
+    line = problem(f"http://me:secret@127.0.0.1:{port}")
+    assert line is not None
+    assert f"http://me:***@127.0.0.1:{port} is not reachable" in line
+    assert problem("sqlite:///mlflow.db") is None

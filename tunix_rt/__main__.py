@@ -1,0 +1,105 @@
+"""The command line: a word picks a file of `commands/`, anything else is an experiment to run.
+
+Errors become one message and the exit code of their class. `--help` reads the docstrings of the commands
+without importing them, so that it answers at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import errno
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunix_rt import __version__
+from tunix_rt.errors import InputError, TunixError
+
+COMMANDS = Path(__file__).parent / "commands"
+ISSUES = "please report it with this traceback"
+
+
+def verbs() -> list[str]:
+    """The words that are commands, in alphabetical order; `run` is what happens without one."""
+    return sorted(file.stem for file in COMMANDS.glob("*.py") if not file.stem.startswith("_"))
+
+
+def help_text() -> str:
+    """What `--help` prints."""
+    lines = [
+        "usage: python -m tunix_rt +experiment=NAME [KEY=VALUE ...]   run an experiment, or what of it is missing",
+        "       python -m tunix_rt -m +experiment=NAME KEY=A,B ...    a sweep: every combination",
+        "       python -m tunix_rt VERB ...                           one of:",
+        "",
+    ]
+    width = max(map(len, verbs()))
+    for verb in verbs():
+        docstring = ast.get_docstring(ast.parse((COMMANDS / f"{verb}.py").read_text("utf-8"))) or ""
+        lines.append(f"  {verb:{width}}  {docstring.splitlines()[0]}")
+    lines += [
+        "",
+        "VERB --help says more; --cfg job shows the composed config, --info and --hydra-help are Hydra's own;",
+        "debug=true shows tracebacks; --version. Without a terminal, progress is plain lines.",
+    ]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code and never lets an exception through."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] in (["--help"], ["-h"]):
+        print(help_text())
+        return 0
+    if words[:1] == ["--version"]:
+        print(f"tunix_rt {__version__}")
+        return 0
+    debug = any(word.lstrip("+") == "debug=true" for word in words)
+    try:
+        return dispatch(words)
+    except TunixError as error:
+        return _explain(error, str(error), error.exit_code, debug)
+    except KeyboardInterrupt as error:
+        return _explain(error, "interrupted", 130, debug)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            where = f" while writing {error.filename}" if error.filename else ""
+            return _explain(error, f"the disk is full{where}; free some space, the same command goes on", 3, debug)
+        if isinstance(error, PermissionError):
+            return _explain(error, f"{error.filename}: permission denied", 3, debug)
+        return _bug(error)
+    except Exception as error:
+        return _bug(error)
+
+
+def dispatch(words: Sequence[str]) -> int:
+    """Call the command that the first word names, else `run` with all of them. Raises InputError."""
+    if words and words[0] in verbs():
+        name, rest = words[0], list(words[1:])
+    else:
+        name, rest = "run", list(words)
+        if words and words[0].isidentifier():
+            known = ", ".join(verbs())
+            raise InputError(f"{words[0]!r} is neither a command ({known}) nor an override (key=value); see --help")
+    return int(importlib.import_module(f"tunix_rt.commands.{name}").main(rest))
+
+
+def _explain(error: BaseException, message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def _bug(error: Exception) -> int:
+    traceback.print_exception(error)
+    print(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,372 @@
+"""Answering prompts: prefill, decoding with a preallocated cache in compiled portions, sampling.
+
+In: prompts as ids, one seed each. Out: pieces, as they are made. A row's result depends on its prompt and its
+seed only: padding is masked, and its random numbers come from the host.
+Legend: R rows on the device, P slots of prompts (right-aligned), S slots of the cache, C tokens of a portion,
+L layers, K key-value heads, d width of a head, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from tunix_rt.backends.interface import FinishReason, Float32, Int32, Piece
+from tunix_rt.backends.jax.attention import MASKED, attend, rotary_tables
+from tunix_rt.backends.jax.decoder import Decoder, Params, rms_norm
+from tunix_rt.backends.jax.step import Graph
+from tunix_rt.backends.sampling import uniforms
+from tunix_rt.config.results import GenerationConfig
+from tunix_rt.models.families.architecture import Architecture
+
+PORTION = 32
+"""Tokens a row makes between two looks of the host."""
+SINGLE_PORTION = 8
+"""The same for a single row, which somebody may be watching."""
+SHRINK = 4
+"""Finished rows leave when so many times fewer would do: each number of rows is one more compilation."""
+SMALL_CACHE = 128
+"""Slots up to which a cache does not grow in stages: each stage is one more compilation."""
+
+Cache = tuple[tuple[jax.Array, jax.Array], ...]
+"""Keys [R, K, d, S] and values [R, K, S, d] of each layer: as the products of decoding read them."""
+Layers = tuple[Any, ...]
+"""The weights of each layer by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What of the generation config is compiled in."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+
+class Carry(NamedTuple):
+    """What goes from one portion to the next."""
+
+    cache: Cache
+    tokens: jax.Array  # int32 [R] chosen, not yet read
+    starts: jax.Array  # int32 [R] slot of the first prompt token
+    left: jax.Array  # int32 [R] tokens that may still be made; 0: finished
+    slot: jax.Array  # int32 [] where `tokens` will be written
+
+
+def choose(logits: jax.Array, uniform: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
+    """`logits` float32 [R, V], `uniform` float32 [R] in [0, 1) → token int32 [R] and its log-probability.
+
+    The log-probability is the model's, at temperature 1 and before filters. Temperature 0 takes the first of
+    the likeliest. Otherwise the first token, in the order of the vocabulary, at which the running sum of the
+    filtered probabilities exceeds `uniform` times their total.
+    """
+    size = logits.shape[-1]
+    order = jnp.arange(size, dtype=jnp.int32)
+    top = logits.max(axis=-1, keepdims=True)
+    if sampling.temperature == 0:
+        token = jnp.where(logits == top, order, size - 1).min(axis=-1)
+    else:
+        shares = _filtered(jnp.exp((logits - top) / sampling.temperature), sampling)
+        running = jnp.cumsum(shares, axis=-1)
+        reached = (running > uniform[:, None] * running[:, -1:]) & (shares > 0)
+        last = jnp.where(shares > 0, order, 0).max(axis=-1, keepdims=True)
+        token = jnp.where(reached, order, last).min(axis=-1)
+    chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)
+    return token, (chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True))[:, 0]
+
+
+def _filtered(shares: jax.Array, sampling: Sampling) -> jax.Array:
+    """Shares [R, V] (probabilities, up to a factor); those outside top-k, then outside top-p, become 0.
+
+    Ties at a threshold all stay.
+    """
+    if sampling.top_k is None and sampling.top_p is None:
+        return shares
+    size = shares.shape[-1]
+    ranked, _ = jax.lax.top_k(shares, min(sampling.top_k or size, size))
+    if sampling.top_p is not None:
+        before = jnp.cumsum(ranked, axis=-1) - ranked
+        enough = sampling.top_p * ranked.sum(axis=-1, keepdims=True)
+        ranked = jnp.where(before < enough, ranked, ranked[:, :1])
+    return jnp.where(shares >= ranked.min(axis=-1, keepdims=True), shares, 0)
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def separate(graph: Graph, params: Params) -> Layers:
+    """Copy the stacked layers apart, once a call of `generate`: decoding would else slice them every time."""
+    _, weights = nnx.split(nnx.merge(graph, params).layers)
+    count = jax.tree.leaves(weights)[0].shape[0]
+    return tuple(jax.tree.map(lambda stack, i=i: stack[i], weights) for i in range(count))
+
+
+@partial(jax.jit, static_argnames=("graph", "sampling", "capacity"))
+def prefill(
+    graph: Graph,
+    sampling: Sampling,
+    capacity: int,
+    params: Params,
+    tokens: jax.Array,
+    lengths: jax.Array,
+    limits: jax.Array,
+    stop_ids: jax.Array,
+    uniform: jax.Array,
+) -> tuple[Carry, jax.Array]:
+    """Read prompts `tokens` int32 [R, P], right-aligned, and choose the first new token of each.
+
+    `lengths`, `limits` int32 [R], `uniform` float32 [R]. Returns the carry and log-probabilities [R].
+    """
+    decoder = nnx.merge(graph, params)
+    slots = tokens.shape[1]
+    starts = slots - lengths
+    positions = jnp.maximum(jnp.arange(slots) - starts[:, None], 0)
+    segments = (jnp.arange(slots) >= starts[:, None]).astype(jnp.int32)
+    hidden, (keys, values) = decoder(tokens, positions, segments)
+    token, logprob = choose(decoder.logits(hidden[:, -1]), uniform, sampling)
+    cache = tuple(_widened((jnp.swapaxes(k, 2, 3), v), capacity) for k, v in zip(keys, values, strict=True))
+    left = _left(limits, token, stop_ids)
+    return Carry(cache, token, starts, left, jnp.asarray(slots, jnp.int32)), logprob
+
+
+def _widened(kept: tuple[jax.Array, jax.Array], capacity: int) -> tuple[jax.Array, jax.Array]:
+    """Keys and values of a layer with empty slots added, up to `capacity`."""
+    keys, values = kept
+    more = (0, capacity - keys.shape[3])
+    return jnp.pad(keys, ((0, 0), (0, 0), (0, 0), more)), jnp.pad(values, ((0, 0), (0, 0), more, (0, 0)))
+
+
+def _left(left: jax.Array, token: jax.Array, stop_ids: jax.Array) -> jax.Array:
+    stopped = (token[:, None] == stop_ids).any(axis=-1)
+    return jnp.where(stopped, 0, jnp.maximum(left - 1, 0))
+
+
+@partial(jax.jit, static_argnames=("graph", "sampling"), donate_argnames=("carry",))
+def decode(
+    graph: Graph,
+    sampling: Sampling,
+    params: Params,
+    layers: Layers,
+    carry: Carry,
+    stop_ids: jax.Array,
+    uniform: jax.Array,
+) -> tuple[Carry, jax.Array, jax.Array, jax.Array]:
+    """Up to C more tokens of each row; ends early when all rows have finished. `uniform` float32 [C, R].
+
+    Returns the carry, tokens int32 [C, R], log-probabilities float32 [C, R] and how many of the C were made.
+    """
+    decoder = nnx.merge(graph, params)
+    portion, rows = uniform.shape
+    made = (jnp.zeros((portion, rows), jnp.int32), jnp.zeros((portion, rows), jnp.float32))
+
+    def more(state: tuple[jax.Array, Carry, tuple[jax.Array, jax.Array]]) -> jax.Array:
+        count, carry, _ = state
+        return (count < portion) & (carry.left > 0).any()
+
+    def one(
+        state: tuple[jax.Array, Carry, tuple[jax.Array, jax.Array]],
+    ) -> tuple[jax.Array, Carry, tuple[jax.Array, jax.Array]]:
+        count, carry, (tokens, logprobs) = state
+        logits, cache = _read_one(decoder, layers, carry)
+        token, logprob = choose(logits, uniform[count], sampling)
+        carry = Carry(cache, token, carry.starts, _left(carry.left, token, stop_ids), carry.slot + 1)
+        return count + 1, carry, (tokens.at[count].set(token), logprobs.at[count].set(logprob))
+
+    count, carry, (tokens, logprobs) = jax.lax.while_loop(more, one, (jnp.asarray(0), carry, made))
+    return carry, tokens, logprobs, count
+
+
+def _read_one(decoder: Decoder, layers: Layers, carry: Carry) -> tuple[jax.Array, Cache]:
+    """Read one token a row into the cache → logits float32 [R, V] after it."""
+    shape = decoder.architecture
+    slots = capacity_of(carry)
+    tables = rotary_tables(slots, shape.head_dim, shape.rope_theta)
+    cos, sin = (jnp.asarray(table)[carry.slot - carry.starts][:, None] for table in tables)
+    places = jnp.arange(slots)
+    seen = (places >= carry.starts[:, None]) & (places <= carry.slot)
+    bias = jnp.where(seen, 0.0, MASKED).astype(jnp.float32)[:, None, None, None]
+    x = decoder.embed(carry.tokens)[:, None]
+    cache = []
+    graph, _ = nnx.split(decoder.layers)
+    for weights, kept in zip(layers, carry.cache, strict=True):
+
+        def attend_cached(
+            q: jax.Array, k: jax.Array, v: jax.Array, kept: tuple[jax.Array, jax.Array] = kept
+        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            keys = jax.lax.dynamic_update_slice_in_dim(kept[0], jnp.swapaxes(k, 2, 3), carry.slot, axis=3)
+            values = jax.lax.dynamic_update_slice_in_dim(kept[1], v, carry.slot, axis=2)
+            return attend(q, keys, values, bias), (keys, values)
+
+        x, new = nnx.merge(graph, weights)(x, cos, sin, attend_cached)
+        cache.append(new)
+    hidden = rms_norm(x[:, 0], decoder.norm[...], shape.norm_eps)
+    return decoder.logits(hidden), tuple(cache)
+
+
+@partial(jax.jit, static_argnames=("capacity",))
+def refit(carry: Carry, rows: jax.Array, capacity: int) -> Carry:
+    """Keep only `rows` int32 [R'], and give the cache `capacity` slots, not fewer than it has."""
+    cache = tuple(_widened((keys[rows], values[rows]), capacity) for keys, values in carry.cache)
+    return Carry(cache, carry.tokens[rows], carry.starts[rows], carry.left[rows], carry.slot)
+
+
+def capacity_of(carry: Carry) -> int:
+    """Slots of the cache."""
+    return carry.cache[0][0].shape[3]
+
+
+def bucket(size: int) -> int:
+    """The next of few sizes: powers of two and the numbers halfway between them, from 16."""
+    power = 16
+    while power * 2 <= size:
+        power *= 2
+    return power if size <= power else power * 3 // 2 if size <= power * 3 // 2 else power * 2
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """Everything that one call of `generate` holds fixed."""
+
+    graph: Graph
+    params: Params
+    layers: Layers
+    sampling: Sampling
+    stop_ids: Int32
+    prompts: Sequence[Int32]
+    limits: Sequence[int]
+    """New tokens that each prompt may get."""
+    numbers: Float32
+    """Uniform numbers float32 [prompts, positions]."""
+
+
+def generate(
+    graph: Graph,
+    params: Params,
+    architecture: Architecture,
+    stop_ids: tuple[int, ...],
+    prompts: Sequence[Int32],
+    generation: GenerationConfig,
+    seeds: Sequence[int],
+) -> Iterator[Piece]:
+    """Answer prompts in batches of like length, longest first; see `Backend.generate`."""
+    limits = [min(generation.max_new_tokens, architecture.max_positions - len(prompt)) for prompt in prompts]
+    answering = Answering(
+        graph=graph,
+        params=params,
+        layers=separate(graph, params),
+        sampling=Sampling(generation.temperature, generation.top_k, generation.top_p),
+        stop_ids=np.array(stop_ids, np.int32),
+        prompts=prompts,
+        limits=limits,
+        numbers=uniforms(seeds, generation.max_new_tokens + PORTION),
+    )
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    for index in order:
+        if limits[index] < 1:
+            yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
+    order = [index for index in order if limits[index] >= 1]
+    for first in range(0, len(order), generation.batch_size):
+        indices = order[first : first + generation.batch_size]
+        yield from _answer_batch(answering, indices, generation.batch_size)
+
+
+def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> Iterator[Piece]:
+    """Answer the prompts `indices` together. A device row that has no prompt (padding) has owner None."""
+    rows = min(_power_of_two(len(indices)), batch_size)
+    owners: list[int | None] = [*indices, *[None] * (rows - len(indices))]
+    slots = bucket(max(len(answering.prompts[index]) for index in indices))
+    longest = max(answering.limits[index] for index in indices)
+    carry, logprob = _prefill_batch(answering, owners, slots, _capacity(slots, 1, longest))
+    tokens, logprobs, made = np.asarray(carry.tokens)[None], np.asarray(logprob)[None], 0
+    while True:
+        pieces = [
+            (row, _piece(answering, owner, tokens[:, row], logprobs[:, row], made))
+            for row, owner in enumerate(owners)
+            if owner is not None
+        ]
+        yield from (piece for _, piece in pieces)
+        live = [row for row, piece in pieces if piece.finish_reason is None]
+        if not live:
+            return
+        made += len(tokens)
+        owners = [owner if row in live else None for row, owner in enumerate(owners)]
+        carry, owners = _refit_batch(carry, owners, live, _capacity(slots, made, longest))
+        carry, tokens, logprobs = _decode_portion(answering, carry, owners, made)
+
+
+def _prefill_batch(
+    answering: Answering, owners: list[int | None], slots: int, capacity: int
+) -> tuple[Carry, jax.Array]:
+    tokens = np.zeros((len(owners), slots), np.int32)
+    lengths = np.ones(len(owners), np.int32)
+    limits = np.zeros(len(owners), np.int32)
+    for row, owner in enumerate(owners):
+        if owner is not None:
+            prompt = answering.prompts[owner]
+            tokens[row, slots - len(prompt) :] = prompt
+            lengths[row], limits[row] = len(prompt), answering.limits[owner]
+    uniform = _uniform(answering, owners, 0, 1)[0]
+    fixed = (answering.graph, answering.sampling, capacity, answering.params)
+    found: tuple[Carry, jax.Array] = prefill(*fixed, tokens, lengths, limits, answering.stop_ids, uniform)
+    return found
+
+
+def _decode_portion(
+    answering: Answering, carry: Carry, owners: list[int | None], made: int
+) -> tuple[Carry, Int32, Float32]:
+    carry, tokens, logprobs, count = decode(
+        answering.graph,
+        answering.sampling,
+        answering.params,
+        answering.layers,
+        carry,
+        answering.stop_ids,
+        _uniform(answering, owners, made, SINGLE_PORTION if len(owners) == 1 else PORTION),
+    )
+    return carry, np.asarray(tokens)[: int(count)], np.asarray(logprobs)[: int(count)]
+
+
+def _refit_batch(
+    carry: Carry, owners: list[int | None], live: list[int], capacity: int
+) -> tuple[Carry, list[int | None]]:
+    """Drop the finished rows when most have finished; make room in the cache when it is full."""
+    size = min(_power_of_two(len(live)), len(owners))
+    kept = [*live, *[row for row in range(len(owners)) if row not in live]][:size]
+    if size * SHRINK > len(owners):
+        kept = list(range(len(owners)))
+    capacity = max(capacity, capacity_of(carry))
+    if len(kept) == len(owners) and capacity == capacity_of(carry):
+        return carry, owners
+    return refit(carry, np.array(kept, np.int32), capacity), [owners[row] for row in kept]
+
+
+def _piece(answering: Answering, index: int, ids: Int32, logprobs: Float32, made: int) -> Piece:
+    """Cut what a row made at its stop token or its limit; `made` tokens went before."""
+    room = answering.limits[index] - made
+    stops = np.flatnonzero(np.isin(ids, answering.stop_ids))
+    end, reason = len(ids), cast(FinishReason | None, None)
+    if stops.size and stops[0] < room:
+        end, reason = int(stops[0]), "stop"
+    elif room <= len(ids):
+        end, reason = room, "length"
+    return Piece(index, ids[:end], logprobs[:end], reason)
+
+
+def _uniform(answering: Answering, owners: list[int | None], first: int, count: int) -> Float32:
+    """Random numbers [count, rows] of the next tokens."""
+    rows = [0 if owner is None else owner for owner in owners]
+    return np.ascontiguousarray(answering.numbers[rows, first : first + count].T)
+
+
+def _capacity(slots: int, made: int, longest: int) -> int:
+    """Slots of the cache for the next portion, when `made` of at most `longest` tokens have been made."""
+    return min(bucket(slots + longest), max(bucket(slots + made + PORTION), SMALL_CACHE))
+
+
+def _power_of_two(size: int) -> int:
+    return 1 << (size - 1).bit_length()

@@ -1,0 +1,124 @@
+"""AdamW as the config declares it: what decays, how gradients become an update, moments by weight name.
+
+In: parameters and gradients of one structure (see `decoder`). The learning rate comes with each call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from tunix_rt.backends.jax.decoder import Params
+from tunix_rt.backends.jax.weights import from_hugging_face, to_hugging_face
+from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.errors import CheckpointError
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.registry import FAMILIES
+
+NORMS = ("attention_norm", "mlp_norm", "norm")
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRule:
+    """What of the training setup is compiled into the step: sweeps over the rest share the program."""
+
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    no_decay: tuple[str, ...]
+
+    @classmethod
+    def of(cls, config: OptimizerConfig) -> UpdateRule:
+        """The rule that `config` declares."""
+        return cls(config.beta1, config.beta2, config.eps, config.weight_decay, config.no_decay)
+
+
+def adam(rule: UpdateRule) -> optax.GradientTransformation:
+    """Bias-corrected moments; eps is added to the square root of the corrected second one."""
+    return optax.scale_by_adam(rule.beta1, rule.beta2, rule.eps)
+
+
+def update(
+    rule: UpdateRule,
+    params: Params,
+    gradients: Params,
+    moments: optax.OptState,
+    learning_rate: jax.Array,
+    clip_norm: jax.Array,
+) -> tuple[Params, optax.OptState, jax.Array]:
+    """Clip by global norm, then AdamW with decoupled decay (arXiv 1711.05101).
+
+    Returns (params, moments, gradient norm before clipping). A longer gradient is scaled to `clip_norm`.
+    """
+    norm = optax.tree.norm(gradients)
+    scale = 1 / jnp.maximum(norm / clip_norm, 1.0)
+    gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
+    directions, moments = adam(rule).update(gradients, moments)
+    if rule.weight_decay > 0:
+        directions = jax.tree_util.tree_map_with_path(
+            lambda path, direction, weight: (
+                direction + rule.weight_decay * weight if _decays(path[-1].key, rule) else direction
+            ),
+            directions,
+            params,
+        )
+    return (
+        jax.tree.map(lambda weight, direction: weight - learning_rate * direction, params, directions),
+        moments,
+        norm,
+    )
+
+
+def _decays(name: str, rule: UpdateRule) -> bool:
+    """A tied head is the embedding; an untied one is a matrix like any other."""
+    kind = "norms" if name in NORMS else "embeddings" if name == "embedding" else "matrices"
+    return kind not in rule.no_decay
+
+
+def moments_to_tensors(moments: optax.ScaleByAdamState, architecture: Architecture) -> dict[str, np.ndarray[Any, Any]]:
+    """Host copies of the moments → `m.<weight>`, `v.<weight>` float32 and `count` int64."""
+    first = to_hugging_face(moments.mu, architecture)
+    second = to_hugging_face(moments.nu, architecture)
+    return (
+        {f"m.{name}": tensor for name, tensor in first.items()}
+        | {f"v.{name}": tensor for name, tensor in second.items()}
+        | {"count": np.asarray(moments.count, np.int64)}
+    )
+
+
+def read_moments(path: Path, architecture: Architecture) -> optax.ScaleByAdamState:
+    """The moments that either backend saved, on the host.
+
+    Raises CheckpointError where the file is missing, damaged, or of another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
+    shapes = FAMILIES[architecture.family].tensor_shapes(architecture)
+    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in shapes.items()} | {"count": ()}
+    _check_fit(path, {name: tensor.shape for name, tensor in tensors.items()}, expected)
+    first, second = (
+        from_hugging_face({name: tensors[f"{kind}.{name}"] for name in shapes}, architecture) for kind in "mv"
+    )
+    return optax.ScaleByAdamState(count=np.asarray(tensors["count"], np.int32), mu=first, nu=second)
+
+
+def _check_fit(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    lines = [
+        f"  {name}: {found.get(name, 'missing')} in the file, {expected.get(name, 'missing')} in the model"
+        for name in sorted({*found, *expected})
+        if found.get(name) != expected.get(name)
+    ]
+    if lines:
+        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))

@@ -1,0 +1,149 @@
+"""One training step and one scoring pass, as pure functions compiled once per shape.
+
+In: parameters, moments and a batch of numpy arrays. Out: new ones and scalars that stay on the device.
+Legend: A micro-batches, B rows, T positions, K selected targets of a micro-batch, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from tunix_rt.backends.jax.decoder import Decoder, Params
+from tunix_rt.backends.jax.optimizer import UpdateRule, update
+from tunix_rt.backends.objective import cross_entropy
+from tunix_rt.batches.batch import Batch
+
+LOGITS_AT_ONCE = 1 << 25
+"""Floats (128 MiB) of logits that exist at a time; more targets are taken in portions."""
+
+Graph = nnx.GraphDef[Decoder]
+
+
+class Inputs(NamedTuple):
+    """A batch as the device takes it."""
+
+    tokens: Any  # int32 [A, B, T]
+    positions: Any  # int32 [A, B, T]
+    segments: Any  # int32 [A, B, T]
+    selected: Any  # int32 [A, K] places of targets in the flat micro-batch, B * T: none; None: all, K = B * T
+    targets: Any  # int32 [A, K]
+    weights: Any  # float32 [A, K]
+
+
+def select(batch: Batch, vocab_size: int, hidden_size: int) -> Inputs:
+    """Keep the places that are targets: K is their number, rounded up to a quarter of B * T.
+
+    Few values of K mean few compilations. A vocabulary narrower than the model is not worth selecting for.
+    """
+    micro, rows, length = batch.tokens.shape
+    weights = batch.weights.reshape(micro, -1)
+    quarter = -(-rows * length // 4)
+    most = int(np.count_nonzero(weights, axis=1).max())
+    size = min(max(-(-most // quarter), 1) * quarter, rows * length)
+    selected = None
+    targets = batch.targets.reshape(micro, -1)
+    if size < rows * length and vocab_size > hidden_size:
+        selected = np.full((micro, size), rows * length, np.int32)
+        for index in range(micro):
+            places = np.flatnonzero(weights[index])
+            selected[index, : places.size] = places
+        inside = selected < rows * length
+        clipped = np.minimum(selected, rows * length - 1)
+        targets = np.take_along_axis(targets, clipped, axis=1)
+        weights = np.take_along_axis(weights, clipped, axis=1) * inside
+    return Inputs(batch.tokens, batch.positions, batch.segments, selected, targets, weights)
+
+
+def target_logprobs(decoder: Decoder, inputs: Inputs) -> jax.Array:
+    """Log-probabilities float32 [K] of the targets of one micro-batch (fields of `inputs` without A)."""
+    hidden, _ = decoder(inputs.tokens, inputs.positions, inputs.segments)
+    hidden = hidden.reshape(-1, hidden.shape[-1])
+    if inputs.selected is not None:
+        hidden = hidden.at[inputs.selected].get(
+            mode="fill", fill_value=0, indices_are_sorted=True, unique_indices=False
+        )
+    count, width = hidden.shape
+    portions = -(-count * decoder.architecture.vocab_size // LOGITS_AT_ONCE)
+    if portions == 1:
+        return _logprobs_at(decoder, hidden, inputs.targets)
+    size = -(-count // portions)
+    padding = portions * size - count
+    hidden = jnp.pad(hidden, ((0, padding), (0, 0))).reshape(portions, size, width)
+    targets = jnp.pad(inputs.targets, (0, padding)).reshape(portions, size)
+    portion = jax.checkpoint(lambda pair: _logprobs_at(decoder, *pair))
+    found: jax.Array = jax.lax.map(portion, (hidden, targets))
+    return found.reshape(-1)[:count]
+
+
+def _logprobs_at(decoder: Decoder, hidden: jax.Array, targets: jax.Array) -> jax.Array:
+    """`hidden` float32 [N, D], `targets` int32 [N] → float32 [N]."""
+    logits = decoder.logits(hidden)
+    hit = jnp.arange(logits.shape[-1]) == targets[:, None]
+    found: jax.Array = jnp.where(hit, logits, 0).sum(axis=-1) - jax.nn.logsumexp(logits, axis=-1)
+    return found
+
+
+def loss_and_gradients(graph: Graph, params: Params, inputs: Inputs) -> tuple[jax.Array, jax.Array, Params]:
+    """Loss sum and weight sum over all micro-batches, and the gradients of their quotient.
+
+    Without any target the quotient is taken as 0.
+    """
+
+    def loss_sum(params: Params, micro: Inputs) -> tuple[jax.Array, jax.Array]:
+        return cross_entropy(target_logprobs(nnx.merge(graph, params), micro), micro.weights)
+
+    def one(micro: Inputs) -> tuple[tuple[jax.Array, jax.Array], Params]:
+        return jax.value_and_grad(loss_sum, has_aux=True)(params, micro)
+
+    if inputs.tokens.shape[0] == 1:
+        sums = one(jax.tree.map(lambda array: array[0], inputs))
+    else:
+        zeros = ((jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, params))
+        sums, _ = jax.lax.scan(lambda sums, micro: (jax.tree.map(jnp.add, sums, one(micro)), None), zeros, inputs)
+    (total, weight), gradients = sums
+    divisor = jnp.where(weight > 0, weight, 1.0)
+    return total, weight, jax.tree.map(lambda gradient: gradient / divisor, gradients)
+
+
+@partial(jax.jit, static_argnames=("graph", "rule"), donate_argnames=("params", "moments"))
+def train_step(
+    graph: Graph,
+    rule: UpdateRule,
+    params: Params,
+    moments: optax.OptState,
+    inputs: Inputs,
+    learning_rate: jax.Array,
+    clip_norm: jax.Array,
+) -> tuple[Params, optax.OptState, dict[str, jax.Array]]:
+    """One update (`clip_norm` inf: no clipping). Where loss or gradient is not finite, all comes back as it was."""
+    loss_sum, weight_sum, gradients = loss_and_gradients(graph, params, inputs)
+    new = update(rule, params, gradients, moments, learning_rate, clip_norm)
+    finite = jnp.isfinite(loss_sum) & jnp.isfinite(new[2])
+    params, moments = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new[:2], (params, moments))
+    return (
+        params,
+        moments,
+        {"loss_sum": loss_sum, "weight_sum": weight_sum, "grad_norm": new[2], "finite": finite},
+    )
+
+
+@partial(jax.jit, static_argnames=("graph",))
+def score(graph: Graph, params: Params, inputs: Inputs) -> jax.Array:
+    """Log-probability float32 [A, B, T] of each target; 0 where its weight is 0."""
+    rows, length = inputs.tokens.shape[1:]
+
+    def one(micro: Inputs) -> jax.Array:
+        found = jnp.where(micro.weights != 0, target_logprobs(nnx.merge(graph, params), micro), 0)
+        if micro.selected is not None:
+            found = jnp.zeros(rows * length).at[micro.selected].set(found, mode="drop")
+        return found.reshape(rows, length)
+
+    found: jax.Array = jax.lax.map(one, inputs)
+    return found

@@ -1,0 +1,105 @@
+"""Attention over packed rows and over the cache of generation. Knows no weights.
+
+Legend: B rows, T positions of the queries, S of the keys, H query heads, K key and value heads, D head width.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from tunix_rt.backends.interface import Int32
+
+
+class Attend(Protocol):
+    """How a layer's queries look at keys: the one thing in which training and generation differ."""
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """`queries` [B, H, T, D], `keys` and `values` [B, K, T, D], rotated; returns [B, H, T, D]."""
+
+
+class Packed:
+    """Causal attention inside each segment of a row."""
+
+    def __init__(self, segments: Int32, device: torch.device) -> None:
+        """`segments` int32 [B, T], 0 for padding. Padding sees padding, so that no softmax is empty."""
+        self.mask: Tensor | None = None
+        if not _causal_alone(segments):
+            of = torch.from_numpy(segments).to(device)
+            length = segments.shape[1]
+            causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+            self.mask = ((of[:, :, None] == of[:, None, :]) & causal)[:, None]
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Scores scaled by 1/sqrt(D), float32 softmax."""
+        group = queries.shape[1] // keys.shape[1]
+        if group > 1:
+            keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))
+        return scaled_dot_product_attention(queries, keys, values, attn_mask=self.mask, is_causal=self.mask is None)
+
+
+def _causal_alone(segments: Int32) -> bool:
+    """Whether each row is one trace with padding on its right: then no real position can see a wrong one."""
+    return bool(segments.max(initial=0) <= 1 and (np.diff(segments, axis=1) <= 0).all())
+
+
+class Cache:
+    """Keys and values of the positions so far, in memory reserved once. Rows are padded on the left,
+    so that all of them write to the same column."""
+
+    def __init__(self, segments: Int32, num_layers: int, capacity: int) -> None:
+        """`segments` int32 [B, T] of the left-padded prompts; `capacity`: columns when done."""
+        self._segments = segments
+        self._starts = (segments == 0).sum(axis=1)
+        self._capacity = capacity
+        self._stored: list[tuple[Tensor, Tensor] | None] = [None] * num_layers
+        self._packed: Packed | None = None
+        self._mask: Tensor | None = None
+        self._length = 0
+
+    def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """The first call of a layer takes the prompts, each later one a single position."""
+        stored = self._stored[layer]
+        if stored is None:
+            return self._prefill(layer, queries, keys, values)
+        if layer == 0:
+            self._length += 1
+        end = self._length
+        for whole, new in zip(stored, (keys, values), strict=True):
+            whole[:, :, end - 1 : end] = new
+        rows, heads, _, width = queries.shape
+        grouped = queries.view(rows, keys.shape[1], -1, width)
+        mask = None if self._mask is None else self._mask[..., :end]
+        past_keys, past_values = (x[:, :, :end] for x in stored)
+        out = scaled_dot_product_attention(grouped, past_keys, past_values, attn_mask=mask)
+        return out.reshape(rows, heads, 1, width)
+
+    def _prefill(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        if self._packed is None:
+            self._packed = Packed(self._segments, keys.device)
+            self._length = keys.shape[2]
+            if self._starts.any():
+                columns = torch.arange(self._capacity, device=keys.device)
+                starts = torch.from_numpy(self._starts).to(keys.device)
+                self._mask = (columns >= starts[:, None])[:, None, None, :]
+        self._stored[layer] = (self._reserve(keys), self._reserve(values))
+        return self._packed(layer, queries, keys, values)
+
+    def _reserve(self, prompt: Tensor) -> Tensor:
+        rows, heads, length, width = prompt.shape
+        whole = prompt.new_empty(rows, heads, self._capacity, width)
+        whole[:, :, :length] = prompt
+        return whole
+
+    def keep(self, rows: Tensor) -> None:
+        """Forget all rows but `rows` (int64 indices)."""
+        for layer, stored in enumerate(self._stored):
+            if stored is not None:
+                keys, values = (self._reserve(x[:, :, : self._length][rows]) for x in stored)
+                self._stored[layer] = (keys, values)
+        if self._mask is not None:
+            self._mask = self._mask[rows]

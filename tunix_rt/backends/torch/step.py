@@ -1,0 +1,127 @@
+"""One training step: log-probabilities of targets, accumulation over micro-batches, clipping, update.
+
+Order, and why: sums are accumulated as sums; only then is their weight known and divided by, once; the norm
+is that of the mean's gradient; what is not finite is found before the update and suppresses it. Nothing here
+waits for the device. Legend: A micro-batches, B rows, T positions, N targets, E hidden width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunix_rt.backends import objective
+from tunix_rt.backends.torch.attention import Packed
+from tunix_rt.backends.torch.decoder import Decoder, hidden_states
+from tunix_rt.backends.torch.devices import autocast
+from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.choices import Precision
+
+MAX_LOGITS = 1 << 25
+"""Logits in memory at once (128 MiB)."""
+
+
+def train_step(
+    model: Decoder, optimizer: AdamW, batch: Batch, rate: float, clip_norm: float | None, precision: Precision
+) -> dict[str, Tensor]:
+    """Update the weights and the optimizer in place; see `Backend.train_step`."""
+    for weight in model.weights.values():
+        weight.grad = None
+    loss_sum, weight_sum = _accumulate(model, batch, precision)
+    gradients = {name: weight.grad for name, weight in model.weights.items() if weight.grad is not None}
+    divisor = weight_sum.where(weight_sum > 0, 1.0)
+    grad_norm = torch.nn.utils.get_total_norm(gradients.values()) / divisor
+    finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
+    excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
+    optimizer.update(model.weights, gradients, rate, scale=divisor * excess, skip=(~finite).float())
+    return {"loss_sum": loss_sum, "weight_sum": weight_sum, "grad_norm": grad_norm, "finite": finite}
+
+
+def _accumulate(model: Decoder, batch: Batch, precision: Precision) -> tuple[Tensor, Tensor]:
+    """Gradients of the loss sum into `weight.grad`; returns (loss sum, weight sum)."""
+    loss_sum, weight_sum = torch.zeros(2, device=model.device)
+    for index in range(len(batch.tokens)):
+        where, logprobs = micro_batch(model, batch, index, precision)
+        weights = torch.from_numpy(batch.weights[index].reshape(-1)[where]).to(model.device)
+        loss, weight = objective.cross_entropy(logprobs, weights)
+        loss.backward()
+        loss_sum, weight_sum = loss_sum + loss.detach(), weight_sum + weight
+    return loss_sum, weight_sum
+
+
+@torch.inference_mode()
+def logprobs(model: Decoder, batch: Batch, precision: Precision) -> Tensor:
+    """float32 [A, B, T]: log-probability of each target, 0 where its weight is 0."""
+    out = torch.zeros(batch.tokens.shape, device=model.device)
+    for index in range(len(batch.tokens)):
+        where, values = micro_batch(model, batch, index, precision)
+        out[index].view(-1)[torch.from_numpy(where).to(model.device)] = values
+    return out
+
+
+def micro_batch(model: Decoder, batch: Batch, index: int, precision: Precision) -> tuple[Any, Tensor]:
+    """Micro-batch `index`: flat positions int64 [N] of its targets, and their log-probabilities [N]."""
+    tokens, positions = (
+        torch.from_numpy(part[index]).to(model.device, torch.int64) for part in (batch.tokens, batch.positions)
+    )
+    with autocast(model.device, precision):
+        hidden = hidden_states(model, tokens, positions, Packed(batch.segments[index], model.device))
+    where = np.flatnonzero(batch.weights[index])
+    chosen, targets = (
+        torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
+    )
+    selected = hidden.flatten(0, 1).index_select(0, chosen)
+    return where, target_logprobs(selected, model.head, targets)
+
+
+def target_logprobs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    """Log-probabilities float32 [N] of `targets` int64 [N] from `hidden` [N, E] and the output matrix [V, E].
+
+    Logits are float32 in either precision, and never more than MAX_LOGITS at once.
+    """
+    return _TargetLogprobs.apply(hidden.float(), head, targets)  # type: ignore[no-any-return]
+
+
+class _TargetLogprobs(torch.autograd.Function):
+    """Written out: autograd would keep two more arrays [N, V], and all chunks of the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+        chosen, log_sums = [], []
+        for rows, wanted in _chunks(hidden, head, targets):
+            logits = rows @ head.T
+            chosen.append(logits.gather(-1, wanted[:, None])[:, 0])
+            largest = logits.amax(-1, keepdim=True)
+            sums = logits.sub_(largest).exp_().sum(-1, keepdim=True)
+            log_sums.append((sums.log() + largest)[:, 0])
+        # One chunk: its exponentials serve the backward pass. Several: each is computed again there.
+        only = (logits, sums) if len(chosen) == 1 else (None, None)
+        log_sum = torch.cat(log_sums)
+        ctx.save_for_backward(hidden, head, targets, log_sum, *only)
+        return torch.cat(chosen) - log_sum
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+        hidden, head, targets, log_sum, exponentials, sums = ctx.saved_tensors
+        grad_hidden, grad_head = torch.empty_like(hidden), torch.zeros_like(head)
+        start = 0
+        for rows, wanted in _chunks(hidden, head, targets):
+            part = slice(start, start := start + len(rows))
+            grad = grad_outputs[0][part, None]
+            if exponentials is None:
+                grad_logits = (rows @ head.T).sub_(log_sum[part, None]).exp_().mul_(-grad)
+            else:
+                grad_logits = exponentials.mul_(-grad / sums)
+            grad_logits.scatter_add_(-1, wanted[:, None], grad)
+            torch.mm(grad_logits, head, out=grad_hidden[part])
+            grad_head.addmm_(grad_logits.T, rows)
+        return grad_hidden, grad_head, None
+
+
+def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Any:
+    size = max(1, MAX_LOGITS // len(head))
+    return zip(torch.split(hidden, size), torch.split(targets, size), strict=True)

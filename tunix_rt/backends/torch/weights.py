@@ -1,0 +1,73 @@
+"""Between this backend's tensors and files: weights under Hugging Face names, optimizer state beside them.
+
+`model.safetensors` holds the weights; `optimizer.safetensors` holds `m.<name>`, `v.<name>` (float32) and
+`count` (int64, updates applied), which the other backend reads as well.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tunix_rt.backends.torch.decoder import Decoder
+from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.errors import CheckpointError
+from tunix_rt.models import folder as model_folder
+
+OPTIMIZER = "optimizer.safetensors"
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def read_decoder(folder: Path, device: torch.device, trainable: bool) -> Decoder:
+    """The model of a Hugging Face folder, float32 on `device`. Raises ModelError where it does not fit."""
+    architecture = model_folder.read_architecture(folder)
+    weights = {
+        name: torch.tensor(value, device=device, requires_grad=trainable)
+        for name, value in model_folder.read_weights(folder).items()
+    }
+    return Decoder(architecture, weights)
+
+
+def read_optimizer(folder: Path, config: OptimizerConfig, weights: dict[str, Tensor]) -> AdamW:
+    """The optimizer state that either backend saved. Raises CheckpointError where it does not fit."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    path = folder / OPTIMIZER
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
+    shapes = {f"{moment}.{name}": tuple(w.shape) for name, w in weights.items() for moment in "mv"}
+    _check_fit(path, {name: value.shape for name, value in stored.items()}, shapes | {"count": ()})
+    first, second = (
+        {name: torch.tensor(stored[f"{moment}.{name}"], device=w.device) for name, w in weights.items()}
+        for moment in "mv"
+    )
+    device = next(iter(weights.values())).device
+    return AdamW(config, first, second, torch.tensor(float(stored["count"]), device=device))
+
+
+def snapshot(tensors: dict[str, Tensor], prefix: str = "") -> Arrays:
+    """Copies on the host, so that later steps cannot reach them."""
+    return {prefix + name: np.array(value.detach().cpu().numpy()) for name, value in tensors.items()}
+
+
+def optimizer_snapshot(optimizer: AdamW) -> Arrays:
+    """The optimizer state as it is stored."""
+    count = {"count": np.array(int(optimizer.count), np.int64)}
+    return snapshot(optimizer.first, "m.") | snapshot(optimizer.second, "v.") | count
+
+
+def _check_fit(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
+    names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+    if names:
+        lines = [
+            f"  {n}: {found.get(n, 'missing')} in the file, {expected.get(n, 'missing')} in the model" for n in names
+        ]
+        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))

@@ -1,0 +1,159 @@
+"""The batch that every backend takes, and the order of batches as a pure function of (seed, step).
+
+In: traces as numbers (`Examples`). Out: int32 and float32 arrays. Knows neither text nor framework.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from tunix_rt.batches.pack import pack
+from tunix_rt.errors import DataError
+
+Int32 = np.ndarray[Any, np.dtype[np.int32]]
+Float32 = np.ndarray[Any, np.dtype[np.float32]]
+Int64 = np.ndarray[Any, np.dtype[np.int64]]
+Rows = Sequence[Sequence[int]]
+
+
+class Examples(Protocol):
+    """What is asked of a dataset here; `encode.EncodedDataset` is one."""
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Trace ids."""
+
+    @property
+    def lengths(self) -> Int64:
+        """int64 [n]: positions of each trace."""
+
+    def example(self, index: int) -> tuple[Int32, Int32, Float32]:
+        """(tokens, targets, weights) of a trace, each as long as its length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrays [A, B, T]: A micro-batches, B rows, T positions. Targets are shifted per trace."""
+
+    tokens: Int32
+    """0 in padding."""
+    targets: Int32
+    """The next token of the same trace; 0 in padding."""
+    positions: Int32
+    """Restart at 0 with each trace."""
+    segments: Int32
+    """1, 2, … per trace in a row; 0 is padding. Attention never crosses segments."""
+    weights: Float32
+    """0: not a target."""
+
+
+def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batch:
+    """Lay out `rows` of trace indices in arrays of `shape` [A, B, T], micro-batch by micro-batch.
+
+    Where there are fewer than A * B rows the last ones stay empty (segments 0).
+    """
+    flat = (shape[0] * shape[1], shape[2])
+    tokens, targets, positions, segments = (np.zeros(flat, dtype=np.int32) for _ in range(4))
+    weights = np.zeros(flat, dtype=np.float32)
+    for place, row in enumerate(rows):
+        start = 0
+        for segment, index in enumerate(row, start=1):
+            span = (place, slice(start, start + int(dataset.lengths[index])))
+            tokens[span], targets[span], weights[span] = dataset.example(index)
+            positions[span] = np.arange(dataset.lengths[index])
+            segments[span] = segment
+            start += int(dataset.lengths[index])
+    return Batch(
+        tokens=tokens.reshape(shape),
+        targets=targets.reshape(shape),
+        positions=positions.reshape(shape),
+        segments=segments.reshape(shape),
+        weights=weights.reshape(shape),
+    )
+
+
+class BatchOrder:
+    """Every batch of a training run, computed from (seed, step) alone: resuming replays nothing.
+
+    The pattern of lengths is packed once. In each epoch traces of equal length change places and the rows are
+    shuffled, from a random stream of (seed, epoch): every trace comes exactly once per epoch. Steps cut the
+    endless sequence of rows into portions of A * B, across epochs too; after `num_epochs` rows are empty.
+    """
+
+    def __init__(
+        self,
+        dataset: Examples,
+        row_length: int,
+        packing: bool,
+        num_micro_batches: int,
+        rows: int,
+        seed: int,
+        num_epochs: float | None,
+    ) -> None:
+        """Raises DataError where there is no trace, ConfigError where one is longer than a row."""
+        if len(dataset.lengths) == 0:
+            raise DataError("there is no trace to train on: the training split is empty")
+        self._dataset = dataset
+        self._shape = (num_micro_batches, rows, row_length)
+        self._seed = seed
+        pattern = pack(dataset.lengths, row_length, packing)
+        self.num_rows = len(pattern)
+        """Rows of one epoch."""
+        self._cuts = np.cumsum([len(row) for row in pattern])[:-1]
+        slots = dataset.lengths[np.concatenate(pattern)]
+        self._slots_by_length = np.argsort(slots, kind="stable")
+        # 1e-9: 0.1 * 30 rows are 3 rows, not the 4 that binary fractions make of it.
+        self._end = None if num_epochs is None else math.ceil(num_epochs * self.num_rows - 1e-9)
+        self._epochs: dict[int, list[list[int]]] = {}
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Steps in which each trace comes once."""
+        return self.num_rows / (self._shape[0] * self._shape[1])
+
+    @property
+    def num_steps(self) -> int | None:
+        """Steps until `num_epochs` are over, the last perhaps with empty rows; None: endless."""
+        return None if self._end is None else math.ceil(self._end / (self._shape[0] * self._shape[1]))
+
+    def batch_at(self, step: int) -> Batch:
+        """The batch of step 0, 1, …"""
+        return assemble(self._dataset, self._rows_at(step), self._shape)
+
+    def ids_at(self, step: int) -> list[str]:
+        """Ids of the traces in that batch, row by row."""
+        return [self._dataset.ids[index] for row in self._rows_at(step) for index in row]
+
+    def _rows_at(self, step: int) -> list[list[int]]:
+        size = self._shape[0] * self._shape[1]
+        first, last = step * size, (step + 1) * size
+        if self._end is not None:
+            last = min(last, self._end)
+        return [self._epoch(place // self.num_rows)[place % self.num_rows] for place in range(first, last)]
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        """Rows of an epoch, in its order; those used last are kept."""
+        if epoch not in self._epochs:
+            self._epochs = {known: rows for known, rows in self._epochs.items() if known == epoch - 1}
+            self._epochs[epoch] = self._shuffled(epoch)
+        return self._epochs[epoch]
+
+    def _shuffled(self, epoch: int) -> list[list[int]]:
+        generator = np.random.default_rng([self._seed, epoch])
+        keys = generator.random(len(self._dataset.lengths))
+        filled = np.empty(len(self._dataset.lengths), dtype=np.int64)
+        filled[self._slots_by_length] = np.lexsort((keys, self._dataset.lengths))
+        rows = [part.tolist() for part in np.split(filled, self._cuts)]
+        return [rows[place] for place in generator.permutation(self.num_rows)]
+
+
+def sequential_batches(dataset: Examples, row_length: int, packing: bool, rows: int) -> Iterator[Batch]:
+    """Every trace once, in batches [1, rows, row_length], always in one order; the last has empty rows."""
+    packed = pack(dataset.lengths, row_length, packing)
+    for first in range(0, len(packed), rows):
+        yield assemble(dataset, packed[first : first + rows], (1, rows, row_length))

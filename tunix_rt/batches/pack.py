@@ -1,0 +1,127 @@
+"""Lengths → rows: which traces share a row, and how long a row should be. Knows numbers only."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tunix_rt.errors import ConfigError
+
+Int64 = np.ndarray[Any, np.dtype[np.int64]]
+Lengths = Sequence[int] | Int64
+
+MULTIPLE = 8
+"""Row lengths are multiples of this, for vector units."""
+CANDIDATES = 32
+SAMPLE = 2000
+LOOKS = 300
+"""Lengths tried to fill a row exactly: usually a few are enough, this bounds the time of the rest."""
+
+
+def pack(lengths: Lengths, row_length: int, packing: bool) -> list[list[int]]:
+    """Distribute items over rows of `row_length` positions; returns the indices in each row.
+
+    The better of two heuristics: rows filled exactly one after the other, and best-fit decreasing.
+    `packing` false: one item a row. Deterministic. Raises ConfigError where an item does not fit into a row.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    longest = int(sizes.max(initial=0))
+    if longest > row_length:
+        raise ConfigError(
+            f"training.row_length: {row_length}, but the longest trace takes {longest} positions; "
+            "raise it (null chooses it) or lower dataset.max_length"
+        )
+    if not packing:
+        return [[index] for index in range(len(sizes))]
+    return min(_filled(sizes, row_length), _best_fit(sizes, row_length), key=len)
+
+
+def _filled(sizes: Int64, row_length: int) -> list[list[int]]:
+    """Each row: the longest item left, then those that fill the rest best (the minimum bin slack heuristic,
+    Gupta & Ho 1999, Production Planning & Control 10(6))."""
+    left: dict[int, deque[int]] = {}  # length → items of it, lengths descending
+    for index in np.argsort(-sizes, kind="stable").tolist():
+        left.setdefault(int(sizes[index]), deque()).append(index)
+    rows = []
+    while left:
+        longest = next(iter(left))
+        row = []
+        for size in (longest, *_best_sum(left, row_length - longest)):
+            row.append(left[size].popleft())
+            if not left[size]:
+                del left[size]
+        rows.append(row)
+    return rows
+
+
+def _best_sum(left: dict[int, deque[int]], space: int) -> list[int]:
+    """Lengths, long ones first, whose sum comes closest to `space` from below.
+
+    Subset sums as bits of one integer: bit s of `sums` is set when s can be reached. The longest item,
+    which opens the row, is still in `left`: it counts once less.
+    """
+    longest, sums, full = next(iter(left)), 1, 1 << space
+    added: list[tuple[int, int]] = []  # (length, the sums without it)
+    for size, items in left.items():
+        for _ in range(min(len(items) - (size == longest), space // size)):
+            grown = (sums | sums << size) & (2 * full - 1)
+            if grown == sums:
+                break
+            added.append((size, sums))
+            sums = grown
+        if sums & full or len(added) > LOOKS:
+            break
+    rest = sums.bit_length() - 1
+    chosen = []
+    for size, before in reversed(added):
+        if not before >> rest & 1:
+            chosen.append(size)
+            rest -= size
+    return chosen
+
+
+def _best_fit(sizes: Int64, row_length: int) -> list[list[int]]:
+    """The longest item first, each into the fullest row that still takes it (Johnson et al. 1974,
+    doi 10.1137/0203025: never more than 11/9 of the optimum and a few rows)."""
+    rows: list[list[int]] = []
+    by_space: dict[int, list[int]] = {}  # space left → rows with just that much
+    spaces: list[int] = []  # its keys, sorted
+    for index in np.argsort(-sizes, kind="stable").tolist():
+        size = int(sizes[index])
+        place = bisect_left(spaces, size)
+        if place == len(spaces):
+            rows.append([index])
+            row, space = len(rows) - 1, row_length
+        else:
+            space = spaces[place]
+            row = by_space[space].pop()
+            rows[row].append(index)
+            if not by_space[space]:
+                del by_space[space], spaces[place]
+        if space - size not in by_space:
+            by_space[space - size] = []
+            insort(spaces, space - size)
+        by_space[space - size].append(row)
+    return rows
+
+
+def choose_row_length(lengths: Lengths, hidden_size: int) -> int:
+    """The row length, a multiple of 8 from the longest item to four times that, with the least expected cost.
+
+    Cost = rows * T * (1 + T / (1.6 * hidden_size)): the matrices cost the same for every position; attention
+    grows with T, and with it what a packed row spends on positions of other traces (fitted to CPU timings
+    of masked dense attention at width 64, rows of 69 to 552). A large set is judged by a sample of it.
+    """
+    ordered = np.sort(np.asarray(lengths, dtype=np.int64))
+    sample = ordered[np.linspace(0, len(ordered) - 1, min(len(ordered), SAMPLE)).astype(np.int64)]
+    shortest = -(-int(ordered[-1]) // MULTIPLE)
+    candidates = np.unique(np.linspace(shortest, 4 * shortest, CANDIDATES).astype(np.int64)) * MULTIPLE
+
+    def cost(row_length: int) -> float:
+        return len(_best_fit(sample, row_length)) * row_length * (1 + row_length / (1.6 * hidden_size))
+
+    return int(min(candidates.tolist(), key=cost))

@@ -1,0 +1,31 @@
+"""List the experiments: name, what it is, expected time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print a table of every `conf/experiment/*.yaml`, read from their opening comments."""
+    argparse.ArgumentParser(prog="tunix_rt experiments", description=__doc__).parse_args(list(arguments))
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+    found: dict[str, tuple[str, str]] = {}
+    for folder in (installed, Path.cwd() / "conf"):
+        for file in sorted((folder / "experiment").glob("*.yaml")):
+            found[file.stem] = header(file.read_text("utf-8"))
+    width = max(map(len, found), default=0)
+    times = max((len(time) for _, time in found.values()), default=0)
+    for name, (line, time) in sorted(found.items()):
+        print(f"{name:{width}}  {time:{times}}  {line}")
+    return 0
+
+
+def header(text: str) -> tuple[str, str]:
+    """(what it is, expected time) of an experiment file: its first comment line and the one that begins `time:`."""
+    comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
+    comments = [line for line in comments if not line.startswith("@package")]
+    time = next((line.removeprefix("time:").strip() for line in comments if line.startswith("time:")), "")
+    return (comments[0] if comments else ""), time

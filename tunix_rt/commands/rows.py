@@ -1,0 +1,35 @@
+"""Print exactly which traces were in one step of a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Compose the step's batch again (it is a pure function of seed and step) and print its traces."""
+    parser = argparse.ArgumentParser(prog="tunix_rt rows", description=__doc__)
+    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser.add_argument("step", type=int, help="the step, from 1")
+    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
+    chosen = parser.parse_args(list(arguments))
+
+    from tunix_rt.errors import InputError
+    from tunix_rt.experiment import recorded_config
+    from tunix_rt.files import read_json, to_json
+    from tunix_rt.runs.folder import find_run
+    from tunix_rt.stages.train import plan
+    from tunix_rt.terminal import out
+    from tunix_rt.traces.prepared import PreparedData
+
+    run = find_run(Path(chosen.root), chosen.run)
+    config = recorded_config(run)
+    prepared = PreparedData(Path(read_json(run.data)["folder"]))
+    order, facts = plan(config.training, prepared, config.seed)
+    if not 1 <= chosen.step <= int(facts["num_steps"]):
+        raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
+    traces = {trace.id: trace for trace in prepared.traces("train")}
+    for identity in order.ids_at(chosen.step - 1):
+        out(to_json(traces[identity].to_json()))
+    return 0

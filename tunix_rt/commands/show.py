@@ -1,0 +1,36 @@
+"""Show one run: its report, or its config, predictions or where its files are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what is known of a run."""
+    parser = argparse.ArgumentParser(prog="tunix_rt show", description=__doc__)
+    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser.add_argument("--config", action="store_true", help="print the resolved config")
+    parser.add_argument("--predictions", type=int, metavar="N", help="print the first N predictions")
+    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
+    chosen = parser.parse_args(list(arguments))
+
+    from tunix_rt.files import to_json
+    from tunix_rt.inference.prediction import read_predictions
+    from tunix_rt.runs.folder import find_run
+    from tunix_rt.terminal import out
+
+    run = find_run(Path(chosen.root), chosen.run)
+    if chosen.config:
+        out(run.config.read_text("utf-8").rstrip())
+    elif chosen.predictions is not None:
+        for prediction, _ in zip(read_predictions(run.predictions), range(chosen.predictions), strict=False):
+            out(to_json(prediction.to_json()))
+    elif run.report.exists():
+        out(run.report.read_text("utf-8").rstrip())
+    else:
+        status = run.status()
+        stages = {name: record.get("state") for name, record in run.stages().items()}
+        out(f"{run.name}: {status.get('state')} {status.get('reason') or ''}\nstages: {stages}\nfolder: {run.path}")
+    return 0

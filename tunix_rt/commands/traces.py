@@ -1,0 +1,53 @@
+"""Look at the traces of an experiment before training: text with its targets coloured, lengths, packing."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Prepare the data where that is not done, and show it."""
+    parser = argparse.ArgumentParser(prog="tunix_rt traces", description=__doc__)
+    parser.add_argument("-n", type=int, default=3, help="how many traces are shown (default 3)")
+    parser.add_argument("overrides", nargs="*", help="+experiment=NAME and KEY=VALUE, as for a run")
+    chosen = parser.parse_args(list(arguments))
+
+    from tunix_rt.batches.encode import EncodedDataset
+    from tunix_rt.config.identity import identities
+    from tunix_rt.config.load import check, compose
+    from tunix_rt.experiment import content_digests, prepared_data
+    from tunix_rt.models.tokenizer import Tokenizer
+    from tunix_rt.report.lengths import histogram
+    from tunix_rt.stages.train import plan
+    from tunix_rt.terminal import coloured, out, table
+
+    config = check(compose(chosen.overrides, Path.cwd()))
+    prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
+    dataset = EncodedDataset.open(prepared.encoded("train"))
+    tokenizer = Tokenizer.load(prepared.model_folder)
+    for index in range(min(chosen.n, len(dataset))):
+        ids, weights = dataset.sequence(index)
+        out(f"\n{dataset.ids[index]}: {len(ids)} tokens, {int((weights > 0).sum())} of them targets")
+        coloured(
+            [(tokenizer.piece(int(i)), "bold green" if w > 0 else "dim") for i, w in zip(ids, weights, strict=True)]
+        )
+    _, facts = plan(config.training, prepared, config.seed)
+    lengths = dataset.lengths + 1
+    split = prepared.manifest["splits"]["train"]
+    rows = [
+        ("training traces", f"{len(dataset):,}"),
+        (
+            "tokens",
+            f"{split['tokens']:,} (shortest {lengths.min()}, mean {lengths.mean():.1f}, longest {lengths.max()})",
+        ),
+        ("supervised", f"{100 * split['target_tokens'] / split['tokens']:.1f} % of the tokens are targets"),
+        ("row length", str(facts["row_length"])),
+        ("packing", f"{100 * facts['packing_efficiency']:.1f} % of the positions in rows hold traces"),
+        ("steps", f"{facts['num_steps']} ({facts['num_epochs']} epochs)"),
+        ("prepared data", str(prepared.folder)),
+    ]
+    table("", (), rows)
+    out("tokens per trace\n" + histogram(lengths.tolist()))
+    return 0

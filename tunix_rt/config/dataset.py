@@ -1,0 +1,152 @@
+"""The sections `dataset` and `format`: where traces come from, what is checked, how they become text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
+from pydantic import Discriminator
+
+from tunix_rt.config.choices import Adapter
+from tunix_rt.config.section import section
+
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Weight = Annotated[float, Ge(0), Le(100)]
+Count = Annotated[int, Gt(0)]
+Text = Annotated[str, MinLen(1)]
+Digits = Annotated[int, Ge(1), Le(6)]
+
+
+@section
+class ArithmeticSource:
+    """Problems generated from the seed, every step written out."""
+
+    kind: Literal["arithmetic"]
+    version: Literal[1]
+    """Version of the generator; part of the identity, raised when the generated text changes."""
+    operation: Literal["add", "multiply"]
+    digits: tuple[Digits, Digits]
+    """Digits of the first and of the second operand (no leading zero)."""
+    wording: Literal["symbols", "words"]
+    """`symbols`: `47*86=` with one character a token in mind; `words`: a sentence with names and things."""
+    steps: Literal["full", "none", "shuffled", "reversed", "wrong"]
+    """`wrong`: carries drawn at random and carried through to the last step; the final answer stays true."""
+    num_traces: Count | None
+    """How many distinct problems are drawn; null: all there are (symbols only)."""
+
+
+@section
+class JsonlFile:
+    """One file of records and the shape they are in."""
+
+    path: Text
+    """Relative to the working directory, or absolute."""
+    adapter: Adapter
+
+
+@section
+class JsonlSource:
+    """Local JSONL files. A split with no file of its own is carved from `train` by `dataset.split`."""
+
+    kind: Literal["jsonl"]
+    train: JsonlFile
+    validation: JsonlFile | None
+    test: JsonlFile | None
+    origin: Text | None
+    """Where the files can be had, shown when one is missing."""
+
+
+@section
+class HuggingfaceSource:
+    """A data set of the Hugging Face hub, read with the `datasets` library at a pinned revision."""
+
+    kind: Literal["huggingface"]
+    name: Text
+    """Name on the hub, for example `openai/gsm8k`."""
+    subset: str | None
+    revision: Text
+    """A commit, tag or branch; a commit is the only one that stays."""
+    train: Text
+    """Name of the hub's split that is trained on."""
+    validation: Text | None
+    test: Text | None
+    adapter: Adapter
+
+
+@section
+class SplitConfig:
+    """Shares of the `train` source held out by hash, for splits that have no source of their own."""
+
+    validation: Fraction
+    test: Fraction
+
+
+@section
+class LimitConfig:
+    """At most so many traces of a split (those with the lowest hashes); null: all."""
+
+    train: Count | None
+    validation: Count | None
+    test: Count | None
+
+
+@section
+class LossWeights:
+    """Weight of a token as a target, by the part of the trace it belongs to; 0: not a target."""
+
+    prompt: Weight
+    steps: Weight
+    answer: Weight
+    end: Weight
+
+
+@section
+class DatasetConfig:
+    """Source, checks, split and what is learned of a trace."""
+
+    name: Annotated[str, MinLen(1)]
+    """Names the folder of prepared data: `data/<name>/<identity>/`."""
+    source: Annotated[ArithmeticSource | JsonlSource | HuggingfaceSource, Discriminator("kind")]
+    split: SplitConfig
+    limit: LimitConfig
+    max_length: Annotated[int, Ge(2)] | None
+    """Tokens a trace may have, prompt and end token included; null: as many as the model has positions."""
+    steps: Literal["keep", "drop"]
+    """`drop` trains the answer only."""
+    loss_weights: LossWeights
+    on_invalid: Literal["error", "skip"]
+    """A record that is not a valid trace."""
+    on_duplicate: Literal["error", "first"]
+    """A prompt that occurs twice in a split, after normalisation."""
+    on_overlap: Literal["error", "drop_train", "allow"]
+    """A training prompt that equals an evaluation prompt or shares a run of `overlap_ngram` words with one."""
+    overlap_ngram: Annotated[int, Ge(2), Le(100)]
+    """Words in the run that counts as shared."""
+    on_overlong: Literal["error", "drop", "truncate"]
+    """A trace of more than `max_length` tokens; `truncate` cuts its end."""
+    on_no_target: Literal["error", "drop"]
+    """A trace with no token of positive weight."""
+
+
+@section
+class PlainFormat:
+    """`prompt` `prompt_end` (`step` `step_end`)* `answer_start` `answer`, then the end token."""
+
+    kind: Literal["plain"]
+    prompt_end: str
+    step_end: Text
+    answer_start: str
+
+
+@section
+class ChatFormat:
+    """The same completion as an assistant's turn in the tokenizer's own chat template."""
+
+    kind: Literal["chat"]
+    system: str | None
+    """System prompt; null: the template's own default."""
+    step_end: Text
+    answer_start: str
+
+
+FormatConfig = Annotated[PlainFormat | ChatFormat, Discriminator("kind")]

@@ -1,0 +1,43 @@
+"""Identity is what is declared: one hash per stage, each holding the one before.
+
+Execution sections (hardware, checkpoint, tracking, run, sweep, debug) never enter. The content of named
+files enters as digests that the caller brings (`contents`), so that this page needs no file system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from typing import Any
+
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.files import digest
+
+STAGES: dict[str, tuple[str, ...]] = {
+    "prepare": ("seed", "model", "tokenizer", "dataset", "format"),
+    "train": ("seed", "format", "backend", "optimizer", "schedule", "training"),
+    "predict": ("seed", "format", "backend", "generation"),
+    "evaluate": ("evaluation",),
+}
+"""The identity sections that each stage takes, in the order of the chain."""
+
+LENGTH = 12
+"""Hex digits of an identity: 48 bits."""
+
+
+def plain(value: Any) -> Any:
+    """A config value as plain JSON data: dataclasses to dicts, tuples to lists."""
+    data = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    if isinstance(data, dict):
+        return {key: plain(item) for key, item in data.items()}
+    return [plain(item) for item in data] if isinstance(data, list | tuple) else data
+
+
+def identities(config: ExperimentConfig, contents: Mapping[str, str]) -> dict[str, str]:
+    """The identity of each stage. `contents`: digest of each local file or model that the config names."""
+    chain: dict[str, str] = {}
+    parent = digest(dict(contents))
+    for stage, sections in STAGES.items():
+        declared = {name: plain(getattr(config, name)) for name in sections}
+        parent = chain[stage] = digest({"stage": stage, "parent": parent, "sections": declared})[:LENGTH]
+    return chain

@@ -1,0 +1,111 @@
+"""The sections `model` and `tokenizer`: an architecture to start from scratch, or weights that exist."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, MinLen
+from pydantic import Discriminator
+
+from tunix_rt.config.section import section
+
+Count = Annotated[int, Gt(0)]
+Text = Annotated[str, MinLen(1)]
+
+
+@section
+class FreshModel:
+    """A Llama-family decoder with weights drawn from the seed; the vocabulary is the tokenizer's."""
+
+    kind: Literal["fresh"]
+    family: Literal["llama"]
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    num_key_value_heads: Count
+    max_position_embeddings: Count
+    rope_theta: Annotated[float, Gt(0)]
+    rms_norm_eps: Annotated[float, Gt(0)]
+    tie_word_embeddings: bool
+    initializer_range: Annotated[float, Gt(0)]
+    """Standard deviation of every matrix."""
+    scale_residual_init: bool
+    """Divide it by sqrt(2 * num_hidden_layers) for the two matrices that write into the residual stream."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"num_attention_heads {self.num_attention_heads} must divide hidden_size {self.hidden_size}"
+            )
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_key_value_heads {self.num_key_value_heads} must divide "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+        if (self.hidden_size // self.num_attention_heads) % 2:
+            raise ValueError("hidden_size / num_attention_heads must be even (rotary position embedding)")
+
+
+@section
+class HubModel:
+    """A model of the Hugging Face hub: safetensors only, pinned revision, no remote code."""
+
+    kind: Literal["hub"]
+    name: Text
+    revision: Text
+
+
+@section
+class FolderModel:
+    """A local folder in the Hugging Face layout."""
+
+    kind: Literal["folder"]
+    path: Text
+
+
+@section
+class GgufModel:
+    """A GGUF file, dequantised once into a model folder."""
+
+    kind: Literal["gguf"]
+    path: Text
+    """The file; a relative path is looked up in `package` where that is given, else in the working directory."""
+    package: Text | None
+    """An installed Python package that carries the file."""
+    extra: Text | None
+    """The extra of tunix_rt that installs `package`, named when it is missing."""
+
+
+@section
+class ModelConfig:
+    """Where the initial weights come from."""
+
+    source: Annotated[FreshModel | HubModel | FolderModel | GgufModel, Discriminator("kind")]
+
+
+@section
+class CharTokenizer:
+    """One token a character, plus `<pad>` and `<end>`."""
+
+    kind: Literal["char"]
+    characters: Text | None
+    """The alphabet; null: every character of the training traces."""
+
+
+@section
+class BpeTokenizer:
+    """Byte-level BPE trained on the training traces, plus `<pad>` and `<end>`."""
+
+    kind: Literal["bpe"]
+    vocab_size: Annotated[int, Ge(258)]
+
+
+@section
+class PretrainedTokenizer:
+    """The tokenizer in the model's own folder."""
+
+    kind: Literal["pretrained"]
+
+
+TokenizerConfig = Annotated[CharTokenizer | BpeTokenizer | PretrainedTokenizer, Discriminator("kind")]

@@ -1,0 +1,148 @@
+"""The whole experiment as one frozen value, and the rules that hold across its sections."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+from annotated_types import Ge, MinLen
+
+from tunix_rt.config.choices import BACKENDS
+from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, FormatConfig
+from tunix_rt.config.execution import (
+    BackendConfig,
+    CheckpointConfig,
+    HardwareConfig,
+    RunConfig,
+    SweepConfig,
+    TrackingConfig,
+)
+from tunix_rt.config.model import FreshModel, ModelConfig, TokenizerConfig
+from tunix_rt.config.results import EvaluationConfig, GenerationConfig
+from tunix_rt.config.section import section
+from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
+
+Mistake = tuple[str, str]
+"""Dotted path, and what is wrong with what to do."""
+
+
+@section
+class ExperimentConfig:
+    """What `conf/` composes. `identity.STAGES` says which sections each stage takes."""
+
+    name: Annotated[str, MinLen(1)]
+    seed: Annotated[int, Ge(0)]
+    """Everything random comes from it: data, split, weights, order, sampling."""
+    debug: bool
+    """Show tracebacks."""
+    backend: BackendConfig
+    model: ModelConfig
+    tokenizer: TokenizerConfig
+    dataset: DatasetConfig
+    format: FormatConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    training: TrainingConfig
+    generation: GenerationConfig
+    evaluation: EvaluationConfig
+    hardware: HardwareConfig
+    checkpoint: CheckpointConfig
+    tracking: TrackingConfig
+    run: RunConfig
+    sweep: SweepConfig
+
+
+def names(name: str, dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Names that become folders."""
+    allowed = set(string.ascii_letters + string.digits + "_-.")
+    for path, value in (("name", name), ("dataset.name", dataset.name)):
+        if not set(value) <= allowed or value.startswith("."):
+            yield path, f"{value!r} names a folder: letters, digits, '_', '-' and '.' only"
+
+
+def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Iterator[Mistake]:
+    """A backend cannot run everywhere."""
+    platforms = ("auto", *BACKENDS[backend.name].platforms)
+    if hardware.platform not in platforms:
+        yield (
+            "hardware.platform",
+            f"backend {backend.name!r} cannot run on {hardware.platform!r}; one of {', '.join(platforms)}",
+        )
+
+
+def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig, format: FormatConfig) -> Iterator[Mistake]:
+    """Pretrained weights bring their tokenizer; fresh ones need one made for them."""
+    if isinstance(model.source, FreshModel):
+        if tokenizer.kind == "pretrained":
+            yield (
+                "tokenizer.kind",
+                "a fresh model has no tokenizer of its own: tokenizer=char or tokenizer=bpe",
+            )
+        if format.kind == "chat":
+            yield "format.kind", "a fresh model's tokenizer has no chat template: format=plain"
+    elif tokenizer.kind != "pretrained":
+        yield "tokenizer.kind", "pretrained weights go with their own tokenizer: tokenizer=pretrained"
+
+
+def learnable(dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Something must be left to train on, and to learn from it."""
+    weights = dataset.loss_weights
+    if weights.prompt == weights.steps == weights.answer == weights.end == 0:
+        yield "dataset.loss_weights", "all are 0: nothing would be learned"
+    if dataset.split.validation + dataset.split.test >= 1:
+        yield "dataset.split", "validation + test must be below 1: something must be left to train on"
+
+
+def problems_in_words(dataset: DatasetConfig) -> Iterator[Mistake]:
+    """What the generator of sentences can make."""
+    source = dataset.source
+    if isinstance(source, ArithmeticSource) and source.wording == "words":
+        if source.num_traces is None:
+            yield "dataset.source.num_traces", "wording=words needs a number"
+        if source.operation == "multiply" and 1 not in source.digits:
+            yield "dataset.source.digits", "multiplication in words needs one operand of one digit"
+
+
+def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig) -> Iterator[Mistake]:
+    """A trace fits a row, a row's trace fits the model."""
+    longest, row = dataset.max_length, training.row_length
+    if row is not None and longest is not None and row < longest:
+        yield "training.row_length", f"{row} is shorter than dataset.max_length {longest}"
+    if isinstance(model.source, FreshModel):
+        positions = model.source.max_position_embeddings
+        if longest is not None and longest > positions:
+            yield "dataset.max_length", f"{longest} exceeds model.source.max_position_embeddings {positions}"
+
+
+def warmup(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mistake]:
+    """The warm-up ends before training does."""
+    if training.max_steps is not None and schedule.warmup_steps >= training.max_steps:
+        yield (
+            "schedule.warmup_steps",
+            f"{schedule.warmup_steps} must be below training.max_steps {training.max_steps}",
+        )
+
+
+def enough_samples(generation: GenerationConfig, evaluation: EvaluationConfig) -> Iterator[Mistake]:
+    """pass@k is estimated from at least k samples."""
+    samples = generation.num_return_sequences
+    for k in evaluation.pass_at:
+        if k > samples:
+            yield (
+                "evaluation.pass_at",
+                f"pass@{k} needs generation.num_return_sequences >= {k}, which is {samples}",
+            )
+
+
+RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
+    names,
+    platform_of_backend,
+    tokenizer_of_model,
+    learnable,
+    problems_in_words,
+    lengths,
+    warmup,
+    enough_samples,
+)
+"""Each takes the sections its parameters name, so `load` can apply those whose sections are sound."""

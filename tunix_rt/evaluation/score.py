@@ -1,0 +1,250 @@
+"""Predictions and the traces they answer → a verdict per item and the numbers of `metrics.json`.
+
+Knows no files and no model; docs/metrics.md describes both records. Every rate has its count and a 95 % Wilson
+interval. Samples of one prompt are not independent: the interval counts prompts, not samples, so that it is never
+too narrow (a mean of values in [0, 1] varies at most as much as a rate with the same mean).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, floor
+from typing import Any
+
+from tunix_rt.config.results import EvaluationConfig
+from tunix_rt.errors import DataError, InputError
+from tunix_rt.evaluation.answers import contains, judge, vote_key
+from tunix_rt.evaluation.statistics import Interval, majority, pass_at_k, wilson
+from tunix_rt.evaluation.steps import check_steps
+from tunix_rt.files import JsonObject, to_json
+from tunix_rt.inference.prediction import Prediction
+from tunix_rt.traces.trace import Trace
+
+SCHEMA_VERSION = 1
+Items = Sequence[JsonObject]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The verdicts, in the order of the predictions, and what they add up to."""
+
+    items: list[JsonObject]
+    metrics: JsonObject
+
+
+def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> Score:
+    """Judge every prediction against its trace. A failed prediction is a wrong answer.
+
+    Raises DataError where there is nothing to score, a prediction is there twice, belongs to no trace or was made
+    for another reference, or a prompt has too few samples for pass@k; InputError for a slice that no trace has.
+    """
+    _check(predictions, traces, evaluation)
+    items = [_item(prediction, traces[prediction.id], evaluation) for prediction in predictions]
+    prompts = _by_prompt(items)
+    samples = max(len(group) for group in prompts.values())
+    metrics: JsonObject = {
+        "schema_version": SCHEMA_VERSION,
+        "n": len(items),
+        "prompts": len(prompts),
+        "missing": len(traces) * samples - len(items),
+        "accuracy": _rate(items, _is_correct),
+        "stop_rate": _rate(items, lambda item: item["finish_reason"] == "stop"),
+        "malformed_rate": _rate(items, lambda item: bool(item["malformed"])),
+        "error_rate": _rate(items, lambda item: item["finish_reason"] == "error"),
+        "contains_answer": _rate(items, lambda item: bool(item["contains_answer"])),
+        "completion_tokens": _lengths(items),
+    }
+    if evaluation.steps == "arithmetic":
+        metrics["steps"] = _steps(items)
+    if evaluation.pass_at:
+        metrics["pass_at"] = {str(k): _pass_at(prompts, k) for k in evaluation.pass_at}
+    if samples > 1:
+        metrics["majority"] = _majority(prompts, evaluation)
+    metrics["slices"] = {key: _slice(items, key) for key in evaluation.slices}
+    return Score(items, metrics)
+
+
+def lookup(metrics: JsonObject, key: str) -> float:
+    """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); of a rate, its value.
+
+    Raises InputError listing the keys that hold a number.
+    """
+    found = _find(metrics, key.split("."))
+    value = found.get("value") if isinstance(found, dict) else found
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"metrics.json has no number {key!r}; there are: {', '.join(_keys(metrics))}")
+    return float(value)
+
+
+def interval(metrics: JsonObject, key: str) -> Interval | None:
+    """The 95 % interval of the rate at a dotted key; None where that is no rate."""
+    found = _find(metrics, key.split("."))
+    if not isinstance(found, dict) or found.get("low") is None or found.get("high") is None:
+        return None
+    return Interval(float(found["low"]), float(found["high"]))
+
+
+def _find(node: Any, path: list[str]) -> Any:
+    """What is at `path`; a key may itself hold dots (the value `0.5` of a slice)."""
+    if not path:
+        return node
+    for length in range(len(path), 0, -1):
+        key = ".".join(path[:length])
+        if isinstance(node, dict) and key in node and (found := _find(node[key], path[length:])) is not None:
+            return found
+    return None
+
+
+def _keys(node: JsonObject, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in node.items():
+        if isinstance(value, dict) and "value" not in value:
+            keys += _keys(value, f"{prefix}{key}.")
+        elif (value["value"] if isinstance(value, dict) else value) is not None:
+            keys.append(f"{prefix}{key}")
+    return keys
+
+
+def _check(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> None:
+    if not predictions:
+        raise DataError("no predictions to score")
+    counts = Counter((prediction.id, prediction.sample) for prediction in predictions)
+    (name, sample), most = counts.most_common(1)[0]
+    if most > 1:
+        raise DataError(f"prediction {name}, sample {sample}: there {most} times, expected once")
+    for prediction in predictions:
+        trace = traces.get(prediction.id)
+        if trace is None:
+            raise DataError(f"prediction {prediction.id}: no trace with this id; the predictions belong to other data")
+        if prediction.reference != trace.final_answer:
+            raise DataError(
+                f"prediction {prediction.id}: its reference is {prediction.reference!r}, the trace's final answer "
+                f"{trace.final_answer!r}; the data changed after the predictions were made: predict again"
+            )
+    for key in evaluation.slices:
+        if not any(key in trace.meta for trace in traces.values()):
+            known = ", ".join(sorted({key for trace in traces.values() for key in trace.meta})) or "none"
+            raise InputError(f"evaluation.slices: no trace has the meta key {key!r}; there are: {known}")
+
+
+def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) -> JsonObject:
+    extracted, match = judge(prediction, trace.final_answer, evaluation)
+    item: JsonObject = {
+        "id": prediction.id,
+        "sample": prediction.sample,
+        "prompt": trace.prompt,
+        "correct": match.equal,
+        "reason": match.reason,
+        "extracted": extracted,
+        "reference": trace.final_answer,
+        "contains_answer": contains(prediction.completion, trace.final_answer, evaluation),
+        "finish_reason": prediction.finish_reason,
+        "malformed": prediction.answer is None and prediction.finish_reason != "error",
+        "num_new_tokens": prediction.num_new_tokens,
+    }
+    if evaluation.steps == "arithmetic":
+        report = check_steps(prediction.steps)
+        item["steps"] = {
+            "num_steps": report.num_steps,
+            "num_checked": report.num_checked,
+            "num_wrong": report.num_wrong,
+            "first_wrong": report.first_wrong,
+            "verdicts": list(report.verdicts),
+        }
+    item["slices"] = {key: _slice_value(trace.meta.get(key)) for key in evaluation.slices}
+    return item
+
+
+def _slice_value(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value)
+
+
+def _is_correct(item: JsonObject) -> bool:
+    return bool(item["correct"])
+
+
+def _by_prompt(items: Items) -> dict[str, list[JsonObject]]:
+    groups: dict[str, list[JsonObject]] = defaultdict(list)
+    for item in items:
+        groups[item["id"]].append(item)
+    return groups
+
+
+def _rate(items: Items, holds: Callable[[JsonObject], bool]) -> JsonObject:
+    """Share of the items for which it holds; value and interval are null where there are no items."""
+    return _record(sum(map(holds, items)), len(items), len({item["id"] for item in items}))
+
+
+def _record(k: int, n: int, prompts: int) -> JsonObject:
+    if n == 0:
+        return {"value": None, "k": 0, "n": 0, "low": None, "high": None}
+    low = wilson(k * prompts // n, prompts).low
+    high = wilson(-(-k * prompts // n), prompts).high
+    return {"value": k / n, "k": k, "n": n, "low": low, "high": high}
+
+
+def _lengths(items: Items) -> JsonObject:
+    """Of the answers that did not fail; the 95th percentile is the smallest length that 95 % do not exceed."""
+    lengths = sorted(int(item["num_new_tokens"]) for item in items if item["finish_reason"] != "error")
+    if not lengths:
+        return {"mean": None, "median": None, "p95": None, "max": None}
+    return {
+        "mean": statistics.fmean(lengths),
+        "median": statistics.median(lengths),
+        "p95": lengths[ceil(0.95 * len(lengths)) - 1],
+        "max": lengths[-1],
+    }
+
+
+def _steps(items: Items) -> JsonObject:
+    checked = [item for item in items if item["steps"]["num_checked"]]
+    verdicts = [(place, item) for item in items for place in range(item["steps"]["num_steps"])]
+    by_index: dict[int, list[JsonObject]] = defaultdict(list)
+    for place, item in verdicts:
+        if item["steps"]["verdicts"][place] is not None:
+            by_index[place].append(item)
+    first = Counter(item["steps"]["first_wrong"] for item in checked if item["steps"]["num_wrong"])
+    return {
+        "checked": _rate(items, lambda item: item["steps"]["num_checked"] > 0),
+        "all_steps_right": _rate(checked, lambda item: item["steps"]["num_wrong"] == 0),
+        "right_answer_wrong_steps": _rate(
+            [item for item in checked if item["correct"]], lambda item: item["steps"]["num_wrong"] > 0
+        ),
+        "first_wrong": {str(place): first[place] for place in sorted(first)},
+        "by_index": {str(place): _rate(by_index[place], _right_at(place)) for place in sorted(by_index)},
+    }
+
+
+def _right_at(place: int) -> Callable[[JsonObject], bool]:
+    return lambda item: bool(item["steps"]["verdicts"][place])
+
+
+def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
+    """Mean over the prompts; the interval is that of the rates just below and above it."""
+    short = next((name for name, group in prompts.items() if len(group) < k), None)
+    if short is not None:
+        raise DataError(f"prompt {short}: {len(prompts[short])} samples, pass@{k} needs at least {k}")
+    n = len(prompts)
+    total = sum(pass_at_k(len(group), sum(map(_is_correct, group)), k) for group in prompts.values())
+    low, high = wilson(floor(total), n).low, wilson(ceil(total), n).high
+    return {"value": total / n, "n": n, "low": low, "high": high}
+
+
+def _majority(prompts: Mapping[str, Items], evaluation: EvaluationConfig) -> JsonObject:
+    """Share of the prompts whose commonest answer is right; the earlier sample decides between equals."""
+    right = 0
+    for group in prompts.values():
+        ordered = sorted(group, key=lambda item: int(item["sample"]))
+        winner = majority([vote_key(item["extracted"], evaluation) for item in ordered])
+        right += winner is not None and _is_correct(ordered[winner])
+    return _record(right, len(prompts), len(prompts))
+
+
+def _slice(items: Items, key: str) -> JsonObject:
+    groups: dict[str, list[JsonObject]] = defaultdict(list)
+    for item in items:
+        groups[item["slices"][key]].append(item)
+    return {value: _rate(groups[value], _is_correct) for value in sorted(groups)}

@@ -1,0 +1,47 @@
+"""Intervals and estimates from counts. Plain numbers in and out; knows nothing of predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95 % confidence interval of a rate, both ends in [0, 1]."""
+
+    low: float
+    high: float
+
+
+@lru_cache(maxsize=10_000)
+def wilson(k: int, n: int) -> Interval:
+    """The 95 % score interval of k successes in n trials, n > 0 (Wilson 1927, doi 10.2307/2276774)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(k, n).proportion_ci(confidence_level=0.95, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def pass_at_k(n: int, c: int, k: int) -> float:
+    """Unbiased estimate of the chance that one of k samples is right, from c right ones of n >= k.
+
+    1 - C(n - c, k) / C(n, k): Chen et al. 2021, arXiv 2107.03374, equation 1; in integers, so exact.
+    """
+    if not 0 <= c <= n or not 1 <= k <= n:
+        raise ValueError(f"pass@{k} of {n} samples with {c} right is not defined")
+    return 1 - comb(n - c, k) / comb(n, k)
+
+
+def majority(answers: Sequence[Hashable | None]) -> int | None:
+    """Index of the first answer that gives the commonest value; None does not vote.
+
+    Wang et al. 2022 (self-consistency), arXiv 2203.11171. Of equally common values the one given first wins.
+    """
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
+        return None
+    return answers.index(max(votes, key=votes.__getitem__))  # Counter keeps the order of first occurrence

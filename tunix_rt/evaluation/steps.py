@@ -1,0 +1,206 @@
+"""Every equation in the steps of a completion, computed again with exact fractions.
+
+In: the texts of the steps; out: per step right, wrong or not checked. It never raises, whatever a model wrote. What
+cannot be read in one way only is not checked rather than called wrong: a variable (`2x + 3 = 7`), a word that
+changes a value (`half of 6 = 3`), units that were converted (`3 * 20 minutes = 1 hour`).
+
+A text is cut at `,` `;` `:` `.`, line breaks, `and`, `so`, `<<`, `->` and the like; what lies between is a chain
+`side = side = …` if it has a `=`. Prose may stand before the first side and after the last
+(`Mary has 3 large stickers + 42 stickers = 45 stickers in all`). Neighbouring sides that can be read must have
+one value, and one of them must compute something.
+
+A side that is a numeral with d > 0 decimals may be rounded to d places if the other one divides
+(`100 / 3 = 33.33`), and a percentage may stand for itself or its hundredth (`20 / 80 * 100 = 25%`, `1/4 = 25%`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from tunix_rt.evaluation.expressions import (
+    Token,
+    UnclearError,
+    Value,
+    can_be_unit,
+    evaluate,
+    is_variable,
+    tokenise,
+    units_clash,
+)
+from tunix_rt.evaluation.numerals import unify
+
+LONGEST_SIDE = 200
+"""Tokens of a side; more is not checked."""
+_BULLET = re.compile(r"^[ \t]*(?:[-*•+]|[0-9]+[.)])[ \t]+", re.MULTILINE)
+_WORDS_BEFORE = frozenset("of from than half twice double triple average root sqrt log negative".split())
+"""A number after one of these is only a part of what is computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """What was found, step by step."""
+
+    verdicts: tuple[bool | None, ...]
+    """Of each step: all its equations hold, one does not, or (None) it has none that could be checked."""
+
+    @property
+    def num_steps(self) -> int:
+        """Steps in all."""
+        return len(self.verdicts)
+
+    @property
+    def num_checked(self) -> int:
+        """Steps with at least one equation that could be read."""
+        return sum(verdict is not None for verdict in self.verdicts)
+
+    @property
+    def num_wrong(self) -> int:
+        """Steps with an equation that does not hold."""
+        return self.verdicts.count(False)
+
+    @property
+    def first_wrong(self) -> int | None:
+        """Index from 0 of the first wrong step."""
+        return self.verdicts.index(False) if False in self.verdicts else None
+
+
+def check_steps(steps: Sequence[str]) -> StepReport:
+    """Compute every equation in `steps` again."""
+    return StepReport(tuple(check_step(step) for step in steps))
+
+
+def check_step(text: str) -> bool | None:
+    """Whether all equations in `text` hold; None where none can be checked. A division by zero does not hold."""
+    verdicts = [_check_chain(chain) for chain in _chains(tokenise(_BULLET.sub("", unify(text))))]
+    checked = [verdict for verdict in verdicts if verdict is not None]
+    return all(checked) if checked else None
+
+
+def _chains(tokens: Sequence[Token]) -> Iterator[list[list[Token]]]:
+    """Runs of at least two sides, each a list of tokens, between breaks."""
+    for run in _split(tokens, "break"):
+        sides = _split(run, "equals")
+        if len(sides) > 1:
+            yield sides
+
+
+def _split(tokens: Sequence[Token], kind: str) -> list[list[Token]]:
+    parts: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.kind == kind:
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    return parts
+
+
+def _check_chain(sides: Sequence[Sequence[Token]]) -> bool | None:
+    """A middle side that is not one expression ends one chain and begins the next."""
+    verdicts: list[bool | None] = []
+    values: list[Value] = []
+    try:
+        for place, side in enumerate(sides):
+            whole = _read(side, before=place == 0, after=place == len(sides) - 1)
+            if whole is not None:
+                values.append(whole)
+                continue
+            values += filter(None, [_read(side, before=False, after=True)] if place else [])
+            verdicts.append(_all_equal(values))
+            values = [*filter(None, [_read(side, before=True, after=False)])]
+    except ZeroDivisionError:
+        return False
+    verdicts.append(_all_equal(values))
+    checked = [verdict for verdict in verdicts if verdict is not None]
+    return all(checked) if checked else None
+
+
+def _read(side: Sequence[Token], before: bool, after: bool) -> Value | None:
+    """The side's value, prose allowed before or after it; None where it is unclear."""
+    if len(side) > LONGEST_SIDE:
+        return None
+    for start in range(len(side) if before else min(1, len(side))):
+        if start and _operates(side, start - 1):
+            return None
+        if start and side[start - 1].kind != "word" and side[start - 1].text != ")":
+            continue
+        try:
+            value, length = evaluate(side[start:])
+        except UnclearError:
+            continue
+        end = start + length
+        if end == len(side) or (after and _prose_follows(side[end:])):
+            return None if _ambiguous(side, start, end, value, before, after) else value
+    return None
+
+
+def _operates(side: Sequence[Token], place: int) -> bool:
+    """Whether an operator stands there: `20 + 10 balls to the 29 + 24`; the dash of `20-pound` is none."""
+    kinds = [token.kind for token in side[max(0, place - 1) : place + 2]]
+    return side[place].text in ("+", "*") or (side[place].text == "-" and kinds == ["number", "operator", "number"])
+
+
+def _ambiguous(side: Sequence[Token], start: int, end: int, value: Value, before: bool, after: bool) -> bool:
+    """Whether what was read may not be what is meant."""
+    read = side[start:end]
+    # Words and a lone number at the left end say what is computed: `8 batches = 5.5 * 8 = 44 cups`.
+    names = before and value.places is not None and any(token.kind == "word" for token in side[:end])
+    # The result 1/3, or a third of 150: `3/3 - 2/3 = 1/3 of $150`.
+    share = after and any(token.text == "of" for token in read)
+    return names or share or _continues(side, start)
+
+
+def _continues(side: Sequence[Token], start: int) -> bool:
+    """Whether the expression from `start` is only the end of something longer."""
+    if start == 0:
+        return False
+    first, words = side[start], [token.text.casefold() for token in side[max(0, start - 2) : start]]
+    if words == ["total", "of"]:
+        return False
+    if is_variable(side[start - 1]) or words[-1] in _WORDS_BEFORE or first.text == "-":
+        return True
+    called = first.text == "(" and not first.spaced
+    return called or (start > 1 and side[start - 2].kind in ("number", "percent", "currency"))
+
+
+def _prose_follows(rest: Sequence[Token]) -> bool:
+    """Whether what stands after an expression leaves its value alone: `42 stickers to the 6 pages`, `6 times a day`."""
+    first, second = rest[0], rest[1] if len(rest) > 1 else None
+    if first.text == "(":
+        return first.spaced
+    if second is not None and second.kind in ("number", "operator", "other"):
+        return False
+    if any(token.text.casefold() == "remainder" for token in rest):
+        return False
+    adverb = first.text in ("of", "times") and (second is None or second.text == "a" or can_be_unit(second))
+    return adverb or can_be_unit(first)
+
+
+def _all_equal(values: Sequence[Value]) -> bool | None:
+    """Whether all values equal the first computed one; None where there is none, or nothing to compare it with.
+
+    A value in another unit than those before it was converted: `4 - 2 = 2 hours = 120 minutes`.
+    """
+    anchor = next((value for value in values if value.places is None), None)
+    if anchor is None:
+        return None
+    unit, verdicts = anchor, []
+    for value in values:
+        if value is not anchor and not units_clash(value, unit):
+            verdicts.append(_equal(anchor, value))
+            unit = unit if unit.unit else value
+    return all(verdicts) if verdicts else None
+
+
+def _equal(computed: Value, other: Value) -> bool:
+    half = Fraction(0)
+    if computed.divides and other.places:
+        half = Fraction(1, 2 * 10**other.places)
+    if abs(computed.number - other.number) <= half:
+        return True
+    if computed.percent == other.percent:
+        return False
+    factors = (100, 1) if computed.percent else (1, 100)
+    return abs(computed.number * factors[0] - other.number * factors[1]) <= half * factors[1]

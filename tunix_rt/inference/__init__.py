@@ -1,0 +1,1 @@
+"""Prompts in, parsed predictions out: the one prediction loop."""

@@ -1,0 +1,53 @@
+"""One question to a trained model, answered while one watches: text streams, then the parsed answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TextIO
+
+from tunix_rt.backends.interface import Backend, State
+from tunix_rt.config.results import GenerationConfig
+from tunix_rt.errors import InputError
+from tunix_rt.inference.loop import row_seed
+from tunix_rt.inference.reader import Reader
+from tunix_rt.traces.format import Parsed
+from tunix_rt.traces.trace import prompt_id
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """A loaded model and how it was declared to answer."""
+
+    engine: Backend
+    state: State
+    reader: Reader
+    generation: GenerationConfig
+    seed: int
+
+    def answer(self, question: str, stream: TextIO) -> Parsed:
+        """Write the completion to `stream` as it is made, then steps and answer. Raises InputError."""
+        _, ids, problem = self.reader.encode(question)
+        if problem is not None:
+            raise InputError(f"the question cannot be asked: {problem}")
+        generation = replace(self.generation, num_return_sequences=1, batch_size=1)
+        made: list[int] = []
+        shown, reason = "", "length"
+        for piece in self.engine.generate(self.state, [ids], generation, [row_seed(self.seed, prompt_id(question), 0)]):
+            made += piece.ids.tolist()
+            text = self.reader.tokenizer.decode(made)
+            if text.startswith(shown) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
+                stream.write(text[len(shown) :])
+                stream.flush()
+                shown = text
+            reason = piece.finish_reason or reason
+        completion = self.reader.tokenizer.decode(made)
+        stream.write(completion[len(shown) :] + "\n")
+        parsed = self.reader.formatter.parse(completion)
+        if reason == "length":
+            stream.write(f"(stopped after {len(made)} tokens, the end was not reached)\n")
+        elif parsed.answer is None:
+            stream.write(f"(not in the format: {parsed.problem})\n")
+        else:
+            stream.write(f"→ {parsed.answer}\n")
+        stream.flush()
+        return parsed

@@ -1,0 +1,42 @@
+"""Between text and tokens for one model folder: a prompt's ids, and the text of ids. Shared by all who generate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tunix_rt.backends.interface import Int32
+from tunix_rt.config.dataset import FormatConfig
+from tunix_rt.models.folder import read_architecture
+from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.format import Formatter, formatter
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What turns a trace's prompt into token ids and a completion back into steps and answer."""
+
+    tokenizer: Tokenizer
+    formatter: Formatter
+    max_positions: int
+
+    @classmethod
+    def of(cls, model_folder: Path, format: FormatConfig) -> Reader:
+        """The reader of a model folder. Raises ModelError."""
+        tokenizer = Tokenizer.load(model_folder)
+        return cls(tokenizer, formatter(format, tokenizer), read_architecture(model_folder).max_positions)
+
+    def encode(self, prompt: str) -> tuple[str, Int32, str | None]:
+        """The prompt as formatted text, its token ids (int32 [N]), and why it cannot be asked (None: it can)."""
+        text = self.formatter.prompt(prompt)
+        unknown = self.tokenizer.unknown(text)
+        if unknown:
+            return text, np.zeros(0, np.int32), f"not in the vocabulary: {''.join(sorted(unknown))!r}"
+        ids = np.array(self.tokenizer.encode(text).ids, np.int32)
+        if len(ids) == 0:
+            return text, ids, "the prompt is empty"
+        if len(ids) >= self.max_positions:
+            return text, ids, f"prompt of {len(ids)} tokens, the model has {self.max_positions} positions"
+        return text, ids, None

@@ -1,0 +1,210 @@
+"""A model folder in the Hugging Face layout: read it, check it against its own config, write it.
+
+In and out: config.json as a JSON object, weights as float32 numpy arrays under Hugging Face names. A folder
+that does not fit is a ModelError that lists both sides. Knows no framework, no tokenizer's content, no hub.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
+import numpy as np
+
+from tunix_rt.errors import DataError, MachineError, ModelError
+from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.registry import FAMILIES, family_of
+
+Float32 = np.ndarray[Any, np.dtype[np.float32]]
+Weights = dict[str, Float32]
+
+CONFIG = "config.json"
+GENERATION = "generation_config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+READABLE = ("F32", "F16", "BF16", "F64")
+
+
+def read_config(folder: Path) -> JsonObject:
+    """The folder's config.json. Raises ModelError where folder or file is missing or damaged."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder")
+    return read_object(folder / CONFIG)
+
+
+def read_architecture(folder: Path) -> Architecture:
+    """The architecture of a model folder. Raises ModelError: no config.json, foreign family or field."""
+    config, where = read_config(folder), str(folder / CONFIG)
+    return family_of(config, where).from_config(config, where)
+
+
+def read_weights(folder: Path) -> Weights:
+    """Every tensor of the folder as float32, from one file or shards; half precisions are upcast.
+
+    Raises ModelError where a file is missing, damaged or quantised, or where names or shapes do not fit
+    config.json: the message lists what only the folder has, what only the model has, and shapes that differ.
+    """
+    architecture = read_architecture(folder)
+    expected = FAMILIES[architecture.family].tensor_shapes(architecture)
+    found: dict[str, tuple[int, ...]] = {}
+    weights: Weights = {}
+    paths = weight_files(folder)
+    for path in paths:
+        found |= _shapes_in(path)
+    if architecture.tie_embeddings and "lm_head.weight" in found:
+        expected = expected | {"lm_head.weight": expected["model.embed_tokens.weight"]}
+    _check_fit(folder, found, expected)
+    for path in paths:
+        with _opened(path) as file:
+            weights |= {name: _float32(file, name) for name in file.keys() if name in expected}  # noqa: SIM118
+    if architecture.tie_embeddings:
+        _drop_tied_head(folder, weights)
+    return weights
+
+
+def _float32(file: Any, name: str) -> Float32:
+    return np.asarray(file.get_tensor(name), dtype=np.float32)
+
+
+def _drop_tied_head(folder: Path, weights: Weights) -> None:
+    head = weights.pop("lm_head.weight", None)
+    if head is not None and not np.array_equal(head, weights["model.embed_tokens.weight"]):
+        raise ModelError(
+            f"{folder}: lm_head.weight differs from the embeddings although {CONFIG} says they are tied; "
+            "set tie_word_embeddings to false there"
+        )
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """The safetensors files of a folder, in order. Raises ModelError where one is missing."""
+    if (folder / INDEX).is_file():
+        shards = read_object(folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+            raise ModelError(f"{folder / INDEX}: weight_map: expected an object of tensor name → file name")
+        paths = tuple(folder / name for name in sorted(set(shards.values())))
+    else:
+        paths = (folder / WEIGHTS,)
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        pickles = sorted(path.name for path in folder.glob("*.bin"))
+        hint = f" (found {', '.join(pickles)}: only safetensors is read; convert it first)" if pickles else ""
+        raise ModelError(f"{folder}: missing {', '.join(missing)}{hint}")
+    return paths
+
+
+def _check_fit(folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+    lines = [f"  only in the folder: {name} {list(shape)}" for name, shape in found.items() if name not in expected]
+    lines += [f"  only in the model: {name} {list(shape)}" for name, shape in expected.items() if name not in found]
+    lines += [
+        f"  {name}: {list(found[name])} in the folder, {list(shape)} in the model"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if lines:
+        shown = lines[:20] + ([f"  … and {len(lines) - 20} more"] if len(lines) > 20 else [])
+        raise ModelError("\n".join([f"{folder}: the weights do not fit {CONFIG}:", *shown]))
+
+
+def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by tensor name, from the header alone."""
+    with _opened(path) as file:
+        shapes = {}
+        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            if name.endswith(".rotary_emb.inv_freq"):  # a constant that old exports stored
+                continue
+            part = file.get_slice(name)
+            if part.get_dtype() not in READABLE:
+                raise ModelError(
+                    f"{path}: {name}: dtype {part.get_dtype()} is not supported, only {', '.join(READABLE)}"
+                )
+            shapes[name] = tuple(part.get_shape())
+        return shapes
+
+
+def _opened(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        return safe_open(path, framework="numpy")
+    except SafetensorError as error:
+        raise ModelError(f"{path}: damaged or not a safetensors file ({error}); fetch or copy it again") from None
+
+
+def read_object(path: Path) -> JsonObject:
+    """A JSON object of a model folder. Raises ModelError naming the file."""
+    try:
+        value = read_json(path)
+    except DataError as error:
+        raise ModelError(str(error)) from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected a JSON object")
+    return value
+
+
+def write_weights(path: Path, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    """Write a safetensors file, whole or not at all. Raises MachineError where the disk does not take it."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        save_file({name: np.asarray(value, order="C") for name, value in weights.items()}, part, {"format": "pt"})
+        with part.open("rb") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except SafetensorError as error:
+        raise MachineError(f"{path}: cannot be written ({error}); is the disk full?") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_model(folder: Path, config: JsonObject, weights: Mapping[str, Float32]) -> None:
+    """Write config.json and model.safetensors (float32, Hugging Face names) into a folder made if missing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(folder / WEIGHTS, weights)
+    write_json(folder / CONFIG, config)
+
+
+def read_stop_ids(folder: Path) -> tuple[int, ...]:
+    """Ids that end a completion: `eos_token_id` of generation_config.json, else of config.json, else none."""
+    for name in (GENERATION, CONFIG):
+        if not (folder / name).is_file():
+            continue
+        value = read_object(folder / name).get("eos_token_id")
+        ids = value if isinstance(value, list) else [] if value is None else [value]
+        if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
+            raise ModelError(f"{folder / name}: eos_token_id: {value!r}, expected an integer or a list of them")
+        if ids:
+            return tuple(ids)
+    return ()
+
+
+def write_generation_config(folder: Path, stop_ids: tuple[int, ...], pad_id: int) -> None:
+    """Write generation_config.json: where generation stops and what pads; no sampling settings (greedy)."""
+    stop = stop_ids[0] if len(stop_ids) == 1 else list(stop_ids)
+    write_json(folder / GENERATION, {"eos_token_id": stop, "pad_token_id": pad_id})
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copy the tokenizer's files, and only those. Raises ModelError where there is no tokenizer.json."""
+    if not (source / "tokenizer.json").is_file():
+        raise ModelError(f"{source}: no tokenizer.json (a fast tokenizer is needed)")
+    target.mkdir(parents=True, exist_ok=True)
+    for name in TOKENIZER_FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

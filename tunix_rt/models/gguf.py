@@ -1,0 +1,208 @@
+"""A GGUF file → a model folder: weights dequantised in numpy, the tokenizer rebuilt from the metadata.
+
+In: a file of the Llama family with a byte-level BPE. Out: what `transformers` would have exported: weights,
+tokenizer, chat template. Needs the package `gguf`, no framework.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tunix_rt.errors import MissingExtra, ModelError
+from tunix_rt.files import JsonObject
+from tunix_rt.models.families import llama
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.folder import Float32, Weights, write_generation_config, write_model
+from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
+
+if TYPE_CHECKING:
+    import tokenizers
+    from gguf import GGUFReader
+
+VERSION = 1
+"""Of the conversion; raised when the same file would give another folder."""
+CONTROL, USER_DEFINED = 3, 4
+"""`tokenizer.ggml.token_type` (llama.cpp, include/llama.h, llama_token_type)."""
+TENSORS = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+LAYER_TENSORS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def convert(file: Path, folder: Path) -> None:
+    """Write config.json, model.safetensors (float32), the tokenizer and generation_config.json into `folder`.
+
+    Raises ModelError where the file is damaged, of another family, or holds what the model would not compute;
+    MissingExtra where the package `gguf` is not installed.
+    """
+    reader = _open(file)
+    metadata = _Metadata(reader, file)
+    architecture = _architecture(metadata, reader)
+    special = _special_ids(metadata)
+    stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot") if key in special))
+    pad_id = special.get("padding", special["eos"])
+    config = llama.to_config(architecture, bos_id=special.get("bos"), end_ids=stop_ids, pad_id=pad_id)
+    write_model(folder, config, _weights(reader, architecture, file))
+    write_generation_config(folder, stop_ids, pad_id)
+    _write_tokenizer(metadata, special, architecture.max_positions, folder)
+
+
+def _open(file: Path) -> GGUFReader:
+    try:
+        from gguf import GGUFReader
+    except ModuleNotFoundError:
+        raise MissingExtra("reading a GGUF file needs the package gguf: uv sync --extra gguf") from None
+    try:
+        return GGUFReader(file)
+    except FileNotFoundError:
+        raise ModelError(f"{file}: no such file") from None
+    except (ValueError, IndexError, KeyError) as error:
+        raise ModelError(f"{file}: damaged or not a GGUF file ({error}); fetch it again") from None
+
+
+class _Metadata:
+    """The file's key-value pairs; a missing key is an error that names file and key."""
+
+    def __init__(self, reader: GGUFReader, file: Path) -> None:
+        self.file = file
+        self._fields = reader.fields
+
+    def optional(self, key: str) -> Any:
+        field = self._fields.get(key)
+        return None if field is None else field.contents()
+
+    def required(self, key: str, supported: tuple[str, ...] | None = None) -> Any:
+        value = self.optional(key)
+        if value is None:
+            raise ModelError(f"{self.file}: {key}: missing")
+        if supported is not None and value not in supported:
+            raise ModelError(f"{self.file}: {key} {value!r} is not supported; supported: {', '.join(supported)}")
+        return value
+
+
+def _architecture(metadata: _Metadata, reader: GGUFReader) -> Architecture:
+    """The config.json that the metadata stands for, read by the family's own page and its checks."""
+    metadata.required("general.architecture", ("llama",))
+    get, required = metadata.optional, metadata.required
+    shapes = {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
+    if "token_embd.weight" not in shapes:
+        raise ModelError(f"{metadata.file}: token_embd.weight: missing")
+    epsilon = required("llama.attention.layer_norm_rms_epsilon")
+    config: JsonObject = {
+        "vocab_size": shapes["token_embd.weight"][1],
+        "hidden_size": required("llama.embedding_length"),
+        "intermediate_size": required("llama.feed_forward_length"),
+        "num_hidden_layers": required("llama.block_count"),
+        "num_attention_heads": required("llama.attention.head_count"),
+        "num_key_value_heads": get("llama.attention.head_count_kv"),
+        "head_dim": get("llama.attention.key_length") or get("llama.rope.dimension_count"),
+        "max_position_embeddings": required("llama.context_length"),
+        "rope_theta": get("llama.rope.freq_base") or 10000.0,
+        "rms_norm_eps": float(str(np.float32(epsilon))),  # 1e-05, not its float32 neighbour 9.99999975e-06
+        "tie_word_embeddings": "output.weight" not in shapes,
+    }
+    scaling = get("llama.rope.scaling.type")
+    if scaling not in (None, "none"):
+        config["rope_scaling"] = {"rope_type": scaling}
+    return llama.from_config(config, str(metadata.file))
+
+
+def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weights:
+    from gguf.quants import dequantize
+
+    expected = llama.tensor_shapes(architecture)
+    weights: Weights = {}
+    for tensor in reader.tensors:
+        name = _name(tensor.name)
+        if name not in expected:
+            raise ModelError(f"{file}: tensor {tensor.name} is not one that the Llama family computes with")
+        try:
+            values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
+        except NotImplementedError:
+            kind = tensor.tensor_type.name
+            raise ModelError(f"{file}: {tensor.name}: the package gguf does not dequantise {kind}") from None
+        if name.endswith("q_proj.weight"):
+            values = _unpermute(values, architecture.num_heads)
+        if name.endswith("k_proj.weight"):
+            values = _unpermute(values, architecture.num_kv_heads)
+        if values.shape != expected[name]:
+            raise ModelError(f"{file}: {tensor.name}: {list(values.shape)}, expected {list(expected[name])}")
+        weights[name] = values
+    if missing := expected.keys() - weights.keys():
+        raise ModelError(f"{file}: missing tensors for {', '.join(sorted(missing)[:10])}")
+    return weights
+
+
+def _name(name: str) -> str:
+    """Hugging Face name of a GGUF tensor; the name itself where there is none."""
+    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
+    if match and match[2] in LAYER_TENSORS:
+        return f"model.layers.{match[1]}.{LAYER_TENSORS[match[2]]}.weight"
+    return TENSORS.get(name, name)
+
+
+def _unpermute(values: Float32, heads: int) -> Float32:
+    """Undo the pairing of rotary dimensions (llama.cpp, convert_hf_to_gguf.py, LlamaModel.permute).
+
+    There (0, d/2), (1, d/2 + 1) … are neighbours; in a Hugging Face folder the halves lie apart.
+    """
+    return values.reshape(heads, -1, 2, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
+
+
+def _special_ids(metadata: _Metadata) -> dict[str, int]:
+    """Ids of `eos` and, where declared, `bos`, `eot`, `unknown` and `padding`."""
+    count = len(metadata.required("tokenizer.ggml.tokens"))
+    ids = {}
+    for name in ("eos", "bos", "eot", "unknown", "padding"):
+        key = f"tokenizer.ggml.{name}_token_id"
+        value = metadata.required(key) if name == "eos" else metadata.optional(key)
+        if value is not None and value >= count:
+            raise ModelError(f"{metadata.file}: {key}: {value}, but there are {count} tokens")
+        if value is not None:
+            ids[name] = int(value)
+    return ids
+
+
+def _write_tokenizer(metadata: _Metadata, special: dict[str, int], max_positions: int, folder: Path) -> None:
+    metadata.required("tokenizer.ggml.model", ("gpt2",))
+    metadata.required("tokenizer.ggml.pre", ("smollm",))
+    tokens = metadata.required("tokenizer.ggml.tokens")
+    settings: JsonObject = {"model_max_length": max_positions}
+    for name, key in (("bos", "bos_token"), ("eos", "eos_token"), ("unknown", "unk_token")):
+        if name in special:
+            settings[key] = tokens[special[name]]
+    settings["pad_token"] = tokens[special.get("padding", special["eos"])]
+    template = metadata.optional("tokenizer.chat_template")
+    if template is not None:
+        settings["chat_template"] = template
+    write_tokenizer(folder, _byte_level_bpe(metadata, tokens), settings)
+
+
+def _byte_level_bpe(metadata: _Metadata, tokens: list[str]) -> tokenizers.Tokenizer:
+    from tokenizers import AddedToken, Tokenizer, decoders, models
+
+    merges = [tuple(merge.split(" ", 1)) for merge in metadata.required("tokenizer.ggml.merges")]
+    inner = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges))
+    inner.pre_tokenizer = byte_level_with_single_digits()
+    inner.decoder = decoders.ByteLevel()
+    types = metadata.required("tokenizer.ggml.token_type")
+    for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
+        added = [AddedToken(token, normalized=False) for token, its in zip(tokens, types, strict=True) if its == kind]
+        (inner.add_special_tokens if special else inner.add_tokens)(added)
+    return inner

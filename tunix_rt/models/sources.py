@@ -1,0 +1,113 @@
+"""Where weights come from → a local model folder in the Hugging Face layout, and a digest of its content.
+
+A folder is used in place; a hub model is fetched by `huggingface_hub` into its own cache; a GGUF file is
+converted once into our cache, under a lock, and found again by its content.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from pathlib import Path
+
+from tunix_rt.config.model import FolderModel, GgufModel, HubModel
+from tunix_rt.errors import MachineError, MissingExtra, ModelError
+from tunix_rt.files import digest, sha256_file
+from tunix_rt.models import gguf
+from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, weight_files
+
+Source = HubModel | FolderModel | GgufModel
+
+
+def materialise(source: Source, cache: Path) -> Path:
+    """The local model folder of a source. `cache` (made if missing) takes what is converted.
+
+    Raises ModelError where there is no such model, MachineError where it cannot be fetched, MissingExtra
+    where the package that carries it is not installed.
+    """
+    if isinstance(source, FolderModel):
+        return _folder(source)
+    if isinstance(source, HubModel):
+        return _snapshot(source)
+    return _converted(_file(source), cache)
+
+
+def content_digest(source: Source) -> str:
+    """What the source holds, as a hex sha256 of a file's or a folder's bytes.
+
+    Of a hub model it is the name and the revision: a commit names content for good, a branch may move.
+    """
+    if isinstance(source, HubModel):
+        return digest({"hub": source.name, "revision": source.revision})
+    if isinstance(source, GgufModel):
+        return digest({"gguf": sha256_file(_file(source)), "conversion": gguf.VERSION})
+    folder = _folder(source)
+    names = {CONFIG, GENERATION, *TOKENIZER_FILES, *(path.name for path in weight_files(folder))}
+    return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+
+
+def _folder(source: FolderModel) -> Path:
+    folder = Path(source.path).expanduser()
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: no such model folder (model.source.path)")
+    if not (folder / CONFIG).is_file():
+        raise ModelError(f"{folder}: no {CONFIG}, so this is not a model folder (model.source.path)")
+    return folder
+
+
+def _snapshot(source: HubModel) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        HFValidationError,
+        HTTPError,  # the base class of its HTTP library, whichever that is
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    model = f"{source.name} at revision {source.revision}"
+    wanted = ["model*.safetensors", INDEX, CONFIG, GENERATION, *TOKENIZER_FILES]
+    try:
+        folder = Path(snapshot_download(source.name, revision=source.revision, allow_patterns=wanted))
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(f"the Hugging Face hub has no model {model}, or it needs a login ({reason})") from None
+    except (HTTPError, LocalEntryNotFoundError, ConnectionError) as error:
+        raise MachineError(
+            f"model {model} is neither in the local cache nor reachable ({type(error).__name__}); "
+            f"where there is a network: hf download {source.name} --revision {source.revision}, or copy "
+            "the model's folder here and use model=from_path model.source.path=FOLDER"
+        ) from None
+    weight_files(folder)
+    return folder
+
+
+def _file(source: GgufModel) -> Path:
+    """The GGUF file, looked up in the package that carries it without importing that."""
+    if source.package is None:
+        file = Path(source.path).expanduser()
+    else:
+        spec = importlib.util.find_spec(source.package.partition(".")[0])
+        if spec is None or not spec.submodule_search_locations:
+            hint = f": uv sync --extra {source.extra}" if source.extra else ""
+            raise MissingExtra(
+                f"the model file {source.path} comes in the package {source.package}, which is not installed{hint}"
+            )
+        file = Path(spec.submodule_search_locations[0]) / source.path
+    if not file.is_file():
+        raise ModelError(f"{file}: no such file (model.source.path)")
+    return file
+
+
+def _converted(file: Path, cache: Path) -> Path:
+    from filelock import FileLock
+
+    name = f"{file.stem}-{digest({'gguf': sha256_file(file), 'conversion': gguf.VERSION})[:12]}"
+    folder, part = cache / name, cache / f"{name}.part"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{name}.lock"):
+        if not folder.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+            gguf.convert(file, part)
+            part.rename(folder)
+    return folder

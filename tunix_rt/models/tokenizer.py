@@ -1,0 +1,265 @@
+"""Text ↔ token ids: a tokenizer trained here, or the model's own, always from the folder's tokenizer.json.
+
+In: text, or chat messages. Out: ids with the characters they cover. Loading needs the `tokenizers` package
+alone; only rendering a chat template imports `transformers`, in the function, and then neither torch nor jax.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunix_rt.errors import DataError, ModelError
+from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_text
+from tunix_rt.models.folder import read_object
+
+if TYPE_CHECKING:
+    import tokenizers
+
+PAD, END = "<pad>", "<end>"
+SPECIAL_KEYS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """Ids of a text, and for each the [start, end) of the characters it covers."""
+
+    ids: list[int]
+    offsets: list[tuple[int, int]]
+    """A character whose bytes became several tokens is covered by each of them."""
+
+
+class Tokenizer:
+    """A tokenizer without a mind of its own: it adds no special token, cuts nothing, pads nothing."""
+
+    def __init__(
+        self, inner: tokenizers.Tokenizer, settings: dict[str, str], template: str | None, content: str
+    ) -> None:
+        self._inner = inner
+        self._settings = settings
+        self._template = template
+        inner.no_truncation()
+        inner.no_padding()
+        self.digest = digest({"tokenizer": content, "special": settings, "template": template})
+        """Hex sha256 of all that decides which tokens a text or a chat becomes."""
+        # A post-processor would trim white space off the offsets, and a part may begin with just that.
+        inner.post_processor = None
+        self._vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
+        self._known: dict[str, bool] = {}
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """The tokenizer of a model folder.
+
+        Raises ModelError where tokenizer.json is missing or damaged, or where no end token is declared.
+        """
+        from tokenizers import Tokenizer as Inner
+
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise ModelError(f"{folder}: no tokenizer.json (a fast tokenizer is needed)")
+        try:
+            inner = Inner.from_file(str(path))
+        except Exception as error:  # the library raises nothing more specific
+            raise ModelError(f"{path}: not a tokenizer this version of `tokenizers` reads ({error})") from None
+        config = _optional(folder / "tokenizer_config.json")
+        settings = _special_tokens(folder, config, inner)
+        return cls(inner, settings, _chat_template(folder, config), sha256_file(path))
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return max(self._vocabulary.values()) + 1
+
+    @property
+    def end_token(self) -> str:
+        """The text of the token that ends a completion."""
+        return self._settings["eos_token"]
+
+    @property
+    def end_id(self) -> int:
+        """Its id."""
+        return self._vocabulary[self.end_token]
+
+    @property
+    def pad_id(self) -> int:
+        """The id that pads; the end token's where the tokenizer declares none."""
+        return self._vocabulary[self._settings.get("pad_token", self.end_token)]
+
+    @cached_property
+    def special_tokens(self) -> frozenset[str]:
+        """Texts that become one special token wherever they stand, and that `decode` leaves out."""
+        return frozenset(token.content for token in self._inner.get_added_tokens_decoder().values() if token.special)
+
+    def encode(self, text: str) -> Encoding:
+        """Ids and character offsets. Adds no special tokens; their text, as in a chat prompt, is recognised.
+
+        Raises DataError naming the characters that the vocabulary lacks.
+        """
+        if missing := self.unknown(text):
+            shown = " ".join(repr(character) for character in sorted(missing)[:20])
+            raise DataError(f"the tokenizer's vocabulary lacks {shown} (in {text[:60]!r})")
+        encoding = self._inner.encode(text, add_special_tokens=False)
+        return Encoding(encoding.ids, encoding.offsets)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens left out."""
+        return self._inner.decode(list(ids), skip_special_tokens=True)
+
+    def piece(self, token: int) -> str:
+        """The text of one id, special tokens included; a byte that is no whole character shows as �."""
+        return self._inner.decode([token], skip_special_tokens=False)
+
+    def unknown(self, text: str) -> set[str]:
+        """Characters of a text that become no token, or the unknown one."""
+        if self._added is not None:
+            text = self._added.sub("", text)
+        return {character for character in set(text) if not self._knows(character)}
+
+    @cached_property
+    def _added(self) -> re.Pattern[str] | None:
+        tokens = self._inner.get_added_tokens_decoder().values()
+        texts = sorted((token.content for token in tokens), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, texts))) if texts else None
+
+    def _knows(self, character: str) -> bool:
+        if character not in self._known:
+            if type(self._inner.model).__name__ == "WordLevel":  # raises where another model gives <unk>
+                self._known[character] = character in self._vocabulary
+            else:
+                tokens = self._inner.encode(character, add_special_tokens=False).tokens
+                self._known[character] = bool(tokens) and self._settings.get("unk_token") not in tokens
+        return self._known[character]
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether `chat` can be called."""
+        return self._template is not None
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+        """Render messages (`role`, `content`) by the tokenizer's chat template, as `transformers` does.
+
+        `add_generation_prompt` opens the assistant's turn at the end. Raises ModelError where there is no
+        template or where it refuses the messages.
+        """
+        if self._template is None:
+            raise ModelError("the tokenizer has no chat template; use format=plain")
+        from jinja2 import TemplateError
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        variables: dict[str, Any] = {**self._settings, "add_generation_prompt": add_generation_prompt}
+        conversation = [dict(message) for message in messages]
+        try:
+            rendered: Any = render_jinja_template([conversation], chat_template=self._template, **variables)
+        except TemplateError as error:
+            raise ModelError(f"the chat template refuses the messages: {error}") from None
+        return str(rendered[0][0])
+
+
+def _optional(path: Path) -> JsonObject:
+    return read_object(path) if path.is_file() else {}
+
+
+def _special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
+    """Texts of bos, eos, pad …, from tokenizer_config.json, else special_tokens_map.json, else the ids of
+    generation_config.json and config.json. Raises ModelError where eos is missing, or eos or pad unknown."""
+    legacy = _optional(folder / "special_tokens_map.json")
+    tokens: dict[str, str] = {}
+    for key in SPECIAL_KEYS:
+        value = config.get(key) or legacy.get(key)
+        text = value.get("content") if isinstance(value, dict) else value
+        if isinstance(text, str):
+            tokens[key] = text
+    for name in ("generation_config.json", "config.json"):
+        ids = _optional(folder / name)
+        for key in ("eos_token", "pad_token"):
+            value = ids.get(f"{key}_id")
+            first = value[0] if isinstance(value, list) and value else value
+            text = inner.id_to_token(first) if isinstance(first, int) else None
+            if text is not None:
+                tokens.setdefault(key, text)
+    for key in ("eos_token", "pad_token"):
+        if key in tokens and inner.token_to_id(tokens[key]) is None:
+            raise ModelError(f"{folder}: {key} {tokens[key]!r} is not in the vocabulary of tokenizer.json")
+    if "eos_token" not in tokens:
+        raise ModelError(
+            f"{folder}: no end token: neither eos_token in tokenizer_config.json nor eos_token_id in "
+            "generation_config.json"
+        )
+    return tokens
+
+
+def _chat_template(folder: Path, config: JsonObject) -> str | None:
+    """chat_template.jinja, else tokenizer_config.json; of several named ones the `default`."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text("utf-8")
+    template = config.get("chat_template")
+    if isinstance(template, list):
+        template = {item.get("name"): item.get("template") for item in template}.get("default")
+    return template if isinstance(template, str) else None
+
+
+def train_char(texts: Iterable[str], characters: str | None, folder: Path) -> None:
+    """Write a tokenizer with one token a character, after `<pad>` = 0 and `<end>` = 1.
+
+    `characters` is the alphabet in its order; None: every character of `texts`, sorted (`<end>` is none).
+    """
+    from tokenizers import Regex, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Inner
+
+    if characters is None:
+        found: set[str] = set()
+        for text in texts:
+            found.update(text.replace(END, ""))
+        characters = "".join(sorted(found))
+    vocabulary = {token: index for index, token in enumerate([PAD, END, *dict.fromkeys(characters)])}
+    inner = Inner(models.WordLevel(vocabulary))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    inner.decoder = decoders.Fuse()
+    _write_trained(inner, folder)
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
+    """Write a byte-level BPE of at most `vocab_size` tokens: `<pad>` = 0, `<end>` = 1, all bytes, merges.
+
+    Digits stay single tokens, so that numbers are read place by place (as in SmolLM and Llama).
+    """
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    inner = Inner(models.BPE())
+    inner.pre_tokenizer = byte_level_with_single_digits()
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[PAD, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator((text.replace(END, "") for text in texts), trainer)
+    _write_trained(inner, folder)
+
+
+def byte_level_with_single_digits() -> tokenizers.pre_tokenizers.PreTokenizer:
+    """Every digit on its own, then the pieces of GPT-2 as bytes: what llama.cpp calls `smollm`."""
+    from tokenizers import pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+
+
+def _write_trained(inner: tokenizers.Tokenizer, folder: Path) -> None:
+    inner.add_special_tokens([PAD, END])
+    write_tokenizer(folder, inner, {"eos_token": END, "pad_token": PAD})
+
+
+def write_tokenizer(folder: Path, inner: tokenizers.Tokenizer, settings: JsonObject) -> None:
+    """Write tokenizer.json and tokenizer_config.json so that plain `AutoTokenizer` loads the same."""
+    general = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    write_text(folder / "tokenizer.json", inner.to_str(pretty=True))
+    write_json(folder / "tokenizer_config.json", general | settings)

@@ -1,0 +1,284 @@
+"""The files of a run folder → `report.md`: what was declared, what came out, what was left out, what to type next.
+
+Every number is one of the run's files; a file that is not there is left out. The same files give the same text.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.files import JsonObject, read_json, read_jsonl, write_text
+from tunix_rt.inference.prediction import Prediction, read_predictions
+from tunix_rt.report.blocks import block, code, shortened, table
+from tunix_rt.runs.environment import mask
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.log import MetricsLog
+
+DECLARED = {
+    "backend": "backend.name backend.precision",
+    "model": (
+        "model.source.kind model.source.name model.source.revision model.source.path model.source.family "
+        "model.source.hidden_size model.source.num_hidden_layers model.source.num_attention_heads"
+    ),
+    "data": (
+        "dataset.name dataset.source.kind dataset.source.operation dataset.source.digits dataset.source.wording "
+        "dataset.source.steps dataset.source.name dataset.source.revision dataset.source.train.path "
+        "dataset.source.test.path dataset.steps"
+    ),
+    "format": "format.kind tokenizer.kind",
+    "training": (
+        "optimizer.kind optimizer.learning_rate schedule.kind training.max_steps training.num_epochs "
+        "training.max_seconds training.per_device_batch_size training.gradient_accumulation_steps"
+    ),
+    "generation": "generation.max_new_tokens generation.temperature generation.num_return_sequences",
+    "evaluation": "evaluation.answer evaluation.extract",
+    "seed": "seed",
+}
+"""What a reader asks first of a config; the whole is in config.yaml."""
+RATES = {
+    "accuracy": "right answers",
+    "majority": "right by majority vote",
+    "stop_rate": "stopped by itself",
+    "malformed_rate": "malformed",
+    "error_rate": "failed",
+    "contains_answer": "contain the answer",
+}
+STEP_RATES = {
+    "checked": "completions with a step that can be checked",
+    "all_steps_right": "of those, all checked steps right",
+    "right_answer_wrong_steps": "of those with the right answer, a step wrong",
+}
+LEFT_OUT = {
+    "invalid": ("not a valid trace", "on_invalid"),
+    "duplicate": ("prompt occurs twice", "on_duplicate"),
+    "overlap": ("shared with evaluation", "on_overlap"),
+    "overlong": ("too many tokens", "on_overlong"),
+    "overlong_truncated": ("too many tokens, end cut off", "on_overlong"),
+    "no_target": ("no token to learn", "on_no_target"),
+}
+CURVES = {
+    "train/loss": "training loss",
+    "eval/loss": "validation loss",
+    "eval/accuracy": "share of validation samples right",
+}
+MARKS = {True: "✓", False: "✗", None: "·"}
+SAMPLES = 5
+WRONG_SAMPLES = 3
+MOST_PLACES = 12
+LONGEST_PROMPT = 200
+
+
+def write_report(run_folder: Path) -> None:
+    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged."""
+    run = RunFolder(run_folder)
+    metrics, before = _object(run.metrics), _object(run.baseline_metrics)
+    config = _config(run)
+    sections = {
+        "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
+        "Declared": _declared(run, config),
+        "Training": _training(run) + _figure(run, "loss"),
+        "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
+        "Slices": _slices(metrics.get("slices", {})),
+        "Data": _data(_object(run.data)),
+        "Predictions": _predictions(run),
+        "What to type next": _commands(run, config),
+    }
+    lines = [f"# {run.name}", "", *_verdict(metrics, before, config)]
+    for title, body in sections.items():
+        if body:
+            lines += [f"## {title}", "", *body]
+    write_text(run.report, "\n".join(lines).rstrip("\n") + "\n")
+
+
+def _object(path: Path) -> JsonObject:
+    return dict(read_json(path)) if path.exists() else {}
+
+
+def _config(run: RunFolder) -> JsonObject:
+    from omegaconf import OmegaConf
+
+    found = OmegaConf.to_container(OmegaConf.load(run.config)) if run.config.exists() else {}
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _at(config: JsonObject, key: str) -> Any:
+    """The value at a dotted key, None where there is none."""
+    found: Any = config
+    for name in key.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
+
+
+def _figure(run: RunFolder, name: str) -> list[str]:
+    file = f"figures/{name}.png"
+    return [f"![{name}]({file})", ""] if (run.path / file).exists() else []
+
+
+def _rate(record: JsonObject | None) -> str:
+    """`67.2 % [63.0, 71.2], 336 of 500`; a dash where nothing was counted."""
+    if not record or record.get("value") is None:
+        return "–"
+    counted = f"{record['k']:,} of {record['n']:,}" if "k" in record else f"{record['n']:,} prompts"
+    return f"{100 * record['value']:.1f} % [{100 * record['low']:.1f}, {100 * record['high']:.1f}], {counted}"
+
+
+def _verdict(metrics: JsonObject, before: JsonObject, config: JsonObject) -> list[str]:
+    if not metrics:
+        return []
+    split = _at(config, "generation.split")
+    told = f"**{100 * metrics['accuracy']['value']:.1f} % of the answers are right**"
+    told += f" on the {split} split" if split else ""
+    told += f", {100 * before['accuracy']['value']:.1f} % before training" if before else ""
+    return [f"{told}. Brackets hold 95 % Wilson intervals.", ""]
+
+
+def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
+    if not metrics:
+        return []
+    both = [before, metrics] if before else [metrics]
+    rows = [[title, *(_rate(found.get(name)) for found in both)] for name, title in RATES.items() if name in metrics]
+    pass_at = [found.get("pass_at", {}) for found in both]
+    rows += [[f"pass@{k}", *(_rate(found.get(k)) for found in pass_at)] for k in pass_at[-1]]
+    for name in ("mean", "median", "p95", "max"):
+        values = [found.get("completion_tokens", {}).get(name) for found in both]
+        rows.append(
+            [f"tokens per completion, {name}", *("–" if value is None else f"{value:,.4g}" for value in values)]
+        )
+    missing = metrics.get("missing")
+    note = [f"{missing:,} answers are missing.", ""] if missing else []
+    return [*table(["", "before training", "after training"] if before else ["", "value"], rows), *note]
+
+
+def _declared(run: RunFolder, config: JsonObject) -> list[str]:
+    if not config:
+        return []
+    rows = [["experiment", code(str(config.get("name", run.path.parent.name)))]]
+    for title, keys in DECLARED.items():
+        values = {key: value for key in keys.split() if (value := _at(config, key)) is not None}
+        rows.append([title, " ".join(code(f"{key}={mask(str(value))}") for key, value in values.items())])
+    environment = _object(run.environment)
+    for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
+        if found := _at(environment, key):
+            rows.append([title, code(str(found))])
+    return [*table(["", ""], rows), "Everything: [config.yaml](config.yaml).", ""]
+
+
+def _training(run: RunFolder) -> list[str]:
+    record = run.stages().get("train", {})
+    trained = RunFolder(run.model.parent)  # a sibling, where that one did the training
+    log = MetricsLog(trained.metrics_log, trained.timings_log, exact=False)
+    rows = [["trained by", code(trained.name)]] if "folder" in record else []
+    if "steps_done" in record:
+        epochs = f" ({record['num_epochs']:g} epochs)" if "num_epochs" in record else ""
+        rows.append(["steps", f"{record['steps_done']:,} of {record['num_steps']:,}{epochs}"])
+        rate = f" in {record['seconds']:,.1f} s: {record['tokens'] / max(record['seconds'], 1e-9):,.0f} a second"
+        rows.append(["tokens", f"{record['tokens']:,}{rate}"])
+        rows.append(["rows", f"{record['row_length']} tokens, {100 * record['packing_efficiency']:.1f} % filled"])
+        rows.append(["weights of step", f"{record['selected_step']:,}"])
+    if record.get("ended_early"):
+        rows.append(["ended early", code(str(record["ended_early"]))])
+    for name, title in CURVES.items():
+        if series := log.series(name):
+            (first, begin), (last, end) = series[0], series[-1]
+            rows.append([title, f"{begin:.4g} (step {first:,}) → {end:.4g} (step {last:,})"])
+    return table(["", ""], rows) if rows else []
+
+
+def _steps(steps: JsonObject) -> list[str]:
+    """What checking the steps found. Steps are counted from 1, as a person does."""
+    rows = [[title, _rate(steps[name])] for name, title in STEP_RATES.items() if name in steps]
+    if not rows:
+        return []
+    first = [f"step {int(at) + 1}: {count:,}" for at, count in steps["first_wrong"].items()]
+    if first:
+        more = ", …" if len(first) > MOST_PLACES else ""
+        rows.append(["first wrong step", ", ".join(first[:MOST_PLACES]) + more])
+    return table(["", ""], rows)
+
+
+def _slices(slices: JsonObject) -> list[str]:
+    lines = []
+    for key, values in slices.items():
+        rows = [[code(value), _rate(rate)] for value, rate in values.items()]
+        lines += table([f"meta key {code(key)}", "right answers"], rows)
+    return lines
+
+
+def _data(data: JsonObject) -> list[str]:
+    if not data:
+        return []
+    counts, switches = data["counts"], data.get("switches", {})
+    rows = []
+    for split, record in data.get("splits", {}).items():
+        sizes = [f"{record[key]:,}" if key in record else "–" for key in ("count", "tokens", "target_tokens")]
+        rows.append([split, *sizes, code(str(record.get("sha256", ""))[:12])])
+    lines = table(["split", "traces", "tokens", "targets", "sha256"], rows)
+    unused = f"; {counts['unused']:,} beyond `dataset.limit` are unused" if counts.get("unused") else ""
+    lines += [f"{counts['read']:,} records were read{unused}.", ""]
+    left_out = counts.get("rejected", {}) | counts.get("dropped", {})
+    rows = [
+        [title, f"{left_out[kind]:,}", code(f"dataset.{switch}={switches.get(switch)}")]
+        for kind, (title, switch) in LEFT_OUT.items()
+        if left_out.get(kind)
+    ]
+    if counts.get("overlaps_allowed"):
+        switch = code(f"dataset.on_overlap={switches.get('on_overlap')}")
+        rows.append(["shared with evaluation, but kept", f"{counts['overlaps_allowed']:,}", switch])
+    return [*lines, *(table(["left out", "traces", "by"], rows) if rows else ["Nothing was left out.", ""])]
+
+
+def _predictions(run: RunFolder) -> list[str]:
+    """The first few wrong predictions, and right ones beside them."""
+    if not run.predictions.exists() or not run.items.exists():
+        return []
+    items = {(item["id"], item["sample"]): item for _, item in read_jsonl(run.items)}
+    judged = [
+        (found, items[key]) for found in read_predictions(run.predictions) if (key := (found.id, found.sample)) in items
+    ]
+    right = [pair for pair in judged if pair[1]["correct"]]
+    wrong = [pair for pair in judged if not pair[1]["correct"]]
+    some_wrong = wrong[: max(WRONG_SAMPLES, SAMPLES - len(right))]
+    lines = []
+    for prediction, item in [*right[: SAMPLES - len(some_wrong)], *some_wrong]:
+        lines += _sample(prediction, item)
+    return lines
+
+
+def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
+    prompt = shortened(item["prompt"], 1_000)
+    facts = [f"answer {code(item['extracted'])}" if item["extracted"] is not None else "no answer"]
+    facts += [f"reference {code(item['reference'])}", code(item["reason"]), f"{prediction.num_new_tokens:,} tokens"]
+    if marks := " ".join(MARKS[verdict] for verdict in item.get("steps", {}).get("verdicts", [])):
+        facts.append(f"steps {marks}")
+    title = f"### {'Right' if item['correct'] else 'Wrong'}: {code(prediction.id)}"
+    title += f", sample {prediction.sample}" if prediction.sample else ""
+    return [title, "", *block(f"{prompt}\n→\n{prediction.completion}"), ", ".join(facts) + ".", ""]
+
+
+def _commands(run: RunFolder, config: JsonObject) -> list[str]:
+    root = _at(config, "run.root") or "runs"
+    ask = f"python -m tunix_rt ask {shlex.quote(run.name)} {_question(run)}"
+    ask += "" if root == "runs" else f" --root {shlex.quote(root)}"
+    lines = ["Ask the trained model:", "", *block(ask, "sh")]
+    uri = _at(config, "tracking.uri")
+    if _at(config, "tracking.kind") == "mlflow" and uri:
+        lines += ["See it in MLflow:", "", *block(_ui_command(uri), "sh")]
+    return lines
+
+
+def _question(run: RunFolder) -> str:
+    """The first prompt that can be typed in a shell, or dots."""
+    prompts = [str(item["prompt"]) for _, item in read_jsonl(run.items)] if run.items.exists() else []
+    plain = (text for text in prompts if text.isprintable() and len(text) <= LONGEST_PROMPT and text[:1] != "-")
+    return shlex.quote(next(plain, "…"))
+
+
+def _ui_command(uri: str) -> str:
+    """As `tracking.uri.ui_command`, which this layer may not import; a test holds both together."""
+    shown = mask(uri)
+    if uri.startswith(("http://", "https://")):
+        return shown
+    return f"mlflow ui --backend-store-uri {shlex.quote(shown)} --host 127.0.0.1 --port 5000"

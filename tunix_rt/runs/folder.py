@@ -1,0 +1,204 @@
+"""A run folder: where its files are, who may write, what is finished, and how a person names it.
+
+`runs/<experiment>/<identity>/`; nothing here knows what a stage does.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import psutil
+
+from tunix_rt.errors import InputError, MachineError
+from tunix_rt.files import JsonObject, read_json, write_json
+
+State = Literal["running", "finished", "failed", "interrupted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of one run, and its two small state files `stages.json` and `status.json`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`<experiment>/<identity>`: how the run is called in messages and commands."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    @property
+    def data(self) -> Path:
+        """`data.json`: the manifest of the prepared data, and where it is."""
+        return self.path / "data.json"
+
+    @property
+    def metrics_log(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def timings_log(self) -> Path:
+        return self.path / "timings.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model(self) -> Path:
+        """Folder of the trained model; in the run that trained it, which may be a sibling."""
+        return self._of_stage("train") / "model"
+
+    @property
+    def predictions(self) -> Path:
+        return self._of_stage("predict") / "predictions.jsonl"
+
+    @property
+    def baseline_predictions(self) -> Path:
+        return self._of_stage("predict") / "baseline_predictions.jsonl"
+
+    @property
+    def items(self) -> Path:
+        return self.path / "items.jsonl"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def baseline_metrics(self) -> Path:
+        return self.path / "baseline_metrics.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.md"
+
+    def _of_stage(self, stage: str) -> Path:
+        record = self.stages().get(stage, {})
+        return (self.path / str(record.get("folder", "."))).resolve()
+
+    def stages(self) -> dict[str, JsonObject]:
+        """The record of each stage: `identity`, `state`, `folder` (relative, where another run did it)."""
+        file = self.path / "stages.json"
+        return dict(read_json(file)) if file.exists() else {}
+
+    def record_stage(self, stage: str, record: JsonObject) -> None:
+        """Put one stage's record in place of the one before."""
+        write_json(self.path / "stages.json", self.stages() | {stage: record})
+
+    def is_done(self, stage: str, identity: str) -> bool:
+        """Whether this folder holds (or refers to) the finished stage of that identity."""
+        record = self.stages().get(stage, {})
+        return record.get("identity") == identity and record.get("state") == "done"
+
+    def status(self) -> JsonObject:
+        """`status.json`; empty before the first start. A dead process makes `running` read `killed`."""
+        file = self.path / "status.json"
+        if not file.exists():
+            return {}
+        status = dict(read_json(file))
+        if status.get("state") == "running" and not _alive(status):
+            status["state"] = "killed"
+        return status
+
+    def begin(self) -> None:
+        """Record that this process works here."""
+        started = psutil.Process().create_time()
+        status = {"state": "running", "pid": os.getpid(), "process_started": started, "started": time.time()}
+        empty: JsonObject = {"ended": None, "stage": None, "reason": None, "exit_code": None}
+        write_json(self.path / "status.json", status | empty)
+
+    def note_stage(self, stage: str) -> None:
+        """Record what is being done."""
+        write_json(self.path / "status.json", dict(read_json(self.path / "status.json")) | {"stage": stage})
+
+    def end(self, state: State, reason: str | None = None, exit_code: int = 0) -> None:
+        """Record how the work ended."""
+        status = dict(read_json(self.path / "status.json"))
+        end: JsonObject = {"state": state, "ended": time.time(), "reason": reason, "exit_code": exit_code}
+        write_json(self.path / "status.json", status | end)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Claim the folder for this process. Raises MachineError where another one has it."""
+        from filelock import FileLock, Timeout
+
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            pid = self.status().get("pid", "unknown")
+            raise MachineError(
+                f"{self.path}: in use by another process (pid {pid}); wait for it, or start another with run.new=true"
+            ) from None
+
+
+def _alive(status: JsonObject) -> bool:
+    try:
+        process = psutil.Process(int(status["pid"]))
+        same = abs(process.create_time() - float(status["process_started"])) < 1.0
+        return bool(same and process.is_running())
+    except psutil.NoSuchProcess:
+        return False
+
+
+def all_runs(root: Path) -> list[RunFolder]:
+    """Every run below `root`, oldest start first."""
+    found = [RunFolder(file.parent) for file in root.glob("*/*/status.json")]
+    return sorted(found, key=lambda run: (float(run.status().get("started", 0.0)), run.name))
+
+
+def choose(root: Path, experiment: str, identity: str, new: bool) -> RunFolder:
+    """The folder of an identity: an existing one, or with `new` the first free `<identity>-<k>`."""
+    folder = RunFolder(root / experiment / identity)
+    number = 2
+    while new and folder.path.exists():
+        folder = RunFolder(root / experiment / f"{identity}-{number}")
+        number += 1
+    return folder
+
+
+def find_done(root: Path, experiment: str, stage: str, identity: str) -> RunFolder | None:
+    """A run of the experiment in whose own folder the stage of that identity is finished."""
+    for run in all_runs(root):
+        record = run.stages().get(stage, {})
+        if run.path.parent.name == experiment and run.is_done(stage, identity) and "folder" not in record:
+            return run
+    return None
+
+
+def find_run(root: Path, word: str) -> RunFolder:
+    """The run a person means: `last`, a path, `<experiment>/<identity>` or a prefix of either part.
+
+    Raises InputError listing the candidates where none or several fit; an experiment's name means its newest run.
+    """
+    if Path(word).is_dir() and (Path(word) / "status.json").exists():
+        return RunFolder(Path(word).resolve())
+    runs = all_runs(root)
+    if not runs:
+        raise InputError(f"{root}: no run there yet; start one: python -m tunix_rt +experiment=quickstart")
+    if word == "last":
+        return runs[-1]
+    named = [run for run in runs if run.path.parent.name == word]
+    if named:
+        return named[-1]
+    fitting = [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
+    if len(fitting) == 1:
+        return fitting[0]
+    listed = ", ".join(run.name for run in (fitting or runs)[-10:])
+    problem = "several runs fit" if fitting else "no such run"
+    raise InputError(f"run {word!r}: {problem} (there are: {listed})")

@@ -1,0 +1,52 @@
+"""`metrics.jsonl`: each step once, no clock values; `timings.jsonl`: when.
+
+After a kill the log is ahead of the checkpoint. A replayed line must equal the recorded one and is not
+written again: a free proof that resuming is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunix_rt.errors import RunError
+from tunix_rt.files import append_line, read_lines
+
+Values = Mapping[str, float]
+
+
+class MetricsLog:
+    """The metrics of a run by step. A step has one line per kind (`train/…`, `eval/…`)."""
+
+    def __init__(self, metrics: Path, timings: Path, exact: bool) -> None:
+        """Open the logs of a run. `exact`: a replayed step that differs is an error, else it stays as recorded."""
+        self._metrics, self._timings, self._exact = metrics, timings, exact
+        self._recorded: dict[tuple[int, str], dict[str, float]] = {}
+        if metrics.exists():
+            for _, line in read_lines(metrics):
+                if isinstance(line, dict):
+                    step = int(line.pop("step"))
+                    self._recorded[step, _kind(line)] = line
+
+    def write(self, step: int, values: Values, seconds: Values) -> None:
+        """Append a step's values, and when they were (`time`: Unix seconds) to the other file."""
+        known = self._recorded.get((step, _kind(values)))
+        if known is None:
+            self._recorded[step, _kind(values)] = dict(values)
+            append_line(self._metrics, {"step": step, **values})
+            append_line(self._timings, {"step": step, **seconds})
+        elif self._exact and known != dict(values):
+            different = sorted(key for key in {*known, *values} if known.get(key) != values.get(key))
+            name = different[0]
+            raise RunError(
+                f"{self._metrics}: step {step} was done again and differs: {name} was {known.get(name)!r}, "
+                f"is {values.get(name)!r}; resuming is not exact here (start anew with run.new=true)"
+            )
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """(step, value) of one metric, in order of step."""
+        return sorted((step, line[name]) for (step, _), line in self._recorded.items() if name in line)
+
+
+def _kind(values: Values) -> str:
+    return next(iter(values)).split("/")[0]

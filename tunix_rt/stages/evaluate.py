@@ -1,0 +1,22 @@
+"""Stage `evaluate`: predictions and traces in, a verdict per item and `metrics.json` out. Needs no model."""
+
+from __future__ import annotations
+
+from tunix_rt.config.choices import SplitName
+from tunix_rt.config.results import EvaluationConfig
+from tunix_rt.evaluation.score import score
+from tunix_rt.files import write_json, write_jsonl
+from tunix_rt.inference.prediction import read_predictions
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.traces.prepared import PreparedData
+
+
+def evaluate(evaluation: EvaluationConfig, *, split: SplitName, prepared: PreparedData, run: RunFolder) -> None:
+    """Judge the predictions of `split`, and the baseline's where there are some. Raises DataError."""
+    traces = {trace.id: trace for trace in prepared.traces(split)}
+    if run.baseline_predictions.exists():
+        baseline = score(list(read_predictions(run.baseline_predictions)), traces, evaluation)
+        write_json(run.baseline_metrics, baseline.metrics)
+    result = score(list(read_predictions(run.predictions)), traces, evaluation)
+    write_jsonl(run.items, result.items)
+    write_json(run.metrics, result.metrics)

@@ -1,0 +1,48 @@
+"""Stage `predict`: a model folder and prompts in, `predictions.jsonl` out (and the untrained start's, if asked)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunix_rt.backends import registry
+from tunix_rt.config.dataset import FormatConfig
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.results import GenerationConfig
+from tunix_rt.errors import DataError
+from tunix_rt.inference.loop import predict as run_loop
+from tunix_rt.inference.reader import Reader
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.traces.prepared import PreparedData
+
+
+def predict(
+    seed: int,
+    format: FormatConfig,
+    backend: BackendConfig,
+    generation: GenerationConfig,
+    *,
+    prepared: PreparedData,
+    run: RunFolder,
+    hardware: HardwareConfig,
+    cache: Path,
+    interrupt: Interrupt,
+) -> None:
+    """Answer the prompts of `generation.split`; what is in the file already is not asked again.
+
+    Raises DataError, DeviceError, MissingExtra, RunError (too many failed), Interrupted.
+    """
+    traces = prepared.traces(generation.split)
+    if not traces:
+        raise DataError(
+            f"{prepared.folder}: the {generation.split} split is empty; raise dataset.split.{generation.split}, "
+            "give it a file, or choose another generation.split"
+        )
+    engine = registry.create(backend, hardware, cache)
+    jobs = [("predict", run.model, run.predictions)]
+    if generation.baseline:
+        jobs.insert(0, ("baseline", prepared.model_folder, run.baseline_predictions))
+    for title, folder, path in jobs:
+        reader = Reader.of(folder, format)
+        state = engine.load(folder, None)
+        run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)

@@ -1,0 +1,171 @@
+"""Stage `prepare`: a declared dataset and model in, checked traces, token ids and a model folder out.
+
+The folder is whole when its `manifest.json` is there: it is written last.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tunix_rt.batches.encode import Encoded, encode, write_encoded
+from tunix_rt.config.choices import SPLITS, SplitName
+from tunix_rt.config.dataset import DatasetConfig, FormatConfig
+from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelConfig, TokenizerConfig
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
+from tunix_rt.models.folder import read_architecture
+from tunix_rt.models.initialise import write_fresh
+from tunix_rt.models.sources import materialise
+from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
+from tunix_rt.terminal import progress
+from tunix_rt.traces.dataset import collect
+from tunix_rt.traces.format import Formatter, formatter
+from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.traces.trace import Trace
+
+ENCODED: tuple[SplitName, ...] = ("train", "validation")
+"""Splits whose completions are numbers too: `test` is only asked."""
+
+
+def prepare(
+    seed: int,
+    model: ModelConfig,
+    tokenizer: TokenizerConfig,
+    dataset: DatasetConfig,
+    format: FormatConfig,
+    *,
+    folder: Path,
+    models: Path,
+) -> None:
+    """Fill `folder` (`PreparedData`); converted models go to `models`, shared by all prepared data.
+
+    Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
+    """
+    prepared = PreparedData(folder)
+    collected = collect(dataset, seed)
+    start = _model_folder(model, tokenizer, format, collected.splits["train"], seed, folder, models)
+    reader = Tokenizer.load(start)
+    writer = formatter(format, reader)
+    limit = min(dataset.max_length or read_architecture(start).max_positions, read_architecture(start).max_positions)
+    dropped: Counter[str] = Counter()
+    splits: JsonObject = {}
+    for split in SPLITS:
+        traces = collected.splits[split]
+        counts: JsonObject = {"count": len(traces)}
+        if split in ENCODED:
+            encoding = _Encoding(reader, writer, dataset, limit, split, dropped)
+            items = list(encoding.run(traces))
+            if traces and not items:
+                raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({dict(dropped)} dropped)")
+            write_encoded(prepared.encoded(split), ((trace.id, item) for trace, item in items))
+            traces = tuple(trace for trace, _ in items)
+            counts = {
+                "count": len(items),
+                "tokens": sum(len(item.ids) for _, item in items),
+                "target_tokens": sum(int((item.weights[1:] > 0).sum()) for _, item in items),
+            }
+        write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
+        splits[split] = counts | {"sha256": sha256_file(prepared.traces_file(split))}
+    manifest = collected.manifest()
+    manifest["counts"]["dropped"] = dict(dropped)
+    manifest |= {
+        "name": dataset.name,
+        "seed": seed,
+        "switches": _switches(dataset),
+        "splits": splits,
+        "model": {"folder": os.path.relpath(start, folder), "tokenizer": reader.digest},
+    }
+    write_json(prepared.manifest_file, manifest | {"digest": digest([splits, reader.digest])})
+
+
+def _switches(dataset: DatasetConfig) -> JsonObject:
+    names = ("on_invalid", "on_duplicate", "on_overlap", "on_overlong", "on_no_target", "steps")
+    return {name: getattr(dataset, name) for name in names}
+
+
+def _model_folder(
+    model: ModelConfig,
+    tokenizer: TokenizerConfig,
+    format: FormatConfig,
+    traces: Sequence[Trace],
+    seed: int,
+    folder: Path,
+    models: Path,
+) -> Path:
+    """The folder of the initial weights: made here from the seed, or found and converted once."""
+    if not isinstance(model.source, FreshModel):
+        return materialise(model.source, models)
+    start = folder / "model"
+    if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
+        plain = formatter(format, None)
+        texts = ("".join(part.text for part in plain.parts(trace)) for trace in traces)
+        if isinstance(tokenizer, CharTokenizer):
+            train_char(texts, tokenizer.characters, start)
+        else:
+            train_bpe(texts, tokenizer.vocab_size, start)
+    made = Tokenizer.load(start)
+    write_fresh(start, model.source, made.vocab_size, seed, made.pad_id, made.end_id)
+    return start
+
+
+class _Encoding:
+    """Traces of one split → numbers, with the declared switches applied and counted."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        writer: Formatter,
+        dataset: DatasetConfig,
+        limit: int,
+        split: SplitName,
+        dropped: Counter[str],
+    ) -> None:
+        self._tokenizer, self._writer, self._dataset = tokenizer, writer, dataset
+        self._limit, self._split, self._dropped = limit, split, dropped
+
+    def run(self, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Encoded]]:
+        """Each trace that stays, with its numbers. Raises DataError."""
+        with progress(f"prepare {self._split}", len(traces), "traces") as bar:
+            for trace in traces:
+                encoded = self._fitting(trace, self._encoded(trace))
+                if encoded is not None and self._has_target(trace, encoded):
+                    yield trace, encoded
+                bar.advance()
+
+    def _encoded(self, trace: Trace) -> Encoded:
+        try:
+            parts = self._writer.parts(trace, self._dataset.steps)
+            return encode(parts, self._tokenizer, self._dataset.loss_weights)
+        except DataError as error:
+            raise DataError(f"{self._split} trace {trace.id}: {error}") from None
+
+    def _fitting(self, trace: Trace, encoded: Encoded) -> Encoded | None:
+        if len(encoded.ids) <= self._limit:
+            return encoded
+        choice = self._dataset.on_overlong
+        if choice == "error":
+            raise DataError(
+                f"{self._split} trace {trace.id}: {len(encoded.ids)} tokens, at most {self._limit} fit "
+                "(dataset.max_length, model positions); dataset.on_overlong=drop leaves such traces out, "
+                "=truncate cuts their end"
+            )
+        self._dropped["overlong_truncated" if choice == "truncate" else "overlong"] += 1
+        if choice == "drop":
+            return None
+        return Encoded(encoded.ids[: self._limit], encoded.weights[: self._limit])
+
+    def _has_target(self, trace: Trace, encoded: Encoded) -> bool:
+        if len(encoded.ids) >= 2 and bool(np.any(encoded.weights[1:] > 0)):
+            return True
+        if self._dataset.on_no_target == "error":
+            raise DataError(
+                f"{self._split} trace {trace.id}: no token of it is a target (dataset.loss_weights, truncation); "
+                "dataset.on_no_target=drop leaves such traces out"
+            )
+        self._dropped["no_target"] += 1
+        return False

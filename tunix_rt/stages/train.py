@@ -1,0 +1,179 @@
+"""Stage `train`: prepared data and initial weights in, checkpoints, logs and `model/` out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tunix_rt.backends import registry
+from tunix_rt.backends.interface import Backend, State, TrainingSetup
+from tunix_rt.batches.batch import BatchOrder, sequential_batches
+from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.pack import choose_row_length
+from tunix_rt.config.dataset import FormatConfig
+from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
+from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
+from tunix_rt.errors import DataError, InputError
+from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.inference.sample import Sampler
+from tunix_rt.models.folder import copy_tokenizer, read_architecture
+from tunix_rt.runs.environment import fingerprint
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.runs.log import MetricsLog
+from tunix_rt.terminal import say
+from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.training.checkpoint import Checkpoints, Mark
+from tunix_rt.training.loop import Work
+from tunix_rt.training.loop import train as run_loop
+from tunix_rt.training.schedule import learning_rate
+
+
+def train(
+    seed: int,
+    format: FormatConfig,
+    backend: BackendConfig,
+    optimizer: OptimizerConfig,
+    schedule: ScheduleConfig,
+    training: TrainingConfig,
+    *,
+    prepared: PreparedData,
+    run: RunFolder,
+    identity: str,
+    hardware: HardwareConfig,
+    checkpoint: CheckpointConfig,
+    cache: Path,
+    interrupt: Interrupt,
+) -> JsonObject:
+    """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
+
+    Raises DataError, DeviceError, MissingExtra, OutOfMemory, NonFiniteError, CheckpointError, Interrupted.
+    """
+    engine = registry.create(backend, hardware, cache)
+    order, facts = plan(training, prepared, seed)
+    setup = TrainingSetup(optimizer, training.clip_norm, seed)
+    belongs = {"identity": identity, "data": str(prepared.manifest["digest"])}
+    checkpoints = Checkpoints(run.checkpoints, belongs, checkpoint.keep)
+    begin = checkpoints.newest()
+    if begin is None:
+        begin, state = Mark(), engine.load(prepared.model_folder, setup)
+    else:
+        say(f"train: going on from step {begin.step}")
+        state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
+    num_steps = int(facts["num_steps"])
+    if schedule.warmup_steps >= num_steps:
+        raise InputError(
+            f"schedule.warmup_steps: {schedule.warmup_steps} must be below the number of steps, which is {num_steps}"
+        )
+    work = Work(
+        num_steps=num_steps,
+        batch_at=lambda step: order.batch_at(step - 1),
+        rate_at=lambda step: learning_rate(schedule, optimizer.learning_rate, step, num_steps),
+        evaluate=evaluator(engine, prepared, format, training, int(facts["row_length"])),
+    )
+    outcome = run_loop(engine, state, begin, work, training, checkpoint, log, checkpoints, interrupt)
+    export_model(checkpoints.path(outcome.selected_step), prepared.model_folder, run.path / "model")
+    return facts | {
+        "steps_done": outcome.mark.step,
+        "tokens": outcome.mark.tokens,
+        "seconds": round(outcome.mark.seconds, 3),
+        "selected_step": outcome.selected_step,
+        "ended_early": outcome.reason,
+    }
+
+
+def plan(training: TrainingConfig, prepared: PreparedData, seed: int) -> tuple[BatchOrder, JsonObject]:
+    """The order of batches, and what follows from the data: row length, steps, epochs, packing efficiency."""
+    dataset = EncodedDataset.open(prepared.encoded("train"))
+    if len(dataset) == 0:
+        raise DataError(f"{prepared.folder}: no training traces")
+    longest = int(dataset.lengths.max())
+    row_length = training.row_length
+    if row_length is None:
+        hidden_size = read_architecture(prepared.model_folder).hidden_size
+        row_length = choose_row_length(dataset.lengths, hidden_size) if training.packing else _round_up(longest, 8)
+    if row_length < longest:
+        raise InputError(
+            f"training.row_length: {row_length} is shorter than the longest trace, which takes {longest} positions; "
+            "raise it, or set dataset.max_length with dataset.on_overlong"
+        )
+    order = BatchOrder(
+        dataset,
+        row_length=row_length,
+        packing=training.packing,
+        num_micro_batches=training.gradient_accumulation_steps,
+        rows=training.per_device_batch_size,
+        seed=seed,
+        num_epochs=training.num_epochs,
+    )
+    num_steps = training.max_steps if training.max_steps is not None else order.num_steps
+    assert num_steps is not None
+    facts: JsonObject = {
+        "row_length": row_length,
+        "num_steps": num_steps,
+        "num_epochs": round(num_steps / order.steps_per_epoch, 4),
+        "packing_efficiency": round(float(dataset.lengths.sum()) / (order.num_rows * row_length), 4),
+    }
+    return order, facts
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def _same_machine(run: RunFolder, engine: Backend) -> bool:
+    """Whether numbers can be expected to repeat bit for bit; leaves this machine's fingerprint for the next time."""
+    file = run.path / "fingerprint.json"
+    now = fingerprint(engine.describe())
+    before = read_json(file)["fingerprint"] if file.exists() else now
+    if before != now:
+        say("train: framework, device or processor differ from the first session; the record is marked not bit-exact")
+    write_json(file, {"fingerprint": now, "bit_exact": before == now})
+    return bool(before == now)
+
+
+def evaluator(
+    engine: Backend, prepared: PreparedData, format: FormatConfig, training: TrainingConfig, row_length: int
+) -> Callable[[State, int], Mapping[str, float]]:
+    """What the loop calls on its cadence: loss on the validation split, and the accuracy of a few answers."""
+    dataset = EncodedDataset.open(prepared.encoded("validation"))
+    if training.evaluate_every is not None and len(dataset) == 0:
+        raise DataError(
+            f"{prepared.folder}: the validation split is empty; raise dataset.split.validation, "
+            "or set training.evaluate_every=null"
+        )
+    traces = prepared.traces("validation")[: training.evaluate_samples]
+    sampler = Sampler.of(engine, prepared.model_folder, format, traces) if traces else None
+
+    def evaluate(state: State, step: int) -> Mapping[str, float]:
+        length = max(row_length, _round_up(int(dataset.lengths.max()), 8))
+        loss, weight = 0.0, 0.0
+        for batch in sequential_batches(dataset, length, training.packing, training.per_device_batch_size):
+            logprobs = engine.fetch(engine.logprobs(state, batch))["logprobs"]
+            loss -= float(np.sum(logprobs.astype(np.float64) * batch.weights))
+            weight += float(np.sum(batch.weights, dtype=np.float64))
+        metrics = {"eval/loss": loss / max(weight, 1e-9)}
+        if sampler is not None:
+            metrics["eval/accuracy"] = sampler.accuracy(state, step)
+        return metrics
+
+    return evaluate
+
+
+def export_model(checkpoint: Path, start: Path, model: Path) -> None:
+    """Make `model/`: the checkpoint's weights with the start's tokenizer; a folder that plain transformers loads."""
+    part = model.with_name("model.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    copy_tokenizer(start, part)
+    for name in ("config.json", "model.safetensors"):
+        os.link(checkpoint / name, part / name)
+    if (start / "generation_config.json").exists():
+        shutil.copyfile(start / "generation_config.json", part / "generation_config.json")
+    shutil.rmtree(model, ignore_errors=True)
+    part.rename(model)

@@ -1,0 +1,1 @@
+"""What a sweep leaves behind: every member's end, and a ranked table."""

@@ -1,0 +1,141 @@
+"""Records of other shapes → traces: GSM8K, chat messages, prompt and completion, evaluation sets.
+
+In: one JSON object and where it stands (`file:line`). Out: a Trace, or a DataError that names place, field
+and what was expected. Fields that a shape does not know go to `meta`, where results can be sliced by them.
+Opens no file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tunix_rt.config.choices import Adapter
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject
+from tunix_rt.traces.trace import (
+    MAX_STEP,
+    MAX_STEPS,
+    MAX_TEXT,
+    Step,
+    Trace,
+    id_field,
+    meta_field,
+    parse_trace,
+    text_field,
+)
+
+CALCULATION = re.compile(r"<<[^<>\n]*>>")
+"""GSM8K's calculator annotations, `<<48/2=24>>` (Cobbe et al. 2021, arXiv 2110.14168)."""
+MARKED = re.compile(r"\s*(?:####|(?:final\s+)?answer\s*:)\s*(?P<answer>\S.*)", re.IGNORECASE)
+"""A line that is an answer by its form: `#### 42`, `Answer: 42`, `Final answer: 42`."""
+BOXED = "\\boxed{"
+
+
+def adapt(record: JsonObject, adapter: Adapter, where: str) -> Trace:
+    """The trace in a record of the shape `adapter` names. Raises DataError: place, field, expectation."""
+    return ADAPTERS[adapter](record, where)
+
+
+def _gsm8k(record: JsonObject, where: str) -> Trace:
+    """`question`; `answer`: a step a line, then `#### x`. Calculator annotations are removed."""
+    prompt = text_field(record, "question", where, MAX_TEXT)
+    solution, mark, answer = text_field(record, "answer", where, MAX_TEXT).rpartition("####")
+    if not mark or not answer.strip() or "\n" in answer.strip():
+        raise DataError(f"{where}: answer: expected to end in a line '#### x' with the final answer")
+    lines = _lines(CALCULATION.sub("", solution))
+    return _trace(record, ("question", "answer"), where, prompt, lines, answer.strip())
+
+
+def _chat(record: JsonObject, where: str) -> Trace:
+    """`messages`: a user's turn and the assistant's, of which `_solution` makes steps and answer.
+
+    A system message may come first; it goes to `meta.system`: `format.system` decides what the model sees.
+    """
+    messages = record.get("messages")
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise DataError(f"{where}: messages: expected a list of objects with role and content")
+    roles = [message.get("role") for message in messages]
+    if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
+        shown = ", ".join(str(role) for role in roles[:6]) or "nothing"
+        raise DataError(f"{where}: messages: expected one user and one assistant turn (system before), got {shown}")
+    texts = [text_field(message, "content", f"{where}: messages[{i}]", MAX_TEXT) for i, message in enumerate(messages)]
+    steps, answer = _solution(texts[-1], f"{where}: messages[{len(texts) - 1}].content")
+    system: JsonObject = {"system": texts[0]} if len(texts) == 3 else {}
+    return _trace(record | system, ("messages",), where, texts[-2], steps, answer)
+
+
+def _prompt_completion(record: JsonObject, where: str) -> Trace:
+    """`prompt` and `completion`, of which `_solution` makes steps and answer."""
+    prompt = text_field(record, "prompt", where, MAX_TEXT)
+    completion = text_field(record, "completion", where, MAX_TEXT)
+    steps, answer = _solution(completion, f"{where}: completion")
+    return _trace(record, ("prompt", "completion"), where, prompt, steps, answer)
+
+
+def _evaluation_set(record: JsonObject, where: str) -> Trace:
+    """`prompt` and `expected_answer`; no steps. `section`, `category`, `difficulty` go to `meta`."""
+    prompt = text_field(record, "prompt", where, MAX_TEXT)
+    answer = text_field(record, "expected_answer", where, MAX_TEXT)
+    return _trace(record, ("prompt", "expected_answer"), where, prompt, (), answer)
+
+
+ADAPTERS: dict[Adapter, Callable[[JsonObject, str], Trace]] = {
+    "trace": parse_trace,
+    "gsm8k": _gsm8k,
+    "chat": _chat,
+    "prompt_completion": _prompt_completion,
+    "evaluation_set": _evaluation_set,
+}
+
+
+def _lines(text: str) -> list[str]:
+    return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _solution(text: str, where: str) -> tuple[list[str], str]:
+    """Steps and answer of a free solution: the last marked answer, else the last line; the rest are steps.
+
+    Marked are `#### x`, `Answer: x` and `\\boxed{x}`. The tags of `<think>…</think>` only end a line.
+    """
+    lines = _lines(text.replace("<think>", "\n").replace("</think>", "\n"))
+    if not lines:
+        raise DataError(f"{where}: nothing but white space, expected steps and an answer")
+    for place in reversed(range(len(lines))):
+        marked = MARKED.fullmatch(lines[place])
+        if marked:
+            return lines[:place] + lines[place + 1 :], _boxed(marked["answer"]) or marked["answer"]
+        boxed = _boxed(lines[place])
+        if boxed:
+            alone = lines[place].strip("$ ") == f"{BOXED}{boxed}}}"
+            return lines[:place] + lines[place + alone :], boxed
+    return lines[:-1], lines[-1]
+
+
+def _boxed(line: str) -> str | None:
+    """What the last `\\boxed{…}` of a line holds, braces balanced; None where there is none."""
+    begin = line.rfind(BOXED)
+    if begin < 0:
+        return None
+    depth = 1
+    for place in range(begin + len(BOXED), len(line)):
+        depth += {"{": 1, "}": -1}.get(line[place], 0)
+        if depth == 0:
+            return line[begin + len(BOXED) : place].strip() or None
+    return None
+
+
+def _trace(
+    record: JsonObject, used: Sequence[str], where: str, prompt: str, steps: Sequence[str], answer: str
+) -> Trace:
+    """Number the steps and gather `meta`: its own object, then every field that is not in `used`."""
+    if len(steps) > MAX_STEPS:
+        raise DataError(f"{where}: {len(steps)} steps (lines before the answer), expected at most {MAX_STEPS}")
+    for line in steps:
+        if len(line) > MAX_STEP:
+            raise DataError(f"{where}: a step (line) of {len(line)} characters, expected at most {MAX_STEP}")
+    rest: dict[str, Any] = {name: value for name, value in record.items() if name not in (*used, "id", "meta")}
+    meta = meta_field({"meta": rest}, where) | meta_field(record, where)
+    numbered = tuple(Step(place, "step", line) for place, line in enumerate(steps))
+    return Trace(id_field(record, meta, prompt, where), prompt, numbered, answer, meta)

@@ -1,0 +1,225 @@
+"""Arithmetic problems drawn from a seed, every digit step written out.
+
+In: the declared source and the seed. Out: traces, as bare symbols (`47*86=`) or as a sentence. The problems
+depend on operation, digits, wording and seed only: the arms of a comparison over `steps` share ids, prompts
+and splits. In symbols all fields have a fixed width, so that every trace of a dataset is equally long.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from tunix_rt.config.dataset import ArithmeticSource
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject
+from tunix_rt.traces.trace import Step, Trace
+
+MAX_PROBLEMS = 10_000_000
+COLUMNS = ("ones", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands")
+NAMES = (
+    "Ana",
+    "Ben",
+    "Eva",
+    "Gus",
+    "Ida",
+    "Jon",
+    "Kim",
+    "Leo",
+    "Mia",
+    "Noah",
+    "Ola",
+    "Pia",
+    "Raj",
+    "Sam",
+    "Tom",
+    "Zoe",
+)
+THINGS = ("apple", "book", "card", "coin", "egg", "key", "pen", "plum", "shell", "stamp", "ticket", "toy")
+CONTAINERS = ("bag", "basket", "crate", "jar")
+
+Carry = Callable[[int, int], int]
+"""(true carry, largest carry possible) → the carry that is written and carried on."""
+
+
+@dataclass(frozen=True, slots=True)
+class DigitStep:
+    """One column's work: `x * y + carry` or `x + y + carry`; a first product has no carry to write."""
+
+    type: Literal["product", "sum"]
+    x: int
+    y: int
+    carry: int | None
+
+    @property
+    def result(self) -> int:
+        """At most two digits; the first goes to the next column."""
+        return (self.x * self.y if self.type == "product" else self.x + self.y) + (self.carry or 0)
+
+    def __str__(self) -> str:
+        sign = "*" if self.type == "product" else "+"
+        carry = "" if self.carry is None else f"+{self.carry}"
+        return f"{self.x}{sign}{self.y}{carry}={self.result:02d}"
+
+
+def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
+    """Distinct problems in the order drawn; all ordered pairs, counted up, where `num_traces` is null.
+
+    A larger `num_traces` begins with the problems of a smaller one. Raises DataError where fewer exist.
+    """
+    for a, b in _problems(source, seed):
+        yield _trace(source, seed, a, b)
+
+
+def _problems(source: ArithmeticSource, seed: int) -> Iterator[tuple[int, int]]:
+    ranges = [range(10 ** (digits - 1), 10**digits) for digits in source.digits]
+    second = len(ranges[1])
+    total = len(ranges[0]) * second
+    if source.num_traces is None and total > MAX_PROBLEMS:
+        raise DataError(
+            f"dataset.source.num_traces: null means all, and {total:,} problems have "
+            f"digits={list(source.digits)}; give a number"
+        )
+    if source.num_traces is not None and source.num_traces > total:
+        raise DataError(
+            f"dataset.source.num_traces: {source.num_traces:,} distinct problems asked for, but only "
+            f"{total:,} have digits={list(source.digits)}; lower it or raise dataset.source.digits"
+        )
+    places = range(total) if source.num_traces is None else _draw(source.num_traces, total, f"{seed}:problems")
+    for place in places:
+        yield ranges[0][place // second], ranges[1][place % second]
+
+
+def _draw(count: int, total: int, stream: str) -> Iterator[int]:
+    """`count` distinct numbers below `total`, each new draw behind the earlier ones."""
+    chance = _chance(stream)
+    seen: set[int] = set()
+    while len(seen) < count:
+        number = chance.randrange(total)
+        if number not in seen:
+            seen.add(number)
+            yield number
+
+
+def _chance(stream: str) -> random.Random:
+    """A generator of its own for each purpose: what one draws never moves another."""
+    return random.Random(stream)  # noqa: S311 (reproducible, nothing secret)
+
+
+def _trace(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
+    sign = "+" if source.operation == "add" else "*"
+    identity = f"{a}{sign}{b}"
+    answer = a + b if source.operation == "add" else a * b
+    if source.wording == "symbols":
+        width = max(source.digits) + 1 if source.operation == "add" else sum(source.digits)
+        prompt, final = f"{identity}=", f"{answer:0{width}d}"
+    else:
+        prompt, final = _sentence(source, _chance(f"{seed}:words:{identity}"), a, b), str(answer)
+    meta: JsonObject = {
+        "group": f"{min(a, b)}{sign}{max(a, b)}",
+        "task": f"{source.operation}_{source.digits[0]}x{source.digits[1]}",
+        "operation": source.operation,
+        "operands": [a, b],
+        "carries": sum(step.result >= 10 for step in _digit_steps(source.operation, a, b, _true)),
+    }
+    steps = _steps(source, a, b, _chance(f"{seed}:steps:{identity}"))
+    return Trace(identity, prompt, steps, final, meta)
+
+
+def _steps(source: ArithmeticSource, a: int, b: int, chance: random.Random) -> tuple[Step, ...]:
+    """The written steps as the declared arm shows them, numbered in that order."""
+    if source.steps == "none":
+        return ()
+    carry = (lambda _true, largest: chance.randint(0, largest)) if source.steps == "wrong" else _true
+    lines = _lines(source, a, b, carry)
+    if source.steps == "reversed":
+        lines.reverse()
+    elif source.steps == "shuffled":
+        chance.shuffle(lines)
+    return tuple(Step(place, kind, text) for place, (kind, text) in enumerate(lines))
+
+
+def _true(carry: int, _largest: int) -> int:
+    return carry
+
+
+def _sentence(source: ArithmeticSource, chance: random.Random, a: int, b: int) -> str:
+    """Short enough that every 13 words in a row hold both numbers: two problems never share such a run."""
+    name, thing = chance.choice(NAMES), chance.choice(THINGS)
+    if source.operation == "add":
+        return f"{name} has {_count(a, thing)} and gets {b} more. How many {thing}s does {name} have now?"
+    boxes, inside = _count(a, chance.choice(CONTAINERS)), _count(b, thing)
+    return f"{name} has {boxes} with {inside} in each. How many {thing}s is that?"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def _lines(source: ArithmeticSource, a: int, b: int, carry: Carry) -> list[tuple[str, str]]:
+    """(type, text) of each step in its true order."""
+    if source.wording == "words" and source.operation == "multiply":
+        return _by_parts(max(a, b), min(a, b), carry)
+    steps = _digit_steps(source.operation, a, b, carry)
+    if source.wording == "symbols":
+        return [(step.type, str(step)) for step in steps]
+    named = zip(COLUMNS, steps, strict=False)
+    return [(step.type, f"{name}: {step.x} + {step.y} + {step.carry} = {step.result}") for name, step in named]
+
+
+def _by_parts(many: int, one: int, carry: Carry) -> list[tuple[str, str]]:
+    """`10 * 5 = 50`, `6 * 5 = 30`, `50 + 30 = 80`. Products are carried on here: wrong ones are drawn."""
+    products, lines = [], []
+    for place, digit in reversed(list(enumerate(_digits(many)))):
+        products.append(carry(digit * one, 81) * 10**place)
+        lines.append(("product", f"{digit * 10**place} * {one} = {products[-1]}"))
+    total = products[0]
+    for product in products[1:]:
+        lines.append(("sum", f"{total} + {product} = {total + product}"))
+        total += product
+    return lines
+
+
+def _digits(number: int, width: int = 1) -> list[int]:
+    """Decimal digits, ones first, filled up with zeros to `width`."""
+    return [int(digit) for digit in reversed(f"{number:0{width}d}")]
+
+
+def _digit_steps(operation: str, a: int, b: int, carry: Carry) -> list[DigitStep]:
+    if operation == "add":
+        width = len(str(max(a, b)))
+        return _columns(_digits(a, width), _digits(b, width), carry)
+    return _long_multiplication(_digits(a), _digits(b), carry)
+
+
+def _columns(first: Sequence[int], second: Sequence[int], carry: Carry) -> list[DigitStep]:
+    """The sum of two numbers of equal width, digits ones first: `8+5+0=13`, and so on with the carry."""
+    steps: list[DigitStep] = []
+    for x, y in zip(first, second, strict=True):
+        carried = carry(steps[-1].result // 10, 1) if steps else 0
+        steps.append(DigitStep("sum", x, y, carried))
+    return steps
+
+
+def _long_multiplication(a: Sequence[int], b: Sequence[int], carry: Carry) -> list[DigitStep]:
+    """`a` times each digit of `b`, ones first, then the shifted partial products added one after another."""
+    products = [_times_digit(a, digit, carry) for digit in b]
+    partials = [[step.result % 10 for step in steps] + [steps[-1].result // 10] for steps in products]
+    written = [step for steps in products for step in steps]
+    total = partials[0]
+    for shift, partial in enumerate(partials[1:], start=1):
+        upper = _columns([*total[shift:], 0], partial, carry)
+        total = total[:shift] + [step.result % 10 for step in upper]
+        written += upper
+    return written
+
+
+def _times_digit(a: Sequence[int], digit: int, carry: Carry) -> list[DigitStep]:
+    """`8*7=56`, then `1*7+5=12` with the carry, and so on."""
+    steps: list[DigitStep] = []
+    for x in a:
+        carried = carry(steps[-1].result // 10, 8) if steps else None
+        steps.append(DigitStep("product", x, digit, carried))
+    return steps

@@ -1,0 +1,71 @@
+"""Duplicates within a split, and prompts that training shares with evaluation.
+
+In: records with their places. Out: what was found, by position. `dataset.py` decides what becomes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tunix_rt.traces.sources import Record
+from tunix_rt.traces.trace import normalise
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The record at `position` asks what the one at `first` asked before."""
+
+    position: int
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """The training record at `position` shares a prompt, or a run of words, with evaluation records."""
+
+    position: int
+    evaluation: tuple[int, ...]
+    """Positions of the evaluation records, ascending."""
+    shared: str
+    """The first shared text found: the whole normalised prompt, or the run of words."""
+
+
+def find_duplicates(records: Sequence[Record], exact: bool) -> list[Duplicate]:
+    """Records whose prompt occurred before: character by character (`exact`), or after normalisation."""
+    first: dict[str, int] = {}
+    found = []
+    for position, record in enumerate(records):
+        prompt = record.trace.prompt if exact else normalise(record.trace.prompt)
+        earlier = first.setdefault(prompt, position)
+        if earlier != position:
+            found.append(Duplicate(position, earlier))
+    return found
+
+
+def find_overlaps(training: Sequence[Record], evaluation: Sequence[Record], ngram: int) -> list[Overlap]:
+    """Training records whose normalised prompt equals one of evaluation or shares `ngram` words in a row.
+
+    Words are what white space separates. 13 are the contamination test of Brown et al. 2020 (arXiv
+    2005.14165, appendix C).
+    """
+    index: dict[str, list[int]] = {}
+    for position, record in enumerate(evaluation):
+        for text in set(_fingerprints(record.trace.prompt, ngram)):
+            index.setdefault(text, []).append(position)
+    found = []
+    for position, record in enumerate(training):
+        shared = [text for text in _fingerprints(record.trace.prompt, ngram) if text in index]
+        if shared:
+            involved = sorted({other for text in shared for other in index[text]})
+            found.append(Overlap(position, tuple(involved), shared[0]))
+    return found
+
+
+def _fingerprints(prompt: str, ngram: int) -> Iterator[str]:
+    """The whole normalised prompt, then every run of `ngram` words."""
+    text = normalise(prompt)
+    yield text
+    words = text.split(" ")
+    for begin in range(len(words) - ngram + 1):
+        yield " ".join(words[begin : begin + ngram])

@@ -1,0 +1,131 @@
+"""A declared source → its traces, one by one, each with its place; a bad record is yielded with its reason.
+
+In: `dataset.source` and the name of a split. Out: `Record`s and `Rejected`s in the source's order. Does not
+judge what a bad record means (`dataset.on_invalid`) and does not split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunix_rt.config.choices import Adapter, SplitName
+from tunix_rt.config.dataset import ArithmeticSource, HuggingfaceSource, JsonlFile, JsonlSource
+from tunix_rt.errors import DataError, MachineError, MissingExtra
+from tunix_rt.files import JsonObject, read_lines
+from tunix_rt.traces.adapters import adapt
+from tunix_rt.traces.arithmetic import generate
+from tunix_rt.traces.trace import Trace
+
+Source = ArithmeticSource | JsonlSource | HuggingfaceSource
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A trace and its place: `file:line`, `name@revision:split[i]`, or the id of a generated one."""
+
+    where: str
+    trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that stays out of the dataset: its place, the class of the reason, the reason in full."""
+
+    where: str
+    kind: str
+    reason: str
+
+
+def has_split(source: Source, split: SplitName) -> bool:
+    """Whether the split has a source of its own; otherwise it is carved from `train`."""
+    return split == "train" or (not isinstance(source, ArithmeticSource) and getattr(source, split) is not None)
+
+
+def read_source(source: Source, split: SplitName, seed: int) -> Iterator[Record | Rejected]:
+    """Records of a split that has a source of its own.
+
+    Raises DataError (missing, binary or empty file; too few problems), MachineError (hub), MissingExtra.
+    """
+    if isinstance(source, ArithmeticSource):
+        return (Record(trace.id, trace) for trace in generate(source, seed))
+    if isinstance(source, JsonlSource):
+        return _read_file(getattr(source, split), f"dataset.source.{split}.path", source.origin)
+    return _read_hub(source, getattr(source, split))
+
+
+def source_files(source: Source) -> dict[SplitName, Path]:
+    """The local files of a source, by the split that they are for."""
+    if not isinstance(source, JsonlSource):
+        return {}
+    named: dict[SplitName, JsonlFile | None] = {
+        "train": source.train,
+        "validation": source.validation,
+        "test": source.test,
+    }
+    return {split: Path(file.path) for split, file in named.items() if file is not None}
+
+
+def _read_file(file: JsonlFile, setting: str, origin: str | None) -> Iterator[Record | Rejected]:
+    path = Path(file.path)
+    if not path.exists():
+        public = f"; it can be had from {origin}" if origin else ""
+        raise DataError(f"{path}: no such file{public}; say where it lies with {setting}=FILE")
+    empty = True
+    for number, value in read_lines(path):
+        empty = False
+        yield _adapted(value, file.adapter, f"{path}:{number}")
+    if empty:
+        raise DataError(f"{path}: empty, expected one JSON object a line")
+
+
+def _adapted(value: JsonObject | DataError, adapter: Adapter, where: str) -> Record | Rejected:
+    try:
+        if isinstance(value, DataError):
+            raise value
+        return Record(where, adapt(value, adapter, where))
+    except DataError as error:
+        return Rejected(where, "invalid", str(error))
+
+
+def _read_hub(source: HuggingfaceSource, split: str) -> Iterator[Record | Rejected]:
+    where = f"{source.name}@{source.revision}:{split}"
+    for number, record in enumerate(_load_dataset(source, split)):
+        present = {name: value for name, value in record.items() if value is not None}
+        yield _adapted(present, source.adapter, f"{where}[{number}]")
+
+
+def _load_dataset(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:
+    """Rows of one split, from the hub, the local cache, or a local folder. A missing value comes as None."""
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtra(
+            "dataset.source.kind=huggingface needs the package `datasets`: install the extra `huggingface`"
+        ) from None
+    try:
+        rows: Iterable[JsonObject] = datasets.load_dataset(
+            source.name, source.subset, revision=source.revision, split=split
+        )
+    except OSError as error:
+        raise MachineError(_hub_message(source, split, error)) from error
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
+        raise DataError(f"dataset.source: {source.name}, split {split!r}: {_line(error)}") from error
+    return rows
+
+
+def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str:
+    """What could not be had, why, and the way round through a file."""
+    arguments = f"{source.name!r}, {source.subset!r}, revision={source.revision!r}, split={split!r}"
+    return (
+        f"dataset.source: {source.name} at {source.revision}, split {split!r}, cannot be loaded "
+        f"({_line(error)}). Without a network, make a file where there is one: "
+        f"python -c \"import datasets; datasets.load_dataset({arguments}).to_json('{split}.jsonl')\", "
+        f"and name it: dataset=jsonl dataset.source.train.path={split}.jsonl "
+        f"dataset.source.train.adapter={source.adapter}"
+    )
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -1,0 +1,149 @@
+"""A reasoning trace (prompt → steps → final answer), its rules, and its JSON form, version 1.0.
+
+In: JSON records, in which every rule of the form is checked. Out: frozen traces, and records again. Knows
+nothing of files, of splits, or of how a trace becomes text for a model.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, sha256_bytes, to_json
+
+VERSION = "1.0"
+MAX_TEXT = 50_000
+MAX_STEP = 20_000
+MAX_STEPS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step: its index (unique in the trace, ≥ 0), a free type (`setup`, `calculation`, …), its text."""
+
+    i: int
+    type: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """One item of a dataset. `steps` are in order of index; empty for an answer-only item."""
+
+    id: str
+    prompt: str
+    steps: tuple[Step, ...]
+    final_answer: str
+    meta: JsonObject = field(default_factory=dict)
+
+    def to_json(self) -> JsonObject:
+        """The record as written to a JSONL file."""
+        return {
+            "trace_version": VERSION,
+            "id": self.id,
+            "prompt": self.prompt,
+            "steps": [{"i": step.i, "type": step.type, "content": step.content} for step in self.steps],
+            "final_answer": self.final_answer,
+            "meta": self.meta,
+        }
+
+
+def normalise(text: str) -> str:
+    """NFKC, case folded, white space collapsed. Operators stay: `1 + 1` is not `1 - 1`."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def prompt_id(prompt: str) -> str:
+    """The id of a trace that brings none: 16 hex digits of the sha256 of its normalised prompt."""
+    return sha256_bytes(normalise(prompt).encode("utf-8"))[:16]
+
+
+def parse_trace(record: JsonObject, where: str) -> Trace:
+    """Check a record of version 1.0 and make the trace; its id may still have to be made unique.
+
+    `where` (`file:line`) opens the message. Raises DataError naming the field and what was expected.
+    """
+    version = record.get("trace_version", VERSION)
+    if version != VERSION:
+        raise DataError(f"{where}: trace_version: {version!r}, expected {VERSION!r}")
+    prompt = text_field(record, "prompt", where, MAX_TEXT)
+    answer = text_field(record, "final_answer", where, MAX_TEXT)
+    meta = meta_field(record, where)
+    return Trace(id_field(record, meta, prompt, where), prompt, _steps(record.get("steps"), where), answer, meta)
+
+
+def id_field(record: JsonObject, meta: JsonObject, prompt: str, where: str) -> str:
+    """`id`, else `meta.id`, else the prompt's own id. Raises DataError."""
+    given = record.get("id")
+    given = meta.get("id") if given is None else given
+    if given is None:
+        return prompt_id(prompt)
+    if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
+        raise DataError(f"{where}: id: expected text or an integer, got {_kind(given)}")
+    return _valid_unicode(str(given), "id", where)
+
+
+def meta_field(record: JsonObject, where: str) -> JsonObject:
+    """The object in field `meta`, empty where there is none. Raises DataError."""
+    meta = record.get("meta", {})
+    if not isinstance(meta, dict):
+        raise DataError(f"{where}: meta: expected an object, got {_kind(meta)}")
+    try:
+        _valid_unicode(to_json(meta), "meta", where)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{where}: meta: not plain JSON ({error})") from None
+    return meta
+
+
+def text_field(record: JsonObject, name: str, where: str, longest: int) -> str:
+    """The text in field `name`, 1 to `longest` characters. Raises DataError."""
+    if name not in record:
+        raise DataError(f"{where}: {name}: missing (the record has {', '.join(sorted(record)) or 'no field'})")
+    value = record[name]
+    if not isinstance(value, str):
+        raise DataError(f"{where}: {name}: expected text, got {_kind(value)}")
+    if not 1 <= len(value) <= longest:
+        raise DataError(f"{where}: {name}: {len(value)} characters, expected 1 to {longest}")
+    return _valid_unicode(value, name, where)
+
+
+def _valid_unicode(text: str, name: str, where: str) -> str:
+    """`text` itself. JSON can spell half a surrogate pair (`\\ud83d`), which no file can hold as UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: {name}: half a surrogate pair at character {error.start}, not Unicode") from None
+    return text
+
+
+def _steps(value: Any, where: str) -> tuple[Step, ...]:
+    if not isinstance(value, list):
+        raise DataError(f"{where}: steps: expected a list, got {_kind(value)}")
+    if len(value) > MAX_STEPS:
+        raise DataError(f"{where}: steps: {len(value)} of them, expected at most {MAX_STEPS}")
+    steps = [_step(item, f"{where}: steps[{place}]") for place, item in enumerate(value)]
+    seen: set[int] = set()
+    for step in steps:
+        if step.i in seen:
+            raise DataError(f"{where}: steps: index {step.i} occurs twice")
+        seen.add(step.i)
+    return tuple(sorted(steps, key=lambda step: step.i))
+
+
+def _step(item: Any, where: str) -> Step:
+    if not isinstance(item, dict):
+        raise DataError(f"{where}: expected an object, got {_kind(item)}")
+    index = item.get("i")
+    if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        raise DataError(f"{where}.i: expected an integer >= 0, got {index!r}")
+    kind = item.get("type", "step")
+    if not isinstance(kind, str) or not kind:
+        raise DataError(f"{where}.type: expected text, got {kind!r}")
+    return Step(index, kind, text_field(item, "content", where, MAX_STEP))
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
+    return names.get(type(value), f"a number ({value!r})")

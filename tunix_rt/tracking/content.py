@@ -1,0 +1,211 @@
+"""What a run folder has to say, in MLflow's shapes but as plain data: parameters, tags, data, results, table.
+
+Reads files; knows MLflow's limits and reserved names, and never imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tunix_rt.config.execution import TrackingConfig
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, digest, read_json, read_lines
+from tunix_rt.runs.environment import mask
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.tracking.tail import Point
+
+MAX_PARAM = 500
+MAX_TAG = 5000
+MAX_KEY = 250
+CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
+"""Splits → MLflow's `mlflow.data.context`."""
+TABLE_HEAD = ("prompt", "reference", "answer", "correct", "reason")
+TABLE_TAIL = ("finish_reason", "error", "steps", "completion", "num_prompt_tokens", "num_new_tokens", "id", "sample")
+
+
+@dataclass(frozen=True, slots=True)
+class DataSplit:
+    """One split of the prepared data."""
+
+    name: str
+    context: str
+    sha256: str
+    source: str
+    """Where it is."""
+    profile: JsonObject
+    """Counts."""
+
+
+def read_config(run: RunFolder) -> JsonObject:
+    """The resolved config as plain data (floats as OmegaConf reads them). Raises DataError."""
+    from omegaconf import OmegaConf
+
+    if not run.config.exists():
+        raise DataError(f"{run.path}: not a run folder (no config.yaml)")
+    config = OmegaConf.to_container(OmegaConf.load(run.config), resolve=False)
+    if not isinstance(config, dict):
+        raise DataError(f"{run.config}: expected a mapping of sections")
+    return {str(key): value for key, value in config.items()}
+
+
+def read_tracking(run: RunFolder) -> TrackingConfig:
+    """The section `tracking` of the run's config. Raises DataError."""
+    try:
+        return TrackingConfig(**read_config(run)["tracking"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{run.config}: tracking: not the section that this version writes ({error})") from None
+
+
+def parameters(config: JsonObject) -> dict[str, str]:
+    """`{"training.max_steps": "1600", …}`, passwords masked; values of any length."""
+    return {key[:MAX_KEY]: mask(_text(value)) for key, value in _leaves(config, "")}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        yield key, value
+        return
+    for name, item in value.items():
+        yield from _leaves(item, f"{key}.{name}" if key else str(name))
+
+
+def birth_tags(run: RunFolder, key: str) -> dict[str, str]:
+    """What tells this run from all others: the identity its folder is named by, a `key` of its own, where it is."""
+    experiment, identity = run.path.parent.name, run.path.name
+    number = identity.partition("-")[2]
+    return {
+        "mlflow.runName": "-".join(part for part in (experiment, identity[:8], number) if part),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.user": psutil.Process().username(),
+        "tunix_rt.identity": identity,
+        "tunix_rt.key": key,
+        "tunix_rt.run_folder": str(run.path),
+        "tunix_rt.host": platform.node(),
+    }
+
+
+def later_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
+    """Backend, commit, versions and command, as far as they are recorded yet."""
+    environment = read_json(run.environment) if run.environment.exists() else {}
+    git = environment.get("git") or {}
+    tags = {
+        "tunix_rt.experiment": str(config.get("name", run.path.parent.name)),
+        "tunix_rt.backend": str((config.get("backend") or {}).get("name", "unknown")),
+        "mlflow.source.name": str(environment.get("command", "")),
+        "mlflow.source.git.commit": str(git.get("commit", "")),
+        "tunix_rt.git.dirty": _text(git["dirty"]) if "dirty" in git else "",
+    }
+    versions = {f"version.{name}": str(version) for name, version in environment.get("packages", {}).items()}
+    return {key: mask(value)[:MAX_TAG] for key, value in (tags | versions).items() if value}
+
+
+def git_diff(run: RunFolder) -> str:
+    """What differed from the commit when the run began; empty where nothing did."""
+    environment = read_json(run.environment) if run.environment.exists() else {}
+    return str((environment.get("git") or {}).get("diff", ""))
+
+
+def description(run: RunFolder) -> str:
+    """Markdown for the top of MLflow's page: how the run ended, and the report without its pictures."""
+    status = run.status()
+    reason = f": {status['reason']}" if status.get("reason") else ""
+    report = run.report.read_text("utf-8") if run.report.exists() else ""
+    text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", report)
+    return mask(f"**{status.get('state', 'unknown')}**{reason}\n\n{text}".strip())[:MAX_TAG]
+
+
+def data_splits(run: RunFolder) -> list[DataSplit]:
+    """The splits that the manifest in `data.json` lists with their sha256."""
+    manifest = read_json(run.data)
+    name = str(manifest.get("name", run.path.parent.name))
+    folder = str(manifest.get("folder", run.path))
+    return [
+        DataSplit(f"{name}/{split}", CONTEXTS.get(split, split), str(record["sha256"]), folder, dict(record))
+        for split, record in manifest.get("splits", {}).items()
+        if record.get("sha256")
+    ]
+
+
+def final_points(file: Path, prefix: str) -> list[Point]:
+    """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high` and `…_n`.
+
+    Their time is the file's, so that sending again sends the very same points. At step 0 only does MLflow
+    draw them as bars, a bar a run.
+    """
+    if not file.exists():
+        return []
+    time = file.stat().st_mtime_ns // 1_000_000
+    found = {_key(prefix + key): value for key, value in _numbers(read_json(file), "")}
+    return [Point(key, 0, time, float(value)) for key, value in found.items()]
+
+
+def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield key, value
+    elif isinstance(value, dict) and {"value", "n", "low", "high"} <= value.keys():
+        yield from _numbers(value["value"], key)
+        for part in ("low", "high", "n"):
+            yield from _numbers(value[part], f"{key}_{part}")
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name == "schema_version":
+                continue
+            part = re.sub(r"[^\w\-. :]", "_", str(name)).strip(".") or "_"
+            yield from _numbers(item, f"{key}/{part}" if key else part)
+
+
+def _key(text: str) -> str:
+    return text[:MAX_KEY].rstrip("/")
+
+
+def answers(run: RunFolder) -> list[JsonObject]:
+    """Each prediction with its verdict (the fields of `items.jsonl`), in the order of the file.
+
+    Both have `steps`: the prediction's are the texts, and the verdict's become `step_check`.
+    """
+    if not run.predictions.exists():
+        return []
+    verdicts: dict[tuple[str, int], JsonObject] = {}
+    if run.items.exists():
+        for item in _records(run.items):
+            if "steps" in item:
+                item["step_check"] = item.pop("steps")
+            verdicts[item["id"], item["sample"]] = item
+    return [verdicts.get((line["id"], line["sample"]), {}) | line for line in _records(run.predictions)]
+
+
+def _records(file: Path) -> list[JsonObject]:
+    """The lines of a file that a killed run may have left with a torn end, which is passed over."""
+    return [record for _, record in read_lines(file) if isinstance(record, dict)]
+
+
+def table(rows: list[JsonObject]) -> JsonObject:
+    """`{"columns": […], "data": [[…], …]}`: as `mlflow.log_table` writes it; verdicts beside the answer."""
+    rows = [row | {"first_wrong_step": (row.get("step_check") or {}).get("first_wrong")} for row in rows]
+    own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "step_check", "slices")
+    verdict = list(dict.fromkeys(key for row in rows for key in row if key not in own))
+    columns = [*TABLE_HEAD, *verdict, *TABLE_TAIL]
+    return {"columns": columns, "data": [[_cell(row.get(column)) for column in columns] for row in rows]}
+
+
+def _cell(value: Any) -> Any:
+    return "\n".join(map(str, value)) if isinstance(value, list) else value
+
+
+def sample(rows: list[JsonObject], number: int) -> list[JsonObject]:
+    """`number` of the rows, chosen by hash of their ids: the same ones every time, and no pattern of the file's."""
+    chosen = sorted(rows, key=lambda row: digest([row["id"], row["sample"]]))[:number]
+    keys = {(row["id"], row["sample"]) for row in chosen}
+    return [row for row in rows if (row["id"], row["sample"]) in keys]

@@ -1,0 +1,110 @@
+"""The logs of a run as metric points: what is new since a byte offset, whole lines only.
+
+`metrics.jsonl` has no clock values; the time of its points comes from `timings.jsonl`, so that sending again
+sends the very same point, which MLflow stores once. Knows JSON lines; nothing of MLflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from tunix_rt.files import JsonObject
+
+METRICS, TIMINGS, SYSTEM = "metrics.jsonl", "timings.jsonl", "system.jsonl"
+PREFIX = {TIMINGS: "timings/", SYSTEM: "system/"}
+"""Of the metrics in the logs that carry their own `time`. MLflow shows `system/…` on a page of its own."""
+
+
+class Point(NamedTuple):
+    """One value of one metric."""
+
+    key: str
+    step: int
+    time: int
+    """Unix milliseconds."""
+    value: float
+
+
+class RunLogs:
+    """The three logs of a run folder; `offsets` (bytes, by file name) say what has been sent already."""
+
+    def __init__(self, folder: Path, offsets: Mapping[str, int]) -> None:
+        self._folder = folder
+        self.offsets = dict(offsets)
+        self._times: dict[int, int] = {}
+        self._times_offset = 0
+
+    def new(self, ended: bool) -> tuple[list[Point], dict[str, int]]:
+        """Points behind the offsets, and the offsets to keep once they have been sent.
+
+        A line of `metrics.jsonl` waits for the time of its step, until the run has `ended`.
+        """
+        self._read_times()
+        points: list[Point] = []
+        offsets = {}
+        for name in (METRICS, TIMINGS, SYSTEM):
+            offset = self.offsets.get(name, 0)
+            for behind, record in whole_lines(self._folder / name, offset):
+                time = self._time(record["step"], ended) if name == METRICS else _milliseconds(record)
+                if time is None:
+                    break
+                points += _points(record, time, PREFIX.get(name, ""))
+                offset = behind
+            offsets[name] = offset
+        return points, offsets
+
+    def _read_times(self) -> None:
+        for behind, record in whole_lines(self._folder / TIMINGS, self._times_offset):
+            self._times.setdefault(record["step"], _milliseconds(record))
+            self._times_offset = behind
+
+    def _time(self, step: int, ended: bool) -> int | None:
+        """Of the step; where a kill came between the two files, of the next step with one, else the last."""
+        if step in self._times:
+            return self._times[step]
+        later = [known for known in self._times if known > step]
+        if later:
+            return self._times[min(later)]
+        return max(self._times.values(), default=0) if ended else None
+
+
+def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
+    """(offset behind the line, its record) from `offset` on. A torn last line waits for its end.
+
+    A line that is no record of a step is passed over: a kill may leave one. A file that is shorter than
+    `offset` was begun anew and is read from its start.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        behind = offset if path.stat().st_size >= offset else 0
+        file.seek(behind)
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                return
+            behind += len(raw)
+            if (record := _record(raw)) is not None:
+                yield behind, record
+
+
+def _record(raw: bytes) -> JsonObject | None:
+    try:
+        record = json.loads(raw)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def _milliseconds(record: JsonObject) -> int:
+    return round(1000 * float(record.get("time", 0.0)))
+
+
+def _points(record: JsonObject, time: int, prefix: str) -> list[Point]:
+    return [
+        Point(prefix + key, record["step"], time, float(value))
+        for key, value in record.items()
+        if key not in ("step", "time") and isinstance(value, int | float) and not isinstance(value, bool)
+    ]
