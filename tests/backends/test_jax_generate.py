@@ -124,7 +124,9 @@ def test_one_pass_scores_what_the_cache_decoded(
     sampled = answers(
         backend, small_state, prompts, decoding(temperature=0.7, top_k=20, top_p=0.9), range(len(prompts))
     )
-    rows = [np.concatenate([prompt, ids]).astype(np.int32) for prompt, (ids, _, _) in zip(prompts, sampled)]
+    rows = [
+        np.concatenate([prompt, ids]).astype(np.int32) for prompt, (ids, _, _) in zip(prompts, sampled, strict=True)
+    ]
     shape = (1, len(rows), max(len(row) for row in rows) - 1)
     tokens, targets, segments = (np.zeros(shape, np.int32) for _ in range(3))
     weights = np.zeros(shape, np.float32)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.conftest import ROOT, config_of
 
+from tests.conftest import ROOT, config_of
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.identity import plain
 

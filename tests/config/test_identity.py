@@ -6,8 +6,8 @@ import importlib
 import inspect
 
 import pytest
-from tests.conftest import config_of
 
+from tests.conftest import config_of
 from tunix_rt.config.identity import STAGES, identities
 
 

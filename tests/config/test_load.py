@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.conftest import config_of
 
+from tests.conftest import config_of
 from tunix_rt.config.load import check, compose
 from tunix_rt.errors import ConfigError
 

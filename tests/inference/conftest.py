@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.conftest import config_of
 
+from tests.conftest import config_of
 from tunix_rt.backends.interface import Int32, Piece
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.inference.reader import Reader

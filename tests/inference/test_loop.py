@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import config_of
 from tests.inference.conftest import Scripted
-
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import Interrupted, OutOfMemory, RunError
 from tunix_rt.files import read_jsonl

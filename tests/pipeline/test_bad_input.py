@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+
 from tests.conftest import TOY
 from tests.pipeline.conftest import Done, Person
 
@@ -162,7 +163,6 @@ def test_an_unreachable_tracking_server_never_stops_a_run(person: Person) -> Non
 
 def test_a_run_folder_in_use(person: Person) -> None:
     from tests.conftest import config_of
-
     from tunix_rt.config.identity import identities
     from tunix_rt.runs.folder import RunFolder
 

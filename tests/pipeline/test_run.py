@@ -8,10 +8,10 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.conftest import TOY
-from tests.pipeline.conftest import Person
 
 import tunix_rt
+from tests.conftest import TOY
+from tests.pipeline.conftest import Person
 
 BACKENDS = ("jax", "torch")
 TRACKED = tuple(word for word in TOY if word != "tracking=none")

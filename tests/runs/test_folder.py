@@ -47,7 +47,8 @@ def test_new_takes_the_first_free_name(tmp_path: Path) -> None:
 
 def test_a_folder_in_use_is_refused_with_the_process_named(tmp_path: Path) -> None:
     run = made(tmp_path, "e/abc")
-    program = f"from pathlib import Path\nfrom tunix_rt.runs.folder import RunFolder\nrun = RunFolder(Path({str(run.path)!r}))\n"
+    program = "from pathlib import Path\nfrom tunix_rt.runs.folder import RunFolder\n"
+    program += f"run = RunFolder(Path({str(run.path)!r}))\n"
     program += "with run.locked():\n    run.begin()\n    print('claimed', flush=True)\n    input()\n"
     other = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert other.stdout is not None

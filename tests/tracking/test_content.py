@@ -56,7 +56,7 @@ def test_numbers_of_the_results_become_metrics_that_mlflow_takes(run: RunFolder)
     }
     assert "slices/operation_a_b/accuracy" in points
     assert {point.step for point in points.values()} == {0}
-    assert len(points) == 4 + 4 + 1 + 1, '".." and "" become the same name'
+    assert len(points) == 4 + 1 + 1 + 1, '".." and "" become the same name'
     for key in points:
         _validate_metric_name(key)
     assert final_points(run.baseline_metrics, "baseline/") == []

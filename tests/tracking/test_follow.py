@@ -69,7 +69,7 @@ def test_finished_run_is_all_in_the_store(make_run: MakeRun, store: str, train: 
     assert stored.data.params["dataset.note"].endswith("…")
     assert stored.data.metrics["accuracy"] == 0.9
     assert stored.data.metrics["accuracy_low"] == 0.85
-    assert stored.data.metrics["slices/2x2/accuracy_n"] == 30
+    assert stored.data.metrics["slices/2x2/accuracy"] == 0.9
     assert stored.data.tags["mlflow.source.git.commit"].startswith("0123456789")
     assert "27 of 30 right" in stored.data.tags["mlflow.note.content"]
     assert "figures/loss.png" not in stored.data.tags["mlflow.note.content"]

@@ -11,15 +11,15 @@ from tunix_rt.tracking.uri import problem, resolve, ui_command
 @pytest.mark.parametrize(
     ("uri", "absolute"),
     [
-        ("sqlite:///mlflow.db", "sqlite:////work/here/mlflow.db"),
-        ("sqlite:///../other.db", "sqlite:////work/other.db"),
+        ("sqlite:///mlflow.db", "sqlite:////home/me/here/mlflow.db"),
+        ("sqlite:///../other.db", "sqlite:////home/me/other.db"),
         ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
         ("http://host:5000", "http://host:5000"),
         ("postgresql://me:secret@host/db", "postgresql://me:secret@host/db"),
     ],
 )
 def test_a_relative_file_lies_where_the_run_was_first_followed(uri: str, absolute: str) -> None:
-    assert resolve(uri, Path("/work/here")) == absolute
+    assert resolve(uri, Path("/home/me/here")) == absolute
 
 
 def test_the_ui_is_served_to_this_machine_only_and_shows_no_password() -> None:

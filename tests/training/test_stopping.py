@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.conftest import config_of
 
+from tests.conftest import config_of
 from tunix_rt.config.training import EarlyStopping
 from tunix_rt.training.stopping import best_step, metric_of, should_stop, stop_reason
 

@@ -6,8 +6,7 @@ import os
 import shlex
 
 from tunix_rt.evaluation.score import interval, lookup
-from tunix_rt.files import JsonObject, read_json
-from tunix_rt.inference.prediction import read_predictions
+from tunix_rt.files import JsonObject, read_json, read_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 
@@ -28,8 +27,8 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
     rows += [*_training(run), *_left_out(run), *_times(run), ("run folder", os.path.relpath(run.path))]
     if ui_command is not None:
         rows.append(("look at it", ui_command))
-    question = shlex.quote(next(iter(read_predictions(run.predictions))).prompt) if _is_plain(run) else "'…'"
-    rows.append(("ask it", f"python -m tunix_rt ask {run.name} {question}"))
+    question = next(iter(read_jsonl(run.items)))[1]["prompt"]
+    rows.append(("ask it", f"python -m tunix_rt ask {run.name} {shlex.quote(question)}"))
     return rows
 
 
@@ -74,7 +73,3 @@ def _times(run: RunFolder) -> Rows:
         if record.get("stage_seconds", 0) >= 0.05
     ]
     return [("time", ", ".join(times))] if times else []
-
-
-def _is_plain(run: RunFolder) -> bool:
-    return "kind: chat" not in run.config.read_text("utf-8")

@@ -47,11 +47,12 @@ class RunFolder:
 
     @property
     def metrics_log(self) -> Path:
-        return self.path / "metrics.jsonl"
+        """Each step once; in the run that trained."""
+        return self._of_stage("train") / "metrics.jsonl"
 
     @property
     def timings_log(self) -> Path:
-        return self.path / "timings.jsonl"
+        return self._of_stage("train") / "timings.jsonl"
 
     @property
     def checkpoints(self) -> Path:

@@ -141,6 +141,7 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
 def final_points(file: Path, prefix: str) -> list[Point]:
     """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high` and `…_n`.
 
+    Rates of slices and steps give their value only: MLflow draws each number, and the artifact has them all.
     Their time is the file's, so that sending again sends the very same points. At step 0 only does MLflow
     draw them as bars, a bar a run.
     """
@@ -156,7 +157,7 @@ def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
         yield key, value
     elif isinstance(value, dict) and {"value", "n", "low", "high"} <= value.keys():
         yield from _numbers(value["value"], key)
-        for part in ("low", "high", "n"):
+        for part in () if "/" in key else ("low", "high", "n"):
             yield from _numbers(value[part], f"{key}_{part}")
     elif isinstance(value, dict):
         for name, item in value.items():

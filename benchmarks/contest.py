@@ -1,0 +1,191 @@
+"""Contestants in turn on the same work, each in a process of its own, measured in its CPU-seconds.
+
+In: what each does in one lap. Out: laps, ratios of real tokens per CPU-second with their spread, a table, JSON.
+A round is one lap of each; the one who begins changes from round to round. Whoever waits does nothing. Before
+the rounds each makes one lap that does not count: it compiles, fills caches and starts thread pools, and what
+it took beyond a measured lap is reported as warm-up. Knows neither models nor frameworks.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.files import JsonObject
+from tunix_rt.terminal import say, table
+
+THEIRS = "transformers"
+"""The contestant that the others are compared with."""
+THREADS = 2
+"""CPU threads of every contestant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One measured portion of work."""
+
+    tokens: int
+    """Tokens of traces that went through, padding not counted."""
+    cpu_seconds: float
+    """Of the whole process, all threads."""
+    wall_seconds: float
+    facts: dict[str, float] = field(default_factory=dict)
+    """What shows that the same work was done: steps, a loss, say."""
+
+    @property
+    def rate(self) -> float:
+        """Real tokens per CPU-second."""
+        return self.tokens / self.cpu_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """All laps of a contestant."""
+
+    warm_up: Lap
+    laps: tuple[Lap, ...]
+
+    @property
+    def warm_up_seconds(self) -> float:
+        """CPU-seconds by which the first lap exceeded the median one: compiling, mostly."""
+        return self.warm_up.cpu_seconds - statistics.median(lap.cpu_seconds for lap in self.laps)
+
+
+class Clock:
+    """CPU and wall time of this process since it was made."""
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = time.process_time(), time.perf_counter()
+
+    def lap(self, tokens: int, **facts: float) -> Lap:
+        """A lap that began with the clock and ends now."""
+        return Lap(tokens, time.process_time() - self._cpu, time.perf_counter() - self._wall, facts)
+
+
+Ready = Callable[[], Lap]
+"""Does one lap. Making it ready (imports, data, weights) is not measured."""
+
+
+def race(contestants: Mapping[str, Callable[[], Ready]], rounds: int) -> dict[str, Result]:
+    """Let every contestant get ready, warm up and make `rounds` laps in turn. They must be picklable."""
+    names = list(contestants)
+    with ExitStack() as stack:
+        lap = {name: stack.enter_context(_process(make)) for name, make in contestants.items()}
+        warm_ups = {name: _told(name, "warm-up", lap[name]()) for name in names}
+        laps: dict[str, list[Lap]] = {name: [] for name in names}
+        for number in range(rounds):
+            first = number % len(names)
+            for name in names[first:] + names[:first]:
+                laps[name].append(_told(name, f"round {number + 1}", lap[name]()))
+    return {name: Result(warm_ups[name], tuple(laps[name])) for name in names}
+
+
+def _told(name: str, when: str, lap: Lap) -> Lap:
+    facts = "".join(f", {key} {value:.6g}" for key, value in lap.facts.items())
+    say(f"{when}: {name}: {lap.tokens} tokens, {lap.cpu_seconds:.2f} CPU-s, {lap.wall_seconds:.2f} s{facts}")
+    return lap
+
+
+@contextmanager
+def _process(make: Callable[[], Ready]) -> Any:
+    """A process that makes itself ready; yields the function that has it do a lap."""
+    context = multiprocessing.get_context("spawn")
+    ours, its = context.Pipe()
+    process = context.Process(target=_serve, args=(make, its), daemon=True)
+    before = os.environ.copy()
+    os.environ |= {"OMP_NUM_THREADS": str(THREADS), "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+    process.start()
+    os.environ.clear()
+    os.environ |= before
+    its.close()  # so that a process that dies is noticed: EOFError here
+
+    def lap() -> Lap:
+        ours.send(True)
+        done = ours.recv()
+        assert isinstance(done, Lap)
+        return done
+
+    try:
+        yield lap
+    finally:
+        ours.close()
+        process.join()
+
+
+def _serve(make: Callable[[], Ready], asked: Connection) -> None:
+    ready = make()
+    while True:
+        try:
+            asked.recv()
+        except EOFError:
+            return
+        asked.send(ready())
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Ours over theirs, round by round: both of a round ran one after the other, on an equally busy machine."""
+
+    median: float
+    lowest: float
+    highest: float
+
+    @classmethod
+    def of(cls, ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
+        """Of paired numbers."""
+        ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+        return cls(statistics.median(ratios), min(ratios), max(ratios))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} × ({self.lowest:.2f} to {self.highest:.2f})"
+
+
+def ratios(results: Mapping[str, Result]) -> dict[str, Ratio]:
+    """Tokens per CPU-second over those of THEIRS."""
+    theirs = [lap.rate for lap in results[THEIRS].laps]
+    return {name: Ratio.of([lap.rate for lap in result.laps], theirs) for name, result in results.items()}
+
+
+def show(title: str, results: Mapping[str, Result]) -> None:
+    """The table at the end."""
+    columns = ("", "real tokens", "CPU-s a lap", "tokens / CPU-s", "ratio", "tokens / s", "warm-up CPU-s")
+    found = ratios(results)
+    rows = [
+        (
+            name,
+            f"{statistics.median(lap.tokens for lap in result.laps):.0f}",
+            f"{statistics.median(lap.cpu_seconds for lap in result.laps):.2f}",
+            f"{statistics.median(lap.rate for lap in result.laps):.0f}",
+            "1" if name == THEIRS else str(found[name]),
+            f"{statistics.median(lap.tokens / lap.wall_seconds for lap in result.laps):.0f}",
+            f"{result.warm_up_seconds:.1f}",
+        )
+        for name, result in results.items()
+    ]
+    table(title, columns, rows, right=range(1, len(columns)))
+
+
+def write(path: Path, benchmark: str, settings: JsonObject, results: Mapping[str, Result]) -> None:
+    """Everything as JSON: settings, versions, each lap, the ratios."""
+    contestants = {
+        name: asdict(result) | {"warm_up_cpu_seconds": result.warm_up_seconds} for name, result in results.items()
+    }
+    found = {name: asdict(ratio) for name, ratio in ratios(results).items() if name != THEIRS}
+    write_json(path, benchmark, settings | {"threads": THREADS}, {"contestants": contestants, "ratios": found})
+
+
+def write_json(path: Path, benchmark: str, settings: JsonObject, numbers: JsonObject) -> None:
+    """A benchmark's JSON, with the versions it was made with."""
+    versions = {name: version(name) for name in ("tunix_rt", "jax", "torch", "transformers")}
+    record = {"benchmark": benchmark, "settings": settings, "versions": versions, **numbers}
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

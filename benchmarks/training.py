@@ -1,0 +1,211 @@
+"""Our training loop against the plain `transformers.Trainer` with dynamic padding: real tokens per CPU-second.
+
+All train once on the same traces, from the same weights, with the same AdamW, clipping and precision, in the
+same number of updates. Ours packs traces into rows; theirs takes as many traces an update as ours does on
+average, in random order, padded to the longest among them (`DataCollatorForSeq2Seq`). Measured is the loop from
+its first batch to the end of its last update: neither loading, saving and evaluation nor compilation.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import contest
+from benchmarks.contest import THEIRS, THREADS, Clock, Lap, Ready
+from benchmarks.workload import Workload, parser
+from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.config.training import TrainingConfig
+from tunix_rt.stages.train import plan as plan_of_stage
+from tunix_rt.terminal import out
+from tunix_rt.traces.prepared import PreparedData
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a lap is, for all."""
+
+    workload: Workload
+    rows: int
+    """Rows of an update of ours."""
+    row_length: int
+    num_updates: int
+    num_traces: int
+    """Traces of an update of theirs."""
+
+    @classmethod
+    def of(cls, workload: Workload, num_traces: int, num_updates: int) -> Plan:
+        """Portions such that all take about `num_traces` traces an update. Makes the prepared data."""
+        config, prepared = workload.config, workload.prepared()
+        order, facts = plan_of_stage(_one_epoch(config.training), prepared, config.seed)
+        rows = max(1, round(order.num_rows / num_updates))
+        updates = math.ceil(order.num_rows / rows)
+        return cls(workload, rows, int(facts["row_length"]), updates, math.ceil(num_traces * num_updates / updates))
+
+    @property
+    def training(self) -> TrainingConfig:
+        """One epoch in these portions; the evaluation at its end stops the clock."""
+        return replace(
+            _one_epoch(self.workload.config.training),
+            per_device_batch_size=self.rows,
+            row_length=self.row_length,
+            evaluate_every=self.num_updates,
+        )
+
+
+def _one_epoch(training: TrainingConfig) -> TrainingConfig:
+    return replace(training, max_steps=None, num_epochs=1.0)
+
+
+def ours(plan: Plan, backend: str) -> Ready:
+    """Laps of `training/loop.py`, the loop of every experiment, on a backend."""
+    from tunix_rt.backends import registry
+    from tunix_rt.backends.interface import TrainingSetup
+    from tunix_rt.experiment import cache_folder
+
+    config, prepared, training = plan.workload.on(backend).config, plan.workload.prepared(), plan.training
+    engine = registry.create(config.backend, config.hardware, cache_folder())
+    setup = TrainingSetup(config.optimizer, training.clip_norm, config.seed)
+
+    def lap() -> Lap:
+        state = engine.load(prepared.model_folder, setup)
+        with tempfile.TemporaryDirectory() as folder:
+            return _run_loop(config, training, prepared, engine, state, Path(folder))
+
+    return lap
+
+
+def _run_loop(
+    config: ExperimentConfig, training: TrainingConfig, prepared: PreparedData, engine: Any, state: Any, folder: Path
+) -> Lap:
+    from tunix_rt.runs.interrupt import Interrupt
+    from tunix_rt.runs.log import MetricsLog
+    from tunix_rt.training.checkpoint import Checkpoints, Mark
+    from tunix_rt.training.loop import Work, train
+
+    order, facts = plan_of_stage(training, prepared, config.seed)
+    log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)
+    laps: list[Lap] = []
+
+    def stop_the_clock(_state: Any, _step: int) -> Mapping[str, float]:
+        """Called when the last update's measurements have been fetched, before the state is saved."""
+        tokens = int(log.series("train/tokens")[-1][1])
+        losses = [loss for _, loss in log.series("train/loss")]
+        laps.append(clock.lap(tokens, updates=len(losses), loss=float(np.mean(losses))))
+        return {"eval/none": 0.0}
+
+    work = Work(
+        num_steps=int(facts["num_steps"]),
+        batch_at=lambda step: order.batch_at(step - 1),
+        rate_at=lambda _step: config.optimizer.learning_rate,
+        evaluate=stop_the_clock,
+    )
+    checkpoints = Checkpoints(folder / "checkpoints", {}, keep=1)
+    cadence = replace(config.checkpoint, save_every=None)
+    clock = Clock()
+    train(engine, state, Mark(), work, training, cadence, log, checkpoints, Interrupt(folder / "stop"))
+    (lap,) = laps
+    return lap
+
+
+def theirs(plan: Plan) -> Ready:
+    """Laps of `transformers.Trainer`."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, TrainingArguments
+
+    torch.set_num_threads(THREADS)
+    folder = plan.workload.prepared().model_folder
+    dataset = EncodedDataset.open(plan.workload.prepared().encoded("train"))
+    examples = [_example(*dataset.sequence(index)) for index in range(len(dataset))]
+    collate = DataCollatorForSeq2Seq(AutoTokenizer.from_pretrained(folder), padding="longest")
+    config = plan.workload.config
+    assert config.optimizer.no_decay == ("norms", "biases"), "what Trainer does not decay"
+
+    def lap() -> Lap:
+        with tempfile.TemporaryDirectory() as output:
+            arguments = TrainingArguments(
+                output_dir=output,
+                per_device_train_batch_size=plan.num_traces,
+                num_train_epochs=1,
+                learning_rate=config.optimizer.learning_rate,
+                lr_scheduler_type="constant",
+                adam_beta1=config.optimizer.beta1,
+                adam_beta2=config.optimizer.beta2,
+                adam_epsilon=config.optimizer.eps,
+                weight_decay=config.optimizer.weight_decay,
+                max_grad_norm=plan.training.clip_norm or 0.0,
+                logging_steps=config.checkpoint.log_every,
+                save_strategy="no",
+                eval_strategy="no",
+                report_to="none",
+                disable_tqdm=True,
+                use_cpu=True,
+                dataloader_pin_memory=False,
+                seed=config.seed,
+            )
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            return _run_trainer(model, arguments, examples, collate)
+
+    return lap
+
+
+def _example(ids: Any, weights: Any) -> dict[str, list[int]]:
+    """`labels` are shifted by the model: each token as a target, -100 where it is none."""
+    return {"input_ids": ids.tolist(), "labels": np.where(weights > 0, ids, -100).tolist()}
+
+
+def _run_trainer(model: Any, arguments: Any, examples: list[dict[str, list[int]]], collate: Any) -> Lap:
+    from transformers import Trainer, TrainerCallback
+
+    tokens, clocks, laps = [0], [], []
+
+    def counted(portion: list[dict[str, list[int]]]) -> Any:
+        """A trace of N tokens has N - 1 predictions, which is how ours counts."""
+        batch = collate(portion)
+        tokens[0] += int(batch["attention_mask"].sum()) - len(portion)
+        return batch
+
+    class Stopwatch(TrainerCallback):  # type: ignore[misc]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            clocks.append(Clock())
+
+        def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
+            if state.global_step == state.max_steps:
+                laps.append(clocks[0].lap(tokens[0], updates=state.global_step))
+
+    trainer = Trainer(model, arguments, counted, examples, callbacks=[Stopwatch()])
+    loss = trainer.train().training_loss
+    (lap,) = laps
+    return replace(lap, facts=lap.facts | {"loss": float(loss)})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m benchmarks.training`."""
+    made = parser(__doc__ or "", rounds=3)
+    made.add_argument("--steps", type=int, default=16, help="updates in a lap (default %(default)s)")
+    made.add_argument("--traces", type=int, default=8, help="traces an update (default %(default)s)")
+    given = made.parse_args(arguments)
+    workload = Workload.of(*given.overrides, f"dataset.limit.train={given.steps * given.traces}")
+    plan = Plan.of(workload, given.traces, given.steps)
+    contestants = {name: partial(ours, plan, name) for name in given.backends}
+    results = contest.race({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
+    contest.show("training: ours against transformers.Trainer with dynamic padding", results)
+    out(
+        f"{plan.num_updates} updates of {plan.rows} rows of {plan.row_length} (ours), of {plan.num_traces} padded "
+        f"traces (theirs); {THREADS} threads; warm-up is what the first lap took beyond a measured one: compilation"
+    )
+    if given.json:
+        facts = {"rows": plan.rows, "row_length": plan.row_length, "num_traces": plan.num_traces}
+        contest.write(given.json, "training", {"overrides": workload.overrides, **facts}, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What all contestants are given: a composed config, prepared data and the weights they begin with.
+
+In: overrides as on the command line of `tunix_rt`. Out: the config and `PreparedData`, made once under `data/`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks import worksheets
+from benchmarks.contest import THREADS
+from tunix_rt.config.choices import BACKENDS
+from tunix_rt.config.identity import identities
+from tunix_rt.config.load import check, compose
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.experiment import content_digests, prepared_data
+from tunix_rt.traces.prepared import PreparedData
+
+SHEETS = Path("data/benchmarks/worksheets.jsonl")
+NUM_SHEETS = 2000
+DEFAULTS = (
+    "name=benchmark",
+    "model=mini",
+    "tokenizer=bpe",
+    "format=lines",
+    "dataset=jsonl",
+    "dataset.name=worksheets",
+    f"dataset.source.train.path={SHEETS}",
+    "dataset.split={validation: 0.0, test: 0.1}",
+    "dataset.on_duplicate=first",
+    "dataset.on_overlap=allow",
+    "schedule=constant",
+    "optimizer.learning_rate=1e-3",
+    "training.row_length=null",
+    "hardware=cpu",
+    f"hardware.threads={THREADS}",
+    "tracking=none",
+)
+"""The model `mini` (10 M parameters) on worksheets. Later overrides win."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Picklable: each process composes and opens it by itself."""
+
+    overrides: tuple[str, ...]
+
+    @classmethod
+    def of(cls, *overrides: str) -> Workload:
+        """DEFAULTS and what goes beyond."""
+        return cls((*DEFAULTS, *overrides))
+
+    @property
+    def config(self) -> ExperimentConfig:
+        """The checked config."""
+        return check(compose(self.overrides, Path.cwd()))
+
+    def on(self, backend: str) -> Workload:
+        """The same for another backend: data and weights do not depend on it."""
+        return Workload((*self.overrides, f"backend={backend}"))
+
+    def prepared(self) -> PreparedData:
+        """The prepared data, made where they are not there yet."""
+        config = self.config
+        if config.dataset.name == "worksheets" and not SHEETS.exists():
+            worksheets.write(SHEETS, NUM_SHEETS, seed=0)
+        return prepared_data(config, identities(config, content_digests(config))["prepare"])
+
+
+def parser(description: str, rounds: int) -> argparse.ArgumentParser:
+    """The arguments that all benchmarks share."""
+    made = argparse.ArgumentParser(description=description.split("\n\n")[0])
+    made.add_argument("--rounds", type=int, default=rounds, help="laps of each contestant (default %(default)s)")
+    made.add_argument(
+        "--backends", nargs="+", choices=sorted(BACKENDS), default=sorted(BACKENDS), help="ours (default: all)"
+    )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
+    made.add_argument(
+        "overrides",
+        nargs="*",
+        help="other data or another model, as for tunix_rt: dataset=jsonl dataset.name=mine dataset.source.train.path=…",
+    )
+    return made
