@@ -80,6 +80,6 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     made.add_argument(
         "overrides",
         nargs="*",
-        help="other data or another model, as for tunix_rt: dataset=jsonl dataset.name=mine dataset.source.train.path=…",
+        help="other data or model, as for tunix_rt: dataset=jsonl dataset.name=mine dataset.source.train.path=…",
     )
     return made

@@ -294,7 +294,8 @@ def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> 
         if not live:
             return
         made += len(tokens)
-        owners = [owner if row in live else None for row, owner in enumerate(owners)]
+        unfinished = set(live)
+        owners = [owner if row in unfinished else None for row, owner in enumerate(owners)]
         carry, owners = _refit_batch(carry, owners, live, _capacity(slots, made, longest))
         carry, tokens, logprobs = _decode_portion(answering, carry, owners, made)
 
@@ -336,9 +337,10 @@ def _refit_batch(
 ) -> tuple[Carry, list[int | None]]:
     """Drop the finished rows when most have finished; make room in the cache when it is full."""
     size = min(_power_of_two(len(live)), len(owners))
-    kept = [*live, *[row for row in range(len(owners)) if row not in live]][:size]
-    if size * SHRINK > len(owners):
-        kept = list(range(len(owners)))
+    kept = list(range(len(owners)))
+    if size * SHRINK <= len(owners):
+        finished = [row for row, owner in enumerate(owners) if owner is None]
+        kept = [*live, *finished][:size]
     capacity = max(capacity, capacity_of(carry))
     if len(kept) == len(owners) and capacity == capacity_of(carry):
         return carry, owners
