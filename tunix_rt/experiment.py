@@ -37,6 +37,7 @@ from tunix_rt.stages.train import train
 from tunix_rt.terminal import say, warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import follow
+from tunix_rt.tracking.uri import problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,9 @@ def _recorded(config: ExperimentConfig, folder: RunFolder) -> Iterator[None]:
 
     write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
     folder.begin()
+    trouble = problem(config.tracking.uri) if config.tracking.kind == "mlflow" else None
+    if trouble:
+        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
     follower = follow.spawn(folder.path, config.tracking)
     try:
         yield

@@ -73,7 +73,7 @@ def test_greedy_equals_transformers(
     import transformers
 
     model = transformers.LlamaForCausalLM.from_pretrained(llama)
-    found = answers(backend, backend.load(llama, None), prompts, decoding(batch_size=8), [0] * len(prompts))
+    found = answers(backend, backend.load(llama, None), prompts, decoding(batch_size=16), [0] * len(prompts))
     near_ties = 0
     for prompt, (ids, logprobs, reason) in zip(prompts, found, strict=True):
         tensor = torch.from_numpy(prompt).long()[None]
@@ -131,7 +131,11 @@ def test_one_pass_scores_what_the_cache_decoded(
 ) -> None:
     """The training path and the generation path are the same model, at temperature 1, before filters."""
     sampled = answers(
-        backend, small_state, prompts, decoding(temperature=0.7, top_k=20, top_p=0.9), range(len(prompts))
+        backend,
+        small_state,
+        prompts,
+        decoding(temperature=0.7, top_k=20, top_p=0.9, batch_size=16),
+        range(len(prompts)),
     )
     rows = [
         np.concatenate([prompt, ids]).astype(np.int32) for prompt, (ids, _, _) in zip(prompts, sampled, strict=True)

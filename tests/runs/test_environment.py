@@ -11,6 +11,7 @@ from tunix_rt.runs.environment import fingerprint, gather, mask
     ("text", "expected"),
     [
         ("tracking.uri=http://me:hunter2@host:5000/x", "tracking.uri=http://me:***@host:5000/x"),
+        ("http://me:a@b:c@host/x", "http://me:***@host/x"),
         ("HF_TOKEN=abc python run", "HF_TOKEN=*** python run"),
         ("api_key=abc password=x plain=y", "api_key=*** password=*** plain=y"),
         ("optimizer.learning_rate=1e-3", "optimizer.learning_rate=1e-3"),

@@ -40,7 +40,7 @@ SECRET = re.compile(r"(?i)(^|[_.-])(token|key|password|passwd|secret|credentials
 
 def mask(text: str) -> str:
     """Text with passwords in URIs and values of secret-looking assignments replaced by `***`."""
-    text = re.sub(r"(://[^/:@\s]*):[^/@\s]+@", r"\1:***@", text)
+    text = re.sub(r"(://[^/:@\s]*):[^/\s]+@", r"\1:***@", text)
     parts = [_mask_assignment(part) for part in re.split(r"(\s+)", text)]
     return "".join(parts)
 

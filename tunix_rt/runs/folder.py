@@ -152,7 +152,7 @@ def _alive(status: JsonObject) -> bool:
     try:
         process = psutil.Process(int(status["pid"]))
         same = abs(process.create_time() - float(status["process_started"])) < 1.0
-        return bool(same and process.is_running())
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

@@ -46,19 +46,33 @@ def _start_with_threads(wanted: int, platform: str) -> int:
     global _threads
     if _threads is None:
         _keep_memory()
-        before = {name: value for name, value in os.environ.items() if name == "NPROC"}
-        os.environ["NPROC"] = str(wanted)
+        flags = os.environ.get("XLA_FLAGS", "")
         if platform == "cpu":
             _configure("jax_platforms", "cpu")
-        try:
-            jax.devices()
-        except RuntimeError as error:
-            raise DeviceError(f"jax cannot start: {error}") from None
-        finally:
-            del os.environ["NPROC"]
-            os.environ.update(before)
+        else:
+            flags += " --xla_gpu_deterministic_ops=true"
+        with _environment(NPROC=str(wanted), XLA_FLAGS=flags):
+            try:
+                jax.devices()
+            except RuntimeError as error:
+                raise DeviceError(f"jax cannot start: {error}") from None
         _threads = wanted
     return _threads
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """Environment variables for a while: other programs that this process starts must not see them."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _keep_memory() -> None:

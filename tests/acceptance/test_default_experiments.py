@@ -1,0 +1,99 @@
+"""The default experiments at full size: what the README claims. `pytest -m acceptance`; CI runs a seed per backend.
+
+Time has a ceiling of three times the goal only: machines differ, and share their cores with others.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.conftest import Person
+
+BACKENDS = ("jax", "torch")
+CEILING = 3
+
+
+def ran(work: Path, *words: str, goal_seconds: float) -> dict[str, Any]:
+    """Metrics of a full run that must end well within three times its goal."""
+    person = Person(work)
+    done = person.types(*words, timeout=CEILING * goal_seconds)
+    assert done.code == 0, done.err
+    print(done.out)
+    (file,) = (work / "runs").glob("*/*/metrics.json")
+    metrics: dict[str, Any] = json.loads(file.read_text("utf-8"))
+    baseline = file.with_name("baseline_metrics.json")
+    return metrics | {"before": json.loads(baseline.read_text("utf-8")) if baseline.exists() else None}
+
+
+def quickstart(backend: str, seed: int, work: Path) -> None:
+    words = ("+experiment=quickstart", f"backend={backend}", f"seed={seed}", "hardware=cpu")
+    metrics = ran(work, *words, goal_seconds=90)
+    assert metrics["n"] == 500
+    assert metrics["accuracy"]["k"] >= 495
+    assert metrics["stop_rate"]["k"] == 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_quickstart(backend: str, work: Path) -> None:
+    quickstart(backend, 0, work)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_quickstart_with_other_seeds(backend: str, seed: int, work: Path) -> None:
+    quickstart(backend, seed, work)
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_or_answer(backend: str, work: Path) -> None:
+    words = ("+experiment=steps_or_answer", f"backend={backend}", "hardware=cpu")
+    done = Person(work).types(*words, timeout=CEILING * 300)
+    assert done.code == 0, done.err
+    print(done.out)
+    ranking = json.loads((work / "runs" / "steps_or_answer" / "ranking.json").read_text("utf-8"))
+    kinds = [next(w.split("=")[1] for w in m["overrides"] if "source.steps" in w) for m in ranking]
+    assert kinds == ["full", "reversed", "none", "wrong", "shuffled"]
+    rates = {kind: member["metrics"]["accuracy"]["value"] for kind, member in zip(kinds, ranking, strict=True)}
+    assert rates["full"] >= 0.99
+    assert rates["none"] <= 0.25
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_smollm2_arithmetic(backend: str, work: Path) -> None:
+    words = ("+experiment=smollm2_arithmetic", f"backend={backend}", "hardware=cpu")
+    metrics = ran(work, *words, goal_seconds=360)
+    assert metrics["n"] == 200
+    assert metrics["before"]["accuracy"]["value"] <= 0.05
+    assert metrics["accuracy"]["value"] >= 0.9
+    assert metrics["stop_rate"]["value"] >= 0.99
+
+
+@pytest.mark.acceptance
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    ("name", "folder", "train", "test"),
+    [
+        ("smollm2_traces", "tunix_rt_v2", "traces.jsonl", "eval.jsonl"),
+        ("gsm8k", "gsm8k", "train.jsonl", "test.jsonl"),
+    ],
+)
+def test_real_traces(
+    name: str, folder: str, train: str, test: str, backend: str, work: Path, shared_data: Path
+) -> None:
+    """No accuracy is promised: the form is learned, and every prompt has its line."""
+    data = shared_data / folder
+    words = [f"+experiment={name}", f"backend={backend}", "hardware=cpu"]
+    words += [f"dataset.source.train.path={data / train}", f"dataset.source.test.path={data / test}"]
+    metrics = ran(work, *words, goal_seconds=600)
+    assert metrics["n"] == metrics["before"]["n"] == 100
+    assert metrics["missing"] == metrics["error_rate"]["k"] == 0
+    if name == "smollm2_traces":
+        assert metrics["stop_rate"]["value"] > metrics["before"]["stop_rate"]["value"]

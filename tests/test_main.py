@@ -1,0 +1,63 @@
+"""The command line: help without imports, one line for a person's mistake, a traceback for ours."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from tunix_rt import __main__ as command_line
+from tunix_rt import __version__
+from tunix_rt.errors import Interrupted, OutOfMemory
+
+
+def test_help_lists_every_verb_with_a_line_of_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    for verb in ("ask", "experiments", "rows", "run", "runs", "show", "traces"):
+        assert f"\n  {verb}" in shown
+    assert "+experiment=NAME" in shown
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"tunix_rt {__version__}\n"
+
+
+def test_experiments_are_listed_with_their_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["experiments"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = (line for line in lines if line.startswith("quickstart"))
+    assert "90 s on 2 CPU cores" in line
+    assert "multiply two-digit numbers" in line
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        (OutOfMemory("lower it"), 4, "error: lower it\n"),
+        (Interrupted("stopped", 143), 143, "error: stopped\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted\n"),
+        (PermissionError(errno.EACCES, "denied", "runs"), 3, "error: runs: permission denied\n"),
+        (OSError(errno.ENOSPC, "full", "a.json"), 3, "error: the disk is full while writing a.json"),
+        (ValueError("ours"), 1, "this is a bug in tunix_rt"),
+        (OSError(errno.EIO, "broken"), 1, "this is a bug in tunix_rt"),
+    ],
+)
+def test_how_it_ends(
+    error: BaseException,
+    code: int,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fails(words: Sequence[str]) -> Any:
+        raise error
+
+    monkeypatch.setattr(command_line, "dispatch", fails)
+    assert command_line.main(["x"]) == code
+    shown = capsys.readouterr().err
+    assert expected in shown
+    assert ("Traceback" in shown) == (code == 1)
