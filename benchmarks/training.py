@@ -1,9 +1,10 @@
 """Our training loop against the plain `transformers.Trainer` with dynamic padding: real tokens per CPU-second.
 
 All train once on the same traces, from the same weights, with the same AdamW, clipping and precision, in the
-same number of updates. Ours packs traces into rows; theirs takes as many traces an update as ours does on
-average, in random order, padded to the longest among them (`DataCollatorForSeq2Seq`). Measured is the loop from
-its first batch to the end of its last update: neither loading, saving and evaluation nor compilation.
+same number of updates. Ours packs the data into rows and takes the first updates of an epoch. Theirs gets the
+traces in them, as many an update as ours has on average, in random order, padded to the longest among them
+(`DataCollatorForSeq2Seq`). Measured is the loop from its first batch to the end of its last update: neither
+loading, saving and evaluation nor compilation.
 """
 
 from __future__ import annotations
@@ -38,31 +39,41 @@ class Plan:
     """Rows of an update of ours."""
     row_length: int
     num_updates: int
-    num_traces: int
-    """Traces of an update of theirs."""
+    chosen: tuple[int, ...]
+    """Indices of the traces in those updates."""
 
     @classmethod
     def of(cls, workload: Workload, num_traces: int, num_updates: int) -> Plan:
-        """Portions such that all take about `num_traces` traces an update. Makes the prepared data."""
+        """The first updates of an epoch over all the data, of about `num_traces` traces each. Prepares the data."""
         config, prepared = workload.config, workload.prepared()
-        order, facts = plan_of_stage(_one_epoch(config.training), prepared, config.seed)
-        rows = max(1, round(order.num_rows / num_updates))
-        updates = math.ceil(order.num_rows / rows)
-        return cls(workload, rows, int(facts["row_length"]), updates, math.ceil(num_traces * num_updates / updates))
+        order, facts = plan_of_stage(config.training, prepared, config.seed)
+        dataset = EncodedDataset.open(prepared.encoded("train"))
+        rows = max(1, round(num_traces * order.num_rows / len(dataset)))
+        if num_updates * rows > order.num_rows:
+            raise SystemExit(
+                f"--steps {num_updates} of {rows} rows are more than the {order.num_rows} rows of the data"
+            )
+        made = cls(workload, rows, int(facts["row_length"]), num_updates, ())
+        order, _ = plan_of_stage(made.training, prepared, config.seed)
+        index = {name: place for place, name in enumerate(dataset.ids)}
+        return replace(made, chosen=tuple(index[name] for step in range(num_updates) for name in order.ids_at(step)))
 
     @property
     def training(self) -> TrainingConfig:
-        """One epoch in these portions; the evaluation at its end stops the clock."""
+        """The config in these portions; the evaluation at the end stops the clock."""
         return replace(
-            _one_epoch(self.workload.config.training),
+            self.workload.config.training,
+            max_steps=self.num_updates,
+            num_epochs=None,
             per_device_batch_size=self.rows,
             row_length=self.row_length,
             evaluate_every=self.num_updates,
         )
 
-
-def _one_epoch(training: TrainingConfig) -> TrainingConfig:
-    return replace(training, max_steps=None, num_epochs=1.0)
+    @property
+    def num_traces(self) -> int:
+        """Traces of an update of theirs, for as many updates."""
+        return math.ceil(len(self.chosen) / self.num_updates)
 
 
 def ours(plan: Plan, backend: str) -> Ready:
@@ -91,7 +102,7 @@ def _run_loop(
     from tunix_rt.training.checkpoint import Checkpoints, Mark
     from tunix_rt.training.loop import Work, train
 
-    order, facts = plan_of_stage(training, prepared, config.seed)
+    order, _ = plan_of_stage(training, prepared, config.seed)
     log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)
     laps: list[Lap] = []
 
@@ -103,7 +114,7 @@ def _run_loop(
         return {"eval/none": 0.0}
 
     work = Work(
-        num_steps=int(facts["num_steps"]),
+        num_steps=training.max_steps or 0,
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda _step: config.optimizer.learning_rate,
         evaluate=stop_the_clock,
@@ -124,7 +135,7 @@ def theirs(plan: Plan) -> Ready:
     torch.set_num_threads(THREADS)
     folder = plan.workload.prepared().model_folder
     dataset = EncodedDataset.open(plan.workload.prepared().encoded("train"))
-    examples = [_example(*dataset.sequence(index)) for index in range(len(dataset))]
+    examples = [_example(*dataset.sequence(index)) for index in plan.chosen]
     collate = DataCollatorForSeq2Seq(AutoTokenizer.from_pretrained(folder), padding="longest")
     config = plan.workload.config
     assert config.optimizer.no_decay == ("norms", "biases"), "what Trainer does not decay"
@@ -190,21 +201,20 @@ def _run_trainer(model: Any, arguments: Any, examples: list[dict[str, list[int]]
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.training`."""
     made = parser(__doc__ or "", rounds=3)
-    made.add_argument("--steps", type=int, default=16, help="updates in a lap (default %(default)s)")
-    made.add_argument("--traces", type=int, default=8, help="traces an update (default %(default)s)")
+    made.add_argument("--steps", type=int, default=8, help="updates in a lap (default %(default)s)")
+    made.add_argument("--traces", type=int, default=16, help="traces an update, about (default %(default)s)")
     given = made.parse_args(arguments)
-    workload = Workload.of(*given.overrides, f"dataset.limit.train={given.steps * given.traces}")
-    plan = Plan.of(workload, given.traces, given.steps)
+    plan = Plan.of(Workload.of(*given.overrides), given.traces, given.steps)
     contestants = {name: partial(ours, plan, name) for name in given.backends}
     results = contest.race({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
     contest.show("training: ours against transformers.Trainer with dynamic padding", results)
     out(
-        f"{plan.num_updates} updates of {plan.rows} rows of {plan.row_length} (ours), of {plan.num_traces} padded "
-        f"traces (theirs); {THREADS} threads; warm-up is what the first lap took beyond a measured one: compilation"
+        f"{plan.num_updates} updates of {plan.rows} rows of {plan.row_length} positions (ours), of {plan.num_traces} "
+        f"padded traces (theirs); {THREADS} threads; warm-up: what the first lap took beyond a measured one (compilation)"
     )
     if given.json:
         facts = {"rows": plan.rows, "row_length": plan.row_length, "num_traces": plan.num_traces}
-        contest.write(given.json, "training", {"overrides": workload.overrides, **facts}, results)
+        contest.write(given.json, "training", {"overrides": plan.workload.overrides, **facts}, results)
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Workload:
     @property
     def config(self) -> ExperimentConfig:
         """The checked config."""
-        return check(compose(self.overrides, Path.cwd()))
+        return check(compose(self.overrides))
 
     def on(self, backend: str) -> Workload:
         """The same for another backend: data and weights do not depend on it."""

@@ -58,6 +58,6 @@ def _one_compilation_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-def config_of(overrides: Sequence[str] = (), folder: Path = ROOT) -> ExperimentConfig:
+def config_of(overrides: Sequence[str] = ()) -> ExperimentConfig:
     """The checked config that overrides declare."""
-    return check(compose(list(overrides), folder))
+    return check(compose(list(overrides)))

@@ -25,4 +25,4 @@ def run(experiment: str | None = None, overrides: Sequence[str] = ()) -> Result:
     from tunix_rt.experiment import run as run_experiment
 
     chosen = [f"+experiment={experiment}"] if experiment else []
-    return run_experiment(check(compose([*chosen, *overrides], Path.cwd())))
+    return run_experiment(check(compose([*chosen, *overrides])))

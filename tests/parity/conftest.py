@@ -78,7 +78,7 @@ def repacked(batch: Batch, micro_batches: int, row_length: int) -> Batch:
 
 @pytest.fixture(scope="session")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
-    config = check(compose(["+experiment=quickstart"], Path(__file__).resolve().parents[2]))
+    config = check(compose(["+experiment=quickstart"]))
     folder = tmp_path_factory.mktemp("prepared")
     sections = (config.model, config.tokenizer, config.dataset, config.format)
     prepare(config.seed, *sections, folder=folder, models=folder / "models")

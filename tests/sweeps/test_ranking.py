@@ -38,5 +38,5 @@ def test_only_what_varied_is_a_column() -> None:
 
 
 def test_an_unknown_metric_names_those_there_are() -> None:
-    with pytest.raises(InputError, match=r"no 'acuracy' .*accuracy, stop_rate"):
+    with pytest.raises(InputError, match=r"no number 'acuracy'; there are: accuracy, stop_rate"):
         ranked(MEMBERS, "acuracy", "maximize")

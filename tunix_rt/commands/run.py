@@ -19,9 +19,9 @@ def main(arguments: Sequence[str]) -> int:
     import hydra
     from hydra._internal.utils import get_args_parser
 
-    from tunix_rt.config.load import check_overrides, config_folders, report, search_path
+    from tunix_rt.config.load import check_overrides, config_folders, report, search_working_directory
 
-    folders = config_folders(Path.cwd())
+    folders = config_folders()
     parsed = get_args_parser().parse_args(list(arguments))
     overrides = list(parsed.overrides or [])
     if parsed.help or parsed.hydra_help or parsed.shell_completion:
@@ -31,9 +31,10 @@ def main(arguments: Sequence[str]) -> int:
         if mistakes:
             raise ConfigError(report([*mistakes, *_mistakes_in_values(kept)]))
         flags = [word for word in arguments if word not in overrides]
-        words = [*flags, *kept, *search_path(folders)]
+        words = [*flags, *kept]
     sys.argv = [sys.argv[0], *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting by itself
+    search_working_directory()
     caught: list[Exception] = []
 
     def task(composed: Any) -> dict[str, Any]:
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
             return {"error": str(error)}
 
     try:
-        hydra.main(config_path=str(folders[0]), config_name="config", version_base="1.3")(task)()
+        hydra.main(config_path=str(folders[-1]), config_name="config", version_base="1.3")(task)()
     except hydra.errors.HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if caught:
@@ -58,7 +59,7 @@ def _mistakes_in_values(overrides: Sequence[str]) -> list[str]:
     from tunix_rt.config.load import compose, find_mistakes
 
     single = [text for text in overrides if not text.split("=")[0].lstrip("+").startswith("hydra")]
-    return [f"{path}: {what}" for path, what in find_mistakes(compose(single, Path.cwd()))[0]]
+    return [f"{path}: {what}" for path, what in find_mistakes(compose(single))[0]]
 
 
 def _sweeping() -> bool:
@@ -82,9 +83,11 @@ def _member(composed: Any) -> dict[str, Any]:
 
 def _run(composed: Any) -> dict[str, Any]:
     from tunix_rt.config.load import check, resolve
-    from tunix_rt.experiment import run
 
     config = check(resolve(composed))
+
+    from tunix_rt.experiment import run  # heavy: only when the config is right
+
     result = run(config)
     return {"folder": str(result.folder), "metrics": result.metrics, "tracking": config.tracking}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.stages.train import plan
     from tunix_rt.terminal import coloured, out, table
 
-    config = check(compose(chosen.overrides, Path.cwd()))
+    config = check(compose(chosen.overrides))
     prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
     dataset = EncodedDataset.open(prepared.encoded("train"))
     tokenizer = Tokenizer.load(prepared.model_folder)

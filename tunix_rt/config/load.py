@@ -12,6 +12,7 @@ import json
 import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -23,12 +24,27 @@ from tunix_rt.errors import ConfigError
 T = TypeVar("T")
 
 
-def config_folders(working_directory: Path) -> list[Path]:
+def config_folders() -> list[Path]:
     """Folders searched for configs: `conf/` of the working directory first, then the installed one."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-    own = (working_directory / "conf").resolve()
+    own = (Path.cwd() / "conf").resolve()
     return [own, installed] if own.is_dir() and own != installed else [installed]
+
+
+@cache
+def search_working_directory() -> None:
+    """Make Hydra look into `conf/` of the working directory before the installed configs, once a process."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class WorkingDirectory(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in config_folders()[:-1]:
+                search_path.prepend(provider="working-directory", path=f"file://{folder}", anchor="main")
+
+    Plugins.instance().register(WorkingDirectory)
 
 
 def choices(group: str, folders: Iterable[Path]) -> list[str]:
@@ -43,28 +59,24 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def compose(overrides: Sequence[str], working_directory: Path) -> dict[str, Any]:
+def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """Compose `conf/` with Hydra overrides, outside Hydra's own command line. Raises ConfigError."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
 
-    folders = config_folders(working_directory)
+    folders = config_folders()
+    search_working_directory()
     mistakes, kept = check_overrides(overrides, folders)
     try:
-        with initialize_config_dir(str(folders[0]), version_base="1.3", job_name="tunix_rt"):
-            composed = hydra_compose("config", overrides=[*kept, *search_path(folders)])
+        with initialize_config_dir(str(folders[-1]), version_base="1.3", job_name="tunix_rt"):
+            composed = hydra_compose("config", overrides=kept)
     except HydraException as error:
         raise ConfigError("; ".join([*mistakes, str(error)])) from error
     mapping = resolve(composed)
     if mistakes:
         raise ConfigError(report([*mistakes, *(f"{path}: {what}" for path, what in find_mistakes(mapping)[0])]))
     return mapping
-
-
-def search_path(folders: Sequence[Path]) -> list[str]:
-    """The override that makes Hydra look into the folders after the first."""
-    return [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in folders[1:])}]"] if folders[1:] else []
 
 
 def resolve(composed: Any) -> dict[str, Any]:
@@ -97,6 +109,9 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[
             mistakes.append(f"{text!r} is not an override ({str(error).splitlines()[0]}); the form is key=value")
             continue
         key = str(override.key_or_group)
+        if not key:
+            mistakes.append(f"{text!r} is not an override; the form is key=value")
+            continue
         if key in groups and not override.is_delete():
             wrong = [_wrong_choice(key, value, folders) for value in _chosen(override)]
             mistakes += [line for line in wrong if line]
@@ -148,6 +163,8 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
     hints = get_type_hints(ExperimentConfig, include_extras=True)
     mistakes: list[Mistake] = []
     values: dict[str, Any] = {}
+    missing = set(_missing(mapping, ""))
+    mistakes += [(path, "missing: it has no default and must be given") for path in sorted(missing)]
     mistakes += [(str(key), f"unknown key{nearest(str(key), hints)}") for key in mapping if key not in hints]
     for name, hint in hints.items():
         if name not in mapping:
@@ -157,12 +174,22 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
             values[name] = section_from(hint, mapping[name])
         except ValidationError as error:
             details = cast(list[Mapping[str, Any]], error.errors(include_url=False))
-            mistakes += [_mistake(name, hint, mapping[name], detail) for detail in details]
+            found = [_mistake(name, hint, mapping[name], detail) for detail in details]
+            mistakes += [mistake for mistake in found if mistake[0] not in missing]
     for rule in RULES:
         wanted = inspect.signature(rule).parameters
         if wanted.keys() <= values.keys():
             mistakes.extend(rule(**{name: values[name] for name in wanted}))
     return mistakes, values
+
+
+def _missing(value: Any, path: str) -> Iterator[str]:
+    """Dotted paths of what is still `???`."""
+    if value == "???":
+        yield path
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _missing(item, f"{path}.{key}" if path else str(key))
 
 
 def section_from(hint: Any, value: Any) -> Any:
@@ -186,7 +213,7 @@ def _mistake(name: str, hint: Any, value: Any, detail: Mapping[str, Any]) -> Mis
     kind, given = detail["type"], detail.get("input")
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return where, f"unknown key{nearest(path[-1], _keys_beside(name, hint, value, path[1:-1]))}"
-    if kind in ("missing", "missing_argument", "missing_keyword_only_argument") or given == "???":
+    if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return where, "missing: it has no default and must be given"
     if kind == "value_error":
         return where, str(detail["ctx"]["error"])

@@ -1,7 +1,8 @@
 """Rotary positions and masked attention, over packed rows and over a cache.
 
 In: queries, keys and values of one layer. Out: what the heads read. Knows no weights.
-Legend: B rows, T query positions, S key positions, K key-value heads, G query heads of each, d width of one.
+Legend: B rows, T query positions, S key positions or slots of the cache, K key-value heads, G query heads of
+each, d width of one.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ MASKED = -1e30
 """Added to a score that must not be read: its exponential is exactly 0. Finite, so that no row gives NaN."""
 
 Table = np.ndarray[Any, np.dtype[np.float32]]
+Kept = tuple[jax.Array, jax.Array]
+"""The cache of a layer: keys [B, K, d, S] and values [B, K, S, d], as the products of decoding read them."""
 
 
 def rotary_tables(num_positions: int, head_dim: int, theta: float) -> tuple[Table, Table]:
@@ -56,3 +59,30 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Arr
     total = shares.sum(axis=-1, keepdims=True)
     read = jnp.einsum("bkgts,bksd->bkgtd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)
     return (read / total).astype(values.dtype)
+
+
+def keep(keys: jax.Array, values: jax.Array, slots: int) -> Kept:
+    """Start a cache of `slots` slots with keys and values [B, K, S, d] in its first ones."""
+    return widen((jnp.swapaxes(keys, 2, 3), values), slots)
+
+
+def widen(kept: Kept, slots: int) -> Kept:
+    """Add empty slots at the end, up to `slots`."""
+    keys, values = kept
+    more = (0, slots - keys.shape[3])
+    return jnp.pad(keys, ((0, 0), (0, 0), (0, 0), more)), jnp.pad(values, ((0, 0), (0, 0), more, (0, 0)))
+
+
+def append(kept: Kept, keys: jax.Array, values: jax.Array, slot: jax.Array) -> Kept:
+    """Put the keys and values [B, K, 1, d] of one position of each row into `slot`."""
+    return (
+        jax.lax.dynamic_update_slice_in_dim(kept[0], jnp.swapaxes(keys, 2, 3), slot, axis=3),
+        jax.lax.dynamic_update_slice_in_dim(kept[1], values, slot, axis=2),
+    )
+
+
+def cached_bias(starts: jax.Array, slot: jax.Array, slots: int) -> jax.Array:
+    """Bias float32 [B, 1, 1, 1, slots]: 0 from a row's start (int32 [B]) to `slot`, else MASKED."""
+    places = jnp.arange(slots)
+    seen = (places >= starts[:, None]) & (places <= slot)
+    return jnp.where(seen, 0.0, MASKED).astype(jnp.float32)[:, None, None, None]

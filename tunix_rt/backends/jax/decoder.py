@@ -1,8 +1,8 @@
-"""The decoder as flax modules: from tokens to hidden states, from hidden states to logits.
+"""The decoder as flax modules: from tokens to hidden states, to logits, and to the next token.
 
 Weights of equal layers are stacked, [L, ...] each; matrices lie as [out, in], and those that read the same
 input lie together (queries, keys and values; gate and up). Residuals, norms, softmax and logits are float32;
-matrices multiply in `dtype`. Knows neither loss nor sampling; who attends to what is the caller's `attend`.
+matrices multiply in `dtype`. Knows neither loss nor loops.
 Legend: L layers, B rows, T positions, D width, F inner width, K key-value heads, G query heads of each,
 d width of a head, V vocabulary.
 """
@@ -10,19 +10,32 @@ d width of a head, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from tunix_rt.backends.jax.attention import attend, packed_bias, rotary_tables, rotate
+from tunix_rt.backends.jax.attention import (
+    Kept,
+    append,
+    attend,
+    cached_bias,
+    packed_bias,
+    rotary_tables,
+    rotate,
+)
 from tunix_rt.models.families.architecture import Architecture
 
 Params = dict[str, Any]
 """Nested dict of arrays, the pure state of a `Decoder`: embedding, head (untied only), norm, layers."""
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 """Queries [B, K, G, T, d], keys and values [B, K, T, d] → what was read [B, K, G, T, d], and what to keep."""
+Layers = tuple[Any, ...]
+"""The weights of each layer by itself, as `Decoder.separate` makes them."""
+Cache = tuple[Kept, ...]
+"""Keys and values of each layer."""
 
 UNROLLED_LAYERS = 8
 """Up to so many layers the compiler sees each (faster steps); beyond, one loop body (faster compilation)."""
@@ -38,6 +51,15 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * scale
 
 
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What of the generation config is compiled in."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+
 class Layer(nnx.Module):
     """One layer, or all of them stacked: attention and a gated feed-forward, each behind a norm."""
 
@@ -51,12 +73,12 @@ class Layer(nnx.Module):
         self.gate_up = nnx.Param(arrays["gate_up"])  # [L, 2F, D]
         self.down = nnx.Param(arrays["down"])  # [L, D, F]
 
-    def __call__(self, x: jax.Array, cos: jax.Array, sin: jax.Array, attend: Attend) -> tuple[jax.Array, Any]:
-        """`x` float32 [B, T, D], `cos` and `sin` [B, T, d/2] → (float32 [B, T, D], what `attend` keeps)."""
+    def __call__(self, x: jax.Array, cos: jax.Array, sin: jax.Array, look: Attend) -> tuple[jax.Array, Any]:
+        """`x` float32 [B, T, D], `cos` and `sin` [B, T, d/2] → (float32 [B, T, D], what `look` keeps)."""
         eps = self.architecture.norm_eps
         queries, keys, values = self._heads(rms_norm(x, self.attention_norm[...], eps))
         cos, sin = cos[:, None], sin[:, None]
-        read, kept = attend(rotate(queries, cos[:, None], sin[:, None]), rotate(keys, cos, sin), values)
+        read, kept = look(rotate(queries, cos[:, None], sin[:, None]), rotate(keys, cos, sin), values)
         read = jnp.moveaxis(read, -2, 1).reshape(*x.shape[:2], -1)
         x = x + linear(read, self.out[...], self.dtype).astype(jnp.float32)
         both = linear(rms_norm(x, self.mlp_norm[...], eps), self.gate_up[...], self.dtype)
@@ -111,6 +133,35 @@ class Decoder(nnx.Module):
         x, kept = jax.lax.scan(one_layer, self.embed(tokens), weights, unroll=few)
         return rms_norm(x, self.norm[...], shape.norm_eps), kept
 
+    def separate(self) -> Layers:
+        """Copy the stacked layers apart: decoding token by token would else slice them every time."""
+        _, weights = nnx.split(self.layers)
+        count = self.architecture.num_layers
+        return tuple(jax.tree.map(lambda stack, i=i: stack[i], weights) for i in range(count))
+
+    def read_one(
+        self, layers: Layers, tokens: jax.Array, starts: jax.Array, slot: jax.Array, cache: Cache
+    ) -> tuple[jax.Array, Cache]:
+        """Read one token a row, int32 [B], into `slot` of the cache → hidden states float32 [B, D], the cache.
+
+        `starts` int32 [B]: the slot of a row's position 0; those before it are not seen.
+        """
+        shape, slots = self.architecture, cache[0][0].shape[3]
+        tables = rotary_tables(slots, shape.head_dim, shape.rope_theta)
+        cos, sin = (jnp.asarray(table)[slot - starts][:, None] for table in tables)
+        bias = cached_bias(starts, slot, slots)
+        graph, _ = nnx.split(self.layers)
+        x, grown = self.embed(tokens)[:, None], []
+        for weights, kept in zip(layers, cache, strict=True):
+
+            def attend_cached(q: jax.Array, k: jax.Array, v: jax.Array, kept: Kept = kept) -> tuple[jax.Array, Kept]:
+                kept = append(kept, k, v, slot)
+                return attend(q, *kept, bias), kept
+
+            x, kept = nnx.merge(graph, weights)(x, cos, sin, attend_cached)
+            grown.append(kept)
+        return rms_norm(x[:, 0], self.norm[...], shape.norm_eps), tuple(grown)
+
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Int32 [...] → float32 [..., D]."""
         return self.embedding[...][tokens]
@@ -124,3 +175,61 @@ class Decoder(nnx.Module):
             (((hidden.ndim - 1,), (1,)), ((), ())),
             preferred_element_type=jnp.float32,
         )
+
+
+def choose(logits: jax.Array, uniform: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
+    """`logits` float32 [R, V], `uniform` float32 [R] in [0, 1) → token int32 [R] and its log-probability.
+
+    The log-probability is the model's, at temperature 1 and before filters. Temperature 0 takes the first of
+    the likeliest. Otherwise the first token, in the order of the vocabulary, at which the running sum of the
+    filtered probabilities exceeds `uniform` times their total.
+    """
+    size = logits.shape[-1]
+    order = jnp.arange(size, dtype=jnp.int32)
+    top = logits.max(axis=-1, keepdims=True)
+    if sampling.temperature == 0:
+        token = jnp.where(logits == top, order, size - 1).min(axis=-1)
+    else:
+        shares = _filtered(jnp.exp((logits - top) / sampling.temperature), sampling)
+        running = jnp.cumsum(shares, axis=-1)
+        reached = (running > uniform[:, None] * running[:, -1:]) & (shares > 0)
+        last = jnp.where(shares > 0, order, 0).max(axis=-1, keepdims=True)
+        token = jnp.where(reached, order, last).min(axis=-1)
+    chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)
+    return token, (chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True))[:, 0]
+
+
+def _filtered(shares: jax.Array, sampling: Sampling) -> jax.Array:
+    """Shares [R, V] (probabilities, up to a factor); those outside top-k, then outside top-p, become 0.
+
+    Ties at a threshold all stay.
+    """
+    if sampling.top_k is not None:
+        ranked, _ = jax.lax.top_k(shares, min(sampling.top_k, shares.shape[-1]))
+        shares = jnp.where(shares >= ranked[:, -1:], shares, 0)
+    if sampling.top_p is not None:
+        needed = sampling.top_p * shares.sum(axis=-1, keepdims=True)
+        shares = jnp.where(shares >= _largest_threshold(shares, needed), shares, 0)
+    return shares
+
+
+def _largest_threshold(shares: jax.Array, needed: jax.Array) -> jax.Array:
+    """The largest value [R, 1] such that the shares [R, V] not below it still sum to `needed` [R, 1].
+
+    Found by halving the interval of bit patterns, which order non-negative floats: sorting a large vocabulary
+    takes as long as the model (16 rows of SmolLM2: 170 ms).
+    """
+
+    def value(bits: jax.Array) -> jax.Array:
+        return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds
+        middle = low + (high - low) // 2
+        enough = jnp.where(shares >= value(middle), shares, 0).sum(axis=-1, keepdims=True) >= needed
+        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
+
+    low = jnp.zeros(needed.shape, jnp.int32)
+    high = jnp.full(needed.shape, jnp.inf).view(jnp.int32)
+    low, _ = jax.lax.fori_loop(0, 31, halve, (low, high))
+    return value(low)

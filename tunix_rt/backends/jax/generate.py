@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +19,8 @@ import numpy as np
 from flax import nnx
 
 from tunix_rt.backends.interface import FinishReason, Float32, Int32, Piece
-from tunix_rt.backends.jax.attention import MASKED, attend, rotary_tables
-from tunix_rt.backends.jax.decoder import Decoder, Params, rms_norm
+from tunix_rt.backends.jax.attention import keep, widen
+from tunix_rt.backends.jax.decoder import Cache, Layers, Params, Sampling, choose
 from tunix_rt.backends.jax.step import Graph
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.config.results import GenerationConfig
@@ -35,20 +35,6 @@ SHRINK = 4
 SMALL_CACHE = 128
 """Slots up to which a cache does not grow in stages: each stage is one more compilation."""
 
-Cache = tuple[tuple[jax.Array, jax.Array], ...]
-"""Keys [R, K, d, S] and values [R, K, S, d] of each layer: as the products of decoding read them."""
-Layers = tuple[Any, ...]
-"""The weights of each layer by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """What of the generation config is compiled in."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-
 
 class Carry(NamedTuple):
     """What goes from one portion to the next."""
@@ -60,50 +46,8 @@ class Carry(NamedTuple):
     slot: jax.Array  # int32 [] where `tokens` will be written
 
 
-def choose(logits: jax.Array, uniform: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
-    """`logits` float32 [R, V], `uniform` float32 [R] in [0, 1) → token int32 [R] and its log-probability.
-
-    The log-probability is the model's, at temperature 1 and before filters. Temperature 0 takes the first of
-    the likeliest. Otherwise the first token, in the order of the vocabulary, at which the running sum of the
-    filtered probabilities exceeds `uniform` times their total.
-    """
-    size = logits.shape[-1]
-    order = jnp.arange(size, dtype=jnp.int32)
-    top = logits.max(axis=-1, keepdims=True)
-    if sampling.temperature == 0:
-        token = jnp.where(logits == top, order, size - 1).min(axis=-1)
-    else:
-        shares = _filtered(jnp.exp((logits - top) / sampling.temperature), sampling)
-        running = jnp.cumsum(shares, axis=-1)
-        reached = (running > uniform[:, None] * running[:, -1:]) & (shares > 0)
-        last = jnp.where(shares > 0, order, 0).max(axis=-1, keepdims=True)
-        token = jnp.where(reached, order, last).min(axis=-1)
-    chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)
-    return token, (chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True))[:, 0]
-
-
-def _filtered(shares: jax.Array, sampling: Sampling) -> jax.Array:
-    """Shares [R, V] (probabilities, up to a factor); those outside top-k, then outside top-p, become 0.
-
-    Ties at a threshold all stay.
-    """
-    if sampling.top_k is None and sampling.top_p is None:
-        return shares
-    size = shares.shape[-1]
-    ranked, _ = jax.lax.top_k(shares, min(sampling.top_k or size, size))
-    if sampling.top_p is not None:
-        before = jnp.cumsum(ranked, axis=-1) - ranked
-        enough = sampling.top_p * ranked.sum(axis=-1, keepdims=True)
-        ranked = jnp.where(before < enough, ranked, ranked[:, :1])
-    return jnp.where(shares >= ranked.min(axis=-1, keepdims=True), shares, 0)
-
-
-@partial(jax.jit, static_argnames=("graph",))
-def separate(graph: Graph, params: Params) -> Layers:
-    """Copy the stacked layers apart, once a call of `generate`: decoding would else slice them every time."""
-    _, weights = nnx.split(nnx.merge(graph, params).layers)
-    count = jax.tree.leaves(weights)[0].shape[0]
-    return tuple(jax.tree.map(lambda stack, i=i: stack[i], weights) for i in range(count))
+Progress = tuple[Carry, jax.Array, jax.Array, jax.Array]
+"""Carry, tokens int32 [C, R], log-probabilities float32 [C, R], and how many of the C have been made."""
 
 
 @partial(jax.jit, static_argnames=("graph", "sampling", "capacity"))
@@ -129,16 +73,9 @@ def prefill(
     segments = (jnp.arange(slots) >= starts[:, None]).astype(jnp.int32)
     hidden, (keys, values) = decoder(tokens, positions, segments)
     token, logprob = choose(decoder.logits(hidden[:, -1]), uniform, sampling)
-    cache = tuple(_widened((jnp.swapaxes(k, 2, 3), v), capacity) for k, v in zip(keys, values, strict=True))
+    cache = tuple(keep(k, v, capacity) for k, v in zip(keys, values, strict=True))
     left = _left(limits, token, stop_ids)
     return Carry(cache, token, starts, left, jnp.asarray(slots, jnp.int32)), logprob
-
-
-def _widened(kept: tuple[jax.Array, jax.Array], capacity: int) -> tuple[jax.Array, jax.Array]:
-    """Keys and values of a layer with empty slots added, up to `capacity`."""
-    keys, values = kept
-    more = (0, capacity - keys.shape[3])
-    return jnp.pad(keys, ((0, 0), (0, 0), (0, 0), more)), jnp.pad(values, ((0, 0), (0, 0), more, (0, 0)))
 
 
 def _left(left: jax.Array, token: jax.Array, stop_ids: jax.Array) -> jax.Array:
@@ -155,63 +92,36 @@ def decode(
     carry: Carry,
     stop_ids: jax.Array,
     uniform: jax.Array,
-) -> tuple[Carry, jax.Array, jax.Array, jax.Array]:
-    """Up to C more tokens of each row; ends early when all rows have finished. `uniform` float32 [C, R].
-
-    Returns the carry, tokens int32 [C, R], log-probabilities float32 [C, R] and how many of the C were made.
-    """
+) -> Progress:
+    """Up to C more tokens of each row; ends early when all rows have finished. `uniform` float32 [C, R]."""
     decoder = nnx.merge(graph, params)
     portion, rows = uniform.shape
-    made = (jnp.zeros((portion, rows), jnp.int32), jnp.zeros((portion, rows), jnp.float32))
 
-    def more(state: tuple[jax.Array, Carry, tuple[jax.Array, jax.Array]]) -> jax.Array:
-        count, carry, _ = state
+    def more(state: Progress) -> jax.Array:
+        carry, _, _, count = state
         return (count < portion) & (carry.left > 0).any()
 
-    def one(
-        state: tuple[jax.Array, Carry, tuple[jax.Array, jax.Array]],
-    ) -> tuple[jax.Array, Carry, tuple[jax.Array, jax.Array]]:
-        count, carry, (tokens, logprobs) = state
-        logits, cache = _read_one(decoder, layers, carry)
-        token, logprob = choose(logits, uniform[count], sampling)
+    def one(state: Progress) -> Progress:
+        carry, tokens, logprobs, count = state
+        hidden, cache = decoder.read_one(layers, carry.tokens, carry.starts, carry.slot, carry.cache)
+        token, logprob = choose(decoder.logits(hidden), uniform[count], sampling)
         carry = Carry(cache, token, carry.starts, _left(carry.left, token, stop_ids), carry.slot + 1)
-        return count + 1, carry, (tokens.at[count].set(token), logprobs.at[count].set(logprob))
+        return carry, tokens.at[count].set(token), logprobs.at[count].set(logprob), count + 1
 
-    count, carry, (tokens, logprobs) = jax.lax.while_loop(more, one, (jnp.asarray(0), carry, made))
-    return carry, tokens, logprobs, count
+    tokens, logprobs = jnp.zeros((portion, rows), jnp.int32), jnp.zeros((portion, rows), jnp.float32)
+    found: Progress = jax.lax.while_loop(more, one, (carry, tokens, logprobs, jnp.asarray(0)))
+    return found
 
 
-def _read_one(decoder: Decoder, layers: Layers, carry: Carry) -> tuple[jax.Array, Cache]:
-    """Read one token a row into the cache → logits float32 [R, V] after it."""
-    shape = decoder.architecture
-    slots = capacity_of(carry)
-    tables = rotary_tables(slots, shape.head_dim, shape.rope_theta)
-    cos, sin = (jnp.asarray(table)[carry.slot - carry.starts][:, None] for table in tables)
-    places = jnp.arange(slots)
-    seen = (places >= carry.starts[:, None]) & (places <= carry.slot)
-    bias = jnp.where(seen, 0.0, MASKED).astype(jnp.float32)[:, None, None, None]
-    x = decoder.embed(carry.tokens)[:, None]
-    cache = []
-    graph, _ = nnx.split(decoder.layers)
-    for weights, kept in zip(layers, carry.cache, strict=True):
-
-        def attend_cached(
-            q: jax.Array, k: jax.Array, v: jax.Array, kept: tuple[jax.Array, jax.Array] = kept
-        ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            keys = jax.lax.dynamic_update_slice_in_dim(kept[0], jnp.swapaxes(k, 2, 3), carry.slot, axis=3)
-            values = jax.lax.dynamic_update_slice_in_dim(kept[1], v, carry.slot, axis=2)
-            return attend(q, keys, values, bias), (keys, values)
-
-        x, new = nnx.merge(graph, weights)(x, cos, sin, attend_cached)
-        cache.append(new)
-    hidden = rms_norm(x[:, 0], decoder.norm[...], shape.norm_eps)
-    return decoder.logits(hidden), tuple(cache)
+@partial(jax.jit, static_argnames=("graph",))
+def _separate(graph: Graph, params: Params) -> Layers:
+    return nnx.merge(graph, params).separate()
 
 
 @partial(jax.jit, static_argnames=("capacity",))
 def refit(carry: Carry, rows: jax.Array, capacity: int) -> Carry:
     """Keep only `rows` int32 [R'], and give the cache `capacity` slots, not fewer than it has."""
-    cache = tuple(_widened((keys[rows], values[rows]), capacity) for keys, values in carry.cache)
+    cache = tuple(widen((keys[rows], values[rows]), capacity) for keys, values in carry.cache)
     return Carry(cache, carry.tokens[rows], carry.starts[rows], carry.left[rows], carry.slot)
 
 
@@ -258,7 +168,7 @@ def generate(
     answering = Answering(
         graph=graph,
         params=params,
-        layers=separate(graph, params),
+        layers=_separate(graph, params),
         sampling=Sampling(generation.temperature, generation.top_k, generation.top_p),
         stop_ids=np.array(stop_ids, np.int32),
         prompts=prompts,
