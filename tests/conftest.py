@@ -26,6 +26,7 @@ TOY = (
     "dataset.limit.test=4",
     "generation.max_new_tokens=8",
     "hardware=cpu",
+    "hardware.threads=1",
     "tracking=none",
 )
 """A whole experiment in a second or two."""

@@ -166,11 +166,11 @@ def test_a_checkpoint_of_one_is_continued_by_the_other(
 
 @pytest.fixture(scope="module")
 def prompts(recipe: Any) -> list[Any]:
-    """40 prompts of mixed length: traces of the quickstart cut at different places."""
+    """32 prompts of mixed length: traces of the quickstart cut at different places."""
     from tunix_rt.batches.encode import EncodedDataset
 
     dataset = EncodedDataset.open(recipe.data.encoded("validation"))
-    return [np.array(dataset.sequence(i)[0][: 6 + i % 9], np.int32) for i in range(40)]
+    return [np.array(dataset.sequence(i)[0][: 6 + i % 9], np.int32) for i in range(32)]
 
 
 def texts(backend: Backend, state: State, prompts: Sequence[Any], generation: GenerationConfig) -> list[Any]:
@@ -190,7 +190,7 @@ def decoding(**changes: Any) -> GenerationConfig:
         "top_k": None,
         "top_p": None,
         "num_return_sequences": 1,
-        "batch_size": 16,
+        "batch_size": 32,
         "baseline": False,
         "max_error_rate": 0.0,
     }

@@ -118,7 +118,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(number: int, code:
         "training.evaluate_every=null",
         "checkpoint.save_every=20",
     )
-    words = (*words, "hardware.threads=1", "schedule.warmup_steps=5")
+    words = (*words, "schedule.warmup_steps=5")
     assert person.types(*words, "run.root=whole").code == 0
 
     def far_enough() -> bool:
