@@ -210,7 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
     contest.show("training: ours against transformers.Trainer with dynamic padding", results)
     out(
         f"{plan.num_updates} updates of {plan.rows} rows of {plan.row_length} positions (ours), of {plan.num_traces} "
-        f"padded traces (theirs); {THREADS} threads; warm-up: what the first lap took beyond a measured one (compilation)"
+        f"padded traces (theirs); {THREADS} threads; warm-up: the first lap beyond a measured one (compilation)"
     )
     if given.json:
         facts = {"rows": plan.rows, "row_length": plan.row_length, "num_traces": plan.num_traces}

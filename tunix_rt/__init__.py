@@ -19,8 +19,6 @@ def run(experiment: str | None = None, overrides: Sequence[str] = ()) -> Result:
 
     Returns the metrics, the predictions and the run folder. Raises the errors of `tunix_rt.errors`.
     """
-    from pathlib import Path
-
     from tunix_rt.config.load import check, compose
     from tunix_rt.experiment import run as run_experiment
 
