@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tunix_rt.backends.torch  # noqa: F401 (before any test module loads torch: it says how torch's threads wait)
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig

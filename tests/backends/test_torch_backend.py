@@ -229,7 +229,8 @@ def test_no_other_framework_is_imported(small_llama: Path) -> None:
     """Nor what would only cost seconds at each start: transformers, and the compiler that torch.optim imports."""
     run(
         TRAIN_AND_ANSWER + "heavy = {'jax', 'flax', 'optax', 'transformers', 'torch._dynamo'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n",
+        "assert not heavy, heavy\n"
+        "import os; assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n",
         small_llama,
     )
 
