@@ -8,7 +8,6 @@ it took beyond a measured lap is reported as warm-up. Knows neither models nor f
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import statistics
@@ -21,6 +20,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from tunix_rt import files
 from tunix_rt.files import JsonObject
 from tunix_rt.terminal import say, table
 
@@ -199,4 +199,4 @@ def write_json(path: Path, benchmark: str, settings: JsonObject, numbers: JsonOb
     """A benchmark's JSON, with the versions it was made with."""
     versions = {name: version(name) for name in ("tunix_rt", "jax", "torch", "transformers")}
     record = {"benchmark": benchmark, "settings": settings, "versions": versions, **numbers}
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    files.write_json(path, record)

@@ -75,7 +75,7 @@ def theirs(plan: Plan) -> Ready:
     from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(THREADS)
-    model = AutoModelForCausalLM.from_pretrained(plan.model, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(plan.model, dtype=torch.float32)
     size = plan.generation.batch_size
     batches = [plan.prompts[start : start + size] for start in range(0, len(plan.prompts), size)]
 
@@ -105,7 +105,7 @@ def _answer(model: Any, prompts: tuple[tuple[int, ...], ...], max_new_tokens: in
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.generation`."""
     made = parser(__doc__ or "", rounds=3)
-    made.add_argument("--steps", type=int, default=150, help="updates of the weights before (default %(default)s)")
+    made.add_argument("--steps", type=int, default=100, help="updates of the weights before (default %(default)s)")
     made.add_argument("--prompts", type=int, default=64, help="prompts in a lap (default %(default)s)")
     made.add_argument("--batch-size", type=int, default=32, help="sequences decoded together (default %(default)s)")
     made.add_argument("--max-new-tokens", type=int, default=384, help="at most so many a prompt (default %(default)s)")
@@ -113,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
     trained = (
         f"backend={given.backends[0]}",
         f"training.max_steps={given.steps}",
-        "training.per_device_batch_size=4",
+        "training.per_device_batch_size=3",
         "training.evaluate_every=null",
         "generation.max_new_tokens=1",
         f"dataset.limit.test={given.prompts}",

@@ -174,7 +174,7 @@ def _example(ids: Any, weights: Any) -> dict[str, list[int]]:
 
 
 def _run_trainer(model: Any, arguments: Any, examples: list[dict[str, list[int]]], collate: Any) -> Lap:
-    from transformers import Trainer, TrainerCallback
+    from transformers import PrinterCallback, Trainer, TrainerCallback
 
     tokens, clocks, laps = [0], [], []
 
@@ -184,15 +184,16 @@ def _run_trainer(model: Any, arguments: Any, examples: list[dict[str, list[int]]
         tokens[0] += int(batch["attention_mask"].sum()) - len(portion)
         return batch
 
-    class Stopwatch(TrainerCallback):  # type: ignore[misc]
+    class Stopwatch(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             clocks.append(Clock())
 
-        def on_step_end(self, _arguments: Any, state: Any, _control: Any, **_: Any) -> None:
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == state.max_steps:
                 laps.append(clocks[0].lap(tokens[0], updates=state.global_step))
 
     trainer = Trainer(model, arguments, counted, examples, callbacks=[Stopwatch()])
+    trainer.remove_callback(PrinterCallback)
     loss = trainer.train().training_loss
     (lap,) = laps
     return replace(lap, facts=lap.facts | {"loss": float(loss)})
@@ -201,7 +202,7 @@ def _run_trainer(model: Any, arguments: Any, examples: list[dict[str, list[int]]
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.training`."""
     made = parser(__doc__ or "", rounds=3)
-    made.add_argument("--steps", type=int, default=8, help="updates in a lap (default %(default)s)")
+    made.add_argument("--steps", type=int, default=4, help="updates in a lap (default %(default)s)")
     made.add_argument("--traces", type=int, default=16, help="traces an update, about (default %(default)s)")
     given = made.parse_args(arguments)
     plan = Plan.of(Workload.of(*given.overrides), given.traces, given.steps)

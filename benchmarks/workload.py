@@ -74,7 +74,7 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description.split("\n\n")[0])
     made.add_argument("--rounds", type=int, default=rounds, help="laps of each contestant (default %(default)s)")
     made.add_argument(
-        "--backends", nargs="+", choices=sorted(BACKENDS), default=sorted(BACKENDS), help="ours (default: all)"
+        "--backends", type=_backends, default=sorted(BACKENDS), metavar="A,B", help="ours, by comma (default: all)"
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
     made.add_argument(
@@ -83,3 +83,10 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
         help="other data or model, as for tunix_rt: dataset=jsonl dataset.name=mine dataset.source.train.path=…",
     )
     return made
+
+
+def _backends(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := sorted(set(names) - set(BACKENDS)):
+        raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: unknown; there are {', '.join(sorted(BACKENDS))}")
+    return names

@@ -1,7 +1,7 @@
 """Traces whose lengths vary as those of real data do: sheets of one to seven addition problems in words.
 
 In: how many, and a seed. Out: a JSONL file of traces. Nothing is fetched. With `format=lines tokenizer=bpe` the
-lengths have the relative spread of GSM8K (standard deviation / mean 0.38 here, 0.39 there; means 206 and 202).
+lengths are spread as those of GSM8K: mean 213 tokens here, 202 there; standard deviation / mean 0.40 and 0.39.
 """
 
 from __future__ import annotations

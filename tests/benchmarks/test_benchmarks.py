@@ -1,0 +1,78 @@
+"""The benchmarks at toy size: they run from the command line, and ours and theirs do the same work."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = (
+    "model=nano",
+    "model.source.max_position_embeddings=1024",
+    "tokenizer.vocab_size=300",
+    "dataset.limit.train=40",
+)
+
+
+def results_of(benchmark: str, folder: Path, root: Path, *words: str) -> Any:
+    """The JSON of one run as a user types it, in an empty directory."""
+    command = [sys.executable, "-m", f"benchmarks.{benchmark}", "--rounds", "1", "--json", "made.json", *words]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = json.loads((folder / "made.json").read_text("utf-8"))
+    assert made["benchmark"] == benchmark
+    assert set(made["versions"]) == {"tunix_rt", "jax", "torch", "transformers"}
+    return made
+
+
+def check_contest(made: Any) -> dict[str, Any]:
+    """Everyone's measured lap, after the checks that hold for every contest."""
+    contestants = made["contestants"]
+    assert set(contestants) == {"jax", "torch", "transformers"}
+    assert set(made["ratios"]) == {"jax", "torch"}
+    laps = {name: result["laps"][0] for name, result in contestants.items()}
+    for backend, ratio in made["ratios"].items():
+        rates = [laps[name]["tokens"] / laps[name]["cpu_seconds"] for name in (backend, "transformers")]
+        assert ratio["median"] == pytest.approx(rates[0] / rates[1])
+        assert ratio["lowest"] == ratio["median"] == ratio["highest"], "one round has no spread"
+    for name, result in contestants.items():
+        assert result["warm_up"]["tokens"] == laps[name]["tokens"], "the warm-up is the same work"
+        assert laps[name]["cpu_seconds"] > 0
+        assert laps[name]["wall_seconds"] > 0
+    return laps
+
+
+@pytest.mark.slow
+def test_training_of_ours_and_theirs_sees_the_same_real_tokens(work: Path, root: Path) -> None:
+    """A ratio of rates would be worthless if padding were counted on one side, or other traces trained on."""
+    laps = check_contest(results_of("training", work, root, "--steps", "2", "--traces", "4", *TINY))
+    assert laps["jax"]["tokens"] == laps["torch"]["tokens"] == laps["transformers"]["tokens"] > 500
+    assert {lap["facts"]["updates"] for lap in laps.values()} == {2}
+    losses = [laps[name]["facts"]["loss"] for name in ("jax", "torch", "transformers")]
+    assert losses == pytest.approx([losses[0]] * 3, rel=0.05), "not the same traces, weights or rule of the loss"
+
+
+@pytest.mark.slow
+def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: Path) -> None:
+    """Greedy answers are equal, so a difference in count would be a prompt left out or a stop missed."""
+    words = ("--steps", "2", "--prompts", "4", "--batch-size", "2", "--max-new-tokens", "6")
+    laps = check_contest(results_of("generation", work, root, *words, *TINY))
+    assert laps["jax"]["tokens"] == laps["torch"]["tokens"] == laps["transformers"]["tokens"] > 0
+
+
+@pytest.mark.slow
+def test_startup_measures_all_three_states(work: Path, root: Path) -> None:
+    """The compilation cache outside the run folder makes jax's second start cheaper."""
+    words = ("--backends", "jax", "tracking=none", "hardware=cpu", "dataset.limit.train=64")
+    made = results_of("startup", work, root, *words)["backends"]["jax"]
+    assert set(made["starts"]) == {"first", "cold", "warm"}
+    cold, warm = (made["starts"][state][0]["cpu_seconds"] for state in ("cold", "warm"))
+    assert cold > warm > 0
+    assert made["cold_over_warm"]["median"] == pytest.approx(cold / warm)
