@@ -21,8 +21,10 @@ from tunix_rt.backends.jax.attention import (
     Kept,
     append,
     attend,
+    attend_pairs,
     cached_bias,
     packed_bias,
+    pair_bias,
     rotary_tables,
     rotate,
 )
@@ -106,17 +108,21 @@ class Decoder(nnx.Module):
         self.norm = nnx.Param(arrays["norm"])  # [D]
         self.head = None if architecture.tie_embeddings else nnx.Param(arrays["head"])  # [V, D]
 
-    def __call__(self, tokens: jax.Array, positions: jax.Array, segments: jax.Array) -> tuple[jax.Array, Any]:
+    def __call__(
+        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array, pairs: jax.Array | None = None
+    ) -> tuple[jax.Array, Any]:
         """Int32 [B, T] each → hidden states float32 [B, T, D]; keys and values [L, B, K, T, d] of all layers.
 
-        Attention stays within a segment. Positions must be below T.
+        Attention stays within a segment; `pairs`: see `attention.block_pairs`. Positions must be below T.
         """
         shape = self.architecture
         tables = rotary_tables(tokens.shape[1], shape.head_dim, shape.rope_theta)
         cos, sin = (jnp.asarray(table)[positions] for table in tables)
-        bias = packed_bias(segments)
+        bias = packed_bias(segments) if pairs is None else pair_bias(segments, pairs)
 
         def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+            if pairs is not None:
+                return attend_pairs(q, k, v, pairs, bias), (k, v)
             return attend(q, jnp.swapaxes(k, 2, 3), v, bias), (k, v)
 
         graph, weights = nnx.split(self.layers)

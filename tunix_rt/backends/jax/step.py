@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from tunix_rt.backends.jax.attention import block_pairs
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.optimizer import UpdateRule, update
 from tunix_rt.backends.objective import cross_entropy
@@ -32,6 +33,7 @@ class Inputs(NamedTuple):
     tokens: Any  # int32 [A, B, T]
     positions: Any  # int32 [A, B, T]
     segments: Any  # int32 [A, B, T]
+    pairs: Any  # int32 [A, N, 2] blocks that share a trace (`attention.block_pairs`); None: rows are taken whole
     selected: Any  # int32 [A, K] places of targets in the flat micro-batch, B * T: none; None: all, K = B * T
     targets: Any  # int32 [A, K]
     weights: Any  # float32 [A, K]
@@ -58,12 +60,13 @@ def select(batch: Batch, vocab_size: int, hidden_size: int) -> Inputs:
         clipped = np.minimum(selected, rows * length - 1)
         targets = np.take_along_axis(targets, clipped, axis=1)
         weights = np.take_along_axis(weights, clipped, axis=1) * inside
-    return Inputs(batch.tokens, batch.positions, batch.segments, selected, targets, weights)
+    pairs = block_pairs(batch.segments) if jax.default_backend() == "cpu" else None  # its gain was measured there alone
+    return Inputs(batch.tokens, batch.positions, batch.segments, pairs, selected, targets, weights)
 
 
 def target_logprobs(decoder: Decoder, inputs: Inputs) -> jax.Array:
     """Log-probabilities float32 [K] of the targets of one micro-batch (fields of `inputs` without A)."""
-    hidden, _ = decoder(inputs.tokens, inputs.positions, inputs.segments)
+    hidden, _ = decoder(inputs.tokens, inputs.positions, inputs.segments, inputs.pairs)
     hidden = hidden.reshape(-1, hidden.shape[-1])
     if inputs.selected is not None:
         hidden = hidden.at[inputs.selected].get(

@@ -69,7 +69,9 @@ def micro_batch(model: Decoder, batch: Batch, index: int, precision: Precision) 
         torch.from_numpy(part[index]).to(model.device, torch.int64) for part in (batch.tokens, batch.positions)
     )
     with autocast(model.device, precision):
-        hidden = hidden_states(model, tokens, positions, Packed(batch.segments[index], model.device))
+        width = model.architecture.num_heads * model.architecture.head_dim
+        attend = Packed(batch.segments[index], width, model.device)
+        hidden = hidden_states(model, tokens, positions, attend)
     where = np.flatnonzero(batch.weights[index])
     chosen, targets = (
         torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
