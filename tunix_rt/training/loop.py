@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tunix_rt.backends.interface import Backend, Measurements, State
 from tunix_rt.batches.batch import Batch
@@ -54,6 +54,8 @@ class _Recorder:
     backend: Backend
     log: MetricsLog
     checkpoints: Checkpoints
+    clock: Callable[[], float]
+    """Seconds of training so far, those of an interrupted run included."""
     loss: float = float("nan")
     """Of the last step that was fetched."""
     _pending: list[tuple[int, float, int, Measurements]] = field(default_factory=list)
@@ -61,11 +63,15 @@ class _Recorder:
     def add(self, step: int, rate: float, tokens: int, measurements: Measurements) -> None:
         self._pending.append((step, rate, tokens, measurements))
 
-    def flush(self, mark: Mark) -> None:
-        """Fetch and log every pending step. Raises NonFiniteError with the interval."""
+    def flush(self, mark: Mark) -> Mark:
+        """Fetch and log every pending step; the mark, with the time at which the device was done with it.
+
+        Raises NonFiniteError with the interval.
+        """
+        fetched = [(step, rate, tokens, self.backend.fetch(left)) for step, rate, tokens, left in self._pending]
+        mark = replace(mark, seconds=self.clock())
         seconds = {"time": time.time(), "tokens_per_second": mark.tokens / max(mark.seconds, 1e-9)}
-        for step, rate, tokens, measurements in self._pending:
-            values = self.backend.fetch(measurements)
+        for step, rate, tokens, values in fetched:
             if not bool(values["finite"]):
                 self._refuse(step, mark)
             self.loss = float(values["loss_sum"]) / max(float(values["weight_sum"]), 1e-9)
@@ -77,6 +83,7 @@ class _Recorder:
             }
             self.log.write(step, line, seconds)
         self._pending.clear()
+        return mark
 
     def _refuse(self, step: int, mark: Mark) -> None:
         good = self.checkpoints.steps()
@@ -86,12 +93,13 @@ class _Recorder:
             f"the update was not applied; {last}; try a lower optimizer.learning_rate or a training.clip_norm"
         )
 
-    def save(self, state: State, mark: Mark, best: int | None) -> None:
+    def save(self, state: State, mark: Mark, best: int | None) -> Mark:
         """Log what is pending, then save: a checkpoint never holds what has not been looked at."""
-        self.flush(mark)
+        mark = self.flush(mark)
         folder = self.checkpoints.begin(mark.step)
         self.checkpoints.commit_when_done(mark, self.backend.save(state, folder))
         self.checkpoints.rotate(best)
+        return mark
 
 
 def train(
@@ -109,9 +117,9 @@ def train(
 
     Raises Interrupted (after saving), NonFiniteError, OutOfMemory.
     """
-    recorder = _Recorder(backend, log, checkpoints)
-    mark, reason, best = begin, None, _best(training, log, begin)
     started = time.monotonic() - begin.seconds
+    recorder = _Recorder(backend, log, checkpoints, clock=lambda: time.monotonic() - started)
+    mark, reason, best = begin, None, _best(training, log, begin)
     batch = work.batch_at(mark.step + 1) if mark.step < work.num_steps else None
     with progress("train", work.num_steps, "steps", done=mark.step) as bar:
         while batch is not None and reason is None:
@@ -121,18 +129,18 @@ def train(
             state, measurements = backend.train_step(state, batch, rate)
             recorder.add(step, rate, tokens, measurements)
             batch = work.batch_at(step + 1) if step < work.num_steps else None
-            mark = Mark(step, tokens, time.monotonic() - started)
+            mark = Mark(step, tokens, recorder.clock())
             last = step == work.num_steps
             evaluating = due(step, training.evaluate_every, work.num_steps)
             if due(step, cadence.log_every, work.num_steps) or evaluating:
-                recorder.flush(mark)
+                mark = recorder.flush(mark)
             if evaluating:
                 log.write(step, work.evaluate(state, step), {"time": time.time()})
-                mark = Mark(step, tokens, time.monotonic() - started)
+                mark = replace(mark, seconds=recorder.clock())
             reason = None if last else _reason(training, log, mark, evaluating)
             best = _best(training, log, mark)
             if last or reason or due(step, cadence.save_every, work.num_steps) or (evaluating and best == step):
-                recorder.save(state, mark, best)
+                mark = recorder.save(state, mark, best)
             bar.advance(note=f"loss {recorder.loss:.4f}")
     checkpoints.finish()
     checkpoints.rotate(best)
