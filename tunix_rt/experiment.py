@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -167,38 +168,47 @@ def _report_tracking(follower: follow.Follower, seconds: float) -> None:
         warn(f"tracking: still sending after {seconds:g} s; it goes on in the background")
 
 
+def _prepared(config: ExperimentConfig, identity: str, folder: RunFolder) -> PreparedData:
+    """The prepared data, recorded in the run folder. It is shared: whether it is there, its own folder knows."""
+    folder.note_stage("prepare")
+    started = time.monotonic()
+    prepared = prepared_data(config, identity)
+    folder.record_stage("prepare", _done(identity, started, {}))
+    write_json(folder.data, prepared.manifest | {"folder": os.path.relpath(prepared.folder)})
+    return prepared
+
+
+def _stage(
+    config: ExperimentConfig, folder: RunFolder, name: str, identity: str, work: Callable[[], JsonObject | None]
+) -> None:
+    """Do `work`, unless it is done here, or in a run whose training or predictions can be referred to."""
+    if folder.is_done(name, identity):
+        return
+    shareable = name in ("train", "predict") and not config.run.new
+    elsewhere = find_done(Path(config.run.root), config.name, name, identity) if shareable else None
+    if elsewhere is not None and elsewhere.path != folder.path:
+        say(f"{name}: done by {elsewhere.name}, which is used")
+        other = os.path.relpath(elsewhere.path, folder.path)
+        folder.record_stage(name, elsewhere.stages()[name] | {"folder": other})
+        return
+    folder.note_stage(name)
+    started = time.monotonic()
+    folder.record_stage(name, _done(identity, started, work() or {}))
+
+
+def _done(identity: str, started: float, facts: JsonObject) -> JsonObject:
+    seconds = round(time.monotonic() - started, 3)
+    return {"identity": identity, "state": "done", "stage_seconds": seconds, **facts}
+
+
 def _stages(config: ExperimentConfig, chain: dict[str, str], folder: RunFolder, interrupt: Interrupt) -> None:
     """Every stage that is not done. The engine is made first: a missing device is known before any work."""
-    cache, root = cache_folder(), Path(config.run.root)
+    cache = cache_folder()
     engine = registry.create(config.backend, config.hardware, cache)
     environment = gather(command_line(), engine.describe())
     write_json(folder.environment, environment | {"source_sha256": source_digest()})
-    folder.note_stage("prepare")
-    began = time.monotonic()
-    prepared = prepared_data(config, chain["prepare"])
-    record: JsonObject = {
-        "identity": chain["prepare"],
-        "state": "done",
-        "stage_seconds": round(time.monotonic() - began, 3),
-    }
-    folder.record_stage("prepare", record)
-    write_json(folder.data, prepared.manifest | {"folder": os.path.relpath(prepared.folder)})
-
-    def stage(name: str, identity: str, work: Callable[[], JsonObject | None]) -> None:
-        if folder.is_done(name, identity):
-            return
-        elsewhere = find_done(root, config.name, name, identity) if name in ("train", "predict") else None
-        if elsewhere is not None and elsewhere.path != folder.path and not config.run.new:
-            say(f"{name}: done by {elsewhere.name}, which is used")
-            other = os.path.relpath(elsewhere.path, folder.path)
-            folder.record_stage(name, elsewhere.stages()[name] | {"folder": other})
-            return
-        folder.note_stage(name)
-        started = time.monotonic()
-        facts = work() or {}
-        seconds = round(time.monotonic() - started, 3)
-        folder.record_stage(name, {"identity": identity, "state": "done", "stage_seconds": seconds, **facts})
-
+    prepared = _prepared(config, chain["prepare"], folder)
+    stage = partial(_stage, config, folder)
     stage(
         "train",
         chain["train"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.report.conftest import MakeRun, four, prediction
-from tunix_rt.files import write_jsonl
+from tunix_rt.files import read_jsonl, write_jsonl
 from tunix_rt.report.summary import summary
 
 
@@ -32,7 +32,6 @@ def test_a_run_without_baseline_and_tracking(make_run: MakeRun) -> None:
 def test_a_question_is_quoted_for_the_shell(make_run: MakeRun) -> None:
     """Prevents: `4 * 3` expanded, or a command in a prompt run, by the shell it is pasted into."""
     run = make_run()
-    write_jsonl(run.predictions, [prediction("a", "12", prompt="it's $(rm -r .)").to_json()])
+    items = [item | {"prompt": "it's $(rm -r .)"} for _, item in read_jsonl(run.items)]
+    write_jsonl(run.items, items)
     assert dict(summary(run, None))["ask it"].endswith(""" 'it'"'"'s $(rm -r .)'""")
-    chat = make_run(overrides=["format=chat", "tokenizer=pretrained", "model=smollm2_135m"], identity="chat")
-    assert dict(summary(chat, None))["ask it"].endswith(" '…'")

@@ -117,7 +117,7 @@ class DatasetConfig:
     on_invalid: Literal["error", "skip"]
     """A record that is not a valid trace."""
     on_duplicate: Literal["error", "first"]
-    """A prompt that occurs twice in a split, after normalisation."""
+    """A prompt that occurs twice, after normalisation; letter for letter in an evaluation file of its own."""
     on_overlap: Literal["error", "drop_train", "allow"]
     """A training prompt that equals an evaluation prompt or shares a run of `overlap_ngram` words with one."""
     overlap_ngram: Annotated[int, Ge(2), Le(100)]

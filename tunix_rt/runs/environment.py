@@ -32,6 +32,7 @@ VARIABLES = (
     "JAX_PLATFORMS",
     "XLA_FLAGS",
     "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
     "HF_HUB_OFFLINE",
     "SLURM_JOB_ID",
 )
