@@ -1,4 +1,4 @@
-"""The default experiments at full size: what the README claims. `pytest -m acceptance`; CI runs a seed per backend.
+"""The default experiments at full size: what the README claims. `pytest -m acceptance -n 0`; CI runs a seed per backend.
 
 Time has a ceiling of three times the goal only: machines differ, and share their cores with others.
 """
