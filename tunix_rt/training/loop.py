@@ -56,7 +56,7 @@ class _Recorder:
     checkpoints: Checkpoints
     clock: Callable[[], float]
     """Seconds of training so far, those of an interrupted run included."""
-    loss: float = float("nan")
+    loss: float | None = None
     """Of the last step that was fetched."""
     _pending: list[tuple[int, float, int, Measurements]] = field(default_factory=list)
 
@@ -141,7 +141,7 @@ def train(
             best = _best(training, log, mark)
             if last or reason or due(step, cadence.save_every, work.num_steps) or (evaluating and best == step):
                 mark = recorder.save(state, mark, best)
-            bar.advance(note=f"loss {recorder.loss:.4f}")
+            bar.advance(note="" if recorder.loss is None else f"loss {recorder.loss:.4f}")
     checkpoints.finish()
     checkpoints.rotate(best)
     return Outcome(mark, mark.step if best is None else best, reason)
