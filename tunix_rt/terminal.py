@@ -45,7 +45,7 @@ class _Plain:
             self.printed = now
             rate = (self.done - self.first) / max(now - self.started, 1e-9)
             left = (self.total - self.done) / rate if rate > 0 else 0.0
-            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {rate:.1f}/s, {left:.0f} s left {note}".rstrip())
+            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {_rate(rate)}, {left:.0f} s left {note}".rstrip())
 
 
 @dataclass(slots=True)
@@ -81,6 +81,12 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
         yield _Bar(bar, bar.add_task(title, total=total, completed=done, unit=unit, note=""))
 
 
+def _rate(per_second: float) -> str:
+    if 0 < per_second < 1:
+        return f"{1 / per_second:.1f} s each"
+    return f"{per_second:.1f}/s" if per_second else ""
+
+
 def _rate_column() -> Any:
     from rich.progress import ProgressColumn, Task
     from rich.text import Text
@@ -88,7 +94,7 @@ def _rate_column() -> Any:
     class RateColumn(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text("" if speed is None else f"{speed:.1f}/s")
+            return Text(_rate(speed or 0.0))
 
     return RateColumn()
 

@@ -1,6 +1,7 @@
 """The default experiments at full size: what the README claims. `pytest -m acceptance -n 0`.
 
-CI runs a seed of the quickstart per backend. Time has a ceiling of three times the goal only: machines differ, and share their cores with others.
+CI runs a seed of the quickstart per backend. Time has a ceiling of three times the goal only: machines differ, and
+share their cores with others.
 """
 
 from __future__ import annotations
