@@ -212,7 +212,10 @@ if tasks.is_dir():
 
 
 def test_a_fresh_process_imports_no_torch_and_keeps_its_programs(small_llama: Path, tmp_path: Path) -> None:
-    """Twice the same process: threads as declared, compiled programs on disk, and the second adds none."""
+    """Twice the same process: threads as declared, compiled programs on disk, and the second compiles none of them.
+
+    It may add one that took just too little time to be kept before: its name is not among those of the first.
+    """
     kept = []
     for _ in range(2):
         done = subprocess.run(
@@ -225,5 +228,8 @@ def test_a_fresh_process_imports_no_torch_and_keeps_its_programs(small_llama: Pa
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
         kept.append({path.name for path in tmp_path.rglob("*-cache")})
-    assert any("train_step" in name for name in kept[0]), kept[0]
-    assert kept[0] == kept[1]
+    first, second = kept
+    assert any("train_step" in name for name in first), first
+    assert first <= second
+    names = [name.split("-")[0] for name in second]
+    assert len(names) == len(set(names)), "the second process compiled what the first had kept"
