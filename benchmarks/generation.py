@@ -18,8 +18,8 @@ import numpy as np
 from benchmarks import contest
 from benchmarks.contest import THEIRS, THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
+from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.inference.reader import Reader
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import out, say
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.backends import registry
+from tunix_rt.batches.reader import Reader
 from tunix_rt.config.dataset import JsonlSource
 from tunix_rt.config.identity import identities, plain
 from tunix_rt.config.load import check
@@ -24,8 +25,6 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, InputError, Interrupted, TunixError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json, write_text
 from tunix_rt.inference.answer import Answerer
-from tunix_rt.inference.prediction import Prediction, read_predictions
-from tunix_rt.inference.reader import Reader
 from tunix_rt.models.sources import content_digest
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder, choose, find_done
@@ -36,6 +35,7 @@ from tunix_rt.stages.prepare import prepare
 from tunix_rt.stages.report import report
 from tunix_rt.stages.train import train
 from tunix_rt.terminal import say, warn
+from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import follow
 from tunix_rt.tracking.uri import problem

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.config.results import EvaluationConfig
-from tunix_rt.inference.prediction import Prediction
+from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 DEFAULTS: dict[str, Any] = {

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.answers import Match, compare, contains, extract, judge, vote_key
 from tunix_rt.evaluation.numerals import find_numerals, read_numeral
-from tunix_rt.inference.prediction import Prediction
 from tunix_rt.traces.adapters import adapt
+from tunix_rt.traces.prediction import Prediction
 
 NUMERIC = EvaluationConfig(
     answer="numeric", extract="format", relative_tolerance=0.0, steps="none", slices=(), pass_at=()

@@ -9,9 +9,10 @@ import pytest
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.evaluation.score import interval, lookup, score
+from tunix_rt.evaluation.score import score
 from tunix_rt.evaluation.statistics import pass_at_k, wilson
-from tunix_rt.inference.prediction import Prediction
+from tunix_rt.runs.rates import interval, lookup
+from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 Rules = Callable[..., EvaluationConfig]

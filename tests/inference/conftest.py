@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import config_of
 from tunix_rt.backends.interface import Int32, Piece
+from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.inference.reader import Reader
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.tokenizer import Tokenizer, train_char
 

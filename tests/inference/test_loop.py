@@ -9,13 +9,13 @@ import pytest
 
 from tests.conftest import config_of
 from tests.inference.conftest import Scripted
+from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import Interrupted, OutOfMemory, RunError
 from tunix_rt.files import read_jsonl
 from tunix_rt.inference.loop import predict, row_seed
-from tunix_rt.inference.prediction import Prediction, read_predictions
-from tunix_rt.inference.reader import Reader
 from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.traces.trace import Trace
 
 TRACES = [Trace(f"t{i}", f"{i}*{i}=", (), str(i * i)) for i in range(10, 16)]

@@ -13,9 +13,9 @@ from tests.conftest import config_of
 from tunix_rt.config.identity import plain
 from tunix_rt.evaluation.score import score
 from tunix_rt.files import JsonObject, write_json, write_jsonl, write_text
-from tunix_rt.inference.prediction import Prediction
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 MakeRun = Callable[..., RunFolder]

@@ -14,8 +14,8 @@ import pytest
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.score import Score, score
 from tunix_rt.files import write_json, write_jsonl
-from tunix_rt.inference.prediction import Prediction
 from tunix_rt.report.figures import draw, smooth
+from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 

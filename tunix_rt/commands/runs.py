@@ -14,9 +14,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
     root = Path(parser.parse_args(list(arguments)).root)
 
-    from tunix_rt.evaluation.score import lookup
     from tunix_rt.files import read_json
     from tunix_rt.runs.folder import all_runs
+    from tunix_rt.runs.rates import lookup
     from tunix_rt.terminal import out, table
 
     rows = []

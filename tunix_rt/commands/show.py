@@ -17,9 +17,9 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(list(arguments))
 
     from tunix_rt.files import to_json
-    from tunix_rt.inference.prediction import read_predictions
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out
+    from tunix_rt.traces.prediction import read_predictions
 
     run = find_run(Path(chosen.root), chosen.run)
     if chosen.config:

@@ -14,7 +14,7 @@ from fractions import Fraction
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.numerals import Numeral, find_numerals, read_numeral, unify
-from tunix_rt.inference.prediction import Prediction
+from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import normalise
 
 

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import comb
 
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A 95 % confidence interval of a rate, both ends in [0, 1]."""
-
-    low: float
-    high: float
+from tunix_rt.runs.rates import Interval
 
 
 @lru_cache(maxsize=10_000)

@@ -14,13 +14,13 @@ from typing import Literal
 import numpy as np
 
 from tunix_rt.backends.interface import Backend, Int32, Piece, State
+from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import RunError
 from tunix_rt.files import append_line, write_jsonl
-from tunix_rt.inference.prediction import Prediction, read_predictions
-from tunix_rt.inference.reader import Reader
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.terminal import progress
+from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.traces.trace import Trace
 
 Key = tuple[str, int]

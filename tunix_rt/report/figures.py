@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunix_rt.evaluation.score import interval
 from tunix_rt.files import JsonObject, atomic_writer, read_json, read_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.rates import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 
-from tunix_rt.evaluation.score import interval, lookup
 from tunix_rt.files import JsonObject, read_json, read_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.rates import interval, lookup
 
 Rows = list[tuple[str, str]]
 

@@ -6,8 +6,8 @@ from tunix_rt.config.choices import SplitName
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.score import score
 from tunix_rt.files import write_json, write_jsonl
-from tunix_rt.inference.prediction import read_predictions
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.traces.prediction import read_predictions
 from tunix_rt.traces.prepared import PreparedData
 
 

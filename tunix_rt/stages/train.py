@@ -19,7 +19,6 @@ from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareC
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
-from tunix_rt.inference.sample import Sampler
 from tunix_rt.models.folder import copy_tokenizer, read_architecture
 from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
@@ -30,6 +29,7 @@ from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.checkpoint import Checkpoints, Mark
 from tunix_rt.training.loop import Work
 from tunix_rt.training.loop import train as run_loop
+from tunix_rt.training.sample import Sampler
 from tunix_rt.training.schedule import learning_rate
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunix_rt.evaluation.score import interval, lookup
 from tunix_rt.files import JsonObject
+from tunix_rt.runs.rates import interval, lookup
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.backends.interface import Backend, Int32, State
+from tunix_rt.batches.reader import Reader
 from tunix_rt.config.dataset import FormatConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.inference.reader import Reader
 from tunix_rt.terminal import say
 from tunix_rt.traces.trace import Trace, normalise
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.backends.interface import Int32
+from tunix_rt.batches.batch import Int32
 from tunix_rt.config.dataset import FormatConfig
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.tokenizer import Tokenizer

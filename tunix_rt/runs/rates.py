@@ -1,0 +1,58 @@
+"""The numbers of a `metrics.json`, found by their dotted keys. Knows nothing of how they were computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tunix_rt.errors import InputError
+from tunix_rt.files import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A 95 % confidence interval of a rate, both ends in [0, 1]."""
+
+    low: float
+    high: float
+
+
+def lookup(metrics: JsonObject, key: str) -> float:
+    """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); of a rate, its value.
+
+    Raises InputError listing the keys that hold a number.
+    """
+    found = _find(metrics, key.split("."))
+    value = found.get("value") if isinstance(found, dict) else found
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"metrics.json has no number {key!r}; there are: {', '.join(_keys(metrics))}")
+    return float(value)
+
+
+def interval(metrics: JsonObject, key: str) -> Interval | None:
+    """The 95 % interval of the rate at a dotted key; None where that is no rate."""
+    found = _find(metrics, key.split("."))
+    if not isinstance(found, dict) or found.get("low") is None or found.get("high") is None:
+        return None
+    return Interval(float(found["low"]), float(found["high"]))
+
+
+def _find(node: Any, path: list[str]) -> Any:
+    """What is at `path`; a key may itself hold dots (the value `0.5` of a slice)."""
+    if not path:
+        return node
+    for length in range(len(path), 0, -1):
+        key = ".".join(path[:length])
+        if isinstance(node, dict) and key in node and (found := _find(node[key], path[length:])) is not None:
+            return found
+    return None
+
+
+def _keys(node: JsonObject, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in node.items():
+        if isinstance(value, dict) and "value" not in value:
+            keys += _keys(value, f"{prefix}{key}.")
+        elif (value["value"] if isinstance(value, dict) else value) is not None:
+            keys.append(f"{prefix}{key}")
+    return keys
