@@ -15,7 +15,7 @@ from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.experiment import content_digests, prepared_data
+from tunix_rt.inputs import content_digests, prepared_data
 from tunix_rt.traces.prepared import PreparedData
 
 SHEETS = Path("data/benchmarks/worksheets.jsonl")

@@ -11,7 +11,7 @@ import errno
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunix_rt import __version__
@@ -56,8 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"tunix_rt {__version__}")
         return 0
     debug = any(word.lstrip("+") == "debug=true" for word in words)
+    return guarded(lambda: dispatch(words), debug)
+
+
+def guarded(work: Callable[[], int], debug: bool) -> int:
+    """The exit code of `work`, whose errors become one line each; with `debug` after their traceback."""
     try:
-        return dispatch(words)
+        return work()
     except TunixError as error:
         return _explain(error, str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:

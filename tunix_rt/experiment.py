@@ -6,39 +6,43 @@ The only places that see the whole config are this one and those above it.
 from __future__ import annotations
 
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
-from tunix_rt.config.dataset import JsonlSource
+from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.identity import identities, plain
 from tunix_rt.config.load import check
-from tunix_rt.config.model import FreshModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import DataError, InputError, Interrupted, TunixError
-from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json, write_text
+from tunix_rt.errors import InputError, Interrupted, TunixError
+from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inference.answer import Answerer
-from tunix_rt.models.sources import content_digest
+from tunix_rt.inputs import (
+    cache_folder,
+    checked_contents,
+    data_record,
+    prepared_data,
+    prepared_of,
+    source_digest,
+)
+from tunix_rt.report.summary import summary
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
-from tunix_rt.stages.prepare import prepare
 from tunix_rt.stages.report import report
 from tunix_rt.stages.train import train
-from tunix_rt.terminal import say, warn
+from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import follow
-from tunix_rt.tracking.uri import problem
+from tunix_rt.tracking.uri import problem, ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,65 +61,15 @@ class Result:
         return list(read_predictions(RunFolder(self.folder).predictions))
 
 
-def cache_folder() -> Path:
-    """Compiled programs: outside the run folders, shared by all of them (`XDG_CACHE_HOME` is honoured)."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tunix_rt"
-
-
-def content_digests(config: ExperimentConfig) -> dict[str, str]:
-    """Digest of each local file and model that the config names. Raises DataError, ModelError where one is missing."""
-    contents: dict[str, str] = {}
-    source = config.dataset.source
-    if isinstance(source, JsonlSource):
-        for split, file in (
-            ("train", source.train),
-            ("validation", source.validation),
-            ("test", source.test),
-        ):
-            if file is not None:
-                if not Path(file.path).is_file():
-                    origin = f"; it can be had from {source.origin}" if source.origin else ""
-                    raise DataError(
-                        f"dataset.source.{split}.path: {file.path}: no such file{origin}; put it there, "
-                        f"or name yours with dataset.source.{split}.path=FILE"
-                    )
-                contents[f"dataset.source.{split}"] = sha256_file(Path(file.path))
-    if not isinstance(config.model.source, FreshModel):
-        contents["model.source"] = content_digest(config.model.source)
-    return contents
-
-
-def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
-    """The prepared data of an identity, made where it is not there yet; one process makes it, others wait."""
-    from filelock import FileLock
-
-    root = Path(config.run.data)
-    folder = root / config.dataset.name / identity
-    prepared = PreparedData(folder)
-    if not prepared.is_whole:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{identity}.lock"):
-            if not prepared.is_whole:
-                shutil.rmtree(folder, ignore_errors=True)
-                prepare(
-                    config.seed,
-                    config.model,
-                    config.tokenizer,
-                    config.dataset,
-                    config.format,
-                    folder=folder,
-                    models=root / "models",
-                )
-    return prepared
-
-
-def run(config: ExperimentConfig) -> Result:
+def run(config: ExperimentConfig, base: RunFolder | None = None, keep: Sequence[str] = ()) -> Result:
     """Run what of the experiment is not finished yet, and return its result.
 
+    `keep`: stages that are not done again, whatever the config says of them: those of the run `base` count.
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """
     registry.require(config.backend.name)
-    chain = identities(config, content_digests(config))
+    kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}
+    chain = identities(config, {} if base else checked_contents(config), kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
     with folder.locked():
         if folder.is_done("report", chain["evaluate"]):
@@ -123,8 +77,16 @@ def run(config: ExperimentConfig) -> Result:
             _warn_of_other_code(folder)
             return _result(folder)
         with _recorded(config, folder), watching(folder.path) as interrupt:
-            _stages(config, chain, folder, interrupt)
+            _stages(Work(config, chain, folder, base), interrupt)
     return _result(folder)
+
+
+def _finished(run: RunFolder, stage: str) -> str:
+    """The identity of a stage that a run has finished. Raises InputError where it has not."""
+    record = run.stages().get(stage, {})
+    if record.get("state") != "done":
+        raise InputError(f"{run.name}: its stage {stage} is not finished; run its command again first")
+    return str(record["identity"])
 
 
 def _result(folder: RunFolder) -> Result:
@@ -135,17 +97,30 @@ def _result(folder: RunFolder) -> Result:
 @contextmanager
 def _recorded(config: ExperimentConfig, folder: RunFolder) -> Iterator[None]:
     """Record beginning and end of the work in the folder, and let the follower send it on meanwhile."""
+    write_config(config, folder)
+    folder.begin()
+    warn_of_tracking(config.tracking)
+    follower = follow.spawn(folder.path, config.tracking)
+    try:
+        with ending(folder):
+            yield
+        folder.end("finished")
+    finally:
+        report_tracking(follower, config.tracking.wait_seconds)
+
+
+def write_config(config: ExperimentConfig, folder: RunFolder) -> None:
+    """Leave the resolved config in the run folder."""
     from omegaconf import OmegaConf
 
     write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
-    folder.begin()
-    trouble = problem(config.tracking.uri) if config.tracking.kind == "mlflow" else None
-    if trouble:
-        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
-    follower = follow.spawn(folder.path, config.tracking)
+
+
+@contextmanager
+def ending(folder: RunFolder) -> Iterator[None]:
+    """Record in the folder how the work ended, unless it ended well."""
     try:
         yield
-        folder.end("finished")
     except Interrupted as error:
         folder.end("interrupted", str(error), error.exit_code)
         raise
@@ -155,11 +130,16 @@ def _recorded(config: ExperimentConfig, folder: RunFolder) -> Iterator[None]:
     except BaseException as error:
         folder.end("failed", f"{type(error).__name__}: {error}", 1)
         raise
-    finally:
-        _report_tracking(follower, config.tracking.wait_seconds)
 
 
-def _report_tracking(follower: follow.Follower, seconds: float) -> None:
+def warn_of_tracking(tracking: TrackingConfig) -> None:
+    """Say at the start of the work where the store cannot be reached just now."""
+    trouble = problem(tracking.uri) if tracking.kind == "mlflow" else None
+    if trouble:
+        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
+
+
+def report_tracking(follower: follow.Follower, seconds: float) -> None:
     """Wait for the follower, and say so where not everything has been sent."""
     report = follower.wait(seconds)
     if report is not None and not report.complete:
@@ -168,50 +148,66 @@ def _report_tracking(follower: follow.Follower, seconds: float) -> None:
         warn(f"tracking: still sending after {seconds:g} s; it goes on in the background")
 
 
-def _prepared(config: ExperimentConfig, identity: str, folder: RunFolder) -> PreparedData:
-    """The prepared data, recorded in the run folder. It is shared: whether it is there, its own folder knows."""
-    folder.note_stage("prepare")
-    started = time.monotonic()
-    prepared = prepared_data(config, identity)
-    folder.record_stage("prepare", _done(identity, started, {}))
-    write_json(folder.data, prepared.manifest | {"folder": os.path.relpath(prepared.folder)})
-    return prepared
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to be done, and where."""
+
+    config: ExperimentConfig
+    chain: dict[str, str]
+    """The identity of each stage."""
+    folder: RunFolder
+    base: RunFolder | None
+    """A run whose finished stages count."""
+
+    def do(self, name: str, work: Callable[[], JsonObject | None]) -> None:
+        """Do `work`, unless it is done here, or in a run whose training or predictions can be referred to."""
+        identity = self.chain["evaluate" if name == "report" else name]
+        if self.folder.is_done(name, identity):
+            return
+        elsewhere = self._elsewhere(name, identity)
+        if elsewhere is not None and elsewhere.place(name) != self.folder.path.resolve():
+            say(f"{name}: done by {elsewhere.name}, which is used")
+            other = os.path.relpath(elsewhere.place(name), self.folder.path.resolve())
+            self.folder.record_stage(name, elsewhere.stages()[name] | {"folder": other})
+            return
+        self.folder.note_stage(name)
+        started = time.monotonic()
+        self.folder.record_stage(name, done(identity, started, work() or {}))
+
+    def _elsewhere(self, name: str, identity: str) -> RunFolder | None:
+        if name not in ("train", "predict"):
+            return None
+        if self.base is not None and self.base.is_done(name, identity):
+            return self.base
+        root, experiment = Path(self.config.run.root), self.config.name
+        return None if self.config.run.new else find_done(root, experiment, name, identity)
+
+    def prepared(self) -> PreparedData:
+        """The prepared data, recorded in the run folder. It is shared: whether it is there, its own folder knows."""
+        self.folder.note_stage("prepare")
+        started = time.monotonic()
+        identity = self.chain["prepare"]
+        data = prepared_data(self.config, identity) if self.base is None else prepared_of(self.base, self.config)
+        self.folder.record_stage("prepare", done(identity, started, {}))
+        write_json(self.folder.data, data_record(data))
+        return data
 
 
-def _stage(
-    config: ExperimentConfig, folder: RunFolder, name: str, identity: str, work: Callable[[], JsonObject | None]
-) -> None:
-    """Do `work`, unless it is done here, or in a run whose training or predictions can be referred to."""
-    if folder.is_done(name, identity):
-        return
-    shareable = name in ("train", "predict") and not config.run.new
-    elsewhere = find_done(Path(config.run.root), config.name, name, identity) if shareable else None
-    if elsewhere is not None and elsewhere.path != folder.path:
-        say(f"{name}: done by {elsewhere.name}, which is used")
-        other = os.path.relpath(elsewhere.path, folder.path)
-        folder.record_stage(name, elsewhere.stages()[name] | {"folder": other})
-        return
-    folder.note_stage(name)
-    started = time.monotonic()
-    folder.record_stage(name, _done(identity, started, work() or {}))
-
-
-def _done(identity: str, started: float, facts: JsonObject) -> JsonObject:
+def done(identity: str, started: float, facts: JsonObject) -> JsonObject:
+    """The record of a stage that has been done since `started` (of `time.monotonic`)."""
     seconds = round(time.monotonic() - started, 3)
     return {"identity": identity, "state": "done", "stage_seconds": seconds, **facts}
 
 
-def _stages(config: ExperimentConfig, chain: dict[str, str], folder: RunFolder, interrupt: Interrupt) -> None:
+def _stages(work: Work, interrupt: Interrupt) -> None:
     """Every stage that is not done. The engine is made first: a missing device is known before any work."""
-    cache = cache_folder()
+    config, run, cache = work.config, work.folder, cache_folder()
     engine = registry.create(config.backend, config.hardware, cache)
     environment = gather(command_line(), engine.describe())
-    write_json(folder.environment, environment | {"source_sha256": source_digest()})
-    prepared = _prepared(config, chain["prepare"], folder)
-    stage = partial(_stage, config, folder)
-    stage(
+    write_json(run.environment, environment | {"source_sha256": source_digest()})
+    prepared = work.prepared()
+    work.do(
         "train",
-        chain["train"],
         lambda: train(
             config.seed,
             config.format,
@@ -220,36 +216,39 @@ def _stages(config: ExperimentConfig, chain: dict[str, str], folder: RunFolder, 
             config.schedule,
             config.training,
             prepared=prepared,
-            run=folder,
-            identity=chain["train"],
+            run=run,
+            identity=work.chain["train"],
             hardware=config.hardware,
             checkpoint=config.checkpoint,
             cache=cache,
             interrupt=interrupt,
         ),
     )
-    stage(
+    work.do(
         "predict",
-        chain["predict"],
         lambda: predict(
             config.seed,
             config.format,
             config.backend,
             config.generation,
             prepared=prepared,
-            run=folder,
+            run=run,
             hardware=config.hardware,
             cache=cache,
             interrupt=interrupt,
         ),
     )
-    split = config.generation.split
-    stage(
+    work.do(
         "evaluate",
-        chain["evaluate"],
-        lambda: evaluate(config.evaluation, split=split, prepared=prepared, run=folder),
+        lambda: evaluate(config.evaluation, split=config.generation.split, prepared=prepared, run=run),
     )
-    stage("report", chain["evaluate"], lambda: report(run=folder))
+    work.do("report", lambda: report(run=run))
+
+
+def show(run: RunFolder, tracking: TrackingConfig) -> None:
+    """The table at the end of a run."""
+    command = ui_command(tracking.uri) if tracking.kind == "mlflow" else None
+    table(run.name, (), summary(run, command))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:
@@ -267,13 +266,6 @@ def answerer(run: RunFolder) -> Answerer:
     engine = registry.create(config.backend, config.hardware, cache_folder())
     reader = Reader.of(run.model, config.format)
     return Answerer(engine, engine.load(run.model, None), reader, config.generation, config.seed)
-
-
-def source_digest() -> str:
-    """SHA-256 over the package's own source: recorded, so that a result made by other code can be told."""
-    package = Path(__file__).parent
-    files = sorted(package.rglob("*.py"))
-    return sha256_bytes("".join(f"{file.relative_to(package)} {sha256_file(file)}\n" for file in files).encode())
 
 
 def _warn_of_other_code(folder: RunFolder) -> None:

@@ -94,12 +94,8 @@ def _run(composed: Any) -> dict[str, Any]:
 
 def _show(end: dict[str, Any]) -> dict[str, Any]:
     """The table at the end of a single run."""
-    from tunix_rt.report.summary import summary
+    from tunix_rt.experiment import show
     from tunix_rt.runs.folder import RunFolder
-    from tunix_rt.terminal import table
-    from tunix_rt.tracking.uri import ui_command
 
-    run, tracking = RunFolder(Path(end["folder"])), end["tracking"]
-    command = ui_command(tracking.uri) if tracking.kind == "mlflow" else None
-    table(run.name, (), summary(run, command))
+    show(RunFolder(Path(end["folder"])), end["tracking"])
     return end

@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.batches.encode import EncodedDataset
     from tunix_rt.config.identity import identities
     from tunix_rt.config.load import check, compose
-    from tunix_rt.experiment import content_digests, prepared_data
+    from tunix_rt.inputs import content_digests, prepared_data
     from tunix_rt.models.tokenizer import Tokenizer
     from tunix_rt.report.lengths import histogram
     from tunix_rt.stages.train import plan

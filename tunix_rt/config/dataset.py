@@ -49,6 +49,8 @@ class JsonlSource:
     """Local JSONL files. A split with no file of its own is carved from `train` by `dataset.split`."""
 
     kind: Literal["jsonl"]
+    version: Count | Text
+    """Names the content of the files: under the same version they may never change."""
     train: JsonlFile
     validation: JsonlFile | None
     test: JsonlFile | None

@@ -73,6 +73,8 @@ class RunConfig:
     """Holds the run folders: `<root>/<experiment>/<identity>/`."""
     data: Text
     """Holds prepared data and converted models."""
+    watched: tuple[Text, Text, Text]
+    """Data files that DVC looks at, one a split; where there is none, a source file that it looks at anyway."""
 
 
 @section

@@ -33,11 +33,18 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in data] if isinstance(data, list | tuple) else data
 
 
-def identities(config: ExperimentConfig, contents: Mapping[str, str]) -> dict[str, str]:
-    """The identity of each stage. `contents`: digest of each local file or model that the config names."""
+def identities(
+    config: ExperimentConfig, contents: Mapping[str, str], kept: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The identity of each stage. `contents`: digest of each local file or model that the config names.
+
+    `kept`: identities of stages that were done elsewhere, which the later ones are to follow.
+    """
     chain: dict[str, str] = {}
+    kept = kept or {}
     parent = digest(dict(contents))
     for stage, sections in STAGES.items():
         declared = {name: plain(getattr(config, name)) for name in sections}
-        parent = chain[stage] = digest({"stage": stage, "parent": parent, "sections": declared})[:LENGTH]
+        made = digest({"stage": stage, "parent": parent, "sections": declared})[:LENGTH]
+        parent = chain[stage] = kept.get(stage, made)
     return chain

@@ -18,7 +18,10 @@ import psutil
 from tunix_rt.errors import InputError, MachineError
 from tunix_rt.files import JsonObject, read_json, write_json
 
-State = Literal["running", "finished", "failed", "interrupted"]
+State = Literal["running", "waiting", "finished", "failed", "interrupted"]
+"""`waiting`: a stage is done, and another command will do the next."""
+PIPELINE = "dvc"
+"""Name of the one run folder that DVC's stages share: DVC needs fixed paths."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,11 @@ class RunFolder:
         return f"{self.path.parent.name}/{self.path.name}"
 
     @property
+    def identity(self) -> str:
+        """What names the run: its folder, or where that has a fixed name, what `status.json` says."""
+        return str(self.status().get("identity") or self.path.name)
+
+    @property
     def config(self) -> Path:
         return self.path / "config.yaml"
 
@@ -43,16 +51,16 @@ class RunFolder:
     @property
     def data(self) -> Path:
         """`data.json`: the manifest of the prepared data, and where it is."""
-        return self.path / "data.json"
+        return self.place("prepare") / "data.json"
 
     @property
     def metrics_log(self) -> Path:
         """Each step once; in the run that trained."""
-        return self._of_stage("train") / "metrics.jsonl"
+        return self.place("train") / "metrics.jsonl"
 
     @property
     def timings_log(self) -> Path:
-        return self._of_stage("train") / "timings.jsonl"
+        return self.place("train") / "timings.jsonl"
 
     @property
     def checkpoints(self) -> Path:
@@ -61,33 +69,34 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """Folder of the trained model; in the run that trained it, which may be a sibling."""
-        return self._of_stage("train") / "model"
+        return self.place("train") / "model"
 
     @property
     def predictions(self) -> Path:
-        return self._of_stage("predict") / "predictions.jsonl"
+        return self.place("predict") / "predictions.jsonl"
 
     @property
     def baseline_predictions(self) -> Path:
-        return self._of_stage("predict") / "baseline_predictions.jsonl"
+        return self.place("predict") / "baseline_predictions.jsonl"
 
     @property
     def items(self) -> Path:
-        return self.path / "items.jsonl"
+        return self.place("evaluate") / "items.jsonl"
 
     @property
     def metrics(self) -> Path:
-        return self.path / "metrics.json"
+        return self.place("evaluate") / "metrics.json"
 
     @property
     def baseline_metrics(self) -> Path:
-        return self.path / "baseline_metrics.json"
+        return self.place("evaluate") / "baseline_metrics.json"
 
     @property
     def report(self) -> Path:
         return self.path / "report.md"
 
-    def _of_stage(self, stage: str) -> Path:
+    def place(self, stage: str) -> Path:
+        """The folder that holds what a stage wrote: this one, one below it, or another run's."""
         record = self.stages().get(stage, {})
         return (self.path / str(record.get("folder", "."))).resolve()
 
@@ -115,12 +124,12 @@ class RunFolder:
             status["state"] = "killed"
         return status
 
-    def begin(self) -> None:
-        """Record that this process works here."""
+    def begin(self, known_by: JsonObject | None = None) -> None:
+        """Record that this process works here; `known_by`: `identity` and `key` where its name says neither."""
         started = psutil.Process().create_time()
         status = {"state": "running", "pid": os.getpid(), "process_started": started, "started": time.time()}
         empty: JsonObject = {"ended": None, "stage": None, "reason": None, "exit_code": None}
-        write_json(self.path / "status.json", status | empty)
+        write_json(self.path / "status.json", status | empty | (known_by or {}))
 
     def note_stage(self, stage: str) -> None:
         """Record what is being done."""
@@ -159,7 +168,8 @@ def _alive(status: JsonObject) -> bool:
 
 def all_runs(root: Path) -> list[RunFolder]:
     """Every run below `root`, oldest start first."""
-    found = [RunFolder(file.parent) for file in root.glob("*/*/status.json")]
+    files = [*root.glob("*/*/status.json"), *root.glob(f"{PIPELINE}/status.json")]
+    found = [RunFolder(file.parent) for file in files]
     return sorted(found, key=lambda run: (float(run.status().get("started", 0.0)), run.name))
 
 

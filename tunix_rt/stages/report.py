@@ -1,13 +1,15 @@
-"""Stage `report`: the run folder's records in, `report.md` and `figures/` out."""
+"""Stage `report`: the run folder's records in, `report.md`, `figures/` and `plots/` out."""
 
 from __future__ import annotations
 
 from tunix_rt.report.figures import draw
 from tunix_rt.report.markdown import write_report
+from tunix_rt.report.tables import write_tables
 from tunix_rt.runs.folder import RunFolder
 
 
 def report(*, run: RunFolder) -> None:
     """Draw and write; nothing is computed that is not in the run folder."""
     draw(run.path)
+    write_tables(run.path)
     write_report(run.path)

@@ -82,8 +82,12 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def birth_tags(run: RunFolder, key: str) -> dict[str, str]:
-    """What tells this run from all others: the identity its folder is named by, a `key` of its own, where it is."""
-    experiment, identity = run.path.parent.name, run.path.name
+    """What tells this run from all others: its identity, a `key` of its own, where it is.
+
+    A run that several commands make brings its key along in `status.json`: it is found by it from anywhere.
+    """
+    key = str(run.status().get("key") or key)
+    experiment, identity = str(read_config(run).get("name", run.path.parent.name)), run.identity
     number = identity.partition("-")[2]
     return {
         "mlflow.runName": "-".join(part for part in (experiment, identity[:8], number) if part),

@@ -47,6 +47,7 @@ ENDS: dict[str, Status] = {
     "finished": "FINISHED",
     "failed": "FAILED",
     "interrupted": "KILLED",
+    "waiting": "SCHEDULED",
     "killed": "KILLED",
 }
 UNWANTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
@@ -79,14 +80,17 @@ class Follower:
         return FollowReport(**report)
 
 
-def spawn(run_folder: Path, tracking: TrackingConfig) -> Follower:
+def spawn(run_folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> Follower:
     """Start a follower of a run that has written its `config.yaml` and `status.json`.
+
+    A relative SQLite file is taken from `directory`, which is the working directory where it is not given.
 
     It has a session of its own, so that Ctrl-C in the terminal ends the run only, and yields to the run.
     """
     if tracking.kind == "none":
         return Follower(run_folder, None)
     command = [sys.executable, "-m", "tunix_rt.tracking.follow", str(run_folder.resolve()), "--watch"]
+    command += ["--directory", str(directory)] if directory else []
     environment = {name: value for name, value in os.environ.items() if name not in UNWANTED} | ONE_THREAD
     with (run_folder / LOG).open("ab") as log:
         process = subprocess.Popen(
@@ -100,7 +104,7 @@ def send_command(run_folder: Path) -> str:
     return shlex.join([sys.executable, "-m", "tunix_rt.tracking.follow", str(run_folder.resolve())])
 
 
-def follow(run_folder: Path, tracking: TrackingConfig, watch: bool) -> FollowReport:
+def follow(run_folder: Path, tracking: TrackingConfig, watch: bool, directory: Path | None = None) -> FollowReport:
     """Send a run; with `watch` until it has ended, else what is there now. Others wait their turn.
 
     Raises DataError where the folder is no run. A store out of reach is no error but an incomplete report.
@@ -113,7 +117,7 @@ def follow(run_folder: Path, tracking: TrackingConfig, watch: bool) -> FollowRep
     if not run.status():
         raise DataError(f"{run.path}: not a run folder (no status.json)")
     with FileLock(run.path / ".tracking.lock"):
-        return _loop(run, Sender(run, tracking, partial(_log, run.path / LOG)), tracking, watch)
+        return _loop(run, Sender(run, tracking, partial(_log, run.path / LOG), directory), tracking, watch)
 
 
 def _loop(run: RunFolder, sender: Sender, tracking: TrackingConfig, watch: bool) -> FollowReport:
@@ -212,11 +216,13 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tunix_rt.tracking.follow", description=__doc__)
     parser.add_argument("run_folder", type=Path)
     parser.add_argument("--watch", action="store_true", help="go on until the run has ended")
+    parser.add_argument("--directory", type=Path, help="where a relative SQLite file is (default: here)")
     options = parser.parse_args(words)
     if options.watch:
         _yield_to_the_run()
     try:
-        report = follow(options.run_folder, read_tracking(RunFolder(options.run_folder)), options.watch)
+        tracking = read_tracking(RunFolder(options.run_folder))
+        report = follow(options.run_folder, tracking, options.watch, options.directory)
     except TunixError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

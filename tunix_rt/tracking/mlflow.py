@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+Status = Literal["RUNNING", "SCHEDULED", "FINISHED", "FAILED", "KILLED"]
 
 TELEMETRY_OFF = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}
 DEFAULTS = {
@@ -204,7 +204,7 @@ class MlflowRun:
 
     def set_status(self, status: Status, ended: int | None) -> None:
         """RUNNING again after KILLED is allowed. `ended`: Unix milliseconds."""
-        if status == "RUNNING":
+        if status in ("RUNNING", "SCHEDULED"):
             self._client.update_run(self.run_id, status)
         else:
             self._client.set_terminated(self.run_id, status, ended)
@@ -234,6 +234,14 @@ class MlflowRun:
         for item in self._client.list_artifacts(self.run_id, folder):
             found |= self.stored_files(item.path) if item.is_dir else {item.path}
         return found
+
+
+def stored_datasets(uri: str, run_id: str) -> dict[str, str]:
+    """Name → digest of the datasets of a run in the store. Raises StoreError."""
+    with store_errors(uri):
+        run = connect(uri).get_run(run_id)
+    inputs = run.inputs.dataset_inputs if run.inputs else []
+    return {item.dataset.name: item.dataset.digest for item in inputs}
 
 
 def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:

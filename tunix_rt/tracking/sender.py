@@ -26,6 +26,8 @@ from tunix_rt.tracking.uri import resolve
 STATE = "tracking.json"
 FILES = ("stages.json", "environment.json", "data.json", "metrics.json", "baseline_metrics.json", "report.md")
 DIFF = "git.diff"
+ENDED: tuple[Status, ...] = ("FINISHED", "FAILED", "KILLED")
+"""Not SCHEDULED: the results of a run that waits for its next stage are still to come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +61,10 @@ class Sent:
     report: JsonObject | None = None
 
     @classmethod
-    def load(cls, path: Path) -> Sent:
-        """Read the file, or begin a new one in the present working directory."""
+    def load(cls, path: Path, directory: Path | None) -> Sent:
+        """Read the file, or begin a new one, in the present working directory where no other is given."""
         if not path.exists():
-            return cls(path=path, key=uuid4().hex, directory=str(Path.cwd()))
+            return cls(path=path, key=uuid4().hex, directory=str(directory or Path.cwd()))
         recorded: Mapping[str, Any] = read_json(path)
         return cls(path=path, **recorded)
 
@@ -80,14 +82,16 @@ class Sent:
 class Sender:
     """Sends one run. `say` takes lines for a person; a store's failures pass through (see `store_errors`)."""
 
-    def __init__(self, run: RunFolder, tracking: TrackingConfig, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: RunFolder, tracking: TrackingConfig, say: Callable[[str], None], directory: Path | None = None
+    ) -> None:
         self._run, self._tracking, self.say = run, tracking, say
-        self._sent = Sent.load(run.path / STATE)
+        self._sent = Sent.load(run.path / STATE, directory)
         self._sent.report = None
         self._sent.save()
         self.uri = resolve(tracking.uri, Path(self._sent.directory))
         self._mlflow: MlflowRun | None = None
-        self._logs = RunLogs(run.path, self._sent.offsets)
+        self._logs = self._run_logs(self._sent.offsets)
         self._seen: dict[str, tuple[int, int]] = {}
         self._problems: dict[str, str] = {}
 
@@ -98,7 +102,7 @@ class Sender:
         self._once("config.yaml", sha256_file(self._run.config), lambda: self._send_config(mlflow))
         for name in (*FILES, *self._figures()):
             self._send_file(mlflow, name)
-        if status != "RUNNING":
+        if status in ENDED:
             self._send_results(mlflow)
 
     def close(self, status: Status) -> FollowReport:
@@ -132,7 +136,7 @@ class Sender:
         self._sent.belong_to(store, mlflow.run_id)
         if status == "RUNNING":
             mlflow.set_status(status, None)
-        self._logs = RunLogs(self._run.path, self._sent.offsets)
+        self._logs = self._run_logs(self._sent.offsets)
         self._mlflow = mlflow
         return mlflow
 
@@ -165,13 +169,19 @@ class Sender:
         mlflow.log_text(mask(self._run.config.read_text("utf-8")), "config.yaml")
 
     def _send_file(self, mlflow: MlflowRun, name: str) -> None:
-        file = self._run.path / name
+        file = self._file(name)
         if not file.exists():
             return
         now = (file.stat().st_mtime_ns, file.stat().st_size)
         if self._seen.get(name) != now:
             self._once(name, sha256_file(file), lambda: self._send_record(mlflow, file, name))
             self._seen[name] = now
+
+    def _file(self, name: str) -> Path:
+        """Where a record lies: where a stage has a folder of its own, in that."""
+        run = self._run
+        placed = {file.name: file for file in (run.data, run.metrics, run.baseline_metrics)}
+        return placed.get(name, run.path / name)
 
     def _send_record(self, mlflow: MlflowRun, file: Path, name: str) -> None:
         mlflow.log_file(file, name)
@@ -205,15 +215,19 @@ class Sender:
             self._problems["predictions"] = str(error)
             return []
 
+    def _run_logs(self, offsets: Mapping[str, int]) -> RunLogs:
+        trained = self._run.metrics_log.parent
+        return RunLogs(self._run.path, offsets, trained if trained.is_relative_to(self._run.path) else None)
+
     def _log_points(self, ended: bool) -> set[Point]:
-        return set(RunLogs(self._run.path, {}).new(ended)[0])
+        return set(self._run_logs({}).new(ended)[0])
 
     def _final_points(self) -> list[Point]:
         final = content.final_points(self._run.metrics, "")
         return final + content.final_points(self._run.baseline_metrics, "baseline/")
 
     def _report(self, mlflow: MlflowRun, status: Status) -> FollowReport:
-        ended = status != "RUNNING"
+        ended = status in ENDED
         logged = self._log_points(ended)
         points = logged | set(self._final_points() if ended else [])
         stored = mlflow.stored_points({point.key for point in points})
@@ -251,7 +265,7 @@ class Sender:
 
     def _expected_files(self, parameters: dict[str, str], rows: list[JsonObject], ended: bool) -> set[str]:
         """Paths of the artifacts that the run folder gives rise to."""
-        files = {name for name in (*FILES, *self._figures()) if (self._run.path / name).exists()} | {"config.yaml"}
+        files = {name for name in (*FILES, *self._figures()) if self._file(name).exists()} | {"config.yaml"}
         files |= {LONG_PARAMS} if any(len(value) > MAX_PARAM for value in parameters.values()) else set()
         files |= ({DIFF} if content.git_diff(self._run) else set()) | ({TABLE} if rows else set())
         if ended and self._tracking.log_model:

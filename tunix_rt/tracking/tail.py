@@ -29,10 +29,13 @@ class Point(NamedTuple):
 
 
 class RunLogs:
-    """The three logs of a run folder; `offsets` (bytes, by file name) say what has been sent already."""
+    """The three logs of a run; `offsets` (bytes, by file name) say what has been sent already.
 
-    def __init__(self, folder: Path, offsets: Mapping[str, int]) -> None:
-        self._folder = folder
+    `folder` is the run's, `trained` the one below it that training writes to, where there is such a one.
+    """
+
+    def __init__(self, folder: Path, offsets: Mapping[str, int], trained: Path | None = None) -> None:
+        self._files = {name: (trained or folder) / name for name in (METRICS, TIMINGS)} | {SYSTEM: folder / SYSTEM}
         self.offsets = dict(offsets)
         self._times: dict[int, int] = {}
         self._times_offset = 0
@@ -45,9 +48,9 @@ class RunLogs:
         self._read_times()
         points: list[Point] = []
         offsets = {}
-        for name in (METRICS, TIMINGS, SYSTEM):
+        for name, file in self._files.items():
             offset = self.offsets.get(name, 0)
-            for behind, record in whole_lines(self._folder / name, offset):
+            for behind, record in whole_lines(file, offset):
                 time = self._time(record["step"], ended) if name == METRICS else _milliseconds(record)
                 if time is None:
                     break
@@ -57,7 +60,7 @@ class RunLogs:
         return points, offsets
 
     def _read_times(self) -> None:
-        for behind, record in whole_lines(self._folder / TIMINGS, self._times_offset):
+        for behind, record in whole_lines(self._files[TIMINGS], self._times_offset):
             self._times.setdefault(record["step"], _milliseconds(record))
             self._times_offset = behind
 

@@ -1,0 +1,43 @@
+"""Show which bytes a run was made of, and prove that manifest, DVC and MLflow speak of the same ones."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the table of data versions; exit code 2 where one of the three names other bytes."""
+    parser = argparse.ArgumentParser(prog="tunix_rt data", description=__doc__)
+    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
+    parser.add_argument("--json", action="store_true", help="as JSON")
+    chosen = parser.parse_args(list(arguments))
+
+    from tunix_rt.errors import DataError
+    from tunix_rt.files import read_json, to_json
+    from tunix_rt.runs.folder import find_run
+    from tunix_rt.terminal import out, table
+    from tunix_rt.tracking.content import read_tracking
+    from tunix_rt.tracking.uri import resolve
+    from tunix_rt.tracking.versions import mismatches
+
+    run = find_run(Path(chosen.root), chosen.run)
+    tracking = read_tracking(run)
+    uri = resolve(tracking.uri, Path.cwd()) if tracking.kind == "mlflow" else None
+    rows = read_json(run.data)["versions"]
+    wrong = list(mismatches(run, uri))
+    if chosen.json:
+        out(to_json({"versions": rows, "mismatches": wrong}))
+    else:
+        columns = ("file", "split", "sha256 (manifest)", "md5 (DVC)", "digest (MLflow)")
+        shown = [
+            (row["file"], row["split"], f"{row['sha256'][:16]}…", row["dvc_md5"], row["mlflow"] or "") for row in rows
+        ]
+        table(run.name, columns, shown)
+    if wrong:
+        raise DataError("\n  ".join([f"{run.name}: its data is not what it was:", *wrong]))
+    if not chosen.json:
+        out("the same bytes everywhere")
+    return 0

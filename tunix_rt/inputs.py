@@ -1,0 +1,132 @@
+"""What a declared experiment stands on before its first stage: the files it names, their versions, prepared data."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from tunix_rt.config.dataset import JsonlSource
+from tunix_rt.config.model import FreshModel
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
+from tunix_rt.models.sources import content_digest
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.stages.prepare import prepare
+from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.versions import version_table
+
+SOURCE = "dataset.source"
+LEDGER = "versions.json"
+
+
+def cache_folder() -> Path:
+    """Compiled programs: outside the run folders, shared by all of them (`XDG_CACHE_HOME` is honoured)."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tunix_rt"
+
+
+def data_files(config: ExperimentConfig) -> dict[str, Path]:
+    """The local files that the dataset names, by dotted path of the config."""
+    source = config.dataset.source
+    if not isinstance(source, JsonlSource):
+        return {}
+    named = {"train": source.train, "validation": source.validation, "test": source.test}
+    return {f"{SOURCE}.{split}": Path(file.path) for split, file in named.items() if file is not None}
+
+
+def content_digests(config: ExperimentConfig) -> dict[str, str]:
+    """Digest of each local file and model that the config names. Raises DataError, ModelError where one is missing."""
+    contents: dict[str, str] = {}
+    for key, file in data_files(config).items():
+        if not file.is_file():
+            origin = config.dataset.source.origin if isinstance(config.dataset.source, JsonlSource) else None
+            had = f"; it can be had from {origin}" if origin else ""
+            raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
+        contents[key] = sha256_file(file)
+    if not isinstance(config.model.source, FreshModel):
+        contents["model.source"] = content_digest(config.model.source)
+    return contents
+
+
+def checked_contents(config: ExperimentConfig, data: Path | None = None) -> dict[str, str]:
+    """The same, once the declared version is known to stand for them. Raises what both raise."""
+    contents = content_digests(config)
+    check_version(config, contents, data or Path(config.run.data))
+    return contents
+
+
+def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: Path) -> None:
+    """A version of a dataset names the same bytes for good: `data/<name>/versions.json` remembers which.
+
+    Raises DataError naming the file that changed.
+    """
+    from filelock import FileLock
+
+    files, source = data_files(config), config.dataset.source
+    if not isinstance(source, JsonlSource):
+        return
+    name, version = config.dataset.name, str(source.version)
+    ledger = data / name / LEDGER
+    ledger.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{ledger}.lock"):
+        known: JsonObject = read_json(ledger) if ledger.exists() else {}
+        now = {str(file): contents[key] for key, file in files.items()}
+        for file, sha256 in known.get(version, {}).items():
+            if now.get(file, sha256) != sha256:
+                raise DataError(
+                    f"{file}: changed since version {version} of dataset {name} was first used "
+                    f"(sha256 {sha256[:12]}… then, {now[file][:12]}… now); name the new content with "
+                    "dataset.source.version=…, or put the old file back"
+                )
+        if not now.items() <= known.get(version, {}).items():
+            write_json(ledger, known | {version: known.get(version, {}) | now})
+
+
+def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
+    """The prepared data of an identity, made where it is not there yet; one process makes it, others wait."""
+    from filelock import FileLock
+
+    root = Path(config.run.data)
+    folder = root / config.dataset.name / identity
+    prepared = PreparedData(folder)
+    if not prepared.is_whole:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.parent / f".{identity}.lock"):
+            if not prepared.is_whole:
+                shutil.rmtree(folder, ignore_errors=True)
+                prepare(
+                    config.seed,
+                    config.model,
+                    config.tokenizer,
+                    config.dataset,
+                    config.format,
+                    folder=folder,
+                    models=root / "models",
+                )
+    return prepared
+
+
+def prepared_of(run: RunFolder, config: ExperimentConfig) -> PreparedData:
+    """The prepared data that a run used; made again where it is gone. Raises DataError where that differs."""
+    record = read_json(run.data)
+    prepared = PreparedData(Path(record["folder"]))
+    if not prepared.is_whole:
+        prepared = prepared_data(config, str(run.stages()["prepare"]["identity"]))
+    if prepared.manifest["digest"] != record["digest"]:
+        raise DataError(f"{prepared.folder}: not the data that {run.name} used (data.json there has another digest)")
+    return prepared
+
+
+def data_record(prepared: PreparedData) -> JsonObject:
+    """What a run folder keeps of its data as `data.json`: the manifest, where it is, and the table of versions."""
+    folder = os.path.relpath(prepared.folder)
+    return prepared.manifest | {"folder": folder, "versions": version_table(prepared)}
+
+
+def source_digest() -> str:
+    """SHA-256 over the package's own source: recorded, so that a result made by other code can be told."""
+    package = Path(__file__).parent
+    files = sorted(package.rglob("*.py"))
+    return sha256_bytes("".join(f"{file.relative_to(package)} {sha256_file(file)}\n" for file in files).encode())

@@ -1,0 +1,57 @@
+"""The numbers behind the pictures as CSV, for tools that draw by themselves (DVC, a spreadsheet): `plots/*.csv`.
+
+`training.csv` (step, loss), `validation.csv` (step, loss, accuracy), `accuracy.csv` (rate, when, value, low, high)
+and `steps.csv` (step of a completion, value, low, high, n). Every file is there, if only with its header.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tunix_rt.files import JsonObject, read_json, write_text
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.log import MetricsLog
+
+RATES = ("accuracy", "contains_answer", "stop_rate", "malformed_rate", "majority")
+
+
+def write_tables(run_folder: Path) -> None:
+    """Write the tables of a run with results. Raises DataError where a file is damaged."""
+    run = RunFolder(run_folder)
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=False)
+    accuracy = dict(log.series("eval/accuracy"))
+    metrics = dict(read_json(run.metrics))
+    before = dict(read_json(run.baseline_metrics)) if run.baseline_metrics.exists() else {}
+    by_index: JsonObject = metrics.get("steps", {}).get("by_index", {})
+    plots = run_folder / "plots"
+    _write(plots / "training.csv", ("step", "loss"), log.series("train/loss"))
+    validation = [(step, loss, accuracy.get(step, "")) for step, loss in log.series("eval/loss")]
+    _write(plots / "validation.csv", ("step", "loss", "accuracy"), validation)
+    rates = [
+        (name, when, *_rate(found[name]))
+        for when, found in (("before training", before), ("trained", metrics))
+        for name in RATES
+        if name in found
+    ]
+    _write(plots / "accuracy.csv", ("rate", "when", "value", "low", "high"), rates)
+    steps = [(int(index) + 1, *_rate(rate), rate["n"]) for index, rate in sorted(by_index.items(), key=_index)]
+    _write(plots / "steps.csv", ("step", "value", "low", "high", "n"), steps)
+
+
+def _index(item: tuple[str, JsonObject]) -> int:
+    return int(item[0])
+
+
+def _rate(rate: JsonObject) -> tuple[object, object, object]:
+    return rate["value"], rate["low"], rate["high"]
+
+
+def _write(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
