@@ -253,9 +253,14 @@ def show(run: RunFolder, tracking: TrackingConfig) -> None:
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:
     """The config a run was made with. Raises ConfigError where today's code knows it no longer."""
+    return check(recorded_mapping(run))
+
+
+def recorded_mapping(run: RunFolder) -> dict[str, Any]:
+    """The same as plain data, unchecked."""
     from omegaconf import OmegaConf
 
-    return check(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(run.config))))
+    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(run.config)))
 
 
 def answerer(run: RunFolder) -> Answerer:

@@ -96,9 +96,20 @@ class RunFolder:
         return self.path / "report.md"
 
     def place(self, stage: str) -> Path:
-        """The folder that holds what a stage wrote: this one, one below it, or another run's."""
+        """The folder that holds what a stage wrote: this one, one below it, or another run's.
+
+        Raises InputError where the other one holds something else by now.
+        """
         record = self.stages().get(stage, {})
-        return (self.path / str(record.get("folder", "."))).resolve()
+        place = (self.path / str(record.get("folder", "."))).resolve()
+        there = RunFolder(place).stages().get(stage, {})
+        if "folder" in record and there.get("identity") != record.get("identity"):
+            raise InputError(
+                f"{self.name}: its stage {stage} was done in {os.path.relpath(place)}, which does not hold it any more "
+                f"({there.get('identity', 'nothing')}, expected {record.get('identity')}); run it again, or bring it "
+                "back (`dvc exp apply`, `dvc checkout`)"
+            )
+        return place
 
     def stages(self) -> dict[str, JsonObject]:
         """The record of each stage: `identity`, `state`, `folder` (relative, where another run did it)."""

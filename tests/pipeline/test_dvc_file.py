@@ -1,0 +1,98 @@
+"""`dvc.yaml` says of each stage what the code says: sections, source it can reach, files it leaves."""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+from omegaconf import OmegaConf
+
+from tests.conftest import ROOT
+from tunix_rt.config.choices import BACKENDS
+from tunix_rt.config.identity import STAGES
+from tunix_rt.config.load import compose
+from tunix_rt.pipeline import STAGES as ORDER
+
+PIPELINE: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)  # type: ignore[assignment]
+DOES_NOT_COMPUTE = {"config", "errors", "files", "runs", "terminal"}
+WATCHED = [f"${{run.watched[{index}]}}" for index in range(3)]
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("tunix_rt", cache_dir=None)
+
+
+def declared(stage: str, key: str) -> list[str]:
+    """The entries of a list in `dvc.yaml`, without their options."""
+    entries = PIPELINE["stages"][stage].get(key, [])
+    return [entry if isinstance(entry, str) else next(iter(entry)) for entry in entries]
+
+
+def reached(graph: grimp.ImportGraph, stage: str, backend: str) -> set[str]:
+    """Folders and neutral backend files whose code a stage may run; of the backends only the chosen one."""
+    start = f"tunix_rt.stages.{stage}"
+    modules = set(graph.find_upstream_modules(start))
+    if "tunix_rt.backends.registry" in modules:  # which imports the chosen one by its name only
+        chosen = f"tunix_rt.backends.{backend}.backend"
+        modules |= {chosen} | graph.find_upstream_modules(chosen)
+    found = {f"pipelines/{stage}.py", f"tunix_rt/stages/{stage}.py"}
+    for module in modules - {"tunix_rt"}:
+        station, *rest = module.split(".")[1:]
+        if station == "backends" and rest:
+            neutral = (ROOT / "tunix_rt" / "backends" / f"{rest[0]}.py").exists()
+            found.add(f"tunix_rt/backends/{rest[0]}.py" if neutral else f"tunix_rt/backends/{rest[0]}")
+        elif station not in DOES_NOT_COMPUTE | {"backends"}:
+            found.add(f"tunix_rt/{station}")
+    return found
+
+
+def test_the_stages_are_those_of_the_code_in_their_order() -> None:
+    assert tuple(PIPELINE["stages"]) == ORDER
+    assert tuple(stage for stage in ORDER if stage in STAGES) == tuple(STAGES)
+    for stage in ORDER:
+        assert PIPELINE["stages"][stage]["cmd"] == f"python -m pipelines.{stage}"
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_params_are_the_identity_sections_that_the_function_takes(stage: str) -> None:
+    parameters = inspect.signature(getattr(import_module(f"tunix_rt.stages.{stage}"), stage)).parameters.values()
+    sections = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+    assert declared(stage, "params") == sections == list(STAGES.get(stage, ()))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("stage", ORDER)
+def test_deps_are_the_source_that_it_can_reach(graph: grimp.ImportGraph, stage: str, backend: str) -> None:
+    deps = [entry.replace("${backend.name}", backend) for entry in declared(stage, "deps")]
+    source = {entry for entry in deps if entry.startswith(("tunix_rt/", "pipelines/"))}
+    assert source == reached(graph, stage, backend)
+    assert [entry for entry in deps if entry.startswith("${")] == (WATCHED if stage == "prepare" else [])
+
+
+@pytest.mark.parametrize("stage", ORDER)
+def test_the_rest_of_the_deps_is_what_earlier_stages_leave(stage: str) -> None:
+    earlier = [Path(out) for other in ORDER[: ORDER.index(stage)] for out in declared(other, "outs")]
+    others = [Path(entry) for entry in declared(stage, "deps") if entry.startswith(("data/", "runs/"))]
+    assert bool(others) == (stage != "prepare")
+    for entry in others:
+        assert any(entry == out or entry.is_relative_to(out) for out in earlier), entry
+
+
+def test_metrics_and_plots_are_files_that_a_stage_leaves() -> None:
+    outs = [Path(out) for stage in ORDER for out in declared(stage, "outs")]
+    shown = [Path(name) for name in PIPELINE["metrics"]]
+    for plot in PIPELINE["plots"]:
+        shown += [Path(plot)] if isinstance(plot, str) else [Path(file) for body in plot.values() for file in body["y"]]
+    assert len(shown) == 7
+    for file in shown:
+        assert any(file == out or file.is_relative_to(out) for out in outs), file
+
+
+def test_params_yaml_is_what_conf_composes() -> None:
+    """To renew it: `dvc exp run` does, and so does writing down what this composes."""
+    assert (ROOT / "params.yaml").read_text("utf-8") == OmegaConf.to_yaml(OmegaConf.create(compose([])))
