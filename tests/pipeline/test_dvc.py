@@ -1,0 +1,167 @@
+"""The habits of a DVC user, in a real repository: repro, exp run, a queue, push and pull, an interruption."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, TOY
+
+STAGES = ("prepare", "train", "predict", "evaluate", "report")
+PARTS = ("conf", "pipelines", "tunix_rt", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")
+TOYS = [word for override in ("backend=torch", *TOY) for word in ("-S", override)]
+TRACKED = [*TOYS, "-S", "tracking=mlflow"]
+UNTRACKED = {".lock", ".tracking.lock", "tracking.json", "tracking.log", "system.jsonl", "fingerprint.json"}
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A clone with DVC in it."""
+
+    folder: Path
+
+    def types(self, *words: str, code: int = 0) -> str:
+        """Run a command; returns what it printed, both streams."""
+        done = subprocess.run(words, cwd=self.folder, env=_environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def commits(self) -> None:
+        self.types("git", "add", "-A")
+        self.types("git", "-c", "user.name=n", "-c", "user.email=n@localhost", "commit", "-qm", "as it is")
+
+    def reads(self, name: str) -> str:
+        return (self.folder / name).read_text("utf-8")
+
+
+def _environment() -> dict[str, str]:
+    """DVC starts itself and `python` by name."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+
+
+@pytest.fixture
+def repository(work: Path) -> Repository:
+    """This checkout's files, committed anew: what a bare clone is."""
+    for part in (*PARTS, "params.yaml"):
+        source, target = ROOT / part, work / "clone" / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    made = Repository(work / "clone")
+    made.types("git", "init", "-q")
+    made.types("dvc", "config", "--local", "core.site_cache_dir", str(work / "site"))
+    made.commits()
+    return made
+
+
+def done_by(text: str) -> list[str]:
+    """The stages that a command ran."""
+    return [name for name in STAGES if f"Running stage '{name}'" in text]
+
+
+@pytest.mark.slow
+def test_only_what_a_change_concerns_is_run_again(repository: Repository) -> None:
+    assert done_by(repository.types("dvc", "exp", "run", *TOYS)) == list(STAGES)
+    left = {file.relative_to(repository.folder) for file in (repository.folder / "runs").rglob("*") if file.is_file()}
+    repository.commits()
+    known = {Path(line) for line in repository.types("dvc", "ls", ".", "-R", "--dvc-only").splitlines()}
+    assert {file.name for file in left - known if "checkpoints" not in file.parts} <= UNTRACKED
+    assert done_by(repository.types("dvc", "repro")) == []
+
+    def edit(file: str) -> None:
+        path = repository.folder / file
+        path.write_text(f"{path.read_text('utf-8')}\n# edited\n", "utf-8")
+
+    edit("tunix_rt/evaluation/answers.py")
+    assert done_by(repository.types("dvc", "repro")) == ["evaluate", "report"]
+    edit("tunix_rt/backends/jax/step.py")
+    assert done_by(repository.types("dvc", "repro")) == []
+    edit("tunix_rt/inference/loop.py")
+    assert done_by(repository.types("dvc", "repro")) == ["predict", "evaluate", "report"]
+    slower = repository.types("dvc", "exp", "run", *TOYS, "-S", "optimizer.learning_rate=1e-4")
+    assert done_by(slower) == list(STAGES[1:])
+
+
+@pytest.mark.slow
+def test_experiments_queue_and_travel_and_are_one_mlflow_run_each(repository: Repository, work: Path) -> None:
+    repository.types("dvc", "exp", "run", *TRACKED, "-S", "generation.baseline=true")
+    assert '"state": "finished"' in repository.reads("runs/dvc/status.json")
+    repository.commits()
+    repository.types("dvc", "exp", "run", "--queue", *TRACKED, "-S", "seed=1,2")
+    repository.types("dvc", "queue", "start", "-j", "1")
+    deadline = time.monotonic() + 240
+    while (status := repository.types("dvc", "queue", "status")).count("Success") < 2:
+        assert "Failed" not in status and time.monotonic() < deadline, status
+        time.sleep(1)
+    with sqlite3.connect(repository.folder / "mlflow.db") as store:
+        query = "select status, value from runs join tags using (run_uuid) where key = 'tunix_rt.identity'"
+        found = store.execute(query).fetchall()
+    store.close()
+    assert len({identity for _, identity in found}) == 3 == len(found)
+    assert {status for status, _ in found} == {"FINISHED"}
+    assert "accuracy.value" in repository.types("dvc", "metrics", "show")
+    assert "runs/dvc/evaluate/metrics.json" in repository.types("dvc", "metrics", "diff", "HEAD", "--all")
+    assert "index.html" in repository.types("dvc", "plots", "show")
+    pictures = list((repository.folder / "dvc_plots" / "static").glob("*.png"))
+    assert {picture.name.rpartition("_")[2] for picture in pictures} >= {"loss.png", "accuracy.png", "lengths.png"}
+    assert all(picture.read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    data = repository.types(sys.executable, "-m", "tunix_rt", "data", "runs/dvc", "--json")
+    assert json.loads(data)["mismatches"] == [] and len(json.loads(data)["versions"]) == 3
+
+    repository.types("dvc", "remote", "add", "--default", "shelf", str(work / "shelf"))
+    repository.types("dvc", "push")
+    repository.commits()
+    repository.types("git", "clone", "-q", ".", str(work / "second"))
+    second = Repository(work / "second")
+    second.types("dvc", "pull")
+    for name in (
+        "predict/baseline_predictions.jsonl",
+        "evaluate/metrics.json",
+        "train/model/model.safetensors",
+        "report.md",
+    ):
+        assert (second.folder / "runs/dvc" / name).read_bytes() == (repository.folder / "runs/dvc" / name).read_bytes()
+    assert done_by(second.types("dvc", "repro")) == []
+    assert "accuracy" in second.types(sys.executable, "-m", "tunix_rt", "show", "runs/dvc")
+
+
+@pytest.mark.slow
+def test_an_interrupted_repro_goes_on_where_it_stopped(repository: Repository) -> None:
+    long = ("training.max_steps=300", "training.evaluate_every=null", "checkpoint.save_every=20")
+    words = [*TOYS, *(word for override in long for word in ("-S", override))]
+    marker = repository.folder / "runs/dvc/train/checkpoints/step_00000040/checkpoint.json"
+    with subprocess.Popen(
+        ["dvc", "exp", "run", *words],
+        cwd=repository.folder,
+        env=_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        while not marker.exists() and process.poll() is None:
+            time.sleep(0.05)
+        os.kill(json.loads(repository.reads("runs/dvc/status.json"))["pid"], signal.SIGKILL)
+        assert process.wait(60) != 0
+    again = repository.types("dvc", "repro")
+    assert "train: going on from step" in again and done_by(again) == list(STAGES[1:])
+    steps = [json.loads(line)["step"] for line in repository.reads("runs/dvc/train/metrics.jsonl").splitlines()]
+    assert [step for step in steps if step <= 300] == sorted(steps) and len(set(steps)) == 300
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_and_nothing_is_recorded_as_done(repository: Repository) -> None:
+    said = repository.types("dvc", "exp", "run", *TOYS, "-S", "training.max_steps=true", code=255)
+    assert "error: training.max_steps: got true, expected" in said and "Traceback" not in said
+    assert not (repository.folder / "runs/dvc/prepare").exists()
