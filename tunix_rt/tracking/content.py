@@ -87,7 +87,9 @@ def birth_tags(run: RunFolder, key: str) -> dict[str, str]:
     A run that several commands make brings its key along in `status.json`: it is found by it from anywhere.
     """
     key = str(run.status().get("key") or key)
-    experiment, identity = str(read_config(run).get("name", run.path.parent.name)), run.identity
+    experiment, identity = run.path.parent.name, run.identity
+    if identity != run.path.name:
+        experiment = str(read_config(run).get("name", experiment))
     number = identity.partition("-")[2]
     return {
         "mlflow.runName": "-".join(part for part in (experiment, identity[:8], number) if part),
