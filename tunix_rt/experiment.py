@@ -26,10 +26,11 @@ from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, wri
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.prediction import Prediction, read_predictions
 from tunix_rt.inference.reader import Reader
-from tunix_rt.models.sources import content_digest
-from tunix_rt.runs.environment import command_line, gather
+from tunix_rt.models.sources import content_digest, folder_digest
+from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
 from tunix_rt.stages.prepare import prepare
@@ -137,7 +138,7 @@ def _recorded(config: ExperimentConfig, folder: RunFolder) -> Iterator[None]:
     """Record beginning and end of the work in the folder, and let the follower send it on meanwhile."""
     from omegaconf import OmegaConf
 
-    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(mask_values(plain(config)))))
     folder.begin()
     trouble = problem(config.tracking.uri) if config.tracking.kind == "mlflow" else None
     if trouble:
@@ -174,7 +175,9 @@ def _prepared(config: ExperimentConfig, identity: str, folder: RunFolder) -> Pre
     started = time.monotonic()
     prepared = prepared_data(config, identity)
     folder.record_stage("prepare", _done(identity, started, {}))
-    write_json(folder.data, prepared.manifest | {"folder": os.path.relpath(prepared.folder)})
+    write_json(folder.data, mask_values(prepared.manifest) | {"folder": os.path.relpath(prepared.folder)})
+    start = folder_digest(prepared.model_folder)
+    record_data(folder.environment, content_digests(config), prepared.folder, start)
     return prepared
 
 

@@ -41,7 +41,11 @@ def content_digest(source: Source) -> str:
         return digest({"hub": source.name, "revision": source.revision})
     if isinstance(source, GgufModel):
         return digest({"gguf": sha256_file(_file(source)), "conversion": gguf.VERSION})
-    folder = _folder(source)
+    return folder_digest(_folder(source))
+
+
+def folder_digest(folder: Path) -> str:
+    """Hex sha256 of what makes a model folder the model it is: config, weights, tokenizer, generation config."""
     names = {CONFIG, GENERATION, *TOKENIZER_FILES, *(path.name for path in weight_files(folder))}
     return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
 

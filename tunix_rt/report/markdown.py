@@ -13,9 +13,9 @@ from typing import Any
 from tunix_rt.files import JsonObject, read_json, read_jsonl, write_text
 from tunix_rt.inference.prediction import Prediction, read_predictions
 from tunix_rt.report.blocks import block, code, shortened, table
-from tunix_rt.runs.environment import mask
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.secrets import mask
 
 DECLARED = {
     "backend": "backend.name backend.precision",

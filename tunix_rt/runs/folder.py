@@ -17,6 +17,7 @@ import psutil
 
 from tunix_rt.errors import InputError, MachineError
 from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.runs.secrets import mask
 
 State = Literal["running", "finished", "failed", "interrupted"]
 
@@ -127,9 +128,10 @@ class RunFolder:
         write_json(self.path / "status.json", dict(read_json(self.path / "status.json")) | {"stage": stage})
 
     def end(self, state: State, reason: str | None = None, exit_code: int = 0) -> None:
-        """Record how the work ended."""
+        """Record how the work ended; secrets in `reason` are masked."""
         status = dict(read_json(self.path / "status.json"))
-        end: JsonObject = {"state": state, "ended": time.time(), "reason": reason, "exit_code": exit_code}
+        said = None if reason is None else mask(reason)
+        end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
         write_json(self.path / "status.json", status | end)
 
     @contextmanager
