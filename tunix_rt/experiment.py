@@ -229,6 +229,7 @@ def _stages(config: ExperimentConfig, chain: dict[str, str], folder: RunFolder, 
             checkpoint=config.checkpoint,
             cache=cache,
             interrupt=interrupt,
+            stop_step=config.run.stop_step,
         ),
     )
     stage(

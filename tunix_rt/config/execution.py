@@ -73,6 +73,9 @@ class RunConfig:
     """Holds the run folders: `<root>/<experiment>/<identity>/`."""
     data: Text
     """Holds prepared data and converted models."""
+    stop_step: Count | None = None
+    """Stop training after this step, whatever the clock says: how `reproduce` repeats a time budget. It changes
+    when training stops and nothing else, such as the schedule."""
 
 
 @section

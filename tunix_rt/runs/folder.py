@@ -197,8 +197,9 @@ def find_run(root: Path, word: str) -> RunFolder:
     if word == "last":
         return runs[-1]
     named = [run for run in runs if run.path.parent.name == word]
-    if named:
-        return named[-1]
+    exact = [run for run in runs if word in (run.name, run.path.name)]
+    if named or len(exact) == 1:
+        return (named or exact)[-1]
     fitting = [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
     if len(fitting) == 1:
         return fitting[0]
