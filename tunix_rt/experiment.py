@@ -39,6 +39,7 @@ from tunix_rt.stages.train import train
 from tunix_rt.terminal import say, warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import follow
+from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.tracking.uri import problem
 
 
@@ -82,7 +83,7 @@ def content_digests(config: ExperimentConfig) -> dict[str, str]:
                     )
                 contents[f"dataset.source.{split}"] = sha256_file(Path(file.path))
     if not isinstance(config.model.source, FreshModel):
-        contents["model.source"] = content_digest(config.model.source)
+        contents["model.source"] = content_digest(config.model.source, ModelStore(config.tracking.uri))
     return contents
 
 
@@ -106,6 +107,7 @@ def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
                     config.format,
                     folder=folder,
                     models=root / "models",
+                    store=ModelStore(config.tracking.uri),
                 )
     return prepared
 

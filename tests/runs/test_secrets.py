@@ -40,6 +40,7 @@ KEYS = st.sampled_from(["AWS_SECRET_ACCESS_KEY", "api_key", "ssh-key", "OPENAI_A
         ("optimizer.learning_rate=1e-3", "optimizer.learning_rate=1e-3"),
         ("generation.max_new_tokens=8", "generation.max_new_tokens=8"),
         ("tokenizer=char sorted(x, key=len)", "tokenizer=char sorted(x, key=len)"),
+        ("PWD=/home/me MYSQL_PWD=x", "PWD=/home/me MYSQL_PWD=***"),
         ("sqlite:///mlflow.db http://host:5000", "sqlite:///mlflow.db http://host:5000"),
     ],
 )

@@ -15,8 +15,8 @@ SHORTEST = 8
 """Characters that a secret variable's value must have to be masked wherever it occurs: `test` occurs anywhere."""
 
 _NAME = (
-    r"(?:(?:[\w.-]*[_.-])?(?:token|password|passwd|passphrase|pwd|secret|credentials?|authorization|apikey)"
-    r"|[\w.-]*[_.-]key)"
+    r"(?:(?:[\w.-]*[_.-])?(?:token|password|passwd|passphrase|secret|credentials?|authorization|apikey)"
+    r"|[\w.-]*[_.-](?:key|pwd))"
 )
 NAME = re.compile(rf"(?i){_NAME}")
 """Names whose values are secrets: `HF_TOKEN`, `db.password`, `AWS_SECRET_ACCESS_KEY`; not `max_new_tokens` or `key`."""

@@ -20,7 +20,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.initialise import write_fresh
-from tunix_rt.models.sources import materialise
+from tunix_rt.models.sources import Store, materialise
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.terminal import progress
 from tunix_rt.traces.dataset import collect
@@ -41,14 +41,17 @@ def prepare(
     *,
     folder: Path,
     models: Path,
+    store: Store | None = None,
 ) -> None:
     """Fill `folder` (`PreparedData`); converted models go to `models`, shared by all prepared data.
+
+    `store`: where a registered model (`model.source.kind: registry`) is found.
 
     Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
     """
     prepared = PreparedData(folder)
     collected = collect(dataset, seed)
-    start = _model_folder(model, tokenizer, format, collected.splits["train"], seed, folder, models)
+    start = _model_folder(model, tokenizer, format, collected.splits["train"], seed, folder, models, store)
     reader = Tokenizer.load(start)
     writer = formatter(format, reader)
     limit = min(dataset.max_length or read_architecture(start).max_positions, read_architecture(start).max_positions)
@@ -96,10 +99,11 @@ def _model_folder(
     seed: int,
     folder: Path,
     models: Path,
+    store: Store | None,
 ) -> Path:
     """The folder of the initial weights: made here from the seed, or found and converted once."""
     if not isinstance(model.source, FreshModel):
-        return materialise(model.source, models)
+        return materialise(model.source, models, store)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(format, None)
