@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -62,7 +63,12 @@ def content_digest(source: Source, store: Store | None = None) -> str:
 def folder_digest(folder: Path) -> str:
     """Hex sha256 of what makes a model folder the model it is: config, weights, tokenizer, generation config."""
     names = {CONFIG, GENERATION, *TOKENIZER_FILES, *(path.name for path in weight_files(folder))}
-    return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+    return digest_of({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """`folder_digest` of a folder with these files, given by the sha256 of each."""
+    return digest(dict(files))
 
 
 def _given(store: Store | None) -> Store:

@@ -144,7 +144,7 @@ def first_difference(name: str, there: Path, here: Path) -> str | None:
     if name.endswith(".jsonl"):
         found = _in_lines(name, there, here)
     elif name.endswith(".json"):
-        found = _in_values(name, read_json(there), read_json(here))
+        found = first_in_values(name, read_json(there), read_json(here))
     elif name.endswith(".safetensors"):
         found = _in_tensors(name, there, here)
     return found or f"{name}: the bytes differ"
@@ -156,7 +156,7 @@ def _in_lines(name: str, there: Path, here: Path) -> str | None:
             number, record = left or right
             side = "missing here" if right is None else "only here"
             return f"{name} line {number} ({_place(record, number)}): {side}"
-        found = _in_values(f"{name} {_place(left[1], left[0])}", left[1], right[1])
+        found = first_in_values(f"{name} {_place(left[1], left[0])}", left[1], right[1])
         if found:
             return found
     return None
@@ -170,7 +170,8 @@ def _place(record: JsonObject, number: int) -> str:
     return f"line {number}"
 
 
-def _in_values(where: str, there: Any, here: Any) -> str | None:
+def first_in_values(where: str, there: Any, here: Any) -> str | None:
+    """The first leaf at which two JSON values differ, in words."""
     order = [*leaves(there), *leaves(here)]
     different = compare(where, there, here).different
     for key in order:
