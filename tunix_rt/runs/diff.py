@@ -58,7 +58,7 @@ def _same(a: dict[str, Any], b: dict[str, Any], key: str) -> bool:
 
 def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
     """Config, data, code, surroundings and results of two runs. Raises DataError where a record is damaged."""
-    views = {"config": _config, "data": _data, "code": _code, "surroundings": _surroundings, "results": _results}
+    views = {"config": read_config, "data": _data, "code": _code, "surroundings": _surroundings, "results": _results}
     return [compare(name, view(left), view(right)) for name, view in views.items()]
 
 
@@ -73,10 +73,12 @@ def compare_surroundings(recorded: JsonObject, now: JsonObject) -> Section:
     return compare("surroundings", _parts(recorded, keys), _parts(now, keys))
 
 
-def _config(run: RunFolder) -> Any:
+def read_config(run: RunFolder) -> JsonObject:
+    """The recorded config as plain data; empty before there is one."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.to_container(OmegaConf.load(run.config)) if run.config.exists() else {}
+    found = OmegaConf.to_container(OmegaConf.load(run.config)) if run.config.exists() else {}
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
 
 
 def _environment(run: RunFolder) -> JsonObject:
