@@ -25,9 +25,11 @@ from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.secrets import is_masked, mask_values
+from tunix_rt.runs.secrets import is_masked
 from tunix_rt.traces.prepared import PreparedData
 
+MANIFEST = ("name", "seed", "counts", "splits", "digest")
+"""What `data.json` must have in common with the manifest; sources may have a secret masked."""
 Checked = list[str]
 """What was looked at and found right, a line each."""
 
@@ -76,8 +78,9 @@ def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> Chec
 def _splits(run: RunFolder, prepared: PreparedData) -> str:
     """The traces are those of the manifest, and the manifest is the one the run was made with."""
     manifest = prepared.manifest
-    recorded = {key: value for key, value in read_json(run.data).items() if key != "folder"}
-    _refuse(first_in_values("data.json and the manifest:", recorded, mask_values(manifest)))
+    recorded = read_json(run.data)
+    for key in MANIFEST:
+        _refuse(first_in_values(f"data.json {key}", recorded[key], manifest[key]))
     for split in SPLITS:
         file, record = prepared.traces_file(split), manifest["splits"][split]
         if sha256_file(file) != record["sha256"]:

@@ -22,6 +22,7 @@ from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.sources import Store, materialise
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
 from tunix_rt.traces.dataset import collect
 from tunix_rt.traces.format import Formatter, formatter
@@ -74,7 +75,7 @@ def prepare(
             }
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
         splits[split] = counts | {"sha256": sha256_file(prepared.traces_file(split))}
-    manifest = collected.manifest()
+    manifest: JsonObject = mask_values(collected.manifest())
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
         "name": dataset.name,
