@@ -19,14 +19,14 @@ from tunix_rt.backends import registry
 from tunix_rt.config.dataset import JsonlSource
 from tunix_rt.config.identity import identities, plain
 from tunix_rt.config.load import check
-from tunix_rt.config.model import FreshModel
+from tunix_rt.config.model import FreshModel, RegistryModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, InputError, Interrupted, TunixError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json, write_text
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.prediction import Prediction, read_predictions
 from tunix_rt.inference.reader import Reader
-from tunix_rt.models.sources import content_digest, folder_digest
+from tunix_rt.models.sources import content_digest, folder_digest, materialise
 from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
@@ -109,6 +109,8 @@ def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
                     models=root / "models",
                     store=ModelStore(config.tracking.uri),
                 )
+    if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
+        materialise(config.model.source, root / "models", ModelStore(config.tracking.uri))
     return prepared
 
 

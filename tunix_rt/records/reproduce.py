@@ -103,10 +103,9 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
     mapping = OmegaConf.merge(plain(config), OmegaConf.from_dotlist(list(overrides)))
     config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
     steps = int(recorded.stages()["train"]["steps_done"]) if config.training.max_seconds is not None else None
-    root = str(recorded.path.parent.parent)
     return replace(
         config,
-        run=replace(config.run, new=True, root=root, stop_step=steps),
+        run=replace(config.run, new=True, stop_step=steps),
         tracking=replace(config.tracking, kind="none"),
     )
 

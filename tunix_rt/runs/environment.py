@@ -28,6 +28,8 @@ VARIABLES = re.compile(
 """Names of variables that may change numbers, devices or where things go; values of secret ones are masked."""
 UNTRACKED = 200
 """Untracked files whose hash is recorded; the others are counted."""
+LARGEST = 2**24
+"""Bytes of an untracked file that is hashed; of a larger one the size is recorded, so that a start stays quick."""
 
 
 def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
@@ -122,9 +124,14 @@ def _git(folder: Path) -> JsonObject | None:
         "dirty": bool(diff or untracked),
         "diff": mask(diff),
         "diff_sha256": sha256_bytes(diff.encode()),
-        "untracked": {name: sha256_file(Path(root) / name) for name in untracked[:UNTRACKED]},
+        "untracked": {name: _hash_or_size(Path(root) / name) for name in untracked[:UNTRACKED]},
         "num_untracked": len(untracked),
     }
+
+
+def _hash_or_size(file: Path) -> str:
+    size = file.stat().st_size
+    return sha256_file(file) if size <= LARGEST else f"{size} bytes"
 
 
 def _output(*words: str) -> str | None:
