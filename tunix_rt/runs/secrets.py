@@ -20,8 +20,8 @@ _NAME = (
 )
 NAME = re.compile(rf"(?i){_NAME}")
 """Names whose values are secrets: `HF_TOKEN`, `db.password`, `AWS_SECRET_ACCESS_KEY`; not `max_new_tokens` or `key`."""
-_USER_AND_PASSWORD = re.compile(r"(://[^/:@\s\"']*):[^\s\"']*@")
-_TOKEN_AS_USER = re.compile(r"(https?://)(?!\*\*\*@)[^/:@\s\"']+@")
+_USER_AND_PASSWORD = re.compile(r"(://[^/:@\s\"']{0,256}):[^\s\"']{0,1024}@")
+_TOKEN_AS_USER = re.compile(r"(https?://)(?!\*\*\*@)[^/:@\s\"']{1,1024}@")
 _IN_QUERY = re.compile(r"(?i)([?&](?:key|sig|signature|[\w.-]*(?:token|secret|password|api[_-]?key))=)[^&\s\"'#]+")
 _BARE = r"(?:(?:bearer|basic|token)\s+)?(?:[^\s,;\"'}\])]|[,;\"'}\])](?=[^\s,;\"'}\])]))+"
 _VALUE = rf"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|{_BARE}"

@@ -59,15 +59,17 @@ def read_config(run: RunFolder) -> JsonObject:
     return {str(key): value for key, value in config.items()}
 
 
-def read_tracking(run: RunFolder) -> TrackingConfig:
-    """The section `tracking` of the run's config; a URI whose password is masked there comes from `URI_VARIABLE`.
+def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
+    """The section `tracking` of the run's config, with another `uri` where one is given.
 
-    Raises DataError.
+    A URI whose password is masked in the config comes from the variable `URI_VARIABLE`. Raises DataError.
     """
     try:
         tracking = TrackingConfig(**read_config(run)["tracking"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{run.config}: tracking: not the section that this version writes ({error})") from None
+    if uri is not None:
+        return replace(tracking, uri=uri)
     if not is_masked(tracking.uri):
         return tracking
     if URI_VARIABLE not in os.environ:

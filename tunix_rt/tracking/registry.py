@@ -54,9 +54,8 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
     """
     if run.status().get("state") != "finished" or not run.model.is_dir():
         raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
-    tracking = replace(content.read_tracking(run), kind="mlflow")
-    if uri is not None:
-        tracking = replace(tracking, uri=resolve(uri, Path.cwd()))
+    elsewhere = None if uri is None else resolve(uri, Path.cwd())
+    tracking = replace(content.read_tracking(run, elsewhere), kind="mlflow")
     report = follow(run.path, tracking, watch=False)
     if report.run_id is None or not report.complete:
         raise StoreError(report.message)
