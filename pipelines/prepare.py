@@ -18,6 +18,7 @@ def main() -> int:
             config.format,
             folder=folder,
             models=folder / "models",
+            store=here.store,
         )
     return 0
 

@@ -24,6 +24,7 @@ def main() -> int:
             checkpoint=config.checkpoint,
             cache=here.cache,
             interrupt=here.interrupt,
+            stop_step=config.run.stop_step,
         )
         here.facts.update(facts)
     return 0

@@ -16,7 +16,8 @@ from tunix_rt.errors import Interrupted, OutOfMemory
 def test_help_lists_every_verb_with_a_line_of_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for verb in ("ask", "experiments", "rows", "run", "runs", "show", "traces"):
+    verbs = "ask diff experiments export gc register reproduce rm rows run runs show traces verify"
+    for verb in verbs.split():
         assert f"\n  {verb}" in shown
     assert "+experiment=NAME" in shown
 

@@ -63,6 +63,12 @@ class OutOfMemory(RunError):
     """The device's memory does not hold a micro-batch. The message names the setting to lower."""
 
 
+class GateError(TunixError):
+    """A check said no: a result did not come out the same, a record does not hold. Nothing else went wrong."""
+
+    exit_code = 5
+
+
 class Interrupted(TunixError):
     """A signal (or a `stop` file) ended the run between two steps; what was done is on disk."""
 

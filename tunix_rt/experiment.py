@@ -29,11 +29,14 @@ from tunix_rt.inputs import (
     prepared_data,
     prepared_of,
     source_digest,
+    sources_of,
 )
+from tunix_rt.models.sources import folder_digest
 from tunix_rt.report.summary import summary
-from tunix_rt.runs.environment import command_line, gather
+from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
 from tunix_rt.stages.report import report
@@ -69,7 +72,8 @@ def run(config: ExperimentConfig, base: RunFolder | None = None, keep: Sequence[
     """
     registry.require(config.backend.name)
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}
-    chain = identities(config, {} if base else checked_contents(config), kept)
+    contents = checked_contents(config) if base is None else sources_of(base)
+    chain = identities(config, contents, kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
     with folder.locked():
         if folder.is_done("report", chain["evaluate"]):
@@ -77,7 +81,7 @@ def run(config: ExperimentConfig, base: RunFolder | None = None, keep: Sequence[
             _warn_of_other_code(folder)
             return _result(folder)
         with _recorded(config, folder), watching(folder.path) as interrupt:
-            _stages(Work(config, chain, folder, base), interrupt)
+            _stages(Work(config, contents, chain, folder, base), interrupt)
     return _result(folder)
 
 
@@ -113,7 +117,7 @@ def write_config(config: ExperimentConfig, folder: RunFolder) -> None:
     """Leave the resolved config in the run folder."""
     from omegaconf import OmegaConf
 
-    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(plain(config))))
+    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(mask_values(plain(config)))))
 
 
 @contextmanager
@@ -153,6 +157,8 @@ class Work:
     """What is to be done, and where."""
 
     config: ExperimentConfig
+    contents: dict[str, str]
+    """Digest of each local file and model that the config names."""
     chain: dict[str, str]
     """The identity of each stage."""
     folder: RunFolder
@@ -189,7 +195,8 @@ class Work:
         identity = self.chain["prepare"]
         data = prepared_data(self.config, identity) if self.base is None else prepared_of(self.base, self.config)
         self.folder.record_stage("prepare", done(identity, started, {}))
-        write_json(self.folder.data, data_record(data))
+        write_json(self.folder.data, mask_values(data_record(data)))
+        record_data(self.folder.environment, self.contents, data.folder, folder_digest(data.model_folder))
         return data
 
 
@@ -222,6 +229,7 @@ def _stages(work: Work, interrupt: Interrupt) -> None:
             checkpoint=config.checkpoint,
             cache=cache,
             interrupt=interrupt,
+            stop_step=config.run.stop_step,
         ),
     )
     work.do(

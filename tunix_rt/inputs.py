@@ -8,14 +8,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunix_rt.config.dataset import JsonlSource
-from tunix_rt.config.model import FreshModel
+from tunix_rt.config.model import FreshModel, RegistryModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
-from tunix_rt.models.sources import content_digest
+from tunix_rt.models.sources import content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.stages.prepare import prepare
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.tracking.versions import version_table
 
 SOURCE = "dataset.source"
@@ -46,7 +47,7 @@ def content_digests(config: ExperimentConfig) -> dict[str, str]:
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
         contents[key] = sha256_file(file)
     if not isinstance(config.model.source, FreshModel):
-        contents["model.source"] = content_digest(config.model.source)
+        contents["model.source"] = content_digest(config.model.source, ModelStore(config.tracking.uri))
     return contents
 
 
@@ -104,7 +105,10 @@ def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
                     config.format,
                     folder=folder,
                     models=root / "models",
+                    store=ModelStore(config.tracking.uri),
                 )
+    if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
+        materialise(config.model.source, root / "models", ModelStore(config.tracking.uri))
     return prepared
 
 
@@ -117,6 +121,11 @@ def prepared_of(run: RunFolder, config: ExperimentConfig) -> PreparedData:
     if prepared.manifest["digest"] != record["digest"]:
         raise DataError(f"{prepared.folder}: not the data that {run.name} used (data.json there has another digest)")
     return prepared
+
+
+def sources_of(run: RunFolder) -> dict[str, str]:
+    """Digest of each local file and model that a run named, as it recorded them."""
+    return dict(dict(read_json(run.environment)).get("data", {}).get("sources", {}))
 
 
 def data_record(prepared: PreparedData) -> JsonObject:

@@ -26,11 +26,15 @@ from tunix_rt.errors import ConfigError, InputError
 from tunix_rt.experiment import done, ending, report_tracking, warn_of_tracking, write_config
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.inputs import cache_folder, checked_contents, data_record, source_digest
-from tunix_rt.runs.environment import command_line, gather
+from tunix_rt.models.sources import folder_digest
+from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import PIPELINE, RunFolder
 from tunix_rt.runs.interrupt import Interrupt, watching
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import follow
+from tunix_rt.tracking.registry import ModelStore
+from tunix_rt.tracking.uri import resolve
 
 STAGES = ("prepare", "train", "predict", "evaluate", "report")
 COMPUTING = ("train", "predict")
@@ -52,6 +56,8 @@ class Here:
     run: RunFolder
     """Where the stage writes; what the earlier ones wrote is found through it."""
     prepared: PreparedData
+    store: ModelStore
+    """Of registered models."""
     cache: Path
     interrupt: Interrupt
     facts: JsonObject = field(default_factory=dict)
@@ -85,7 +91,8 @@ def stage(name: str) -> Iterator[Here]:
     """Do a stage in the block: recorded, locked, and sent to MLflow. Raises the errors of `tunix_rt.errors`."""
     config = read_params()
     home = workspace(Path.cwd())
-    chain = identities(config, checked_contents(config, home / config.run.data))
+    contents = checked_contents(config, home / config.run.data)
+    chain = identities(config, contents)
     chain["report"] = chain["evaluate"]
     whole = RunFolder(Path(config.run.root) / PIPELINE)
     with whole.locked(), watching(whole.path) as interrupt:
@@ -96,13 +103,15 @@ def stage(name: str) -> Iterator[Here]:
         with _sent(config, whole, name, home), ending(whole):
             _write_environment(config, whole, run, name)
             prepared = PreparedData(Path(config.run.data) / PIPELINE)
-            here = Here(config, chain[name], run, prepared, cache_folder(), interrupt)
+            store = ModelStore(resolve(config.tracking.uri, home))
+            here = Here(config, chain[name], run, prepared, store, cache_folder(), interrupt)
             started = time.monotonic()
             yield here
             _record(whole, run, name, done(chain[name], started, here.facts))
             if name == "prepare":
-                write_json(whole.data, data_record(prepared))
+                write_json(whole.data, mask_values(data_record(prepared)))
             if name == STAGES[-1]:
+                record_data(whole.environment, contents, prepared.folder, folder_digest(prepared.model_folder))
                 whole.end("finished")
             else:
                 whole.end("waiting", f"{name} is done; `dvc repro` goes on with {STAGES[STAGES.index(name) + 1]}")

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+from pathlib import Path
+
 import pytest
 
-from tunix_rt.runs.environment import fingerprint, gather, mask
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("tracking.uri=http://me:hunter2@host:5000/x", "tracking.uri=http://me:***@host:5000/x"),
-        ("http://me:a@b:c@host/x", "http://me:***@host/x"),
-        ("HF_TOKEN=abc python run", "HF_TOKEN=*** python run"),
-        ("api_key=abc password=x plain=y", "api_key=*** password=*** plain=y"),
-        ("optimizer.learning_rate=1e-3", "optimizer.learning_rate=1e-3"),
-        ("generation.max_new_tokens=8", "generation.max_new_tokens=8"),
-    ],
-)
-def test_secrets_are_masked(text: str, expected: str) -> None:
-    assert mask(text) == expected
+from tunix_rt.files import read_json, sha256_file, write_json
+from tunix_rt.runs.environment import fingerprint, gather, record_data
 
 
 def test_what_is_gathered() -> None:
@@ -28,6 +18,50 @@ def test_what_is_gathered() -> None:
     assert record["packages"]["numpy"]
     assert record["machine"]["cores"] >= 1
     assert record["git"] is None or len(record["git"]["commit"]) == 40
+
+
+def git(folder: Path, *words: str) -> None:
+    subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@y", *words], cwd=folder, check=True)
+
+
+def test_a_repository_with_changes_and_untracked_files(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    git(work, "init", "-q")
+    (work / "a.env").write_text("N=1\n")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "first")
+    clean = gather([], {})["git"]
+    assert (clean["dirty"], clean["diff"], clean["untracked"]) == (False, "", {})
+    (work / "new.py").write_text("print()\n")
+    untracked = gather([], {})["git"]
+    assert untracked["dirty"] and untracked["untracked"] == {"new.py": sha256_file(work / "new.py")}
+    (work / "a.env").write_text("N=1\nHF_TOKEN=hf_planted\n")
+    monkeypatch.setenv("HF_TOKEN", "hf_planted")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "pw")
+    record = gather(["x", "tracking.uri=http://u:hunter2@h"], {})
+    assert "+HF_TOKEN=***" in record["git"]["diff"]
+    assert record["git"]["diff_sha256"] != clean["diff_sha256"]
+    shown = json.dumps(record)
+    assert "hf_planted" not in shown and "hunter2" not in shown
+    variables = record["variables"]
+    assert variables["OMP_NUM_THREADS"] == "3"
+    assert variables["HF_TOKEN"] == variables["MLFLOW_TRACKING_PASSWORD"] == "***"
+
+
+def test_the_hashes_of_the_data_are_added(tmp_path: Path) -> None:
+    prepared = tmp_path / "prepared"
+    (prepared / "traces").mkdir(parents=True)
+    (prepared / "traces" / "test.jsonl").write_text("{}\n")
+    write_json(tmp_path / "environment.json", {"python": "3"})
+    record_data(tmp_path / "environment.json", {"dataset.source.train": "aa"}, prepared, "bb")
+    assert read_json(tmp_path / "environment.json") == {
+        "python": "3",
+        "data": {
+            "sources": {"dataset.source.train": "aa"},
+            "prepared": {"traces/test.jsonl": sha256_file(prepared / "traces" / "test.jsonl")},
+            "start_model": "bb",
+        },
+    }
 
 
 def test_the_fingerprint_sees_threads_and_versions() -> None:

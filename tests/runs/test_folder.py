@@ -31,6 +31,12 @@ def test_a_person_names_a_run_in_several_ways(tmp_path: Path) -> None:
         find_run(tmp_path, "zz")
 
 
+def test_a_full_name_means_that_run_though_others_begin_with_it(tmp_path: Path) -> None:
+    first = made(tmp_path, "e/abc")
+    made(tmp_path, "e/abc-2")
+    assert find_run(tmp_path, "e/abc") == find_run(tmp_path, "abc") == first
+
+
 def test_no_runs_yet_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no run there yet; start one"):
         find_run(tmp_path, "last")

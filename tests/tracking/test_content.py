@@ -1,9 +1,11 @@
 """What a run folder has to say, as plain data."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
@@ -134,3 +136,17 @@ def test_a_config_of_another_kind_is_a_clear_error(run: RunFolder, text: str) ->
     run.config.write_text(text)
     with pytest.raises(DataError, match=r"config\.yaml"):
         read_tracking(run)
+
+
+def test_a_masked_uri_comes_from_the_environment(
+    make_run: Callable[..., tuple[RunFolder, TrackingConfig]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file has the password: a follower gets it from the process that starts it, a person gives it."""
+    uri = "http://me:hunter2@host:5000"
+    plain, _ = make_run("aaaaaaaaaaaa", uri="http://host:5000")
+    masked, _ = make_run("bbbbbbbbbbbb", uri="http://me:***@host:5000")
+    with pytest.raises(DataError, match=r"the password is masked; give the whole URI in TUNIX_RT_TRACKING_URI"):
+        read_tracking(masked)
+    monkeypatch.setenv("TUNIX_RT_TRACKING_URI", uri)
+    assert read_tracking(masked).uri == uri
+    assert read_tracking(plain).uri == "http://host:5000", "only where something is masked"

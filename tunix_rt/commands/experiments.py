@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table of every `conf/experiment/*.yaml`, read from their opening comments."""
-    argparse.ArgumentParser(prog="tunix_rt experiments", description=__doc__).parse_args(list(arguments))
+    parser = argparse.ArgumentParser(prog="tunix_rt experiments", description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print a JSON array")
+    chosen = parser.parse_args(list(arguments))
     package = Path(__file__).resolve().parents[1]
     installed = package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
     found: dict[str, tuple[str, str]] = {}
     for folder in (installed, Path.cwd() / "conf"):
         for file in sorted((folder / "experiment").glob("*.yaml")):
             found[file.stem] = header(file.read_text("utf-8"))
+    if chosen.json:
+        shown = [{"name": name, "time": time, "what": line} for name, (line, time) in sorted(found.items())]
+        print(json.dumps(shown, ensure_ascii=False))
+        return 0
     width = max(map(len, found), default=0)
     times = max((len(time) for _, time in found.values()), default=0)
     for name, (line, time) in sorted(found.items()):

@@ -12,6 +12,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tunix_rt rows", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("step", type=int, help="the step, from 1")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a line a trace")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
     chosen = parser.parse_args(list(arguments))
 
@@ -30,6 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
     traces = {trace.id: trace for trace in prepared.traces("train")}
-    for identity in order.ids_at(chosen.step - 1):
-        out(to_json(traces[identity].to_json()))
+    found = [traces[identity].to_json() for identity in order.ids_at(chosen.step - 1)]
+    if chosen.json:
+        out(to_json({"run": run.name, "step": chosen.step, "traces": found}))
+        return 0
+    for trace in found:
+        out(to_json(trace))
     return 0

@@ -1,33 +1,53 @@
-"""List the runs with their scores, newest last."""
+"""List the runs with their scores, newest last; filter and sort by any value: `runs accuracy>0.5 --sort accuracy`."""
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+COLUMNS = ("run", "started", "state", "backend", "accuracy", "reason")
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table of the runs below the runs folder."""
     parser = argparse.ArgumentParser(prog="tunix_rt runs", description=__doc__)
+    parser.add_argument(
+        "filters", nargs="*", help="KEY=VALUE, or with != < > <= >= ~ (contains): a column, a metric, a config key"
+    )
+    parser.add_argument("--sort", default="started", metavar="KEY")
+    parser.add_argument("--reverse", action="store_true", help="largest first")
+    parser.add_argument("--columns", metavar="KEY,KEY", help="shown besides the usual ones")
+    parser.add_argument("--json", action="store_true", help="print a JSON array, config and metrics included")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    root = Path(parser.parse_args(list(arguments)).root)
+    chosen = parser.parse_args(list(arguments))
 
-    from tunix_rt.files import read_json
-    from tunix_rt.runs.folder import all_runs
-    from tunix_rt.runs.rates import lookup
+    from tunix_rt.files import to_json
+    from tunix_rt.runs.table import select
     from tunix_rt.terminal import out, table
 
-    rows = []
-    for run in all_runs(root):
-        status = run.status()
-        metrics = read_json(run.metrics) if run.metrics.exists() else None
-        accuracy = f"{100 * lookup(metrics, 'accuracy'):.1f} %" if metrics else ""
-        started = time.strftime("%Y-%m-%d %H:%M", time.localtime(float(status["started"])))
-        rows.append((run.name, started, str(status["state"]), accuracy, str(status.get("reason") or "")[:60]))
-    if rows:
-        table("", ("run", "started", "state", "accuracy", "reason"), rows, right=(3,))
+    found = select(Path(chosen.root), chosen.filters, chosen.sort, chosen.reverse)
+    if chosen.json:
+        out(to_json([record.to_json() for record in found]))
+    elif found:
+        more = [key for key in [chosen.sort, *(chosen.columns or "").split(",")] if key and key not in COLUMNS]
+        columns = [*COLUMNS[:-1], *dict.fromkeys(more), COLUMNS[-1]]
+        rows = [[shown(column, record.value(column)) for column in columns] for record in found]
+        table("", columns, rows, right=range(4, len(columns) - 1))
+    elif chosen.filters:
+        out(f"no run in {chosen.root}/ is like that")
     else:
-        out(f"no runs in {root}/ yet; start one: python -m tunix_rt +experiment=quickstart")
+        out(f"no runs in {chosen.root}/ yet; start one: python -m tunix_rt +experiment=quickstart")
     return 0
+
+
+def shown(column: str, value: Any) -> str:
+    """A value as the table has it."""
+    if value is None:
+        return ""
+    if column == "accuracy":
+        return f"{100 * value:.1f} %"
+    if column == "started":
+        return str(value)[:16]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:60]

@@ -13,16 +13,25 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("--config", action="store_true", help="print the resolved config")
     parser.add_argument("--predictions", type=int, metavar="N", help="print the first N predictions")
+    parser.add_argument("--json", action="store_true", help="print everything that is recorded as one JSON object")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
     chosen = parser.parse_args(list(arguments))
 
-    from tunix_rt.files import to_json
+    from tunix_rt.files import read_json, to_json
     from tunix_rt.runs.folder import find_run
+    from tunix_rt.runs.table import RunRecord
     from tunix_rt.terminal import out
     from tunix_rt.traces.prediction import read_predictions
 
     run = find_run(Path(chosen.root), chosen.run)
-    if chosen.config:
+    if chosen.json:
+        files = {"environment": run.environment, "data": run.data, "baseline_metrics": run.baseline_metrics}
+        more = {name: read_json(file) for name, file in files.items() if file.exists()}
+        if chosen.predictions is not None:
+            first = zip(read_predictions(run.predictions), range(chosen.predictions), strict=False)
+            more["predictions"] = [prediction.to_json() for prediction, _ in first]
+        out(to_json(RunRecord(run).to_json() | {"status": run.status(), "stages": run.stages()} | more))
+    elif chosen.config:
         out(run.config.read_text("utf-8").rstrip())
     elif chosen.predictions is not None:
         for prediction, _ in zip(read_predictions(run.predictions), range(chosen.predictions), strict=False):

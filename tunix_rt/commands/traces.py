@@ -10,12 +10,14 @@ def main(arguments: Sequence[str]) -> int:
     """Prepare the data where that is not done, and show it."""
     parser = argparse.ArgumentParser(prog="tunix_rt traces", description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="how many traces are shown (default 3)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("overrides", nargs="*", help="+experiment=NAME and KEY=VALUE, as for a run")
     chosen = parser.parse_args(list(arguments))
 
     from tunix_rt.batches.encode import EncodedDataset
     from tunix_rt.config.identity import identities
     from tunix_rt.config.load import check, compose
+    from tunix_rt.files import to_json
     from tunix_rt.inputs import content_digests, prepared_data
     from tunix_rt.models.tokenizer import Tokenizer
     from tunix_rt.report.lengths import histogram
@@ -25,6 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     config = check(compose(chosen.overrides))
     prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
     dataset = EncodedDataset.open(prepared.encoded("train"))
+    _, facts = plan(config.training, prepared, config.seed)
+    lengths = dataset.lengths + 1
+    split = prepared.manifest["splits"]["train"]
+    if chosen.json:
+        first = [trace.to_json() for trace in prepared.traces("train")[: chosen.n]]
+        out(to_json({"folder": str(prepared.folder), **facts, "lengths": lengths.tolist(), **split, "traces": first}))
+        return 0
     tokenizer = Tokenizer.load(prepared.model_folder)
     for index in range(min(chosen.n, len(dataset))):
         ids, weights = dataset.sequence(index)
@@ -32,9 +41,6 @@ def main(arguments: Sequence[str]) -> int:
         coloured(
             [(tokenizer.piece(int(i)), "bold green" if w > 0 else "dim") for i, w in zip(ids, weights, strict=True)]
         )
-    _, facts = plan(config.training, prepared, config.seed)
-    lengths = dataset.lengths + 1
-    split = prepared.manifest["splits"]["train"]
     rows = [
         ("training traces", f"{len(dataset):,}"),
         (

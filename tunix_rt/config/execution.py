@@ -75,6 +75,9 @@ class RunConfig:
     """Holds prepared data and converted models."""
     watched: tuple[Text, Text, Text]
     """Data files that DVC looks at, one a split; where there is none, a source file that it looks at anyway."""
+    stop_step: Count | None = None
+    """Stop training after this step, whatever the clock says: how `reproduce` repeats a time budget. It changes
+    when training stops and nothing else, such as the schedule."""
 
 
 @section

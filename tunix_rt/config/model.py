@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, MinLen
-from pydantic import Discriminator
+from pydantic import AfterValidator, BeforeValidator, Discriminator
 
 from tunix_rt.config.section import section
 
@@ -77,11 +78,45 @@ class GgufModel:
     """The extra of tunix_rt that installs `package`, named when it is missing."""
 
 
+REGISTERED = re.compile(r"models:/([^/:@]+)/([1-9][0-9]*)")
+
+
+def _pinned(uri: str) -> str:
+    if REGISTERED.fullmatch(uri) is None:
+        raise ValueError(f"{uri!r}: expected models:/NAME/VERSION with a number as version (an alias may move)")
+    return uri
+
+
+@section
+class RegistryModel:
+    """A version of a model in MLflow's registry, in the store that `tracking.uri` names; pinned by its content."""
+
+    kind: Literal["registry"]
+    uri: Annotated[str, AfterValidator(_pinned)]
+    """`models:/NAME/VERSION`"""
+
+
+def parts_of(uri: str) -> tuple[str, str]:
+    """(name, version) of `models:/NAME/VERSION`."""
+    found = REGISTERED.fullmatch(uri)
+    assert found is not None, uri
+    return found.group(1), found.group(2)
+
+
+def _spelt_out(value: Any) -> Any:
+    """`model.source=models:/NAME/VERSION` is short for the section."""
+    return {"kind": "registry", "uri": value} if isinstance(value, str) else value
+
+
 @section
 class ModelConfig:
     """Where the initial weights come from."""
 
-    source: Annotated[FreshModel | HubModel | FolderModel | GgufModel, Discriminator("kind")]
+    source: Annotated[
+        FreshModel | HubModel | FolderModel | GgufModel | RegistryModel,
+        Discriminator("kind"),
+        BeforeValidator(_spelt_out),
+    ]
 
 
 @section

@@ -1,30 +1,44 @@
 """Where weights come from → a local model folder in the Hugging Face layout, and a digest of its content.
 
 A folder is used in place; a hub model is fetched by `huggingface_hub` into its own cache; a GGUF file is
-converted once into our cache, under a lock, and found again by its content.
+converted, a registered model fetched once into our cache, under a lock, and found again by its content.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Protocol
 
-from tunix_rt.config.model import FolderModel, GgufModel, HubModel
+from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
 from tunix_rt.errors import MachineError, MissingExtra, ModelError
 from tunix_rt.files import digest, sha256_file
 from tunix_rt.models import gguf
 from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, weight_files
 
-Source = HubModel | FolderModel | GgufModel
+Source = HubModel | FolderModel | GgufModel | RegistryModel
 
 
-def materialise(source: Source, cache: Path) -> Path:
-    """The local model folder of a source. `cache` (made if missing) takes what is converted.
+class Store(Protocol):
+    """Where registered models are. (`tracking/registry.py` has MLflow's; nothing here knows that.)"""
 
-    Raises ModelError where there is no such model, MachineError where it cannot be fetched, MissingExtra
-    where the package that carries it is not installed.
+    def digest(self, model: str) -> str:
+        """`folder_digest` of `models:/NAME/VERSION` when it was registered."""
+
+    def fetch(self, model: str, folder: Path) -> None:
+        """Write its model folder to `folder`, which does not exist yet."""
+
+
+def materialise(source: Source, cache: Path, store: Store | None = None) -> Path:
+    """The local model folder of a source. `cache` (made if missing) takes what is converted or fetched.
+
+    Raises ModelError where there is no such model or its content is another one, MachineError where it cannot be
+    fetched, MissingExtra where the package that carries it is not installed.
     """
+    if isinstance(source, RegistryModel):
+        return _registered(source, cache, _given(store))
     if isinstance(source, FolderModel):
         return _folder(source)
     if isinstance(source, HubModel):
@@ -32,18 +46,56 @@ def materialise(source: Source, cache: Path) -> Path:
     return _converted(_file(source), cache)
 
 
-def content_digest(source: Source) -> str:
+def content_digest(source: Source, store: Store | None = None) -> str:
     """What the source holds, as a hex sha256 of a file's or a folder's bytes.
 
     Of a hub model it is the name and the revision: a commit names content for good, a branch may move.
     """
+    if isinstance(source, RegistryModel):
+        return _given(store).digest(source.uri)
     if isinstance(source, HubModel):
         return digest({"hub": source.name, "revision": source.revision})
     if isinstance(source, GgufModel):
         return digest({"gguf": sha256_file(_file(source)), "conversion": gguf.VERSION})
-    folder = _folder(source)
+    return folder_digest(_folder(source))
+
+
+def folder_digest(folder: Path) -> str:
+    """Hex sha256 of what makes a model folder the model it is: config, weights, tokenizer, generation config."""
     names = {CONFIG, GENERATION, *TOKENIZER_FILES, *(path.name for path in weight_files(folder))}
-    return digest({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+    return digest_of({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+
+
+def digest_of(files: Mapping[str, str]) -> str:
+    """`folder_digest` of a folder with these files, given by the sha256 of each."""
+    return digest(dict(files))
+
+
+def _given(store: Store | None) -> Store:
+    if store is None:
+        raise ModelError("model.source: a registered model cannot be loaded here: no store was given")
+    return store
+
+
+def _registered(source: RegistryModel, cache: Path, store: Store) -> Path:
+    from filelock import FileLock
+
+    digest_ = store.digest(source.uri)
+    name = f"{'-'.join(parts_of(source.uri))}-{digest_[:12]}"
+    folder, part = cache / name, cache / f"{name}.part"
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f"{name}.lock"):
+        if not folder.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+            store.fetch(source.uri, part)
+            if folder_digest(part) != digest_:
+                raise ModelError(f"{source.uri}: the store holds another content than was registered (sha256 differs)")
+            part.rename(folder)
+    if folder_digest(folder) != digest_:
+        raise ModelError(
+            f"{folder}: changed since it was fetched; remove the folder, and {source.uri} is fetched again"
+        )
+    return folder
 
 
 def _folder(source: FolderModel) -> Path:

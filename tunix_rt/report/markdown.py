@@ -12,9 +12,9 @@ from typing import Any
 
 from tunix_rt.files import JsonObject, read_json, read_jsonl, write_text
 from tunix_rt.report.blocks import block, code, shortened, table
-from tunix_rt.runs.environment import mask
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.secrets import mask
 from tunix_rt.traces.prediction import Prediction, read_predictions
 
 DECLARED = {

@@ -1,4 +1,4 @@
-"""`environment.json`: where a run was made: versions, commit, machine, command. Secrets are masked."""
+"""`environment.json`: where a run was made: versions, commit, machine, data hashes, command. No secrets."""
 
 from __future__ import annotations
 
@@ -6,69 +6,55 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from tunix_rt.files import JsonObject, sha256_bytes, sha256_file
+from tunix_rt.files import JsonObject, digest, read_json, sha256_bytes, sha256_file, sha256_tree, write_json
+from tunix_rt.runs.secrets import mask, mask_values, mask_words
 
-PACKAGES = (
-    "tunix_rt",
-    "numpy",
-    "jax",
-    "jaxlib",
-    "flax",
-    "optax",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "mlflow",
+PACKAGES = """
+    tunix_rt numpy jax jaxlib flax optax torch transformers tokenizers mlflow
+    safetensors ml-dtypes huggingface-hub hydra-core omegaconf pydantic scipy datasets gguf
+""".split()
+VARIABLES = re.compile(
+    r"(CUDA|CUBLAS|NVIDIA|NCCL|JAX|XLA|LIBTPU|TPU|TORCH|PYTORCH|OMP|KMP|MKL|OPENBLAS|GOMP|MALLOC|HF|TRANSFORMERS"
+    r"|TOKENIZERS|MLFLOW|SLURM|TUNIX_RT|PYTHON)[A-Z_]*_.*|LD_PRELOAD|PYTHONHASHSEED|PYTHONPATH|XDG_CACHE_HOME"
 )
-VARIABLES = (
-    "CUDA_VISIBLE_DEVICES",
-    "JAX_PLATFORMS",
-    "XLA_FLAGS",
-    "OMP_NUM_THREADS",
-    "OMP_WAIT_POLICY",
-    "HF_HUB_OFFLINE",
-    "SLURM_JOB_ID",
-)
-SECRET = re.compile(r"(?i)(^|[_.-])(token|key|password|passwd|secret|credentials?)$")
-
-
-def mask(text: str) -> str:
-    """Text with passwords in URIs and values of secret-looking assignments replaced by `***`."""
-    text = re.sub(r"(://[^/:@\s]*):[^/\s]+@", r"\1:***@", text)
-    parts = [_mask_assignment(part) for part in re.split(r"(\s+)", text)]
-    return "".join(parts)
-
-
-def _mask_assignment(word: str) -> str:
-    name, equals, _ = word.partition("=")
-    return f"{name}=***" if equals and SECRET.search(name) else word
+"""Names of variables that may change numbers, devices or where things go; values of secret ones are masked."""
+UNTRACKED = 200
+"""Untracked files whose hash is recorded; the others are counted."""
+LARGEST = 2**24
+"""Bytes of an untracked file that is hashed; of a larger one the size is recorded, so that a start stays quick."""
 
 
 def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
     """Everything about the surroundings that may matter; `backend`: what the framework says of itself."""
-    return {
-        "command": mask(" ".join(command)),
+    record: JsonObject = {
+        "command": " ".join(mask_words(command)),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "installed_sha256": _installed(),
         "backend": backend,
-        "machine": {
-            "system": platform.platform(),
-            "processor": _processor(),
-            "instruction_set": _instruction_set(),
-            "cores": os.cpu_count(),
-            "memory_bytes": psutil.virtual_memory().total,
-        },
-        "git": _git(),
+        "machine": _machine(),
+        "git": _git(Path.cwd()) or _git(Path(__file__).parent),
         "lock_sha256": _lock_hash(),
-        "variables": {name: mask(os.environ[name]) for name in VARIABLES if name in os.environ},
     }
+    return record | {"variables": mask_values({k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)})}
+
+
+def record_data(environment: Path, sources: Mapping[str, str], prepared: Path, start: str) -> None:
+    """Add the data's hashes to `environment.json`.
+
+    `sources`: digest of each local file and model that the config names, by its key there; `prepared`: the folder of
+    prepared data, every file of which is hashed; `start`: digest of the folder of initial weights.
+    """
+    data = {"sources": dict(sources), "prepared": sha256_tree(prepared), "start_model": start}
+    write_json(environment, dict(read_json(environment)) | {"data": data})
 
 
 def fingerprint(backend: dict[str, str]) -> str:
@@ -82,6 +68,31 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _installed() -> str:
+    """Digest over name and version of all that is installed."""
+    found = {(str(item.metadata["Name"]).lower(), item.version) for item in importlib.metadata.distributions()}
+    return digest(sorted(found))
+
+
+def _machine() -> JsonObject:
+    return {
+        "system": platform.platform(),
+        "processor": _processor(),
+        "instruction_set": _instruction_set(),
+        "cores": os.cpu_count(),
+        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "accelerators": _accelerators(),
+    }
+
+
+def _accelerators() -> list[str]:
+    """`name, memory, driver` of each NVIDIA device of the machine, and the device files of TPUs."""
+    query = ("--query-gpu=name,memory.total,driver_version", "--format=csv,noheader")
+    shown = _output("nvidia-smi", *query) if shutil.which("nvidia-smi") else None
+    return [*(shown or "").splitlines(), *sorted(str(file) for file in Path("/dev").glob("accel[0-9]*"))]
 
 
 def _cpuinfo(field: str) -> str:
@@ -99,26 +110,44 @@ def _instruction_set() -> str:
     return sha256_bytes(f"{platform.machine()} {_cpuinfo('flags')}".encode())[:16]
 
 
-def _git() -> JsonObject | None:
-    """Commit, dirty flag and diff of the repository the command was started in; None where there is none."""
-    commit = _run_git("rev-parse", "HEAD")
-    if commit is None:
+def _git(folder: Path) -> JsonObject | None:
+    """Commit, dirty flag and what differs from the commit; None where the folder is in no repository."""
+    root = _output("git", "-C", str(folder), "rev-parse", "--show-toplevel")
+    commit = _output("git", "-C", str(folder), "rev-parse", "HEAD") if root else None
+    if root is None or commit is None:
         return None
-    diff = _run_git("diff", "HEAD") or ""
-    return {"commit": commit, "dirty": bool(_run_git("status", "--porcelain")), "diff": mask(diff)}
+    diff = _output("git", "-C", root, "diff", "HEAD") or ""
+    names = (_output("git", "-C", root, "ls-files", "--others", "--exclude-standard", "-z") or "").split("\0")
+    untracked = [name for name in names if name and (Path(root) / name).is_file()]
+    return {
+        "commit": commit,
+        "dirty": bool(diff or untracked),
+        "diff": mask(diff),
+        "diff_sha256": sha256_bytes(diff.encode()),
+        "untracked": {name: _hash_or_size(Path(root) / name) for name in untracked[:UNTRACKED]},
+        "num_untracked": len(untracked),
+    }
 
 
-def _run_git(*words: str) -> str | None:
+def _hash_or_size(file: Path) -> str:
+    size = file.stat().st_size
+    return sha256_file(file) if size <= LARGEST else f"{size} bytes"
+
+
+def _output(*words: str) -> str | None:
     try:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", check=False, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
 
 
 def _lock_hash() -> str | None:
-    lock = Path("requirements.lock")
-    return sha256_file(lock) if lock.exists() else None
+    """Of the lock in the working directory, else of the checkout that the package is in."""
+    for folder in (Path.cwd(), Path(__file__).parents[2]):
+        if (folder / "requirements.lock").exists():
+            return sha256_file(folder / "requirements.lock")
+    return None
 
 
 def command_line() -> list[str]:

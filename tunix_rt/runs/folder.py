@@ -17,6 +17,7 @@ import psutil
 
 from tunix_rt.errors import InputError, MachineError
 from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.runs.secrets import mask
 
 State = Literal["running", "waiting", "finished", "failed", "interrupted"]
 """`waiting`: a stage is done, and another command will do the next."""
@@ -147,9 +148,10 @@ class RunFolder:
         write_json(self.path / "status.json", dict(read_json(self.path / "status.json")) | {"stage": stage})
 
     def end(self, state: State, reason: str | None = None, exit_code: int = 0) -> None:
-        """Record how the work ended."""
+        """Record how the work ended; secrets in `reason` are masked."""
         status = dict(read_json(self.path / "status.json"))
-        end: JsonObject = {"state": state, "ended": time.time(), "reason": reason, "exit_code": exit_code}
+        said = None if reason is None else mask(reason)
+        end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
         write_json(self.path / "status.json", status | end)
 
     @contextmanager
@@ -216,8 +218,9 @@ def find_run(root: Path, word: str) -> RunFolder:
     if word == "last":
         return runs[-1]
     named = [run for run in runs if run.path.parent.name == word]
-    if named:
-        return named[-1]
+    exact = [run for run in runs if word in (run.name, run.path.name)]
+    if named or len(exact) == 1:
+        return (named or exact)[-1]
     fitting = [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
     if len(fitting) == 1:
         return fitting[0]

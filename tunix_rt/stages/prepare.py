@@ -20,8 +20,9 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.initialise import write_fresh
-from tunix_rt.models.sources import materialise
+from tunix_rt.models.sources import Store, materialise
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
 from tunix_rt.traces.dataset import collect
 from tunix_rt.traces.format import Formatter, formatter
@@ -41,14 +42,17 @@ def prepare(
     *,
     folder: Path,
     models: Path,
+    store: Store | None = None,
 ) -> None:
     """Fill `folder` (`PreparedData`); converted models go to `models`, shared by all prepared data.
+
+    `store`: where a registered model (`model.source.kind: registry`) is found.
 
     Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
     """
     prepared = PreparedData(folder)
     collected = collect(dataset, seed)
-    start = _model_folder(model, tokenizer, format, collected.splits["train"], seed, folder, models)
+    start = _model_folder(model, tokenizer, format, collected.splits["train"], seed, folder, models, store)
     reader = Tokenizer.load(start)
     writer = formatter(format, reader)
     limit = min(dataset.max_length or read_architecture(start).max_positions, read_architecture(start).max_positions)
@@ -71,7 +75,7 @@ def prepare(
             }
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
         splits[split] = counts | {"sha256": sha256_file(prepared.traces_file(split))}
-    manifest = collected.manifest()
+    manifest: JsonObject = mask_values(collected.manifest())
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
         "name": dataset.name,
@@ -96,10 +100,11 @@ def _model_folder(
     seed: int,
     folder: Path,
     models: Path,
+    store: Store | None,
 ) -> Path:
     """The folder of the initial weights: made here from the seed, or found and converted once."""
     if not isinstance(model.source, FreshModel):
-        return materialise(model.source, models)
+        return materialise(model.source, models, store)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(format, None)

@@ -20,6 +20,7 @@ from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingCo
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.folder import copy_tokenizer, read_architecture
+from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
@@ -48,8 +49,11 @@ def train(
     checkpoint: CheckpointConfig,
     cache: Path,
     interrupt: Interrupt,
+    stop_step: int | None = None,
 ) -> JsonObject:
     """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
+
+    `stop_step`: stop there, in place of a time budget.
 
     Raises DataError, DeviceError, MissingExtra, OutOfMemory, NonFiniteError, CheckpointError, Interrupted.
     """
@@ -75,6 +79,7 @@ def train(
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda step: learning_rate(schedule, optimizer.learning_rate, step, num_steps),
         evaluate=evaluator(engine, prepared, format, training, int(facts["row_length"])),
+        stop_step=stop_step,
     )
     outcome = run_loop(engine, state, begin, work, training, checkpoint, log, checkpoints, interrupt)
     export_model(checkpoints.path(outcome.selected_step), prepared.model_folder, run.path / "model")
@@ -84,6 +89,7 @@ def train(
         "seconds": round(outcome.mark.seconds, 3),
         "selected_step": outcome.selected_step,
         "ended_early": outcome.reason,
+        "model_digest": folder_digest(run.path / "model"),
     }
 
 

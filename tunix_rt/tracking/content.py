@@ -6,10 +6,11 @@ Reads files; knows MLflow's limits and reserved names, and never imports it.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ import psutil
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_json, read_lines
-from tunix_rt.runs.environment import mask
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.tracking.tail import Point
 
+URI_VARIABLE = "TUNIX_RT_TRACKING_URI"
+"""The environment variable in which a follower gets a tracking URI with its password, which no file has."""
 MAX_PARAM = 500
 MAX_TAG = 5000
 MAX_KEY = 250
@@ -56,17 +59,27 @@ def read_config(run: RunFolder) -> JsonObject:
     return {str(key): value for key, value in config.items()}
 
 
-def read_tracking(run: RunFolder) -> TrackingConfig:
-    """The section `tracking` of the run's config. Raises DataError."""
+def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
+    """The section `tracking` of the run's config, with another `uri` where one is given.
+
+    A URI whose password is masked in the config comes from the variable `URI_VARIABLE`. Raises DataError.
+    """
     try:
-        return TrackingConfig(**read_config(run)["tracking"])
+        tracking = TrackingConfig(**read_config(run)["tracking"])
     except (KeyError, TypeError) as error:
         raise DataError(f"{run.config}: tracking: not the section that this version writes ({error})") from None
+    if uri is not None:
+        return replace(tracking, uri=uri)
+    if not is_masked(tracking.uri):
+        return tracking
+    if URI_VARIABLE not in os.environ:
+        raise DataError(f"{run.config}: tracking.uri: the password is masked; give the whole URI in {URI_VARIABLE}")
+    return replace(tracking, uri=os.environ[URI_VARIABLE])
 
 
 def parameters(config: JsonObject) -> dict[str, str]:
-    """`{"training.max_steps": "1600", …}`, passwords masked; values of any length."""
-    return {key[:MAX_KEY]: mask(_text(value)) for key, value in _leaves(config, "")}
+    """`{"training.max_steps": "1600", …}`, secrets masked; values of any length."""
+    return {key[:MAX_KEY]: mask(_text(value)) for key, value in _leaves(mask_values(config), "")}
 
 
 def _text(value: object) -> str:

@@ -15,6 +15,7 @@ import shlex
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError, MachineError, TunixError
 from tunix_rt.files import append_line, read_json
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.tracking.content import read_tracking
+from tunix_rt.runs.secrets import mask
+from tunix_rt.tracking.content import URI_VARIABLE, read_tracking
 from tunix_rt.tracking.mlflow import Status, StoreError, store_errors
 from tunix_rt.tracking.process import TrainingProcess
 from tunix_rt.tracking.sender import STATE, FollowReport, Sender
@@ -92,6 +94,7 @@ def spawn(run_folder: Path, tracking: TrackingConfig, directory: Path | None = N
     command = [sys.executable, "-m", "tunix_rt.tracking.follow", str(run_folder.resolve()), "--watch"]
     command += ["--directory", str(directory)] if directory else []
     environment = {name: value for name, value in os.environ.items() if name not in UNWANTED} | ONE_THREAD
+    environment[URI_VARIABLE] = tracking.uri
     with (run_folder / LOG).open("ab") as log:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
@@ -199,7 +202,7 @@ class _Watcher:
 
 def _log(file: Path, line: str) -> None:
     with file.open("a", encoding="utf-8") as log:
-        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {line}\n")
+        log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {mask(line)}\n")
 
 
 def _yield_to_the_run() -> None:
@@ -224,8 +227,11 @@ def main(words: Sequence[str] | None = None) -> int:
         tracking = read_tracking(RunFolder(options.run_folder))
         report = follow(options.run_folder, tracking, options.watch, options.directory)
     except TunixError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{mask(str(error))}\n")
         return error.exit_code
+    except Exception:  # our bug, told in full, but stderr is `tracking.log`
+        sys.stderr.write(mask(traceback.format_exc()))
+        return 1
     if not options.watch:
         sys.stdout.write(f"{report.message}\n")
     return 0 if report.complete else MachineError.exit_code

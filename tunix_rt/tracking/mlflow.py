@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from tunix_rt.errors import MachineError
 from tunix_rt.files import JsonObject, read_json, to_json
-from tunix_rt.runs.environment import mask
+from tunix_rt.runs.secrets import mask
 from tunix_rt.tracking.content import MAX_PARAM, DataSplit
 from tunix_rt.tracking.tail import Point
 from tunix_rt.tracking.traces import send_traces, whole_traces

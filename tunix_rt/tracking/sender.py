@@ -15,8 +15,8 @@ from uuid import uuid4
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_json, sha256_file, write_json
-from tunix_rt.runs.environment import mask
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.secrets import mask
 from tunix_rt.tracking import content
 from tunix_rt.tracking.content import MAX_PARAM
 from tunix_rt.tracking.mlflow import LONG_PARAMS, TABLE, MlflowRun, Status
@@ -61,7 +61,7 @@ class Sent:
     report: JsonObject | None = None
 
     @classmethod
-    def load(cls, path: Path, directory: Path | None) -> Sent:
+    def load(cls, path: Path, directory: Path | None = None) -> Sent:
         """Read the file, or begin a new one, in the present working directory where no other is given."""
         if not path.exists():
             return cls(path=path, key=uuid4().hex, directory=str(directory or Path.cwd()))

@@ -10,7 +10,7 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tunix_rt.runs.environment import mask
+from tunix_rt.runs.secrets import mask
 
 SQLITE = "sqlite:///"
 PORTS = {"http": 80, "https": 443}

@@ -36,6 +36,8 @@ class Work:
     rate_at: Callable[[int], float]
     evaluate: Callable[[State, int], Mapping[str, float]]
     """(state, step) → `eval/…` metrics."""
+    stop_step: int | None = None
+    """Stop after this step, whatever the clock says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ def train(
             if evaluating:
                 log.write(step, work.evaluate(state, step), {"time": time.time()})
                 mark = replace(mark, seconds=recorder.clock())
-            reason = None if last else _reason(training, log, mark, evaluating)
+            reason = None if last else _reason(work, training, log, mark, evaluating)
             best = _best(training, log, mark)
             if last or reason or due(step, cadence.save_every, work.num_steps) or (evaluating and best == step):
                 mark = recorder.save(state, mark, best)
@@ -162,7 +164,11 @@ def _best(training: TrainingConfig, log: MetricsLog, mark: Mark) -> int | None:
     return None if metric is None else best_step(_until(log, metric, mark), metric)
 
 
-def _reason(training: TrainingConfig, log: MetricsLog, mark: Mark, evaluated: bool) -> str | None:
+def _reason(work: Work, training: TrainingConfig, log: MetricsLog, mark: Mark, evaluated: bool) -> str | None:
+    if work.stop_step is not None:
+        training = replace(training, max_seconds=None)
+        if mark.step >= work.stop_step:
+            return f"at step {work.stop_step}, as declared by run.stop_step"
     rule = training.early_stopping
     series = _until(log, f"eval/{rule.metric}", mark) if rule is not None and evaluated else []
     return stop_reason(training, series, mark.seconds)

@@ -1,0 +1,123 @@
+"""`rm` and `gc`: what goes, what stays, and who is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.records.conftest import WORDS, Types
+from tunix_rt.files import read_json, write_json
+from tunix_rt.runs.disk import waste
+from tunix_rt.runs.folder import RunFolder
+
+
+def made(name: str, state: str = "finished") -> RunFolder:
+    """A run folder with a model and a checkpoint."""
+    run = RunFolder(Path("runs") / name)
+    for file in ("model/model.safetensors", "checkpoints/step_00000001/state.npz"):
+        (run.path / file).parent.mkdir(parents=True, exist_ok=True)
+        (run.path / file).write_bytes(bytes(100))
+    run.begin()
+    if state != "running":
+        run.end("finished" if state == "finished" else "failed")
+    return run
+
+
+def aged(path: Path) -> Path:
+    os.utime(path, (time.time() - 7200,) * 2)
+    return path
+
+
+def test_a_run_is_removed_when_nobody_needs_it(work: Path, types: Types) -> None:
+    first, second = made("e/aaaaaaaaaaaa"), made("e/bbbbbbbbbbbb")
+    second.record_stage("train", {"identity": "t", "state": "done", "folder": "../aaaaaaaaaaaa"})
+    refused = types("rm", "e/aaaa", "--yes")
+    assert refused.code == 2
+    assert "e/aaaaaaaaaaaa: needed by e/bbbbbbbbbbbb (train); remove those first, or with --force" in refused.err
+    assert first.path.exists()
+    assert types("rm", "e/bbbb").code == 2, "no terminal to ask at"
+    assert second.path.exists()
+    done = types("rm", "e/bbbb", "--yes", "--json")
+    assert (done.code, json.loads(done.out)["removed"]["e/bbbbbbbbbbbb"] >= 200) == (0, True)
+    assert not second.path.exists()
+    assert types("rm", "e/aaaa", "--yes").code == 0
+    assert not first.path.exists()
+
+
+def test_force_removes_what_others_need(work: Path, types: Types) -> None:
+    first, second = made("e/aaaaaaaaaaaa"), made("e/bbbbbbbbbbbb")
+    second.record_stage("train", {"identity": "t", "state": "done", "folder": "../aaaaaaaaaaaa"})
+    assert types("rm", "e/aaaa", "--yes", "--force").code == 0
+    assert not first.path.exists()
+
+
+def test_a_run_at_work_is_never_removed(work: Path, types: Types) -> None:
+    run = made("e/aaaaaaaaaaaa", "running")
+    with run.locked():
+        done = types("rm", "last", "--yes", "--force")
+    assert (done.code, "in use by another process" in done.err) == (3, True)
+    assert run.path.exists()
+
+
+def test_what_can_go_and_what_cannot(work: Path) -> None:
+    runs, data = Path("runs"), Path("data")
+    finished, failed, running = (
+        made("e/aaaaaaaaaaaa"),
+        made("e/bbbbbbbbbbbb", "failed"),
+        made("e/cccccccccccc", "running"),
+    )
+    (failed.path / "checkpoints/step_00000002").mkdir()
+    (failed.path / "checkpoints/step_00000002/checkpoint.json").write_text("{}")
+    for name, model in (("d/111111111111", "model"), ("d/222222222222", "../../models/x-444444444444")):
+        write_json(data / name / "manifest.json", {"model": {"folder": model}})
+    for name in ("x-444444444444", "x-555555555555"):
+        (data / "models" / name).mkdir(parents=True)
+        aged(data / "models" / name)
+    for run in (finished, failed, running):
+        write_json(run.data, {"folder": "data/d/222222222222"})
+    (data / "raw" / "gsm8k").mkdir(parents=True)
+    (data / "raw" / "gsm8k" / "train.jsonl").write_text("{}")
+    (data / "raw" / "download.part").write_text("mine")
+    aged(data / "raw" / "download.part")
+    (data / "d" / "333333333333").mkdir()
+    aged(data / "d" / "333333333333")
+    (runs / "e" / "dddddddddddd").mkdir()
+    aged(runs / "e" / "dddddddddddd")
+    for file in (failed.path / "metrics.json.77.part", running.path / "metrics.json.78.part"):
+        file.write_text("half")
+        aged(file)
+    (runs / "e" / "fresh.json.79.part").write_text("half")
+    assert {(item.kind, str(item.path)) for item in waste(runs, data)} == {
+        ("checkpoints of a finished run", "runs/e/aaaaaaaaaaaa/checkpoints"),
+        ("torn checkpoint", "runs/e/bbbbbbbbbbbb/checkpoints/step_00000001"),
+        ("prepared data of no run", "data/d/111111111111"),
+        ("torn prepared data", "data/d/333333333333"),
+        ("converted model of no run", "data/models/x-555555555555"),
+        ("torn run folder", "runs/e/dddddddddddd"),
+        ("stale part file", "runs/e/bbbbbbbbbbbb/metrics.json.77.part"),
+    }
+    running.data.unlink()
+    kinds = {item.kind for item in waste(runs, data)}
+    assert "prepared data of no run" not in kinds, "the running one may be about to say that it uses them"
+
+
+@pytest.mark.slow
+def test_gc_lists_then_removes_and_everything_still_works(finished: RunFolder, types: Types) -> None:
+    unused = Path("data/mine/0123456789ab")
+    shutil.copytree(read_json(finished.data)["folder"], unused)
+    listed = types("gc", "--json")
+    found = json.loads(listed.out)
+    assert {Path(item["path"]) for item in found["items"]} == {finished.checkpoints, unused}
+    assert found["bytes"] == sum(item["bytes"] for item in found["items"]) > 100_000
+    assert unused.exists() and not found["removed"]
+    assert f"{found['bytes']:,} bytes can go; --yes removes them" in types("gc").out
+    assert types("gc", "--yes").code == 0
+    assert not unused.exists() and not finished.checkpoints.exists()
+    assert types("gc").out == "nothing can go\n"
+    assert types("verify", "last").code == 0
+    assert "nothing is run again" in types(*WORDS).err

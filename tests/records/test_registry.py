@@ -1,0 +1,85 @@
+"""A registered model: what MLflow knows of it, and a config that starts from it by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from mlflow.tracking import MlflowClient
+
+from tests.records.conftest import WORDS, Types
+from tunix_rt.files import read_json
+from tunix_rt.models.sources import folder_digest
+from tunix_rt.runs.folder import RunFolder, all_runs
+
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+
+START = (*WORDS, "name=again", "tokenizer=pretrained", "training.max_steps=2")
+
+
+@pytest.mark.slow
+def test_a_registered_model_is_described_found_and_started_from(finished: RunFolder, types: Types) -> None:
+    done = types("register", "last", "--name", "toy", "--uri", "sqlite:///store/models.db", "--json")
+    assert done.code == 0, done.err
+    made = json.loads(done.out)
+    assert made["uri"] == "models:/toy/1"
+    client = MlflowClient("sqlite:///store/models.db")
+    version = client.get_model_version("toy", "1")
+    assert version.tags["tunix_rt.data_digest"] == read_json(finished.data)["digest"]
+    assert version.tags["tunix_rt.model_digest"] == folder_digest(finished.model)
+    assert (version.tags["tunix_rt.backend"], version.run_id) == ("torch", made["run_id"])
+    assert client.get_run(version.run_id).info.status == "FINISHED"
+    logged = client.get_logged_model(made["model_id"])
+    metrics = {metric.key: metric.value for metric in logged.metrics or []}
+    assert metrics["accuracy"] == read_json(finished.metrics)["accuracy"]["value"]
+    place = Path(logged.artifact_location.removeprefix("file://"))
+    description = (place / "MLmodel").read_text()
+    assert '"name": "prompt"' in description and '"name": "completion"' in description
+    assert "python_function" not in description, "nothing is unpickled"
+
+    store = "tracking.uri=sqlite:///store/models.db"
+    started = types(*START, store, "model.source=models:/toy/1")
+    assert started.code == 0, started.err
+    run = all_runs(Path("runs"))[-1]
+    assert read_json(run.environment)["data"]["sources"]["model.source"] == made["digest"]
+    assert run.stages()["train"]["model_digest"] != made["digest"], "trained on from there"
+    before = (run.path / "baseline_predictions.jsonl").read_bytes()
+    assert before == finished.predictions.read_bytes(), "its start answers as the registered model did"
+    assert types("reproduce", "again").code == 0, "by name too, with the store of the record"
+
+    _check_refusals(types, place, store)
+
+
+def _check_refusals(types: Types, place: Path, store: str) -> None:
+    for words, expected in (
+        (("model.source=models:/toy/7", store), "not in sqlite:///store/models.db; toy has the versions 1"),
+        (("model.source=models:/other/1", store), "registered are: toy"),
+        (("model.source=models:/toy/1", "tracking.uri=sqlite:///no.db"), "no.db: no such file"),
+        (("model.source=models:/toy/latest", store), "expected models:/NAME/VERSION with a number"),
+    ):
+        done = types(*START, *words)
+        assert done.code == 2
+        assert expected in done.err
+    (cached,) = Path("data/models").glob("toy-1-*[!k]")
+    (cached / "config.json").write_text((cached / "config.json").read_text() + "\n")
+    changed = types(*START, store, "model.source=models:/toy/1", "generation.max_new_tokens=6")
+    assert (changed.code, f"{cached}: changed since it was fetched" in changed.err) == (2, True)
+    (place / "model" / "config.json").write_text("{}")
+    for file in (*cached.iterdir(), cached):
+        file.unlink() if file.is_file() else file.rmdir()
+    other = types(*START, store, "model.source=models:/toy/1", "seed=7")
+    assert (other.code, "the store holds another content than was registered" in other.err) == (2, True)
+
+
+def test_what_cannot_be_registered(work: Path, types: Types) -> None:
+    run = RunFolder(work / "runs" / "e" / "abc")
+    run.path.mkdir(parents=True)
+    run.begin()
+    done = types("register", "last", "--name", "x")
+    assert (done.code, "not finished, so there is no model to register" in done.err) == (2, True)
+
+
+def test_a_registry_source_without_a_version_is_one_clear_line(types: Types) -> None:
+    done = types("model=registry", "tokenizer=pretrained")
+    assert (done.code, done.err) == (2, "error: model.source.uri: missing: it has no default and must be given\n")

@@ -1,0 +1,37 @@
+"""Two runs side by side: config, data, code, surroundings, results; only what differs, and what is equal in a line."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the differences of two runs."""
+    parser = argparse.ArgumentParser(prog="tunix_rt diff", description=__doc__)
+    parser.add_argument("left", help="a run: a name, a prefix or `last`")
+    parser.add_argument("right", help="another one")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
+    chosen = parser.parse_args(list(arguments))
+
+    from tunix_rt.files import to_json
+    from tunix_rt.runs.diff import side_by_side
+    from tunix_rt.runs.folder import find_run
+    from tunix_rt.terminal import out, table
+
+    left, right = (find_run(Path(chosen.root), word) for word in (chosen.left, chosen.right))
+    sections = side_by_side(left, right)
+    if chosen.json:
+        shown = {s.name: {"equal": s.equal, "different": s.different} for s in sections}
+        out(to_json({"left": left.name, "right": right.name, **shown}))
+        return 0
+    for section in sections:
+        if section.different:
+            rows = [(key, str(a), str(b)) for key, (a, b) in section.different.items()]
+            table(section.name, ("", left.name, right.name), rows)
+    for section in sections:
+        nothing = "" if section.different else ", nothing differs"
+        out(f"{section.name}: {section.equal} values equal{nothing}")
+    return 0

@@ -1,0 +1,37 @@
+"""Run a recorded run again and say EQUAL, or the first difference: which file, which step, which number."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit 0: equal; 5: different; 2: the data changed since (the file is named)."""
+    parser = argparse.ArgumentParser(prog="tunix_rt reproduce", description=__doc__, epilog=main.__doc__)
+    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser.add_argument("overrides", nargs="*", help="hardware.KEY=VALUE and the like: where it runs, not what")
+    parser.add_argument("--strict", action="store_true", help="refuse other code, lock or versions than recorded")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
+    chosen = parser.parse_args(list(arguments))
+
+    from dataclasses import asdict
+
+    from tunix_rt.errors import GateError
+    from tunix_rt.files import to_json
+    from tunix_rt.records.reproduce import TOLERANCE, reproduce
+    from tunix_rt.runs.folder import find_run
+    from tunix_rt.terminal import out, warn
+
+    result = reproduce(find_run(Path(chosen.root), chosen.run), chosen.overrides, chosen.strict)
+    if chosen.json:
+        out(to_json(asdict(result)))
+    else:
+        for line in result.surroundings:
+            warn(f"not as recorded: {line}")
+        how = "bit for bit" if result.exact else f"within tolerances, since the surroundings differ ({TOLERANCE})"
+        verdict = f"EQUAL {how}: {', '.join(result.compared)}" if result.equal else f"DIFFERENT: {result.difference}"
+        out(f"{verdict}\n{result.of} run again in {result.folder}")
+    return 0 if result.equal else GateError.exit_code

@@ -1,0 +1,196 @@
+"""Run a recorded run again, into a new folder, and say whether the same came out.
+
+Nothing is checked out: the recorded config meets today's data and code. Changed data is refused, with the file's
+name; changed code, lock or versions are told. Where processor, device, threads or versions differ, bits cannot
+agree and the numbers are compared within tolerances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from tunix_rt.config.identity import plain
+from tunix_rt.config.load import check
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.errors import DataError, GateError, InputError
+from tunix_rt.experiment import recorded_config, run
+from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file, write_json
+from tunix_rt.inputs import content_digests, source_digest
+from tunix_rt.models.sources import folder_digest
+from tunix_rt.runs.diff import (
+    Section,
+    compare,
+    compare_code,
+    compare_surroundings,
+    first_difference,
+    numbers,
+    result_files,
+)
+from tunix_rt.runs.environment import command_line, gather
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.terminal import warn
+from tunix_rt.traces.prepared import PreparedData
+
+WHERE = ("hardware", "checkpoint", "tracking", "run")
+"""Sections that may be other than recorded: they never enter the identity."""
+FIRST_STEPS = 50
+RELATIVE = 0.01
+TOLERANCE = f"losses of the first {FIRST_STEPS} steps within {RELATIVE:.0%}, every rate in its recorded 95 % interval"
+"""Beyond, training is chaotic: the last bit of one weight grows by orders of magnitude within some hundred steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reproduction:
+    """How it went."""
+
+    of: str
+    folder: str
+    """Where the new run is."""
+    equal: bool
+    exact: bool
+    """Compared bit for bit; else within `TOLERANCE`."""
+    compared: list[str]
+    """The files."""
+    difference: str | None
+    """The first one: file, place, number."""
+    surroundings: list[str]
+    """What else is not as recorded: code, versions, machine."""
+
+
+def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Reproduction:
+    """Run it again and compare. `overrides`: KEY=VALUE of the sections `WHERE`. `strict`: other code is refused.
+
+    Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
+    """
+    if recorded.status().get("state") != "finished":
+        raise InputError(f"{recorded.name}: not finished, so there is nothing to reproduce; run its command again")
+    config = as_recorded(recorded, overrides)
+    check_data(recorded, config)
+    before = dict(read_json(recorded.environment))
+    now = gather(command_line(), {}) | {"source_sha256": source_digest()}
+    differing = _lines(compare_code(before, now))
+    for line in differing:
+        warn(f"not as recorded: {line}")
+    if differing and strict:
+        raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
+    again = RunFolder(run(config).folder)
+    surroundings = compare_surroundings(before, dict(read_json(again.environment)))
+    exact = _fingerprint(recorded) is not None and _fingerprint(recorded) == _fingerprint(again)
+    difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
+    result = Reproduction(
+        of=recorded.name,
+        folder=str(again.path),
+        equal=difference is None,
+        exact=exact,
+        compared=list(result_files(recorded)),
+        difference=difference,
+        surroundings=[*differing, *_lines(surroundings)],
+    )
+    write_json(again.path / "reproduction.json", asdict(result))
+    return result
+
+
+def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConfig:
+    """The recorded config, made to run anew beside it, untracked, and as many steps as a time budget allowed then."""
+    from omegaconf import OmegaConf
+
+    wrong = [word for word in overrides if word.split(".")[0] not in WHERE or "=" not in word]
+    if wrong:
+        raise InputError(f"{wrong[0]!r}: only {', '.join(WHERE)} may differ from the record, as SECTION.KEY=VALUE")
+    config = recorded_config(recorded)
+    mapping = OmegaConf.merge(plain(config), OmegaConf.from_dotlist(list(overrides)))
+    config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
+    steps = int(recorded.stages()["train"]["steps_done"]) if config.training.max_seconds is not None else None
+    return replace(
+        config,
+        run=replace(config.run, new=True, stop_step=steps),
+        tracking=replace(config.tracking, kind="none"),
+    )
+
+
+def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
+    """Compare every named file and model, and the prepared data where it is still there, with the recorded hashes.
+
+    Raises DataError that names the first file that changed.
+    """
+    hashes = dict(read_json(recorded.environment)).get("data")
+    if hashes is None:
+        warn(f"{recorded.name}: no data hashes recorded (an older version made it); the data cannot be verified")
+        return
+    now = content_digests(config)
+    for key, sha256 in hashes["sources"].items():
+        if now.get(key) != sha256:
+            raise DataError(
+                f"{key}: {_named(config, key)} changed since the run: {str(now.get(key))[:16]} now, "
+                f"{sha256[:16]} recorded; put the recorded file back to reproduce {recorded.name}"
+            )
+    prepared = PreparedData(Path(str(read_json(recorded.data)["folder"])))
+    if not prepared.is_whole:
+        return
+    for name, sha256 in hashes["prepared"].items():
+        file = prepared.folder / name
+        if not file.is_file() or sha256_file(file) != sha256:
+            what = "changed since the run" if file.is_file() else "missing"
+            raise DataError(f"{file}: {what}; remove the folder {prepared.folder} and it is prepared again")
+    if folder_digest(prepared.model_folder) != hashes["start_model"]:
+        raise DataError(f"{prepared.model_folder}: the initial weights changed since the run; remove the folder")
+
+
+def _named(config: ExperimentConfig, key: str) -> str:
+    """The file or name that a key of the config stands for."""
+    value: Any = plain(config)
+    for name in key.split("."):
+        value = value[name]
+    return str(next((value[name] for name in ("path", "uri", "name") if name in value), value))
+
+
+def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
+    """Where the prepared data of two runs differ: a file prepared anew, and not to the same bytes."""
+    before, now = (dict(read_json(run.environment)).get("data", {}).get("prepared", {}) for run in (recorded, again))
+    lines = _lines(compare("data", before, now)) if before else []
+    return f"prepared data {lines[0]}" if lines else None
+
+
+def _lines(section: Section) -> list[str]:
+    return [f"{key}: {left} then, {right} now" for key, (left, right) in section.different.items()]
+
+
+def _fingerprint(run: RunFolder) -> str | None:
+    """What must agree for equal bits; None where the record itself is not of one kind of machine."""
+    file = run.metrics_log.with_name("fingerprint.json")
+    record = read_json(file) if file.exists() else {}
+    return str(record["fingerprint"]) if record.get("bit_exact") else None
+
+
+def _exactly(recorded: RunFolder, again: RunFolder) -> str | None:
+    there, here = result_files(recorded), result_files(again)
+    for name in [*there, *(name for name in here if name not in there)]:
+        nowhere = again.path / name
+        found = first_difference(name, there.get(name, nowhere), here.get(name, nowhere))
+        if found:
+            return found
+    return None
+
+
+def _roughly(recorded: RunFolder, again: RunFolder) -> str | None:
+    """The first number outside of `TOLERANCE`."""
+    there, here = _losses(recorded), _losses(again)
+    for (step, name), value in there.items():
+        other = here.get((step, name))
+        if other is None or abs(other - value) > RELATIVE * max(abs(value), abs(other)):
+            return f"metrics.jsonl step {step} {name}: {value!r} there, {other!r} here"
+    before, now = read_json(recorded.metrics), dict(numbers(read_json(again.metrics)))
+    for name, rate in before.items():
+        if isinstance(rate, dict) and {"value", "low", "high"} <= rate.keys():
+            other = now.get(f"{name}.value")
+            if other is None or not rate["low"] <= other <= rate["high"]:
+                return f"metrics.json {name}.value: {rate['value']!r} there, {other!r} here"
+    return None
+
+
+def _losses(run: RunFolder) -> dict[tuple[int, str], float]:
+    lines: list[JsonObject] = [line for _, line in read_jsonl(run.metrics_log) if line["step"] <= FIRST_STEPS]
+    return {(line["step"], name): value for line in lines for name, value in line.items() if name.endswith("/loss")}

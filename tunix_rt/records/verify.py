@@ -1,0 +1,164 @@
+"""Is a record what it says: hashes, splits, identities, and the predictions scored again. Of a folder or a zip file.
+
+It shows that the files belong together and that the numbers follow from the predictions. Who rewrites all of them
+consistently is not found out: for that, `reproduce` runs it again.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.config.choices import SPLITS
+from tunix_rt.config.identity import STAGES, identities, plain
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.errors import DataError, GateError, InputError
+from tunix_rt.evaluation.score import score
+from tunix_rt.experiment import recorded_config
+from tunix_rt.files import read_json, read_jsonl, sha256_file, to_json
+from tunix_rt.models.sources import digest_of, folder_digest
+from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
+from tunix_rt.runs.diff import first_in_values
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.secrets import is_masked
+from tunix_rt.traces.prediction import read_predictions
+from tunix_rt.traces.prepared import PreparedData
+
+MANIFEST = ("name", "seed", "counts", "splits", "digest")
+"""What `data.json` must have in common with the manifest; sources may have a secret masked."""
+Checked = list[str]
+"""What was looked at and found right, a line each."""
+
+
+def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exported:
+    """One zip file with all that is needed to believe a run. Raises InputError (not finished), DataError."""
+    if run.status().get("state") != "finished":
+        raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
+    prepared = Path(str(read_json(run.data)["folder"]))
+    return export(run, prepared, target or Path(f"{run.name.replace('/', '-')}.zip"), with_model)
+
+
+def verify(what: Path | RunFolder) -> Checked:
+    """Verify a zip file of `export`, or a run folder where it is.
+
+    Raises GateError: the first thing that is wrong; DataError: no such file, or one that is not safe to open.
+    """
+    if isinstance(what, RunFolder):
+        if what.status().get("state") != "finished":
+            raise InputError(f"{what.name}: not finished, so there is no result to verify")
+        model = folder_digest(what.model) if what.model.is_dir() else None
+        return _verified(what, PreparedData(Path(str(read_json(what.data)["folder"]))), model)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        listed = unpack(what, folder)
+        files = {name[len(MODEL) :]: f["sha256"] for name, f in listed["files"].items() if name.startswith(MODEL)}
+        checked = _verified(RunFolder(folder), PreparedData(folder / DATA), digest_of(files) if files else None)
+        return [f"files: {len(listed['files'])}, each with the sha256 it was exported with", *checked]
+
+
+def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> Checked:
+    try:
+        config = recorded_config(run)
+        looks: tuple[Callable[[], str], ...] = (
+            partial(_splits, run, prepared),
+            partial(_identities, run, config),
+            partial(_training, run, model),
+            partial(_predictions, run, config, prepared),
+            partial(_scores, run, config, prepared),
+        )
+        return [look() for look in looks]
+    except DataError as error:
+        raise GateError(str(error)) from error
+
+
+def _splits(run: RunFolder, prepared: PreparedData) -> str:
+    """The traces are those of the manifest, and the manifest is the one the run was made with."""
+    manifest = prepared.manifest
+    recorded = read_json(run.data)
+    for key in MANIFEST:
+        _refuse(first_in_values(f"data.json {key}", recorded[key], manifest[key]))
+    for split in SPLITS:
+        file, record = prepared.traces_file(split), manifest["splits"][split]
+        if sha256_file(file) != record["sha256"]:
+            raise GateError(f"traces/{split}.jsonl: not the split of the manifest (sha256 differs)")
+        count = sum(1 for _ in read_jsonl(file))
+        if count != record["count"]:
+            raise GateError(f"traces/{split}.jsonl: {count} traces, the manifest says {record['count']}")
+    hashes = read_json(run.environment).get("data", {}).get("prepared", {})
+    for name, sha256 in hashes.items():
+        file = prepared.folder / name
+        if file.is_file() and sha256_file(file) != sha256:
+            raise GateError(f"{name}: not the prepared data that environment.json names (sha256 differs)")
+    sizes = ", ".join(f"{split} {manifest['splits'][split]['count']}" for split in SPLITS)
+    return f"splits: {sizes} traces, as in the manifest"
+
+
+def _identities(run: RunFolder, config: ExperimentConfig) -> str:
+    """Each stage was done for this config and this data."""
+    data = read_json(run.environment).get("data")
+    sections = {name: plain(getattr(config, name)) for names in STAGES.values() for name in names}
+    if data is None or is_masked(sections):
+        return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
+    for stage, identity in identities(config, data["sources"]).items():
+        recorded = run.stages().get(stage, {}).get("identity")
+        if recorded != identity:
+            raise GateError(f"stages.json {stage}: made for {recorded}, but config and data give {identity}")
+    return f"identities: config and data give those of all {len(STAGES)} stages"
+
+
+def _training(run: RunFolder, model: str | None) -> str:
+    record = run.stages()["train"]
+    steps = [int(line["step"]) for _, line in read_jsonl(run.metrics_log) if "train/loss" in line]
+    if steps != sorted(set(steps)) or steps[-1:] != [int(record["steps_done"])]:
+        raise GateError(f"metrics.jsonl: its steps do not end with step {record['steps_done']}, as stages.json says")
+    if model is None or "model_digest" not in record:
+        return f"training: {len(steps)} steps; model not in it"
+    if model != record["model_digest"]:
+        raise GateError("model: not the one that was trained (its digest in stages.json differs)")
+    return f"training: {len(steps)} steps, and the model they gave"
+
+
+def _predictions(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) -> str:
+    """One line for each trace of the split and sample, and none besides."""
+    split, samples = config.generation.split, config.generation.num_return_sequences
+    wanted = {(trace.id, sample) for trace in prepared.traces(split) for sample in range(samples)}
+    for file in (run.predictions, run.baseline_predictions):
+        if not file.exists() and file == run.baseline_predictions:
+            continue
+        found = [(prediction.id, prediction.sample) for prediction in read_predictions(file)]
+        for identity, sample in sorted(wanted ^ set(found)):
+            what = "no prediction of" if (identity, sample) in wanted else "a prediction of no trace:"
+            raise GateError(f"{file.name}: {what} id {identity} sample {sample} of the {split} split")
+        if len(found) != len(wanted):
+            raise GateError(f"{file.name}: {len(found)} lines for {len(wanted)} answers")
+    return f"predictions: {len(wanted)}, one for each trace of the {split} split and sample"
+
+
+def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) -> str:
+    """The recorded evaluation of the predictions gives the recorded numbers."""
+    traces = {trace.id: trace for trace in prepared.traces(config.generation.split)}
+    again = score(list(read_predictions(run.predictions)), traces, config.evaluation)
+    items = [record for _, record in read_jsonl(run.items)]
+    if len(items) != len(again.items):
+        raise GateError(f"items.jsonl: {len(items)} lines, the predictions give {len(again.items)}")
+    for recorded, now in zip(items, _as_json(again.items), strict=True):
+        _refuse(first_in_values(f"items.jsonl id {recorded.get('id')}", recorded, now))
+    _refuse(first_in_values("metrics.json", read_json(run.metrics), _as_json(again.metrics)))
+    if run.baseline_predictions.exists():
+        baseline = score(list(read_predictions(run.baseline_predictions)), traces, config.evaluation)
+        _refuse(first_in_values("baseline_metrics.json", read_json(run.baseline_metrics), _as_json(baseline.metrics)))
+    accuracy: Mapping[str, Any] = again.metrics["accuracy"]
+    return f"scores: the same from the predictions again (accuracy {accuracy['k']} of {accuracy['n']})"
+
+
+def _as_json(value: object) -> Any:
+    return json.loads(to_json(value))
+
+
+def _refuse(difference: str | None) -> None:
+    if difference is not None:
+        raise GateError(difference.replace(" there, ", " recorded, ").replace(" here", " computed again"))

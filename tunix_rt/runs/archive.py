@@ -1,0 +1,198 @@
+"""A run in one zip file, and the way back: every file with its sha256, nothing trusted that is not listed.
+
+Knows files, not what they mean. The same run gives the same bytes: entries are sorted and have no clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tunix_rt.errors import DataError, GateError
+from tunix_rt.files import JsonObject, atomic_writer, to_json
+from tunix_rt.runs.diff import result_files
+from tunix_rt.runs.folder import RunFolder
+
+CHECKSUMS = "checksums.json"
+MODEL = "model/"
+DATA = "data/"
+"""Where the manifest and the traces of the splits are in the archive."""
+RECORDS = "config.yaml environment.json status.json data.json reproduction.json report.md".split()
+VERSION = 1
+MAX_ENTRIES = 10_000
+MAX_BYTES = 200 * 2**30
+MAX_RATIO = 400
+"""Times an entry may be larger than its compressed bytes, beyond a mebibyte: text is at most some 50 times."""
+CHUNK = 2**20
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    file: str
+    files: int
+    bytes: int
+    model: bool
+
+
+def export(run: RunFolder, prepared: Path, target: Path, with_model: bool) -> Exported:
+    """Write the archive of a finished run. `prepared`: its folder of prepared data.
+
+    What a sibling did (training, predictions) comes along, so that the archive stands alone. Raises DataError where
+    the prepared data is gone.
+    """
+    if not (prepared / "manifest.json").is_file():
+        raise DataError(f"{prepared}: the run's prepared data is gone; its command again prepares it")
+    files = _files(run, prepared, with_model)
+    stages = to_json(_standing_alone(run)).encode()
+    sums: JsonObject = {"stages.json": {"sha256": hashlib.sha256(stages).hexdigest(), "bytes": len(stages)}}
+    with atomic_writer(target) as out, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        archive.writestr(_entry("stages.json"), stages)
+        for name, file in sorted(files.items()):
+            sums[name] = _add(archive, name, file)
+        content = {"version": VERSION, "run": run.name, "model": with_model, "files": dict(sorted(sums.items()))}
+        archive.writestr(_entry(CHECKSUMS), to_json(content).encode())
+    return Exported(str(target), len(sums), target.stat().st_size, with_model)
+
+
+def _files(run: RunFolder, prepared: Path, with_model: bool) -> dict[str, Path]:
+    """Name in the archive → file."""
+    found = {name: run.path / name for name in RECORDS} | result_files(run)
+    found |= {name: run.metrics_log.with_name(name) for name in ("timings.jsonl", "fingerprint.json")}
+    found |= {f"figures/{file.name}": file for file in run.path.glob("figures/*") if file.is_file()}
+    found |= {f"{DATA}{file.name}": file for file in (prepared / "manifest.json",)}
+    found |= {f"{DATA}traces/{file.name}": file for file in (prepared / "traces").glob("*.jsonl")}
+    keep = {name: file for name, file in found.items() if file.is_file()}
+    return keep if with_model else {name: file for name, file in keep.items() if not name.startswith(MODEL)}
+
+
+def _standing_alone(run: RunFolder) -> dict[str, JsonObject]:
+    """`stages.json` of a folder that has everything itself; who did a stage is still told."""
+    stages = run.stages()
+    for record in stages.values():
+        if "folder" in record:
+            record["done_by"] = Path(record.pop("folder")).name
+    return stages
+
+
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, EPOCH)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = (stat.S_IFREG | 0o644) << 16
+    return entry
+
+
+def _add(archive: zipfile.ZipFile, name: str, file: Path) -> JsonObject:
+    hashed, size, entry = hashlib.sha256(), 0, _entry(name)
+    entry.file_size = file.stat().st_size
+    with file.open("rb") as source, archive.open(entry, "w") as sink:
+        while chunk := source.read(CHUNK):
+            hashed.update(chunk)
+            size += len(chunk)
+            sink.write(chunk)
+    return {"sha256": hashed.hexdigest(), "bytes": size}
+
+
+def unpack(file: Path, folder: Path) -> JsonObject:
+    """Check every entry against `checksums.json` and write it to `folder`, the model's weights excepted.
+
+    Returns `checksums.json`. Raises DataError: no such file; GateError: no whole zip file, one that would not be safe
+    to open, or a file in it is missing, not listed, or not what it was.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = _safe(file, archive)
+            listed = _listed(file, archive, entries)
+            for name in sorted({*listed["files"], *entries} - {CHECKSUMS}):
+                _check_and_write(file, archive, entries.get(name), name, listed["files"].get(name), folder)
+            return listed
+    except FileNotFoundError:
+        raise DataError(f"{file}: no such file") from None
+    except (zipfile.BadZipFile, zlib.error) as error:
+        raise GateError(f"{file}: not a whole zip file ({error})") from None
+
+
+def _safe(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """The entries by name, none of which leads elsewhere, is a link or is a bomb."""
+    entries = archive.infolist()
+    if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_BYTES:
+        raise GateError(f"{file}: refused: more than {MAX_ENTRIES} entries or {MAX_BYTES:,} bytes")
+    found: dict[str, zipfile.ZipInfo] = {}
+    for entry in entries:
+        if problem := _problem(entry):
+            raise GateError(f"{file}: refused: the entry {entry.filename!r} {problem}")
+        if entry.filename in found:
+            raise GateError(f"{file}: refused: the entry {entry.filename!r} is there twice")
+        found[entry.filename] = entry
+    for name in found:
+        if any(str(parent) in found for parent in PurePosixPath(name).parents):
+            raise GateError(f"{file}: refused: the entry {name!r} is below one that is a file")
+    return found
+
+
+def _problem(entry: zipfile.ZipInfo) -> str | None:
+    name, path = entry.orig_filename, PurePosixPath(entry.orig_filename)
+    if path.is_absolute() or ".." in path.parts or any(character in name for character in "\\:\0"):
+        return "would be written outside of the folder"
+    if name != str(path) or stat.S_ISLNK(entry.external_attr >> 16):
+        return "is no plain file"
+    if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is encrypted or packed in a way that `export` does not use"
+    if entry.file_size > CHUNK + MAX_RATIO * entry.compress_size:
+        return f"unpacks to {entry.file_size:,} bytes from {entry.compress_size:,}, as bombs do"
+    return None
+
+
+def _listed(file: Path, archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> JsonObject:
+    if CHECKSUMS not in entries:
+        raise GateError(f"{file}: no {CHECKSUMS} in it, so it was not made by `export`")
+    try:
+        listed = json.loads(archive.read(CHECKSUMS))
+        version = listed["version"]
+        names = {name: str(record["sha256"]) for name, record in listed["files"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise GateError(f"{file}: {CHECKSUMS} is damaged ({type(error).__name__}: {error})") from None
+    if version != VERSION or not names:
+        raise GateError(f"{file}: {CHECKSUMS} is not of version {VERSION}, which this version reads")
+    return dict(listed)
+
+
+def _check_and_write(
+    file: Path,
+    archive: zipfile.ZipFile,
+    entry: zipfile.ZipInfo | None,
+    name: str,
+    record: JsonObject | None,
+    folder: Path,
+) -> None:
+    if entry is None:
+        raise GateError(f"{file}: {name}: missing")
+    if record is None:
+        raise GateError(f"{file}: {name}: not in {CHECKSUMS}: it was added later")
+    hashed = hashlib.sha256()
+    target = None if name.endswith(".safetensors") else folder / name
+    for chunk in _chunks(archive, entry):
+        hashed.update(chunk)
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("ab") as sink:
+                sink.write(chunk)
+    if hashed.hexdigest() != record["sha256"]:
+        raise GateError(f"{file}: {name}: not the bytes that were exported (sha256 differs)")
+    if target is not None and not target.exists():
+        target.touch()
+
+
+def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
+    """Never more than the entry says it has, which `_safe` has looked at."""
+    with archive.open(entry) as source:
+        while chunk := source.read(CHUNK):
+            yield chunk

@@ -1,0 +1,207 @@
+"""Two records side by side: every value that differs, and the first place where two files of results do.
+
+Reads run folders; knows JSON, JSONL and safetensors, and nothing of what a metric means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
+import numpy as np
+
+from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file
+from tunix_rt.runs.folder import RunFolder
+
+ABSENT = "(absent)"
+CODE = ("git.commit", "git.diff_sha256", "git.untracked", "lock_sha256", "source_sha256", "python", "packages")
+"""What of `environment.json` is code; `machine`, `backend` and `variables` are where it ran."""
+FACTS = ("num_steps", "steps_done", "tokens", "selected_step", "ended_early", "row_length", "num_epochs")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One side of two records: how many values are equal, and those that differ as (left, right)."""
+
+    name: str
+    equal: int
+    different: dict[str, tuple[Any, Any]]
+
+
+def leaves(value: Any, key: str = "") -> dict[str, Any]:
+    """`{"training.max_steps": 1600, "digits.0": 2, …}`; an empty mapping or list is a leaf."""
+    if isinstance(value, list):
+        value = {str(place): item for place, item in enumerate(value)} or []
+    if not isinstance(value, dict) or not value:
+        return {key: value}
+    found: dict[str, Any] = {}
+    for name, item in value.items():
+        found |= leaves(item, f"{key}.{name}" if key else str(name))
+    return found
+
+
+def compare(name: str, left: Any, right: Any) -> Section:
+    """Two JSON values, leaf by leaf."""
+    a, b = leaves(left), leaves(right)
+    keys = sorted({*a, *b})
+    different = {key: (a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys if not _same(a, b, key)}
+    return Section(name, len(keys) - len(different), different)
+
+
+def _same(a: dict[str, Any], b: dict[str, Any], key: str) -> bool:
+    return key in a and key in b and type(a[key]) is type(b[key]) and bool(a[key] == b[key])
+
+
+def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
+    """Config, data, code, surroundings and results of two runs. Raises DataError where a record is damaged."""
+    views = {"config": read_config, "data": _data, "code": _code, "surroundings": _surroundings, "results": _results}
+    return [compare(name, view(left), view(right)) for name, view in views.items()]
+
+
+def compare_code(recorded: JsonObject, now: JsonObject) -> Section:
+    """What is code in two `environment.json`."""
+    return compare("code", _parts(recorded, CODE), _parts(now, CODE))
+
+
+def compare_surroundings(recorded: JsonObject, now: JsonObject) -> Section:
+    """Machine, backend and variables in two `environment.json`."""
+    keys = ("machine", "backend", "variables")
+    return compare("surroundings", _parts(recorded, keys), _parts(now, keys))
+
+
+def read_config(run: RunFolder) -> JsonObject:
+    """The recorded config as plain data; empty before there is one."""
+    from omegaconf import OmegaConf
+
+    found = OmegaConf.to_container(OmegaConf.load(run.config)) if run.config.exists() else {}
+    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+
+
+def _environment(run: RunFolder) -> JsonObject:
+    return dict(read_json(run.environment)) if run.environment.exists() else {}
+
+
+def _parts(record: JsonObject, keys: tuple[str, ...]) -> JsonObject:
+    found = {key: _at(record, key) for key in keys}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _at(record: Any, key: str) -> Any:
+    for name in key.split("."):
+        record = record.get(name) if isinstance(record, dict) else None
+    return record
+
+
+def _code(run: RunFolder) -> JsonObject:
+    return _parts(_environment(run), CODE)
+
+
+def _surroundings(run: RunFolder) -> JsonObject:
+    return _parts(_environment(run), ("machine", "backend", "variables"))
+
+
+def _data(run: RunFolder) -> JsonObject:
+    manifest = dict(read_json(run.data)) if run.data.exists() else {}
+    hashes = _environment(run).get("data", {})
+    return _parts(manifest, ("name", "seed", "counts", "splits", "digest")) | _parts(hashes, ("sources", "start_model"))
+
+
+def _results(run: RunFolder) -> JsonObject:
+    record = run.stages().get("train", {})
+    found: JsonObject = {"training": {name: record[name] for name in FACTS if name in record}}
+    for name, file in result_files(run).items():
+        if name in ("metrics.json", "baseline_metrics.json"):
+            found[name.removesuffix(".json")] = read_json(file)
+        else:
+            found[f"sha256 of {name}"] = sha256_file(file)[:16]
+    return found
+
+
+def result_files(run: RunFolder) -> dict[str, Path]:
+    """The files that a run computed, in the order of the data; those of a stage that a sibling did are there."""
+    model = {f"model/{file.name}": file for file in sorted(run.model.glob("*")) if file.is_file()}
+    files = {
+        "metrics.jsonl": run.metrics_log,
+        **model,
+        "baseline_predictions.jsonl": run.baseline_predictions,
+        "predictions.jsonl": run.predictions,
+        "items.jsonl": run.items,
+        "baseline_metrics.json": run.baseline_metrics,
+        "metrics.json": run.metrics,
+    }
+    return {name: file for name, file in files.items() if file.exists()}
+
+
+def first_difference(name: str, there: Path, here: Path) -> str | None:
+    """The first place at which two files differ, in words; None where they are the same bytes."""
+    if there.exists() != here.exists():
+        return f"{name}: {'missing here' if there.exists() else 'only here'}"
+    if not there.exists() or sha256_file(there) == sha256_file(here):
+        return None
+    found: str | None = None
+    if name.endswith(".jsonl"):
+        found = _in_lines(name, there, here)
+    elif name.endswith(".json"):
+        found = first_in_values(name, read_json(there), read_json(here))
+    elif name.endswith(".safetensors"):
+        found = _in_tensors(name, there, here)
+    return found or f"{name}: the bytes differ"
+
+
+def _in_lines(name: str, there: Path, here: Path) -> str | None:
+    for left, right in zip_longest(read_jsonl(there), read_jsonl(here)):
+        if left is None or right is None:
+            number, record = left or right
+            side = "missing here" if right is None else "only here"
+            return f"{name} line {number} ({_place(record, number)}): {side}"
+        found = first_in_values(f"{name} {_place(left[1], left[0])}", left[1], right[1])
+        if found:
+            return found
+    return None
+
+
+def _place(record: JsonObject, number: int) -> str:
+    if "step" in record:
+        return f"step {record['step']}"
+    if "id" in record:
+        return f"id {record['id']}" + (f" sample {record['sample']}" if record.get("sample") else "")
+    return f"line {number}"
+
+
+def first_in_values(where: str, there: Any, here: Any) -> str | None:
+    """The first leaf at which two JSON values differ, in words."""
+    order = [*leaves(there), *leaves(here)]
+    different = compare(where, there, here).different
+    for key in order:
+        if key in different:
+            left, right = different[key]
+            return f"{where} {key}: {left!r} there, {right!r} here"
+    return None
+
+
+def _in_tensors(name: str, there: Path, here: Path) -> str | None:
+    from safetensors import safe_open
+
+    with safe_open(there, framework="numpy") as left, safe_open(here, framework="numpy") as right:
+        if set(left.keys()) != set(right.keys()):
+            return f"{name}: tensors {sorted(set(left.keys()) ^ set(right.keys()))} are only in one of them"
+        for tensor in sorted(left.keys()):
+            a, b = left.get_tensor(tensor), right.get_tensor(tensor)
+            if a.shape != b.shape or a.dtype != b.dtype:
+                return f"{name} {tensor}: {a.dtype}{list(a.shape)} there, {b.dtype}{list(b.shape)} here"
+            places = np.argwhere(a != b)
+            if len(places):
+                place = tuple(int(index) for index in places[0])
+                return f"{name} {tensor} {list(place)}: {a[place]!s} there, {b[place]!s} here"
+    return None
+
+
+def numbers(value: Any) -> Iterator[tuple[str, float]]:
+    """Every number of a JSON value with its dotted key."""
+    for key, item in leaves(value).items():
+        if isinstance(item, int | float) and not isinstance(item, bool):
+            yield key, float(item)

@@ -1,0 +1,102 @@
+"""Secrets never reach a record: what looks like one, or is one by its variable's name, becomes `***`.
+
+Text in, text out; nothing is decoded or guessed from entropy, so that a record stays what was written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import Any
+
+MASK = "***"
+SHORTEST = 8
+"""Characters that a secret variable's value must have to be masked wherever it occurs: `test` occurs anywhere."""
+
+_NAME = (
+    r"(?:(?:[\w.-]*[_.-])?(?:token|password|passwd|passphrase|secret|credentials?|authorization|apikey)"
+    r"|[\w.-]*[_.-](?:key|pwd))"
+)
+NAME = re.compile(rf"(?i){_NAME}")
+"""Names whose values are secrets: `HF_TOKEN`, `db.password`, `AWS_SECRET_ACCESS_KEY`; not `max_new_tokens` or `key`."""
+_USER_AND_PASSWORD = re.compile(r"(://[^/:@\s\"']{0,256}):[^\s\"']{0,1024}@")
+_TOKEN_AS_USER = re.compile(r"(https?://)(?!\*\*\*@)[^/:@\s\"']{1,1024}@")
+_IN_QUERY = re.compile(r"(?i)([?&](?:key|sig|signature|[\w.-]*(?:token|secret|password|api[_-]?key))=)[^&\s\"'#]+")
+_BARE = r"(?:(?:bearer|basic|token)\s+)?(?:[^\s,;\"'}\])]|[,;\"'}\])](?=[^\s,;\"'}\])]))+"
+_VALUE = rf"\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|{_BARE}"
+_ASSIGNED = re.compile(rf"(?i)(?<![\w.-])([\"']?{_NAME}[\"']?\s*[=:]\s*)(?!\*\*\*)({_VALUE})")
+_OPTION = re.compile(rf"(?i)(?<!\S)(--?{_NAME}\s+)(?!\*\*\*|-)(\S+)")
+_KNOWN_FORMS = re.compile(
+    r"\b(?:hf_\w{20,}|gh[pousr]_\w{20,}|github_pat_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}"
+    r"|eyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,})"
+)
+
+
+def mask(text: str) -> str:
+    """Text without secrets.
+
+    Masked are passwords in URIs, values assigned to secret names (`name=…`, `"name": "…"`, `--name …`), tokens of
+    well-known forms, and every value of a secret variable of this process, wherever it occurs.
+    """
+    for secret in _values_of_variables():
+        text = text.replace(secret, MASK)
+    text = _USER_AND_PASSWORD.sub(rf"\1:{MASK}@", text)
+    text = _TOKEN_AS_USER.sub(rf"\1{MASK}@", text)
+    text = _IN_QUERY.sub(rf"\1{MASK}", text)
+    text = _KNOWN_FORMS.sub(MASK, text)
+    text = _ASSIGNED.sub(_quoted, text)
+    return _OPTION.sub(rf"\1{MASK}", text)
+
+
+def mask_words(words: Iterable[str]) -> list[str]:
+    """The words of a command line without secrets: of `name=value` the whole value, spaces included."""
+    masked: list[str] = []
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if equals and is_secret(name.lstrip("+~-")):
+            masked.append(f"{name}={MASK}")
+        elif masked and masked[-1].startswith("-") and "=" not in masked[-1] and is_secret(masked[-1].lstrip("-")):
+            masked.append(MASK)
+        else:
+            masked.append(mask(word))
+    return masked
+
+
+def mask_values(value: Any, name: str = "") -> Any:
+    """JSON data whose texts hold no secrets; numbers, keys and shape stay, so that a config composes again."""
+    if value is None or isinstance(value, bool):
+        return value
+    if is_secret(name):
+        return MASK
+    if isinstance(value, dict):
+        return {key: mask_values(item, str(key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [mask_values(item) for item in value]
+    return mask(value) if isinstance(value, str) else value
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable or key of that name holds a secret."""
+    return NAME.fullmatch(name) is not None
+
+
+def is_masked(value: Any) -> bool:
+    """Whether something in JSON data was masked."""
+    if isinstance(value, dict):
+        return any(is_masked(item) for item in value.values())
+    if isinstance(value, list):
+        return any(is_masked(item) for item in value)
+    return isinstance(value, str) and MASK in value
+
+
+def _values_of_variables() -> list[str]:
+    """Longest first, so that one that holds another is masked whole."""
+    found = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST}
+    return sorted(found, key=len, reverse=True)
+
+
+def _quoted(found: re.Match[str]) -> str:
+    value = found.group(2)
+    quote = value[0] if value[0] in "\"'" else ""
+    return f"{found.group(1)}{quote}{MASK}{quote}"

@@ -1,0 +1,127 @@
+"""The runs as records that can be filtered and sorted by any value of status, config or metrics.
+
+Reads run folders; the config of a run is parsed only where a key asks for it.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.config.choices import BACKENDS
+from tunix_rt.errors import InputError
+from tunix_rt.files import JsonObject, read_json
+from tunix_rt.runs.diff import leaves, read_config
+from tunix_rt.runs.folder import RunFolder, all_runs
+
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
+    "<=": operator.le,
+    ">=": operator.ge,
+    "!=": operator.ne,
+    "~": lambda value, word: str(word) in str(value),
+    "<": operator.lt,
+    ">": operator.gt,
+    "=": operator.eq,
+}
+FILTER = re.compile(r"\s*([\w.@/-]+?)\s*(<=|>=|!=|~|<|>|=)\s*(.*?)\s*")
+
+
+@dataclass
+class RunRecord:
+    """What a table shows of a run."""
+
+    run: RunFolder
+    status: JsonObject = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.status = self.run.status()
+
+    @cached_property
+    def summary(self) -> JsonObject:
+        """The values with a short name of their own; None where there is none (yet)."""
+        metrics = self.metrics
+        environment = read_json(self.run.environment) if self.run.environment.exists() else {}
+        file = self.run.path / "reproduction.json"
+        ended = self.status.get("ended")
+        return {
+            "run": self.run.name,
+            "experiment": self.run.path.parent.name,
+            "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(self.status["started"]))),
+            "seconds": None if ended is None else round(float(ended) - float(self.status["started"]), 1),
+            "state": self.status["state"],
+            "backend": next((name for name in BACKENDS if name in environment.get("backend", {})), None),
+            "accuracy": metrics.get("accuracy", {}).get("value"),
+            "n": metrics.get("n"),
+            "reproduces": read_json(file)["of"] if file.exists() else None,
+            "reason": self.status.get("reason"),
+        }
+
+    @cached_property
+    def metrics(self) -> JsonObject:
+        return dict(read_json(self.run.metrics)) if self.run.metrics.exists() else {}
+
+    @cached_property
+    def config(self) -> JsonObject:
+        return dict(leaves(read_config(self.run)))
+
+    def value(self, key: str) -> Any:
+        """The value of `accuracy`, `metrics.json`'s `pass_at.4`, the config's `training.max_steps`; None where none."""
+        if key in self.summary:
+            return self.summary[key]
+        numbers = leaves(self.metrics)
+        for name in (f"{key}.value", key):
+            if name in numbers:
+                return numbers[name]
+        return self.config.get(key)
+
+    def to_json(self) -> JsonObject:
+        """Everything, for `--json`."""
+        return self.summary | {"folder": str(self.run.path), "metrics": self.metrics, "config": read_config(self.run)}
+
+
+def select(root: Path, filters: Sequence[str], sort: str, reverse: bool) -> list[RunRecord]:
+    """The runs below `root` that pass every filter, sorted; those without the value come last.
+
+    Raises InputError: a filter is none, or no run has the key.
+    """
+    found = [RunRecord(run) for run in all_runs(root)]
+    wanted = [_parsed(text) for text in filters]
+    keys = {key for key, _, _ in wanted} | {sort}
+    for key in keys if found else ():
+        if all(record.value(key) is None for record in found) and key not in found[0].summary:
+            short = ", ".join(found[0].summary)
+            raise InputError(f"{key!r}: no run has it; there are: {short}, keys of metrics.json, keys of the config")
+    kept = [record for record in found if all(_passes(record.value(key), sign, word) for key, sign, word in wanted)]
+    known = [record for record in kept if record.value(sort) is not None]
+    known.sort(key=lambda record: _comparable(record.value(sort)), reverse=reverse)
+    return known + [record for record in kept if record.value(sort) is None]
+
+
+def _parsed(text: str) -> tuple[str, str, str]:
+    found = FILTER.fullmatch(text)
+    if found is None:
+        raise InputError(f"{text!r} is not a filter; the form is KEY=VALUE, with one of {' '.join(OPERATORS)}")
+    return found.group(1), found.group(2), found.group(3)
+
+
+def _passes(value: Any, sign: str, word: str) -> bool:
+    if value is None:
+        return (sign == "=" and word in ("null", "")) or (sign == "!=" and word not in ("null", ""))
+    if isinstance(value, bool):
+        value = str(value).lower()
+    try:
+        return bool(OPERATORS[sign](float(value), float(word))) if sign != "~" else word in str(value)
+    except ValueError:
+        return bool(OPERATORS[sign](str(value), word))
+
+
+def _comparable(value: Any) -> tuple[int, float, str]:
+    """Numbers before text."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return (0, float(value), "") if number else (1, 0.0, str(value))

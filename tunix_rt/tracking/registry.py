@@ -1,0 +1,200 @@
+"""The model registry: a run's model with its metrics, data and signature under a name, and its way back.
+
+What is registered is the Hugging Face folder itself, as the artifact of an MLflow logged model: no pickle, no
+framework. Its digest is a tag of the version and is checked by whoever loads it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunix_rt.config.model import parts_of
+from tunix_rt.errors import InputError, ModelError
+from tunix_rt.files import read_json
+from tunix_rt.models.sources import folder_digest
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.secrets import mask
+from tunix_rt.tracking import content
+from tunix_rt.tracking.follow import follow
+from tunix_rt.tracking.mlflow import StoreError, connect, store_errors
+from tunix_rt.tracking.sender import STATE, Sent
+from tunix_rt.tracking.uri import resolve, sqlite_file
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+FOLDER = "model"
+"""The model folder among the artifacts of the logged model."""
+DIGEST = "tunix_rt.model_digest"
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A version of a registered model."""
+
+    uri: str
+    """`models:/NAME/VERSION`"""
+    store: str
+    run_id: str
+    model_id: str
+    digest: str
+
+
+def register(run: RunFolder, name: str, uri: str | None) -> Registered:
+    """Register the model of a finished run in the store of its config, or in `uri`; the run is sent there first.
+
+    Raises InputError (not finished), ModelError, DataError, StoreError.
+    """
+    if run.status().get("state") != "finished" or not run.model.is_dir():
+        raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
+    elsewhere = None if uri is None else resolve(uri, Path.cwd())
+    tracking = replace(content.read_tracking(run, elsewhere), kind="mlflow")
+    report = follow(run.path, tracking, watch=False)
+    if report.run_id is None or not report.complete:
+        raise StoreError(report.message)
+    store = resolve(tracking.uri, Path(Sent.load(run.path / STATE).directory))
+    digest = folder_digest(run.model)
+    with store_errors(store), _global_store(store):
+        client = connect(store)
+        model_id = _log_model(client, run, report.run_id, name, digest)
+        version = _new_version(client, run, report.run_id, name, model_id, digest)
+    return Registered(f"models:/{name}/{version}", mask(store), report.run_id, model_id, digest)
+
+
+@contextmanager
+def _global_store(uri: str) -> Iterator[None]:
+    """MLflow looks up the source of a version in its global store, whatever the client's is."""
+    import mlflow
+
+    before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)  # sets the variable too
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = variable
+
+
+def _log_model(client: MlflowClient, run: RunFolder, run_id: str, name: str, digest: str) -> str:
+    """A logged model of the run: folder, signature, tags, and the run's results as its metrics."""
+    from mlflow.entities import Metric
+
+    experiment = client.get_run(run_id).info.experiment_id
+    logged = client.create_logged_model(experiment, name, run_id, tags=_tags(run, digest))
+    client.log_model_artifacts(logged.model_id, str(run.model), FOLDER)
+    with tempfile.TemporaryDirectory() as folder:
+        _description(run_id, logged.model_id, logged.artifact_location).save(str(Path(folder) / "MLmodel"))
+        client.log_model_artifacts(logged.model_id, folder)
+    client.finalize_logged_model(logged.model_id, "READY")
+    data = read_json(run.data)
+    of = {"model_id": logged.model_id, "dataset_name": str(data["name"]), "dataset_digest": str(data["digest"])[:16]}
+    points = [point for point in content.final_points(run.metrics, "") if "/" not in point.key]
+    client.log_batch(run_id, metrics=[Metric(p.key, p.value, p.time, p.step, **of) for p in points])
+    return str(logged.model_id)
+
+
+def _description(run_id: str, model_id: str, place: str) -> Any:
+    """What MLflow's file `MLmodel` says: a prompt goes in, a completion comes out."""
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    inputs, outputs = (Schema([ColSpec(DataType.string, name)]) for name in ("prompt", "completion"))
+    made = Model(artifact_path=place, run_id=run_id, signature=ModelSignature(inputs, outputs), model_id=model_id)
+    return made.add_flavor("tunix_rt", data=FOLDER)
+
+
+def _tags(run: RunFolder, digest: str) -> dict[str, str]:
+    """Where the model comes from: data, declared experiment, backend, commit."""
+    config = content.read_config(run)
+    later = content.later_tags(run, config)
+    tags = {
+        DIGEST: digest,
+        "tunix_rt.data_digest": str(read_json(run.data)["digest"]),
+        "tunix_rt.identity": run.path.name,
+        "tunix_rt.run": run.name,
+        "tunix_rt.backend": later["tunix_rt.backend"],
+        "tunix_rt.commit": later.get("mlflow.source.git.commit", ""),
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _new_version(client: MlflowClient, run: RunFolder, run_id: str, name: str, model_id: str, digest: str) -> str:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    made = client.create_model_version(
+        name,
+        source=f"models:/{model_id}",
+        run_id=run_id,
+        tags=_tags(run, digest),
+        description=content.description(run),
+        model_id=model_id,
+    )
+    return str(made.version)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStore:
+    """The registered models of a store, as `models/sources.py` asks for them (`sources.Store`)."""
+
+    uri: str
+    """`tracking.uri`"""
+
+    def digest(self, model: str) -> str:
+        """The digest of the folder that was registered as `models:/NAME/VERSION`. Raises ModelError, StoreError."""
+        with store_errors(self.uri):
+            return str(self._version(self._client(), model).tags[DIGEST])
+
+    def fetch(self, model: str, folder: Path) -> None:
+        """Download what was registered to `folder`, which must not exist. Raises ModelError, StoreError."""
+        with store_errors(self.uri), tempfile.TemporaryDirectory(dir=folder.parent) as place:
+            client = self._client()
+            self._version(client, model)
+            from mlflow.artifacts import download_artifacts
+
+            where = client.get_model_version_download_uri(*parts_of(model))
+            found = Path(download_artifacts(artifact_uri=where, dst_path=place, tracking_uri=self.uri))
+            shutil.move(found / FOLDER, folder)
+
+    def _client(self) -> MlflowClient:
+        file = sqlite_file(self.uri)
+        if file is not None and not file.exists():
+            raise ModelError(f"tracking.uri {self.uri}: no such file, so no registered model is there")
+        return connect(self.uri)
+
+    def _version(self, client: MlflowClient, model: str) -> Any:
+        from mlflow.exceptions import MlflowException
+
+        name, number = parts_of(model)
+        try:
+            version = client.get_model_version(name, number)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise ModelError(
+                f"model.source {model}: not in {mask(self.uri)}; {_those_there_are(client, name)}"
+            ) from None
+        if DIGEST not in version.tags:
+            raise ModelError(f"model.source {model}: registered by something else (it has no tag {DIGEST})")
+        return version
+
+
+def _those_there_are(client: MlflowClient, name: str) -> str:
+    versions = sorted(int(found.version) for found in client.search_model_versions(f"name = '{name}'"))
+    if versions:
+        return f"{name} has the versions {', '.join(map(str, versions))}"
+    names = sorted(found.name for found in client.search_registered_models())
+    return f"registered are: {', '.join(names)}" if names else "no model is registered there"
