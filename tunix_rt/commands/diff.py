@@ -29,9 +29,14 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     for section in sections:
         if section.different:
-            rows = [(key, str(a), str(b)) for key, (a, b) in section.different.items()]
+            rows = [(key, shortened(str(a)), shortened(str(b))) for key, (a, b) in section.different.items()]
             table(section.name, ("", left.name, right.name), rows)
     for section in sections:
         nothing = "" if section.different else ", nothing differs"
         out(f"{section.name}: {section.equal} values equal{nothing}")
     return 0
+
+
+def shortened(text: str) -> str:
+    """At most 60 characters, as a table has them; --json has all."""
+    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -45,15 +45,29 @@ def leaves(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def compare(name: str, left: Any, right: Any) -> Section:
-    """Two JSON values, leaf by leaf."""
-    a, b = leaves(left), leaves(right)
-    keys = sorted({*a, *b})
-    different = {key: (a.get(key, ABSENT), b.get(key, ABSENT)) for key in keys if not _same(a, b, key)}
-    return Section(name, len(keys) - len(different), different)
+    """Two JSON values, leaf by leaf, in their own order; what only one of them has is one value."""
+    equal, different = 0, {}
+    for key, a, b in _pairs(left, right, ""):
+        if type(a) is type(b) and a == b:
+            equal += 1
+        else:
+            different[key] = (a, b)
+    return Section(name, equal, different)
 
 
-def _same(a: dict[str, Any], b: dict[str, Any], key: str) -> bool:
-    return key in a and key in b and type(a[key]) is type(b[key]) and bool(a[key] == b[key])
+def _pairs(left: Any, right: Any, key: str) -> Iterator[tuple[str, Any, Any]]:
+    a, b = _by_name(left), _by_name(right)
+    if a is None or b is None or not (a or b):
+        yield key, left, right
+        return
+    for name in dict.fromkeys([*a, *b]):
+        yield from _pairs(a.get(name, ABSENT), b.get(name, ABSENT), f"{key}.{name}" if key else name)
+
+
+def _by_name(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, list):
+        return {str(place): item for place, item in enumerate(value)}
+    return {str(name): item for name, item in value.items()} if isinstance(value, dict) else None
 
 
 def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
@@ -69,8 +83,7 @@ def compare_code(recorded: JsonObject, now: JsonObject) -> Section:
 
 def compare_surroundings(recorded: JsonObject, now: JsonObject) -> Section:
     """Machine, backend and variables in two `environment.json`."""
-    keys = ("machine", "backend", "variables")
-    return compare("surroundings", _parts(recorded, keys), _parts(now, keys))
+    return compare("surroundings", _where(recorded), _where(now))
 
 
 def read_config(run: RunFolder) -> JsonObject:
@@ -101,7 +114,13 @@ def _code(run: RunFolder) -> JsonObject:
 
 
 def _surroundings(run: RunFolder) -> JsonObject:
-    return _parts(_environment(run), ("machine", "backend", "variables"))
+    return _where(_environment(run))
+
+
+def _where(record: JsonObject) -> JsonObject:
+    """MLflow's variables change no number, and some are set by our own import of it."""
+    variables = {key: value for key, value in record.get("variables", {}).items() if not key.startswith("MLFLOW_")}
+    return _parts(record, ("machine", "backend")) | {"variables": variables}
 
 
 def _data(run: RunFolder) -> JsonObject:
@@ -174,12 +193,8 @@ def _place(record: JsonObject, number: int) -> str:
 
 def first_in_values(where: str, there: Any, here: Any) -> str | None:
     """The first leaf at which two JSON values differ, in words."""
-    order = [*leaves(there), *leaves(here)]
-    different = compare(where, there, here).different
-    for key in order:
-        if key in different:
-            left, right = different[key]
-            return f"{where} {key}: {left!r} there, {right!r} here"
+    for key, (left, right) in compare(where, there, here).different.items():
+        return f"{where} {key}: {left!r} there, {right!r} here"
     return None
 
 
