@@ -30,6 +30,7 @@ from tunix_rt.models.sources import content_digest
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
+from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
 from tunix_rt.stages.prepare import prepare
@@ -109,8 +110,8 @@ def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
     return prepared
 
 
-def run(config: ExperimentConfig) -> Result:
-    """Run what of the experiment is not finished yet, and return its result.
+def run(config: ExperimentConfig, sweep: Path | None = None) -> Result:
+    """Run what of the experiment is not finished yet, and return its result. `sweep`: whose member it is.
 
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """
@@ -122,6 +123,8 @@ def run(config: ExperimentConfig) -> Result:
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
             _warn_of_other_code(folder)
             return _result(folder)
+        if sweep is not None:
+            write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
         with _recorded(config, folder), watching(folder.path) as interrupt:
             _stages(config, chain, folder, interrupt)
     return _result(folder)
