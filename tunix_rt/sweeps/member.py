@@ -96,7 +96,9 @@ def _run(sweep: SweepFolder, config: ExperimentConfig, folder: RunFolder) -> tup
     try:
         run(config, sweep.path)
     except StopRequested as error:
-        return ("pruned" if error.why.startswith(PRUNED) else "interrupted"), error.why or str(error)
+        if error.why.startswith(PRUNED):
+            return "pruned", error.why.removeprefix(f"{PRUNED}: ")
+        return "interrupted", str(error)
     except Interrupted as error:
         if sweep.status()["pid"] == os.getpid():  # the sweep's own process: whoever interrupts it means the sweep
             sweep.ask_to_stop(signal.Signals(error.exit_code - 128).name)
