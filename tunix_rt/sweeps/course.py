@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,7 +19,9 @@ from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
 from tunix_rt.sweeps.plan import Planned, estimate, seconds_a_member
 from tunix_rt.sweeps.ranking import Member, ranking, rows, varying
-from tunix_rt.terminal import out, say, table
+from tunix_rt.terminal import out, say, table, warn
+from tunix_rt.tracking import sweep as track
+from tunix_rt.tracking.follow import surroundings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -74,12 +77,26 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
         facts: JsonObject = {"experiment": str(config.name), "metric": str(config.sweep.metric)}
         facts |= {"direction": str(config.sweep.direction), "varying": list(vary)}
         sweep.begin(facts | {"tracking": tracking, "directory": str(Path.cwd())})
+        parent = track.spawn(sweep, surroundings()) if tracking["kind"] == "mlflow" else None
         try:
             yield
-        except BaseException:
-            if sweep.status()["state"] == "running":
+        finally:
+            if sweep.status()["state"] == "running":  # neither concluded nor stopped: something broke
                 sweep.end("failed")
-            raise
+            if parent is not None:
+                _wait_for(parent, sweep, float(tracking["wait_seconds"]))
+
+
+def _wait_for(parent: subprocess.Popen[bytes], sweep: SweepFolder, seconds: float) -> None:
+    """Let the sweep's parent run in MLflow have its end, and say so where it has not."""
+    try:
+        code = parent.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        warn(f"tracking: the parent run is still being sent after {seconds:g} s; it goes on in the background")
+        return
+    if code != 0:
+        command = f"python -m tunix_rt.tracking.sweep {_relative(sweep.path)}"
+        warn(f"tracking: the parent run is not complete (see {_relative(sweep.path)}/{track.LOG}); send it: {command}")
 
 
 def preview(planned: Sequence[Planned], config: DictConfig) -> None:

@@ -87,12 +87,16 @@ def spawn(run_folder: Path, tracking: TrackingConfig) -> Follower:
     if tracking.kind == "none":
         return Follower(run_folder, None)
     command = [sys.executable, "-m", "tunix_rt.tracking.follow", str(run_folder.resolve()), "--watch"]
-    environment = {name: value for name, value in os.environ.items() if name not in UNWANTED} | ONE_THREAD
     with (run_folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=surroundings()
         )
     return Follower(run_folder, process)
+
+
+def surroundings() -> dict[str, str]:
+    """The environment variables of a process that talks to MLflow."""
+    return {name: value for name, value in os.environ.items() if name not in UNWANTED} | ONE_THREAD
 
 
 def send_command(run_folder: Path) -> str:
