@@ -16,12 +16,18 @@ if TYPE_CHECKING:
 
 
 def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[list[str]]:
-    """The overrides of each member, in Hydra's own order. Raises HydraException for a range without steps."""
+    """The overrides of each member, in Hydra's own order; the command line wins over `params`.
+
+    Raises HydraException for an interval, which has no end of values.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    words = [f"{key}={value}" for key, value in (params or {}).items()]
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides([*words, *arguments])
+    parser = OverridesParser.create(config_loader=loader)
+    given = parser.parse_overrides(list(arguments))
+    known = {str(override.key_or_group) for override in given}
+    words = [f"{key}={value}" for key, value in (params or {}).items() if key not in known]
+    overrides = [*parser.parse_overrides(words), *given]
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 

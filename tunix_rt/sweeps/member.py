@@ -119,10 +119,11 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=directory, start_new_session=True
         )
+    assert process.stdin is not None
     while (code := _code(process)) is None:
         sweep.beat(key)
         if not asked and sweep.asked_to_stop() is not None:
-            process.terminate()
+            process.stdin.close()
             asked = True
     record = sweep.read(key) or Record(tuple(overrides), "running", None, pid=process.pid)
     if record.state == "running":  # it had no time for a last word
@@ -140,7 +141,10 @@ def _code(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def _end_with_parent() -> None:
-    """Nothing is ever written to this pipe: it ends when the process at its other end does."""
+    """Nothing is ever written to this pipe: it ends when the process at its other end does, or asks for it.
+
+    One way for both: a second SIGTERM would end the member before its work is saved.
+    """
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
