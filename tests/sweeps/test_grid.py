@@ -24,7 +24,9 @@ def test_a_preview_starts_nothing_and_tells_what_is_finished(shell: Shell) -> No
     assert done.err.splitlines()[-1] == "error: 2 of 4 members failed"
     assert "4 members, ranked by accuracy" in done.out
 
-    later = shell.types(*words[:-2], "optimizer.learning_rate=1e-3,4e-3", "sweep.preview=true")
+    later = shell.types(
+        *words[:-2], "optimizer.learning_rate=1e-3,4e-3", "training.row_length=72", "sweep.preview=true"
+    )
     assert later.code == 0, later.err
     assert "1 of 2 members are finished; nothing was started" in later.out
     assert "time for 1 member: about" in later.out

@@ -65,7 +65,7 @@ def test_members_run_and_fail_where_the_launcher_puts_them(launcher: str, shell:
     assert done.code == 4, done.err
     good, bad = shell.ranking(f"sweep_{launcher}")
     assert (good["state"], bad["state"]) == ("finished", "failed")
-    assert bad["values"]["optimizer.learning_rate"] == "1e30"
+    assert bad["values"]["optimizer.learning_rate"] == "1e+30"
     assert f"failed ({bad['folder']}), the others go on: loss or gradient is not finite" in done.err
     assert done.err.splitlines()[-1] == "error: 1 of 2 members failed"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 BLUE, GREY, PALE = "#2563ab", "#8a8f98", "#e6e8eb"
 MOST_LABELS = 8
 """Values named along an axis of choices."""
-LONGEST = 18
+LONGEST = 24
 """Letters of a value or a name, beyond which it is cut."""
 
 
