@@ -13,6 +13,7 @@ from tunix_rt.runs.sweep import Record, SweepFolder
 from tunix_rt.tracking.mlflow import connect
 from tunix_rt.tracking.sweep import main, status_of
 
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 TRACKED = tuple(word for word in QUICK if word != "tracking=none")
 
 
