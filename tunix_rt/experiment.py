@@ -37,6 +37,7 @@ from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
 from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
 from tunix_rt.stages.report import report
@@ -64,8 +65,11 @@ class Result:
         return list(read_predictions(RunFolder(self.folder).predictions))
 
 
-def run(config: ExperimentConfig, base: RunFolder | None = None, keep: Sequence[str] = ()) -> Result:
-    """Run what of the experiment is not finished yet, and return its result.
+def run(
+    config: ExperimentConfig, base: RunFolder | None = None, keep: Sequence[str] = (), sweep: Path | None = None
+) -> Result:
+    """Run what of the experiment is not finished yet, and return its result. `sweep`: whose member it is.
+
 
     `keep`: stages that are not done again, whatever the config says of them: those of the run `base` count.
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
@@ -80,6 +84,8 @@ def run(config: ExperimentConfig, base: RunFolder | None = None, keep: Sequence[
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
             _warn_of_other_code(folder)
             return _result(folder)
+        if sweep is not None:
+            write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
         with _recorded(config, folder), watching(folder.path) as interrupt:
             _stages(Work(config, contents, chain, folder, base), interrupt)
     return _result(folder)

@@ -16,7 +16,9 @@ from tunix_rt.models.gguf import convert
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.tokenizer import Tokenizer
 
-EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(
+    file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml") if not file.stem.startswith("sweep_")
+)  # those are run in tests/sweeps
 DATA = {
     "gsm8k": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
     "smollm2_traces": ("tunix_rt_v2/traces.jsonl", "tunix_rt_v2/eval.jsonl"),

@@ -137,17 +137,6 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(number: int, code:
 
 
 @pytest.mark.slow
-def test_a_sweep_ends_in_a_ranked_table_and_a_failed_member_does_not_stop_it(person: Person) -> None:
-    done = person.types("-m", "backend=torch", *TOY, "seed=1,2", "training.row_length=72,2")
-    assert done.code == 4
-    assert done.err.count("this member failed, the others go on: training.row_length") == 2
-    assert "2 of 4 members failed" in done.err
-    assert "4 members, ranked by accuracy" in done.out
-    ranking = json.loads((person.folder / "runs" / "quickstart" / "ranking.json").read_text())
-    assert [bool(member["error"]) for member in ranking] == [False, False, True, True]
-
-
-@pytest.mark.slow
 def test_from_a_notebook(work: Path) -> None:
     result = tunix_rt.run("quickstart", ["backend=torch", *TOY])
     assert result.metrics["n"] == len(result.predictions) == 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunix_rt.errors import Interrupted
-from tunix_rt.runs.interrupt import watching
+from tunix_rt.runs.interrupt import StopRequested, watching
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -30,3 +30,12 @@ def test_a_stop_file_stops_once(tmp_path: Path) -> None:
         with pytest.raises(Interrupted, match="stop found"):
             interrupt.check("after step 3")
         interrupt.check("after step 4")
+
+
+def test_a_stop_file_may_say_why(tmp_path: Path) -> None:
+    with watching(tmp_path) as interrupt:
+        (tmp_path / "stop").write_text("pruned: too slow\n")
+        with pytest.raises(StopRequested, match=r"stop found \(pruned: too slow\): stopped after step 3") as caught:
+            interrupt.check("after step 3")
+    assert caught.value.why == "pruned: too slow"
+    assert not (tmp_path / "stop").exists()

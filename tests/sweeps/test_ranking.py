@@ -1,4 +1,4 @@
-"""The ranked table: best first, failures last, and only what varied in its columns."""
+"""The ranked table: best first, the others last, and only what varied in its columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tunix_rt.errors import InputError
-from tunix_rt.sweeps.ranking import Member, ranked, rows, varying
+from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, varying
 
 
 def metrics(k: int) -> dict[str, Any]:
@@ -18,23 +18,31 @@ def metrics(k: int) -> dict[str, Any]:
 
 
 MEMBERS = [
-    Member(("++seed=1", "backend=jax"), "runs/a", metrics(5), None),
-    Member(("++seed=2", "backend=jax"), None, None, "broke\nbadly"),
-    Member(("++seed=3", "backend=jax"), "runs/c", metrics(9), None),
+    Member({"seed": "1", "backend": "jax"}, "finished", "runs/a", metrics(5), None),
+    Member({"seed": "2", "backend": "jax"}, "failed", "runs/b", None, "broke\nbadly"),
+    Member({"seed": "3", "backend": "jax"}, "finished", "runs/c", metrics(9), None),
+    Member({"seed": "4", "backend": "jax"}, "pruned", "runs/d", None, "hopeless"),
 ]
 
 
 def test_best_first_and_failures_last() -> None:
-    assert [m.folder for m in ranked(MEMBERS, "accuracy", "maximize")] == ["runs/c", "runs/a", None]
-    assert [m.folder for m in ranked(MEMBERS, "accuracy", "minimize")] == ["runs/a", "runs/c", None]
+    assert [m.folder for m in ranked(MEMBERS, "accuracy", "maximize")] == ["runs/c", "runs/a", "runs/b", "runs/d"]
+    assert [m.folder for m in ranked(MEMBERS, "accuracy", "minimize")] == ["runs/a", "runs/c", "runs/b", "runs/d"]
 
 
 def test_only_what_varied_is_a_column() -> None:
-    assert varying(MEMBERS) == ["seed"]
+    assert varying([member.values for member in MEMBERS]) == ["seed"]
     columns, shown = rows(MEMBERS, "accuracy", "maximize")
     assert columns == ["rank", "seed", "accuracy", "95 % interval", "stop rate", "run"]
     assert shown[0] == ["1", "3", "90.0 %", "[45.0 %, 100.0 %]", "100.0 %", "runs/c"]
-    assert shown[2] == ["-", "2", "failed", "", "", "broke"]
+    assert shown[2] == ["-", "2", "failed", "", "", "runs/b broke"]
+    assert shown[3] == ["-", "4", "pruned", "", "", "runs/d hopeless"]
+
+
+def test_the_file_has_values_with_intervals() -> None:
+    best, *_, last = ranking(MEMBERS, "accuracy", "maximize")
+    assert (best["value"], best["interval"], best["folder"]) == (0.9, [0.45, 1.0], "runs/c")
+    assert (last["value"], last["state"], last["reason"]) == (None, "pruned", "hopeless")
 
 
 def test_an_unknown_metric_names_those_there_are() -> None:

@@ -1,6 +1,7 @@
 """Run the experiment that +experiment=NAME and KEY=VALUE declare (the verb may be left out).
 
-The door to Hydra: composition, -m sweeps, --cfg, --info and completion are Hydra's own.
+The door to Hydra: composition, -m sweeps, --cfg, --info and completion are Hydra's own. `--dry-run` lists the
+members of a sweep, tells which are finished and what the others may take, and starts nothing.
 """
 
 from __future__ import annotations
@@ -8,10 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunix_rt.errors import ConfigError, Interrupted, TunixError
+from tunix_rt.errors import ConfigError
+from tunix_rt.sweeps.member import Home, member
+
+DRY_RUN = "--dry-run"
+"""A sweep that lists its members and starts nothing."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -22,43 +28,59 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.config.load import check_overrides, config_folders, report, search_working_directory
 
     folders = config_folders()
-    parsed = get_args_parser().parse_args(list(arguments))
+    words = [word for word in arguments if word != DRY_RUN]
+    parsed = get_args_parser().parse_args(words)
     overrides = list(parsed.overrides or [])
-    if parsed.help or parsed.hydra_help or parsed.shell_completion:
-        words = list(arguments)
-    else:
+    preview = ["--multirun", "++sweep.preview=true"] if DRY_RUN in arguments else []
+    if not (parsed.help or parsed.hydra_help or parsed.shell_completion):
         mistakes, kept = check_overrides(overrides, folders)
         if mistakes:
             raise ConfigError(report([*mistakes, *_mistakes_in_values(kept)]))
-        flags = [word for word in arguments if word not in overrides]
-        words = [*flags, *kept]
+        flags = [word for word in words if word not in overrides]
+        words = [*flags, *preview, *kept]
     sys.argv = [sys.argv[0], *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting by itself
     search_working_directory()
-    caught: list[Exception] = []
-
-    def task(composed: Any) -> dict[str, Any]:
-        """What Hydra calls once, or for each member of a sweep, whose end goes to the sweep's callback."""
-        try:
-            return _member(composed) if _sweeping() else _show(_run(composed))
-        except Exception as error:  # raised again below, where Hydra adds no lines of its own
-            caught.append(error)
-            return {"error": str(error)}
-
+    task = _Task(Home.here())
     try:
         hydra.main(config_path=str(folders[-1]), config_name="config", version_base="1.3")(task)()
     except hydra.errors.HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
-    if caught:
-        raise caught[0]
+    if task.caught:
+        raise task.caught[0]
     return 0
 
 
+@dataclass(slots=True)
+class _Task:
+    """What Hydra calls once, or for each member of a sweep, wherever a launcher has carried it."""
+
+    home: Home
+    caught: list[Exception] = field(default_factory=list)
+    """A single run's error, raised again in `main`, where Hydra adds no lines of its own."""
+
+    def __call__(self, composed: Any) -> Any:
+        if _sweeping():
+            return member(composed, self.home)
+        try:
+            return _show(_run(composed))
+        except Exception as error:
+            self.caught.append(error)
+            return None
+
+
 def _mistakes_in_values(overrides: Sequence[str]) -> list[str]:
-    """What else is wrong, when a choice already is: values of the rest of the command line."""
+    """What else is wrong, when a choice already is: values of the rest of the command line, but those of a sweep."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
     from tunix_rt.config.load import compose, find_mistakes
 
-    single = [text for text in overrides if not text.split("=")[0].lstrip("+").startswith("hydra")]
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    single = [
+        text
+        for text, override in zip(overrides, parsed, strict=True)
+        if not override.is_sweep_override() and not override.key_or_group.startswith("hydra")
+    ]
     return [f"{path}: {what}" for path, what in find_mistakes(compose(single))[0]]
 
 
@@ -67,18 +89,6 @@ def _sweeping() -> bool:
     from hydra.types import RunMode
 
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
-
-
-def _member(composed: Any) -> dict[str, Any]:
-    """A member of a sweep: its failure is said at once and the others go on; only an interrupt stops the sweep."""
-    try:
-        return _run(composed)
-    except Interrupted as error:
-        print(f"error: sweep stopped: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_code) from error
-    except TunixError as error:
-        print(f"error: this member failed, the others go on: {error}", file=sys.stderr)
-        return {"error": str(error)}
 
 
 def _run(composed: Any) -> dict[str, Any]:

@@ -87,3 +87,5 @@ class SweepConfig:
     metric: Text
     """A key of `metrics.json`."""
     direction: Literal["maximize", "minimize"]
+    preview: bool
+    """List the members and what they may take, and start nothing; `--dry-run` is the same."""

@@ -45,6 +45,17 @@ def search_working_directory() -> None:
                 search_path.prepend(provider="working-directory", path=f"file://{folder}", anchor="main")
 
     Plugins.instance().register(WorkingDirectory)
+    _prefer_files()
+
+
+def _prefer_files() -> None:
+    """Launchers and sweepers are what `conf/hydra/` says; Hydra would merge them with stored ones of the same name."""
+    from hydra.core.config_store import ConfigStore
+
+    stored: Any = ConfigStore.instance().repo["hydra"]
+    for group in ("launcher", "sweeper"):
+        for name in choices(f"hydra/{group}", config_folders()):
+            stored[group].pop(f"{name}.yaml", None)
 
 
 def choices(group: str, folders: Iterable[Path]) -> list[str]:

@@ -15,6 +15,14 @@ from tunix_rt.errors import Interrupted
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+class StopRequested(Interrupted):
+    """A `stop` file ended the run. `why` is what the file says; empty where it was only touched."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
 @dataclass(slots=True)
 class Interrupt:
     """Asked with `check`; set by SIGINT, SIGTERM or a file named `stop` in the run folder."""
@@ -30,8 +38,12 @@ class Interrupt:
                 f"{name} received: stopped {doing}; the same command goes on from there", 128 + self.received
             )
         if self.stop_file.exists():
+            why = self.stop_file.read_text("utf-8").strip()
             self.stop_file.unlink()
-            raise Interrupted(f"{self.stop_file} found: stopped {doing}; the same command goes on from there")
+            said = f" ({why})" if why else ""
+            raise StopRequested(
+                f"{self.stop_file} found{said}: stopped {doing}; the same command goes on from there", why
+            )
 
 
 @contextmanager

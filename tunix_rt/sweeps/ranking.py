@@ -1,55 +1,87 @@
-"""Members of a sweep, ranked by the declared metric, as rows of a table."""
+"""Members of a sweep, ranked by the declared metric, as rows of a table and as `ranking.json`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from tunix_rt.files import JsonObject
+from tunix_rt.files import JsonObject, read_json
+from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import interval, lookup
+from tunix_rt.runs.sweep import MemberState, Record
+from tunix_rt.sweeps.announce import shown
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """One member: what it changed, and how it ended."""
 
-    overrides: tuple[str, ...]
+    values: dict[str, str]
+    """Its overrides, `optimizer.learning_rate` → `1e-3`."""
+    state: MemberState
     folder: str | None
     metrics: JsonObject | None
-    error: str | None
+    """`metrics.json`; None where it did not finish."""
+    reason: str | None
+
+    @classmethod
+    def of(cls, record: Record) -> Member:
+        """From its record, and what is in its run folder."""
+        done = record.state == "finished" and record.folder is not None
+        metrics = dict(read_json(RunFolder(Path(record.folder or "")).metrics)) if done else None
+        return cls(record.values, record.state, record.folder, metrics, record.reason)
 
 
-def varying(members: Sequence[Member]) -> list[str]:
+def varying(members: Sequence[dict[str, str]]) -> list[str]:
     """The overrides' keys whose values differ between members."""
-    pairs = [dict(text.lstrip("+").split("=", 1) for text in member.overrides if "=" in text) for member in members]
-    keys = dict.fromkeys(key for pair in pairs for key in pair)
-    return [key for key in keys if len({pair.get(key) for pair in pairs}) > 1]
+    keys = dict.fromkeys(key for values in members for key in values)
+    return [key for key in keys if len({values.get(key) for values in members}) > 1]
 
 
 def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Member]:
-    """Best first; failed members last, in their own order."""
+    """Best first; those that did not finish last, in their own order."""
     sign = -1.0 if direction == "maximize" else 1.0
     done = [member for member in members if member.metrics is not None]
-    failed = [member for member in members if member.metrics is None]
-    return sorted(done, key=lambda member: sign * lookup(member.metrics or {}, metric)) + failed
+    others = [member for member in members if member.metrics is None]
+    return sorted(done, key=lambda member: sign * lookup(member.metrics or {}, metric)) + others
 
 
 def rows(members: Sequence[Member], metric: str, direction: str) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows: rank, what varied, the metric with its 95 % interval, stop rate, folder or failure."""
-    keys = varying(members)
-    shown: list[list[str]] = []
+    """Column names and rows: rank, what varied, the metric with its 95 % interval, stop rate, run or why there is none.
+
+    Raises InputError where the metric is none of `metrics.json`.
+    """
+    keys = varying([member.values for member in members])
+    found: list[list[str]] = []
     for rank, member in enumerate(ranked(members, metric, direction), start=1):
-        values = dict(text.lstrip("+").split("=", 1) for text in member.overrides if "=" in text)
-        changed = [values.get(key, "") for key in keys]
+        changed = [_short(member.values.get(key, "")) for key in keys]
         if member.metrics is None:
-            shown.append(["-", *changed, "failed", "", "", (member.error or "").splitlines()[0]])
+            reason = (member.reason or "").splitlines()[:1]
+            found.append(["-", *changed, member.state, "", "", " ".join([*filter(None, [member.folder]), *reason])])
             continue
         between = interval(member.metrics, metric)
-        spread = f"[{_show(between.low)}, {_show(between.high)}]" if between else ""
-        stops = _show(lookup(member.metrics, "stop_rate"))
-        shown.append([str(rank), *changed, _show(lookup(member.metrics, metric)), spread, stops, member.folder or ""])
-    return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], shown
+        spread = f"[{shown(between.low)}, {shown(between.high)}]" if between else ""
+        stops = shown(lookup(member.metrics, "stop_rate"))
+        found.append([str(rank), *changed, shown(lookup(member.metrics, metric)), spread, stops, member.folder or ""])
+    return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], found
 
 
-def _show(value: float) -> str:
-    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
+def _short(text: str) -> str:
+    """A number of seventeen digits with five."""
+    try:
+        return text if len(text) < 8 else f"{float(text):.5g}"
+    except ValueError:
+        return text
+
+
+def ranking(members: Sequence[Member], metric: str, direction: str) -> list[JsonObject]:
+    """The contents of `ranking.json`, best first. Raises InputError where the metric is none of `metrics.json`."""
+    found: list[JsonObject] = []
+    for member in ranked(members, metric, direction):
+        line: JsonObject = {"values": member.values, "state": member.state, "folder": member.folder}
+        between = None if member.metrics is None else interval(member.metrics, metric)
+        value = None if member.metrics is None else lookup(member.metrics, metric)
+        spread = None if between is None else [between.low, between.high]
+        found.append(line | {"value": value, "interval": spread, "metrics": member.metrics, "reason": member.reason})
+    return found

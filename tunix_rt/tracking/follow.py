@@ -93,13 +93,22 @@ def spawn(run_folder: Path, tracking: TrackingConfig, directory: Path | None = N
         return Follower(run_folder, None)
     command = [sys.executable, "-m", "tunix_rt.tracking.follow", str(run_folder.resolve()), "--watch"]
     command += ["--directory", str(directory)] if directory else []
-    environment = {name: value for name, value in os.environ.items() if name not in UNWANTED} | ONE_THREAD
-    environment[URI_VARIABLE] = tracking.uri
     with (run_folder / LOG).open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=environment
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=surroundings(tracking.uri),
         )
     return Follower(run_folder, process)
+
+
+def surroundings(uri: str) -> dict[str, str]:
+    """The environment variables of a process that talks to MLflow; the files have `uri` without its password."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNWANTED}
+    return kept | ONE_THREAD | {URI_VARIABLE: uri}
 
 
 def send_command(run_folder: Path) -> str:

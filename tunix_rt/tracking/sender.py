@@ -17,9 +17,11 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_json, sha256_file, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
+from tunix_rt.runs.sweep import sweep_of
 from tunix_rt.tracking import content
 from tunix_rt.tracking.content import MAX_PARAM
 from tunix_rt.tracking.mlflow import LONG_PARAMS, TABLE, MlflowRun, Status
+from tunix_rt.tracking.sweep import PARENT, parent_run
 from tunix_rt.tracking.tail import METRICS, SYSTEM, TIMINGS, Point, RunLogs
 from tunix_rt.tracking.uri import resolve
 
@@ -132,7 +134,11 @@ class Sender:
         known = self._sent.run_id if self._sent.store == store else None
         tags = content.birth_tags(self._run, self._sent.key)
         started = round(1000 * float(self._run.status()["started"]))
+        sweep = sweep_of(self._run)
+        parent = parent_run(sweep, self.uri, self._tracking.experiment) if sweep is not None else None
         mlflow = MlflowRun.find_or_create(self.uri, self._tracking.experiment, tags, known, started)
+        if parent is not None:
+            mlflow.set_tags({PARENT: parent.run_id})
         self._sent.belong_to(store, mlflow.run_id)
         if status == "RUNNING":
             mlflow.set_status(status, None)

@@ -1,0 +1,84 @@
+"""Every launcher really runs members; none is lost with a process, and Ctrl-C ends all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+
+import psutil
+import pytest
+
+from tests.sweeps.conftest import LONG, QUICK, Shell
+
+RATES = "optimizer.learning_rate=1e-3,2e-3,3e-3,4e-3,5e-3,6e-3,7e-3,8e-3"
+
+
+@pytest.mark.slow
+def test_eight_side_by_side_and_one_of_them_is_killed(shell: Shell) -> None:
+    """They share one data set; the killed one is named with its folder, and it alone runs again."""
+    words = ("+experiment=sweep_joblib", *QUICK, "hydra.launcher.n_jobs=8", RATES)
+    with shell.sweeping(*words) as sweep:
+        pid = sweep.until(lambda: [r["pid"] for r in shell.records() if r["state"] == "running"])[0]
+        os.kill(pid, signal.SIGKILL)
+        assert sweep.process.wait(200) == 4, sweep.output()
+    (killed,) = (record for record in shell.records() if record["state"] == "failed")
+    assert f"failed ({killed['folder']}), the others go on: its process was ended by SIGKILL" in sweep.output()
+    assert sweep.output().splitlines()[-1] == "error: 1 of 8 members failed"
+    assert [line["state"] for line in shell.ranking("sweep_joblib")] == ["finished"] * 7 + ["failed"]
+    assert len(list(shell.folder.glob("data/*/*/manifest.json"))) == 1
+    assert (shell.sweep("sweep_joblib") / "parallel_coordinates.png").stat().st_size > 10_000
+
+    again = shell.types(*words)
+    assert again.code == 0, again.err
+    assert "7 of 8 members are finished and not run again" in again.err
+    assert again.err.count(": running") == 1
+    assert [line["state"] for line in shell.ranking("sweep_joblib")] == ["finished"] * 8
+
+
+@pytest.mark.slow
+def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -> None:
+    with shell.sweeping("+experiment=sweep_joblib", *QUICK, *LONG, "optimizer.learning_rate=1e-3,2e-3") as sweep:
+        members = sweep.until(lambda: shell.training() if len(shell.training()) == 2 else None)
+        worker = psutil.Process(members[0]).parent()
+        assert worker is not None and worker.pid != sweep.process.pid
+        worker.kill()
+        sweep.until(lambda: "handed over again" in sweep.output())
+        sizes = shell.logged()
+        sweep.until(lambda: len(sizes) == 2 and all(now > sizes[run] for run, now in shell.logged().items()))
+        assert sweep.ctrl_c() == 130, sweep.output()
+        assert not [pid for pid in shell.training() if psutil.pid_exists(pid)]
+    last = sweep.output().splitlines()[-1]
+    assert last.startswith("error: SIGINT: sweep stopped; 0 of 2 members are done, 0 failed"), sweep.output()
+    for record in shell.records():
+        assert record["state"] == "interrupted"
+        run = shell.folder / record["folder"]
+        assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
+        assert list(run.glob("checkpoints/*/checkpoint.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["submitit", "ray"])
+def test_members_run_and_fail_where_the_launcher_puts_them(launcher: str, shell: Shell) -> None:
+    """The second member fails at work, not for its config."""
+    done = shell.types(f"+experiment=sweep_{launcher}", *QUICK, "optimizer.learning_rate=1e-3,1e30")
+    assert done.code == 4, done.err
+    good, bad = shell.ranking(f"sweep_{launcher}")
+    assert (good["state"], bad["state"]) == ("finished", "failed")
+    assert bad["values"]["optimizer.learning_rate"] == "1e+30"
+    assert f"failed ({bad['folder']}), the others go on: loss or gradient is not finite" in done.err
+    assert done.err.splitlines()[-1] == "error: 1 of 2 members failed"
+
+
+def test_slurm_needs_slurm(shell: Shell) -> None:
+    done = shell.types("+experiment=sweep_slurm", *QUICK, "optimizer.learning_rate=1e-3")
+    assert done.code == 3
+    assert done.err.splitlines()[-1].startswith("error: the launcher starts no member: RuntimeError: Could not detect")
+
+
+@pytest.mark.parametrize(("word", "near"), [("launcher=jobbib", "joblib"), ("sweeper=optuma", "optuna")])
+def test_a_misspelt_choice_is_named(word: str, near: str, shell: Shell) -> None:
+    done = shell.types("-m", f"hydra/{word}", "seed=1,2")
+    assert done.code == 2
+    assert f"did you mean '{near}'?" in done.err
+    assert len(done.err.splitlines()) == 1

@@ -1,0 +1,173 @@
+"""A sweep's folder, among the runs of its experiment: what is swept, how each member stands, how it ended.
+
+`<root>/<experiment>/sweep-<identity>/`. A member writes its own record here, wherever a launcher has put it, so that
+every launcher reports alike; a file named `stop` asks all of them to end. Knows no launcher and no MLflow.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from uuid import uuid4
+
+import psutil
+
+from tunix_rt.errors import MachineError
+from tunix_rt.files import JsonObject, digest, read_json, write_json, write_text
+from tunix_rt.runs.folder import RunFolder
+
+MemberState = Literal["running", "finished", "pruned", "failed", "interrupted"]
+MEMBERSHIP = "sweep.json"
+"""In a member's run folder: which sweep it belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How one member stands."""
+
+    overrides: tuple[str, ...]
+    state: MemberState
+    folder: str | None
+    """Its run folder; None where its config is wrong."""
+    reason: str | None = None
+    """Why it failed, was pruned or interrupted."""
+    pid: int = 0
+    """The process that does the work."""
+
+    @property
+    def key(self) -> str:
+        """What it is called by in the sweep's folder."""
+        return key_of(self.overrides)
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Its overrides, `optimizer.learning_rate` → `1e-3`."""
+        return dict(text.lstrip("+").split("=", 1) for text in self.overrides if "=" in text)
+
+
+def key_of(overrides: Sequence[str]) -> str:
+    """The name of the member with these overrides."""
+    return digest(list(overrides))[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepFolder:
+    """Paths of one sweep, its `sweep.json` and the records of its members."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`<experiment>/sweep-<identity>`."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def identity(self) -> str:
+        return self.path.name.removeprefix("sweep-")
+
+    @property
+    def ranking(self) -> Path:
+        return self.path / "ranking.json"
+
+    @property
+    def study(self) -> Path:
+        """Optuna's trials, where it searches."""
+        return self.path / "study.db"
+
+    @property
+    def stop_file(self) -> Path:
+        return self.path / "stop"
+
+    def log(self, key: str) -> Path:
+        """What a member in a process of its own prints."""
+        return self.path / "members" / f"{key}.log"
+
+    def request(self, key: str) -> Path:
+        """The config that such a member gets."""
+        return self.path / "members" / f"{key}.config.json"
+
+    def figures(self) -> list[Path]:
+        return sorted(self.path.glob("*.png"))
+
+    def status(self) -> JsonObject:
+        """`sweep.json`; empty before the first start."""
+        file = self.path / "sweep.json"
+        return dict(read_json(file)) if file.exists() else {}
+
+    def begin(self, facts: JsonObject) -> None:
+        """Record that this process sweeps here. The `key` made at the first start tells this folder from any other."""
+        known = self.status()
+        self.stop_file.unlink(missing_ok=True)
+        process = {"pid": os.getpid(), "process_started": psutil.Process().create_time()}
+        life = {"state": "running", "started": known.get("started", time.time()), "ended": None}
+        write_json(self.path / "sweep.json", facts | process | life | {"key": known.get("key", uuid4().hex)})
+
+    def end(self, state: Literal["finished", "failed", "interrupted"]) -> None:
+        """Record how it ended."""
+        write_json(self.path / "sweep.json", self.status() | {"state": state, "ended": time.time()})
+
+    def write(self, record: Record) -> None:
+        """Put a member's record in place of the one before."""
+        shown = {name: getattr(record, name) for name in ("state", "folder", "reason", "pid")}
+        write_json(self._record(record.key), {"overrides": list(record.overrides), **shown})
+
+    def read(self, key: str) -> Record | None:
+        """A member's record; None before it has begun."""
+        file = self._record(key)
+        if not file.exists():
+            return None
+        found = read_json(file)
+        return Record(**(found | {"overrides": tuple(found["overrides"])}))
+
+    def forget(self, key: str) -> None:
+        """Remove the record of a member that is to run again."""
+        self._record(key).unlink(missing_ok=True)
+
+    def beat(self, key: str) -> None:
+        """Show that somebody still looks after a running member."""
+        if (file := self._record(key)).exists():
+            os.utime(file)
+
+    def silence(self, key: str) -> float:
+        """Seconds since the last beat."""
+        file = self._record(key)
+        return time.time() - file.stat().st_mtime if file.exists() else 0.0
+
+    def _record(self, key: str) -> Path:
+        return self.path / "members" / f"{key}.json"
+
+    def ask_to_stop(self, why: str) -> None:
+        """Ask every member to end, and those that wait not to begin."""
+        if not self.stop_file.exists():
+            write_text(self.stop_file, why)
+
+    def asked_to_stop(self) -> str | None:
+        """Why, where somebody did."""
+        return self.stop_file.read_text("utf-8") if self.stop_file.exists() else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Claim the folder for this process. Raises MachineError where another one has it."""
+        from filelock import FileLock, Timeout
+
+        (self.path / "members").mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            pid = self.status().get("pid", "unknown")
+            raise MachineError(f"{self.path}: this sweep runs already (pid {pid}); wait for it") from None
+
+
+def sweep_of(run: RunFolder) -> SweepFolder | None:
+    """The sweep that a run is a member of; None where it is none's."""
+    file = run.path / MEMBERSHIP
+    if not file.exists():
+        return None
+    sweep = SweepFolder((run.path / str(read_json(file)["folder"])).resolve())
+    return sweep if sweep.status() else None

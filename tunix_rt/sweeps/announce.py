@@ -1,0 +1,55 @@
+"""What a person is told of a member, the moment it happens: one line, with what it varies and its folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunix_rt.errors import InputError
+from tunix_rt.files import read_json
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.terminal import say
+
+
+def shown(value: float) -> str:
+    """A rate in per cent, another number with four digits."""
+    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
+
+
+def label(sweep: SweepFolder, values: dict[str, str]) -> str:
+    """What tells a member from the others of its sweep."""
+    keys: Sequence[str] = sweep.status().get("varying") or list(values)
+    return " ".join(f"{key}={_short(values[key])}" for key in keys if key in values) or "the only one"
+
+
+def _short(text: str) -> str:
+    try:
+        return text if float(text).is_integer() else f"{float(text):.4g}"
+    except ValueError:
+        return text
+
+
+def announce(sweep: SweepFolder, record: Record) -> None:
+    """Say how a member stands now."""
+    who = f"member {label(sweep, record.values)}"
+    where = f" ({record.folder})" if record.folder else ""
+    if record.state == "running":
+        say(f"{who}: running{where}; prints to {os.path.relpath(sweep.log(record.key))}")
+    elif record.state == "finished":
+        say(f"{who}: finished, {_value(sweep, record)}{where}")
+    elif record.state == "failed":
+        say(f"error: {who} failed{where}, the others go on: {record.reason}")
+    else:
+        say(f"{who}: {record.state}{where}: {record.reason}")
+
+
+def _value(sweep: SweepFolder, record: Record) -> str:
+    from tunix_rt.runs.rates import lookup
+
+    metric = str(sweep.status()["metric"])
+    try:
+        return f"{metric} {shown(lookup(read_json(RunFolder(Path(record.folder or '')).metrics), metric))}"
+    except InputError as error:  # a misspelt metric is everybody's mistake and said at the end
+        return str(error).splitlines()[0]

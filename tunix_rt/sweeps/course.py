@@ -1,0 +1,171 @@
+"""The course of a sweep, whichever sweeper chooses its members: its folder, what is known, the work, the table."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunix_rt.config.identity import STAGES
+from tunix_rt.errors import Interrupted, MissingExtra, RunError
+from tunix_rt.files import JsonObject, digest, write_json
+from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.sweeps import plots
+from tunix_rt.sweeps.announce import label
+from tunix_rt.sweeps.launch import stopping
+from tunix_rt.sweeps.plan import Planned, estimate, seconds_a_member
+from tunix_rt.sweeps.ranking import Member, ranking, rows, varying
+from tunix_rt.terminal import out, say, table, warn
+from tunix_rt.tracking import sweep as track
+from tunix_rt.tracking.follow import surroundings
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+NEEDS = {
+    "hydra_plugins.hydra_joblib_launcher": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "hydra_plugins.hydra_submitit_launcher": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
+    "hydra_plugins.tunix_rt_sweeps.ray_launcher": ("ray", "ray"),
+    "hydra_plugins.tunix_rt_sweeps.optuna_sweeper": ("optuna", "optuna"),
+}
+"""What a launcher or sweeper imports, and the extra that brings it."""
+
+
+def require(config: DictConfig) -> None:
+    """Raise MissingExtra where the chosen launcher or sweeper is not installed."""
+    for node in ("launcher", "sweeper"):
+        target = str(config.hydra[node]._target_)
+        for module, (needed, extra) in NEEDS.items():
+            if target.startswith(module) and find_spec(needed) is None:
+                choice = config.hydra.runtime.choices.get(f"hydra/{node}")
+                raise MissingExtra(f"hydra/{node}={choice} needs the extra: pip install 'tunix_rt[{extra}]'")
+
+
+def settle(config: DictConfig, search: JsonObject) -> SweepFolder:
+    """The folder of a sweep, made known to Hydra as `hydra.sweep.dir`, so that each member finds it.
+
+    Its identity is the declared experiment, what is varied (`search`), and what is optimised.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf, open_dict, read_write
+
+    overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    swept = sorted(str(override.input_line).lstrip("+") for override in overrides if override.is_sweep_override())
+    sections = {name for stage in STAGES.values() for name in stage}
+    whole: Any = OmegaConf.to_container(config, resolve=False)
+    declared = {name: value for name, value in whole.items() if name in sections}
+    aim = {"metric": config.sweep.metric, "direction": config.sweep.direction}
+    identity = digest({"declared": declared, "swept": swept, "search": search, **aim})[:12]
+    folder = (Path(str(config.run.root)) / str(config.name) / f"sweep-{identity}").absolute()
+    with read_write(config), open_dict(config):
+        config.hydra.sweep.dir = str(folder)
+        config.hydra.overrides.hydra.append("hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")))
+    return SweepFolder(folder)
+
+
+@contextmanager
+def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iterator[None]:
+    """Claim the sweep's folder and record what is swept, while the block runs members."""
+    from omegaconf import OmegaConf
+
+    tracking: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    with sweep.locked(), stopping(sweep):
+        facts: JsonObject = {"experiment": str(config.name), "metric": str(config.sweep.metric)}
+        facts |= {"direction": str(config.sweep.direction), "varying": list(vary)}
+        sweep.begin(facts | {"tracking": mask_values(tracking), "directory": str(Path.cwd())})
+        parent = track.spawn(sweep, surroundings(tracking["uri"])) if tracking["kind"] == "mlflow" else None
+        try:
+            yield
+        finally:
+            if sweep.status()["state"] == "running":  # neither concluded nor stopped: something broke
+                sweep.end("failed")
+            if parent is not None:
+                _wait_for(parent, sweep, float(tracking["wait_seconds"]))
+
+
+def _wait_for(parent: subprocess.Popen[bytes], sweep: SweepFolder, seconds: float) -> None:
+    """Let the sweep's parent run in MLflow have its end, and say so where it has not."""
+    try:
+        code = parent.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        warn(f"tracking: the parent run is still being sent after {seconds:g} s; it goes on in the background")
+        return
+    if code != 0:
+        command = f"python -m tunix_rt.tracking.sweep {_relative(sweep.path)}"
+        warn(f"tracking: the parent run is not complete (see {_relative(sweep.path)}/{track.LOG}); send it: {command}")
+
+
+def preview(planned: Sequence[Planned], config: DictConfig) -> None:
+    """List the members, what differs, which are finished already, and what the others may take."""
+    keys = varying([_values(member) for member in planned])
+    shown = [
+        [str(number), *(_values(member).get(key, "") for key in keys), *_standing(member)]
+        for number, member in enumerate(planned, start=1)
+    ]
+    table(f"{config.name}: {len(planned)} members", ["", *keys, "", "run"], shown, right=(0,))
+    missing = sum(not member.done and member.mistake is None for member in planned)
+    out(f"{sum(member.done for member in planned)} of {len(planned)} members are finished; nothing was started")
+    out(estimate(missing, seconds_a_member(Path(str(config.run.root)), str(config.name))))
+
+
+def _values(member: Planned) -> dict[str, str]:
+    return Record(member.overrides, "running", None).values
+
+
+def _standing(member: Planned) -> tuple[str, str]:
+    if member.mistake is not None or member.folder is None:
+        return "would fail", (member.mistake or "").splitlines()[0]
+    if member.done:
+        return "finished", str(member.folder.path)
+    return "started" if member.folder.status() else "missing", str(member.folder.path)
+
+
+def skip_done(sweep: SweepFolder, planned: Sequence[Planned]) -> list[Planned]:
+    """The members that are to run; says which do not, for they are finished."""
+    done = [member for member in planned if member.done and member.folder is not None]
+    for member in done:
+        assert member.folder is not None
+        sweep.write(Record(member.overrides, "finished", str(member.folder.path)))
+    if done:
+        names = ", ".join(label(sweep, _values(member)) for member in done)
+        say(f"{len(done)} of {len(planned)} members are finished and not run again: {names}")
+    return [member for member in planned if not member.done]
+
+
+def conclude(sweep: SweepFolder, records: Sequence[Record], total: int, draw: Callable[[], None]) -> None:
+    """Print the table, leave it and the figures in the sweep's folder, send them on.
+
+    Raises RunError where a member failed, Interrupted where the sweep was stopped. `draw`: a sweeper's own figures.
+    """
+    status = sweep.status()
+    metric, direction = str(status["metric"]), str(status["direction"])
+    members = [Member.of(record) for record in records]
+    columns, shown = rows(members, metric, direction)
+    table(f"{status['experiment']}: {len(members)} members, ranked by {metric}", columns, shown, right=(0,))
+    write_json(sweep.ranking, ranking(members, metric, direction))
+    plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
+    draw()
+    say(f"ranking: {_relative(sweep.ranking)}")
+    failed = sum(member.state == "failed" for member in members)
+    interrupted = sum(member.state == "interrupted" for member in members)
+    why = sweep.asked_to_stop()
+    sweep.end("interrupted" if why else "failed" if failed else "finished")
+    if why is not None:
+        done = sum(member.state in ("finished", "pruned") for member in members)
+        number = signal.Signals[why] if why in signal.Signals.__members__ else signal.SIGINT
+        message = f"{why}: sweep stopped; {done} of {total} members are done, {failed} failed"
+        raise Interrupted(f"{message}; the same command goes on from there", 128 + number)
+    if failed:
+        raise RunError(f"{failed} of {len(members)} members failed")
+    if interrupted:
+        raise Interrupted(f"{interrupted} of {len(members)} members were interrupted; the same command goes on")
+
+
+def _relative(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

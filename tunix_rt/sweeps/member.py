@@ -1,0 +1,164 @@
+"""One member at work: in this process, or where a launcher has put it, in a process of its own.
+
+    python -m tunix_rt.sweeps.member SWEEP_FOLDER KEY     (a launcher's worker starts it, and looks after it)
+
+A worker that only waits survives what kills its member (a signal, the kernel short of memory), and can say so.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.config.load import check, resolve
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.errors import Interrupted, TunixError
+from tunix_rt.files import read_json, write_json
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.interrupt import StopRequested
+from tunix_rt.runs.sweep import MemberState, Record, SweepFolder, key_of
+from tunix_rt.sweeps.announce import announce
+
+PRUNED = "pruned"
+"""How a `stop` file begins that ends a member for good."""
+GLANCE = 0.2
+"""Seconds between two looks at a member's process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """Where the sweep was started."""
+
+    host: str
+    pid: int
+    directory: str
+
+    @classmethod
+    def here(cls) -> Home:
+        return cls(platform.node(), os.getpid(), str(Path.cwd()))
+
+    def is_here(self) -> bool:
+        """Whether this process is that one, and no launcher's worker."""
+        return (self.host, self.pid) == (platform.node(), os.getpid())
+
+
+def member(composed: Any, home: Home) -> str:
+    """Hydra's task: do one member and return its state. Its failure is recorded and never raised."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra = HydraConfig.get()
+    sweep, overrides = SweepFolder(Path(hydra.sweep.dir)), tuple(hydra.overrides.task)
+    if sweep.asked_to_stop() is not None:
+        return "not started"
+    if home.is_here():
+        record = work(sweep, overrides, resolve(composed))
+        announce(sweep, record)
+    else:
+        record = supervise(sweep, overrides, resolve(composed), home.directory)
+    return record.state
+
+
+def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any]) -> Record:
+    """Run a member in this process; its record says how it stands and how it ended."""
+    record = Record(tuple(overrides), "running", None, pid=os.getpid())
+    try:
+        from tunix_rt.sweeps.plan import folder_of
+
+        config = check(mapping)
+        folder = folder_of(config)[0]
+        record = replace(record, folder=str(folder.path))
+        sweep.write(record)
+        state, reason = _run(sweep, config, folder)
+    except TunixError as error:
+        state, reason = "failed", str(error)
+    except Exception as error:  # a bug, ours or the framework's: the others go on all the same
+        traceback.print_exc()
+        state, reason = "failed", f"{type(error).__name__}: {error}"
+    record = replace(record, state=state, reason=reason)
+    sweep.write(record)
+    return record
+
+
+def _run(sweep: SweepFolder, config: ExperimentConfig, folder: RunFolder) -> tuple[MemberState, str | None]:
+    """Whether it finished, was pruned or interrupted, and why. Raises what the run raises otherwise."""
+    from tunix_rt.experiment import run  # heavy
+
+    try:
+        run(config, sweep=sweep.path)
+    except StopRequested as error:
+        if error.why.startswith(PRUNED):
+            return "pruned", error.why.removeprefix(f"{PRUNED}: ")
+        return "interrupted", str(error)
+    except Interrupted as error:
+        if sweep.status()["pid"] == os.getpid():  # the sweep's own process: whoever interrupts it means the sweep
+            sweep.ask_to_stop(signal.Signals(error.exit_code - 128).name)
+        return "interrupted", str(error)
+    (folder.path / "stop").unlink(missing_ok=True)  # came too late
+    return "finished", None
+
+
+def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any], directory: str) -> Record:
+    """Run a member in a process of its own, that ends when the sweep is asked to, or this process is gone."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone at a terminal; the sweep passes it on
+    key = key_of(overrides)
+    write_json(sweep.request(key), {"overrides": list(overrides), "config": mapping})
+    command = [sys.executable, "-m", "tunix_rt.sweeps.member", str(sweep.path), key]
+    asked = False
+    with sweep.log(key).open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=directory, start_new_session=True
+        )
+    assert process.stdin is not None
+    while (code := _code(process)) is None:
+        sweep.beat(key)
+        if not asked and sweep.asked_to_stop() is not None:
+            process.stdin.close()
+            asked = True
+    record = sweep.read(key) or Record(tuple(overrides), "running", None, pid=process.pid)
+    if record.state == "running":  # it had no time for a last word
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        reason = f"its process was ended by {name}; what it printed is in {os.path.relpath(sweep.log(key), directory)}"
+        record = replace(record, state="interrupted" if asked else "failed", reason=reason)
+        sweep.write(record)
+    return record
+
+
+def _code(process: subprocess.Popen[bytes]) -> int | None:
+    with suppress(subprocess.TimeoutExpired):
+        return process.wait(timeout=GLANCE)
+    return None
+
+
+def _end_with_parent() -> None:
+    """Nothing is ever written to this pipe: it ends when the process at its other end does, or asks for it.
+
+    One way for both: a second SIGTERM would end the member before its work is saved.
+    """
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main(words: Sequence[str]) -> int:
+    """The member's own process; returns 0 where it finished."""
+    sweep, key = SweepFolder(Path(words[0])), words[1]
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    request = read_json(sweep.request(key))
+    record = work(sweep, request["overrides"], request["config"])
+    if record.state == "failed":
+        sys.stderr.write(f"error: {record.reason}\n")
+    return 0 if record.state == "finished" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

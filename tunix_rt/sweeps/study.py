@@ -1,0 +1,146 @@
+"""Optuna's study of a sweep: TPE proposes, a pruner ends what is hopeless, SQLite remembers.
+
+What trial number k proposes depends on the declared seed, k and the results so far, not on whether the study was
+stopped in between: the sampler is made anew for each trial.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tunix_rt.files import write_text
+from tunix_rt.runs.sweep import SweepFolder, key_of
+from tunix_rt.sweeps.declared import PrunerSettings, StudySettings
+from tunix_rt.sweeps.member import PRUNED
+from tunix_rt.sweeps.plan import Planned
+from tunix_rt.sweeps.space import Space
+from tunix_rt.tracking.tail import METRICS, whole_lines
+
+if TYPE_CHECKING:
+    from optuna import Study as OptunaStudy
+    from optuna import Trial
+    from optuna.pruners import BasePruner
+    from optuna.trial import FrozenTrial
+
+AGAIN = "again"
+"""Marks a trial that repeats the values of one that failed or was interrupted."""
+KEY = "member"
+"""Which member of the sweep a trial is."""
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A trial that waits for its result."""
+
+    trial: Trial
+    overrides: list[str]
+    reported: int = field(default=0)
+    """Bytes of `metrics.jsonl` that the pruner has seen."""
+    pruned: bool = field(default=False)
+
+    @property
+    def key(self) -> str:
+        return key_of(self.overrides)
+
+
+class Study:
+    """The study in a sweep's folder, made where it is not there yet."""
+
+    def __init__(self, sweep: SweepFolder, settings: StudySettings, space: Space, direction: str) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._settings, self._space, self._sweep = settings, space, sweep
+        self._sign = 1.0 if settings.pruner is not None and settings.pruner.direction == direction else -1.0
+        self._study: OptunaStudy = optuna.create_study(
+            storage=f"sqlite:///{sweep.study}",
+            study_name=sweep.name,
+            direction="maximize" if direction == "maximize" else "minimize",
+            pruner=_pruner(settings.pruner),
+            load_if_exists=True,
+        )
+
+    def trials(self, *states: str) -> list[FrozenTrial]:
+        """Trials in these states (`COMPLETE`, `PRUNED`, `FAIL`, `RUNNING`), or all, oldest first."""
+        return [trial for trial in self._study.get_trials(deepcopy=False) if not states or trial.state.name in states]
+
+    def num_done(self) -> int:
+        """Trials that need not run again."""
+        return len(self.trials("COMPLETE", "PRUNED"))
+
+    def overrides_of(self, trial: FrozenTrial) -> list[str]:
+        """A recorded trial as a member."""
+        return self._space.overrides(trial.params)
+
+    def to_repeat(self) -> list[dict[str, Any]]:
+        """Values of failed and interrupted trials that no later trial has done, each once."""
+        done = [trial.params for trial in self.trials("COMPLETE", "PRUNED")]
+        found: list[dict[str, Any]] = []
+        for trial in self.trials("FAIL"):
+            if (
+                trial.params not in done
+                and trial.params not in found
+                and trial.params.keys() == self._space.searched.keys()
+            ):
+                found.append(trial.params)
+        return found
+
+    def ask(self, values: dict[str, Any] | None) -> Candidate:
+        """A new trial: with these values, or with those that the sampler proposes."""
+        if values is not None:
+            self._study.enqueue_trial(values, user_attrs={AGAIN: True})
+        fresh = sum(AGAIN not in trial.user_attrs for trial in self.trials())
+        self._study.sampler = _sampler(self._settings, self._settings.seed + fresh)
+        trial = self._study.ask(self._space.searched)
+        candidate = Candidate(trial, self._space.overrides(trial.params))
+        trial.set_user_attr(KEY, candidate.key)
+        return candidate
+
+    def tell(self, trial: Trial | int, value: float | None, state: str) -> None:
+        """How a trial ended: `COMPLETE` with its value, `PRUNED` or `FAIL`."""
+        from optuna.trial import TrialState
+
+        self._study.tell(trial, value, state=TrialState[state])
+
+    def watch(self, candidate: Candidate, member: Planned) -> None:
+        """Read what a running member has logged, and ask it to stop where the pruner says so."""
+        rule = self._settings.pruner
+        if rule is None or candidate.pruned or member.folder is None:
+            return
+        for offset, line in whole_lines(member.folder.path / METRICS, candidate.reported):
+            candidate.reported = offset
+            if rule.metric not in line:
+                continue
+            step, value = int(line["step"]), float(line[rule.metric])
+            candidate.trial.report(self._sign * value, step)
+            if candidate.trial.should_prune():
+                candidate.pruned = True
+                why = (
+                    f"{PRUNED}: {rule.metric} {value:.4g} at step {step} is worse than the median of the trials so far"
+                )
+                write_text(member.folder.path / "stop", why)
+                return
+
+    def importances(self) -> dict[str, float]:
+        """Share of each parameter in the variance of the value; empty where too little is known to say."""
+        from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+        values = {trial.value for trial in self.trials("COMPLETE")}
+        if len(values) < 2:
+            return {}
+        return dict(get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=self._settings.seed)))
+
+
+def _sampler(settings: StudySettings, seed: int) -> Any:
+    from optuna.samplers import TPESampler
+
+    return TPESampler(seed=seed, n_startup_trials=settings.sampler.n_startup_trials, constant_liar=settings.n_jobs > 1)
+
+
+def _pruner(rule: PrunerSettings | None) -> BasePruner:
+    from optuna.pruners import MedianPruner, NopPruner
+
+    if rule is None:
+        return NopPruner()
+    return MedianPruner(n_startup_trials=rule.n_startup_trials, n_warmup_steps=rule.n_warmup_steps)
