@@ -36,7 +36,7 @@ from tunix_rt.report.summary import summary
 from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
-from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.secrets import is_masked, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
@@ -75,6 +75,8 @@ def run(
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """
     registry.require(config.backend.name)
+    if config.tracking.kind == "mlflow" and is_masked(config.tracking.uri):
+        raise InputError("tracking.uri: its password is masked in the record: give tracking.uri=URI, or tracking=none")
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}
     contents = checked_contents(config) if base is None else sources_of(base)
     chain = identities(config, contents, kept)

@@ -2,6 +2,7 @@
 
 `predict RUN generation.temperature=0.7` changes one value, `predict RUN generation=sample` puts the group's file
 in the place of the recorded section. The result is a run beside RUN that refers to its model; it is scored as well.
+`predict model.source=models:/NAME/VERSION` takes a registered model and the data of its run, wherever that was made.
 """
 
 from __future__ import annotations
@@ -9,8 +10,22 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:
+    from tunix_rt.runs.folder import RunFolder
+
+SOURCE = "model.source="
 SECTIONS = ("generation", "evaluation", "hardware", "tracking", "run", "debug")
+
+
+def _registered(model: str, overrides: Sequence[str]) -> RunFolder:
+    from tunix_rt.config.load import compose
+    from tunix_rt.records.registered import registered_run
+    from tunix_rt.tracking.registry import ModelStore
+
+    places = compose([word for word in overrides if word.split(".")[0] in ("tracking", "run")])
+    return registered_run(model, ModelStore(places["tracking"]["uri"]), Path(places["run"]["data"]) / "models")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -18,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="tunix_rt predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser.add_argument("run", help="a name, a prefix, `last`, or model.source=models:/NAME/VERSION")
     parser.add_argument("overrides", nargs="*", help=f"KEY=VALUE of {', '.join(SECTIONS[:2])} (or of where it runs)")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
     chosen = parser.parse_args(list(arguments))
@@ -28,7 +43,10 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.experiment import recorded_mapping, run, show
     from tunix_rt.runs.folder import RunFolder, find_run
 
-    base = find_run(Path(chosen.root), chosen.run)
+    if chosen.run.startswith(SOURCE):
+        base = _registered(chosen.run.removeprefix(SOURCE), chosen.overrides)
+    else:
+        base = find_run(Path(chosen.root), chosen.run)
     config = check(changed(recorded_mapping(base), chosen.overrides, SECTIONS))
     result = run(config, base, keep=("train",))
     show(RunFolder(result.folder), config.tracking)

@@ -20,6 +20,7 @@ import psutil
 from tunix_rt.errors import MachineError
 from tunix_rt.files import JsonObject, digest, read_json, write_json, write_text
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.secrets import mask_values
 
 MemberState = Literal["running", "finished", "pruned", "failed", "interrupted"]
 MEMBERSHIP = "sweep.json"
@@ -113,7 +114,7 @@ class SweepFolder:
 
     def write(self, record: Record) -> None:
         """Put a member's record in place of the one before."""
-        shown = {name: getattr(record, name) for name in ("state", "folder", "reason", "pid")}
+        shown = mask_values({name: getattr(record, name) for name in ("state", "folder", "reason", "pid")})
         write_json(self._record(record.key), {"overrides": list(record.overrides), **shown})
 
     def read(self, key: str) -> Record | None:

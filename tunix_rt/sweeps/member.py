@@ -26,8 +26,10 @@ from tunix_rt.errors import Interrupted, TunixError
 from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.runs.sweep import MemberState, Record, SweepFolder, key_of
 from tunix_rt.sweeps.announce import announce
+from tunix_rt.tracking.content import URI_VARIABLE
 
 PRUNED = "pruned"
 """How a `stop` file begins that ends a member for good."""
@@ -112,12 +114,18 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone at a terminal; the sweep passes it on
     key = key_of(overrides)
-    write_json(sweep.request(key), {"overrides": list(overrides), "config": mapping})
+    write_json(sweep.request(key), {"overrides": list(overrides), "config": mask_values(dict(mapping))})
     command = [sys.executable, "-m", "tunix_rt.sweeps.member", str(sweep.path), key]
     asked = False
     with sweep.log(key).open("ab") as log:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=log, stderr=log, cwd=directory, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            cwd=directory,
+            start_new_session=True,
+            env=os.environ | {URI_VARIABLE: str(mapping["tracking"]["uri"])},  # in the file it has no password
         )
     assert process.stdin is not None
     while (code := _code(process)) is None:
@@ -154,6 +162,7 @@ def main(words: Sequence[str]) -> int:
     sweep, key = SweepFolder(Path(words[0])), words[1]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     request = read_json(sweep.request(key))
+    request["config"]["tracking"]["uri"] = os.environ[URI_VARIABLE]
     record = work(sweep, request["overrides"], request["config"])
     if record.state == "failed":
         sys.stderr.write(f"error: {record.reason}\n")

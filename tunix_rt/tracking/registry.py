@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,6 +168,14 @@ class ModelStore:
             where = client.get_model_version_download_uri(*parts_of(model))
             found = Path(download_artifacts(artifact_uri=where, dst_path=place, tracking_uri=self.uri))
             shutil.move(found / FOLDER, folder)
+
+    def fetch_records(self, model: str, names: Sequence[str], folder: Path) -> None:
+        """Download records of the run that was registered; the last of them comes last. Raises as `fetch`."""
+        with store_errors(self.uri):
+            client = self._client()
+            run_id = str(self._version(client, model).run_id)
+            for name in names:
+                client.download_artifacts(run_id, name, str(folder))
 
     def _client(self) -> MlflowClient:
         file = sqlite_file(self.uri)
