@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -96,3 +98,11 @@ def test_metrics_and_plots_are_files_that_a_stage_leaves() -> None:
 def test_params_yaml_is_what_conf_composes() -> None:
     """To renew it: `dvc exp run` does, and so does writing down what this composes."""
     assert (ROOT / "params.yaml").read_text("utf-8") == OmegaConf.to_yaml(OmegaConf.create(compose([])))
+
+
+def test_dvc_composes_the_same_and_hydra_has_nothing_to_say_about_it(tmp_path: Path) -> None:
+    words = f"{str(tmp_path / 'params.yaml')!r}, {str(ROOT / 'conf')!r}, None, 'config', '', []"
+    program = f"from dvc.utils.hydra import compose_and_dump; compose_and_dump({words})"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert (tmp_path / "params.yaml").read_text("utf-8") == (ROOT / "params.yaml").read_text("utf-8")

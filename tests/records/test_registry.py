@@ -48,6 +48,15 @@ def test_a_registered_model_is_described_found_and_started_from(finished: RunFol
     assert before == finished.predictions.read_bytes(), "its start answers as the registered model did"
     assert types("reproduce", "again").code == 0, "by name too, with the store of the record"
 
+    words = ("generation.max_new_tokens=6", "tracking=none", "run.root=elsewhere")
+    asked = types("predict", "model.source=models:/toy/1", store, *words)
+    assert asked.code == 0, asked.err
+    assert "train: done by runs/toy-1-" in asked.err, "never trained again"
+    (answered,) = all_runs(Path("elsewhere"))
+    assert folder_digest(answered.model) == made["digest"]
+    nowhere = types("predict", "model.source=toy", store)
+    assert (nowhere.code, "models:/NAME/VERSION" in nowhere.err) == (2, True)
+
     _check_refusals(types, place, store)
 
 

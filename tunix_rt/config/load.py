@@ -22,6 +22,9 @@ from tunix_rt.config.schema import RULES, ExperimentConfig, Mistake
 from tunix_rt.errors import ConfigError
 
 T = TypeVar("T")
+PLUGGED = ("hydra/launcher", "hydra/sweeper")
+GRID_SWEEPER = "hydra_plugins.tunix_rt_sweeps.grid_sweeper.GridSweeper"
+"""Every combination of `-m KEY=A,B OTHER=C,D`, and of `hydra.sweeper.params`."""
 
 
 def config_folders() -> list[Path]:
@@ -45,23 +48,32 @@ def search_working_directory() -> None:
                 search_path.prepend(provider="working-directory", path=f"file://{folder}", anchor="main")
 
     Plugins.instance().register(WorkingDirectory)
-    _prefer_files()
+    _prefer_ours()
 
 
-def _prefer_files() -> None:
-    """Launchers and sweepers are what `conf/hydra/` says; Hydra would merge them with stored ones of the same name."""
+def _prefer_ours() -> None:
+    """Launchers and sweepers are what `conf/hydra/` says; Hydra would merge them with stored ones of the same name.
+
+    `basic`, which is chosen where nothing is, has no file there: DVC's composition would warn of one each time.
+    """
     from hydra.core.config_store import ConfigStore
 
-    stored: Any = ConfigStore.instance().repo["hydra"]
-    for group in ("launcher", "sweeper"):
-        for name in choices(f"hydra/{group}", config_folders()):
-            stored[group].pop(f"{name}.yaml", None)
+    store = ConfigStore.instance()
+    for group in PLUGGED:
+        for name in _files(group, config_folders()):
+            store.repo["hydra"][group.removeprefix("hydra/")].pop(f"{name}.yaml", None)
+    grid = {"_target_": GRID_SWEEPER, "max_batch_size": None, "params": None}
+    store.store(group="hydra/sweeper", name="basic", node=grid, provider="tunix_rt")
 
 
 def choices(group: str, folders: Iterable[Path]) -> list[str]:
     """Names that can be chosen for a group, sorted."""
+    return sorted(_files(group, folders) | ({"basic"} if group in PLUGGED else set()))
+
+
+def _files(group: str, folders: Iterable[Path]) -> set[str]:
     found = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
-    return sorted(name for name in found if not name.startswith("_"))
+    return {name for name in found if not name.startswith("_")}
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
