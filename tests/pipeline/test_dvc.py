@@ -140,7 +140,12 @@ def test_experiments_queue_and_travel_and_are_one_mlflow_run_each(repository: Re
 
 @pytest.mark.slow
 def test_an_interrupted_repro_goes_on_where_it_stopped(repository: Repository) -> None:
-    long = ("training.max_steps=300", "training.evaluate_every=null", "checkpoint.save_every=20")
+    long = (
+        "+experiment=quickstart",
+        "training.max_steps=300",
+        "training.evaluate_every=null",
+        "checkpoint.save_every=20",
+    )
     words = [*TOYS, *(word for override in long for word in ("-S", override))]
     marker = repository.folder / "runs/dvc/train/checkpoints/step_00000040/checkpoint.json"
     with subprocess.Popen(
