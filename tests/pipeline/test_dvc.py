@@ -100,7 +100,7 @@ def test_experiments_queue_and_travel_and_are_one_mlflow_run_each(repository: Re
     repository.types("dvc", "exp", "run", *TRACKED, "-S", "generation.baseline=true")
     assert '"state": "finished"' in repository.reads("runs/dvc/status.json")
     repository.commits()
-    repository.types("dvc", "exp", "run", "--queue", *TRACKED, "-S", "seed=1,2")
+    repository.types("dvc", "exp", "run", "--queue", *TRACKED, "-S", "generation.max_new_tokens=4,6")
     repository.types("dvc", "queue", "start", "-j", "1")
     deadline = time.monotonic() + 240
     while (status := repository.types("dvc", "queue", "status")).count("Success") < 2:

@@ -1,4 +1,4 @@
-"""Optuna: twenty toy trials with pruning, killed on the way, go on where they were; the space is what was declared."""
+"""Optuna: toy trials with pruning, killed on the way, go on where they were; the space is what was declared."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from optuna import get_all_study_names, load_study
 
 from tests.sweeps.conftest import QUICK, Shell
 from tunix_rt.errors import ConfigError
@@ -22,6 +23,7 @@ SEARCH = (
     "training.max_steps=16",
     "training.evaluate_every=2",
     "schedule.warmup_steps=range(1,5)",
+    "hydra.sweeper.n_trials=10",
     "hydra.sweeper.sampler.n_startup_trials=5",
     "hydra.sweeper.pruner.n_startup_trials=3",
 )
@@ -36,7 +38,7 @@ def states(shell: Shell) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_twenty_trials_killed_on_the_way(shell: Shell) -> None:
+def test_trials_killed_on_the_way(shell: Shell) -> None:
     with shell.sweeping(*SEARCH) as sweep:
         sweep.until(lambda: sweep.output().count(": finished") >= 4)
         sweep.process.send_signal(signal.SIGKILL)
@@ -46,19 +48,19 @@ def test_twenty_trials_killed_on_the_way(shell: Shell) -> None:
     done = shell.types(*SEARCH)
     assert done.code == 0, done.err
     after = states(shell)
-    assert after.count("COMPLETE") + after.count("PRUNED") == 20
+    assert after.count("COMPLETE") + after.count("PRUNED") == 10
     assert after.count("PRUNED") > 0
     kept = before.count("COMPLETE") + before.count("PRUNED")
-    assert done.err.count("\nmember ") + done.err.startswith("member ") <= 20 - kept
+    assert done.err.count("\nmember ") + done.err.startswith("member ") <= 10 - kept
     ranking = shell.ranking("sweep_optuna")
     assert {line["state"] for line in ranking} == {"finished", "pruned"}
     assert "eval/loss" in next(line["reason"] for line in ranking if line["state"] == "pruned")
     assert (shell.sweep("sweep_optuna") / "parallel_coordinates.png").stat().st_size > 5_000
 
     again = shell.types(*SEARCH)
-    assert "20 of 20 trials are done and not run again" in again.err
+    assert "10 of 10 trials are done and not run again" in again.err
     assert states(shell) == after
-    assert "20 of 20 trials are done; nothing was started" in shell.types(*SEARCH, "--dry-run").out
+    assert "10 of 10 trials are done; nothing was started" in shell.types(*SEARCH, "--dry-run").out
 
 
 def study_of(folder: Path, trials: int) -> Study:
@@ -102,6 +104,22 @@ def test_failed_trials_are_repeated_once(tmp_path: Path) -> None:
     study.tell(again.trial.number, 0.5, "COMPLETE")
     assert study.to_repeat() == []
     assert study.num_done() == 3
+
+
+def test_a_trial_torn_while_it_was_proposed_changes_nothing(tmp_path: Path) -> None:
+    for name in ("whole", "torn"):
+        (tmp_path / name).mkdir()
+    whole = study_of(tmp_path / "whole", 8)
+    study_of(tmp_path / "torn", 5)
+    storage = f"sqlite:///{tmp_path}/torn/study.db"
+    load_study(study_name=get_all_study_names(storage)[0], storage=storage).ask()
+    torn = study_of(tmp_path / "torn", 3)
+    (left,) = torn.trials("RUNNING")
+    assert not torn.is_whole(left) and torn.num_done() == 8
+    torn.tell(left.number, None, "FAIL")
+    assert torn.to_repeat() == []
+    whole_params = [trial.params for trial in whole.trials()]
+    assert [trial.params for trial in torn.trials("COMPLETE")][:6] == whole_params[:6]
 
 
 def test_a_space_in_hydras_words() -> None:

@@ -50,6 +50,7 @@ def jsonl() -> Callable[..., JsonlSource]:
         own = None if test is None else JsonlFile(path=str(test), adapter=changed.pop("test_adapter", adapter))
         return JsonlSource(
             kind="jsonl",
+            version=1,
             train=JsonlFile(path=str(train), adapter=adapter),
             validation=None,
             test=own,

@@ -69,6 +69,9 @@ class Search:
     def _tidy(self, study: Study) -> None:
         """Trials that a killed sweep has left open: what their runs have come to since, or to be repeated."""
         for trial in study.trials("RUNNING"):
+            if not study.is_whole(trial):
+                study.tell(trial.number, None, "FAIL")
+                continue
             member = plan(self._loader, self._config, study.overrides_of(trial))
             if member.done and member.folder is not None:
                 record = Record(member.overrides, "finished", str(member.folder.path))

@@ -69,6 +69,10 @@ class Study:
         """Trials that need not run again."""
         return len(self.trials("COMPLETE", "PRUNED"))
 
+    def is_whole(self, trial: FrozenTrial) -> bool:
+        """Whether it has a value for everything searched: a sweep may be killed while it proposes them."""
+        return trial.params.keys() == self._space.searched.keys()
+
     def overrides_of(self, trial: FrozenTrial) -> list[str]:
         """A recorded trial as a member."""
         return self._space.overrides(trial.params)
@@ -78,11 +82,7 @@ class Study:
         done = [trial.params for trial in self.trials("COMPLETE", "PRUNED")]
         found: list[dict[str, Any]] = []
         for trial in self.trials("FAIL"):
-            if (
-                trial.params not in done
-                and trial.params not in found
-                and trial.params.keys() == self._space.searched.keys()
-            ):
+            if trial.params not in done and trial.params not in found and self.is_whole(trial):
                 found.append(trial.params)
         return found
 
@@ -90,7 +90,7 @@ class Study:
         """A new trial: with these values, or with those that the sampler proposes."""
         if values is not None:
             self._study.enqueue_trial(values, user_attrs={AGAIN: True})
-        fresh = sum(AGAIN not in trial.user_attrs for trial in self.trials())
+        fresh = sum(AGAIN not in trial.user_attrs and self.is_whole(trial) for trial in self.trials())
         self._study.sampler = _sampler(self._settings, self._settings.seed + fresh)
         trial = self._study.ask(self._space.searched)
         candidate = Candidate(trial, self._space.overrides(trial.params))
