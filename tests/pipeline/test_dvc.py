@@ -11,11 +11,18 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.conftest import ROOT, TOY
+from tunix_rt.__main__ import guarded
+from tunix_rt.config.identity import identities
+from tunix_rt.config.load import check, compose
+from tunix_rt.pipeline import workspace
+from tunix_rt.runs.folder import RunFolder, all_runs
 
 STAGES = ("prepare", "train", "predict", "evaluate", "report")
 PARTS = ("conf", "pipelines", "tunix_rt", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")
@@ -45,9 +52,10 @@ class Repository:
 
 
 def _environment() -> dict[str, str]:
-    """DVC starts itself and `python` by name."""
+    """DVC starts itself and `python` by name. Coverage would more than double the time that DVC takes."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
 
 
 @pytest.fixture
@@ -163,6 +171,33 @@ def test_an_interrupted_repro_goes_on_where_it_stopped(repository: Repository) -
     assert "train: going on from step" in again and done_by(again) == list(STAGES[1:])
     steps = [json.loads(line)["step"] for line in repository.reads("runs/dvc/train/metrics.jsonl").splitlines()]
     assert [step for step in steps if step <= 300] == sorted(steps) and len(set(steps)) == 300
+
+
+@pytest.mark.slow
+def test_the_scripts_do_what_dvc_has_them_do(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: the stages in their order, and out of it."""
+    mapping = compose(["+experiment=quickstart", "backend=torch", *TOY])
+    (repository.folder / "params.yaml").write_text(OmegaConf.to_yaml(OmegaConf.create(mapping)))
+    monkeypatch.chdir(repository.folder)
+
+    def does(stage: str) -> int:
+        return guarded(import_module(f"pipelines.{stage}").main, debug=False)
+
+    assert does("train") == 2
+    assert [does(stage) for stage in STAGES] == [0] * 5
+    run = RunFolder(repository.folder / "runs/dvc")
+    assert run.status()["state"] == "finished"
+    assert [(name, record["state"]) for name, record in run.stages().items()] == [(name, "done") for name in STAGES]
+    chain = identities(check(mapping), {})
+    assert run.identity == chain["evaluate"] == run.stages()["report"]["identity"]
+    assert json.loads(run.environment.read_text())["data"]["prepared"]
+    assert [record.name for record in all_runs(repository.folder / "runs")] == ["runs/dvc"]
+
+
+def test_a_copy_knows_the_checkout_it_was_made_from(tmp_path: Path) -> None:
+    assert workspace(tmp_path / ".dvc/tmp/exps/tmpabc") == tmp_path
+    assert workspace(tmp_path / ".dvc/tmp/exps/standalone/tmpabc/sub") == tmp_path
+    assert workspace(tmp_path / "exps/tmpabc") == tmp_path / "exps/tmpabc"
 
 
 @pytest.mark.slow
