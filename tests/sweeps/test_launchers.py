@@ -14,6 +14,7 @@ from tests.sweeps.conftest import LONG, QUICK, Shell
 RATES = "optimizer.learning_rate=1e-3,2e-3,3e-3,4e-3,5e-3,6e-3,7e-3,8e-3"
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.slow
 def test_eight_side_by_side_and_one_of_them_is_killed(shell: Shell) -> None:
     """They share one data set; the killed one is named with its folder, and it alone runs again."""
@@ -36,6 +37,7 @@ def test_eight_side_by_side_and_one_of_them_is_killed(shell: Shell) -> None:
     assert [line["state"] for line in shell.ranking("sweep_joblib")] == ["finished"] * 8
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.slow
 def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -> None:
     with shell.sweeping("+experiment=sweep_joblib", *QUICK, *LONG, "optimizer.learning_rate=1e-3,2e-3") as sweep:
