@@ -70,7 +70,6 @@ def run(
 ) -> Result:
     """Run what of the experiment is not finished yet, and return its result. `sweep`: whose member it is.
 
-
     `keep`: stages that are not done again, whatever the config says of them: those of the run `base` count.
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """

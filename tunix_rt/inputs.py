@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from tunix_rt.config.dataset import JsonlSource
@@ -134,6 +135,7 @@ def data_record(prepared: PreparedData) -> JsonObject:
     return prepared.manifest | {"folder": folder, "versions": version_table(prepared)}
 
 
+@cache
 def source_digest() -> str:
     """SHA-256 over the package's own source: recorded, so that a result made by other code can be told."""
     package = Path(__file__).parent

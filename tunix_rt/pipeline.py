@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.backends import registry
+from tunix_rt.config.identity import STAGES as DECLARED
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
@@ -36,7 +37,7 @@ from tunix_rt.tracking import follow
 from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.tracking.uri import resolve
 
-STAGES = ("prepare", "train", "predict", "evaluate", "report")
+STAGES = (*DECLARED, "report")
 COMPUTING = ("train", "predict")
 """Stages that use a backend."""
 FOLLOWED = ("train", "report")

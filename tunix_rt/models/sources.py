@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -77,20 +77,29 @@ def _given(store: Store | None) -> Store:
     return store
 
 
-def _registered(source: RegistryModel, cache: Path, store: Store) -> Path:
+def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, filled by `make` where it is not there yet; one process makes it, others wait."""
     from filelock import FileLock
 
-    digest_ = store.digest(source.uri)
-    name = f"{'-'.join(parts_of(source.uri))}-{digest_[:12]}"
-    folder, part = cache / name, cache / f"{name}.part"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{name}.lock"):
+    part = folder.with_name(f"{folder.name}.part")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
         if not folder.is_dir():
             shutil.rmtree(part, ignore_errors=True)
-            store.fetch(source.uri, part)
-            if folder_digest(part) != digest_:
-                raise ModelError(f"{source.uri}: the store holds another content than was registered (sha256 differs)")
+            make(part)
             part.rename(folder)
+    return folder
+
+
+def _registered(source: RegistryModel, cache: Path, store: Store) -> Path:
+    digest_ = store.digest(source.uri)
+
+    def fetch(part: Path) -> None:
+        store.fetch(source.uri, part)
+        if folder_digest(part) != digest_:
+            raise ModelError(f"{source.uri}: the store holds another content than was registered (sha256 differs)")
+
+    folder = _made_once(cache / f"{'-'.join(parts_of(source.uri))}-{digest_[:12]}", fetch)
     if folder_digest(folder) != digest_:
         raise ModelError(
             f"{folder}: changed since it was fetched; remove the folder, and {source.uri} is fetched again"
@@ -152,14 +161,5 @@ def _file(source: GgufModel) -> Path:
 
 
 def _converted(file: Path, cache: Path) -> Path:
-    from filelock import FileLock
-
     name = f"{file.stem}-{digest({'gguf': sha256_file(file), 'conversion': gguf.VERSION})[:12]}"
-    folder, part = cache / name, cache / f"{name}.part"
-    cache.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache / f"{name}.lock"):
-        if not folder.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-            gguf.convert(file, part)
-            part.rename(folder)
-    return folder
+    return _made_once(cache / name, lambda part: gguf.convert(file, part))
