@@ -13,8 +13,8 @@ import torch
 
 from tunix_rt.backends.interface import Backend, State
 from tunix_rt.backends.jax import generate
-from tunix_rt.backends.jax.decoder import Sampling, choose
 from tunix_rt.backends.jax.generate import bucket
+from tunix_rt.backends.jax.sampling import Sampling, choose
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.batches.batch import Batch

@@ -75,7 +75,7 @@ def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
         "llama.attention.head_count": architecture.num_heads,
         "llama.attention.head_count_kv": architecture.num_kv_heads,
         "llama.attention.layer_norm_rms_epsilon": architecture.norm_eps,
-        "llama.rope.freq_base": architecture.rope_theta,
+        "llama.rope.freq_base": architecture.layers[0].rope.theta,
         "llama.rope.scaling.type": None,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",

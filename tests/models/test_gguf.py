@@ -99,7 +99,7 @@ def test_smollm2_equals_the_conversion_of_transformers(smollm2_file: Path, tmp_p
         np.testing.assert_allclose(value, theirs[name], rtol=1e-6, atol=1e-7, err_msg=name)
     config = model.config
     architecture = read_architecture(tmp_path)
-    assert (architecture.rope_theta, architecture.norm_eps) == (100000.0, pytest.approx(config.rms_norm_eps))
+    assert (architecture.layers[0].rope.theta, architecture.norm_eps) == (100000.0, pytest.approx(config.rms_norm_eps))
     assert read_stop_ids(tmp_path) == (config.eos_token_id,)
 
     reference = AutoTokenizer.from_pretrained(smollm2_file.parent, gguf_file=smollm2_file.name)

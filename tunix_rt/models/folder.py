@@ -17,8 +17,9 @@ import numpy as np
 
 from tunix_rt.errors import DataError, MachineError, ModelError
 from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.families.registry import FAMILIES, family_of
+from tunix_rt.models.families.names import HEAD, Names
 
 Float32 = np.ndarray[Any, np.dtype[np.float32]]
 Weights = dict[str, Float32]
@@ -50,7 +51,7 @@ def read_config(folder: Path) -> JsonObject:
 def read_architecture(folder: Path) -> Architecture:
     """The architecture of a model folder. Raises ModelError: no config.json, foreign family or field."""
     config, where = read_config(folder), str(folder / CONFIG)
-    return family_of(config, where).from_config(config, where)
+    return registry.read(config, where)
 
 
 def read_weights(folder: Path) -> Weights:
@@ -60,20 +61,21 @@ def read_weights(folder: Path) -> Weights:
     config.json: the message lists what only the folder has, what only the model has, and shapes that differ.
     """
     architecture = read_architecture(folder)
-    expected = FAMILIES[architecture.family].tensor_shapes(architecture)
-    found: dict[str, tuple[int, ...]] = {}
-    weights: Weights = {}
+    names = registry.names_of(architecture)
+    expected = registry.tensor_shapes(architecture)
+    embedding = names.whole["embedding"]
     paths = weight_files(folder)
-    for path in paths:
-        found |= _shapes_in(path)
-    if architecture.tie_embeddings and "lm_head.weight" in found:
-        expected = expected | {"lm_head.weight": expected["model.embed_tokens.weight"]}
+    stored = {path: _stored(path, names) for path in paths}
+    found = {name: shape for file in stored.values() for name, (_, shape) in file.items()}
+    if architecture.tie_embeddings and HEAD in found:
+        expected = expected | {HEAD: expected[embedding]}
     _check_fit(folder, found, expected)
+    weights: Weights = {}
     for path in paths:
         with _opened(path) as file:
-            weights |= {name: _float32(file, name) for name in file.keys() if name in expected}  # noqa: SIM118
+            weights |= {name: _float32(file, called) for name, (called, _) in stored[path].items()}
     if architecture.tie_embeddings:
-        _drop_tied_head(folder, weights)
+        _drop_tied_head(folder, weights, embedding)
     return weights
 
 
@@ -81,11 +83,11 @@ def _float32(file: Any, name: str) -> Float32:
     return np.asarray(file.get_tensor(name), dtype=np.float32)
 
 
-def _drop_tied_head(folder: Path, weights: Weights) -> None:
-    head = weights.pop("lm_head.weight", None)
-    if head is not None and not np.array_equal(head, weights["model.embed_tokens.weight"]):
+def _drop_tied_head(folder: Path, weights: Weights, embedding: str) -> None:
+    head = weights.pop(HEAD, None)
+    if head is not None and not np.array_equal(head, weights[embedding]):
         raise ModelError(
-            f"{folder}: lm_head.weight differs from the embeddings although {CONFIG} says they are tied; "
+            f"{folder}: {HEAD} differs from the embeddings although {CONFIG} says they are tied; "
             "set tie_word_embeddings to false there"
         )
 
@@ -120,20 +122,21 @@ def _check_fit(folder: Path, found: Mapping[str, tuple[int, ...]], expected: Map
         raise ModelError("\n".join([f"{folder}: the weights do not fit {CONFIG}:", *shown]))
 
 
-def _shapes_in(path: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor name, from the header alone."""
+def _stored(path: Path, names: Names) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name of each tensor → what the file calls it (a bare model leaves out the base), and its shape."""
     with _opened(path) as file:
-        shapes = {}
-        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-            if name.endswith(".rotary_emb.inv_freq"):  # a constant that old exports stored
+        stored = {}
+        for called in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            if called.endswith(names.constants):
                 continue
-            part = file.get_slice(name)
+            part = file.get_slice(called)
             if part.get_dtype() not in READABLE:
                 raise ModelError(
-                    f"{path}: {name}: dtype {part.get_dtype()} is not supported, only {', '.join(READABLE)}"
+                    f"{path}: {called}: dtype {part.get_dtype()} is not supported, only {', '.join(READABLE)}"
                 )
-            shapes[name] = tuple(part.get_shape())
-        return shapes
+            name = called if called == HEAD or called.startswith(names.base) else names.base + called
+            stored[name] = (called, tuple(part.get_shape()))
+        return stored
 
 
 def _opened(path: Path) -> Any:

@@ -16,6 +16,7 @@ from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.families import llama
 from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import Float32, Weights, write_generation_config, write_model
 from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
 
@@ -126,7 +127,7 @@ def _architecture(metadata: _Metadata, reader: GGUFReader) -> Architecture:
 def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weights:
     from gguf.quants import dequantize
 
-    expected = llama.tensor_shapes(architecture)
+    expected = tensor_shapes(architecture)
     weights: Weights = {}
     for tensor in reader.tensors:
         name = _name(tensor.name)

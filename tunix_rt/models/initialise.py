@@ -13,12 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.config.model import FreshModel
-from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.families.registry import FAMILIES
+from tunix_rt.models.families import llama
+from tunix_rt.models.families.architecture import Architecture, Rope, kind_of
+from tunix_rt.models.families.fields import alike
+from tunix_rt.models.families.names import Tensor
+from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.folder import Float32, write_generation_config, write_model
 
-RESIDUAL = ("self_attn.o_proj.weight", "mlp.down_proj.weight")
-"""Matrices that write into the residual stream."""
+RESIDUAL = ("out", "down")
+"""Own names of the matrices that write into the residual stream."""
 
 
 def write_fresh(folder: Path, source: FreshModel, vocab_size: int, seed: int, pad_id: int, end_id: int) -> None:
@@ -28,39 +31,37 @@ def write_fresh(folder: Path, source: FreshModel, vocab_size: int, seed: int, pa
     stream are divided by sqrt(2 * layers) (GPT-2, Radford et al. 2019, section 2.3); norms are one.
     """
     architecture = architecture_of(source, vocab_size)
-    family = FAMILIES[source.family]
-    weights = {name: _draw(name, shape, source, seed) for name, shape in family.tensor_shapes(architecture).items()}
-    config = family.to_config(
-        architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=source.initializer_range
-    )
+    weights = {tensor.name: _draw(tensor, source, seed) for tensor in tensors_of(architecture)}
+    config = llama.to_config(architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=source.initializer_range)
     write_model(folder, config, weights)
     write_generation_config(folder, (end_id,), pad_id)
 
 
 def architecture_of(source: FreshModel, vocab_size: int) -> Architecture:
     """The declared architecture with the tokenizer's vocabulary."""
+    width = source.hidden_size // source.num_attention_heads
     return Architecture(
         family=source.family,
         vocab_size=vocab_size,
         hidden_size=source.hidden_size,
         intermediate_size=source.intermediate_size,
-        num_layers=source.num_hidden_layers,
         num_heads=source.num_attention_heads,
         num_kv_heads=source.num_key_value_heads,
-        head_dim=source.hidden_size // source.num_attention_heads,
+        head_dim=width,
         max_positions=source.max_position_embeddings,
-        rope_theta=source.rope_theta,
+        layers=alike(source.num_hidden_layers, Rope(source.rope_theta)),
         norm_eps=source.rms_norm_eps,
         tie_embeddings=source.tie_word_embeddings,
+        attention_scale=width**-0.5,
     )
 
 
-def _draw(name: str, shape: tuple[int, ...], source: FreshModel, seed: int) -> Float32:
-    if len(shape) == 1:
-        return np.ones(shape, dtype=np.float32)
+def _draw(tensor: Tensor, source: FreshModel, seed: int) -> Float32:
+    if kind_of(tensor.own) == "norms":
+        return np.ones(tensor.shape, dtype=np.float32)
     scale = source.initializer_range
-    if source.scale_residual_init and name.endswith(RESIDUAL):
+    if source.scale_residual_init and tensor.own in RESIDUAL:
         scale /= math.sqrt(2 * source.num_hidden_layers)
-    stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+    stream = int.from_bytes(hashlib.sha256(tensor.name.encode()).digest()[:16], "little")
     generator = np.random.default_rng([seed, stream])
-    return generator.standard_normal(shape, dtype=np.float32) * np.float32(scale)
+    return generator.standard_normal(tensor.shape, dtype=np.float32) * np.float32(scale)

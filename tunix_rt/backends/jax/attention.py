@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tunix_rt.models.families.architecture import Rope, rotary_frequencies
+
 MASKED = -1e30
 """Added to a score that must not be read: its exponential is exactly 0. Finite, so that no row gives NaN."""
 BLOCK = 64
@@ -21,18 +23,19 @@ BLOCK = 64
 PAIR_COST = 1.5
 """A score in a pair of blocks costs so many in a whole row, for gathering and adding up (measured: 1.3, CPU)."""
 
+Scores = tuple[float, float | None]
+"""How scores are made, static: the factor of the products, and the cap (None: none) that bounds them by tanh."""
 Table = np.ndarray[Any, np.dtype[np.float32]]
 Kept = tuple[jax.Array, jax.Array]
 """The cache of a layer: keys [B, K, d, S] and values [B, K, S, d], as the products of decoding read them."""
 
 
-def rotary_tables(num_positions: int, head_dim: int, theta: float) -> tuple[Table, Table]:
-    """Cosines and sines, float32 [num_positions, d/2] each (arXiv 2104.09864), rounded as in `transformers`.
+def rotary_tables(num_positions: int, head_dim: int, rope: Rope | None) -> tuple[Table, Table]:
+    """Cosines and sines, float32 [num_positions, d/2] each; without `rope` those of no turn.
 
     Made on the host: inside the compiled program XLA would compute them again for every use.
     """
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    frequencies = np.float32(1.0) / np.power(np.float32(theta), exponents)
+    frequencies = np.zeros(head_dim // 2, np.float32) if rope is None else rotary_frequencies(rope, head_dim)
     angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies
     return np.cos(angles), np.sin(angles)
 
@@ -43,12 +46,17 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
-def packed_bias(segments: jax.Array) -> jax.Array:
-    """Segments int32 [B, T] → bias float32 [B, 1, 1, T, T]: 0 within a segment and not ahead, else MASKED."""
+def packed_bias(segments: jax.Array, window: int | None) -> jax.Array:
+    """Segments int32 [B, T] → bias float32 [B, 1, 1, T, T]: 0 within a segment and not ahead, else MASKED.
+
+    With a window a position sees itself and the `window` - 1 before it.
+    """
     length = segments.shape[1]
-    causal = jnp.tril(jnp.ones((length, length), bool))
+    seen = jnp.tril(jnp.ones((length, length), bool))
+    if window is not None:
+        seen = seen & ~jnp.tril(seen, -window)
     same = segments[:, :, None] == segments[:, None, :]
-    return jnp.where(same & causal, 0.0, MASKED).astype(jnp.float32)[:, None, None]
+    return jnp.where(same & seen, 0.0, MASKED).astype(jnp.float32)[:, None, None]
 
 
 def block_pairs(segments: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any, np.dtype[np.int32]] | None:
@@ -76,18 +84,20 @@ def block_pairs(segments: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any
     return pairs
 
 
-def pair_bias(segments: jax.Array, pairs: jax.Array) -> jax.Array:
+def pair_bias(segments: jax.Array, pairs: jax.Array, window: int | None) -> jax.Array:
     """Segments int32 [B, T], pairs int32 [N, 2] → bias float32 [N, 1, 1, C, C], as `packed_bias`."""
     blocks = _blocks(segments, 1)
     query, key = pairs[:, 0], pairs[:, 1]
     same = blocks[query][:, :, None] == blocks[key][:, None, :]
-    causal = (query > key)[:, None, None] | jnp.tril(jnp.ones((BLOCK, BLOCK), bool))
+    places = jnp.arange(BLOCK)
+    back = (query - key)[:, None, None] * BLOCK + places[:, None] - places
+    seen = back >= 0 if window is None else (back >= 0) & (back < window)
     exists = (query < len(blocks))[:, None, None]
-    return jnp.where(same & causal & exists, 0.0, MASKED).astype(jnp.float32)[:, None, None]
+    return jnp.where(same & seen & exists, 0.0, MASKED).astype(jnp.float32)[:, None, None]
 
 
 def attend_pairs(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, pairs: jax.Array, bias: jax.Array
+    queries: jax.Array, keys: jax.Array, values: jax.Array, pairs: jax.Array, bias: jax.Array, made: Scores
 ) -> jax.Array:
     """As `attend`, from `queries` [B, K, G, T, d], `keys` and `values` [B, K, T, d], where `pairs` [N, 2] say.
 
@@ -95,7 +105,7 @@ def attend_pairs(
     """
     rows, length = queries.shape[0], queries.shape[3]
     query, key = pairs[:, 0], pairs[:, 1]
-    queries = _blocks(queries * queries.shape[-1] ** -0.5, 3)
+    queries = _blocks(queries * made[0], 3)
     keys, values = _blocks(keys, 2), _blocks(values, 2)
     count = len(queries)
 
@@ -103,7 +113,8 @@ def attend_pairs(
         found: jax.Array = reduce(x, query, count, indices_are_sorted=True)
         return found
 
-    scores = jnp.einsum("nkgtd,nksd->nkgts", queries[query], keys[key], preferred_element_type=jnp.float32) + bias
+    scores = jnp.einsum("nkgtd,nksd->nkgts", queries[query], keys[key], preferred_element_type=jnp.float32)
+    scores = capped(scores, made[1]) + bias
     top = over_pairs(jax.ops.segment_max, jax.lax.stop_gradient(scores.max(axis=-1)))
     shares = jnp.exp(scores - top[query][..., None])
     total = over_pairs(jax.ops.segment_sum, shares.sum(axis=-1))
@@ -121,14 +132,19 @@ def _blocks(x: jax.Array, axis: int) -> jax.Array:
     return jnp.moveaxis(cut, axis, 1).reshape(-1, *x.shape[1:axis], BLOCK, *x.shape[axis + 1 :])
 
 
-def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array) -> jax.Array:
+def capped(x: jax.Array, cap: float | None) -> jax.Array:
+    """cap * tanh(x / cap) (arXiv 2408.00118), or `x` itself."""
+    return x if cap is None else cap * jnp.tanh(x / cap)
+
+
+def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, made: Scores) -> jax.Array:
     """Scaled dot-product attention, softmax in float32.
 
     `queries` [B, K, G, T, d], `keys` [B, K, d, S] (so a cache needs no turning), `values` [B, K, S, d], `bias`
     broadcasts to [B, K, G, T, S]; returns [B, K, G, T, d]. Dividing last saves a pass over the scores.
     """
-    queries = queries * queries.shape[-1] ** -0.5
-    scores = jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32) + bias
+    queries = queries * made[0]
+    scores = capped(jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32), made[1]) + bias
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     shares = jnp.exp(scores - top)
     total = shares.sum(axis=-1, keepdims=True)
@@ -156,8 +172,10 @@ def append(kept: Kept, keys: jax.Array, values: jax.Array, slot: jax.Array) -> K
     )
 
 
-def cached_bias(starts: jax.Array, slot: jax.Array, slots: int) -> jax.Array:
-    """Bias float32 [B, 1, 1, 1, slots]: 0 from a row's start (int32 [B]) to `slot`, else MASKED."""
+def cached_bias(starts: jax.Array, slot: jax.Array, slots: int, window: int | None) -> jax.Array:
+    """Bias float32 [B, 1, 1, 1, slots]: 0 from a row's start (int32 [B]) to `slot`, else MASKED; see `packed_bias`."""
     places = jnp.arange(slots)
     seen = (places >= starts[:, None]) & (places <= slot)
+    if window is not None:
+        seen &= places > slot - window
     return jnp.where(seen, 0.0, MASKED).astype(jnp.float32)[:, None, None, None]

@@ -1,8 +1,8 @@
-"""The decoder as flax modules: from tokens to hidden states, to logits, and to the next token.
+"""The decoder as flax modules: from tokens to hidden states and to logits, put together from declared parts.
 
-Weights of equal layers are stacked, [L, ...] each; matrices lie as [out, in], and those that read the same
-input lie together (queries, keys and values; gate and up). Residuals, norms, softmax and logits are float32;
-matrices multiply in `dtype`. Knows neither loss nor loops.
+Weights of all layers are stacked, [L, ...] each; matrices lie as [out, in], and those that read the same
+input lie together; the parts are those of `models/families/architecture.py`. Residuals, norms, softmax and
+logits are float32; matrices multiply in `dtype`. Knows neither loss nor loops.
 Legend: L layers, B rows, T positions, D width, F inner width, K key-value heads, G query heads of each,
 d width of a head, V vocabulary.
 """
@@ -11,27 +11,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from tunix_rt.backends.jax.attention import (
     Kept,
+    Scores,
     append,
     attend,
     attend_pairs,
     cached_bias,
+    capped,
     packed_bias,
     pair_bias,
     rotary_tables,
     rotate,
 )
-from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.architecture import Activation, Architecture, Rope, whole_parts
 
 Params = dict[str, Any]
-"""Nested dict of arrays, the pure state of a `Decoder`: embedding, head (untied only), norm, layers."""
+"""Nested dict of arrays, the pure state of a `Decoder`: `architecture.whole_parts`, and `layers` with the rest."""
+Rotation = tuple[jax.Array, jax.Array] | None
+"""Cosines and sines [B, T, d/2]; None: no turn."""
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 """Queries [B, K, G, T, d], keys and values [B, K, T, d] → what was read [B, K, G, T, d], and what to keep."""
 Layers = tuple[Any, ...]
@@ -41,6 +47,13 @@ Cache = tuple[Kept, ...]
 
 UNROLLED_LAYERS = 8
 """Up to so many layers the compiler sees each (faster steps); beyond, one loop body (faster compilation)."""
+
+
+ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
+    "silu": jax.nn.silu,
+    "gelu": partial(jax.nn.gelu, approximate=False),
+    "gelu_tanh": partial(jax.nn.gelu, approximate=True),
+}
 
 
 def linear(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
@@ -54,59 +67,126 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """What of the generation config is compiled in."""
+class Kinds:
+    """The different rotary positions and windows among layers, and which layer has which."""
 
-    temperature: float
-    top_k: int | None
-    top_p: float | None
+    ropes: tuple[Rope | None, ...]
+    rope_of: tuple[int, ...]
+    windows: tuple[int | None, ...]
+    window_of: tuple[int, ...]
+
+    @classmethod
+    def of(cls, architecture: Architecture, length: int) -> Kinds:
+        """For rows of `length` positions: a window as wide is none."""
+        wide = [None if kind.window is None or kind.window >= length else kind.window for kind in architecture.layers]
+        turns = [kind.rope for kind in architecture.layers]
+        windows, ropes = tuple(dict.fromkeys(wide)), tuple(dict.fromkeys(turns))
+        return cls(ropes, tuple(map(ropes.index, turns)), windows, tuple(map(windows.index, wide)))
+
+    def rotations(self, head_dim: int, length: int, positions: jax.Array) -> tuple[jax.Array, jax.Array] | None:
+        """Cosines and sines [ropes, B, T, d/2] at `positions` [B, T] below `length`; None: no layer turns anything."""
+        if self.ropes == (None,):
+            return None
+        tables = [rotary_tables(length, head_dim, rope) for rope in self.ropes]
+        cos, sin = (jnp.asarray(np.stack(table))[:, positions] for table in zip(*tables, strict=True))
+        return cos, sin
+
+
+def pick(stack: jax.Array, index: jax.Array) -> jax.Array:
+    """`stack[index]`, without looking where there is one only."""
+    return stack[0] if len(stack) == 1 else stack[index]
+
+
+def part(module: nnx.Module, name: str) -> jax.Array:
+    """The array of a parameter."""
+    array: jax.Array = getattr(module, name)[...]
+    return array
+
+
+def normalise(x: jax.Array, module: nnx.Module, name: str, architecture: Architecture) -> jax.Array:
+    """The norm whose weight is the parameter `name` of `module`, over the last axis; float32."""
+    x = x.astype(jnp.float32)
+    scale = part(module, name)
+    scale = scale + architecture.norm_offset if architecture.norm_offset else scale
+    if architecture.norm == "rms":
+        return rms_norm(x, scale, architecture.norm_eps)
+    centred = x - x.mean(axis=-1, keepdims=True)
+    return rms_norm(centred, scale, architecture.norm_eps) + part(module, f"{name}_bias")
+
+
+def scores_of(architecture: Architecture) -> Scores:
+    """What `attention` needs to know of the family."""
+    return architecture.attention_scale, architecture.score_cap
 
 
 class Layer(nnx.Module):
-    """One layer, or all of them stacked: attention and a gated feed-forward, each behind a norm."""
+    """One layer, or all of them stacked: attention and feed-forward, each in a residual branch with its norms.
+
+    Its parts are those of `architecture.layer_parts`, with a first axis L where stacked.
+    """
 
     def __init__(self, architecture: Architecture, dtype: Any, arrays: Params) -> None:
         self.architecture = architecture
         self.dtype = dtype
-        self.attention_norm = nnx.Param(arrays["attention_norm"])  # [L, D]
-        self.qkv = nnx.Param(arrays["qkv"])  # [L, (KG + 2K) d, D]
-        self.out = nnx.Param(arrays["out"])  # [L, D, KGd]
-        self.mlp_norm = nnx.Param(arrays["mlp_norm"])  # [L, D]
-        self.gate_up = nnx.Param(arrays["gate_up"])  # [L, 2F, D]
-        self.down = nnx.Param(arrays["down"])  # [L, D, F]
+        for name, array in arrays.items():
+            setattr(self, name, nnx.Param(array))
 
-    def __call__(self, x: jax.Array, cos: jax.Array, sin: jax.Array, look: Attend) -> tuple[jax.Array, Any]:
-        """`x` float32 [B, T, D], `cos` and `sin` [B, T, d/2] → (float32 [B, T, D], what `look` keeps)."""
-        eps = self.architecture.norm_eps
-        queries, keys, values = self._heads(rms_norm(x, self.attention_norm[...], eps))
-        cos, sin = cos[:, None], sin[:, None]
-        read, kept = look(rotate(queries, cos[:, None], sin[:, None]), rotate(keys, cos, sin), values)
-        read = jnp.moveaxis(read, -2, 1).reshape(*x.shape[:2], -1)
-        x = x + linear(read, self.out[...], self.dtype).astype(jnp.float32)
-        both = linear(rms_norm(x, self.mlp_norm[...], eps), self.gate_up[...], self.dtype)
-        gate, up = jnp.split(both, 2, axis=-1)
-        return x + linear(jax.nn.silu(gate) * up, self.down[...], self.dtype).astype(jnp.float32), kept
+    def __call__(self, x: jax.Array, rotation: Rotation, look: Attend) -> tuple[jax.Array, Any]:
+        """`x` float32 [B, T, D] → (float32 [B, T, D], what `look` keeps)."""
+        queries, keys, values = self._heads(self._norm("attention_norm", x))
+        if rotation is not None:
+            cos, sin = (part[:, None] for part in rotation)
+            queries, keys = rotate(queries, cos[:, None], sin[:, None]), rotate(keys, cos, sin)
+        read, kept = look(queries, keys, values)
+        read = self._linear("out", jnp.moveaxis(read, -2, 1).reshape(*x.shape[:2], -1))
+        x = x + self._norm("attention_post_norm", read.astype(jnp.float32))
+        read = self._linear("down", self._inner(self._norm("mlp_norm", x)))
+        return x + self._norm("mlp_post_norm", read.astype(jnp.float32)), kept
 
     def _heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         shape = self.architecture
-        heads = linear(x, self.qkv[...], self.dtype).reshape(*x.shape[:2], -1, shape.head_dim)
-        queries, keys, values = jnp.split(
-            jnp.moveaxis(heads, 1, 2), [shape.num_heads, shape.num_heads + shape.num_kv_heads], axis=1
-        )
+        whole = self._linear("qkv", x)
+        ends = [shape.num_heads, shape.num_heads + shape.num_kv_heads]
+        if shape.query_key_norm == "whole":
+            queries, keys, values = jnp.split(whole, [end * shape.head_dim for end in ends], axis=-1)
+            queries, keys = self._norm("query_norm", queries), self._norm("key_norm", keys)
+            whole = jnp.concatenate([queries.astype(self.dtype), keys.astype(self.dtype), values], axis=-1)
+        heads = whole.reshape(*x.shape[:2], -1, shape.head_dim)
+        queries, keys, values = jnp.split(jnp.moveaxis(heads, 1, 2), ends, axis=1)
+        if shape.query_key_norm == "head":
+            queries = self._norm("query_norm", queries).astype(self.dtype)
+            keys = self._norm("key_norm", keys).astype(self.dtype)
         groups = (shape.num_kv_heads, shape.num_heads // shape.num_kv_heads)
         return queries.reshape(x.shape[0], *groups, *queries.shape[2:]), keys, values
 
+    def _inner(self, x: jax.Array) -> jax.Array:
+        activation = ACTIVATIONS[self.architecture.activation]
+        if not self.architecture.gated:
+            return activation(self._linear("up", x))
+        gate, up = jnp.split(self._linear("gate_up", x), 2, axis=-1)
+        return activation(gate) * up
+
+    def _linear(self, name: str, x: jax.Array) -> jax.Array:
+        found = linear(x, self._part(name), self.dtype)
+        return found + self._part(f"{name}_bias").astype(self.dtype) if hasattr(self, f"{name}_bias") else found
+
+    def _norm(self, name: str, x: jax.Array) -> jax.Array:
+        """The norm `name`, in float32; `x` itself where the family has none there."""
+        return normalise(x, self, name, self.architecture) if hasattr(self, name) else x
+
+    def _part(self, name: str) -> jax.Array:
+        return part(self, name)
+
 
 class Decoder(nnx.Module):
-    """Embedding, layers, norm and head of a Llama."""
+    """Embedding, layers, norm and head."""
 
     def __init__(self, architecture: Architecture, dtype: Any, arrays: Params) -> None:
         self.architecture = architecture
         self.dtype = dtype
-        self.embedding = nnx.Param(arrays["embedding"])  # [V, D]
         self.layers = Layer(architecture, dtype, arrays["layers"])
-        self.norm = nnx.Param(arrays["norm"])  # [D]
-        self.head = None if architecture.tie_embeddings else nnx.Param(arrays["head"])  # [V, D]
+        for name in whole_parts(architecture):
+            setattr(self, name, nnx.Param(arrays[name]))
 
     def __call__(
         self, tokens: jax.Array, positions: jax.Array, segments: jax.Array, pairs: jax.Array | None = None
@@ -115,20 +195,28 @@ class Decoder(nnx.Module):
 
         Attention stays within a segment; `pairs`: see `attention.block_pairs`. Positions must be below T.
         """
-        shape = self.architecture
-        tables = rotary_tables(tokens.shape[1], shape.head_dim, shape.rope_theta)
-        cos, sin = (jnp.asarray(table)[positions] for table in tables)
-        bias = packed_bias(segments) if pairs is None else pair_bias(segments, pairs)
-
-        def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
-            if pairs is not None:
-                return attend_pairs(q, k, v, pairs, bias), (k, v)
-            return attend(q, jnp.swapaxes(k, 2, 3), v, bias), (k, v)
-
+        shape, length = self.architecture, tokens.shape[1]
+        kinds = Kinds.of(shape, length)
+        rotations = kinds.rotations(shape.head_dim, length, positions)
+        biases = jnp.stack(
+            [
+                packed_bias(segments, window) if pairs is None else pair_bias(segments, pairs, window)
+                for window in kinds.windows
+            ]
+        )
         graph, weights = nnx.split(self.layers)
 
-        def one_layer(x: jax.Array, weights: Any) -> tuple[jax.Array, Any]:
-            return nnx.merge(graph, weights)(x, cos, sin, attend_packed)
+        def one_layer(x: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
+            weights, turn, wide = layer
+            bias = pick(biases, wide)
+
+            def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
+                if pairs is not None:
+                    return attend_pairs(q, k, v, pairs, bias, scores_of(shape)), (k, v)
+                return attend(q, jnp.swapaxes(k, 2, 3), v, bias, scores_of(shape)), (k, v)
+
+            rotation = None if rotations is None else (pick(rotations[0], turn), pick(rotations[1], turn))
+            return nnx.merge(graph, weights)(x, rotation, attend_packed)
 
         few = shape.num_layers <= UNROLLED_LAYERS
         if not few:
@@ -136,8 +224,10 @@ class Decoder(nnx.Module):
             # again is cheaper (12.5 → 11.8 CPU-seconds a step of SmolLM2-135M), and takes less memory.
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
             one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
-        x, kept = jax.lax.scan(one_layer, self.embed(tokens), weights, unroll=few)
-        return rms_norm(x, self.norm[...], shape.norm_eps), kept
+        layers = (weights, np.array(kinds.rope_of, np.int32), np.array(kinds.window_of, np.int32))
+        x: jax.Array
+        x, kept = jax.lax.scan(one_layer, self.embed(tokens, positions), layers, unroll=few)
+        return normalise(x, self, "norm", shape), kept
 
     def separate(self) -> Layers:
         """Copy the stacked layers apart: decoding token by token would else slice them every time."""
@@ -153,89 +243,40 @@ class Decoder(nnx.Module):
         `starts` int32 [B]: the slot of a row's position 0; those before it are not seen.
         """
         shape, slots = self.architecture, cache[0][0].shape[3]
-        tables = rotary_tables(slots, shape.head_dim, shape.rope_theta)
-        cos, sin = (jnp.asarray(table)[slot - starts][:, None] for table in tables)
-        bias = cached_bias(starts, slot, slots)
+        kinds = Kinds.of(shape, slots)
+        positions = (slot - starts)[:, None]
+        rotations = kinds.rotations(shape.head_dim, slots, positions)
+        biases = [cached_bias(starts, slot, slots, window) for window in kinds.windows]
         graph, _ = nnx.split(self.layers)
-        x, grown = self.embed(tokens)[:, None], []
-        for weights, kept in zip(layers, cache, strict=True):
+        x, grown = self.embed(tokens[:, None], positions), []
+        for layer, (weights, kept) in enumerate(zip(layers, cache, strict=True)):
+            turn, bias = kinds.rope_of[layer], biases[kinds.window_of[layer]]
 
-            def attend_cached(q: jax.Array, k: jax.Array, v: jax.Array, kept: Kept = kept) -> tuple[jax.Array, Kept]:
+            def attend_cached(
+                q: jax.Array, k: jax.Array, v: jax.Array, kept: Kept = kept, bias: jax.Array = bias
+            ) -> tuple[jax.Array, Kept]:
                 kept = append(kept, k, v, slot)
-                return attend(q, *kept, bias), kept
+                return attend(q, *kept, bias, scores_of(shape)), kept
 
-            x, kept = nnx.merge(graph, weights)(x, cos, sin, attend_cached)
+            rotation = None if rotations is None else (rotations[0][turn], rotations[1][turn])
+            x, kept = nnx.merge(graph, weights)(x, rotation, attend_cached)
             grown.append(kept)
-        return rms_norm(x[:, 0], self.norm[...], shape.norm_eps), tuple(grown)
+        return normalise(x[:, 0], self, "norm", shape), tuple(grown)
 
-    def embed(self, tokens: jax.Array) -> jax.Array:
-        """Int32 [...] → float32 [..., D]."""
-        return self.embedding[...][tokens]
+    def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
+        """Int32 [...] each → float32 [..., D]."""
+        x = part(self, "embedding")[tokens]
+        if self.architecture.embedding_scale != 1:
+            x = x * self.architecture.embedding_scale
+        return x + part(self, "positions")[positions] if self.architecture.learned_positions else x
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Hidden states [..., D] after the norm → float32 [..., V]."""
-        matrix = self.embedding if self.head is None else self.head
-        return jax.lax.dot_general(
+        matrix = part(self, "embedding" if self.architecture.tie_embeddings else "head")
+        found = jax.lax.dot_general(
             hidden.astype(self.dtype),
-            matrix[...].astype(self.dtype),
+            matrix.astype(self.dtype),
             (((hidden.ndim - 1,), (1,)), ((), ())),
             preferred_element_type=jnp.float32,
         )
-
-
-def choose(logits: jax.Array, uniform: jax.Array, sampling: Sampling) -> tuple[jax.Array, jax.Array]:
-    """`logits` float32 [R, V], `uniform` float32 [R] in [0, 1) → token int32 [R] and its log-probability.
-
-    The log-probability is the model's, at temperature 1 and before filters. Temperature 0 takes the first of
-    the likeliest. Otherwise the first token, in the order of the vocabulary, at which the running sum of the
-    filtered probabilities exceeds `uniform` times their total.
-    """
-    size = logits.shape[-1]
-    order = jnp.arange(size, dtype=jnp.int32)
-    top = logits.max(axis=-1, keepdims=True)
-    if sampling.temperature == 0:
-        token = jnp.where(logits == top, order, size - 1).min(axis=-1)
-    else:
-        shares = _filtered(jnp.exp((logits - top) / sampling.temperature), sampling)
-        running = jnp.cumsum(shares, axis=-1)
-        reached = (running > uniform[:, None] * running[:, -1:]) & (shares > 0)
-        last = jnp.where(shares > 0, order, 0).max(axis=-1, keepdims=True)
-        token = jnp.where(reached, order, last).min(axis=-1)
-    chosen = jnp.take_along_axis(logits, token[:, None], axis=-1)
-    return token, (chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True))[:, 0]
-
-
-def _filtered(shares: jax.Array, sampling: Sampling) -> jax.Array:
-    """Shares [R, V] (probabilities, up to a factor); those outside top-k, then outside top-p, become 0.
-
-    Ties at a threshold all stay.
-    """
-    if sampling.top_k is not None:
-        ranked, _ = jax.lax.top_k(shares, min(sampling.top_k, shares.shape[-1]))
-        shares = jnp.where(shares >= ranked[:, -1:], shares, 0)
-    if sampling.top_p is not None:
-        needed = sampling.top_p * shares.sum(axis=-1, keepdims=True)
-        shares = jnp.where(shares >= _largest_threshold(shares, needed), shares, 0)
-    return shares
-
-
-def _largest_threshold(shares: jax.Array, needed: jax.Array) -> jax.Array:
-    """The largest value [R, 1] such that the shares [R, V] not below it still sum to `needed` [R, 1].
-
-    Found by halving the interval of bit patterns, which order non-negative floats: sorting a large vocabulary
-    takes as long as the model (16 rows of SmolLM2: 170 ms).
-    """
-
-    def value(bits: jax.Array) -> jax.Array:
-        return jax.lax.bitcast_convert_type(bits, jnp.float32)
-
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bounds
-        middle = low + (high - low) // 2
-        enough = jnp.where(shares >= value(middle), shares, 0).sum(axis=-1, keepdims=True) >= needed
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle)
-
-    low = jnp.zeros(needed.shape, jnp.int32)
-    high = jnp.full(needed.shape, jnp.inf).view(jnp.int32)
-    low, _ = jax.lax.fori_loop(0, 31, halve, (low, high))
-    return value(low)
+        return capped(found, self.architecture.logit_cap)

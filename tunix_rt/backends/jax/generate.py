@@ -20,7 +20,8 @@ from flax import nnx
 
 from tunix_rt.backends.interface import FinishReason, Float32, Int32, Piece
 from tunix_rt.backends.jax.attention import keep, widen
-from tunix_rt.backends.jax.decoder import Cache, Layers, Params, Sampling, choose
+from tunix_rt.backends.jax.decoder import Cache, Layers, Params
+from tunix_rt.backends.jax.sampling import Sampling, choose
 from tunix_rt.backends.jax.step import Graph
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.config.results import GenerationConfig

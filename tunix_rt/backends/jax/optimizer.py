@@ -18,10 +18,8 @@ from tunix_rt.backends.jax.decoder import Params
 from tunix_rt.backends.jax.weights import from_hugging_face, to_hugging_face
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.errors import CheckpointError
-from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.families.registry import FAMILIES
-
-NORMS = ("attention_norm", "mlp_norm", "norm")
+from tunix_rt.models.families.architecture import Architecture, kind_of
+from tunix_rt.models.families.registry import tensor_shapes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ def update(
     if rule.weight_decay > 0:
         directions = jax.tree_util.tree_map_with_path(
             lambda path, direction, weight: (
-                direction + rule.weight_decay * weight if _decays(path[-1].key, rule) else direction
+                direction if kind_of(path[-1].key) in rule.no_decay else direction + rule.weight_decay * weight
             ),
             directions,
             params,
@@ -74,12 +72,6 @@ def update(
         moments,
         norm,
     )
-
-
-def _decays(name: str, rule: UpdateRule) -> bool:
-    """A tied head is the embedding; an untied one is a matrix like any other."""
-    kind = "norms" if name in NORMS else "embeddings" if name == "embedding" else "matrices"
-    return kind not in rule.no_decay
 
 
 def moments_to_tensors(moments: optax.ScaleByAdamState, architecture: Architecture) -> dict[str, np.ndarray[Any, Any]]:
@@ -105,7 +97,7 @@ def read_moments(path: Path, architecture: Architecture) -> optax.ScaleByAdamSta
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
-    shapes = FAMILIES[architecture.family].tensor_shapes(architecture)
+    shapes = tensor_shapes(architecture)
     expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in shapes.items()} | {"count": ()}
     _check_fit(path, {name: tensor.shape for name, tensor in tensors.items()}, expected)
     first, second = (

@@ -11,53 +11,41 @@ from typing import Any
 import numpy as np
 
 from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.names import Tensor
+from tunix_rt.models.families.registry import tensors_of
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
-
-LAYER_PARTS: dict[str, tuple[str, ...]] = {
-    "attention_norm": ("input_layernorm",),
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
-    "out": ("self_attn.o_proj",),
-    "mlp_norm": ("post_attention_layernorm",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
-    "down": ("mlp.down_proj",),
-}
-"""Own name of a layer's tensor → the Hugging Face tensors that lie in it, one after the other by rows."""
-WHOLE = {"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": "lm_head.weight"}
 
 
 def from_hugging_face(tensors: Mapping[str, Array], architecture: Architecture) -> dict[str, Any]:
     """Tensors by Hugging Face name, float32 → the pure state of a `Decoder`."""
-    layers = {
-        own: np.stack(
-            [
-                np.concatenate([tensors[f"model.layers.{layer}.{part}.weight"] for part in parts])
-                for layer in range(architecture.num_layers)
-            ]
-        )
-        for own, parts in LAYER_PARTS.items()
-    }
-    whole = {own: tensors[name] for own, name in WHOLE.items() if name in tensors}
-    return whole | {"layers": layers}
+    whole: dict[str, Any] = {}
+    layers: dict[str, list[list[Array]]] = {}
+    for tensor in tensors_of(architecture):
+        array = tensors[tensor.name]
+        if tensor.layer is None:
+            whole[tensor.own] = array
+        else:
+            stack = layers.setdefault(tensor.own, [[] for _ in range(architecture.num_layers)])
+            stack[tensor.layer].append(array.T if tensor.transposed else array)
+    return whole | {"layers": {own: np.stack([np.concatenate(one) for one in stack]) for own, stack in layers.items()}}
 
 
 def to_hugging_face(params: Mapping[str, Any], architecture: Architecture) -> dict[str, Array]:
     """The inverse: views into the arrays of `params`, by Hugging Face name."""
-    tensors = {name: params[own] for own, name in WHOLE.items() if own in params}
-    for own, parts in LAYER_PARTS.items():
-        cuts = np.cumsum(_rows(own, architecture))[:-1]
-        for layer in range(architecture.num_layers):
-            for part, tensor in zip(parts, np.split(params["layers"][own][layer], cuts), strict=True):
-                tensors[f"model.layers.{layer}.{part}.weight"] = tensor
+    tensors: dict[str, Array] = {}
+    read: dict[tuple[str, int], int] = {}
+    for tensor in tensors_of(architecture):
+        if tensor.layer is None:
+            tensors[tensor.name] = params[tensor.own]
+            continue
+        first = read.get((tensor.own, tensor.layer), 0)
+        rows = first + _rows(tensor)
+        read[tensor.own, tensor.layer] = rows
+        array = params["layers"][tensor.own][tensor.layer][first:rows]
+        tensors[tensor.name] = array.T if tensor.transposed else array
     return tensors
 
 
-def _rows(own: str, architecture: Architecture) -> tuple[int, ...]:
-    """Rows of each part of a layer's tensor."""
-    queries = architecture.num_heads * architecture.head_dim
-    keys = architecture.num_kv_heads * architecture.head_dim
-    parts = {
-        "qkv": (queries, keys, keys),
-        "gate_up": (architecture.intermediate_size, architecture.intermediate_size),
-    }
-    return parts.get(own, (architecture.hidden_size,))
+def _rows(tensor: Tensor) -> int:
+    return sum(piece[0] for piece in tensor.pieces)

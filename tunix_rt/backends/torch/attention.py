@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunix_rt.backends.interface import Int32
+from tunix_rt.models.families.architecture import Architecture
 
 RUN_COST = 1 << 20
 """Multiplications that one more call costs as much as (0.1 ms forward and backward, measured on the CPU)."""
@@ -26,43 +27,73 @@ class Attend(Protocol):
 
 
 class Packed:
-    """Causal attention inside each segment of a row."""
+    """Causal attention inside each segment of a row, in some layers within a window."""
 
-    def __init__(self, segments: Int32, width: int, device: torch.device) -> None:
-        """`segments` int32 [B, T], 0 for padding, which sees padding, so that no softmax is empty; `width` H * D."""
-        self._mask: Tensor | None = None
-        self._runs: list[int] | None = None
-        if _causal_alone(segments):
-            return
-        runs = _runs(segments)
-        saved = segments.size * segments.shape[1] - int((runs**2).sum())
-        if device.type == "cpu" and saved * width > RUN_COST * len(runs):
-            self._runs = runs.tolist()
-            return
-        of = torch.from_numpy(segments).to(device)
+    def __init__(self, segments: Int32, architecture: Architecture, device: torch.device) -> None:
+        """`segments` int32 [B, T], 0 for padding, which sees padding, so that no softmax is empty."""
         length = segments.shape[1]
-        causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
-        self._mask = ((of[:, :, None] == of[:, None, :]) & causal)[:, None]
+        self._architecture = architecture
+        self._windows = [
+            None if kind.window is None or kind.window >= length else kind.window for kind in architecture.layers
+        ]
+        self._runs: list[int] | None = None
+        self._alone = _causal_alone(segments) and architecture.score_cap is None
+        self._masks: dict[int | None, Tensor] = {}
+        runs = _runs(segments)
+        saved = segments.size * length - int((runs**2).sum())
+        width = architecture.num_heads * architecture.head_dim
+        worth = device.type == "cpu" and saved * width > RUN_COST * len(runs)
+        if worth and not self._alone and architecture.score_cap is None:
+            self._runs = runs.tolist()
+        for window in set(self._windows):
+            if window is not None or not (self._alone or self._runs):
+                self._masks[window] = _mask(torch.from_numpy(segments).to(device), window)
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Scores scaled by 1/sqrt(D), float32 softmax."""
+        """Scores scaled (and capped) as the family does, float32 softmax."""
         group = queries.shape[1] // keys.shape[1]
         if group > 1:
             keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))
-        if self._runs is not None:
-            return _by_runs(self._runs, queries, keys, values)
-        causal = self._mask is None
-        return scaled_dot_product_attention(queries, keys, values, attn_mask=self._mask, is_causal=causal)
+        window = self._windows[layer]
+        if window is None and self._runs is not None:
+            return _by_runs(self._runs, queries, keys, values, self._architecture.attention_scale)
+        mask = self._masks.get(window)
+        return look(queries, keys, values, mask, mask is None, self._architecture)
 
 
-def _by_runs(runs: list[int], queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _mask(segments: Tensor, window: int | None) -> Tensor:
+    """Segments int32 [B, T] → bool [B, 1, T, T]: within a segment, not ahead, not further back than the window."""
+    length = segments.shape[1]
+    seen = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
+    if window is not None:
+        seen = seen.triu(1 - window)
+    return ((segments[:, :, None] == segments[:, None, :]) & seen)[:, None]
+
+
+def look(
+    queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, architecture: Architecture
+) -> Tensor:
+    """What queries [B, H, T, D] read of keys and values [B, H, S, D] where `mask` (bool; None: everywhere) allows.
+
+    torch's own kernels know no cap of scores; with one there is always a mask where rows are causal.
+    """
+    scale, cap = architecture.attention_scale, architecture.score_cap
+    if cap is None:
+        return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, scale=scale)
+    scores = cap * torch.tanh((queries @ keys.transpose(2, 3)).float() * (scale / cap))
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1).to(values.dtype) @ values
+
+
+def _by_runs(runs: list[int], queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     """Each run by itself: no score between two traces is computed."""
     rows, heads, length, width = queries.shape
     parts = (
         torch.split(x.transpose(1, 2).reshape(1, rows * length, heads, width).transpose(1, 2), runs, dim=2)
         for x in (queries, keys, values)
     )
-    read = [scaled_dot_product_attention(q, k, v, is_causal=True) for q, k, v in zip(*parts, strict=True)]
+    read = [scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale) for q, k, v in zip(*parts, strict=True)]
     return torch.cat([x.transpose(1, 2) for x in read], dim=1).view(rows, length, heads, width).transpose(1, 2)
 
 
@@ -81,12 +112,13 @@ class Cache:
     """Keys and values of the positions so far, in memory reserved once. Rows are padded on the left,
     so that all of them write to the same column."""
 
-    def __init__(self, segments: Int32, num_layers: int, capacity: int) -> None:
+    def __init__(self, segments: Int32, architecture: Architecture, capacity: int) -> None:
         """`segments` int32 [B, T] of the left-padded prompts; `capacity`: columns when done."""
+        self._architecture = architecture
         self._segments = segments
         self._starts = (segments == 0).sum(axis=1)
         self._capacity = capacity
-        self._stored: list[tuple[Tensor, Tensor] | None] = [None] * num_layers
+        self._stored: list[tuple[Tensor, Tensor] | None] = [None] * architecture.num_layers
         self._packed: Packed | None = None
         self._mask: Tensor | None = None
         self._length = 0
@@ -103,14 +135,20 @@ class Cache:
             whole[:, :, end - 1 : end] = new
         rows, heads, _, width = queries.shape
         grouped = queries.view(rows, keys.shape[1], -1, width)
-        mask = None if self._mask is None else self._mask[..., :end]
-        past_keys, past_values = (x[:, :, :end] for x in stored)
-        out = scaled_dot_product_attention(grouped, past_keys, past_values, attn_mask=mask)
+        begin = self._begin(layer)
+        mask = None if self._mask is None else self._mask[..., begin:end]
+        past_keys, past_values = (x[:, :, begin:end] for x in stored)
+        out = look(grouped, past_keys, past_values, mask, False, self._architecture)
         return out.reshape(rows, heads, 1, width)
+
+    def _begin(self, layer: int) -> int:
+        """The first column that the newest position sees in a layer."""
+        window = self._architecture.layers[layer].window
+        return 0 if window is None else max(0, self._length - window)
 
     def _prefill(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         if self._packed is None:
-            self._packed = Packed(self._segments, queries.shape[1] * queries.shape[3], keys.device)
+            self._packed = Packed(self._segments, self._architecture, keys.device)
             self._length = keys.shape[2]
             if self._starts.any():
                 columns = torch.arange(self._capacity, device=keys.device)

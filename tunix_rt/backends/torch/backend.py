@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tunix_rt.backends.interface import Backend, Int32, Piece, Placement, TrainingSetup
 from tunix_rt.backends.torch import devices, generate, step, weights
-from tunix_rt.backends.torch.decoder import Decoder
+from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Precision
@@ -61,13 +61,13 @@ class TorchBackend:
     def load(self, model_folder: Path, training: TrainingSetup | None) -> State:
         state = self._read(model_folder, model_folder, training is not None)
         if training is not None:
-            state.optimizer = AdamW.fresh(training.optimizer, state.model.weights)
+            state.optimizer = AdamW.fresh(training.optimizer, kinds_of(state.model), state.model.weights)
             state.clip_norm = training.clip_norm
         return state
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
         state = self._read(folder, model_folder, trainable=True)
-        state.optimizer = weights.read_optimizer(folder, training.optimizer, state.model.weights)
+        state.optimizer = weights.read_optimizer(folder, training.optimizer, kinds_of(state.model), state.model.weights)
         state.clip_norm = training.clip_norm
         return state
 

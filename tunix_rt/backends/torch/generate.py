@@ -20,8 +20,10 @@ from tunix_rt.backends.sampling import uniforms
 from tunix_rt.backends.torch.attention import Cache
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.devices import autocast
+from tunix_rt.backends.torch.step import capped
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.results import GenerationConfig
+from tunix_rt.models.families.registry import tensors_of
 
 PIECE_LENGTH = 16
 """Tokens after which an unfinished row is heard of; a single prompt, which somebody may be watching: each."""
@@ -94,7 +96,7 @@ def _decode(
     tokens, segments, positions = _left_padded(prompts)
     length, most = segments.shape[1], max(row.room for row in rows)
     piece_length = PIECE_LENGTH if len(rows) > 1 else 1
-    cache = Cache(segments, model.architecture.num_layers, length + most)
+    cache = Cache(segments, model.architecture, length + most)
     inputs, position = (torch.from_numpy(x).to(model.device) for x in (tokens, positions))
     for step in range(most):
         drawn = None if uniform is None else uniform[:, step]
@@ -128,7 +130,7 @@ def _next_tokens(
     """Feed int64 [R, T]; the next token of each row, int64 [R], and its log-probability, float32 [R]."""
     with autocast(model.device, precision):
         hidden = hidden_states(model, tokens, positions, cache)[:, -1]
-    logits = linear(hidden.float(), model.head)
+    logits = capped(linear(hidden.float(), model.head), model.architecture.logit_cap)
     chosen = logits.argmax(-1) if uniform is None else sample(logits, uniform, generation)
     return chosen, logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
 
@@ -170,8 +172,14 @@ def _for_decoding(model: Decoder, precision: Precision) -> Decoder:
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     matrices = {
-        name: weight.detach().to(dtype).t().contiguous().t()
-        for name, weight in model.weights.items()
-        if weight.ndim == 2 and ".layers." in name
+        place.name: _cast(model.weights[place.name].detach(), dtype, turned=not place.transposed)
+        for place in tensors_of(model.architecture)
+        if place.layer is not None and len(place.shape) == 2
     }
     return Decoder(model.architecture, model.weights | matrices)
+
+
+def _cast(matrix: Tensor, dtype: torch.dtype, turned: bool) -> Tensor:
+    """A copy in `dtype`; `turned`: of the same shape, but transposed in memory."""
+    matrix = matrix.to(dtype)
+    return matrix.t().contiguous().t() if turned else matrix.contiguous()

@@ -6,6 +6,7 @@ imports torch's compiler, 5 CPU-seconds at each start.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,6 +20,8 @@ class AdamW:
     """First and second moments (float32, shaped as the weights) and the number of updates applied."""
 
     config: OptimizerConfig
+    kinds: Mapping[str, str]
+    """Of each weight: which `no_decay` kind it is."""
     first: dict[str, Tensor]
     second: dict[str, Tensor]
     count: Tensor
@@ -26,18 +29,18 @@ class AdamW:
     _groups: tuple[tuple[float, list[str]], ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        decayed = {name for name in self.first if kind_of(name) not in self.config.no_decay}
+        decayed = {name for name in self.first if self.kinds[name] not in self.config.no_decay}
         self._groups = (
             (self.config.weight_decay, [name for name in self.first if name in decayed]),
             (0.0, [name for name in self.first if name not in decayed]),
         )
 
     @classmethod
-    def fresh(cls, config: OptimizerConfig, weights: dict[str, Tensor]) -> AdamW:
+    def fresh(cls, config: OptimizerConfig, kinds: Mapping[str, str], weights: dict[str, Tensor]) -> AdamW:
         """Zero moments for `weights`."""
         first, second = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
         device = next(iter(weights.values())).device
-        return cls(config, first, second, torch.zeros((), device=device))
+        return cls(config, kinds, first, second, torch.zeros((), device=device))
 
     @torch.no_grad()
     def update(
@@ -72,12 +75,3 @@ class AdamW:
                     grad_scale=scale,
                     found_inf=skip,
                 )
-
-
-def kind_of(name: str) -> str:
-    """Which `no_decay` kind a Hugging Face weight name is: norms, biases, embeddings, or matrices."""
-    if name.endswith(".bias"):
-        return "biases"
-    if name.endswith("norm.weight"):
-        return "norms"
-    return "embeddings" if name.endswith("embed_tokens.weight") else "matrices"

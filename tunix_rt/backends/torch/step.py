@@ -69,45 +69,50 @@ def micro_batch(model: Decoder, batch: Batch, index: int, precision: Precision) 
         torch.from_numpy(part[index]).to(model.device, torch.int64) for part in (batch.tokens, batch.positions)
     )
     with autocast(model.device, precision):
-        width = model.architecture.num_heads * model.architecture.head_dim
-        attend = Packed(batch.segments[index], width, model.device)
+        attend = Packed(batch.segments[index], model.architecture, model.device)
         hidden = hidden_states(model, tokens, positions, attend)
     where = np.flatnonzero(batch.weights[index])
     chosen, targets = (
         torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
     )
     selected = hidden.flatten(0, 1).index_select(0, chosen)
-    return where, target_logprobs(selected, model.head, targets)
+    return where, target_logprobs(selected, model.head, targets, model.architecture.logit_cap)
 
 
-def target_logprobs(hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+def target_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
     """Log-probabilities float32 [N] of `targets` int64 [N] from `hidden` [N, E] and the output matrix [V, E].
 
     Logits are float32 in either precision, and never more than MAX_LOGITS at once.
     """
-    return _TargetLogprobs.apply(hidden.float(), head, targets)  # type: ignore[no-any-return]
+    return _TargetLogprobs.apply(hidden.float(), head, targets, cap)  # type: ignore[no-any-return]
+
+
+def capped(logits: Tensor, cap: float | None) -> Tensor:
+    """cap * tanh(logits / cap), in place (arXiv 2408.00118); the logits themselves without a cap."""
+    return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
 class _TargetLogprobs(torch.autograd.Function):
     """Written out: autograd would keep two more arrays [N, V], and all chunks of the logits."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
         chosen, log_sums = [], []
         for rows, wanted in _chunks(hidden, head, targets):
-            logits = rows @ head.T
+            logits = capped(rows @ head.T, cap)
             chosen.append(logits.gather(-1, wanted[:, None])[:, 0])
             largest = logits.amax(-1, keepdim=True)
             sums = logits.sub_(largest).exp_().sum(-1, keepdim=True)
             log_sums.append((sums.log() + largest)[:, 0])
-        # One chunk: its exponentials serve the backward pass. Several: each is computed again there.
-        only = (logits, sums) if len(chosen) == 1 else (None, None)
+        # One chunk: its exponentials serve the backward pass. Several (or capped): each is computed again there.
+        only = (logits, sums) if len(chosen) == 1 and cap is None else (None, None)
+        ctx.cap = cap
         log_sum = torch.cat(log_sums)
         ctx.save_for_backward(hidden, head, targets, log_sum, *only)
         return torch.cat(chosen) - log_sum
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
         hidden, head, targets, log_sum, exponentials, sums = ctx.saved_tensors
         grad_hidden, grad_head = torch.empty_like(hidden), torch.zeros_like(head)
         start = 0
@@ -115,13 +120,17 @@ class _TargetLogprobs(torch.autograd.Function):
             part = slice(start, start := start + len(rows))
             grad = grad_outputs[0][part, None]
             if exponentials is None:
-                grad_logits = (rows @ head.T).sub_(log_sum[part, None]).exp_().mul_(-grad)
+                logits = capped(rows @ head.T, ctx.cap)
+                slope = None if ctx.cap is None else 1 - (logits / ctx.cap) ** 2
+                grad_logits = logits.sub_(log_sum[part, None]).exp_().mul_(-grad)
             else:
-                grad_logits = exponentials.mul_(-grad / sums)
+                slope, grad_logits = None, exponentials.mul_(-grad / sums)
             grad_logits.scatter_add_(-1, wanted[:, None], grad)
+            if slope is not None:
+                grad_logits.mul_(slope)
             torch.mm(grad_logits, head, out=grad_hidden[part])
             grad_head.addmm_(grad_logits.T, rows)
-        return grad_hidden, grad_head, None
+        return grad_hidden, grad_head, None, None
 
 
 def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Any:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def read_decoder(folder: Path, device: torch.device, trainable: bool) -> Decoder
     return Decoder(architecture, weights)
 
 
-def read_optimizer(folder: Path, config: OptimizerConfig, weights: dict[str, Tensor]) -> AdamW:
+def read_optimizer(
+    folder: Path, config: OptimizerConfig, kinds: Mapping[str, str], weights: dict[str, Tensor]
+) -> AdamW:
     """The optimizer state that either backend saved. Raises CheckpointError where it does not fit."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -50,7 +53,7 @@ def read_optimizer(folder: Path, config: OptimizerConfig, weights: dict[str, Ten
         for moment in "mv"
     )
     device = next(iter(weights.values())).device
-    return AdamW(config, first, second, torch.tensor(float(stored["count"]), device=device))
+    return AdamW(config, kinds, first, second, torch.tensor(float(stored["count"]), device=device))
 
 
 def snapshot(tensors: dict[str, Tensor], prefix: str = "") -> Arrays:

@@ -1,40 +1,176 @@
-"""The numbers that define a decoder, whatever its family calls them. Plain data: no file, no framework."""
+"""The numbers and the parts that define a decoder, whatever its family calls them. Plain data: no framework.
+
+A decoder is embeddings, layers of attention and feed-forward between norms, a last norm and a head. Families
+differ in few declared parts; each field below is one such difference. Own names of tensors and their shapes
+are on this page, and nowhere else.
+Legend: V vocabulary, D hidden width, F inner width, H query heads, K key and value heads, d width of a head.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+Shape = tuple[int, ...]
+Frequencies = np.ndarray[Any, np.dtype[np.float32]]
+Activation = Literal["silu", "gelu", "gelu_tanh"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Rotary positions (arXiv 2104.09864), halves paired as in `transformers`."""
+
+    theta: float
+    """Base of the frequencies."""
+    scaling: Literal["default", "linear", "llama3"] = "default"
+    factor: float = 1.0
+    """By which frequencies are divided (`llama3`: the low ones)."""
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    original_positions: int = 8192
+    """`llama3` only: positions of the pretraining, over which wavelengths are measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerKind:
+    """What may differ from layer to layer."""
+
+    rope: Rope | None
+    """None: queries and keys know no position."""
+    window: int | None = None
+    """A position sees itself and the `window` - 1 before it; None: all before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """A pre-norm decoder: RMSNorm, rotary positions, grouped-query attention and SwiGLU, without biases."""
+    """A decoder. The defaults are Llama's."""
 
     family: str
     """`model_type` of config.json: the page of `families/` that knows its names."""
     vocab_size: int
     hidden_size: int
     intermediate_size: int
-    """Width of the gated feed-forward layer."""
-    num_layers: int
+    """Width inside the feed-forward layer."""
     num_heads: int
     """Query heads; each group of num_heads / num_kv_heads of them shares one key and value head."""
     num_kv_heads: int
     head_dim: int
-    """Width of one head, even; num_heads * head_dim need not be hidden_size."""
+    """Width of one head; num_heads * head_dim need not be hidden_size."""
     max_positions: int
     """Longest sequence, in tokens."""
-    rope_theta: float
-    """Base of the rotary frequencies (arXiv 2104.09864), applied to halves as in `transformers`."""
+    layers: tuple[LayerKind, ...]
     norm_eps: float
-    """Added to the mean square inside RMSNorm."""
+    """Added to the mean square (or the variance) inside a norm."""
     tie_embeddings: bool
     """The output head is the embedding matrix."""
+    attention_scale: float
+    """Factor of the scores, usually 1 / sqrt(head_dim)."""
+    norm: Literal["rms", "layer"] = "rms"
+    """RMSNorm (arXiv 1910.07467), or LayerNorm with a bias (arXiv 1607.06450)."""
+    norm_offset: float = 0.0
+    """Added to a norm's weight (Gemma: 1, with weights that start at 0)."""
+    norm_places: Literal["before", "after", "both"] = "before"
+    """Of attention and feed-forward, inside the residual branch."""
+    query_key_norm: Literal["none", "head", "whole"] = "none"
+    """A norm of queries and keys: of each head by itself, or over all heads at once."""
+    attention_bias: Literal["none", "inputs", "all"] = "none"
+    """`inputs`: of queries, keys and values; `all`: of the output as well."""
+    mlp_bias: bool = False
+    gated: bool = True
+    """activation(gate) * up (arXiv 2002.05202), or plain activation(up)."""
+    activation: Activation = "silu"
+    learned_positions: bool = False
+    """A table of positions is added to the embeddings."""
+    embedding_scale: float = 1.0
+    score_cap: float | None = None
+    """Scores become cap * tanh(score / cap) before the mask (Gemma 2, arXiv 2408.00118)."""
+    logit_cap: float | None = None
+    """The same for logits."""
+
+    @property
+    def num_layers(self) -> int:
+        """Number of layers."""
+        return len(self.layers)
 
     @property
     def num_parameters(self) -> int:
         """Number of weights; a tied head counts once."""
-        attention = 2 * self.hidden_size * self.head_dim * (self.num_heads + self.num_kv_heads)
-        feed_forward = 3 * self.hidden_size * self.intermediate_size
-        norms = 2 * self.hidden_size
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
-        return embeddings + self.num_layers * (attention + feed_forward + norms) + self.hidden_size
+        layer = sum(math.prod(shape) for pieces in layer_parts(self).values() for shape in pieces)
+        return self.num_layers * layer + sum(math.prod(shape) for shape in whole_parts(self).values())
+
+
+def layer_parts(a: Architecture) -> dict[str, tuple[Shape, ...]]:
+    """Own name of each tensor of a layer → shapes of the pieces that lie in it, one after the other by rows.
+
+    Matrices are [out, in]; those that read the same input are one part.
+    """
+    hidden, inner, queries, keys = (
+        a.hidden_size,
+        a.intermediate_size,
+        a.num_heads * a.head_dim,
+        a.num_kv_heads * a.head_dim,
+    )
+    parts: dict[str, tuple[Shape, ...]] = {}
+    norms = {"before": ("attention_norm", "mlp_norm"), "after": ("attention_post_norm", "mlp_post_norm")}
+    places = ("before", "after") if a.norm_places == "both" else (a.norm_places,)
+    for name in (name for place in places for name in norms[place]):
+        parts[name] = ((hidden,),)
+        if a.norm == "layer":
+            parts[f"{name}_bias"] = ((hidden,),)
+    parts["qkv"] = ((queries, hidden), (keys, hidden), (keys, hidden))
+    parts["out"] = ((hidden, queries),)
+    if a.attention_bias != "none":
+        parts["qkv_bias"] = ((queries,), (keys,), (keys,))
+    if a.attention_bias == "all":
+        parts["out_bias"] = ((hidden,),)
+    if a.query_key_norm != "none":
+        whole = a.query_key_norm == "whole"
+        parts["query_norm"] = ((queries if whole else a.head_dim,),)
+        parts["key_norm"] = ((keys if whole else a.head_dim,),)
+    first = "gate_up" if a.gated else "up"
+    parts[first] = ((inner, hidden),) * (2 if a.gated else 1)
+    parts["down"] = ((hidden, inner),)
+    if a.mlp_bias:
+        parts[f"{first}_bias"] = ((inner,),) * (2 if a.gated else 1)
+        parts["down_bias"] = ((hidden,),)
+    return parts
+
+
+def whole_parts(a: Architecture) -> dict[str, Shape]:
+    """Own name and shape of each tensor outside the layers."""
+    parts: dict[str, Shape] = {"embedding": (a.vocab_size, a.hidden_size), "norm": (a.hidden_size,)}
+    if a.learned_positions:
+        parts["positions"] = (a.max_positions, a.hidden_size)
+    if a.norm == "layer":
+        parts["norm_bias"] = (a.hidden_size,)
+    if not a.tie_embeddings:
+        parts["head"] = (a.vocab_size, a.hidden_size)
+    return parts
+
+
+def kind_of(own: str) -> Literal["norms", "biases", "embeddings", "matrices"]:
+    """Which kind of `optimizer.no_decay` a tensor is, by its own name."""
+    if own.endswith("_bias"):
+        return "biases"
+    if own.endswith("norm"):
+        return "norms"
+    return "embeddings" if own in ("embedding", "positions") else "matrices"
+
+
+def rotary_frequencies(rope: Rope, head_dim: int) -> Frequencies:
+    """Radians a position, float32 [head_dim / 2], rounded as `transformers` (5.23, modeling_rope_utils.py) does."""
+    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    plain: Frequencies = np.float32(1.0) / np.power(np.float32(rope.theta), exponents)
+    if rope.scaling == "default":
+        return plain
+    low, high, factor = (np.float32(x) for x in (rope.low_freq_factor, rope.high_freq_factor, rope.factor))
+    divided: Frequencies = plain / factor
+    if rope.scaling == "linear":
+        return divided
+    turns = np.float32(rope.original_positions) / (np.float32(2 * math.pi) / plain)
+    smooth = (turns - low) / (high - low)
+    between = (1 - smooth) * divided + smooth * plain
+    return np.where(turns < low, divided, np.where(turns > high, plain, between)).astype(np.float32)

@@ -1,32 +1,19 @@
 """The Llama family: its config.json and its tensor names, as `transformers` writes them.
 
-In: a config.json as a JSON object. Out: an `Architecture`, and back; the names and shapes of its tensors.
-What would change the mathematics and is not computed here is refused by name, never ignored.
+In: a config.json as a JSON object. Out: an `Architecture`, and back. What would change the mathematics and is
+not computed here is refused by name, never ignored. Families that grew out of Llama start from `llama_like`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
-from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.architecture import Architecture, LayerKind
+from tunix_rt.models.families.fields import ACTIVATIONS, Fields, alike
+from tunix_rt.models.families.names import LLAMA_NAMES
 
-# Fields that some Llama-like config.json carries, with the values under which the mathematics is ours.
-# (`attention_dropout` is not among them: dropout is off here unless declared.)
-PLAIN: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "attention_bias": (False, None),
-    "mlp_bias": (False, None),
-    "sliding_window": (None,),
-    "use_sliding_window": (False, None),
-    "partial_rotary_factor": (1, None),
-    "rope_interleaved": (False, None),
-    "attn_logit_softcapping": (None,),
-    "final_logit_softcapping": (None,),
-    "quantization_config": (None,),
-    "auto_map": (None,),
-}
+NAMES = LLAMA_NAMES
 
 
 def from_config(config: JsonObject, where: str) -> Architecture:
@@ -34,75 +21,59 @@ def from_config(config: JsonObject, where: str) -> Architecture:
 
     `where` opens the message. Raises ModelError naming the field, what it holds and what is supported.
     """
-    for name, allowed in PLAIN.items():
-        if config.get(name, allowed[0]) not in allowed:
-            raise ModelError(f"{where}: {name}: {config[name]!r} is not supported, only {allowed[0]!r}")
-    heads = _count(config, "num_attention_heads", where)
-    hidden = _count(config, "hidden_size", where)
-    architecture = Architecture(
-        family="llama",
-        vocab_size=_count(config, "vocab_size", where),
-        hidden_size=hidden,
-        intermediate_size=_count(config, "intermediate_size", where),
-        num_layers=_count(config, "num_hidden_layers", where),
-        num_heads=heads,
-        num_kv_heads=_count(config, "num_key_value_heads", where, heads),
-        head_dim=_count(config, "head_dim", where, hidden // heads),
-        max_positions=_count(config, "max_position_embeddings", where, 2048),
-        rope_theta=_rope_theta(config, where),
-        norm_eps=_number(config, "rms_norm_eps", where, 1e-6),
-        tie_embeddings=_flag(config, "tie_word_embeddings", where),
+    fields = Fields(config, where)
+    # Not Llama's own fields, but some tools write them into a Llama's config.json and mean what they say.
+    for name in ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping"):
+        fields.plain(name, None)
+    for name in ("use_sliding_window", "rope_interleaved"):
+        fields.plain(name, False, None)
+    layers = fields.count("num_hidden_layers")
+    positions = fields.count("max_position_embeddings", 2048)
+    bias = fields.config.get("attention_bias") is not None and fields.flag("attention_bias")
+    return llama_like(
+        fields,
+        "llama",
+        alike(layers, fields.rope(10000.0, positions)),
+        max_positions=positions,
+        attention_bias="all" if bias else "none",
+        mlp_bias=fields.config.get("mlp_bias") is not None and fields.flag("mlp_bias"),
     )
-    if architecture.num_heads % architecture.num_kv_heads:
-        raise ModelError(
-            f"{where}: num_key_value_heads: {architecture.num_kv_heads} does not divide num_attention_heads {heads}"
-        )
-    if architecture.head_dim % 2:
-        raise ModelError(f"{where}: head_dim: {architecture.head_dim} is odd, rotary positions need it even")
-    return architecture
 
 
-def _rope_theta(config: JsonObject, where: str) -> float:
-    """The rotary base, from `rope_parameters` (transformers 5) or `rope_theta` (before); no scaling."""
-    theta = config
-    for name in ("rope_scaling", "rope_parameters"):
-        rope = config.get(name)
-        if rope is None:
-            continue
-        if not isinstance(rope, dict):
-            raise ModelError(f"{where}: {name}: expected an object or null, got {rope!r}")
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise ModelError(f"{where}: {name}: type {kind!r} is not supported, only 'default'")
-        if rope.get("partial_rotary_factor", 1) != 1:
-            raise ModelError(f"{where}: {name}.partial_rotary_factor: only 1 is supported")
-        if rope.get("rope_theta") is not None:
-            theta = rope
-    return _number(theta, "rope_theta", where, 10000.0)
+def llama_like(
+    fields: Fields, family: str, layers: tuple[LayerKind, ...], *, tied: bool = False, eps: float = 1e-6, **parts: Any
+) -> Architecture:
+    """The fields that Llama's descendants share, read once. `parts`: what differs, by field of `Architecture`.
 
-
-def _count(config: JsonObject, name: str, where: str, default: int | None = None) -> int:
-    value = config.get(name)
-    if value is None and default is not None:
-        value = default
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        given = "missing" if value is None else repr(value)
-        raise ModelError(f"{where}: {name}: {given}, expected a positive integer")
-    return value
-
-
-def _number(config: JsonObject, name: str, where: str, default: float) -> float:
-    value = config.get(name, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        raise ModelError(f"{where}: {name}: {value!r}, expected a positive number")
-    return float(value)
-
-
-def _flag(config: JsonObject, name: str, where: str) -> bool:
-    value = config.get(name, False)
-    if not isinstance(value, bool):
-        raise ModelError(f"{where}: {name}: {value!r}, expected true or false")
-    return value
+    `tied`, `eps`: the family's defaults of tie_word_embeddings and rms_norm_eps.
+    """
+    fields.plain("quantization_config", None)
+    fields.plain("auto_map", None)
+    fields.plain("partial_rotary_factor", 1, None)
+    heads, hidden = fields.count("num_attention_heads"), fields.count("hidden_size")
+    kv_heads = fields.count("num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise fields.refuse("num_key_value_heads", f"{kv_heads} does not divide num_attention_heads {heads}")
+    width = parts.pop("head_dim", None) or fields.count("head_dim", hidden // heads)
+    if width % 2:
+        raise fields.refuse("head_dim", f"{width} is odd, rotary positions need it even")
+    activation = parts.pop("activation", None) or fields.choice("hidden_act", ACTIVATIONS, "silu")
+    scale = parts.pop("attention_scale", width**-0.5)
+    return Architecture(
+        family=family,
+        vocab_size=fields.count("vocab_size"),
+        hidden_size=hidden,
+        intermediate_size=fields.count("intermediate_size"),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=width,
+        layers=layers,
+        norm_eps=fields.number("rms_norm_eps", eps),
+        tie_embeddings=fields.flag("tie_word_embeddings", tied),
+        attention_scale=scale,
+        activation=activation,
+        **parts,
+    )
 
 
 def to_config(
@@ -113,7 +84,9 @@ def to_config(
     pad_id: int | None = None,
     initializer_range: float = 0.02,
 ) -> JsonObject:
-    """The config.json from which plain `transformers` builds the same model, in float32."""
+    """The config.json from which plain `transformers` builds the same model, in float32: of a Llama from scratch."""
+    rope = architecture.layers[0].rope
+    assert rope is not None and rope.scaling == "default" and architecture.family == "llama"
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -127,8 +100,8 @@ def to_config(
         "head_dim": architecture.head_dim,
         "max_position_embeddings": architecture.max_positions,
         # Both names: a reader older than transformers 5 would silently take a base of 10000.
-        "rope_theta": architecture.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": architecture.rope_theta},
+        "rope_theta": rope.theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": rope.theta},
         "rms_norm_eps": architecture.norm_eps,
         "tie_word_embeddings": architecture.tie_embeddings,
         "hidden_act": "silu",
@@ -140,27 +113,3 @@ def to_config(
         "eos_token_id": end_ids[0] if len(end_ids) == 1 else list(end_ids) or None,
         "pad_token_id": pad_id,
     }
-
-
-def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Name and shape of each tensor in a model folder; matrices are [out, in]; a tied head has none."""
-    hidden, inner = architecture.hidden_size, architecture.intermediate_size
-    queries = architecture.num_heads * architecture.head_dim
-    keys = architecture.num_kv_heads * architecture.head_dim
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (architecture.vocab_size, hidden)}
-    for layer in range(architecture.num_layers):
-        shapes |= {
-            f"model.layers.{layer}.input_layernorm.weight": (hidden,),
-            f"model.layers.{layer}.self_attn.q_proj.weight": (queries, hidden),
-            f"model.layers.{layer}.self_attn.k_proj.weight": (keys, hidden),
-            f"model.layers.{layer}.self_attn.v_proj.weight": (keys, hidden),
-            f"model.layers.{layer}.self_attn.o_proj.weight": (hidden, queries),
-            f"model.layers.{layer}.post_attention_layernorm.weight": (hidden,),
-            f"model.layers.{layer}.mlp.gate_proj.weight": (inner, hidden),
-            f"model.layers.{layer}.mlp.up_proj.weight": (inner, hidden),
-            f"model.layers.{layer}.mlp.down_proj.weight": (hidden, inner),
-        }
-    shapes["model.norm.weight"] = (hidden,)
-    if not architecture.tie_embeddings:
-        shapes["lm_head.weight"] = (architecture.vocab_size, hidden)
-    return shapes

@@ -6,29 +6,40 @@ from typing import Protocol
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
-from tunix_rt.models.families import llama
-from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families import gpt2, llama, mistral, olmo2, smollm3
+from tunix_rt.models.families.architecture import Architecture, Shape
+from tunix_rt.models.families.gemma import Gemma
+from tunix_rt.models.families.names import Names, Tensor, tensors
+from tunix_rt.models.families.qwen import Qwen
 
 
 class Family(Protocol):
-    """What each page offers; documented in `llama`."""
+    """What each page offers."""
 
-    def from_config(self, config: JsonObject, where: str) -> Architecture: ...
+    @property
+    def NAMES(self) -> Names:  # noqa: N802 (a constant of a module)
+        """What it calls its tensors."""
 
-    def to_config(
-        self,
-        architecture: Architecture,
-        *,
-        bos_id: int | None = None,
-        end_ids: tuple[int, ...] = (),
-        pad_id: int | None = None,
-        initializer_range: float = 0.02,
-    ) -> JsonObject: ...
-
-    def tensor_shapes(self, architecture: Architecture) -> dict[str, tuple[int, ...]]: ...
+    def from_config(self, config: JsonObject, where: str) -> Architecture:
+        """Documented in `llama`."""
 
 
-FAMILIES: dict[str, Family] = {"llama": llama}
+FAMILIES: dict[str, Family] = {
+    "gemma2": Gemma("gemma2"),
+    "gemma3_text": Gemma("gemma3_text"),
+    "gpt2": gpt2,
+    "llama": llama,
+    "mistral": mistral,
+    "olmo2": olmo2,
+    "qwen2": Qwen("qwen2"),
+    "qwen3": Qwen("qwen3"),
+    "smollm3": smollm3,
+}
+
+
+def read(config: JsonObject, where: str) -> Architecture:
+    """The architecture that a config.json declares. Raises ModelError: a foreign family or field, named."""
+    return family_of(config, where).from_config(config, where)
 
 
 def family_of(config: JsonObject, where: str) -> Family:
@@ -37,3 +48,18 @@ def family_of(config: JsonObject, where: str) -> Family:
     if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(f"{where}: model_type {name!r} is not supported; supported: {', '.join(sorted(FAMILIES))}")
     return FAMILIES[name]
+
+
+def names_of(architecture: Architecture) -> Names:
+    """What its family calls the tensors."""
+    return FAMILIES[architecture.family].NAMES
+
+
+def tensors_of(architecture: Architecture) -> tuple[Tensor, ...]:
+    """Every tensor of its model folder, in the order of a forward pass; a tied head has none."""
+    return tensors(architecture, names_of(architecture))
+
+
+def tensor_shapes(architecture: Architecture) -> dict[str, Shape]:
+    """Name and shape of each tensor of its model folder."""
+    return {tensor.name: tensor.shape for tensor in tensors_of(architecture)}

@@ -1,0 +1,143 @@
+"""Reading a config.json field by field: what is missing, of a wrong kind or not supported is named.
+
+`transformers` computes a model from the fields of its family's own config class, so those are the ones that a
+family's page reads or holds to the values under which the mathematics is ours (`plain`); the rest of a
+config.json has no effect there and none here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from tunix_rt.errors import ModelError
+from tunix_rt.files import JsonObject
+from tunix_rt.models.families.architecture import Activation, LayerKind, Rope
+
+T = TypeVar("T")
+
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A config.json; `where` opens every message. All methods raise ModelError."""
+
+    config: JsonObject
+    where: str
+
+    def refuse(self, name: str, problem: str) -> ModelError:
+        """The error about a field."""
+        return ModelError(f"{self.where}: {name}: {problem}")
+
+    def plain(self, name: str, *allowed: Any) -> None:
+        """The field is absent or one of `allowed`."""
+        if self.config.get(name, allowed[0]) not in allowed:
+            raise self.refuse(name, f"{self.config[name]!r} is not supported, only {allowed[0]!r}")
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """A positive integer; where absent or null the default, if there is one."""
+        value = self.config.get(name)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            given = "missing" if value is None else repr(value)
+            raise self.refuse(name, f"{given}, expected a positive integer")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A positive number."""
+        value = self.config.get(name, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+            given = "missing" if name not in self.config else repr(value)
+            raise self.refuse(name, f"{given}, expected a positive number")
+        return float(value)
+
+    def number_or_null(self, name: str, default: float | None = None) -> float | None:
+        """A positive number or null."""
+        return None if self.config.get(name, default) is None else self.number(name, default)
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """true or false."""
+        value = self.config.get(name, default)
+        if not isinstance(value, bool):
+            raise self.refuse(name, f"{value!r}, expected true or false")
+        return value
+
+    def choice(self, name: str, known: Mapping[str, T], default: str) -> T:
+        """One of the values of `known`, by its key."""
+        value = self.config.get(name, default)
+        if not isinstance(value, str) or value not in known:
+            raise self.refuse(name, f"{value!r} is not supported, only {', '.join(map(repr, known))}")
+        return known[value]
+
+    def rope(self, theta: float, max_positions: int, name: str | None = None) -> Rope:
+        """The rotary positions of `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (before).
+
+        Where there are both, the older wins, as in `transformers`. `theta`: the family's default; `name`: the kind
+        of layer under which a family nests them.
+        """
+        field = "rope_scaling" if self.config.get("rope_scaling") else "rope_parameters"
+        declared = self._object(field)
+        if name is not None:
+            nested = self._object("rope_parameters").get(name)
+            declared = (nested or {}) | self._object("rope_scaling")
+            field = f"rope_parameters.{name}" if nested else field
+        declared = {key: value for key, value in declared.items() if value is not None}
+        if "rope_theta" not in declared:
+            declared["rope_theta"] = self.config.get("rope_theta", theta)
+            field = field if len(declared) > 1 else "rope_theta"
+        return self.rope_of(declared, field, max_positions)
+
+    def _object(self, name: str) -> JsonObject:
+        value = self.config.get(name)
+        if value is not None and not isinstance(value, dict):
+            raise self.refuse(name, f"expected an object or null, got {value!r}")
+        return value or {}
+
+    def rope_of(self, declared: JsonObject, path: str, max_positions: int) -> Rope:
+        """One declared object of rotary parameters, found at `path`."""
+        inner = Fields(declared, f"{self.where}: {path}" if path != "rope_theta" else self.where)
+        if declared.get("partial_rotary_factor", 1) != 1:
+            raise self.refuse(f"{path}.partial_rotary_factor", "only 1 is supported")
+        kind = declared.get("rope_type", declared.get("type", "default"))
+        rope = Rope(theta=inner.number("rope_theta"))
+        if kind == "default":
+            return rope
+        if kind == "linear":
+            return Rope(rope.theta, "linear", inner.number("factor"))
+        if kind == "llama3":
+            factor, low, high = (inner.number(f"{name}factor") for name in ("", "low_freq_", "high_freq_"))
+            pretrained = inner.count("original_max_position_embeddings", max_positions)
+            return Rope(rope.theta, "llama3", factor, low, high, pretrained)
+        raise self.refuse(path, f"type {kind!r} is not supported, only 'default', 'linear' and 'llama3'")
+
+    def layer_types(self, num_layers: int, default: list[str]) -> list[str]:
+        """`layer_types`, one of full_attention and sliding_attention a layer."""
+        value = self.config.get("layer_types")
+        value = default if value is None else value
+        if not isinstance(value, list) or len(value) != num_layers:
+            raise self.refuse("layer_types", f"expected a list of {num_layers} kinds, got {value!r}")
+        strange = next((kind for kind in value if kind not in (FULL, SLIDING)), None)
+        if strange is not None:
+            raise self.refuse("layer_types", f"{strange!r} is not supported, only {FULL!r} and {SLIDING!r}")
+        return value
+
+    def windows(self, types: list[str], window: int | None) -> list[int | None]:
+        """The window of each layer: `window` in sliding layers."""
+        if window is None and SLIDING in types:
+            raise self.refuse("sliding_window", f"missing, but layer_types has {SLIDING!r}")
+        return [window if kind == SLIDING else None for kind in types]
+
+
+def alike(num_layers: int, rope: Rope | None, window: int | None = None) -> tuple[LayerKind, ...]:
+    """Layers that do not differ."""
+    return (LayerKind(rope, window),) * num_layers

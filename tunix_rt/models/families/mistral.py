@@ -1,0 +1,21 @@
+"""Mistral: Llama with a sliding window in every layer."""
+
+from __future__ import annotations
+
+from tunix_rt.files import JsonObject
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.fields import Fields, alike
+from tunix_rt.models.families.llama import llama_like
+from tunix_rt.models.families.names import LLAMA_NAMES
+
+NAMES = LLAMA_NAMES
+
+
+def from_config(config: JsonObject, where: str) -> Architecture:
+    """As `llama.from_config`."""
+    fields = Fields({"num_key_value_heads": 8, "sliding_window": 4096} | config, where)
+    fields.plain("layer_types", None)
+    positions = fields.count("max_position_embeddings", 4096 * 32)
+    window = None if fields.config["sliding_window"] is None else fields.count("sliding_window")
+    layers = alike(fields.count("num_hidden_layers"), fields.rope(10000.0, positions), window)
+    return llama_like(fields, "mistral", layers, max_positions=positions)

@@ -1,0 +1,99 @@
+"""Own parts of a decoder ↔ the tensors of a model folder: names, shapes, and which way matrices lie.
+
+In: an `Architecture` and the `Names` of its family. Out: who is who. Knows no file and no framework.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tunix_rt.models.families.architecture import Architecture, Shape, layer_parts, whole_parts
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What a family calls its tensors."""
+
+    base: str
+    """Prefix of everything but the head; exports of the bare model leave it out."""
+    layer: str
+    """Behind `base`, in front of a tensor of layer `{}`."""
+    parts: Mapping[str, tuple[str, ...]]
+    """Own part of a layer → one tensor a piece, or a single one in which all pieces lie."""
+    whole: Mapping[str, str]
+    """Own part outside the layers → tensor."""
+    transposed: bool = False
+    """Matrices of layers lie as [in, out] (GPT-2's `Conv1D`)."""
+    constants: tuple[str, ...] = (".rotary_emb.inv_freq",)
+    """Ends of names of tensors that old exports stored and nobody needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One tensor of a model folder."""
+
+    name: str
+    shape: Shape
+    """As it lies in the file."""
+    own: str
+    """Own part in which it lies."""
+    layer: int | None
+    pieces: tuple[Shape, ...]
+    """The pieces of that part that lie in it."""
+    transposed: bool
+
+
+HEAD = "lm_head.weight"
+
+
+def tensors(architecture: Architecture, names: Names) -> tuple[Tensor, ...]:
+    """Every tensor of a model folder, in the order of a forward pass."""
+    outside = whole_parts(architecture)
+
+    def whole(own: str) -> Tensor:
+        shape = outside[own]
+        return Tensor(names.whole[own], shape, own, None, (shape,), False)
+
+    found = [whole(own) for own in ("embedding", "positions") if own in outside]
+    parts = layer_parts(architecture)
+    for layer in range(architecture.num_layers):
+        for own, pieces in parts.items():
+            called = names.parts[own]
+            groups = (pieces,) if len(called) == 1 else tuple((piece,) for piece in pieces)
+            for name, group in zip(called, groups, strict=True):
+                full = names.base + names.layer.format(layer) + name
+                found.append(_of_layer(full, own, layer, group, names.transposed))
+    return (*found, *(whole(own) for own in ("norm", "norm_bias", "head") if own in outside))
+
+
+def _of_layer(name: str, own: str, layer: int, pieces: tuple[Shape, ...], transposed: bool) -> Tensor:
+    rows = sum(piece[0] for piece in pieces)
+    shape: Shape = (rows, *pieces[0][1:])
+    turned = transposed and len(shape) == 2
+    return Tensor(name, shape[::-1] if turned else shape, own, layer, pieces, turned)
+
+
+LLAMA_PARTS: dict[str, tuple[str, ...]] = {
+    "attention_norm": ("input_layernorm.weight",),
+    "qkv": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
+    "qkv_bias": ("self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"),
+    "query_norm": ("self_attn.q_norm.weight",),
+    "key_norm": ("self_attn.k_norm.weight",),
+    "out": ("self_attn.o_proj.weight",),
+    "out_bias": ("self_attn.o_proj.bias",),
+    "mlp_norm": ("post_attention_layernorm.weight",),
+    "gate_up": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+    "gate_up_bias": ("mlp.gate_proj.bias", "mlp.up_proj.bias"),
+    "down": ("mlp.down_proj.weight",),
+    "down_bias": ("mlp.down_proj.bias",),
+}
+"""Llama's names, which most families took over."""
+
+LLAMA_NAMES = Names(
+    base="model.",
+    layer="layers.{}.",
+    parts=LLAMA_PARTS,
+    whole={"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": HEAD},
+)
+"""The whole of it; families that differ replace `parts`."""

@@ -1,0 +1,36 @@
+"""OLMo 2: norms behind attention and feed-forward, and one over all queries and over all keys (arXiv 2501.00656)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tunix_rt.files import JsonObject
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.fields import Fields, alike
+from tunix_rt.models.families.llama import llama_like
+from tunix_rt.models.families.names import LLAMA_NAMES, LLAMA_PARTS
+
+NAMES = replace(
+    LLAMA_NAMES,
+    parts=LLAMA_PARTS
+    | {
+        "attention_post_norm": ("post_attention_layernorm.weight",),
+        "mlp_post_norm": ("post_feedforward_layernorm.weight",),
+    },
+)
+
+
+def from_config(config: JsonObject, where: str) -> Architecture:
+    """As `llama.from_config`."""
+    fields = Fields(config, where)
+    positions = fields.count("max_position_embeddings", 2048)
+    return llama_like(
+        fields,
+        "olmo2",
+        alike(fields.count("num_hidden_layers"), fields.rope(10000.0, positions)),
+        eps=1e-5,
+        max_positions=positions,
+        attention_bias="all" if fields.flag("attention_bias") else "none",
+        query_key_norm="whole",
+        norm_places="after",
+    )

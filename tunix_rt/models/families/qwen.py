@@ -1,0 +1,45 @@
+"""Qwen 2, 2.5 and 3: windows in the upper layers, where asked for; 2 has biases, 3 a norm of queries and keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tunix_rt.files import JsonObject
+from tunix_rt.models.families.architecture import Architecture, LayerKind
+from tunix_rt.models.families.fields import FULL, SLIDING, Fields
+from tunix_rt.models.families.llama import llama_like
+from tunix_rt.models.families.names import LLAMA_NAMES, Names
+
+
+class Qwen:
+    """One of the two; the page of a `Family`."""
+
+    NAMES: Names = LLAMA_NAMES
+
+    def __init__(self, family: str) -> None:
+        self._family = family
+
+    def from_config(self, config: JsonObject, where: str) -> Architecture:
+        """As `llama.from_config`."""
+        fields = Fields({"num_key_value_heads": 32} | config, where)
+        positions = fields.count("max_position_embeddings", 32768)
+        rope = fields.rope(10000.0, positions)
+        layers = tuple(LayerKind(rope, window) for window in _windows(fields))
+        return llama_like(fields, self._family, layers, max_positions=positions, **self._parts(fields))
+
+    def _parts(self, fields: Fields) -> dict[str, Any]:
+        if self._family == "qwen2":
+            return {"attention_bias": "inputs"}
+        bias = "all" if fields.flag("attention_bias") else "none"
+        return {"attention_bias": bias, "query_key_norm": "head", "head_dim": fields.count("head_dim", 128)}
+
+
+def _windows(fields: Fields) -> list[int | None]:
+    count = fields.count("num_hidden_layers")
+    used = fields.flag("use_sliding_window") and fields.config.get("sliding_window", 4096) is not None
+    window = fields.count("sliding_window", 4096) if used else None
+    first = fields.config.get("max_window_layers", 28)
+    if not isinstance(first, int) or isinstance(first, bool) or first < 0:
+        raise fields.refuse("max_window_layers", f"{first!r}, expected a number of layers")
+    default = [SLIDING if used and layer >= first else FULL for layer in range(count)]
+    return fields.windows(fields.layer_types(count, default), window)

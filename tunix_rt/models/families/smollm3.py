@@ -1,0 +1,46 @@
+"""SmolLM3: Llama in which some layers know no positions (NoPE, arXiv 2501.18795)."""
+
+from __future__ import annotations
+
+from tunix_rt.files import JsonObject
+from tunix_rt.models.families.architecture import Architecture, LayerKind
+from tunix_rt.models.families.fields import FULL, SLIDING, Fields
+from tunix_rt.models.families.llama import llama_like
+from tunix_rt.models.families.names import LLAMA_NAMES
+
+NAMES = LLAMA_NAMES
+
+
+def from_config(config: JsonObject, where: str) -> Architecture:
+    """As `llama.from_config`."""
+    fields = Fields({"num_key_value_heads": 4} | config, where)
+    count = fields.count("num_hidden_layers")
+    positions = fields.count("max_position_embeddings", 32768)
+    rope = fields.rope(2000000.0, positions)
+    rotated = _rotated(fields, count)
+    window = fields.config.get("sliding_window")
+    used = fields.flag("use_sliding_window") and window is not None
+    default = [SLIDING if used and not turned else FULL for turned in rotated]
+    types = fields.layer_types(count, default)
+    windows = fields.windows(types, None if window is None else fields.count("sliding_window"))
+    if not used and SLIDING in types:
+        raise fields.refuse("layer_types", f"{SLIDING!r} needs use_sliding_window")
+    return llama_like(
+        fields,
+        "smollm3",
+        tuple(LayerKind(rope if turned else None, wide) for turned, wide in zip(rotated, windows, strict=True)),
+        tied=True,
+        max_positions=positions,
+        attention_bias="all" if fields.flag("attention_bias") else "none",
+        mlp_bias=fields.flag("mlp_bias"),
+    )
+
+
+def _rotated(fields: Fields, count: int) -> list[bool]:
+    """Which layers turn queries and keys: `no_rope_layers` has a 1 for those that do."""
+    every = fields.count("no_rope_layer_interval", 4)
+    given = fields.config.get("no_rope_layers")
+    given = [int((layer + 1) % every != 0) for layer in range(count)] if given is None else given
+    if not isinstance(given, list) or len(given) != count or any(item not in (0, 1) for item in given):
+        raise fields.refuse("no_rope_layers", f"expected a list of {count} zeros and ones, got {given!r}")
+    return [bool(item) for item in given]
