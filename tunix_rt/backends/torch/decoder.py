@@ -9,9 +9,10 @@ Legend: B rows, T positions, E hidden width, H query heads, K key and value head
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache, partial
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import zip_longest
 
 import torch
 from torch import Tensor
@@ -19,10 +20,12 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear, rms_norm, s
 
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.models.families import registry
-from tunix_rt.models.families.architecture import Activation, Architecture, Rope, kind_of, rotary_frequencies
+from tunix_rt.models.families.architecture import Activation, Architecture, kind_of, rotary_frequencies
 from tunix_rt.models.families.names import Tensor as Named
 
 Rotation = tuple[Tensor, Tensor]
+Place = tuple[Named, str | None]
+"""A tensor, and the name of its bias."""
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "silu": silu,
     "gelu": gelu,
@@ -37,6 +40,24 @@ class Decoder:
     architecture: Architecture
     weights: dict[str, Tensor]
     """By Hugging Face name; a tied output head has no entry."""
+    _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
+    """(own part, layer) → where it lies; made once, for it is asked at every token."""
+    frequencies: tuple[Tensor | None, ...] = field(init=False, repr=False)
+    """Of each layer: radians a position, float32 [D/2], one tensor for equal layers; None: no rotary positions."""
+
+    def __post_init__(self) -> None:
+        named: dict[tuple[str, int | None], list[Named]] = {}
+        for tensor in registry.tensors_of(self.architecture):
+            named.setdefault((tensor.own, tensor.layer), []).append(tensor)
+        places = {}
+        for (own, layer), parts in named.items():
+            biases = [bias.name for bias in named.get((f"{own}_bias", layer), ())]
+            places[own, layer] = tuple(zip_longest(parts, biases))
+        object.__setattr__(self, "_places", places)
+        ropes = [kind.rope for kind in self.architecture.layers]
+        found = {rope: rotary_frequencies(rope, self.architecture.head_dim) for rope in set(ropes) if rope is not None}
+        frequencies = {rope: torch.from_numpy(array).to(self.device) for rope, array in found.items()}
+        object.__setattr__(self, "frequencies", tuple(None if rope is None else frequencies[rope] for rope in ropes))
 
     @property
     def head(self) -> Tensor:
@@ -50,36 +71,31 @@ class Decoder:
 
     def whole(self, own: str) -> Tensor:
         """A part outside the layers, by its own name."""
-        return self.weights[_places(self.architecture)[own, None][0].name]
-
-    def has(self, own: str, layer: int | None) -> bool:
-        """Whether the family has the part, in a layer or (None) outside."""
-        return (own, layer) in _places(self.architecture)
+        return self.weights[self._places[own, None][0][0].name]
 
     def project(self, own: str, layer: int, x: Tensor) -> list[Tensor]:
         """`x` [..., in] times each piece of a part of a layer, with its bias → [..., out] each."""
-        places = _places(self.architecture)
-        biases = places.get((f"{own}_bias", layer), ())
         found: list[Tensor] = []
-        for index, place in enumerate(places[own, layer]):
+        for place, bias in self._places[own, layer]:
             matrix = self.weights[place.name]
-            bias = self.weights[biases[index].name] if biases else None
-            y = linear(x, matrix.t() if place.transposed else matrix, bias)
-            rows = [piece[0] for piece in place.pieces]
-            found += [y] if len(rows) == 1 else torch.split(y, rows, dim=-1)
+            y = linear(x, matrix.t() if place.transposed else matrix, None if bias is None else self.weights[bias])
+            if len(place.pieces) == 1:
+                found.append(y)
+            else:
+                found += torch.split(y, [piece[0] for piece in place.pieces], dim=-1)
         return found
 
     def norm(self, own: str, layer: int | None, x: Tensor) -> Tensor:
         """A norm over the last axis, float32; `x` itself where the family has none there."""
-        place = _places(self.architecture).get((own, layer))
+        place = self._places.get((own, layer))
         if place is None:
             return x
-        shape, weight = self.architecture, self.weights[place[0].name]
+        shape, (weight_of, bias_of) = self.architecture, place[0]
+        weight = self.weights[weight_of.name]
         weight = weight + shape.norm_offset if shape.norm_offset else weight
-        if shape.norm == "rms":
+        if bias_of is None:
             return rms_norm(x.float(), x.shape[-1:], weight, shape.norm_eps)
-        bias = self.weights[_places(shape)[f"{own}_bias", layer][0].name]
-        return layer_norm(x.float(), x.shape[-1:], weight, bias, shape.norm_eps)
+        return layer_norm(x.float(), x.shape[-1:], weight, self.weights[bias_of], shape.norm_eps)
 
 
 def kinds_of(model: Decoder) -> dict[str, str]:
@@ -87,27 +103,17 @@ def kinds_of(model: Decoder) -> dict[str, str]:
     return {tensor.name: kind_of(tensor.own) for tensor in registry.tensors_of(model.architecture)}
 
 
-@cache
-def _places(architecture: Architecture) -> dict[tuple[str, int | None], tuple[Named, ...]]:
-    """(own part, layer) → the tensors in which it lies."""
-    places: dict[tuple[str, int | None], tuple[Named, ...]] = {}
-    for tensor in registry.tensors_of(architecture):
-        places[tensor.own, tensor.layer] = (*places.get((tensor.own, tensor.layer), ()), tensor)
-    return places
-
-
 def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
     """`tokens`, `positions` int64 [B, T] → float32 [B, T, E], after the last norm."""
     shape = model.architecture
-    rotations = {kind.rope: _rotation(shape, kind.rope, positions) for kind in shape.layers if kind.rope is not None}
+    rotations = [*_rotations(model, positions)]
     x = embedding(tokens, model.whole("embedding"))
     if shape.embedding_scale != 1:
         x = x * shape.embedding_scale
     if shape.learned_positions:
         x = x + embedding(positions, model.whole("positions"))
-    for layer, kind in enumerate(shape.layers):
-        rotation = None if kind.rope is None else rotations[kind.rope]
-        y = _attention(model, layer, model.norm("attention_norm", layer, x), rotation, attend)
+    for layer in range(shape.num_layers):
+        y = _attention(model, layer, model.norm("attention_norm", layer, x), rotations[layer], attend)
         x = x + model.norm("attention_post_norm", layer, y)
         y = _feed_forward(model, layer, model.norm("mlp_norm", layer, x))
         x = x + model.norm("mlp_post_norm", layer, y)
@@ -143,12 +149,23 @@ def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None,
     return model.project("out", layer, out.transpose(1, 2).reshape(rows, length, -1))[0]
 
 
-def _rotation(shape: Architecture, rope: Rope, positions: Tensor) -> Rotation:
+def _rotations(model: Decoder, positions: Tensor) -> Iterator[Rotation | None]:
+    """Of each layer; layers that turn alike share theirs."""
+    made: dict[int, Rotation] = {}
+    for frequencies in model.frequencies:
+        if frequencies is None:
+            yield None
+            continue
+        if id(frequencies) not in made:
+            made[id(frequencies)] = _rotation(model.architecture, frequencies, positions)
+        yield made[id(frequencies)]
+
+
+def _rotation(shape: Architecture, frequencies: Tensor, positions: Tensor) -> Rotation:
     """Cosine and sine of the rotary angles, float32 [B, T, H + K, D]; the sine of the first half is negated.
 
     Expanded over heads once, since every layer multiplies by it and torch is slow at short broadcast rows.
     """
-    frequencies = torch.from_numpy(rotary_frequencies(rope, shape.head_dim)).to(positions.device)
     angles = positions[..., None].float() * frequencies
     heads = shape.num_heads + shape.num_kv_heads
     cos, sin = (
