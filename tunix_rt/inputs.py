@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from tunix_rt.config.dataset import JsonlSource
-from tunix_rt.config.model import FreshModel, RegistryModel
+from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
@@ -47,7 +47,7 @@ def content_digests(config: ExperimentConfig) -> dict[str, str]:
             had = f"; it can be had from {origin}" if origin else ""
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
         contents[key] = sha256_file(file)
-    if not isinstance(config.model.source, FreshModel):
+    if not isinstance(config.model.source, FreshModel | ScratchModel):
         contents["model.source"] = content_digest(config.model.source, ModelStore(config.tracking.uri))
     return contents
 

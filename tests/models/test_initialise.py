@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunix_rt.config.model import FreshModel
-from tunix_rt.models.folder import read_weights
+from tests.families import CASES
+from tunix_rt.config.model import FreshModel, ScratchModel
+from tunix_rt.errors import ModelError
+from tunix_rt.models.folder import read_architecture, read_weights
 from tunix_rt.models.initialise import write_fresh
 
 MakeFolder = Callable[..., Path]
@@ -58,3 +61,31 @@ def test_transformers_loads_it(make_folder: MakeFolder) -> None:
     weights = read_weights(folder)
     assert all(np.array_equal(value.numpy(), weights[name]) for name, value in model.state_dict().items())
     assert (model.generation_config.eos_token_id, model.generation_config.pad_token_id) == (1, 0)
+
+
+@pytest.mark.parametrize("case", ["gpt2", "gemma3", "qwen2"])
+def test_any_family_starts_from_scratch(case: str, tmp_path: Path) -> None:
+    """Norms that scale by one (Gemma's weights are then 0), biases of zero, and a folder that transformers loads."""
+    from transformers import AutoModelForCausalLM
+
+    config = json.loads(CASES[case].config.to_json_string(use_diff=False)) | {
+        "model_type": CASES[case].config.model_type
+    }
+    source = ScratchModel(kind="scratch", config=config, initializer_range=0.1, scale_residual_init=True)
+    write_fresh(tmp_path, source, vocab_size=29, seed=0, pad_id=0, end_id=1)
+    model, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert model.get_input_embeddings().weight.shape[0] == 29
+    scale = 0 if case == "gemma3" else 1
+    for name, weight in model.named_parameters():
+        if weight.ndim == 1:
+            assert (weight == (0 if name.endswith("bias") else scale)).all(), name
+    assert model.num_parameters() == read_architecture(tmp_path).num_parameters
+
+
+def test_a_declared_config_that_is_not_supported_is_named(tmp_path: Path) -> None:
+    source = ScratchModel(
+        kind="scratch", config={"model_type": "gpt2", "n_embd": 8}, initializer_range=0.1, scale_residual_init=False
+    )
+    with pytest.raises(ModelError, match=r"^model\.source\.config: n_head: missing"):
+        write_fresh(tmp_path, source, vocab_size=29, seed=0, pad_id=0, end_id=1)

@@ -49,6 +49,20 @@ class FreshModel:
 
 
 @section
+class ScratchModel:
+    """A model of any supported family with weights drawn from the seed."""
+
+    kind: Literal["scratch"]
+    config: dict[str, Any]
+    """Its config.json, from `model_type` on. The ids of special tokens are the tokenizer's, and so is `vocab_size`
+    where none is given; a larger one leaves rows of the embedding unused."""
+    initializer_range: Annotated[float, Gt(0)]
+    """Standard deviation of every matrix."""
+    scale_residual_init: bool
+    """Divide it by sqrt(2 * number of layers) for the two matrices that write into the residual stream."""
+
+
+@section
 class HubModel:
     """A model of the Hugging Face hub: safetensors only, pinned revision, no remote code."""
 
@@ -113,7 +127,7 @@ class ModelConfig:
     """Where the initial weights come from."""
 
     source: Annotated[
-        FreshModel | HubModel | FolderModel | GgufModel | RegistryModel,
+        FreshModel | ScratchModel | HubModel | FolderModel | GgufModel | RegistryModel,
         Discriminator("kind"),
         BeforeValidator(_spelt_out),
     ]

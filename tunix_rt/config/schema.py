@@ -18,7 +18,7 @@ from tunix_rt.config.execution import (
     SweepConfig,
     TrackingConfig,
 )
-from tunix_rt.config.model import FreshModel, ModelConfig, TokenizerConfig
+from tunix_rt.config.model import FreshModel, ModelConfig, ScratchModel, TokenizerConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import section
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
@@ -73,7 +73,7 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
 
 def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig, format: FormatConfig) -> Iterator[Mistake]:
     """Pretrained weights bring their tokenizer; fresh ones need one made for them."""
-    if isinstance(model.source, FreshModel):
+    if isinstance(model.source, FreshModel | ScratchModel):
         if tokenizer.kind == "pretrained":
             yield (
                 "tokenizer.kind",

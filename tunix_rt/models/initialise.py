@@ -12,29 +12,50 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.config.model import FreshModel
+from tunix_rt.config.model import FreshModel, ScratchModel
+from tunix_rt.errors import ModelError
+from tunix_rt.files import JsonObject
 from tunix_rt.models.families import llama
 from tunix_rt.models.families.architecture import Architecture, Rope, kind_of
 from tunix_rt.models.families.fields import alike
 from tunix_rt.models.families.names import Tensor
-from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.families.registry import read, tensors_of
 from tunix_rt.models.folder import Float32, write_generation_config, write_model
 
 RESIDUAL = ("out", "down")
 """Own names of the matrices that write into the residual stream."""
 
 
-def write_fresh(folder: Path, source: FreshModel, vocab_size: int, seed: int, pad_id: int, end_id: int) -> None:
+def write_fresh(
+    folder: Path, source: FreshModel | ScratchModel, vocab_size: int, seed: int, pad_id: int, end_id: int
+) -> None:
     """Write config.json, generation_config.json and model.safetensors of an untrained model.
 
     Matrices are normal(0, `initializer_range`); with `scale_residual_init` those that write into the residual
-    stream are divided by sqrt(2 * layers) (GPT-2, Radford et al. 2019, section 2.3); norms are one.
+    stream are divided by sqrt(2 * layers) (GPT-2, Radford et al. 2019, section 2.3); norms scale by one, biases
+    are zero. Raises ModelError where a declared config.json is not one of a supported model.
     """
-    architecture = architecture_of(source, vocab_size)
-    weights = {tensor.name: _draw(tensor, source, seed) for tensor in tensors_of(architecture)}
-    config = llama.to_config(architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=source.initializer_range)
+    config, architecture = _declared(source, vocab_size, pad_id, end_id)
+    weights = {tensor.name: _draw(tensor, architecture, source, seed) for tensor in tensors_of(architecture)}
     write_model(folder, config, weights)
     write_generation_config(folder, (end_id,), pad_id)
+
+
+def _declared(
+    source: FreshModel | ScratchModel, vocab_size: int, pad_id: int, end_id: int
+) -> tuple[JsonObject, Architecture]:
+    if isinstance(source, FreshModel):
+        architecture = architecture_of(source, vocab_size)
+        made = llama.to_config(
+            architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=source.initializer_range
+        )
+        return made, architecture
+    declared = source.config.get("vocab_size", vocab_size)
+    if not isinstance(declared, int) or declared < vocab_size:
+        raise ModelError(f"model.source.config: vocab_size: {declared!r}, but the tokenizer has {vocab_size} tokens")
+    ids = {"vocab_size": declared, "bos_token_id": None, "eos_token_id": end_id, "pad_token_id": pad_id}
+    config = source.config | ids | {"dtype": "float32", "initializer_range": source.initializer_range}
+    return config, read(config, "model.source.config")
 
 
 def architecture_of(source: FreshModel, vocab_size: int) -> Architecture:
@@ -56,12 +77,13 @@ def architecture_of(source: FreshModel, vocab_size: int) -> Architecture:
     )
 
 
-def _draw(tensor: Tensor, source: FreshModel, seed: int) -> Float32:
-    if kind_of(tensor.own) == "norms":
-        return np.ones(tensor.shape, dtype=np.float32)
+def _draw(tensor: Tensor, architecture: Architecture, source: FreshModel | ScratchModel, seed: int) -> Float32:
+    kind = kind_of(tensor.own)
+    if kind in ("norms", "biases"):
+        return np.full(tensor.shape, 1 - architecture.norm_offset if kind == "norms" else 0, dtype=np.float32)
     scale = source.initializer_range
     if source.scale_residual_init and tensor.own in RESIDUAL:
-        scale /= math.sqrt(2 * source.num_hidden_layers)
+        scale /= math.sqrt(2 * architecture.num_layers)
     stream = int.from_bytes(hashlib.sha256(tensor.name.encode()).digest()[:16], "little")
     generator = np.random.default_rng([seed, stream])
     return generator.standard_normal(tensor.shape, dtype=np.float32) * np.float32(scale)

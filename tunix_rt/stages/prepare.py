@@ -15,7 +15,7 @@ import numpy as np
 from tunix_rt.batches.encode import Encoded, encode, write_encoded
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig, FormatConfig
-from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelConfig, TokenizerConfig
+from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelConfig, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
 from tunix_rt.models.folder import read_architecture
@@ -103,7 +103,7 @@ def _model_folder(
     store: Store | None,
 ) -> Path:
     """The folder of the initial weights: made here from the seed, or found and converted once."""
-    if not isinstance(model.source, FreshModel):
+    if not isinstance(model.source, FreshModel | ScratchModel):
         return materialise(model.source, models, store)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
