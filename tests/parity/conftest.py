@@ -18,6 +18,7 @@ from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.inputs import cache_folder
 from tunix_rt.stages.prepare import prepare
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.schedule import learning_rate
@@ -86,15 +87,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
 
 
 @pytest.fixture(scope="session")
-def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Backend]:
+def both() -> dict[str, Backend]:
     """Both backends in float32 on the CPU."""
     threads: dict[str, Any] = {"jax": "auto", "torch": 1}  # at this size a second thread only costs
-    cache = tmp_path_factory.mktemp("compiled")
     return {
         name: create(
             BackendConfig(name=name, precision="float32"),
             HardwareConfig(platform="cpu", device=0, threads=threads[name]),
-            cache,
+            cache_folder(),
         )
         for name in ("jax", "torch")
     }

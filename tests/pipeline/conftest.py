@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import TOY
+from tunix_rt.__main__ import main
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,22 @@ class Person:
     """Someone at a shell in an empty directory."""
 
     folder: Path
+    captured: pytest.CaptureFixture[str]
 
-    def types(self, *words: str, stdin: str = "", timeout: float = 300) -> Done:
-        """Run `python -m tunix_rt` with these words."""
+    def types(self, *words: str, stdin: str = "") -> Done:
+        """Run the command line in this process: importing a framework takes longer than all else."""
+        self.captured.readouterr()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            code = main(list(words))
+        shown = self.captured.readouterr()
+        return Done(code, shown.out, shown.err)
+
+    def starts(self, *words: str, timeout: float = 300) -> Done:
+        """Run `python -m tunix_rt` with these words, a process of its own."""
         done = subprocess.run(
             [sys.executable, "-m", "tunix_rt", *words],
             cwd=self.folder,
-            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -46,7 +58,7 @@ class Person:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
-    def types_and_kills(self, *words: str, when: Callable[[], bool], number: int = signal.SIGKILL) -> int:
+    def starts_and_kills(self, *words: str, when: Callable[[], bool], number: int = signal.SIGKILL) -> int:
         """Run it and send a signal as soon as `when()` is true; returns the exit code."""
         command = [sys.executable, "-m", "tunix_rt", *words]
         with subprocess.Popen(
@@ -70,8 +82,28 @@ class Person:
 
 
 @pytest.fixture
-def person(work: Path) -> Person:
-    return Person(work)
+def person(work: Path, capfd: pytest.CaptureFixture[str]) -> Person:
+    return Person(work, capfd)
+
+
+def made_in(folder: Path, *words: str) -> Path:
+    """The folder, with what the command leaves in it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(list(words)) == 0
+    return folder
+
+
+@pytest.fixture(scope="session")
+def quickstart_workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the finished toy run of the quickstart, on torch."""
+    return made_in(tmp_path_factory.mktemp("quickstart"), "backend=torch", *TOY)
+
+
+@pytest.fixture
+def trained(quickstart_workplace: Path, work: Path) -> None:
+    """As if `backend=torch` and TOY had been typed here: that run is copied into the working directory."""
+    shutil.copytree(quickstart_workplace, work, dirs_exist_ok=True)
 
 
 @pytest.fixture

@@ -102,8 +102,8 @@ def test_wrong_words(words: list[str], code: int, expected: list[str], person: P
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_a_model_folder_that_does_not_fit(person: Person) -> None:
-    assert person.types("backend=torch", *TOY).code == 0
     model = person.folder / "model"
     (person.run_folder() / "model").rename(model)
     weights, config = load_file(model / "model.safetensors"), json.loads((model / "config.json").read_text())
@@ -136,9 +136,9 @@ def test_a_model_folder_that_does_not_fit(person: Person) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(person: Person) -> None:
     """/dev/full is the one file that is always on a full disk."""
-    assert person.types("backend=torch", *TOY).code == 0
     run = person.run_folder()
     whole = (run / "metrics.jsonl").read_bytes()
     for name in ("stages.json", "metrics.jsonl", "timings.jsonl"):
@@ -158,7 +158,7 @@ def test_an_unreachable_tracking_server_never_stops_a_run(person: Person) -> Non
     words = [word for word in TOY if word != "tracking=none"]
     password = token_hex(8)
     uri = f"tracking.uri=http://me:{password}@127.0.0.1:9"
-    done = person.types("backend=torch", *words, uri, "tracking.wait_seconds=3")
+    done = person.starts("backend=torch", *words, uri, "tracking.wait_seconds=3")
     assert done.code == 0, done.err
     assert "warning: tracking: " in done.err
     assert "127.0.0.1:9" in done.err

@@ -52,10 +52,9 @@ class Repository:
 
 
 def _environment() -> dict[str, str]:
-    """DVC starts itself and `python` by name. Coverage would more than double the time that DVC takes."""
+    """DVC starts itself and `python` by name."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    return kept | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
+    return os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "true"}
 
 
 @pytest.fixture

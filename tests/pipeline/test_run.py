@@ -13,14 +13,13 @@ import tunix_rt
 from tests.conftest import TOY
 from tests.pipeline.conftest import Person
 
-BACKENDS = ("jax", "torch")
-TRACKED = tuple(word for word in TOY if word != "tracking=none")
+TRACKED = (*(word for word in TOY if word != "tracking=none"), "tracking.num_traces=2", "tracking.wait_seconds=300")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.measured)])
 def test_one_command_leaves_everything(backend: str, person: Person) -> None:
-    done = person.types("+experiment=quickstart", f"backend={backend}", *TRACKED, "tracking.num_traces=2")
+    done = person.starts("+experiment=quickstart", f"backend={backend}", *TRACKED)
     assert done.code == 0, done.err
     for shown in ("accuracy", "stopped by itself", "run folder", "mlflow ui", "python -m tunix_rt ask"):
         assert shown in done.out
@@ -58,16 +57,13 @@ def test_one_command_leaves_everything(backend: str, person: Person) -> None:
         (row,) = store.execute("select status from runs").fetchall()
     store.close()
     assert row == ("FINISHED",)
+    plain_transformers_continues_alike(run)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_plain_transformers_opens_the_model(backend: str, person: Person) -> None:
+def plain_transformers_continues_alike(run: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    assert person.types(f"backend={backend}", *TOY).code == 0
-    run = person.run_folder()
     model = AutoModelForCausalLM.from_pretrained(run / "model")
     tokenizer = AutoTokenizer.from_pretrained(run / "model")
     first = json.loads((run / "predictions.jsonl").read_text().splitlines()[0])
@@ -77,8 +73,8 @@ def test_plain_transformers_opens_the_model(backend: str, person: Person) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_the_same_command_again_runs_nothing_and_new_starts_anew(person: Person) -> None:
-    assert person.types("backend=torch", *TOY).code == 0
     before = {file: file.stat().st_mtime_ns for file in person.run_folder().rglob("*") if file.is_file()}
     again = person.types("backend=torch", *TOY)
     assert again.code == 0
@@ -93,8 +89,8 @@ def test_the_same_command_again_runs_nothing_and_new_starts_anew(person: Person)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person) -> None:
-    assert person.types("backend=torch", *TOY).code == 0
     first = person.run_folder()
     done = person.types("backend=torch", *TOY, "generation.max_new_tokens=6")
     assert done.code == 0, done.err
@@ -108,32 +104,33 @@ def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(number: int, code: int, person: Person) -> None:
+def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(person: Person) -> None:
     """Bit-identical: the interrupted run's log and weights equal those of one that was never stopped."""
     words = (
         "backend=torch",
         *TOY,
-        "training.max_steps=300",
+        "training.max_steps=150",
         "training.evaluate_every=null",
         "checkpoint.save_every=20",
+        "schedule.warmup_steps=5",
     )
-    words = (*words, "schedule.warmup_steps=5")
     assert person.types(*words, "run.root=whole").code == 0
+    (whole,) = (person.folder / "whole" / "quickstart").glob("*/status.json")
 
     def far_enough() -> bool:
         return len(list(person.folder.glob("runs/quickstart/*/checkpoints/*/checkpoint.json"))) > 1
 
-    assert person.types_and_kills(*words, when=far_enough, number=number) == code
-    state = person.reads("status.json")["state"]
-    assert state == ("interrupted" if number == signal.SIGTERM else "running")
-    assert "killed" in person.types("runs").out or number == signal.SIGTERM
-    done = person.types(*words)
-    assert done.code == 0, done.err
-    assert "train: going on from step" in done.err
-    (whole,) = (person.folder / "whole" / "quickstart").glob("*/status.json")
-    for name in ("metrics.jsonl", "model/model.safetensors", "predictions.jsonl", "metrics.json"):
-        assert (whole.parent / name).read_bytes() == (person.run_folder() / name).read_bytes(), name
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGKILL, -9)):
+        assert person.starts_and_kills(*words, when=far_enough, number=number) == code
+        state = person.reads("status.json")["state"]
+        assert state == ("interrupted" if number == signal.SIGTERM else "running")
+        assert "killed" in person.types("runs").out or number == signal.SIGTERM
+        done = person.types(*words)
+        assert done.code == 0, done.err
+        assert "train: going on from step" in done.err
+        for name in ("metrics.jsonl", "model/model.safetensors", "predictions.jsonl", "metrics.json"):
+            assert (whole.parent / name).read_bytes() == (person.run_folder() / name).read_bytes(), name
+        (person.folder / "runs").rename(person.folder / f"stopped by {number}")
 
 
 @pytest.mark.slow
@@ -145,8 +142,8 @@ def test_from_a_notebook(work: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_looking_at_a_run(person: Person) -> None:
-    assert person.types("backend=torch", *TOY).code == 0
     name = f"quickstart/{person.run_folder().name}"
     assert name in person.types("runs").out
     assert "# " in person.types("show", "last").out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TOY
-from tests.pipeline.conftest import Done, Person
-from tunix_rt.__main__ import main
+from tests.pipeline.conftest import Done, Person, made_in
 from tunix_rt.runs.folder import RunFolder
 
 WORDS = (
@@ -46,34 +44,22 @@ def traces(number: int) -> str:
 
 
 @pytest.fixture
-def person(work: Path) -> Person:
-    return Person(work)
+def person(work: Path, capfd: pytest.CaptureFixture[str]) -> Person:
+    return Person(work, capfd)
 
 
 @pytest.fixture
-def types(work: Path, capfd: pytest.CaptureFixture[str]) -> Types:
-    """The command line, in this process: importing a framework takes longer than all else."""
-
-    def run(*words: str) -> Done:
-        capfd.readouterr()
-        code = main(list(words))
-        shown = capfd.readouterr()
-        return Done(code, shown.out, shown.err)
-
-    return run
+def types(person: Person) -> Types:
+    """The command line, in this process."""
+    return person.types
 
 
 @pytest.fixture(scope="session")
 def finished_workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with one finished run."""
-    folder, before = tmp_path_factory.mktemp("finished"), Path.cwd()
-    os.chdir(folder)
-    try:
-        (folder / "mine.jsonl").write_text(traces(60))
-        assert main(list(WORDS)) == 0
-    finally:
-        os.chdir(before)
-    return folder
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "mine.jsonl").write_text(traces(60))
+    return made_in(folder, *WORDS)
 
 
 @pytest.fixture

@@ -8,19 +8,18 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TOY
-from tests.pipeline.conftest import Person
 from tests.records.conftest import Types
 from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder, all_runs
 
 
 @pytest.mark.slow
-def test_a_jax_run_comes_out_equal(person: Person) -> None:
-    assert person.types("backend=jax", *TOY).code == 0
-    done = person.types("reproduce", "last")
+def test_a_jax_run_comes_out_equal(work: Path, types: Types) -> None:
+    assert types("backend=jax", *TOY).code == 0
+    done = types("reproduce", "last")
     assert done.code == 0, done.err
     assert done.out.startswith("EQUAL bit for bit: metrics.jsonl, model/config.json, ")
-    first, second = all_runs(person.folder / "runs")
+    first, second = all_runs(work / "runs")
     assert (second.path / "reproduction.json").exists()
     for name in ("metrics.jsonl", "model/model.safetensors", "predictions.jsonl", "metrics.json"):
         assert (first.path / name).read_bytes() == (second.path / name).read_bytes()

@@ -95,5 +95,5 @@ class Sweep:
 
 
 @pytest.fixture
-def shell(work: Path) -> Shell:
-    return Shell(work)
+def shell(work: Path, capfd: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(work, capfd)

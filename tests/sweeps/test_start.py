@@ -8,27 +8,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.sweeps.conftest import Shell
+from tunix_rt.sweeps import course
+
 CODE = """
 import sys
 from tunix_rt.__main__ import main
-if {missing!r}:
-    from tunix_rt.sweeps import course
-    course.find_spec = lambda name: None if name == {missing!r} else name
-code = main({words!r})
+code = main(["+experiment=sweep_optuna", "hydra/launcher=joblbi"])
 print([name for name in ("optuna", "ray", "joblib", "submitit", "mlflow", "numpy", "torch") if name in sys.modules])
 sys.exit(code)
 """
 
 
-def python(folder: Path, words: list[str], missing: str = "") -> subprocess.CompletedProcess[str]:
-    code = CODE.format(words=words, missing=missing)
-    return subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False, timeout=60
-    )
-
-
 def test_nothing_heavy_on_the_way_to_a_mistake(work: Path) -> None:
-    done = python(work, ["+experiment=sweep_optuna", "hydra/launcher=joblbi"])
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=work, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stdout == "[]\n"
 
@@ -42,8 +35,9 @@ def test_nothing_heavy_on_the_way_to_a_mistake(work: Path) -> None:
         ("sweep_optuna", "optuna"),
     ],
 )
-def test_a_missing_extra_is_named(experiment: str, module: str, work: Path) -> None:
-    done = python(work, [f"+experiment={experiment}"], module)
+def test_a_missing_extra_is_named(experiment: str, module: str, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(course, "find_spec", lambda name: None if name == module else name)
+    done = shell.types(f"+experiment={experiment}")
     extra = experiment.removeprefix("sweep_")
-    assert done.returncode == 3, done.stderr
-    assert done.stderr.splitlines()[-1].endswith(f"needs the extra: pip install 'tunix_rt[{extra}]'")
+    assert done.code == 3, done.err
+    assert done.err.splitlines()[-1].endswith(f"needs the extra: pip install 'tunix_rt[{extra}]'")

@@ -26,8 +26,8 @@ def query(shell: Shell, words: str) -> list[Any]:
 
 @pytest.mark.slow
 def test_members_are_children_of_one_run(shell: Shell) -> None:
-    words = ("-m", *TRACKED, "tracking.num_traces=0", "tracking.system_metrics=false")
-    done = shell.types(*words, "optimizer.learning_rate=1e-3,1e30")
+    words = ("-m", *TRACKED, "tracking.num_traces=0", "tracking.system_metrics=false", "tracking.wait_seconds=300")
+    done = shell.starts(*words, "optimizer.learning_rate=1e-3,1e30")
     assert done.code == 4, done.err
     ((parent, status),) = query(shell, "select run_uuid, status from runs where name like '%sweep%'")
     assert status == "FAILED"
