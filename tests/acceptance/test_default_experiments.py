@@ -18,21 +18,31 @@ BACKENDS = ("jax", "torch")
 CEILING = 3
 
 
-def ran(work: Path, *words: str, goal_seconds: float) -> dict[str, Any]:
+@pytest.fixture
+def person(work: Path, capfd: pytest.CaptureFixture[str]) -> Person:
+    return Person(work, capfd)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_as_for_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These programs run long enough to be worth their compilation."""
+    monkeypatch.delenv("XLA_FLAGS")
+
+
+def ran(person: Person, *words: str, goal_seconds: float) -> dict[str, Any]:
     """Metrics of a full run that must end well within three times its goal."""
-    person = Person(work)
-    done = person.types(*words, timeout=CEILING * goal_seconds)
+    done = person.starts(*words, timeout=CEILING * goal_seconds)
     assert done.code == 0, done.err
     print(done.out)
-    (file,) = (work / "runs").glob("*/*/metrics.json")
+    (file,) = (person.folder / "runs").glob("*/*/metrics.json")
     metrics: dict[str, Any] = json.loads(file.read_text("utf-8"))
     baseline = file.with_name("baseline_metrics.json")
     return metrics | {"before": json.loads(baseline.read_text("utf-8")) if baseline.exists() else None}
 
 
-def quickstart(backend: str, seed: int, work: Path) -> None:
+def quickstart(backend: str, seed: int, person: Person) -> None:
     words = ("+experiment=quickstart", f"backend={backend}", f"seed={seed}", "hardware=cpu")
-    metrics = ran(work, *words, goal_seconds=90)
+    metrics = ran(person, *words, goal_seconds=90)
     assert metrics["n"] == 500
     assert metrics["accuracy"]["k"] >= 495
     assert metrics["stop_rate"]["k"] == 500
@@ -40,25 +50,25 @@ def quickstart(backend: str, seed: int, work: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_quickstart(backend: str, work: Path) -> None:
-    quickstart(backend, 0, work)
+def test_quickstart(backend: str, person: Person) -> None:
+    quickstart(backend, 0, person)
 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_quickstart_with_other_seeds(backend: str, seed: int, work: Path) -> None:
-    quickstart(backend, seed, work)
+def test_quickstart_with_other_seeds(backend: str, seed: int, person: Person) -> None:
+    quickstart(backend, seed, person)
 
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_steps_or_answer(backend: str, work: Path) -> None:
+def test_steps_or_answer(backend: str, person: Person) -> None:
     words = ("+experiment=steps_or_answer", f"backend={backend}", "hardware=cpu")
-    done = Person(work).types(*words, timeout=CEILING * 300)
+    done = person.starts(*words, timeout=CEILING * 300)
     assert done.code == 0, done.err
     print(done.out)
-    ranking = json.loads((work / "runs" / "steps_or_answer" / "ranking.json").read_text("utf-8"))
+    ranking = json.loads((person.folder / "runs" / "steps_or_answer" / "ranking.json").read_text("utf-8"))
     kinds = [next(w.split("=")[1] for w in m["overrides"] if "source.steps" in w) for m in ranking]
     assert kinds == ["full", "reversed", "none", "wrong", "shuffled"]
     rates = {kind: member["metrics"]["accuracy"]["value"] for kind, member in zip(kinds, ranking, strict=True)}
@@ -68,9 +78,9 @@ def test_steps_or_answer(backend: str, work: Path) -> None:
 
 @pytest.mark.acceptance
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_smollm2_arithmetic(backend: str, work: Path) -> None:
+def test_smollm2_arithmetic(backend: str, person: Person) -> None:
     words = ("+experiment=smollm2_arithmetic", f"backend={backend}", "hardware=cpu")
-    metrics = ran(work, *words, goal_seconds=360)
+    metrics = ran(person, *words, goal_seconds=360)
     assert metrics["n"] == 200
     assert metrics["before"]["accuracy"]["value"] <= 0.05
     assert metrics["accuracy"]["value"] >= 0.9
@@ -87,14 +97,32 @@ def test_smollm2_arithmetic(backend: str, work: Path) -> None:
     ],
 )
 def test_real_traces(
-    name: str, folder: str, train: str, test: str, backend: str, work: Path, shared_data: Path
+    name: str, folder: str, train: str, test: str, backend: str, person: Person, shared_data: Path
 ) -> None:
     """No accuracy is promised: the form is learned, and every prompt has its line."""
     data = shared_data / folder
     words = [f"+experiment={name}", f"backend={backend}", "hardware=cpu"]
     words += [f"dataset.source.train.path={data / train}", f"dataset.source.test.path={data / test}"]
-    metrics = ran(work, *words, goal_seconds=600)
+    metrics = ran(person, *words, goal_seconds=600)
     assert metrics["n"] == metrics["before"]["n"] == 100
     assert metrics["missing"] == metrics["error_rate"]["k"] == 0
     if name == "smollm2_traces":
         assert metrics["stop_rate"]["value"] > metrics["before"]["stop_rate"]["value"]
+
+
+@pytest.mark.acceptance
+def test_distilgpt2_at_full_size(person: Person) -> None:
+    """82 M parameters from scratch train and generate, with the same first and last loss on both backends."""
+    losses = {}
+    for backend in BACKENDS:
+        words = ("+experiment=quickstart", "model=distilgpt2_scratch", f"backend={backend}", f"name={backend}")
+        small = (
+            "training.max_steps=4 training.per_device_batch_size=4 training.evaluate_every=null dataset.limit.test=8"
+        )
+        rest = "schedule.warmup_steps=1 optimizer.learning_rate=1e-4 generation.max_new_tokens=8 tracking=none"
+        done = person.starts(*words, *small.split(), *rest.split(), timeout=600)
+        assert done.code == 0, done.err
+        (log,) = (person.folder / "runs" / backend).glob("*/metrics.jsonl")
+        losses[backend] = [json.loads(line)["train/loss"] for line in log.read_text("utf-8").splitlines()]
+    assert losses["jax"] == pytest.approx(losses["torch"], rel=1e-4)
+    assert losses["jax"][-1] < losses["jax"][0] - 1
