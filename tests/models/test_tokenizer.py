@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tunix_rt.config.format import PlainFormat, TemplateFormat
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char, write_tokenizer
+from tunix_rt.traces.format import formatter
 
 ALPHABET = "0123456789*+=; \n\tab<>é́日😀"
 CORPUS = ["the cat sat on the mat; the other cat ate 1746 hats = 12 * 3\n", "ünïcödé 日本語 😀 the end"] * 5
@@ -164,6 +166,46 @@ def test_end_token_from_other_files_or_an_error(char: Path, tmp_path: Path) -> N
     assert Tokenizer.load(folder).end_token == "="
     with pytest.raises(ModelError, match="eos_token '<gone>' is not in the vocabulary"):
         Tokenizer.load(with_settings(char, tmp_path / "gone", eos_token="<gone>"))
+
+
+def test_a_begin_token_that_the_model_expects_stands_in_front(char: Path, tmp_path: Path) -> None:
+    """Llama and Gemma: `transformers` puts it in front of any text, and so do the formats without a chat template."""
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import processors
+    from transformers import AutoTokenizer
+
+    inner = Inner.from_file(str(char / "tokenizer.json"))
+    inner.add_special_tokens(["<s>"])
+    begin = inner.token_to_id("<s>")
+    inner.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", begin)])
+    write_tokenizer(tmp_path, inner, {"eos_token": "<end>", "bos_token": "<s>"})
+    ours, theirs = Tokenizer.load(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert (ours.begin_token, ours.begin_id) == ("<s>", begin)
+    assert theirs("12").input_ids == ours.encode("<s>12").ids
+    assert ours.encode("12").ids == ours.encode("1").ids + ours.encode("2").ids, "it is never added unseen"
+    form = formatter(PlainFormat(kind="plain", prompt_end="=", step_end=";", answer_start=""), ours)
+    assert form.prompt("12") == "<s>12=" and form.parse_prompt("<s>12=") == "12"
+    own = TemplateFormat(kind="template", prompt="<s>{prompt}=", step="{step};", answer="{answer}")
+    assert formatter(own, ours).prompt("12") == "<s>12=", "a template that writes it already gets no second one"
+    assert (Tokenizer.load(char).begin_token, Tokenizer.load(char).begin_id) == ("", None)
+
+
+@pytest.mark.parametrize("kind", ["char", "bpe"])
+def test_added_tokens_are_one_token_each_and_decoding_keeps_them(kind: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    texts, added = ["<think>ab</think>"] * 3, ["<think>", "</think>"]
+    if kind == "char":
+        train_char(texts, None, tmp_path, added)
+    else:
+        train_bpe(texts, 258, tmp_path, added)
+    ours = Tokenizer.load(tmp_path)
+    ids = ours.encode("<think>ab</think><end>").ids
+    assert ids == [ours.vocab_size - 2, *ours.encode("ab").ids, ours.vocab_size - 1, ours.end_id]
+    assert ours.decode(ids) == "<think>ab</think>"
+    assert AutoTokenizer.from_pretrained(tmp_path)("<think>ab</think>").input_ids == ids[:-1]
+    assert ours.vocab_size == (6 if kind == "char" else 260), "its letters are none of the alphabet's"
+    assert added[0] in ours.added_tokens and added[0] not in ours.special_tokens
 
 
 def test_damaged_files_are_named(tmp_path: Path, char: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer as Inner
 
+from tests.traces.templates import Make
 from tunix_rt.config.dataset import (
     ArithmeticSource,
     DatasetConfig,
@@ -17,6 +19,8 @@ from tunix_rt.config.dataset import (
     LossWeights,
     SplitConfig,
 )
+from tunix_rt.models.folder import write_generation_config
+from tunix_rt.models.tokenizer import Tokenizer, train_char
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +29,25 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"the real files are missing: expected gsm8k/ and tunix_rt_v2/ in {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
+    """A character tokenizer with a chat template."""
+
+    def build(template: str | None, *, special: Sequence[str] = (), stops: Sequence[int] = (1,)) -> Tokenizer:
+        folder = tmp_path_factory.mktemp("tokenizer")
+        train_char(["abc"], None, folder)
+        if special:
+            inner = Inner.from_file(str(folder / "tokenizer.json"))
+            inner.add_special_tokens(list(special))
+            inner.save(str(folder / "tokenizer.json"))
+        if template is not None:
+            (folder / "chat_template.jinja").write_text(template, "utf-8")
+        write_generation_config(folder, tuple(stops), 0)
+        return Tokenizer.load(folder)
+
+    return build
 
 
 @pytest.fixture(scope="session")
@@ -70,7 +93,7 @@ def dataset() -> Callable[..., DatasetConfig]:
             "limit": LimitConfig(train=None, validation=None, test=None),
             "max_length": None,
             "steps": "keep",
-            "loss_weights": LossWeights(prompt=0, steps=1, answer=1, end=1),
+            "loss_weights": LossWeights(prompt=0, earlier=0, steps=1, answer=1, end=1),
             "on_invalid": "error",
             "on_duplicate": "error",
             "on_overlap": "error",

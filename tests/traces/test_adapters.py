@@ -12,7 +12,7 @@ from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_jsonl
 from tunix_rt.traces.adapters import adapt
-from tunix_rt.traces.trace import Trace, prompt_id
+from tunix_rt.traces.trace import Message, Trace, prompt_id
 
 
 def steps(trace: Trace) -> list[str]:
@@ -70,14 +70,28 @@ def test_a_system_message_and_unknown_fields_go_to_meta() -> None:
     assert (trace.id, trace.prompt) == ("i", "Q")
 
 
+def test_earlier_turns_become_the_history_of_the_last_question() -> None:
+    turns = [("system", "Be brief."), ("user", "2+2?"), ("assistant", "<think>easy</think>4"), ("user", "Why?")]
+    trace = adapt(conversation(*turns, ("assistant", "2 and 2\nit is 4")), "chat", "f:1")
+    assert trace.history == (Message("user", "2+2?"), Message("assistant", "<think>easy</think>4"))
+    assert (trace.prompt, steps(trace), trace.final_answer) == ("Why?", ["2 and 2"], "it is 4")
+    assert trace.meta == {"system": "Be brief."}
+    assert trace.id == prompt_id("2+2?\n<think>easy</think>4\nWhy?"), "the same last question elsewhere is another"
+
+
 @pytest.mark.parametrize(
     ("record", "message"),
     [
         ({}, "f:2: messages: expected a list of objects with role and content"),
         ({"messages": ["hello"]}, "f:2: messages: expected a list of objects"),
-        ({"messages": []}, "f:2: messages: expected one user and one assistant turn (system before), got nothing"),
+        (
+            {"messages": []},
+            "f:2: messages: expected user and assistant by turns (a system message may come first), ending",
+        ),
         (conversation(("user", "Q")), "got user"),
-        (conversation(("user", "Q"), ("assistant", "A"), ("user", "Q"), ("assistant", "A")), "got user, assistant, us"),
+        (conversation(("user", "Q"), ("assistant", "A"), ("user", "Q")), "got user, assistant, user"),
+        (conversation(("user", "Q"), ("system", "S"), ("assistant", "A")), "got user, system, assistant"),
+        (conversation(("system", "S")), "ending with the assistant, got system"),
         (conversation(("user", ""), ("assistant", "A")), "f:2: messages[0]: content: 0 characters"),
         (conversation(("user", "Q"), ("assistant", " \n ")), "f:2: messages[1].content: nothing but white space"),
         ({"messages": [{"role": "user"}, {"role": "assistant"}]}, "f:2: messages[0]: content: missing"),

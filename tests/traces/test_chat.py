@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunix_rt.config.dataset import ChatFormat
+from tests.traces.templates import QWEN3, R1, Make, trace
+from tunix_rt.config.format import ChatFormat, PlainFormat
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.models.tokenizer import Tokenizer, train_char
-from tunix_rt.traces.format import Formatter, Parsed, Part, formatter
-from tunix_rt.traces.trace import Step, Trace
+from tunix_rt.traces.format import Formatter, Part, formatter
+from tunix_rt.traces.layout import Parsed
+from tunix_rt.traces.trace import Message
 
 CHATML = (
     "{% for message in messages %}"
@@ -29,30 +30,22 @@ SPACED = FAITHFUL.replace("<end>", " <end>")
 HIDING = "{% for message in messages %}[{{ message['role'] }}]{% endfor %}"
 CONTENT = st.text(st.sampled_from("ab\\\n: é"), min_size=1, max_size=8)
 
-Make = Callable[..., Formatter]
+TALK = (Message("user", "2+2?"), Message("assistant", "4"))
+DATED = "{{ 'On ' + strftime_now('%d %B %Y') + '\\n' }}" + FAITHFUL
 
 
 @pytest.fixture(scope="module")
-def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
-    def build(template: str | None, system: str | None = None) -> Formatter:
-        folder = tmp_path_factory.mktemp("tokenizer")
-        train_char(["abc"], None, folder)
-        if template is not None:
-            config = json.loads((folder / "tokenizer_config.json").read_text())
-            (folder / "tokenizer_config.json").write_text(json.dumps(config | {"chat_template": template}))
-        section = ChatFormat(kind="chat", system=system, step_end="\n", answer_start="Answer: ")
-        return formatter(section, Tokenizer.load(folder))
+def build(make: Make) -> Callable[..., Formatter]:
+    def built(template: str | None, **changed: Any) -> Formatter:
+        values = {"kind": "chat", "system": None, "variables": {}, "date": None, "step_end": "\n"}
+        return formatter(ChatFormat(**(values | {"answer_start": "Answer: "} | changed)), make(template))
 
-    return build
+    return built
 
 
 @pytest.fixture(scope="module")
-def faithful(make: Make) -> Formatter:
-    return make(FAITHFUL)
-
-
-def trace(prompt: str = "Q?", steps: tuple[str, ...] = ("one",), answer: str = "5") -> Trace:
-    return Trace("t", prompt, tuple(Step(i, "step", text) for i, text in enumerate(steps)), answer)
+def faithful(build: Callable[..., Formatter]) -> Formatter:
+    return build(FAITHFUL)
 
 
 def test_a_trace_is_one_turn_and_the_end_token_ends_it(faithful: Formatter) -> None:
@@ -65,8 +58,8 @@ def test_a_trace_is_one_turn_and_the_end_token_ends_it(faithful: Formatter) -> N
     assert faithful.prompt("Q?") == "[system]Be kind.[end]\n[user]Q?<end>\n[assistant]"
 
 
-def test_a_system_prompt_replaces_the_templates_own(make: Make) -> None:
-    form = make(FAITHFUL, system="Count.")
+def test_a_system_prompt_replaces_the_templates_own(build: Callable[..., Formatter]) -> None:
+    form = build(FAITHFUL, system="Count.")
     assert form.prompt("Q?") == "[system]Count.<end>\n[user]Q?<end>\n[assistant]"
     assert form.parse_prompt(form.prompt("Q?")) == "Q?"
 
@@ -81,8 +74,8 @@ def test_reading_is_the_inverse_through_a_template(
     assert faithful.parse_prompt(parts[0].text) == prompt
 
 
-def test_a_template_that_strips_content_is_found_out_where_it_does(make: Make) -> None:
-    form = make(STRIPPING)
+def test_a_template_that_strips_content_is_found_out_where_it_does(build: Callable[..., Formatter]) -> None:
+    form = build(STRIPPING)
     assert form.parts(trace())[-1] == Part("end", "<end>")
     with pytest.raises(DataError, match=r"prompt: the chat template renders 'Q\? ' as "):
         form.parts(trace(prompt="Q? "))
@@ -100,16 +93,85 @@ def test_a_template_that_strips_content_is_found_out_where_it_does(make: Make) -
     ],
 )
 def test_a_template_that_does_not_fit_is_refused_with_both_sides(
-    make: Make, template: str, expected: str, got: str
+    build: Callable[..., Formatter], template: str, expected: str, got: str
 ) -> None:
     with pytest.raises(DataError) as caught:
-        make(template).parts(trace())
+        build(template).parts(trace())
     both = str(caught.value).split("expected ")[1].split(", got ")
     assert expected in both[0] and got in both[1]
 
 
-def test_a_tokenizer_without_a_usable_template_is_refused(make: Make) -> None:
+def test_a_tokenizer_without_a_usable_template_is_refused(build: Callable[..., Formatter]) -> None:
     with pytest.raises(ModelError, match="no chat template"):
-        make(None)
+        build(None)
     with pytest.raises(DataError, match="does not show the user's text"):
-        make(HIDING)
+        build(HIDING)
+
+
+def test_a_conversation_keeps_its_turns_and_only_the_last_is_learned(faithful: Formatter) -> None:
+    parts = faithful.parts(trace("Why?", history=TALK))
+    asked = "[system]Be kind.[end]\n[user]2+2?<end>\n[assistant]4<end>\n[user]Why?<end>\n[assistant]"
+    assert parts[0] == Part("prompt", asked)
+    assert [part.kind for part in parts] == ["prompt", "steps", "answer", "end"]
+    assert faithful.prompt("Why?", TALK) == asked
+
+
+def test_every_turn_of_the_assistant_can_be_learned_with_its_end(faithful: Formatter) -> None:
+    longer = (*TALK, Message("user", "4"), Message("assistant", "4<"))
+    parts = faithful.parts(trace("Why?", history=longer), earlier=True)
+    assert [(part.kind, part.text) for part in parts[:5]] == [
+        ("prompt", "[system]Be kind.[end]\n[user]2+2?<end>\n[assistant]"),
+        ("earlier", "4<end>"),
+        ("prompt", "\n[user]4<end>\n[assistant]"),
+        ("earlier", "4<<end>"),
+        ("prompt", "\n[user]Why?<end>\n[assistant]"),
+    ]
+    assert "".join(part.text for part in parts[:5]) == faithful.prompt("Why?", longer)
+
+
+def test_an_earlier_turn_that_the_template_changes_cannot_be_learned(build: Callable[..., Formatter]) -> None:
+    form = build(STRIPPING)
+    history = (Message("user", "2+2?"), Message("assistant", " 4"))
+    assert form.parts(trace("Why?", history=history))[0].kind == "prompt", "as a part of the prompt it may"
+    with pytest.raises(DataError, match=r"turn 1 of the assistant: the chat template .*\] 4<end>', got .*\]4<end>"):
+        form.parts(trace("Why?", history=history), earlier=True)
+
+
+def test_a_prompt_changed_behind_a_conversation_is_found_out(build: Callable[..., Formatter]) -> None:
+    with pytest.raises(DataError, match=r"prompt: the chat template renders 'Q\? ' as "):
+        build(STRIPPING).parts(trace("Q? ", history=TALK))
+
+
+def test_formats_without_turns_refuse_a_conversation() -> None:
+    form = formatter(PlainFormat(kind="plain", prompt_end="", step_end=";", answer_start=""), None)
+    with pytest.raises(DataError, match=r"the trace has earlier turns \(history\): format=chat"):
+        form.parts(trace(history=TALK))
+
+
+def test_a_special_token_in_an_earlier_turn_is_refused(faithful: Formatter) -> None:
+    with pytest.raises(DataError, match="'<end>' in 'a<end>' would be read as a special token"):
+        faithful.parts(trace(history=(Message("user", "a<end>"), Message("assistant", "b"))))
+
+
+def test_variables_reach_the_template(build: Callable[..., Formatter]) -> None:
+    """Qwen3 with thinking off: the empty block stands in the prompt, as in the rendered conversation."""
+    form = build(QWEN3, variables={"enable_thinking": False})
+    assert form.parts(trace())[0].text.endswith("[assistant]<think>\n\n</think>\n\n")
+    for template in (QWEN3, R1):
+        with pytest.raises(DataError, match=r"format=think_chat, or turn it off with format\.variables"):
+            build(template).parts(trace())
+
+
+def test_a_template_that_writes_the_date_needs_a_declared_one(build: Callable[..., Formatter]) -> None:
+    form = build(DATED, date="2024-07-06")
+    assert form.prompt("Q?").startswith("On 06 July 2024\n[system]Be kind.[end]\n[user]Q?")
+    with pytest.raises(ModelError, match=r"it writes the date of the day, .* declare one: format.date=YYYY-MM-DD"):
+        build(DATED)
+
+
+def test_another_token_at_which_generation_stops_may_end_the_turn(make: Make) -> None:
+    """Gemma: the end of a turn is not the end token of the tokenizer, but generation stops at both."""
+    tokenizer = make(FAITHFUL.replace("<end>", "<turn>"), special=["<turn>"], stops=[1, 5])
+    section = ChatFormat(kind="chat", system=None, variables={}, date=None, step_end="\n", answer_start="")
+    assert tokenizer.end_tokens == ("<end>", "<turn>")
+    assert formatter(section, tokenizer).parts(trace())[-1] == Part("end", "<turn>")

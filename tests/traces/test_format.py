@@ -11,11 +11,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tunix_rt.config.dataset import ArithmeticSource, ChatFormat, PlainFormat
+from tunix_rt.config.dataset import ArithmeticSource
+from tunix_rt.config.format import ChatFormat, PlainFormat
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.models.tokenizer import Tokenizer, train_char
 from tunix_rt.traces.arithmetic import generate
-from tunix_rt.traces.format import Formatter, Parsed, Part, escape, formatter, split
+from tunix_rt.traces.format import Formatter, Part, formatter
+from tunix_rt.traces.layout import Parsed
+from tunix_rt.traces.separators import escape, split
 from tunix_rt.traces.trace import Step, Trace
 
 SEPARATORS = [";", "\n", "\n\n", ";;", "aba", "; ", "\n---\n", "é", "aab"]
@@ -145,7 +148,7 @@ def test_special_tokens_in_separators_or_content_are_refused(tmp_path: Path) -> 
 
 def test_a_chat_format_needs_a_tokenizer() -> None:
     with pytest.raises(ConfigError, match="'chat' needs a tokenizer"):
-        formatter(ChatFormat(kind="chat", system=None, step_end="\n", answer_start=""), None)
+        formatter(ChatFormat(kind="chat", system=None, variables={}, date=None, step_end="\n", answer_start=""), None)
 
 
 def test_long_runs_of_backslashes_and_separators_take_linear_time() -> None:

@@ -1,14 +1,17 @@
 """Labelled parts of text → token ids and target weights, and their memory-mapped store.
 
 The text is tokenised once as a whole; each token takes the weight of the part in which its first
-character lies (a token that straddles two parts belongs to the first). Targets are shifted when an
-example is read, so no target can belong to another trace. Knows no template and no framework.
+character lies (a token that straddles two parts belongs to the first). Where the model takes over from a
+prompt none may straddle: there the ids must be those of the prompt alone, which is what inference is given.
+Targets are shifted when an example is read, so no target can belong to another trace. Knows no template and
+no framework.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from tunix_rt.batches.batch import Float32, Int32
 from tunix_rt.config.dataset import LossWeights
 from tunix_rt.errors import DataError
 from tunix_rt.files import atomic_writer, read_json, write_json
-from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.tokenizer import Encoding, Tokenizer
 from tunix_rt.traces.format import Part
 
 VERSION = 1
@@ -34,12 +37,66 @@ class Encoded:
 
 
 def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) -> Encoded:
-    """Tokenise the joined parts, weigh each token by its part. Raises DataError for unknown characters."""
-    encoding = tokenizer.encode("".join(part.text for part in parts))
+    """Tokenise the joined parts, weigh each token by its part.
+
+    Raises DataError for unknown characters, where the prompt alone becomes other tokens than the text's first
+    ones, where the end is not the one token at which generation stops, and for a doubled begin token.
+    """
+    text = "".join(part.text for part in parts)
+    encoding = tokenizer.encode(text)
+    for end in _takeovers(parts):
+        _check_prompt(tokenizer.ids(text[:end]), encoding, text, end, tokenizer)
+    refuse_double_begin(encoding.ids, tokenizer)
+    if parts and parts[-1].kind == "end":
+        _check_end(encoding, len(text) - len(parts[-1].text), text, tokenizer)
     ends = np.cumsum([len(part.text) for part in parts])
     starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
     by_part = np.array([getattr(weights, part.kind) for part in parts], dtype=np.float32)
     return Encoded(np.array(encoding.ids, dtype=np.int32), by_part[np.searchsorted(ends, starts, side="right")])
+
+
+def _takeovers(parts: Sequence[Part]) -> Iterator[int]:
+    """Character positions where a prompt ends and the model begins to write."""
+    ends = accumulate(len(part.text) for part in parts)
+    for (part, following), end in zip(pairwise(parts), ends, strict=False):
+        if part.kind == "prompt" and following.kind != "prompt" and end:
+            yield end
+
+
+def _check_prompt(ids: Sequence[int], whole: Encoding, text: str, end: int, tokenizer: Tokenizer) -> None:
+    """Raises DataError, with both sides, unless the tokens of `text[:end]` alone are the first ones of all."""
+    count = len(ids)
+    if whole.ids[:count] == ids and all(start >= end for start, _ in whole.offsets[count : count + 1]):
+        return
+    at = next((i for i, (a, b) in enumerate(zip(ids, whole.ids, strict=False)) if a != b), min(count, len(whole.ids)))
+    sides = [_shown(side[max(at - 2, 0) : at + 3], tokenizer) for side in (ids, whole.ids)]
+    raise DataError(
+        f"prompt and completion become tokens together: of the prompt alone {sides[0]}, in the training text "
+        f"{sides[1]} (token {at}, around {text[max(end - 20, 0) : end + 20]!r}): a model would be asked another text "
+        "than it learned; end the prompt with other text (format), or begin the completion with other text (data)"
+    )
+
+
+def _shown(ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    return " ".join(f"{token} {tokenizer.piece(token)!r}" for token in ids) or "nothing"
+
+
+def refuse_double_begin(ids: Sequence[int], tokenizer: Tokenizer) -> None:
+    """Raises DataError where a text begins with two begin tokens, which no model has been trained on."""
+    if tokenizer.begin_id is not None and list(ids[:2]) == [tokenizer.begin_id] * 2:
+        raise DataError(
+            f"the text begins with {tokenizer.piece(tokenizer.begin_id)!r} twice (format, or the chat template): "
+            "one of them must go"
+        )
+
+
+def _check_end(encoding: Encoding, start: int, text: str, tokenizer: Tokenizer) -> None:
+    """Raises DataError unless the end, `text[start:]`, is one token of its own."""
+    if encoding.offsets[-1:] != [(start, len(text))]:
+        raise DataError(
+            f"the end token {text[start:]!r} becomes {_shown(encoding.ids[-3:], tokenizer)}: it is not among the added "
+            "tokens of tokenizer.json, so a model would never learn to stop"
+        )
 
 
 def write_encoded(folder: Path, items: Iterable[tuple[str, Encoded]]) -> int:

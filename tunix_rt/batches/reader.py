@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from tunix_rt.batches.batch import Int32
-from tunix_rt.config.dataset import FormatConfig
+from tunix_rt.batches.encode import refuse_double_begin
+from tunix_rt.config.format import FormatConfig
+from tunix_rt.errors import DataError
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.format import Formatter, formatter
+from tunix_rt.traces.trace import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,20 @@ class Reader:
         tokenizer = Tokenizer.load(model_folder)
         return cls(tokenizer, formatter(format, tokenizer), read_architecture(model_folder).max_positions)
 
-    def encode(self, prompt: str) -> tuple[str, Int32, str | None]:
+    def encode(self, prompt: str, history: Sequence[Message] = ()) -> tuple[str, Int32, str | None]:
         """The prompt as formatted text, its token ids (int32 [N]), and why it cannot be asked (None: it can)."""
-        text = self.formatter.prompt(prompt)
+        try:
+            text = self.formatter.prompt(prompt, history)
+        except DataError as error:
+            return prompt, np.zeros(0, np.int32), str(error)
         unknown = self.tokenizer.unknown(text)
         if unknown:
             return text, np.zeros(0, np.int32), f"not in the vocabulary: {''.join(sorted(unknown))!r}"
         ids = np.array(self.tokenizer.encode(text).ids, np.int32)
+        try:
+            refuse_double_begin(ids.tolist(), self.tokenizer)
+        except DataError as error:
+            return text, ids, str(error)
         if len(ids) == 0:
             return text, ids, "the prompt is empty"
         if len(ids) >= self.max_positions:

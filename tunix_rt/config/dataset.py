@@ -1,4 +1,4 @@
-"""The sections `dataset` and `format`: where traces come from, what is checked, how they become text."""
+"""The section `dataset`: where traces come from, what is checked, what is learned of them."""
 
 from __future__ import annotations
 
@@ -97,6 +97,8 @@ class LossWeights:
     """Weight of a token as a target, by the part of the trace it belongs to; 0: not a target."""
 
     prompt: Weight
+    earlier: Weight
+    """The assistant's turns before the last one, each with its end token; 0: only the last turn is learned."""
     steps: Weight
     answer: Weight
     end: Weight
@@ -128,27 +130,3 @@ class DatasetConfig:
     """A trace of more than `max_length` tokens; `truncate` cuts its end."""
     on_no_target: Literal["error", "drop"]
     """A trace with no token of positive weight."""
-
-
-@section
-class PlainFormat:
-    """`prompt` `prompt_end` (`step` `step_end`)* `answer_start` `answer`, then the end token."""
-
-    kind: Literal["plain"]
-    prompt_end: str
-    step_end: Text
-    answer_start: str
-
-
-@section
-class ChatFormat:
-    """The same completion as an assistant's turn in the tokenizer's own chat template."""
-
-    kind: Literal["chat"]
-    system: str | None
-    """System prompt; null: the template's own default."""
-    step_end: Text
-    answer_start: str
-
-
-FormatConfig = Annotated[PlainFormat | ChatFormat, Discriminator("kind")]

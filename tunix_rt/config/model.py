@@ -140,6 +140,8 @@ class CharTokenizer:
     kind: Literal["char"]
     characters: Text | None
     """The alphabet; null: every character of the training traces."""
+    added_tokens: tuple[Text, ...]
+    """Texts that become one token wherever they stand, for example `<think>`."""
 
 
 @section
@@ -148,6 +150,8 @@ class BpeTokenizer:
 
     kind: Literal["bpe"]
     vocab_size: Annotated[int, Ge(258)]
+    """Without `added_tokens`."""
+    added_tokens: tuple[Text, ...]
 
 
 @section
@@ -155,6 +159,8 @@ class PretrainedTokenizer:
     """The tokenizer in the model's own folder."""
 
     kind: Literal["pretrained"]
+    added_tokens: tuple[Text, ...]
+    """Those that it lacks are added, and the model's embeddings grow where they have no row for them."""
 
 
 TokenizerConfig = Annotated[CharTokenizer | BpeTokenizer | PretrainedTokenizer, Discriminator("kind")]

@@ -9,7 +9,7 @@ from typing import Annotated
 from annotated_types import Ge, MinLen
 
 from tunix_rt.config.choices import BACKENDS
-from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, FormatConfig
+from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig
 from tunix_rt.config.execution import (
     BackendConfig,
     CheckpointConfig,
@@ -18,6 +18,7 @@ from tunix_rt.config.execution import (
     SweepConfig,
     TrackingConfig,
 )
+from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import FreshModel, ModelConfig, ScratchModel, TokenizerConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import section
@@ -79,19 +80,38 @@ def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig, format: F
                 "tokenizer.kind",
                 "a fresh model has no tokenizer of its own: tokenizer=char or tokenizer=bpe",
             )
-        if format.kind == "chat":
-            yield "format.kind", "a fresh model's tokenizer has no chat template: format=plain"
+        if format.kind in ("chat", "think_chat"):
+            instead = "think" if format.kind == "think_chat" else "plain"
+            yield "format.kind", f"a fresh model's tokenizer has no chat template: format={instead}"
     elif tokenizer.kind != "pretrained":
         yield "tokenizer.kind", "pretrained weights go with their own tokenizer: tokenizer=pretrained"
+
+
+def tokens_added(tokenizer: TokenizerConfig) -> Iterator[Mistake]:
+    """Each once, and none that a trained tokenizer has already."""
+    given = tokenizer.added_tokens
+    own = () if tokenizer.kind == "pretrained" else ("<pad>", "<end>")
+    for text in dict.fromkeys(given):
+        if given.count(text) > 1 or text in own:
+            yield "tokenizer.added_tokens", f"{text!r} is there already; name each new token once"
 
 
 def learnable(dataset: DatasetConfig) -> Iterator[Mistake]:
     """Something must be left to train on, and to learn from it."""
     weights = dataset.loss_weights
-    if weights.prompt == weights.steps == weights.answer == weights.end == 0:
+    if weights.prompt == weights.earlier == weights.steps == weights.answer == weights.end == 0:
         yield "dataset.loss_weights", "all are 0: nothing would be learned"
     if dataset.split.validation + dataset.split.test >= 1:
         yield "dataset.split", "validation + test must be below 1: something must be left to train on"
+
+
+def earlier_turns(dataset: DatasetConfig, format: FormatConfig) -> Iterator[Mistake]:
+    """Only a conversation has earlier turns to learn from."""
+    if dataset.loss_weights.earlier > 0 and format.kind not in ("chat", "think_chat"):
+        yield (
+            "dataset.loss_weights.earlier",
+            f"format.kind {format.kind!r} writes no earlier turns: 0, or format=chat or format=think_chat",
+        )
 
 
 def problems_in_words(dataset: DatasetConfig) -> Iterator[Mistake]:
@@ -139,7 +159,9 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     names,
     platform_of_backend,
     tokenizer_of_model,
+    tokens_added,
     learnable,
+    earlier_turns,
     problems_in_words,
     lengths,
     warmup,

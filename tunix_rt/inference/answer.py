@@ -10,7 +10,7 @@ from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import InputError
 from tunix_rt.inference.loop import row_seed
-from tunix_rt.traces.format import Parsed
+from tunix_rt.traces.layout import Parsed
 from tunix_rt.traces.trace import prompt_id
 
 

@@ -93,7 +93,7 @@ def _batches(
 ) -> Iterator[list[_Question]]:
     """What is still to be asked, in batches of like length."""
     asked = [
-        _Question(trace, sample, *reader.encode(trace.prompt))
+        _Question(trace, sample, *reader.encode(trace.prompt, trace.history))
         for trace in traces
         for sample in range(generation.num_return_sequences)
         if (trace.id, sample) not in done

@@ -77,7 +77,7 @@ def _given(store: Store | None) -> Store:
     return store
 
 
-def _made_once(folder: Path, make: Callable[[Path], None]) -> Path:
+def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`, filled by `make` where it is not there yet; one process makes it, others wait."""
     from filelock import FileLock
 
@@ -99,7 +99,7 @@ def _registered(source: RegistryModel, cache: Path, store: Store) -> Path:
         if folder_digest(part) != digest_:
             raise ModelError(f"{source.uri}: the store holds another content than was registered (sha256 differs)")
 
-    folder = _made_once(cache / f"{'-'.join(parts_of(source.uri))}-{digest_[:12]}", fetch)
+    folder = made_once(cache / f"{'-'.join(parts_of(source.uri))}-{digest_[:12]}", fetch)
     if folder_digest(folder) != digest_:
         raise ModelError(
             f"{folder}: changed since it was fetched; remove the folder, and {source.uri} is fetched again"
@@ -162,4 +162,4 @@ def _file(source: GgufModel) -> Path:
 
 def _converted(file: Path, cache: Path) -> Path:
     name = f"{file.stem}-{digest({'gguf': sha256_file(file), 'conversion': gguf.VERSION})[:12]}"
-    return _made_once(cache / name, lambda part: gguf.convert(file, part))
+    return made_once(cache / name, lambda part: gguf.convert(file, part))

@@ -1,13 +1,13 @@
 """Text ↔ token ids: a tokenizer trained here, or the model's own, always from the folder's tokenizer.json.
 
 In: text, or chat messages. Out: ids with the characters they cover. Loading needs the `tokenizers` package
-alone; only rendering a chat template imports `transformers`, in the function, and then neither torch nor jax.
+alone; only rendering a chat (`chat_template`) imports `transformers`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_text
-from tunix_rt.models.folder import read_object
+from tunix_rt.models.chat_template import render
+from tunix_rt.models.folder import read_stop_ids
+from tunix_rt.models.tokenizer_settings import chat_template, optional, puts_begin_token, special_tokens
 
 if TYPE_CHECKING:
     import tokenizers
 
 PAD, END = "<pad>", "<end>"
-SPECIAL_KEYS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,32 @@ class Tokenizer:
     """A tokenizer without a mind of its own: it adds no special token, cuts nothing, pads nothing."""
 
     def __init__(
-        self, inner: tokenizers.Tokenizer, settings: dict[str, str], template: str | None, content: str
+        self,
+        inner: tokenizers.Tokenizer,
+        settings: dict[str, str],
+        template: str | None,
+        content: str,
+        begins: bool,
+        stops: tuple[str, ...],
     ) -> None:
         self._inner = inner
         self._settings = settings
         self._template = template
         inner.no_truncation()
         inner.no_padding()
-        self.digest = digest({"tokenizer": content, "special": settings, "template": template})
+        self.begin_token = settings["bos_token"] if begins else ""
+        """What the model's own use of the tokenizer puts in front of any text; empty where it puts nothing."""
+        self.end_tokens = tuple(dict.fromkeys((settings["eos_token"], *stops)))
+        """Texts of all tokens at which generation stops; `end_token` is the first."""
+        self.digest = digest(
+            {
+                "tokenizer": content,
+                "special": settings,
+                "template": template,
+                "begin": self.begin_token,
+                "end": self.end_tokens,
+            }
+        )
         """Hex sha256 of all that decides which tokens a text or a chat becomes."""
         # A post-processor would trim white space off the offsets, and a part may begin with just that.
         inner.post_processor = None
@@ -66,14 +85,21 @@ class Tokenizer:
             inner = Inner.from_file(str(path))
         except Exception as error:  # the library raises nothing more specific
             raise ModelError(f"{path}: not a tokenizer this version of `tokenizers` reads ({error})") from None
-        config = _optional(folder / "tokenizer_config.json")
-        settings = _special_tokens(folder, config, inner)
-        return cls(inner, settings, _chat_template(folder, config), sha256_file(path))
+        config = optional(folder / "tokenizer_config.json")
+        settings = special_tokens(folder, config, inner)
+        begins = puts_begin_token(inner, settings.get("bos_token"))
+        stops = tuple(text for text in map(inner.id_to_token, read_stop_ids(folder)) if text is not None)
+        return cls(inner, settings, chat_template(folder, config), sha256_file(path), begins, stops)
 
     @cached_property
     def vocab_size(self) -> int:
         """One more than the largest id."""
         return max(self._vocabulary.values()) + 1
+
+    @property
+    def begin_id(self) -> int | None:
+        """The id of the token that begins a text; None where the tokenizer declares none."""
+        return self._vocabulary.get(self._settings.get("bos_token", ""))
 
     @property
     def end_token(self) -> str:
@@ -91,6 +117,11 @@ class Tokenizer:
         return self._vocabulary[self._settings.get("pad_token", self.end_token)]
 
     @cached_property
+    def added_tokens(self) -> frozenset[str]:
+        """Texts that become one token wherever they stand, special tokens included."""
+        return frozenset(token.content for token in self._inner.get_added_tokens_decoder().values())
+
+    @cached_property
     def special_tokens(self) -> frozenset[str]:
         """Texts that become one special token wherever they stand, and that `decode` leaves out."""
         return frozenset(token.content for token in self._inner.get_added_tokens_decoder().values() if token.special)
@@ -105,6 +136,10 @@ class Tokenizer:
             raise DataError(f"the tokenizer's vocabulary lacks {shown} (in {text[:60]!r})")
         encoding = self._inner.encode(text, add_special_tokens=False)
         return Encoding(encoding.ids, encoding.offsets)
+
+    def ids(self, text: str) -> list[int]:
+        """The ids of `encode`, for a text whose characters are known to be in the vocabulary."""
+        return self._inner.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out."""
@@ -122,8 +157,7 @@ class Tokenizer:
 
     @cached_property
     def _added(self) -> re.Pattern[str] | None:
-        tokens = self._inner.get_added_tokens_decoder().values()
-        texts = sorted((token.content for token in tokens), key=len, reverse=True)
+        texts = sorted(self.added_tokens, key=len, reverse=True)
         return re.compile("|".join(map(re.escape, texts))) if texts else None
 
     def _knows(self, character: str) -> bool:
@@ -140,71 +174,27 @@ class Tokenizer:
         """Whether `chat` can be called."""
         return self._template is not None
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool) -> str:
+    def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool,
+        variables: Mapping[str, Any] | None = None,
+        date: str | None = None,
+    ) -> str:
         """Render messages (`role`, `content`) by the tokenizer's chat template, as `transformers` does.
 
-        `add_generation_prompt` opens the assistant's turn at the end. Raises ModelError where there is no
-        template or where it refuses the messages.
+        `add_generation_prompt` opens the assistant's turn at the end; `variables` is what else the template asks
+        for, `date` (YYYY-MM-DD) its today. Raises ModelError where there is no template or where it refuses the
+        messages.
         """
         if self._template is None:
             raise ModelError("the tokenizer has no chat template; use format=plain")
-        from jinja2 import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        variables: dict[str, Any] = {**self._settings, "add_generation_prompt": add_generation_prompt}
-        conversation = [dict(message) for message in messages]
-        try:
-            rendered: Any = render_jinja_template([conversation], chat_template=self._template, **variables)
-        except TemplateError as error:
-            raise ModelError(f"the chat template refuses the messages: {error}") from None
-        return str(rendered[0][0])
+        given = {**self._settings, **(variables or {}), "add_generation_prompt": add_generation_prompt}
+        return render(self._template, messages, given, date)
 
 
-def _optional(path: Path) -> JsonObject:
-    return read_object(path) if path.is_file() else {}
-
-
-def _special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
-    """Texts of bos, eos, pad …, from tokenizer_config.json, else special_tokens_map.json, else the ids of
-    generation_config.json and config.json. Raises ModelError where eos is missing, or eos or pad unknown."""
-    legacy = _optional(folder / "special_tokens_map.json")
-    tokens: dict[str, str] = {}
-    for key in SPECIAL_KEYS:
-        value = config.get(key) or legacy.get(key)
-        text = value.get("content") if isinstance(value, dict) else value
-        if isinstance(text, str):
-            tokens[key] = text
-    for name in ("generation_config.json", "config.json"):
-        ids = _optional(folder / name)
-        for key in ("eos_token", "pad_token"):
-            value = ids.get(f"{key}_id")
-            first = value[0] if isinstance(value, list) and value else value
-            text = inner.id_to_token(first) if isinstance(first, int) else None
-            if text is not None:
-                tokens.setdefault(key, text)
-    for key in ("eos_token", "pad_token"):
-        if key in tokens and inner.token_to_id(tokens[key]) is None:
-            raise ModelError(f"{folder}: {key} {tokens[key]!r} is not in the vocabulary of tokenizer.json")
-    if "eos_token" not in tokens:
-        raise ModelError(
-            f"{folder}: no end token: neither eos_token in tokenizer_config.json nor eos_token_id in "
-            "generation_config.json"
-        )
-    return tokens
-
-
-def _chat_template(folder: Path, config: JsonObject) -> str | None:
-    """chat_template.jinja, else tokenizer_config.json; of several named ones the `default`."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text("utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {item.get("name"): item.get("template") for item in template}.get("default")
-    return template if isinstance(template, str) else None
-
-
-def train_char(texts: Iterable[str], characters: str | None, folder: Path) -> None:
-    """Write a tokenizer with one token a character, after `<pad>` = 0 and `<end>` = 1.
+def train_char(texts: Iterable[str], characters: str | None, folder: Path, added: Sequence[str] = ()) -> None:
+    """Write a tokenizer with one token a character, after `<pad>` = 0 and `<end>` = 1, before the tokens `added`.
 
     `characters` is the alphabet in its order; None: every character of `texts`, sorted (`<end>` is none).
     """
@@ -213,18 +203,18 @@ def train_char(texts: Iterable[str], characters: str | None, folder: Path) -> No
 
     if characters is None:
         found: set[str] = set()
-        for text in texts:
-            found.update(text.replace(END, ""))
+        for text in _without(texts, added):
+            found.update(text)
         characters = "".join(sorted(found))
     vocabulary = {token: index for index, token in enumerate([PAD, END, *dict.fromkeys(characters)])}
     inner = Inner(models.WordLevel(vocabulary))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
     inner.decoder = decoders.Fuse()
-    _write_trained(inner, folder)
+    _write_trained(inner, folder, added)
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
-    """Write a byte-level BPE of at most `vocab_size` tokens: `<pad>` = 0, `<end>` = 1, all bytes, merges.
+def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path, added: Sequence[str] = ()) -> None:
+    """Write a byte-level BPE of at most `vocab_size` tokens: `<pad>` = 0, `<end>` = 1, all bytes, merges; then `added`.
 
     Digits stay single tokens, so that numbers are read place by place (as in SmolLM and Llama).
     """
@@ -240,8 +230,15 @@ def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    inner.train_from_iterator((text.replace(END, "") for text in texts), trainer)
-    _write_trained(inner, folder)
+    inner.train_from_iterator(_without(texts, added), trainer)
+    _write_trained(inner, folder, added)
+
+
+def _without(texts: Iterable[str], added: Sequence[str]) -> Iterator[str]:
+    for text in texts:
+        for token in (END, *added):
+            text = text.replace(token, "")
+        yield text
 
 
 def byte_level_with_single_digits() -> tokenizers.pre_tokenizers.PreTokenizer:
@@ -253,9 +250,20 @@ def byte_level_with_single_digits() -> tokenizers.pre_tokenizers.PreTokenizer:
     )
 
 
-def _write_trained(inner: tokenizers.Tokenizer, folder: Path) -> None:
+def _write_trained(inner: tokenizers.Tokenizer, folder: Path, added: Sequence[str]) -> None:
     inner.add_special_tokens([PAD, END])
+    add_tokens(inner, added)
     write_tokenizer(folder, inner, {"eos_token": END, "pad_token": PAD})
+
+
+def add_tokens(inner: tokenizers.Tokenizer, added: Sequence[str]) -> None:
+    """Make each text one token wherever it stands, at the end of the vocabulary where it is none yet.
+
+    They are no special tokens: decoding keeps their text (as Qwen3's `<think>`).
+    """
+    from tokenizers import AddedToken
+
+    inner.add_tokens([AddedToken(text, special=False, normalized=False) for text in added])
 
 
 def write_tokenizer(folder: Path, inner: tokenizers.Tokenizer, settings: JsonObject) -> None:

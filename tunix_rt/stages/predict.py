@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
-from tunix_rt.config.dataset import FormatConfig
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError
 from tunix_rt.inference.loop import predict as run_loop

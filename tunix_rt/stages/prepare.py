@@ -14,11 +14,13 @@ import numpy as np
 
 from tunix_rt.batches.encode import Encoded, encode, write_encoded
 from tunix_rt.config.choices import SPLITS, SplitName
-from tunix_rt.config.dataset import DatasetConfig, FormatConfig
+from tunix_rt.config.dataset import DatasetConfig
+from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelConfig, ScratchModel, TokenizerConfig
-from tunix_rt.errors import DataError
+from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
-from tunix_rt.models.folder import read_architecture
+from tunix_rt.models.extend import with_tokens
+from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.sources import Store, materialise
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
@@ -51,9 +53,12 @@ def prepare(
     Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
     """
     prepared = PreparedData(folder)
+    if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
+        formatter(format, None)  # what cannot be read back is refused before anything is read
     collected = collect(dataset, seed)
     start = _model_folder(model, tokenizer, format, collected.splits["train"], seed, folder, models, store)
     reader = Tokenizer.load(start)
+    _refuse_endless(start, reader)
     writer = formatter(format, reader)
     limit = min(dataset.max_length or read_architecture(start).max_positions, read_architecture(start).max_positions)
     dropped: Counter[str] = Counter()
@@ -104,18 +109,29 @@ def _model_folder(
 ) -> Path:
     """The folder of the initial weights: made here from the seed, or found and converted once."""
     if not isinstance(model.source, FreshModel | ScratchModel):
-        return materialise(model.source, models, store)
+        return with_tokens(materialise(model.source, models, store), tokenizer.added_tokens, models)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(format, None)
         texts = ("".join(part.text for part in plain.parts(trace)) for trace in traces)
         if isinstance(tokenizer, CharTokenizer):
-            train_char(texts, tokenizer.characters, start)
+            train_char(texts, tokenizer.characters, start, tokenizer.added_tokens)
         else:
-            train_bpe(texts, tokenizer.vocab_size, start)
+            train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens)
     made = Tokenizer.load(start)
     write_fresh(start, model.source, made.vocab_size, seed, made.pad_id, made.end_id)
     return start
+
+
+def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:
+    """A model that learns to write an end token at which generation does not stop would never be seen to stop."""
+    stop_ids = read_stop_ids(start)
+    if tokenizer.end_id not in stop_ids:
+        shown = ", ".join(repr(tokenizer.piece(token)) for token in stop_ids) or "no token (eos_token_id is missing)"
+        raise ModelError(
+            f"{start}: the tokenizer's end token is {tokenizer.end_token!r}, but by generation_config.json or "
+            f"config.json generation stops at {shown}; make them agree"
+        )
 
 
 class _Encoding:
@@ -144,7 +160,7 @@ class _Encoding:
 
     def _encoded(self, trace: Trace) -> Encoded:
         try:
-            parts = self._writer.parts(trace, self._dataset.steps)
+            parts = self._writer.parts(trace, self._dataset.steps, self._dataset.loss_weights.earlier > 0)
             return encode(parts, self._tokenizer, self._dataset.loss_weights)
         except DataError as error:
             raise DataError(f"{self._split} trace {trace.id}: {error}") from None

@@ -14,8 +14,8 @@ from tunix_rt.backends.interface import Backend, State, TrainingSetup
 from tunix_rt.batches.batch import BatchOrder, sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.batches.pack import choose_row_length
-from tunix_rt.config.dataset import FormatConfig
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
+from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from tunix_rt.config.choices import Adapter
@@ -18,8 +19,10 @@ from tunix_rt.traces.trace import (
     MAX_STEP,
     MAX_STEPS,
     MAX_TEXT,
+    Message,
     Step,
     Trace,
+    history_field,
     id_field,
     meta_field,
     parse_trace,
@@ -49,21 +52,27 @@ def _gsm8k(record: JsonObject, where: str) -> Trace:
 
 
 def _chat(record: JsonObject, where: str) -> Trace:
-    """`messages`: a user's turn and the assistant's, of which `_solution` makes steps and answer.
+    """`messages`: user and assistant by turns. The last two are the trace, those before them its `history`.
 
-    A system message may come first; it goes to `meta.system`: `format.system` decides what the model sees.
+    Of the last `_solution` makes steps and answer. A system message may come first; it goes to `meta.system`:
+    `format.system` decides what the model sees.
     """
     messages = record.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise DataError(f"{where}: messages: expected a list of objects with role and content")
     roles = [message.get("role") for message in messages]
-    if roles not in (["user", "assistant"], ["system", "user", "assistant"]):
+    first = 1 if roles[:1] == ["system"] else 0
+    if not roles[first:] or roles[first:] != ["user", "assistant"] * (len(roles[first:]) // 2):
         shown = ", ".join(str(role) for role in roles[:6]) or "nothing"
-        raise DataError(f"{where}: messages: expected one user and one assistant turn (system before), got {shown}")
+        raise DataError(
+            f"{where}: messages: expected user and assistant by turns (a system message may come first), "
+            f"ending with the assistant, got {shown}"
+        )
     texts = [text_field(message, "content", f"{where}: messages[{i}]", MAX_TEXT) for i, message in enumerate(messages)]
     steps, answer = _solution(texts[-1], f"{where}: messages[{len(texts) - 1}].content")
-    system: JsonObject = {"system": texts[0]} if len(texts) == 3 else {}
-    return _trace(record | system, ("messages",), where, texts[-2], steps, answer)
+    system: JsonObject = {"system": texts[0]} if first else {}
+    history = history_field(messages[first:-2], f"{where}: messages")
+    return _trace(record | system, ("messages",), where, texts[-2], steps, answer, history)
 
 
 def _prompt_completion(record: JsonObject, where: str) -> Trace:
@@ -127,7 +136,13 @@ def _boxed(line: str) -> str | None:
 
 
 def _trace(
-    record: JsonObject, used: Sequence[str], where: str, prompt: str, steps: Sequence[str], answer: str
+    record: JsonObject,
+    used: Sequence[str],
+    where: str,
+    prompt: str,
+    steps: Sequence[str],
+    answer: str,
+    history: tuple[Message, ...] = (),
 ) -> Trace:
     """Number the steps and gather `meta`: its own object, then every field that is not in `used`."""
     if len(steps) > MAX_STEPS:
@@ -138,4 +153,5 @@ def _trace(
     rest: dict[str, Any] = {name: value for name, value in record.items() if name not in (*used, "id", "meta")}
     meta = meta_field({"meta": rest}, where) | meta_field(record, where)
     numbered = tuple(Step(place, "step", line) for place, line in enumerate(steps))
-    return Trace(id_field(record, meta, prompt, where), prompt, numbered, answer, meta)
+    trace = Trace("", prompt, numbered, answer, meta, history)
+    return replace(trace, id=id_field(record, meta, trace.questions[-1], where))

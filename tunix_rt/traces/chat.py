@@ -1,60 +1,94 @@
 """A trace's prompt and completion as a conversation in the tokenizer's own chat template.
 
-In: prompt and completion as text. Out: the rendered text before and after the completion. The template is a
+In: the conversation as text. Out: the rendered text before and after the completion. The template is a
 foreign program: that it leaves the text as it is, and puts the end token right behind it, is checked on every
 trace.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from tunix_rt.config.format import ChatFormat, ThinkChatFormat
 from tunix_rt.errors import DataError
 from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.trace import Message
 
 PROBE = "⟦prompt⟧"
 
 
 class ChatTurn:
-    """One user's turn and one assistant's, under a system prompt (None: the template's own default)."""
+    """A user's turn and the assistant's, behind earlier ones, under a system prompt (None: the template's own)."""
 
-    def __init__(self, tokenizer: Tokenizer, system: str | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, config: ChatFormat | ThinkChatFormat) -> None:
         """Raises ModelError without a chat template, DataError where the template hides the prompt."""
         self._tokenizer = tokenizer
-        self._system = [] if system is None else [{"role": "system", "content": system}]
-        self._head, probe, self._tail = self.opening(PROBE).rpartition(PROBE)
+        self._config = config
+        self._head, probe, self._tail = self.opening(PROBE, ()).rpartition(PROBE)
         if not probe:
             raise DataError("format.kind: the chat template does not show the user's text; format=plain")
 
-    def opening(self, prompt: str) -> str:
+    def opening(self, prompt: str, history: Sequence[Message]) -> str:
         """The conversation up to where the assistant begins to write."""
-        return self._tokenizer.chat([*self._system, {"role": "user", "content": prompt}], True)
+        return self._render([*history, Message("user", prompt)], True)
 
-    def closing(self, prompt: str, completion: str) -> str:
-        """What ends the assistant's turn: the end token. Text that the template puts behind it is dropped.
+    def earlier(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
+        """[start, end) in the opening of each earlier turn of the assistant, its end token included.
 
-        Raises DataError, with both sides, where the template changes prompt or completion.
+        Raises DataError, with both sides, where the opening is not what the model saw and wrote at that turn.
         """
-        opening = self.opening(prompt)
-        if self.prompt_of(opening) != prompt:
-            raise DataError(f"prompt: the chat template renders {_end(prompt)} as {_end(opening)}")
-        messages = [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
-        whole = self._tokenizer.chat([*self._system, *messages], False)
-        expected = opening + completion + self._tokenizer.end_token
-        if not whole.startswith(expected):
-            at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
-            raise DataError(
-                f"the chat template does not continue its own prompt with the completion and the "
-                f"end token: expected {_around(expected, at)}, got {_around(whole, at)} (character {at}); "
-                f"white space at an end of the text is often stripped: change the data, format.step_end or "
-                f"format.answer_start"
-            )
-        return self._tokenizer.end_token
+        opening, spans = self.opening(prompt, history), []
+        for place in range(1, len(history), 2):
+            asked = self._render(history[:place], True)
+            said = history[place].content
+            end = self._end(opening, [asked + said], f"turn {place // 2 + 1} of the assistant: ")
+            spans.append((len(asked), len(asked) + len(said) + len(end)))
+        return spans
+
+    def closing(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
+        """What ends the assistant's turn: an end token. Text that the template puts behind it is dropped.
+
+        Raises DataError, with both sides, where the template changes the prompt, or gives none of `shown`.
+        """
+        opening = self.opening(prompt, history)
+        changed = self.prompt_of(opening) != prompt if not history else not opening.endswith(prompt + self._tail)
+        if changed:
+            raise DataError(f"prompt: the chat template renders {_last(prompt)} as {_last(opening)}")
+        whole = self._render([*history, Message("user", prompt), Message("assistant", completion)], False)
+        return self._end(whole, shown, "")
 
     def prompt_of(self, text: str) -> str:
         """The prompt in an opening; of any other text what is left without the template's parts."""
         return text.removeprefix(self._head).removesuffix(self._tail)
 
+    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        system = [] if self._config.system is None else [{"role": "system", "content": self._config.system}]
+        said = [{"role": message.role, "content": message.content} for message in messages]
+        config = self._config
+        return self._tokenizer.chat([*system, *said], add_generation_prompt, config.variables, config.date)
 
-def _end(text: str) -> str:
+    def _end(self, whole: str, shown: Sequence[str], where: str) -> str:
+        """The end token behind that of `shown` with which `whole` begins."""
+        for text in shown:
+            for token in self._tokenizer.end_tokens:
+                if whole.startswith(text + token):
+                    return token
+        expected = shown[0] + self._tokenizer.end_token
+        at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
+        hint = (
+            "the template writes <think> by itself: format=think_chat, or turn it off with "
+            "format.variables={enable_thinking: false}"
+            if "<think>" in whole + expected and isinstance(self._config, ChatFormat)
+            else "white space at an end of the text is often stripped: change the data, format.step_end or "
+            "format.answer_start"
+        )
+        raise DataError(
+            f"{where}the chat template does not continue its own prompt with the completion and the "
+            f"end token: expected {_around(expected, at)}, got {_around(whole, at)} (character {at}); {hint}"
+        )
+
+
+def _last(text: str) -> str:
     return repr(text) if len(text) <= 80 else f"…{text[-80:]!r}"
 
 

@@ -32,11 +32,15 @@ class Overlap:
 
 
 def find_duplicates(records: Sequence[Record], exact: bool) -> list[Duplicate]:
-    """Records whose prompt occurred before: character by character (`exact`), or after normalisation."""
+    """Records whose prompt, with the conversation before it, occurred before.
+
+    Compared character by character (`exact`), or after normalisation.
+    """
     first: dict[str, int] = {}
     found = []
     for position, record in enumerate(records):
-        prompt = record.trace.prompt if exact else normalise(record.trace.prompt)
+        question = record.trace.questions[-1]
+        prompt = question if exact else normalise(question)
         earlier = first.setdefault(prompt, position)
         if earlier != position:
             found.append(Duplicate(position, earlier))
@@ -46,26 +50,26 @@ def find_duplicates(records: Sequence[Record], exact: bool) -> list[Duplicate]:
 def find_overlaps(training: Sequence[Record], evaluation: Sequence[Record], ngram: int) -> list[Overlap]:
     """Training records whose normalised prompt equals one of evaluation or shares `ngram` words in a row.
 
-    Words are what white space separates. 13 are the contamination test of Brown et al. 2020 (arXiv
-    2005.14165, appendix C).
+    A training conversation shares what any of its turns asks. Words are what white space separates. 13 are the
+    contamination test of Brown et al. 2020 (arXiv 2005.14165, appendix C).
     """
     index: dict[str, list[int]] = {}
     for position, record in enumerate(evaluation):
-        for text in set(_fingerprints(record.trace.prompt, ngram)):
+        for text in set(_fingerprints(record.trace.questions[-1:], ngram)):
             index.setdefault(text, []).append(position)
     found = []
     for position, record in enumerate(training):
-        shared = [text for text in _fingerprints(record.trace.prompt, ngram) if text in index]
+        shared = [text for text in _fingerprints(record.trace.questions, ngram) if text in index]
         if shared:
             involved = sorted({other for text in shared for other in index[text]})
             found.append(Overlap(position, tuple(involved), shared[0]))
     return found
 
 
-def _fingerprints(prompt: str, ngram: int) -> Iterator[str]:
-    """The whole normalised prompt, then every run of `ngram` words."""
-    text = normalise(prompt)
-    yield text
-    words = text.split(" ")
+def _fingerprints(questions: Sequence[str], ngram: int) -> Iterator[str]:
+    """Each normalised question, then every run of `ngram` words of the last, which holds those before it."""
+    texts = [normalise(question) for question in questions]
+    yield from texts
+    words = texts[-1].split(" ")
     for begin in range(len(words) - ngram + 1):
         yield " ".join(words[begin : begin + ngram])

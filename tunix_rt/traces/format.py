@@ -1,120 +1,136 @@
-"""Trace ↔ labelled parts of text, from the declared template; both directions on this page.
+"""Trace ↔ labelled parts of text, from the declared format; both directions on this page.
 
 In: traces and the section `format`. Out: parts whose concatenation is the training text, and for any text
 that a model may write, its steps and answer. Judges form only; knows no token ids.
 
-The completion is `(step step_end)* answer_start answer`. Inside content a backslash hides a separator;
-backslashes count only directly in front of one (there 2n stand for n, and 2n + 1 for n and a hidden
-separator), so that `\\frac` stays as it is. The reader takes separators from the left; the writer works from
-the right, where it knows what the reader will see: so no content, not even one that overlaps a separator, is
-read as anything else.
+A format is a turn (what stands around the prompt and behind the completion: `PlainTurn`, `chat.ChatTurn`) and
+a layout (how steps and answer make a completion: `layout`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from tunix_rt.config.dataset import FormatConfig, PlainFormat
+from tunix_rt.config.format import (
+    FormatConfig,
+    PlainFormat,
+    TemplateFormat,
+    ThinkChatFormat,
+    ThinkFormat,
+    pieces,
+)
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.traces.chat import ChatTurn
-from tunix_rt.traces.trace import Trace
+from tunix_rt.traces.chat import PROBE, ChatTurn
+from tunix_rt.traces.layout import Layout, Parsed, Think, already_open, lines, think
+from tunix_rt.traces.trace import Message, Trace
 
-PartKind = Literal["prompt", "steps", "answer", "end"]
+PartKind = Literal["prompt", "earlier", "steps", "answer", "end"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of the training text and what it is; every step is a piece of its own."""
+    """A piece of the training text and what it is; every step and every earlier turn is a piece of its own."""
 
     kind: PartKind
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """What a completion says. `answer` is None where it is not in the format; `problem` then says why."""
-
-    steps: tuple[str, ...]
-    answer: str | None
-    problem: str | None
-
-
 class Turn(Protocol):
     """What stands around a completion."""
 
-    def opening(self, prompt: str) -> str:
-        """The text before the completion."""
+    def opening(self, prompt: str, history: Sequence[Message]) -> str:
+        """The text before the completion. Raises DataError where the conversation before cannot be written."""
 
-    def closing(self, prompt: str, completion: str) -> str:
-        """The text behind it: the end token. Raises DataError."""
+    def earlier(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
+        """[start, end) in the opening of each earlier turn of the assistant, its end token included."""
+
+    def closing(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
+        """The text behind the completion: the end token. Raises DataError.
+
+        `shown`: the training texts up to there of which a template must give one.
+        """
 
     def prompt_of(self, text: str) -> str:
-        """The inverse of `opening`."""
+        """The prompt in the opening of a trace without history."""
 
 
 class PlainTurn:
-    """The prompt with `prompt_end` behind it; the end token behind the completion."""
+    """The prompt between two texts; the end token behind the completion. There is no conversation before it."""
 
-    def __init__(self, prompt_end: str, end_token: str) -> None:
+    def __init__(self, prompt_start: str, prompt_end: str, tokenizer: Tokenizer | None) -> None:
+        begin = "" if tokenizer is None else tokenizer.begin_token
+        self._prompt_start = prompt_start if begin and prompt_start.startswith(begin) else begin + prompt_start
         self._prompt_end = prompt_end
-        self._end_token = end_token
+        self._end_token = "" if tokenizer is None else tokenizer.end_token
 
-    def opening(self, prompt: str) -> str:
-        """The prompt as the model sees it."""
-        return prompt + self._prompt_end
+    def opening(self, prompt: str, history: Sequence[Message]) -> str:
+        """The prompt as the model sees it, behind the token that the tokenizer puts in front of any text."""
+        if history:
+            raise DataError("the trace has earlier turns (history): format=chat and format=think_chat write them")
+        return self._prompt_start + prompt + self._prompt_end
 
-    def closing(self, prompt: str, completion: str) -> str:
+    def earlier(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
+        """There are none."""
+        return []
+
+    def closing(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
         """The end token; empty without a tokenizer."""
         return self._end_token
 
     def prompt_of(self, text: str) -> str:
         """The prompt of an opening."""
-        return text.removesuffix(self._prompt_end)
+        return text.removeprefix(self._prompt_start).removesuffix(self._prompt_end)
 
 
 class Formatter:
-    """Writes traces as text and reads completions, by one declared template."""
+    """Writes traces as text and reads completions, by one declared format."""
 
-    def __init__(self, turn: Turn, step_end: str, answer_start: str, special_tokens: frozenset[str]) -> None:
-        """Raises ConfigError where the template could not be read back."""
-        _check_separators(step_end, answer_start, special_tokens)
+    def __init__(self, turn: Turn, layout: Layout, special_tokens: frozenset[str]) -> None:
+        """Raises ConfigError where decoding would leave out what the layout writes."""
+        for name, text in layout.literals:
+            for token in special_tokens:
+                if token in text:
+                    raise ConfigError(f"format.{name}: {token!r} is a special token, which decoding leaves out")
         self._turn = turn
-        self._step_end = step_end
-        self._answer_start = answer_start
+        self._layout = layout
         self._special_tokens = special_tokens
 
-    def prompt(self, prompt: str) -> str:
-        """The text that the model continues."""
-        return self._turn.opening(prompt)
+    def prompt(self, prompt: str, history: Sequence[Message] = ()) -> str:
+        """The text that the model continues. Raises DataError where the format knows no earlier turns."""
+        return self._turn.opening(prompt, history)
 
-    def parts(self, trace: Trace, steps: Literal["keep", "drop"] = "keep") -> tuple[Part, ...]:
+    def parts(self, trace: Trace, steps: Literal["keep", "drop"] = "keep", earlier: bool = False) -> tuple[Part, ...]:
         """The training text: one prompt, its steps (with `drop` none), one answer, and the end token.
+
+        `earlier` sets the assistant's earlier turns apart from the rest of the prompt, to be learned too.
 
         Raises DataError (the caller says of which trace): the text holds a special token, or the template
         changes it.
         """
         contents = [step.content for step in trace.steps] if steps == "keep" else []
-        self._refuse_special_tokens(trace.prompt, *contents, trace.final_answer)
-        written = [escape(content, self._step_end, self._step_end) + self._step_end for content in contents]
-        answer = self._answer_start + escape(trace.final_answer, self._step_end, "")
-        closing = self._turn.closing(trace.prompt, "".join(written) + answer)
-        parts = [Part("prompt", self.prompt(trace.prompt))]
-        parts += [Part("steps", text) for text in written]
-        parts += [Part("answer", answer)]
+        said = [message.content for message in trace.history]
+        self._refuse_special_tokens(*said, trace.prompt, *contents, trace.final_answer)
+        written, answer = self._layout.write(contents, trace.final_answer)
+        opening, completion = self.prompt(trace.prompt, trace.history), "".join(written) + answer
+        shown, whole = [opening + completion], completion
+        if isinstance(self._layout, Think):
+            whole = self._layout.opened + completion
+            bare = opening.removesuffix(self._layout.opened)
+            shown += [bare + gap + trace.final_answer for gap in ("", "\n\n")]  # a template may leave out the thinking
+        closing = self._turn.closing(trace.prompt, trace.history, whole, shown)
+        spans = self._turn.earlier(trace.prompt, trace.history) if earlier else []
+        parts = _cut(opening, spans) + [Part("steps", text) for text in written] + [Part("answer", answer)]
         return (*parts, Part("end", closing)) if closing else tuple(parts)
 
     def parse(self, completion: str) -> Parsed:
         """Steps and answer of a completion without its end token: the inverse of `parts`. Never raises."""
-        *steps, last = split(completion, self._step_end)
-        if not last.startswith(self._answer_start):
-            return Parsed(tuple(steps), None, f"no {self._answer_start!r} behind the last {self._step_end!r}")
-        answer = last.removeprefix(self._answer_start)
-        return Parsed(tuple(steps), answer or None, None if answer else "the answer is empty")
+        return self._layout.read(completion)
 
     def parse_prompt(self, text: str) -> str:
-        """The inverse of `prompt`."""
+        """The inverse of `prompt`, for a trace without history."""
         return self._turn.prompt_of(text)
 
     def _refuse_special_tokens(self, *texts: str) -> None:
@@ -124,72 +140,30 @@ class Formatter:
                     raise DataError(f"{token!r} in {text[:60]!r} would be read as a special token; change the data")
 
 
+def _cut(opening: str, spans: Sequence[tuple[int, int]]) -> list[Part]:
+    parts, position = [], 0
+    for start, end in spans:
+        parts += [Part("prompt", opening[position:start]), Part("earlier", opening[start:end])]
+        position = end
+    return [*parts, Part("prompt", opening[position:])]
+
+
 def formatter(config: FormatConfig, tokenizer: Tokenizer | None) -> Formatter:
-    """The formatter of a declared format. Without a tokenizer (plain only) texts have no end token.
+    """The formatter of a declared format. Without a tokenizer (not for chats) texts have no end token.
 
     Raises ConfigError (a format that cannot be read back), ModelError (no chat template), DataError (a
     template that hides the prompt).
     """
     special_tokens = frozenset() if tokenizer is None else tokenizer.special_tokens
-    if isinstance(config, PlainFormat):
-        plain = PlainTurn(config.prompt_end, "" if tokenizer is None else tokenizer.end_token)
-        return Formatter(plain, config.step_end, config.answer_start, special_tokens)
+    if isinstance(config, TemplateFormat):
+        (start,), end = pieces("prompt", config.prompt)
+        return Formatter(PlainTurn(start, end, tokenizer), lines(config), special_tokens)
+    if isinstance(config, PlainFormat | ThinkFormat):
+        layout = lines(config) if isinstance(config, PlainFormat) else think(config.step_end)
+        return Formatter(PlainTurn("", config.prompt_end, tokenizer), layout, special_tokens)
     if tokenizer is None:
-        raise ConfigError("format.kind: 'chat' needs a tokenizer with a chat template: tokenizer=pretrained")
-    chat = ChatTurn(tokenizer, config.system)
-    return Formatter(chat, config.step_end, config.answer_start, special_tokens)
-
-
-def _check_separators(step_end: str, answer_start: str, special_tokens: frozenset[str]) -> None:
-    """Refuse what would make two traces the same text, or what decoding would lose."""
-    if not step_end:
-        raise ConfigError("format.step_end: empty, expected at least one character")
-    for name, text in (("step_end", step_end), ("answer_start", answer_start)):
-        if "\\" in text:
-            raise ConfigError(f"format.{name}: {text!r} has a backslash, which is kept for hiding separators")
-        for token in special_tokens:
-            if token in text:
-                raise ConfigError(f"format.{name}: {token!r} is a special token, which decoding leaves out")
-    begun = any(step_end.startswith(answer_start[place:]) for place in range(len(answer_start)))
-    if begun or step_end in answer_start:
-        raise ConfigError(
-            f"format.answer_start: a step_end {step_end!r} begins inside {answer_start!r}: an answer could "
-            f"be read as a step; choose others"
-        )
-
-
-def escape(content: str, separator: str, tail: str) -> str:
-    """`content` with backslashes such that `split` finds no separator in it; `tail` is what follows."""
-    first = (content + tail).find(separator)
-    if not 0 <= first < len(content) and not content.endswith("\\"):
-        return content
-    backwards: list[str] = []
-    seen, in_front = tail[: len(separator)], tail.startswith(separator)
-    for character in reversed(content):
-        written = character
-        if character == "\\":
-            written = "\\\\" if in_front else "\\"
-        elif (character + seen).startswith(separator):
-            in_front, written = True, "\\" + character
-        else:
-            in_front = False
-        backwards.append(written)
-        seen = (written + seen)[: len(separator)]
-    return "".join(reversed(backwards))
-
-
-def split(text: str, separator: str) -> list[str]:
-    """The pieces of a text between separators that are not hidden, hidden ones and backslashes restored."""
-    if "\\" not in text:
-        return text.split(separator)
-    pieces, piece, position = [], "", 0
-    while (found := text.find(separator, position)) >= 0:
-        begin = position + len(text[position:found].rstrip("\\"))
-        piece += text[position:begin] + "\\" * ((found - begin) // 2)
-        if (found - begin) % 2:
-            piece += separator[0]
-            position = found + 1
-        else:
-            pieces.append(piece)
-            piece, position = "", found + len(separator)
-    return [*pieces, piece + text[position:]]
+        raise ConfigError(f"format.kind: {config.kind!r} needs a tokenizer with a chat template: tokenizer=pretrained")
+    chat = ChatTurn(tokenizer, config)
+    if isinstance(config, ThinkChatFormat):
+        return Formatter(chat, think(config.step_end, already_open(chat.opening(PROBE, ()))), special_tokens)
+    return Formatter(chat, lines(config), special_tokens)

@@ -1,7 +1,8 @@
 """Membership in a split, decided by a hash: adding items never moves an old one.
 
 In: traces, the declared shares, the seed. Out: names of splits, and sort keys. The hash is of the trace's
-group (`meta.group`), else of its normalised prompt, and of the seed; it knows no other trace.
+group (`meta.group`), else of its normalised prompt (the first of a conversation, so that those which begin alike
+stay together), and of the seed; it knows no other trace.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def hash_order(trace: Trace, seed: int) -> tuple[int, int]:
 
 def _key(trace: Trace) -> str:
     group = trace.meta.get("group")
-    return f"prompt:{normalise(trace.prompt)}" if group is None else f"group:{group}"
+    return f"prompt:{normalise(trace.questions[0])}" if group is None else f"group:{group}"
 
 
 def _hash(key: str, seed: int) -> int:

@@ -7,8 +7,8 @@ nothing of files, of splits, or of how a trace becomes text for a model.
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_bytes, to_json
@@ -17,6 +17,7 @@ VERSION = "1.0"
 MAX_TEXT = 50_000
 MAX_STEP = 20_000
 MAX_STEPS = 1_000
+MAX_TURNS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,14 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation, as it was said."""
+
+    role: Literal["user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One item of a dataset. `steps` are in order of index; empty for an answer-only item."""
 
@@ -37,12 +46,23 @@ class Trace:
     steps: tuple[Step, ...]
     final_answer: str
     meta: JsonObject = field(default_factory=dict)
+    history: tuple[Message, ...] = ()
+    """The conversation before `prompt`: user and assistant by turns, the user first."""
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What is asked at each of the user's turns, all that was said before included; the trace's own is last."""
+        said = [message.content for message in self.history]
+        asked = ["\n".join(said[: place + 1]) for place in range(0, len(said), 2)]
+        return (*asked, "\n".join([*said, self.prompt]))
 
     def to_json(self) -> JsonObject:
-        """The record as written to a JSONL file."""
+        """The record as written to a JSONL file; `history` only where there is some."""
+        said = [{"role": message.role, "content": message.content} for message in self.history]
         return {
             "trace_version": VERSION,
             "id": self.id,
+            **({"history": said} if said else {}),
             "prompt": self.prompt,
             "steps": [{"i": step.i, "type": step.type, "content": step.content} for step in self.steps],
             "final_answer": self.final_answer,
@@ -55,9 +75,9 @@ def normalise(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def prompt_id(prompt: str) -> str:
-    """The id of a trace that brings none: 16 hex digits of the sha256 of its normalised prompt."""
-    return sha256_bytes(normalise(prompt).encode("utf-8"))[:16]
+def prompt_id(question: str) -> str:
+    """The id of a trace that brings none: 16 hex digits of the sha256 of its normalised question."""
+    return sha256_bytes(normalise(question).encode("utf-8"))[:16]
 
 
 def parse_trace(record: JsonObject, where: str) -> Trace:
@@ -71,15 +91,32 @@ def parse_trace(record: JsonObject, where: str) -> Trace:
     prompt = text_field(record, "prompt", where, MAX_TEXT)
     answer = text_field(record, "final_answer", where, MAX_TEXT)
     meta = meta_field(record, where)
-    return Trace(id_field(record, meta, prompt, where), prompt, _steps(record.get("steps"), where), answer, meta)
+    said = record.get("history")
+    history = () if said is None else history_field(said, f"{where}: history")
+    trace = Trace("", prompt, _steps(record.get("steps"), where), answer, meta, history)
+    return replace(trace, id=id_field(record, meta, trace.questions[-1], where))
 
 
-def id_field(record: JsonObject, meta: JsonObject, prompt: str, where: str) -> str:
-    """`id`, else `meta.id`, else the prompt's own id. Raises DataError."""
+def history_field(said: Any, where: str) -> tuple[Message, ...]:
+    """The turns before the prompt: `role` and `content` of user and assistant by turns. Raises DataError."""
+    if not isinstance(said, list) or not all(isinstance(message, dict) for message in said):
+        raise DataError(f"{where}: expected a list of objects with role and content")
+    if len(said) > MAX_TURNS:
+        raise DataError(f"{where}: {len(said)} turns, expected at most {MAX_TURNS}")
+    roles = [message.get("role") for message in said]
+    if roles != ["user", "assistant"] * (len(said) // 2):
+        shown = ", ".join(str(role) for role in roles[:6])
+        raise DataError(f"{where}: expected user and assistant by turns, the user first, got {shown}")
+    texts = [text_field(message, "content", f"{where}[{place}]", MAX_TEXT) for place, message in enumerate(said)]
+    return tuple(Message("assistant" if place % 2 else "user", text) for place, text in enumerate(texts))
+
+
+def id_field(record: JsonObject, meta: JsonObject, question: str, where: str) -> str:
+    """`id`, else `meta.id`, else the question's own id. Raises DataError."""
     given = record.get("id")
     given = meta.get("id") if given is None else given
     if given is None:
-        return prompt_id(prompt)
+        return prompt_id(question)
     if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
         raise DataError(f"{where}: id: expected text or an integer, got {_kind(given)}")
     return _valid_unicode(str(given), "id", where)

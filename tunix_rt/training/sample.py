@@ -10,7 +10,7 @@ import numpy as np
 
 from tunix_rt.backends.interface import Backend, Int32, State
 from tunix_rt.batches.reader import Reader
-from tunix_rt.config.dataset import FormatConfig
+from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.terminal import say
 from tunix_rt.traces.trace import Trace, normalise
@@ -32,7 +32,7 @@ class Sampler:
     def of(cls, engine: Backend, model_folder: Path, format: FormatConfig, traces: Sequence[Trace]) -> Sampler:
         """Ready the prompts that can be asked."""
         reader = Reader.of(model_folder, format)
-        encoded = [(trace, *reader.encode(trace.prompt)) for trace in traces]
+        encoded = [(trace, *reader.encode(trace.prompt, trace.history)) for trace in traces]
         asked = [(trace, ids) for trace, _, ids, problem in encoded if problem is None]
         texts = ["".join(part.text for part in reader.formatter.parts(trace, "keep")) for trace, _ in asked]
         lengths = [

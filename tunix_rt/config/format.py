@@ -1,0 +1,116 @@
+"""The section `format`: how a trace becomes text for a model, and a completion a trace again."""
+
+from __future__ import annotations
+
+import datetime
+import string
+from typing import Annotated, Literal
+
+from annotated_types import MinLen
+from pydantic import AfterValidator, Discriminator
+
+from tunix_rt.config.section import section
+
+Text = Annotated[str, MinLen(1)]
+
+
+def _date(text: str) -> str:
+    datetime.date.fromisoformat(text)
+    return text
+
+
+Date = Annotated[str, AfterValidator(_date)]
+
+
+@section
+class PlainFormat:
+    """`prompt` `prompt_end` (`step` `step_end`)* `answer_start` `answer`, then the end token."""
+
+    kind: Literal["plain"]
+    prompt_end: str
+    step_end: Text
+    answer_start: str
+
+
+@section
+class ChatFormat:
+    """The same completion as an assistant's turn in the tokenizer's own chat template, behind earlier turns."""
+
+    kind: Literal["chat"]
+    system: str | None
+    """System prompt; null: the template's own default."""
+    variables: dict[str, str | int | bool]
+    """What else the template asks for, for example `{enable_thinking: false}`."""
+    date: Date | None
+    """YYYY-MM-DD for templates that write today's date, which would change what is trained from day to day."""
+    step_end: Text
+    answer_start: str
+
+
+@section
+class ThinkFormat:
+    """`prompt` `prompt_end` `<think>` steps `</think>` `answer`, then the end token."""
+
+    kind: Literal["think"]
+    prompt_end: str
+    step_end: Text
+    """Between two steps."""
+
+
+@section
+class ThinkChatFormat:
+    """`<think>` steps `</think>` `answer` as an assistant's turn in the tokenizer's own chat template."""
+
+    kind: Literal["think_chat"]
+    system: str | None
+    variables: dict[str, str | int | bool]
+    date: Date | None
+    step_end: Text
+
+
+@section
+class TemplateFormat:
+    """One's own text around each part of a trace: `{prompt}`, `{step}` (and `{number}`), `{answer}`."""
+
+    kind: Literal["template"]
+    prompt: Text
+    """The text that the model continues."""
+    step: Text
+    """Written once a step; what stands behind `{step}` ends it. `{number}` counts from 1."""
+    answer: Text
+    """The end token follows."""
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "step", "answer"):
+            pieces(name, getattr(self, name))
+
+
+FormatConfig = Annotated[
+    PlainFormat | ChatFormat | ThinkFormat | ThinkChatFormat | TemplateFormat, Discriminator("kind")
+]
+
+
+def pieces(name: str, text: str) -> tuple[tuple[str, ...], str]:
+    """The text before `{name}`, cut where `{number}` stands, and the text behind; `{{` and `}}` are braces.
+
+    Raises ValueError where `{name}` is not there exactly once, `{number}` stands behind it or outside `step`,
+    or another field is named.
+    """
+    allowed = ("number", name) if name == "step" else (name,)
+    shown = " and ".join(f"{{{field}}}" for field in allowed)
+    literals, fields = [""], []
+    try:
+        parsed = list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"{name}: {text!r}: {error} (a brace of the text itself is written twice)") from None
+    for literal, field, spec, conversion in parsed:
+        literals[-1] += literal
+        if field is None:
+            continue
+        if field not in allowed or spec or conversion:
+            raise ValueError(f"{name}: unknown field in {text!r}, there is {shown} (a brace of the text: twice)")
+        fields.append(field)
+        literals.append("")
+    if fields not in ([name], ["number", name]):
+        raise ValueError(f"{name}: {text!r}: expected {{{name}}} once" + (", {number} before it" * (name == "step")))
+    return tuple(literals[:-1]), literals[-1]

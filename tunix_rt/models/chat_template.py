@@ -1,0 +1,44 @@
+"""A chat template rendered as `transformers` does, on a declared day instead of today.
+
+In: the template's text, messages, what else it asks for. Out: text. Only here is `transformers` imported, in
+the function, and then neither torch nor jax.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tunix_rt.errors import ModelError
+
+CLOCK = "strftime_now"
+CODES = ("%Y", "%y", "%m", "%d", "%B", "%b", "%A", "%a", "%j")
+ON_THAT_DAY = (
+    "{%- macro strftime_now(format) -%}{%- set day = namespace(text=format) -%}"
+    "{%- for code, value in declared_date.items() -%}{%- set day.text = day.text | replace(code, value) -%}"
+    "{%- endfor -%}{{ day.text }}{%- endmacro %}\n"
+)
+NO_DAY = (
+    "{%- macro strftime_now(format) -%}{{ raise_exception('it writes the date of the day, so that what is trained "
+    "would change from day to day; declare one: format.date=YYYY-MM-DD') }}{%- endmacro %}\n"
+)
+"""In front of the template it takes the place of the function of this name. (The newline goes with the block.)"""
+
+
+def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], date: str | None) -> str:
+    """The text of a conversation. Raises ModelError where the template refuses the messages."""
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    given = dict(variables)
+    if CLOCK in template:
+        template = (NO_DAY if date is None else ON_THAT_DAY) + template
+        day = None if date is None else datetime.date.fromisoformat(date)
+        given["declared_date"] = {} if day is None else {code: day.strftime(code) for code in CODES}
+    conversation = [dict(message) for message in messages]
+    try:
+        rendered: Any = render_jinja_template([conversation], chat_template=template, **given)
+    except TemplateError as error:
+        raise ModelError(f"the chat template refuses the messages: {error}") from None
+    return str(rendered[0][0])

@@ -1,0 +1,83 @@
+"""A model folder whose tokenizer has more tokens: tokenizer.json extended, the vocabulary's tensors grown to it.
+
+In: a model folder and texts. Out: the folder itself, or a copy made once in the cache. Which tensors run over
+the vocabulary follows from the shapes that the family declares; no name is known here. Numpy alone, so every
+backend starts from the same numbers.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tunix_rt.errors import ModelError
+from tunix_rt.files import digest, write_text
+from tunix_rt.models.families.registry import tensor_shapes
+from tunix_rt.models.folder import (
+    GENERATION,
+    Float32,
+    Weights,
+    copy_tokenizer,
+    read_architecture,
+    read_config,
+    read_weights,
+    write_model,
+)
+from tunix_rt.models.sources import folder_digest, made_once
+from tunix_rt.models.tokenizer import Tokenizer, add_tokens
+
+VERSION = 1
+
+
+def with_tokens(folder: Path, added: Sequence[str], cache: Path) -> Path:
+    """The folder, where its tokenizer has the tokens `added` and its model a row for each token; else its copy.
+
+    Rows that a model has beyond its tokenizer are used as they are. Raises ModelError.
+    """
+    tokenizer = Tokenizer.load(folder)
+    missing = [text for text in added if text not in tokenizer.added_tokens]
+    if not missing and tokenizer.vocab_size <= read_architecture(folder).vocab_size:
+        return folder
+    made = digest({"model": folder_digest(folder), "added": missing, "version": VERSION})[:12]
+    return made_once(cache / f"{folder.name}-tokens-{made}", lambda part: _extend(folder, missing, part))
+
+
+def _extend(source: Path, added: Sequence[str], target: Path) -> None:
+    from tokenizers import Tokenizer as Inner
+
+    copy_tokenizer(source, target)
+    inner = Inner.from_file(str(source / "tokenizer.json"))
+    add_tokens(inner, added)
+    write_text(target / "tokenizer.json", inner.to_str(pretty=True))
+    if (source / GENERATION).is_file():
+        shutil.copyfile(source / GENERATION, target / GENERATION)
+    rows = max(read_architecture(source).vocab_size, Tokenizer.load(target).vocab_size)
+    config = {name: value for name, value in read_config(source).items() if name != "torch_dtype"}
+    write_model(target, config | {"vocab_size": rows, "dtype": "float32"}, grown(source, rows))
+
+
+def grown(folder: Path, vocab_size: int) -> Weights:
+    """The folder's weights with `vocab_size` rows: new ones are the mean of those that are there.
+
+    So a new token starts as no token in particular, and the other tokens' logits hardly move (Hewitt 2021,
+    nlp.stanford.edu/~johnhew/vocab-expansion.html; `mean_resizing` of `transformers` adds noise of scale 1e-9).
+    Raises ModelError where the model has more rows than that.
+    """
+    architecture = read_architecture(folder)
+    if vocab_size < architecture.vocab_size:
+        raise ModelError(f"{folder}: {architecture.vocab_size} rows of embeddings cannot shrink to {vocab_size}")
+    shapes = tensor_shapes(replace(architecture, vocab_size=vocab_size))
+    return {name: _grown(tensor, shapes[name]) for name, tensor in read_weights(folder).items()}
+
+
+def _grown(tensor: Float32, shape: tuple[int, ...]) -> Float32:
+    """`tensor` with the mean along each axis that is longer in `shape` appended until it is as long."""
+    for axis, size in enumerate(shape):
+        if size > tensor.shape[axis]:
+            mean = tensor.mean(axis=axis, dtype=np.float64, keepdims=True).astype(np.float32)
+            tensor = np.concatenate([tensor, np.repeat(mean, size - tensor.shape[axis], axis=axis)], axis=axis)
+    return tensor

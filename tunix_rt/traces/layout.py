@@ -1,0 +1,209 @@
+"""Steps and answer ↔ the text of a completion: one step after the other, or inside `<think>…</think>`.
+
+In: contents, in the layout that a format declares. Out: pieces of text, and for any text that a model may
+write what it says. A layout that could not be read back is refused with the reason. Knows no prompt, no
+template of a tokenizer, no token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tunix_rt.config.format import ChatFormat, PlainFormat, TemplateFormat, pieces
+from tunix_rt.errors import ConfigError, DataError
+from tunix_rt.traces.separators import escape, split
+from tunix_rt.traces.trace import MAX_STEPS
+
+OPEN, CLOSE = "<think>", "</think>"
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a completion says. `answer` is None where it is not in the format; `problem` then says why."""
+
+    steps: tuple[str, ...]
+    answer: str | None
+    problem: str | None
+
+
+class Layout(Protocol):
+    """How steps and answer stand in a completion."""
+
+    @property
+    def literals(self) -> tuple[tuple[str, str], ...]:
+        """(the field of `format` that declares it, text) of all that it writes itself."""
+
+    def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
+        """A piece of text for each step, and one for the answer. Raises DataError."""
+
+    def read(self, completion: str) -> Parsed:
+        """The inverse of `write`, and whatever else a model may have written. Never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """(`step_start` step `step_end`)* `answer_start` answer `answer_end`."""
+
+    step_start: tuple[str, ...]
+    """Cut where the number of the step stands (counting from 1)."""
+    step_end: str
+    answer_start: str
+    answer_end: str
+    names: tuple[str, str]
+    """The fields of `format` that declare step and answer, for messages."""
+
+    @property
+    def literals(self) -> tuple[tuple[str, str], ...]:
+        """See `Layout`."""
+        step, answer = self.names
+        own = [(step, text) for text in (*self.step_start, self.step_end)]
+        return (*own, (answer, self.answer_start), (answer, self.answer_end))
+
+    def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
+        """See `Layout`; any content can be written."""
+        written = [
+            self.step_begin(number) + escape(step, self.step_end, self.step_end) + self.step_end
+            for number, step in enumerate(steps, 1)
+        ]
+        return written, self.answer_start + escape(answer, self.step_end, self.answer_end) + self.answer_end
+
+    def read(self, completion: str) -> Parsed:
+        """See `Layout`."""
+        *found, last = split(completion, self.step_end)
+        steps: list[str] = []
+        for number, piece in enumerate(found, 1):
+            start = self.step_begin(number)
+            if not piece.startswith(start):
+                return Parsed(tuple(steps), None, f"no {start!r} where step {number} begins")
+            steps.append(piece.removeprefix(start))
+        if not last.startswith(self.answer_start):
+            return Parsed(tuple(steps), None, f"no {self.answer_start!r} behind the last {self.step_end!r}")
+        if not last.removeprefix(self.answer_start).endswith(self.answer_end):
+            return Parsed(tuple(steps), None, f"no {self.answer_end!r} behind the answer")
+        answer = last.removeprefix(self.answer_start).removesuffix(self.answer_end)
+        return Parsed(tuple(steps), answer or None, None if answer else "the answer is empty")
+
+    def step_begin(self, number: int) -> str:
+        """What stands before the step of this number."""
+        return str(number).join(self.step_start)
+
+
+def lines(config: PlainFormat | ChatFormat | TemplateFormat) -> Lines:
+    """The layout of a declared format. Raises ConfigError where completions could not be read back."""
+    if isinstance(config, TemplateFormat):
+        before, behind = pieces("step", config.step)
+        (answer_start,), answer_end = pieces("answer", config.answer)
+        layout = Lines(before, behind, answer_start, answer_end, ("step", "answer"))
+    else:
+        layout = Lines(("",), config.step_end, config.answer_start, "", ("step_end", "answer_start"))
+    prove(layout)
+    return layout
+
+
+def prove(layout: Lines) -> None:
+    """Raises ConfigError unless the step's end can be told from all that may stand around it.
+
+    `escape` hides every `step_end` that begins inside content. What remains is one that begins in the layout's
+    own text: inside it altogether, or with its last characters, which content could go on (then the content
+    that goes on is the counterexample). Where none can, the reader finds exactly the ends that were written.
+    """
+    end, (step, answer) = layout.step_end, layout.names
+    if not end:
+        raise ConfigError(f"format.{step}: empty behind the step: nothing would tell where a step ends")
+    for name, text in layout.literals:
+        if "\\" in text:
+            raise ConfigError(f"format.{name}: {text!r} has a backslash, which is kept for hiding separators")
+    starts = {layout.answer_start: answer}
+    starts |= {layout.step_begin(number): step for number in range(1, MAX_STEPS + 1)}
+    for text, name in starts.items():
+        if _begins_inside(end, text):
+            raise ConfigError(
+                f"format.{name}: a step_end {end!r} begins inside {text!r}: what follows could be read as the end "
+                "of a step; choose others"
+            )
+    if end in layout.answer_end:
+        raise ConfigError(f"format.{answer}: {layout.answer_end!r} holds the step's end {end!r}; choose others")
+
+
+def _begins_inside(separator: str, text: str) -> bool:
+    return separator in text or any(separator.startswith(text[place:]) for place in range(len(text)))
+
+
+@dataclass(frozen=True, slots=True)
+class Think:
+    """`<think>` newline, steps with `step_end` between them, newline `</think>` empty line, answer.
+
+    So Qwen3 and DeepSeek-R1 write. `opened`: what of it the generation prompt has written already.
+    """
+
+    step_end: str
+    opened: str = ""
+
+    @property
+    def literals(self) -> tuple[tuple[str, str], ...]:
+        """See `Layout`."""
+        return (("step_end", self.step_end), ("kind", OPEN), ("kind", CLOSE))
+
+    def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
+        """See `Layout`. Raises DataError where content holds a tag."""
+        for content in (*steps, answer):
+            for tag in (OPEN, CLOSE):
+                if tag in content:
+                    raise DataError(f"{tag!r} in {content[:60]!r} would be read as the layout's own; change the data")
+        hidden = [escape(step, self.step_end, self.step_end) for step in steps[:-1]]
+        hidden += [escape(step, self.step_end, "") for step in steps[-1:]]
+        written = [(self.step_end if place else f"{OPEN}\n") + text for place, text in enumerate(hidden)]
+        closing = f"\n{CLOSE}\n\n{answer}"
+        if written:
+            written[0] = written[0].removeprefix(self.opened)
+            return written, closing
+        return [], f"{OPEN}\n{closing}".removeprefix(self.opened)
+
+    def read(self, completion: str) -> Parsed:
+        """See `Layout`. White space around the tags may be missing."""
+        before, opened, rest = (self.opened + completion).partition(OPEN)
+        if not opened:
+            return Parsed((), None, f"no {OPEN}")
+        block, closed, answer = rest.partition(CLOSE)
+        block = block.removeprefix("\n")
+        block = block.removesuffix("\n") if closed else block
+        steps = tuple(split(block, self.step_end)) if block else ()
+        answer = answer.removeprefix("\n\n") if answer.startswith("\n\n") else answer.removeprefix("\n")
+        problem = None
+        if before.strip():
+            problem = f"text before {OPEN}"
+        elif OPEN in block:
+            problem = f"a second {OPEN} inside the first"
+        elif not closed:
+            problem = f"no {CLOSE}"
+        elif OPEN in answer or CLOSE in answer:
+            problem = f"a second {OPEN if OPEN in answer else CLOSE} behind the first block"
+        elif not answer:
+            problem = "the answer is empty"
+        return Parsed(steps, None if problem else answer, problem)
+
+
+def think(step_end: str, opened: str = "") -> Think:
+    """The layout of `<think>…</think>`. Raises ConfigError where completions could not be read back."""
+    if not step_end:
+        raise ConfigError("format.step_end: empty, expected at least one character")
+    if "\\" in step_end:
+        raise ConfigError(f"format.step_end: {step_end!r} has a backslash, which is kept for hiding separators")
+    for tag in (OPEN, CLOSE):
+        if step_end in tag or _begins_inside(tag, step_end) or _begins_inside(step_end, tag):
+            raise ConfigError(
+                f"format.step_end: with text around it, {step_end!r} could be read as {tag}; choose another"
+            )
+    return Think(step_end, opened)
+
+
+def already_open(opening: str) -> str:
+    """What of `<think>` newline a generation prompt ends with. Raises ConfigError where it closes the block too."""
+    if opening.rstrip().endswith(CLOSE):
+        raise ConfigError(
+            f"format.kind: the chat template ends its prompt with a closed {OPEN} block ({opening[-40:]!r}), so "
+            "nothing is thought; set what it asks in format.variables (often enable_thinking), or format=chat"
+        )
+    return next((start for start in (f"{OPEN}\n", OPEN) if opening.endswith(start)), "")
