@@ -68,9 +68,9 @@ def test_any_family_starts_from_scratch(case: str, tmp_path: Path) -> None:
     """Norms that scale by one (Gemma's weights are then 0), biases of zero, and a folder that transformers loads."""
     from transformers import AutoModelForCausalLM
 
-    config = json.loads(CASES[case].config.to_json_string(use_diff=False)) | {
-        "model_type": CASES[case].config.model_type
-    }
+    config = json.loads(CASES[case].config.to_json_string(use_diff=False))
+    config |= {"model_type": CASES[case].config.model_type}
+    del config["vocab_size"]
     source = ScratchModel(kind="scratch", config=config, initializer_range=0.1, scale_residual_init=True)
     write_fresh(tmp_path, source, vocab_size=29, seed=0, pad_id=0, end_id=1)
     model, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
@@ -89,3 +89,6 @@ def test_a_declared_config_that_is_not_supported_is_named(tmp_path: Path) -> Non
     )
     with pytest.raises(ModelError, match=r"^model\.source\.config: n_head: missing"):
         write_fresh(tmp_path, source, vocab_size=29, seed=0, pad_id=0, end_id=1)
+    few = replace(source, config=source.config | {"vocab_size": 28})
+    with pytest.raises(ModelError, match=r"vocab_size: 28, but the tokenizer has 29 tokens"):
+        write_fresh(tmp_path, few, vocab_size=29, seed=0, pad_id=0, end_id=1)
