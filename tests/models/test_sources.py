@@ -1,10 +1,8 @@
-"""Sources of weights: used in place, found in a hub cache, converted once."""
+"""Sources of weights: used in place, or converted once (those of the hub: `test_hub.py`)."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.config.model import FolderModel, GgufModel, HubModel
+from tunix_rt.config.model import FolderModel, GgufModel
 from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.models.sources import content_digest, materialise
 from tunix_rt.models.tokenizer import train_char
 
 MakeFolder = Callable[..., Path]
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture
@@ -46,70 +43,6 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         materialise(FolderModel(kind="folder", path=str(tmp_path / "x")), tmp_path)
     with pytest.raises(ModelError, match=r"no config\.json"):
         materialise(FolderModel(kind="folder", path=str(tmp_path)), tmp_path)
-
-
-def hub(code: str, cache: Path, name: str, revision: str = "main") -> subprocess.CompletedProcess[str]:
-    """Run `code` on `source` in a process whose hub client is offline and has `cache`."""
-    opening = (
-        "import sys; from pathlib import Path\n"
-        "from tunix_rt.config.model import HubModel\n"
-        "from tunix_rt.models.sources import materialise\n"
-        "source = HubModel(kind='hub', name=sys.argv[1], revision=sys.argv[2])\n"
-    )
-    environment = os.environ | {"HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", opening + code, name, revision]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
-
-
-def test_a_hub_model_in_the_local_cache_needs_no_network(model: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "hub" / "models--someone--small"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(COMMIT)
-    shutil.copytree(model, repository / "snapshots" / COMMIT)
-    code = (
-        "folder = materialise(source, Path('unused'))\n"
-        "print(folder, [name for name in ('torch', 'jax', 'transformers') if name in sys.modules])\n"
-    )
-    for revision in ("main", COMMIT):
-        done = hub(code, tmp_path / "hub", "someone/small", revision)
-        assert done.stdout.strip() == f"{repository / 'snapshots' / COMMIT} []"
-
-
-CATCH = (
-    "from tunix_rt.errors import TunixError\n"
-    "try: materialise(source, Path('unused'))\n"
-    "except TunixError as error: print(type(error).__name__, error)\n"
-)
-
-
-def test_a_hub_model_that_is_not_there_says_how_to_get_it(tmp_path: Path) -> None:
-    line = hub(CATCH, tmp_path, "someone/small", COMMIT).stdout.strip()
-    assert "\n" not in line
-    assert line.startswith(f"MachineError model someone/small at revision {COMMIT} is neither in the local cache nor")
-    assert f"hf download someone/small --revision {COMMIT}" in line
-    assert "model=from_path" in line
-
-
-def test_a_hub_name_that_cannot_be_one(tmp_path: Path) -> None:
-    line = hub(CATCH, tmp_path, "a/b/c").stdout.strip()
-    assert line.startswith("ModelError the Hugging Face hub has no model a/b/c") and "\n" not in line
-
-
-def test_a_partial_hub_snapshot_is_not_taken_for_whole(model: Path, tmp_path: Path) -> None:
-    repository = tmp_path / "models--someone--small"
-    (repository / "refs").mkdir(parents=True)
-    (repository / "refs" / "main").write_text(COMMIT)
-    (model / "model.safetensors").unlink()
-    shutil.copytree(model, repository / "snapshots" / COMMIT)
-    assert "missing model.safetensors" in hub(CATCH, tmp_path, "someone/small").stdout
-
-
-def test_the_digest_of_a_hub_model_is_its_pin() -> None:
-    def of(name: str, revision: str) -> str:
-        return content_digest(HubModel(kind="hub", name=name, revision=revision))
-
-    assert of("a/b", "main") == of("a/b", "main")
-    assert len({of("a/b", "main"), of("a/b", COMMIT), of("a/c", "main")}) == 3
 
 
 def test_a_missing_package_names_its_extra(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Where weights come from → a local model folder in the Hugging Face layout, and a digest of its content.
 
-A folder is used in place; a hub model is fetched by `huggingface_hub` into its own cache; a GGUF file is
+A folder is used in place; a hub model is in the hub client's own cache (`hub.py`); a GGUF file is
 converted, a registered model fetched once into our cache, under a lock, and found again by its content.
 """
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Protocol
 
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
-from tunix_rt.errors import MachineError, MissingExtra, ModelError
+from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import digest, sha256_file
-from tunix_rt.models import gguf
-from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, weight_files
+from tunix_rt.models import gguf, hub
+from tunix_rt.models.folder import CONFIG, GENERATION, TOKENIZER_FILES, weight_files
 
 Source = HubModel | FolderModel | GgufModel | RegistryModel
 
@@ -42,7 +42,7 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
     if isinstance(source, FolderModel):
         return _folder(source)
     if isinstance(source, HubModel):
-        return _snapshot(source)
+        return hub.snapshot(source)
     return _converted(_file(source), cache)
 
 
@@ -113,33 +113,6 @@ def _folder(source: FolderModel) -> Path:
         raise ModelError(f"{folder}: no such model folder (model.source.path)")
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder}: no {CONFIG}, so this is not a model folder (model.source.path)")
-    return folder
-
-
-def _snapshot(source: HubModel) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        HFValidationError,
-        HTTPError,  # the base class of its HTTP library, whichever that is
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
-
-    model = f"{source.name} at revision {source.revision}"
-    wanted = ["model*.safetensors", INDEX, CONFIG, GENERATION, *TOKENIZER_FILES]
-    try:
-        folder = Path(snapshot_download(source.name, revision=source.revision, allow_patterns=wanted))
-    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"the Hugging Face hub has no model {model}, or it needs a login ({reason})") from None
-    except (HTTPError, LocalEntryNotFoundError, ConnectionError) as error:
-        raise MachineError(
-            f"model {model} is neither in the local cache nor reachable ({type(error).__name__}); "
-            f"where there is a network: hf download {source.name} --revision {source.revision}, or copy "
-            "the model's folder here and use model=from_path model.source.path=FOLDER"
-        ) from None
-    weight_files(folder)
     return folder
 
 

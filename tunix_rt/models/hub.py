@@ -1,0 +1,140 @@
+"""A model of the Hugging Face hub → its folder in the hub client's own cache: safetensors only, no code, no pickles.
+
+The stored login is shown to the hub only where it answers that the repository is gated.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunix_rt.config.model import HubModel
+from tunix_rt.errors import MachineError, ModelError
+from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, weight_files
+
+WANTED = ["model*.safetensors", INDEX, CONFIG, GENERATION, *TOKENIZER_FILES]
+OTHER_WEIGHTS = (".bin", ".gguf", ".h5", ".msgpack", ".pt", ".pth")
+UNAUTHORISED = 401
+
+
+def snapshot(source: HubModel) -> Path:
+    """The model's folder; what the cache lacks of it is fetched first. Of a pinned commit, nothing is asked again.
+
+    Raises ModelError where there is no such model or revision, or nothing in it that is read; MachineError where
+    access is missing, or files are neither in the cache nor reachable: the message says how to get them.
+    """
+    from huggingface_hub import get_token
+    from huggingface_hub.errors import GatedRepoError
+
+    try:
+        return _whole(source, _download(source, token=False), token=False)
+    except GatedRepoError:
+        token = get_token()
+    if token is None:
+        raise MachineError(f"{source.name} is gated, and no login is stored: {_access(source)}")
+    try:
+        return _whole(source, _download(source, token), token)
+    except GatedRepoError:
+        raise MachineError(f"{source.name} is gated, and the stored login may not read it: {_access(source)}") from None
+
+
+def _access(source: HubModel) -> str:
+    from huggingface_hub.constants import ENDPOINT
+
+    return f"accept its licence at {ENDPOINT}/{source.name}, then `hf auth login`, or set HF_TOKEN"
+
+
+def _download(source: HubModel, token: str | bool) -> Path:
+    """What is wanted of the repository, in the cache. Raises GatedRepoError, else as `snapshot`."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import (  # type: ignore[attr-defined]
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        HTTPError,  # the base class of its HTTP library, whichever that is
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    name, revision = source.name, source.revision
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, token=token))
+    except GatedRepoError:
+        raise
+    except RevisionNotFoundError:
+        raise ModelError(f"{name} has no revision {revision} on the Hugging Face hub (model.source.revision)") from None
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"the Hugging Face hub has no model {name} that everybody may read ({_first_line(error)}); "
+            f"a private one of your own: {_fetching(source)}"
+        ) from None
+    except (HTTPError, LocalEntryNotFoundError, ConnectionError) as error:
+        if isinstance(error, HfHubHTTPError) and error.response.status_code == UNAUTHORISED:
+            raise MachineError(f"the hub refuses the stored login for {name}: {_access(source)}") from None
+        raise MachineError(_unreachable(source, error)) from None
+
+
+def _whole(source: HubModel, folder: Path, token: str | bool) -> Path:
+    """The folder, if config and all weights are in it: the client takes a partial one where it cannot ask the hub."""
+    lack = _lack(folder)
+    if lack is None:
+        return folder
+    if any(folder.glob("*.bin")):
+        raise ModelError(lack)
+    listed = _listed(source, token)
+    if listed is None:
+        raise MachineError(f"{lack}; {_fetching(source)}")
+    others = ", ".join(sorted(name for name in listed if name.endswith(OTHER_WEIGHTS)))
+    raise ModelError(
+        f"{lack}, nor is it in {source.name} at revision {source.revision}, which has {others or 'no weights'}: "
+        "only safetensors is read; convert it first, or name another revision"
+    )
+
+
+def _lack(folder: Path) -> str | None:
+    """Which file without which nothing can be read is missing; None where all are there."""
+    if not (folder / CONFIG).is_file():
+        return f"{folder}: missing {CONFIG}"
+    try:
+        weight_files(folder)
+    except ModelError as error:
+        return str(error)
+    return None
+
+
+def _listed(source: HubModel, token: str | bool) -> list[str] | None:
+    """The files of the repository; None where the hub cannot be asked."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        return list(HfApi(token=token).list_repo_files(source.name, revision=source.revision))
+    except (HTTPError, ConnectionError):
+        return None
+
+
+def _unreachable(source: HubModel, error: Exception) -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    repository = Path(HF_HUB_CACHE).expanduser() / f"models--{source.name.replace('/', '--')}"
+    ref, model = repository / "refs" / source.revision, f"model {source.name} at revision {source.revision}"
+    folder = repository / "snapshots" / (ref.read_text("utf-8") if ref.is_file() else source.revision)
+    if folder.is_dir():
+        lack = _lack(folder) or f"{folder} has only {', '.join(sorted(path.name for path in folder.iterdir()))}"
+        what = f"{model} is not whole in the local cache ({lack}) and not"
+    else:
+        known = ", ".join(sorted(path.name for kind in ("refs", "snapshots") for path in repository.glob(f"{kind}/*")))
+        cached = f", which has it at {known}," if known else ""
+        what = f"{model} is neither in the local cache{cached} nor"
+    return f"{what} reachable ({type(error).__name__}); {_fetching(source)}"
+
+
+def _fetching(source: HubModel) -> str:
+    return (
+        f"where there is a network: hf download {source.name} --revision {source.revision}, or copy the model's "
+        "folder here and use model=from_path model.source.path=FOLDER"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
