@@ -12,7 +12,7 @@ def main() -> int:
         config, folder = here.config, here.prepared.folder
         prepare(
             config.seed,
-            config.model,
+            config.model.source,
             config.tokenizer,
             config.dataset,
             config.format,

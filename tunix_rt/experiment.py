@@ -31,6 +31,7 @@ from tunix_rt.inputs import (
     source_digest,
     sources_of,
 )
+from tunix_rt.models.adapter_folder import is_adapter, opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.report.summary import summary
 from tunix_rt.runs.environment import command_line, gather, record_data
@@ -226,6 +227,7 @@ def _stages(work: Work, interrupt: Interrupt) -> None:
             config.seed,
             config.format,
             config.backend,
+            config.model.adapter,
             config.optimizer,
             config.schedule,
             config.training,
@@ -284,8 +286,10 @@ def answerer(run: RunFolder) -> Answerer:
     if not run.model.is_dir():
         raise InputError(f"{run.name}: no trained model there yet; run its command again to finish it")
     engine = registry.create(config.backend, config.hardware, cache_folder())
-    reader = Reader.of(run.model, config.format)
-    return Answerer(engine, engine.load(run.model, None), reader, config.generation, config.seed)
+    base = prepared_of(run, config).model_folder if is_adapter(run.model) else run.model
+    model, adapter = opened(run.model, base, folder_digest)
+    reader = Reader.of(model, config.format)
+    return Answerer(engine, engine.load(model, None, adapter), reader, config.generation, config.seed)
 
 
 def _warn_of_other_code(folder: RunFolder) -> None:

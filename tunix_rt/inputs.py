@@ -13,7 +13,7 @@ from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
-from tunix_rt.models.sources import content_digest, materialise
+from tunix_rt.models.sources import adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.stages.prepare import prepare
 from tunix_rt.traces.prepared import PreparedData
@@ -49,6 +49,9 @@ def content_digests(config: ExperimentConfig) -> dict[str, str]:
         contents[key] = sha256_file(file)
     if not isinstance(config.model.source, FreshModel | ScratchModel):
         contents["model.source"] = content_digest(config.model.source, ModelStore(config.tracking.uri))
+    adapter = config.model.adapter
+    if adapter is not None and adapter.path is not None:
+        contents["model.adapter"] = adapter_digest(Path(adapter.path))
     return contents
 
 
@@ -100,7 +103,7 @@ def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
                 shutil.rmtree(folder, ignore_errors=True)
                 prepare(
                     config.seed,
-                    config.model,
+                    config.model.source,
                     config.tokenizer,
                     config.dataset,
                     config.format,

@@ -81,7 +81,7 @@ def repacked(batch: Batch, micro_batches: int, row_length: int) -> Batch:
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     config = check(compose(["+experiment=quickstart"]))
     folder = tmp_path_factory.mktemp("prepared")
-    sections = (config.model, config.tokenizer, config.dataset, config.format)
+    sections = (config.model.source, config.tokenizer, config.dataset, config.format)
     prepare(config.seed, *sections, folder=folder, models=folder / "models")
     return Recipe(config, PreparedData(folder))
 

@@ -32,7 +32,8 @@ def first_losses(backend: str, folder: Path) -> list[float]:
     """Losses of the quickstart's first updates, as `metrics.jsonl` has them."""
     config = config_of([f"backend={backend}", "hardware=cpu", "hardware.threads=1"])
     data = folder / "data"
-    prepare(config.seed, config.model, config.tokenizer, config.dataset, config.format, folder=data, models=folder)
+    sections = (config.model.source, config.tokenizer, config.dataset, config.format)
+    prepare(config.seed, *sections, folder=data, models=folder)
     order, facts = plan(config.training, PreparedData(data), config.seed)
     engine = create(config.backend, config.hardware, folder / "cache")
     setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.seed)

@@ -15,8 +15,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.models.adapter_folder import Base
 
 State = Any
 Measurements = Any
@@ -39,12 +41,23 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterSetup:
+    """What is trained in the place of the weights."""
+
+    config: LoraAdapter
+    base: Base
+    """What `save` says of the model folder."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingSetup:
     """What training needs of a backend beside the weights. The rate comes with each step."""
 
     optimizer: OptimizerConfig
     clip_norm: float | None
     seed: int
+    adapter: AdapterSetup | None = None
+    """None: every weight is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +79,11 @@ class Backend(Protocol):
 
     placement: Placement
 
-    def load(self, model_folder: Path, training: TrainingSetup | None) -> State:
+    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
         """Weights of a Hugging Face folder, with a fresh optimizer state where `training` is given.
+
+        `training.adapter`: the weights are frozen and only the adapter is trained. `adapter`: a folder in PEFT's
+        layout, whose additions are computed with (without `training`).
 
         Raises ModelError where the folder does not fit, DeviceError where the device is gone.
         """
@@ -96,7 +112,8 @@ class Backend(Protocol):
         """
 
     def save(self, state: State, folder: Path) -> Future[None]:
-        """Into an existing folder: `model.safetensors` and `config.json` (Hugging Face names and layout, float32),
+        """Into an existing folder: `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
+        with an adapter what `models/adapter_folder.py` names instead; and
         `optimizer.safetensors` (`m.<name>`, `v.<name>` float32, `count` int64). The snapshot is taken on return;
         the future is done when the files are on disk."""
 

@@ -14,12 +14,12 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.files import digest
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "prepare": ("seed", "model", "tokenizer", "dataset", "format"),
-    "train": ("seed", "format", "backend", "optimizer", "schedule", "training"),
+    "prepare": ("seed", "model.source", "tokenizer", "dataset", "format"),
+    "train": ("seed", "format", "backend", "model.adapter", "optimizer", "schedule", "training"),
     "predict": ("seed", "format", "backend", "generation"),
     "evaluate": ("evaluation",),
 }
-"""The identity sections that each stage takes, in the order of the chain."""
+"""The identity sections that each stage takes, by dotted path, in the order of the chain."""
 
 LENGTH = 12
 """Hex digits of an identity: 48 bits."""
@@ -33,6 +33,14 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in data] if isinstance(data, list | tuple) else data
 
 
+def section_of(config: ExperimentConfig, path: str) -> Any:
+    """The section at a dotted path, as plain data."""
+    value: Any = config
+    for name in path.split("."):
+        value = getattr(value, name)
+    return plain(value)
+
+
 def identities(
     config: ExperimentConfig, contents: Mapping[str, str], kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
@@ -42,9 +50,12 @@ def identities(
     """
     chain: dict[str, str] = {}
     kept = kept or {}
-    parent = digest(dict(contents))
+    trained_on = {key: value for key, value in contents.items() if key.startswith("model.adapter")}
+    parent = digest({key: value for key, value in contents.items() if key not in trained_on})
     for stage, sections in STAGES.items():
-        declared = {name: plain(getattr(config, name)) for name in sections}
+        declared = {name: section_of(config, name) for name in sections}
+        if stage == "train" and trained_on:
+            declared |= trained_on
         made = digest({"stage": stage, "parent": parent, "sections": declared})[:LENGTH]
         parent = chain[stage] = kept.get(stage, made)
     return chain

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator
 
 from tunix_rt.config.section import section
@@ -122,15 +122,42 @@ def _spelt_out(value: Any) -> Any:
     return {"kind": "registry", "uri": value} if isinstance(value, str) else value
 
 
+ModelSource = Annotated[
+    FreshModel | ScratchModel | HubModel | FolderModel | GgufModel | RegistryModel,
+    Discriminator("kind"),
+    BeforeValidator(_spelt_out),
+]
+
+
+@section
+class LoraAdapter:
+    """Low-rank additions to frozen matrices (arXiv 2106.09685), as `peft` has them."""
+
+    kind: Literal["lora"]
+    rank: Count
+    alpha: Annotated[float, Gt(0)]
+    """What is added is scaled by alpha / rank."""
+    dropout: Annotated[float, Ge(0), Lt(1)]
+    """Share of the inputs of the addition that are left out at each training step."""
+    target: Literal["all-linear"] | Annotated[tuple[Text, ...], MinLen(1)]
+    """Matrices that get an addition, by the family's own names (`q_proj`, `c_attn`, …); all of every layer."""
+    rslora: bool
+    """Scale by alpha / sqrt(rank) instead (arXiv 2312.03732)."""
+    path: Text | None
+    """A folder in PEFT's layout that is trained on; null: B starts at zero, A is drawn from the seed."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.target)) < len(self.target) and not isinstance(self.target, str):
+            raise ValueError(f"target: {', '.join(self.target)}: each name once")
+
+
 @section
 class ModelConfig:
-    """Where the initial weights come from."""
+    """Where the initial weights come from, and what of them is trained."""
 
-    source: Annotated[
-        FreshModel | ScratchModel | HubModel | FolderModel | GgufModel | RegistryModel,
-        Discriminator("kind"),
-        BeforeValidator(_spelt_out),
-    ]
+    source: ModelSource
+    adapter: LoraAdapter | None
+    """null: every weight is trained."""
 
 
 @section

@@ -69,7 +69,7 @@ def read_weights(folder: Path) -> Weights:
     found = {name: shape for file in stored.values() for name, (_, shape) in file.items()}
     if architecture.tie_embeddings and HEAD in found:
         expected = expected | {HEAD: expected[embedding]}
-    _check_fit(folder, found, expected)
+    check_fit(folder, found, expected, CONFIG)
     weights: Weights = {}
     for path in paths:
         with _opened(path) as file:
@@ -109,7 +109,18 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def _check_fit(folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> None:
+def read_tensors(path: Path) -> Weights:
+    """Every tensor of a safetensors file as float32. Raises ModelError: damaged, or not of floats."""
+    with _opened(path) as file:
+        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+            _readable(path, name, file.get_slice(name))
+        return {name: _float32(file, name) for name in file.keys()}  # noqa: SIM118
+
+
+def check_fit(
+    folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], declared: str
+) -> None:
+    """Refuse tensors other than those that `declared` calls for. Raises ModelError that lists both sides."""
     lines = [f"  only in the folder: {name} {list(shape)}" for name, shape in found.items() if name not in expected]
     lines += [f"  only in the model: {name} {list(shape)}" for name, shape in expected.items() if name not in found]
     lines += [
@@ -119,7 +130,7 @@ def _check_fit(folder: Path, found: Mapping[str, tuple[int, ...]], expected: Map
     ]
     if lines:
         shown = lines[:20] + ([f"  … and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        raise ModelError("\n".join([f"{folder}: the weights do not fit {CONFIG}:", *shown]))
+        raise ModelError("\n".join([f"{folder}: the weights do not fit {declared}:", *shown]))
 
 
 def _stored(path: Path, names: Names) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -130,13 +141,15 @@ def _stored(path: Path, names: Names) -> dict[str, tuple[str, tuple[int, ...]]]:
             if called.endswith(names.constants):
                 continue
             part = file.get_slice(called)
-            if part.get_dtype() not in READABLE:
-                raise ModelError(
-                    f"{path}: {called}: dtype {part.get_dtype()} is not supported, only {', '.join(READABLE)}"
-                )
+            _readable(path, called, part)
             name = called if called == HEAD or called.startswith(names.base) else names.base + called
             stored[name] = (called, tuple(part.get_shape()))
         return stored
+
+
+def _readable(path: Path, name: str, part: Any) -> None:
+    if part.get_dtype() not in READABLE:
+        raise ModelError(f"{path}: {name}: dtype {part.get_dtype()} is not supported, only {', '.join(READABLE)}")
 
 
 def _opened(path: Path) -> Any:

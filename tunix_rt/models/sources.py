@@ -16,6 +16,8 @@ from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryMode
 from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import digest, sha256_file
 from tunix_rt.models import gguf, hub
+from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
+from tunix_rt.models.adapter_folder import Base, is_adapter, read_base
 from tunix_rt.models.folder import CONFIG, GENERATION, TOKENIZER_FILES, weight_files
 
 Source = HubModel | FolderModel | GgufModel | RegistryModel
@@ -61,14 +63,42 @@ def content_digest(source: Source, store: Store | None = None) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """Hex sha256 of what makes a model folder the model it is: config, weights, tokenizer, generation config."""
-    names = {CONFIG, GENERATION, *TOKENIZER_FILES, *(path.name for path in weight_files(folder))}
+    """Hex sha256 of what makes a model folder the model it is: config, weights, tokenizer, generation config.
+
+    An adapter's folder counts as one: what it says of its base is part of it.
+    """
+    if is_adapter(folder):
+        names = {GENERATION, *TOKENIZER_FILES, *ADAPTER_FILES}
+    else:
+        names = {CONFIG, GENERATION, *TOKENIZER_FILES, *(path.name for path in weight_files(folder))}
     return digest_of({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+
+
+def adapter_digest(folder: Path) -> str:
+    """`folder_digest` of an adapter's folder (`model.adapter.path`). Raises ModelError where it is none."""
+    read_base(folder)
+    return folder_digest(folder)
 
 
 def digest_of(files: Mapping[str, str]) -> str:
     """`folder_digest` of a folder with these files, given by the sha256 of each."""
     return digest(dict(files))
+
+
+def base_folder(adapter: Path) -> Path:
+    """The model folder to which an adapter says it belongs: a local one (as named, from the working directory), or
+    of the hub. Raises ModelError, MachineError."""
+    base: Base = read_base(adapter)
+    if base.name is None:
+        raise ModelError(f"{adapter}: does not say to which model it belongs; name its folder with --base FOLDER")
+    if Path(base.name).expanduser().is_dir():
+        return Path(base.name).expanduser()
+    if base.revision is None and base.sha256 is not None:
+        raise ModelError(
+            f"{base.name}: no such model folder, to which the adapter {adapter} belongs; "
+            "put it back, or name another place with --base FOLDER"
+        )
+    return hub.snapshot(HubModel(kind="hub", name=base.name, revision=base.revision or "main"))
 
 
 def _given(store: Store | None) -> Store:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt.config.choices import SPLITS
-from tunix_rt.config.identity import STAGES, identities, plain
+from tunix_rt.config.identity import STAGES, identities, section_of
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.evaluation.score import score
@@ -100,7 +100,7 @@ def _splits(run: RunFolder, prepared: PreparedData) -> str:
 def _identities(run: RunFolder, config: ExperimentConfig) -> str:
     """Each stage was done for this config and this data."""
     data = read_json(run.environment).get("data")
-    sections = {name: plain(getattr(config, name)) for names in STAGES.values() for name in names}
+    sections = {name: section_of(config, name) for names in STAGES.values() for name in names}
     if data is None or is_masked(sections):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
     for stage, identity in identities(config, data["sources"]).items():

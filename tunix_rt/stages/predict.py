@@ -11,6 +11,8 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError
 from tunix_rt.inference.loop import predict as run_loop
+from tunix_rt.models.adapter_folder import opened
+from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.traces.prepared import PreparedData
@@ -43,6 +45,7 @@ def predict(
     if generation.baseline:
         jobs.insert(0, ("baseline", prepared.model_folder, run.baseline_predictions))
     for title, folder, path in jobs:
-        reader = Reader.of(folder, format)
-        state = engine.load(folder, None)
+        model, adapter = opened(folder, prepared.model_folder, folder_digest)
+        reader = Reader.of(model, format)
+        state = engine.load(model, None, adapter)
         run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)

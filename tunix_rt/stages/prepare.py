@@ -16,7 +16,7 @@ from tunix_rt.batches.encode import Encoded, encode, write_encoded
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
-from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelConfig, ScratchModel, TokenizerConfig
+from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
 from tunix_rt.models.extend import with_tokens
@@ -37,7 +37,7 @@ ENCODED: tuple[SplitName, ...] = ("train", "validation")
 
 def prepare(
     seed: int,
-    model: ModelConfig,
+    source: ModelSource,
     tokenizer: TokenizerConfig,
     dataset: DatasetConfig,
     format: FormatConfig,
@@ -56,7 +56,7 @@ def prepare(
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # what cannot be read back is refused before anything is read
     collected = collect(dataset, seed)
-    start = _model_folder(model, tokenizer, format, collected.splits["train"], seed, folder, models, store)
+    start = _model_folder(source, tokenizer, format, collected.splits["train"], seed, folder, models, store)
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
     writer = formatter(format, reader)
@@ -98,7 +98,7 @@ def _switches(dataset: DatasetConfig) -> JsonObject:
 
 
 def _model_folder(
-    model: ModelConfig,
+    source: ModelSource,
     tokenizer: TokenizerConfig,
     format: FormatConfig,
     traces: Sequence[Trace],
@@ -108,8 +108,8 @@ def _model_folder(
     store: Store | None,
 ) -> Path:
     """The folder of the initial weights: made here from the seed, or found and converted once."""
-    if not isinstance(model.source, FreshModel | ScratchModel):
-        return with_tokens(materialise(model.source, models, store), tokenizer.added_tokens, models)
+    if not isinstance(source, FreshModel | ScratchModel):
+        return with_tokens(materialise(source, models, store), tokenizer.added_tokens, models)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(format, None)
@@ -119,7 +119,7 @@ def _model_folder(
         else:
             train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens)
     made = Tokenizer.load(start)
-    write_fresh(start, model.source, made.vocab_size, seed, made.pad_id, made.end_id)
+    write_fresh(start, source, made.vocab_size, seed, made.pad_id, made.end_id)
     return start
 
 

@@ -10,15 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.backends import registry
-from tunix_rt.backends.interface import Backend, State, TrainingSetup
+from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
 from tunix_rt.batches.batch import BatchOrder, sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.batches.pack import choose_row_length
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
+from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
+from tunix_rt.models.adapter_folder import Base, is_adapter
 from tunix_rt.models.folder import copy_tokenizer, read_architecture
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.environment import fingerprint
@@ -38,6 +41,7 @@ def train(
     seed: int,
     format: FormatConfig,
     backend: BackendConfig,
+    adapter: LoraAdapter | None,
     optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     training: TrainingConfig,
@@ -59,7 +63,7 @@ def train(
     """
     engine = registry.create(backend, hardware, cache)
     order, facts = plan(training, prepared, seed)
-    setup = TrainingSetup(optimizer, training.clip_norm, seed)
+    setup = TrainingSetup(optimizer, training.clip_norm, seed, _adapter_setup(adapter, prepared.model_folder))
     belongs = {"identity": identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, checkpoint.keep)
     begin = checkpoints.newest()
@@ -171,13 +175,20 @@ def evaluator(
     return evaluate
 
 
+def _adapter_setup(adapter: LoraAdapter | None, start: Path) -> AdapterSetup | None:
+    return None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
+
+
 def export_model(checkpoint: Path, start: Path, model: Path) -> None:
-    """Make `model/`: the checkpoint's weights with the start's tokenizer; a folder that plain transformers loads."""
+    """Make `model/`: the checkpoint's weights with the start's tokenizer; a folder that plain transformers loads.
+
+    With an adapter it is the adapter's folder, which plain `peft` loads and which refers to the start by its hash.
+    """
     part = model.with_name("model.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     copy_tokenizer(start, part)
-    for name in ("config.json", "model.safetensors"):
+    for name in ADAPTER_FILES if is_adapter(checkpoint) else ("config.json", "model.safetensors"):
         os.link(checkpoint / name, part / name)
     if (start / "generation_config.json").exists():
         shutil.copyfile(start / "generation_config.json", part / "generation_config.json")

@@ -56,7 +56,7 @@ def settle(config: DictConfig, search: JsonObject) -> SweepFolder:
 
     overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
     swept = sorted(str(override.input_line).lstrip("+") for override in overrides if override.is_sweep_override())
-    sections = {name for stage in STAGES.values() for name in stage}
+    sections = {name.partition(".")[0] for stage in STAGES.values() for name in stage}
     whole: Any = OmegaConf.to_container(config, resolve=False)
     declared = {name: value for name, value in whole.items() if name in sections}
     aim = {"metric": config.sweep.metric, "direction": config.sweep.direction}

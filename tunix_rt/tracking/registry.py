@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from tunix_rt.config.model import parts_of
 from tunix_rt.errors import InputError, ModelError
 from tunix_rt.files import read_json
+from tunix_rt.models.adapter_folder import is_adapter, merge, opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
+from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import content
 from tunix_rt.tracking.follow import follow
 from tunix_rt.tracking.mlflow import StoreError, connect, store_errors
@@ -60,10 +62,10 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
     if report.run_id is None or not report.complete:
         raise StoreError(report.message)
     store = resolve(tracking.uri, Path(Sent.load(run.path / STATE).directory))
-    digest = folder_digest(run.model)
-    with store_errors(store), _global_store(store):
+    with _whole(run) as model, store_errors(store), _global_store(store):
+        digest = folder_digest(model)
         client = connect(store)
-        model_id = _log_model(client, run, report.run_id, name, digest)
+        model_id = _log_model(client, run, model, report.run_id, name, digest)
         version = _new_version(client, run, report.run_id, name, model_id, digest)
     return Registered(f"models:/{name}/{version}", mask(store), report.run_id, model_id, digest)
 
@@ -84,13 +86,26 @@ def _global_store(uri: str) -> Iterator[None]:
             os.environ["MLFLOW_TRACKING_URI"] = variable
 
 
-def _log_model(client: MlflowClient, run: RunFolder, run_id: str, name: str, digest: str) -> str:
+@contextmanager
+def _whole(run: RunFolder) -> Iterator[Path]:
+    """The run's model; an adapter is merged into its base, so that what is registered can be used by itself."""
+    if not is_adapter(run.model):
+        yield run.model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        base = PreparedData(Path(str(read_json(run.data)["folder"]))).model_folder
+        opened(run.model, base, folder_digest)
+        merge(run.model, base, Path(folder))
+        yield Path(folder)
+
+
+def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, name: str, digest: str) -> str:
     """A logged model of the run: folder, signature, tags, and the run's results as its metrics."""
     from mlflow.entities import Metric
 
     experiment = client.get_run(run_id).info.experiment_id
     logged = client.create_logged_model(experiment, name, run_id, tags=_tags(run, digest))
-    client.log_model_artifacts(logged.model_id, str(run.model), FOLDER)
+    client.log_model_artifacts(logged.model_id, str(model), FOLDER)
     with tempfile.TemporaryDirectory() as folder:
         _description(run_id, logged.model_id, logged.artifact_location).save(str(Path(folder) / "MLmodel"))
         client.log_model_artifacts(logged.model_id, folder)

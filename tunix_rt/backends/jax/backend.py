@@ -21,17 +21,21 @@ from flax import nnx
 
 from tunix_rt.backends.interface import Int32, Measurements, Piece, Placement, TrainingSetup
 from tunix_rt.backends.jax import devices
+from tunix_rt.backends.jax.adapter import KEYS, Plan, frozen_in, joined, keys, names_of
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import generate
 from tunix_rt.backends.jax.optimizer import UpdateRule, adam, moments_to_tensors, read_moments
-from tunix_rt.backends.jax.step import Graph, score, select, train_step
-from tunix_rt.backends.jax.weights import from_hugging_face, to_hugging_face
+from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
+from tunix_rt.backends.jax.weights import Names, from_hugging_face
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.files import JsonObject
+from tunix_rt.models.adapter import Adapter
+from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import (
+    Weights,
     read_architecture,
     read_config,
     read_stop_ids,
@@ -44,6 +48,17 @@ OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
+class Laid:
+    """An adapter on frozen weights."""
+
+    adapter: Adapter
+    plan: Plan
+    base: Base
+    training_graph: Graph
+    """Of the decoder that leaves out inputs (dropout)."""
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """A model on the device, and while it is trained the optimizer's moments."""
 
@@ -53,8 +68,21 @@ class State:
     stop_ids: tuple[int, ...]
     graph: Graph
     params: Params
+    """What is trained, or all there is."""
+    names: Names
+    """Of `params`."""
     training: TrainingSetup | None
     moments: optax.OptState | None
+    frozen: Params
+    """The other weights, where an adapter lies on them."""
+    laid: Laid | None
+    step: int
+    """Updates done."""
+
+    @property
+    def whole(self) -> Params:
+        """Every tensor that the decoder computes with."""
+        return joined(self.frozen, self.params)
 
 
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> JaxBackend:
@@ -79,31 +107,83 @@ class JaxBackend:
             threads=threads,
         )
 
-    def load(self, model_folder: Path, training: TrainingSetup | None) -> State:
+    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
+        architecture = read_architecture(model_folder)
+        if training is not None and training.adapter is not None:
+            found, base = start(training.adapter.config, architecture, training.seed), training.adapter.base
+            return self._lay(model_folder, found, base, training, None)
+        if adapter is not None:
+            return self._lay(model_folder, read_adapter(adapter, architecture), read_base(adapter), training, None)
         return self._place(model_folder, model_folder, training, None)
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        return self._place(folder, model_folder, training, folder / OPTIMIZER)
+        if training.adapter is None:
+            return self._place(folder, model_folder, training, folder / OPTIMIZER)
+        base = training.adapter.base
+        check_base(folder, model_folder, base.sha256)
+        found = read_adapter(folder, read_architecture(model_folder))
+        return self._lay(model_folder, found, base, training, folder / OPTIMIZER)
 
     def _place(self, folder: Path, model_folder: Path, training: TrainingSetup | None, optimizer: Path | None) -> State:
         """Weights of `folder`, the rest of `model_folder`; moments from a file, or fresh ones."""
         architecture = read_architecture(folder)
+        names = Names.of(architecture)
+        params = jax.device_put(names.from_files(read_weights(folder)), self._device)
+        graph = nnx.graphdef(Decoder(architecture, self._dtype, params))
+        return self._state(folder, model_folder, graph, params, names, training, optimizer)
+
+    def _lay(
+        self,
+        model_folder: Path,
+        found: tuple[Adapter, Weights],
+        base: Base,
+        training: TrainingSetup | None,
+        optimizer: Path | None,
+    ) -> State:
+        """An adapter on the frozen weights of `model_folder`."""
+        architecture, (adapter, tensors) = read_architecture(model_folder), found
+        plan = Plan.of(adapter, architecture)
+        names = names_of(adapter, plan)
+        frozen = frozen_in(from_hugging_face(read_weights(model_folder), architecture), self._dtype)
+        frozen, params = jax.device_put((frozen, names.from_files(tensors)), self._device)
+        whole = joined(frozen, params)
+        graph = nnx.graphdef(Decoder(architecture, self._dtype, whole, plan))
+        leaving_out = joined(whole, {"layers": {KEYS: jnp.zeros(0)}})
+        training_graph = nnx.graphdef(Decoder(architecture, self._dtype, leaving_out, plan))
+        laid = Laid(adapter, plan, base, training_graph if adapter.dropout > 0 else graph)
+        made = self._state(model_folder, model_folder, graph, params, names, training, optimizer)
+        return replace(made, frozen=frozen, laid=laid)
+
+    def _state(
+        self,
+        folder: Path,
+        model_folder: Path,
+        graph: Graph,
+        params: Params,
+        names: Names,
+        training: TrainingSetup | None,
+        optimizer: Path | None,
+    ) -> State:
         config = {name: value for name, value in read_config(folder).items() if name != "torch_dtype"}
-        params = jax.device_put(from_hugging_face(read_weights(folder), architecture), self._device)
         moments: optax.OptState | None = None
+        step = 0
         if optimizer is not None:
-            moments = jax.device_put(read_moments(optimizer, architecture), self._device)
+            read = read_moments(optimizer, names)
+            moments, step = jax.device_put(read, self._device), int(read.count)
         elif training is not None:
-            rule = UpdateRule.of(training.optimizer)
-            moments = jax.device_put(adam(rule).init(params), self._device)
+            moments = jax.device_put(adam(UpdateRule.of(training.optimizer)).init(params), self._device)
         return State(
-            architecture=architecture,
+            architecture=read_architecture(folder),
             config=config | {"dtype": "float32"},
             stop_ids=read_stop_ids(model_folder),
-            graph=nnx.graphdef(Decoder(architecture, self._dtype, params)),
+            graph=graph,
             params=params,
+            names=names,
             training=training,
             moments=moments,
+            frozen={},
+            laid=None,
+            step=step,
         )
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
@@ -111,21 +191,22 @@ class JaxBackend:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         with devices.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
             params, moments, measurements = train_step(
-                state.graph,
+                state.graph if state.laid is None else state.laid.training_graph,
                 UpdateRule.of(state.training.optimizer),
                 state.params,
                 state.moments,
-                self._inputs(state, batch),
+                state.frozen,
+                self._inputs(state, batch)._replace(dropout=_dropout(state, len(batch.tokens))),
                 np.float32(learning_rate),
                 np.float32(np.inf if state.training.clip_norm is None else state.training.clip_norm),
             )
-        return replace(state, params=params, moments=moments), measurements
+        return replace(state, params=params, moments=moments, step=state.step + 1), measurements
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         with devices.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
-            return {"logprobs": score(state.graph, state.params, self._inputs(state, batch))}
+            return {"logprobs": score(state.graph, state.whole, self._inputs(state, batch))}
 
-    def _inputs(self, state: State, batch: Batch) -> Any:
+    def _inputs(self, state: State, batch: Batch) -> Inputs:
         return select(batch, state.architecture.vocab_size, state.architecture.hidden_size)
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
@@ -137,7 +218,7 @@ class JaxBackend:
     ) -> Iterator[Piece]:
         with devices.memory_errors("generation.batch_size"):
             yield from generate(
-                state.graph, state.params, state.architecture, state.stop_ids, prompts, generation, seeds
+                state.graph, state.whole, state.architecture, state.stop_ids, prompts, generation, seeds
             )
 
     def save(self, state: State, folder: Path) -> Future[None]:
@@ -156,7 +237,17 @@ class JaxBackend:
         }
 
 
+def _dropout(state: State, num_micro_batches: int) -> Any:
+    if state.laid is None or state.training is None:
+        return None
+    return keys(state.laid.adapter, state.laid.plan, state.training.seed, state.step, num_micro_batches)
+
+
 def _write(folder: Path, state: State, params: Params, moments: Any) -> None:
-    write_model(folder, state.config, to_hugging_face(params, state.architecture))
+    tensors = state.names.to_files(params)
+    if state.laid is None:
+        write_model(folder, state.config, tensors)
+    else:
+        write_adapter(folder, state.architecture, state.laid.adapter, tensors, state.laid.base)
     if moments is not None:
-        write_weights(folder / OPTIMIZER, moments_to_tensors(moments, state.architecture))
+        write_weights(folder / OPTIMIZER, moments_to_tensors(moments, state.names))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tunix_rt.backends.jax.adapter import Plan
 from tunix_rt.backends.jax.attention import (
     Kept,
     Scores,
@@ -125,9 +126,11 @@ class Layer(nnx.Module):
     Its parts are those of `architecture.layer_parts`, with a first axis L where stacked.
     """
 
-    def __init__(self, architecture: Architecture, dtype: Any, arrays: Params) -> None:
+    def __init__(self, architecture: Architecture, dtype: Any, arrays: Params, adapter: Plan | None) -> None:
         self.architecture = architecture
         self.dtype = dtype
+        self.adapter = adapter
+        self.names = tuple(arrays)
         for name, array in arrays.items():
             setattr(self, name, nnx.Param(array))
 
@@ -168,7 +171,11 @@ class Layer(nnx.Module):
 
     def _linear(self, name: str, x: jax.Array) -> jax.Array:
         found = linear(x, self._part(name), self.dtype)
-        return found + self._part(f"{name}_bias").astype(self.dtype) if hasattr(self, f"{name}_bias") else found
+        if hasattr(self, f"{name}_bias"):
+            found = found + self._part(f"{name}_bias").astype(self.dtype)
+        if self.adapter is not None:
+            found = self.adapter.add(name, {name: self._part(name) for name in self.names}, x, found)
+        return found
 
     def _norm(self, name: str, x: jax.Array) -> jax.Array:
         """The norm `name`, in float32; `x` itself where the family has none there."""
@@ -181,10 +188,10 @@ class Layer(nnx.Module):
 class Decoder(nnx.Module):
     """Embedding, layers, norm and head."""
 
-    def __init__(self, architecture: Architecture, dtype: Any, arrays: Params) -> None:
+    def __init__(self, architecture: Architecture, dtype: Any, arrays: Params, adapter: Plan | None = None) -> None:
         self.architecture = architecture
         self.dtype = dtype
-        self.layers = Layer(architecture, dtype, arrays["layers"])
+        self.layers = Layer(architecture, dtype, arrays["layers"], adapter)
         for name in whole_parts(architecture):
             setattr(self, name, nnx.Param(arrays[name]))
 

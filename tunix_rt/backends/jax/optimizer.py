@@ -15,11 +15,10 @@ import numpy as np
 import optax
 
 from tunix_rt.backends.jax.decoder import Params
-from tunix_rt.backends.jax.weights import from_hugging_face, to_hugging_face
+from tunix_rt.backends.jax.weights import Names
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.errors import CheckpointError
-from tunix_rt.models.families.architecture import Architecture, kind_of
-from tunix_rt.models.families.registry import tensor_shapes
+from tunix_rt.models.families.architecture import kind_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +73,9 @@ def update(
     )
 
 
-def moments_to_tensors(moments: optax.ScaleByAdamState, architecture: Architecture) -> dict[str, np.ndarray[Any, Any]]:
+def moments_to_tensors(moments: optax.ScaleByAdamState, names: Names) -> dict[str, np.ndarray[Any, Any]]:
     """Host copies of the moments → `m.<weight>`, `v.<weight>` float32 and `count` int64."""
-    first = to_hugging_face(moments.mu, architecture)
-    second = to_hugging_face(moments.nu, architecture)
+    first, second = names.to_files(moments.mu), names.to_files(moments.nu)
     return (
         {f"m.{name}": tensor for name, tensor in first.items()}
         | {f"v.{name}": tensor for name, tensor in second.items()}
@@ -85,7 +83,7 @@ def moments_to_tensors(moments: optax.ScaleByAdamState, architecture: Architectu
     )
 
 
-def read_moments(path: Path, architecture: Architecture) -> optax.ScaleByAdamState:
+def read_moments(path: Path, names: Names) -> optax.ScaleByAdamState:
     """The moments that either backend saved, on the host.
 
     Raises CheckpointError where the file is missing, damaged, or of another model.
@@ -97,12 +95,9 @@ def read_moments(path: Path, architecture: Architecture) -> optax.ScaleByAdamSta
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
-    shapes = tensor_shapes(architecture)
-    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in shapes.items()} | {"count": ()}
+    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in names.shapes.items()} | {"count": ()}
     _check_fit(path, {name: tensor.shape for name, tensor in tensors.items()}, expected)
-    first, second = (
-        from_hugging_face({name: tensors[f"{kind}.{name}"] for name in shapes}, architecture) for kind in "mv"
-    )
+    first, second = (names.from_files({name: tensors[f"{kind}.{name}"] for name in names.shapes}) for kind in "mv")
     return optax.ScaleByAdamState(count=np.asarray(tensors["count"], np.int32), mu=first, nu=second)
 
 

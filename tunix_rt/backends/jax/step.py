@@ -15,6 +15,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from tunix_rt.backends.jax.adapter import KEYS, joined
 from tunix_rt.backends.jax.attention import block_pairs
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.optimizer import UpdateRule, update
@@ -37,6 +38,7 @@ class Inputs(NamedTuple):
     selected: Any  # int32 [A, K] places of targets in the flat micro-batch, B * T: none; None: all, K = B * T
     targets: Any  # int32 [A, K]
     weights: Any  # float32 [A, K]
+    dropout: Any = None  # uint32 [A, L, M, 2] (`adapter.keys`); None: nothing is left out
 
 
 def select(batch: Batch, vocab_size: int, hidden_size: int) -> Inputs:
@@ -93,14 +95,19 @@ def _logprobs_at(decoder: Decoder, hidden: jax.Array, targets: jax.Array) -> jax
     return found
 
 
-def loss_and_gradients(graph: Graph, params: Params, inputs: Inputs) -> tuple[jax.Array, jax.Array, Params]:
-    """Loss sum and weight sum over all micro-batches, and the gradients of their quotient.
+def loss_and_gradients(
+    graph: Graph, params: Params, frozen: Params, inputs: Inputs
+) -> tuple[jax.Array, jax.Array, Params]:
+    """Loss sum and weight sum over all micro-batches, and the gradients of their quotient with respect to `params`.
 
     Without any target the quotient is taken as 0.
     """
 
     def loss_sum(params: Params, micro: Inputs) -> tuple[jax.Array, jax.Array]:
-        return cross_entropy(target_logprobs(nnx.merge(graph, params), micro), micro.weights)
+        whole = joined(frozen, params)
+        if micro.dropout is not None:
+            whole["layers"][KEYS] = micro.dropout
+        return cross_entropy(target_logprobs(nnx.merge(graph, whole), micro), micro.weights)
 
     def one(micro: Inputs) -> tuple[tuple[jax.Array, jax.Array], Params]:
         return jax.value_and_grad(loss_sum, has_aux=True)(params, micro)
@@ -121,12 +128,16 @@ def train_step(
     rule: UpdateRule,
     params: Params,
     moments: optax.OptState,
+    frozen: Params,
     inputs: Inputs,
     learning_rate: jax.Array,
     clip_norm: jax.Array,
 ) -> tuple[Params, optax.OptState, dict[str, jax.Array]]:
-    """One update (`clip_norm` inf: no clipping). Where loss or gradient is not finite, all comes back as it was."""
-    loss_sum, weight_sum, gradients = loss_and_gradients(graph, params, inputs)
+    """One update of `params` (`clip_norm` inf: no clipping); `frozen`: the tensors that are not trained.
+
+    Where loss or gradient is not finite, all comes back as it was.
+    """
+    loss_sum, weight_sum, gradients = loss_and_gradients(graph, params, frozen, inputs)
     new = update(rule, params, gradients, moments, learning_rate, clip_norm)
     finite = jnp.isfinite(loss_sum) & jnp.isfinite(new[2])
     params, moments = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new[:2], (params, moments))

@@ -5,16 +5,37 @@ Own layout: see `decoder`. Both directions serve the weights and, name for name,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.names import Tensor
-from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.families.registry import tensor_shapes, tensors_of
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The trained tensors under the names of files, and back: all of a model, or those of an adapter."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """By name, as they lie in a file."""
+    to_files: Callable[[Any], dict[str, Array]]
+    """From the own parameters, on the host."""
+    from_files: Callable[[Mapping[str, Array]], dict[str, Any]]
+
+    @classmethod
+    def of(cls, architecture: Architecture) -> Names:
+        """Of every weight."""
+        return cls(
+            tensor_shapes(architecture),
+            lambda params: to_hugging_face(params, architecture),
+            lambda tensors: from_hugging_face(tensors, architecture),
+        )
 
 
 def from_hugging_face(tensors: Mapping[str, Array], architecture: Architecture) -> dict[str, Any]:

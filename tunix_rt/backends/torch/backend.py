@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tunix_rt.backends.interface import Backend, Int32, Piece, Placement, TrainingSetup
 from tunix_rt.backends.torch import devices, generate, step, weights
+from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.batches.batch import Batch
@@ -26,6 +27,9 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.files import JsonObject
 from tunix_rt.models import folder as model_folder
+from tunix_rt.models.adapter import Adapter
+from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
+from tunix_rt.models.folder import Weights
 
 Measurements = dict[str, Tensor]
 
@@ -38,8 +42,12 @@ class State:
     config: JsonObject
     """config.json as `save` writes it: what was read, with the dtype of the weights."""
     stop_ids: tuple[int, ...]
+    training: TrainingSetup | None = None
+    base: Base | None = None
+    """Of the adapter, if there is one."""
     optimizer: AdamW | None = None
-    clip_norm: float | None = None
+    step: int = 0
+    """Updates done."""
 
 
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:
@@ -58,33 +66,59 @@ class TorchBackend:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tunix_rt-save")
         self.placement = devices.placement(device, precision)
 
-    def load(self, model_folder: Path, training: TrainingSetup | None) -> State:
-        state = self._read(model_folder, model_folder, training is not None)
+    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
+        state = self._read(model_folder, model_folder, training, frozen=adapter is not None)
+        architecture = state.model.architecture
+        if training is not None and training.adapter is not None:
+            self._lay(state, start(training.adapter.config, architecture, training.seed), training.adapter.base)
+        elif adapter is not None:
+            self._lay(state, read_adapter(adapter, architecture), read_base(adapter))
         if training is not None:
-            state.optimizer = AdamW.fresh(training.optimizer, kinds_of(state.model), state.model.weights)
-            state.clip_norm = training.clip_norm
+            state.optimizer = AdamW.fresh(training.optimizer, kinds_of(state.model), state.model.trained)
         return state
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        state = self._read(folder, model_folder, trainable=True)
-        state.optimizer = weights.read_optimizer(folder, training.optimizer, kinds_of(state.model), state.model.weights)
-        state.clip_norm = training.clip_norm
+        if training.adapter is None:
+            state = self._read(folder, model_folder, training)
+        else:
+            base = training.adapter.base
+            check_base(folder, model_folder, base.sha256)
+            state = self._read(model_folder, model_folder, training)
+            self._lay(state, read_adapter(folder, state.model.architecture), base)
+        kinds = kinds_of(state.model)
+        state.optimizer = weights.read_optimizer(folder, training.optimizer, kinds, state.model.trained)
+        state.step = int(state.optimizer.count)
         return state
 
-    def _read(self, folder: Path, origin: Path, trainable: bool) -> State:
+    def _read(self, folder: Path, origin: Path, training: TrainingSetup | None, frozen: bool = False) -> State:
         """Weights of `folder`; when to stop is known to `origin`, where training began."""
+        frozen = frozen or (training is not None and training.adapter is not None)
+        matrices = torch.bfloat16 if frozen and self._precision == "bfloat16" else torch.float32
         with devices.memory_guard("use a smaller model"):
-            model = weights.read_decoder(folder, self._device, trainable)
+            model = weights.read_decoder(folder, self._device, training is not None and not frozen, matrices)
         config = {name: value for name, value in model_folder.read_config(folder).items() if name != "torch_dtype"}
-        return State(model, config | {"dtype": "float32"}, model_folder.read_stop_ids(origin))
+        return State(model, config | {"dtype": "float32"}, model_folder.read_stop_ids(origin), training)
+
+    def _lay(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
+        """Lay an adapter on frozen weights."""
+        lora = Lora.of(*found, self._device, trainable=state.training is not None)
+        state.model, state.base = replace(state.model, adapter=lora), base
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
-        if state.optimizer is None:
+        if state.optimizer is None or state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup")
+        adapters = masked(state.model.adapter, state.training.seed, state.step, len(batch.tokens))
         with devices.memory_guard(_fewer_rows(batch)):
             measured = step.train_step(
-                state.model, state.optimizer, batch, learning_rate, state.clip_norm, self._precision
+                state.model,
+                state.optimizer,
+                batch,
+                learning_rate,
+                state.training.clip_norm,
+                self._precision,
+                adapters,
             )
+        state.step += 1
         return state, measured
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
@@ -101,9 +135,9 @@ class TorchBackend:
             yield from generate.generate(state.model, prompts, generation, seeds, state.stop_ids, self._precision)
 
     def save(self, state: State, folder: Path) -> Future[None]:
-        model = weights.snapshot(state.model.weights)
+        trained = weights.snapshot(state.model.trained)
         optimizer = None if state.optimizer is None else weights.optimizer_snapshot(state.optimizer)
-        return self._writer.submit(_write, folder, state.config, model, optimizer)
+        return self._writer.submit(_write, folder, state, trained, optimizer)
 
     def describe(self) -> dict[str, str]:
         return {
@@ -118,8 +152,12 @@ class TorchBackend:
         }
 
 
-def _write(folder: Path, config: JsonObject, model: weights.Arrays, optimizer: weights.Arrays | None) -> None:
-    model_folder.write_model(folder, config, model)
+def _write(folder: Path, state: State, trained: weights.Arrays, optimizer: weights.Arrays | None) -> None:
+    lora = state.model.adapter
+    if lora is None or state.base is None:
+        model_folder.write_model(folder, state.config, trained)
+    else:
+        write_adapter(folder, state.model.architecture, lora.adapter, trained, state.base)
     if optimizer is not None:
         model_folder.write_weights(folder / weights.OPTIMIZER, optimizer)
 

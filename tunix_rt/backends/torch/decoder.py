@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm, linear, rms_norm, silu
 
+from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Activation, Architecture, kind_of, rotary_frequencies
@@ -40,6 +41,8 @@ class Decoder:
     architecture: Architecture
     weights: dict[str, Tensor]
     """By Hugging Face name; a tied output head has no entry."""
+    adapter: Lora | None = None
+    """Additions to frozen weights."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """(own part, layer) → where it lies; made once, for it is asked at every token."""
     frequencies: tuple[Tensor | None, ...] = field(init=False, repr=False)
@@ -58,6 +61,11 @@ class Decoder:
         found = {rope: rotary_frequencies(rope, self.architecture.head_dim) for rope in set(ropes) if rope is not None}
         frequencies = {rope: torch.from_numpy(array).to(self.device) for rope, array in found.items()}
         object.__setattr__(self, "frequencies", tuple(None if rope is None else frequencies[rope] for rope in ropes))
+
+    @property
+    def trained(self) -> dict[str, Tensor]:
+        """The tensors that training changes, by name."""
+        return self.weights if self.adapter is None else self.adapter.tensors
 
     @property
     def head(self) -> Tensor:
@@ -79,6 +87,7 @@ class Decoder:
         for place, bias in self._places[own, layer]:
             matrix = self.weights[place.name]
             y = linear(x, matrix.t() if place.transposed else matrix, None if bias is None else self.weights[bias])
+            y = y if self.adapter is None else self.adapter.add(place, x, y)
             if len(place.pieces) == 1:
                 found.append(y)
             else:
@@ -99,7 +108,9 @@ class Decoder:
 
 
 def kinds_of(model: Decoder) -> dict[str, str]:
-    """Which `no_decay` kind each weight is."""
+    """Which `no_decay` kind each trained tensor is."""
+    if model.adapter is not None:
+        return dict.fromkeys(model.adapter.tensors, "matrices")
     return {tensor.name: kind_of(tensor.own) for tensor in registry.tensors_of(model.architecture)}
 
 

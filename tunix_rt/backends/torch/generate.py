@@ -8,7 +8,7 @@ Legend: R rows in the batch, T positions, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -176,7 +176,7 @@ def _for_decoding(model: Decoder, precision: Precision) -> Decoder:
         for place in tensors_of(model.architecture)
         if place.layer is not None and len(place.shape) == 2
     }
-    return Decoder(model.architecture, model.weights | matrices)
+    return replace(model, weights=model.weights | matrices)
 
 
 def _cast(matrix: Tensor, dtype: torch.dtype, turned: bool) -> Tensor:

@@ -7,6 +7,8 @@ waits for the device. Legend: A micro-batches, B rows, T positions, N targets, E
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tunix_rt.backends import objective
+from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.devices import autocast
@@ -26,26 +29,38 @@ MAX_LOGITS = 1 << 25
 
 
 def train_step(
-    model: Decoder, optimizer: AdamW, batch: Batch, rate: float, clip_norm: float | None, precision: Precision
+    model: Decoder,
+    optimizer: AdamW,
+    batch: Batch,
+    rate: float,
+    clip_norm: float | None,
+    precision: Precision,
+    adapters: Sequence[Lora | None],
 ) -> dict[str, Tensor]:
-    """Update the weights and the optimizer in place; see `Backend.train_step`."""
-    for weight in model.weights.values():
+    """Update the trained tensors and the optimizer in place; see `Backend.train_step`.
+
+    `adapters`: the model's own, as each micro-batch sees it.
+    """
+    for weight in model.trained.values():
         weight.grad = None
-    loss_sum, weight_sum = _accumulate(model, batch, precision)
-    gradients = {name: weight.grad for name, weight in model.weights.items() if weight.grad is not None}
+    loss_sum, weight_sum = _accumulate(model, batch, precision, adapters)
+    gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
     divisor = weight_sum.where(weight_sum > 0, 1.0)
     grad_norm = torch.nn.utils.get_total_norm(gradients.values()) / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
     excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
-    optimizer.update(model.weights, gradients, rate, scale=divisor * excess, skip=(~finite).float())
+    optimizer.update(model.trained, gradients, rate, scale=divisor * excess, skip=(~finite).float())
     return {"loss_sum": loss_sum, "weight_sum": weight_sum, "grad_norm": grad_norm, "finite": finite}
 
 
-def _accumulate(model: Decoder, batch: Batch, precision: Precision) -> tuple[Tensor, Tensor]:
+def _accumulate(
+    model: Decoder, batch: Batch, precision: Precision, adapters: Sequence[Lora | None]
+) -> tuple[Tensor, Tensor]:
     """Gradients of the loss sum into `weight.grad`; returns (loss sum, weight sum)."""
     loss_sum, weight_sum = torch.zeros(2, device=model.device)
-    for index in range(len(batch.tokens)):
-        where, logprobs = micro_batch(model, batch, index, precision)
+    for index, adapter in enumerate(adapters):
+        seen = model if adapter is model.adapter else replace(model, adapter=adapter)
+        where, logprobs = micro_batch(seen, batch, index, precision)
         weights = torch.from_numpy(batch.weights[index].reshape(-1)[where]).to(model.device)
         loss, weight = objective.cross_entropy(logprobs, weights)
         loss.backward()
@@ -112,9 +127,10 @@ class _TargetLogprobs(torch.autograd.Function):
         return torch.cat(chosen) - log_sum
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
         hidden, head, targets, log_sum, exponentials, sums = ctx.saved_tensors
-        grad_hidden, grad_head = torch.empty_like(hidden), torch.zeros_like(head)
+        grad_hidden = torch.empty_like(hidden)
+        grad_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
         start = 0
         for rows, wanted in _chunks(hidden, head, targets):
             part = slice(start, start := start + len(rows))
@@ -129,7 +145,8 @@ class _TargetLogprobs(torch.autograd.Function):
             if slope is not None:
                 grad_logits.mul_(slope)
             torch.mm(grad_logits, head, out=grad_hidden[part])
-            grad_head.addmm_(grad_logits.T, rows)
+            if grad_head is not None:
+                grad_head.addmm_(grad_logits.T, rows)
         return grad_hidden, grad_head, None, None
 
 

@@ -19,18 +19,25 @@ from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.errors import CheckpointError
 from tunix_rt.models import folder as model_folder
+from tunix_rt.models.families.registry import tensors_of
 
 OPTIMIZER = "optimizer.safetensors"
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
-def read_decoder(folder: Path, device: torch.device, trainable: bool) -> Decoder:
-    """The model of a Hugging Face folder, float32 on `device`. Raises ModelError where it does not fit."""
+def read_decoder(folder: Path, device: torch.device, trainable: bool, matrices: torch.dtype) -> Decoder:
+    """The model of a Hugging Face folder on `device`, float32 but for the layers' `matrices`.
+
+    Raises ModelError where it does not fit.
+    """
     architecture = model_folder.read_architecture(folder)
-    weights = {
-        name: torch.tensor(value, device=device, requires_grad=trainable)
-        for name, value in model_folder.read_weights(folder).items()
-    }
+    arrays = model_folder.read_weights(folder)
+    weights = {}
+    for tensor in tensors_of(architecture):  # one after the other: two whole copies are never in memory
+        inner = tensor.layer is not None and len(tensor.shape) == 2
+        dtype = matrices if inner else torch.float32
+        array = arrays.pop(tensor.name)
+        weights[tensor.name] = torch.tensor(array, dtype=dtype, device=device, requires_grad=trainable)
     return Decoder(architecture, weights)
 
 

@@ -1,0 +1,276 @@
+"""LoRA on both backends: the same as `peft`, the same on both, of every family; frozen means frozen; exact resume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from tests.backends.conftest import Traces
+from tests.families import CASES, write
+from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
+from tunix_rt.backends.registry import create
+from tunix_rt.backends.sampling import dropout_keys
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.model import LoraAdapter
+from tunix_rt.errors import ModelError
+from tunix_rt.models.adapter_folder import FILES, Base, merge
+from tunix_rt.models.sources import folder_digest
+
+pytestmark = [  # what `peft` makes transformers say, and that it corrects `fan_in_fan_out` by itself
+    pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:fan_in_fan_out is set to False:UserWarning"),
+]
+NAMES = ("jax", "torch")
+SOME = {"llama": "all-linear", "gpt2": ("c_attn", "mlp.c_proj"), "gemma3": ("q_proj", "v_proj", "down_proj")}
+"""Family → target: fused and transposed matrices, parts of which only some pieces get an addition, odd norms."""
+Both = dict[str, Backend]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
+    """Both backends, float32, one thread."""
+    cache = tmp_path_factory.mktemp("compiled")
+    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    return {name: create(BackendConfig(name=name, precision="float32"), hardware, cache) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A folder of each of SOME."""
+    return {name: write(tmp_path_factory.mktemp("base"), CASES[name]) for name in SOME}
+
+
+@pytest.fixture(scope="module", params=SOME)
+def family(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def batch(traces: Traces, batch_of: Any) -> Batch:
+    """Two micro-batches of packed rows."""
+    built: Batch = batch_of([[traces[0:2], traces[2:4]], [traces[4:6], traces[6:8]]], 40)
+    return built
+
+
+def lora(**changes: Any) -> LoraAdapter:
+    values: dict[str, Any] = {"kind": "lora", "rank": 3, "alpha": 8.0, "dropout": 0.0, "target": "all-linear"}
+    return LoraAdapter(**(values | {"rslora": False, "path": None} | changes))
+
+
+@pytest.fixture(scope="module")
+def setup_of(adamw: Callable[..., Any]) -> Callable[..., TrainingSetup]:
+    """(base folder, changes of the adapter) → what training is told; without clipping."""
+
+    def build(base: Path, **changes: Any) -> TrainingSetup:
+        return TrainingSetup(adamw(), None, 7, AdapterSetup(lora(**changes), Base.of(base, folder_digest(base))))
+
+    return build
+
+
+def trained(backend: Backend, state: Any, batch: Batch, steps: int, folder: Path) -> tuple[list[float], Path]:
+    """Losses of a few updates, and where their state was saved."""
+    losses = []
+    for _ in range(steps):
+        state, measured = backend.train_step(state, batch, 1e-2)
+        numbers = backend.fetch(measured)
+        losses.append(float(numbers["loss_sum"]) / float(numbers["weight_sum"]))
+    folder.mkdir(parents=True)
+    backend.save(state, folder).result()
+    return losses, folder
+
+
+def with_peft(base: Path, adapter: Path) -> Any:
+    """The model as plain `peft` opens it."""
+    import peft
+    import transformers
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+    return peft.PeftModel.from_pretrained(model, adapter).eval()
+
+
+def reference(model: Any, batch: Batch) -> Any:
+    """Log-probabilities of the targets of the first trace of each row, by transformers."""
+    found = []
+    for tokens, targets, segments in zip(
+        *(x.reshape(-1, 40) for x in (batch.tokens, batch.targets, batch.segments)), strict=True
+    ):
+        first = segments == 1
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor(tokens[first][None], dtype=torch.long)).logits[0].log_softmax(-1)
+        found.append(logits.gather(-1, torch.tensor(targets[first], dtype=torch.long)[:, None])[:, 0].numpy())
+    return np.concatenate(found)
+
+
+def ours(backend: Backend, base: Path, adapter: Path | None, batch: Batch) -> Any:
+    """The same by us."""
+    state = backend.load(base, None, adapter)
+    whole = replace(batch, weights=(batch.segments > 0).astype(np.float32))
+    return backend.fetch(backend.logprobs(state, whole))["logprobs"][batch.segments == 1]
+
+
+def relative(found: Any, expected: Any) -> float:
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+def test_both_learn_alike_and_peft_computes_what_they_saved(
+    family: str, both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
+) -> None:
+    """Step by step: loss 1e-5, gradients 1e-4, updates 5e-4. Then plain `peft` opens both folders."""
+    base, target = bases[family], SOME[family]
+    setup = setup_of(base, target=target)
+    first, third = {}, {}
+    for name, backend in both.items():
+        first[name] = trained(backend, backend.load(base, setup), batch, 1, tmp_path / name / "1")
+        third[name] = trained(backend, backend.load(base, setup), batch, 3, tmp_path / name / "3")
+        assert {file.name for file in third[name][1].iterdir()} == {*FILES, "optimizer.safetensors"}
+    np.testing.assert_allclose(third["jax"][0], third["torch"][0], rtol=1e-5)
+    assert third["torch"][0][-1] < 0.95 * third["torch"][0][0], "nothing was learned"
+    gradients, updates = (
+        {name: load_file(first[name][1] / file) for name in NAMES}
+        for file in ("optimizer.safetensors", "adapter_model.safetensors")
+    )
+    assert set(gradients["jax"]) == set(gradients["torch"])
+    for key, expected in gradients["torch"].items():
+        if key.startswith("m.") and "lora_B" in key:
+            assert relative(gradients["jax"][key], expected) < 1e-4, key
+        elif key.startswith("m."):  # B is zero at the start, and so is the gradient of A
+            assert not expected.any() and not gradients["jax"][key].any(), key
+    for key, expected in updates["torch"].items():
+        if "lora_B" in key:
+            assert relative(updates["jax"][key], expected) < 5e-4, key
+    for name in NAMES:
+        folder = third[name][1]
+        expected = reference(with_peft(base, folder), batch)
+        for reader, backend in both.items():
+            np.testing.assert_allclose(ours(backend, base, folder, batch), expected, atol=1e-4, err_msg=reader)
+        assert np.abs(expected - ours(both[name], base, None, batch)).max() > 0.01, "the adapter changes nothing"
+
+
+def test_an_adapter_from_elsewhere_is_computed_and_trained_on(
+    family: str, both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
+) -> None:
+    """`peft` makes one with a random B, scaled by the square root of its rank."""
+    import peft
+    import transformers
+
+    base, target = bases[family], SOME[family]
+    model = transformers.AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32, attn_implementation="eager")
+    wanted = target if isinstance(target, str) else list(target)
+    config = peft.LoraConfig(
+        r=3, lora_alpha=5, use_rslora=True, target_modules=wanted, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    made = peft.get_peft_model(model, config).eval()
+    made.save_pretrained(tmp_path / "theirs")
+    expected = reference(made, batch)
+    setup = setup_of(base, target=target, alpha=5.0, rslora=True, path=str(tmp_path / "theirs"))
+    losses = {}
+    for name, backend in both.items():
+        np.testing.assert_allclose(ours(backend, base, tmp_path / "theirs", batch), expected, atol=1e-4)
+        losses[name], folder = trained(backend, backend.load(base, setup), batch, 2, tmp_path / name)
+        assert losses[name][1] < losses[name][0]
+        np.testing.assert_allclose(
+            ours(backend, base, folder, batch), reference(with_peft(base, folder), batch), atol=1e-4
+        )
+    np.testing.assert_allclose(losses["jax"], losses["torch"], rtol=1e-5)
+    with pytest.raises(ModelError, match=r"rank: 3 in the folder, 4 in model.adapter\n.*alpha: 5.0 in .*\n.*rslora: T"):
+        both["torch"].load(base, setup_of(base, rank=4, target=target, path=str(tmp_path / "theirs")))
+
+
+def test_merged_it_is_a_model_that_transformers_opens_and_that_answers_alike(
+    family: str, both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path, decoding: Any
+) -> None:
+    import transformers
+
+    base = bases[family]
+    _, folder = trained(both["torch"], both["torch"].load(base, setup_of(base)), batch, 3, tmp_path / "adapter")
+    merge(folder, base, tmp_path / "merged")
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged", attn_implementation="eager").eval()
+    np.testing.assert_allclose(
+        reference(model, batch), ours(both["torch"], base, folder, batch), atol=1e-4, err_msg="merged"
+    )
+    prompts = [row[:length].astype(np.int32) for row, length in zip(batch.tokens[0], (3, 5), strict=True)]
+    for backend in both.values():
+        answers = []
+        for state in (backend.load(base, None, folder), backend.load(tmp_path / "merged", None)):
+            pieces = list(backend.generate(state, prompts, decoding(max_new_tokens=12), [0, 1]))
+            answers.append([np.concatenate([p.ids for p in pieces if p.index == i]).tolist() for i in range(2)])
+        assert answers[0] == answers[1]
+        assert any(answers[0])
+
+
+def test_going_on_is_exact_and_crosses_backends_with_dropout(
+    both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
+) -> None:
+    """The masks are a function of the step, so a killed run meets those that it would have met."""
+    base = bases["llama"]
+    setup = setup_of(base, dropout=0.3)
+    losses = {}
+    for name, backend in both.items():
+        losses[name], through = trained(backend, backend.load(base, setup), batch, 4, tmp_path / name / "4")
+        _, half = trained(backend, backend.load(base, setup), batch, 2, tmp_path / name / "2")
+        again, resumed = trained(backend, backend.restore(half, base, setup), batch, 2, tmp_path / name / "on")
+        assert again == losses[name][2:]
+        for file in ("adapter_model.safetensors", "optimizer.safetensors"):
+            assert (through / file).read_bytes() == (resumed / file).read_bytes()
+    np.testing.assert_allclose(losses["jax"], losses["torch"], rtol=1e-5, err_msg="the masks are the same")
+    for name, other in (NAMES, NAMES[::-1]):
+        on, _ = trained(
+            both[other], both[other].restore(tmp_path / name / "2", base, setup), batch, 2, tmp_path / f"x{name}"
+        )
+        np.testing.assert_allclose(on, losses[name][2:], rtol=1e-5)
+    without, _ = trained(both["torch"], both["torch"].load(base, setup_of(base)), batch, 2, tmp_path / "without")
+    assert abs(without[1] / losses["torch"][1] - 1) > 1e-4, "nothing was left out"
+
+
+def test_masks_are_even_and_differ_from_matrix_to_matrix() -> None:
+    """As the hash is written down, in plain integers; and as both backends compute it."""
+    import jax.numpy as jnp
+
+    from tunix_rt.backends.jax.adapter import dropped as jax_dropped
+    from tunix_rt.backends.torch.adapter import dropped as torch_dropped
+
+    keys = dropout_keys(seed=3, step=5, num_micro_batches=2, names=["a", "b"])
+    assert keys.shape == (2, 2, 2)
+    assert len({tuple(key) for key in keys.reshape(-1, 2).tolist()}) == 4
+    share, kept = 0.25, []
+    for key in keys.reshape(-1, 2):
+        expected = np.array([_mixed(i, *key.tolist()) >= share * 2**32 for i in range(4000)])
+        x = np.ones((40, 100), np.float32)
+        for found in (np.asarray(jax_dropped(jnp.asarray(x), key, share)), torch_dropped(torch.tensor(x), key, share)):
+            np.testing.assert_allclose(np.asarray(found).reshape(-1), expected / (1 - share), rtol=1e-6)
+        kept.append(expected)
+        assert abs(expected.mean() - 0.75) < 0.03
+    assert np.abs(np.corrcoef(kept) - np.eye(4)).max() < 0.06
+
+
+def _mixed(i: int, first: int, second: int) -> int:
+    i ^= first
+    i = ((i ^ (i >> 16)) * 0x85EBCA6B) % 2**32 ^ second
+    i = ((i ^ (i >> 13)) * 0xC2B2AE35) % 2**32
+    return i ^ (i >> 16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_in_bfloat16_the_base_takes_half_the_memory_and_computes_the_same(
+    name: str, bases: dict[str, Path], both: Both, setup_of: Any, batch: Batch, tmp_path: Path
+) -> None:
+    """Frozen matrices are kept as they multiply."""
+    base = bases["llama"]
+    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    half = create(BackendConfig(name=name, precision="bfloat16"), hardware, tmp_path / "compiled")  # type: ignore[arg-type]
+    _, folder = trained(both[name], both[name].load(base, setup_of(base)), batch, 2, tmp_path / "adapter")
+    np.testing.assert_allclose(ours(half, base, folder, batch), ours(both[name], base, folder, batch), atol=0.1)
+    state = half.load(base, setup_of(base))
+    frozen = state.model.weights if name == "torch" else state.frozen["layers"]
+    assert {str(x.dtype).removeprefix("torch.") for x in frozen.values()} == {"bfloat16", "float32"}
+    losses, _ = trained(half, state, batch, 3, tmp_path / "half")
+    assert losses[-1] < losses[0]

@@ -1,0 +1,145 @@
+"""LoRA inside the decoder: what is added to the product with a frozen matrix, and its tensors by PEFT's names.
+
+Tensors of all layers are stacked among the layer's own: `qkv_0_lora_a` [L, rank, in] and `qkv_0_lora_b`
+[L, out, rank] belong to the first tensor of the part `qkv`. Legend: L layers, A micro-batches, M matrices of a layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tunix_rt.backends.jax.weights import Names
+from tunix_rt.backends.sampling import UInt32, dropout_keys
+from tunix_rt.models.adapter import Adapter, Side, module_name, tensor_name
+from tunix_rt.models.families.architecture import Architecture, kind_of
+from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.folder import Float32, Weights
+
+Params = dict[str, Any]
+KEYS = "dropout_keys"
+"""Name among the tensors of a layer: uint32 [L, M, 2]; absent: nothing is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One matrix of a layer's part."""
+
+    own: str
+    index: int
+    """Among the tensors in which the part lies."""
+    first: int
+    """Its first row in the part."""
+    rows: int
+
+    def key(self, side: Side) -> str:
+        """Its A or B among the tensors of a layer."""
+        return f"{self.own}_{self.index}_lora_{side.lower()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What of an adapter is compiled in."""
+
+    scaling: float
+    dropout: float
+    pieces: tuple[Piece, ...]
+
+    @classmethod
+    def of(cls, adapter: Adapter, architecture: Architecture) -> Plan:
+        """The pieces are those of the first layer: all have the same."""
+        found: list[Piece] = []
+        taken: dict[str, tuple[int, int]] = {}
+        for tensor in tensors_of(architecture):
+            if tensor.layer == 0:
+                index, first = taken.get(tensor.own, (0, 0))
+                rows = sum(piece[0] for piece in tensor.pieces)
+                taken[tensor.own] = (index + 1, first + rows)
+                if tensor in adapter.modules:
+                    found.append(Piece(tensor.own, index, first, rows))
+        return cls(adapter.scaling, adapter.dropout, tuple(found))
+
+    def add(self, own: str, tensors: Mapping[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
+        """`y` [..., rows of the part], the product of `x` [..., in] with the part, with its additions."""
+        ends, parts = 0, []
+        for number, piece in enumerate(self.pieces):
+            if piece.own != own:
+                continue
+            taken = dropped(x, tensors[KEYS][number], self.dropout) if KEYS in tensors else x
+            low = _linear(taken, tensors[piece.key("A")], y.dtype)
+            added = _linear(low, tensors[piece.key("B")], y.dtype) * self.scaling
+            parts += [y[..., ends : piece.first], y[..., piece.first : piece.first + piece.rows] + added]
+            ends = piece.first + piece.rows
+        return y if ends == 0 else jnp.concatenate([*parts, y[..., ends:]], axis=-1)
+
+
+def _linear(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
+    return jax.lax.dot_general(x.astype(dtype), matrix.astype(dtype), (((x.ndim - 1,), (1,)), ((), ())))
+
+
+def dropped(x: jax.Array, key: jax.Array, dropout: float) -> jax.Array:
+    """`x` with a share `dropout` of its elements set to 0 and the others scaled up; see `sampling.dropout_keys`."""
+    mixed = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape) ^ key[0]
+    mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B) ^ key[1]
+    mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
+    mixed = mixed ^ (mixed >> 16)
+    return jnp.where(mixed >= jnp.uint32(round(dropout * 2**32)), x * (1 / (1 - dropout)), 0)
+
+
+def keys(adapter: Adapter, plan: Plan, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
+    """Keys of an update's masks, uint32 [A, L, M, 2]; None: nothing is left out."""
+    if adapter.dropout == 0:
+        return None
+    names = [module_name(module) for module in adapter.modules]
+    found = dropout_keys(seed, step, num_micro_batches, names)
+    return found.reshape(num_micro_batches, -1, len(plan.pieces), 2)  # modules go layer by layer
+
+
+def joined(frozen: Params, trained: Params) -> Params:
+    """The whole state of a decoder, from its frozen and its trained tensors."""
+    layers = {**frozen.get("layers", {}), **trained.get("layers", {})}
+    return {**frozen, **trained, "layers": layers}
+
+
+def frozen_in(params: Params, dtype: Any) -> Params:
+    """Host arrays of a model with the layers' matrices in `dtype`, in which they multiply anyway."""
+    layers = params["layers"]
+    cast = {own: array.astype(dtype) if kind_of(own) == "matrices" else array for own, array in layers.items()}
+    return params | {"layers": cast}
+
+
+def from_peft(tensors: Mapping[str, Float32], adapter: Adapter, plan: Plan) -> Params:
+    """Tensors by PEFT's names → stacked among the layers' own."""
+    layers: dict[str, list[Float32]] = {}
+    for module, piece in _placed(adapter, plan):
+        for side in ("A", "B"):
+            layers.setdefault(piece.key(side), []).append(tensors[tensor_name(module, side)])
+    return {"layers": {key: np.stack(stack) for key, stack in layers.items()}}
+
+
+def to_peft(params: Params, adapter: Adapter, plan: Plan) -> Weights:
+    """The inverse: views into the arrays of `params`."""
+    return {
+        tensor_name(module, side): params["layers"][piece.key(side)][module.layer]
+        for module, piece in _placed(adapter, plan)
+        for side in ("A", "B")
+    }
+
+
+def names_of(adapter: Adapter, plan: Plan) -> Names:
+    """The adapter's tensors under PEFT's names."""
+    return Names(
+        adapter.shapes,
+        lambda params: to_peft(params, adapter, plan),
+        lambda tensors: from_peft(tensors, adapter, plan),
+    )
+
+
+def _placed(adapter: Adapter, plan: Plan) -> Any:
+    count = len(plan.pieces)
+    return ((module, plan.pieces[number % count]) for number, module in enumerate(adapter.modules))

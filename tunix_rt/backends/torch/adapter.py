@@ -1,0 +1,83 @@
+"""LoRA inside the decoder: what is added to the product with a frozen matrix.
+
+Legend: B rows, T positions, A micro-batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import linear
+
+from tunix_rt.backends.sampling import dropout_keys
+from tunix_rt.models.adapter import Adapter, module_name, tensor_name
+from tunix_rt.models.families.names import Tensor as Named
+
+
+@dataclass(frozen=True, slots=True)
+class Lora:
+    """An adapter with its tensors."""
+
+    adapter: Adapter
+    tensors: dict[str, Tensor]
+    """By PEFT's names, float32."""
+    pairs: dict[str, tuple[Tensor, Tensor]]
+    """Matrix → its A and its B."""
+    keys: Mapping[str, Any] | None = None
+    """Matrix → keys of the mask of its input in this micro-batch, uint32 [2]; None: nothing is left out."""
+
+    @classmethod
+    def of(cls, adapter: Adapter, arrays: Mapping[str, Any], device: torch.device, trainable: bool) -> Lora:
+        """Arrays by PEFT's names, put on the device."""
+        tensors = {name: torch.tensor(value, device=device, requires_grad=trainable) for name, value in arrays.items()}
+        pairs = {
+            module.name: (tensors[tensor_name(module, "A")], tensors[tensor_name(module, "B")])
+            for module in adapter.modules
+        }
+        return cls(adapter, tensors, pairs)
+
+    def add(self, place: Named, x: Tensor, y: Tensor) -> Tensor:
+        """`y` [..., out], the product of `x` [..., in] with the matrix at `place`, with its addition if it has one."""
+        pair = self.pairs.get(place.name)
+        if pair is None:
+            return y
+        if self.keys is not None:
+            x = dropped(x, self.keys[place.name], self.adapter.dropout)
+        return y + linear(linear(x, pair[0]), pair[1]) * self.adapter.scaling
+
+
+def masked(lora: Lora | None, seed: int, step: int, num_micro_batches: int) -> list[Lora | None]:
+    """The adapter as each micro-batch of an update sees it, with the masks of its dropout."""
+    if lora is None or lora.adapter.dropout == 0:
+        return [lora] * num_micro_batches
+    modules = lora.adapter.modules
+    keys = dropout_keys(seed, step, num_micro_batches, [module_name(module) for module in modules])
+    names = [module.name for module in modules]
+    return [replace(lora, keys=dict(zip(names, of_micro, strict=True))) for of_micro in keys]
+
+
+def dropped(x: Tensor, key: Any, dropout: float) -> Tensor:
+    """`x` with a share `dropout` of its elements set to 0 and the others scaled up; see `sampling.dropout_keys`.
+
+    torch has no shifts of uint32: int32 has the same bits, wraps as well, and its shifts are cut.
+    """
+    first, second = (int(part) for part in np.asarray(key).view(np.int32))
+    mixed = torch.arange(x.numel(), dtype=torch.int32, device=x.device).bitwise_xor_(first)
+    mixed ^= (mixed >> 16) & 0xFFFF
+    mixed.mul_(_signed(0x85EBCA6B)).bitwise_xor_(second)
+    mixed ^= (mixed >> 13) & 0x7FFFF
+    mixed.mul_(_signed(0xC2B2AE35))
+    mixed ^= (mixed >> 16) & 0xFFFF
+    least = round(dropout * 2**32) - 2**31  # in the order of unsigned numbers, which flipping the sign gives
+    kept = mixed.bitwise_xor_(-(2**31)) >= least
+    return x * kept.view(x.shape) * (1 / (1 - dropout))
+
+
+def _signed(number: int) -> int:
+    """A 32-bit pattern as int32."""
+    return number - 2**32

@@ -1,0 +1,42 @@
+"""Make one whole model folder of an adapter (of a run with model/adapter=lora, or in PEFT's layout) and its base.
+
+The folder that comes out holds float32 weights and the tokenizer; plain transformers loads it, and so does
+model=from_path model.source.path=OUT.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Merge."""
+    parser = argparse.ArgumentParser(
+        prog="tunix_rt merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("adapter", help="a run (a name, a prefix or `last`), or an adapter's folder")
+    parser.add_argument("out", type=Path, help="the folder to make; it must not exist yet")
+    parser.add_argument("--base", type=Path, help="the base's folder (default: where the adapter says it is)")
+    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
+    chosen = parser.parse_args(list(arguments))
+
+    from tunix_rt.errors import InputError
+    from tunix_rt.models.adapter_folder import is_adapter, merge, opened
+    from tunix_rt.models.sources import base_folder, folder_digest
+    from tunix_rt.runs.folder import find_run
+    from tunix_rt.terminal import out
+
+    folder = Path(chosen.adapter)
+    if not is_adapter(folder):
+        run = find_run(Path(chosen.root), chosen.adapter)
+        folder = run.model
+        if not is_adapter(folder):
+            raise InputError(f"{run.name}: its model is a whole one already ({folder}), or not there yet")
+    if chosen.out.exists():
+        raise InputError(f"{chosen.out}: exists already; name a new folder")
+    base, _ = opened(folder, chosen.base or base_folder(folder), folder_digest)
+    merge(folder, base, chosen.out)
+    out(f"{chosen.out}: {folder} merged into {base}")
+    return 0

@@ -1,0 +1,124 @@
+"""LoRA as numbers: which matrices get an addition, its shapes, how it starts, and adding it for good.
+
+An addition to a matrix W [out, in] is `scaling` * B A with A [rank, in] and B [out, rank] (arXiv 2106.09685).
+Names are those of `peft` (0.21): `base_model.model.<module>.lora_A.weight`. Knows no file and no framework.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from tunix_rt.config.model import LoraAdapter
+from tunix_rt.errors import ModelError
+from tunix_rt.models.families.architecture import Architecture, Shape, kind_of
+from tunix_rt.models.families.names import Tensor
+from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.folder import Float32, Weights
+
+Side = Literal["A", "B"]
+PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """An adapter without its weights."""
+
+    rank: int
+    alpha: float
+    rslora: bool
+    dropout: float
+    """Share of the inputs of the addition that a training step leaves out."""
+    modules: tuple[Tensor, ...]
+    """The matrices that get an addition, in the order of a forward pass."""
+
+    @property
+    def scaling(self) -> float:
+        """Factor of B A: alpha / rank, with `rslora` alpha / sqrt(rank) (arXiv 2312.03732)."""
+        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Name and shape of each of its tensors."""
+        found: dict[str, Shape] = {}
+        for module in self.modules:
+            out, width = module.shape[::-1] if module.transposed else module.shape
+            found |= {tensor_name(module, "A"): (self.rank, width), tensor_name(module, "B"): (out, self.rank)}
+        return found
+
+
+def tensor_name(module: Tensor, side: Side) -> str:
+    """What `peft` calls A or B of a matrix."""
+    return f"{PREFIX}{module_name(module)}.lora_{side}.weight"
+
+
+def module_name(module: Tensor) -> str:
+    """The matrix's place in the model: `model.layers.0.self_attn.q_proj`."""
+    return module.name.removesuffix(".weight")
+
+
+def linear(architecture: Architecture) -> tuple[Tensor, ...]:
+    """Every matrix of every layer; neither embeddings nor the head (what `peft` calls `all-linear`)."""
+    return tuple(
+        tensor for tensor in tensors_of(architecture) if tensor.layer is not None and kind_of(tensor.own) == "matrices"
+    )
+
+
+def declared(config: LoraAdapter, architecture: Architecture) -> Adapter:
+    """The adapter that a config declares for a model. Raises ModelError: a target that the family does not have."""
+    modules = linear(architecture)
+    if config.target != "all-linear":
+        for target in config.target:
+            if not any(fits(module, target) for module in modules):
+                raise ModelError(
+                    f"model.adapter.target: the family {architecture.family} has no {target!r}; "
+                    f"it has {', '.join(short_names(modules, modules))}"
+                )
+        modules = tuple(module for module in modules if any(fits(module, target) for target in config.target))
+    return Adapter(config.rank, config.alpha, config.rslora, config.dropout, modules)
+
+
+def fits(module: Tensor, target: str) -> bool:
+    """Whether a target names the matrix: by the last words of its name, as in `peft`."""
+    return f".{module_name(module)}".endswith(f".{target}")
+
+
+def short_names(modules: tuple[Tensor, ...], among: tuple[Tensor, ...]) -> tuple[str, ...]:
+    """The shortest ends of names that mean `modules` and none else `among` the matrices of the model."""
+    chosen: dict[str, None] = {}
+    for module in modules:
+        words = module_name(module).split(".")
+        ends = (".".join(words[-count:]) for count in range(1, len(words) + 1))
+        name = next(end for end in ends if all(other in modules for other in among if fits(other, end)))
+        chosen[name] = None
+    return tuple(chosen)
+
+
+def fresh(adapter: Adapter, seed: int) -> Weights:
+    """B zero, so that training starts at the base; A uniform within 1/sqrt(in), as `peft` draws it.
+
+    (Kaiming, arXiv 1502.01852, with a = sqrt(5).) Each tensor has its own stream, named by the seed and its name.
+    """
+    return {name: _draw(name, shape, seed) for name, shape in adapter.shapes.items()}
+
+
+def _draw(name: str, shape: Shape, seed: int) -> Float32:
+    if ".lora_B." in name:
+        return np.zeros(shape, np.float32)
+    stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+    drawn = np.random.default_rng([seed, stream]).random(shape, dtype=np.float32)
+    return (2 * drawn - 1) * np.float32(1 / math.sqrt(shape[1]))
+
+
+def merged(weights: Mapping[str, Float32], adapter: Adapter, tensors: Mapping[str, Float32]) -> Weights:
+    """The base's `weights` with the additions made part of them."""
+    whole = dict(weights)
+    for module in adapter.modules:
+        addition = tensors[tensor_name(module, "B")] @ tensors[tensor_name(module, "A")] * np.float32(adapter.scaling)
+        whole[module.name] = weights[module.name] + (addition.T if module.transposed else addition)
+    return whole

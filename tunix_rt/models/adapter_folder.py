@@ -1,0 +1,212 @@
+"""An adapter's folder in PEFT's layout: read it, write it, find the base it belongs to, merge the two.
+
+    adapter_config.json          numbers and targets, as `peft` (0.21) reads and writes them
+    adapter_model.safetensors    float32
+    base.json                    the sha256 of the base (`sources.folder_digest`); adapters from elsewhere have none
+
+What of a config would change the mathematics and is not computed here is refused by name, never ignored.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunix_rt.config.model import LoraAdapter
+from tunix_rt.errors import ModelError
+from tunix_rt.files import JsonObject, write_json
+from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, merged, module_name, short_names
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.names import Tensor
+from tunix_rt.models.folder import (
+    GENERATION,
+    TOKENIZER_FILES,
+    Weights,
+    check_fit,
+    read_architecture,
+    read_config,
+    read_object,
+    read_tensors,
+    read_weights,
+    write_model,
+    write_weights,
+)
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+BASE = "base.json"
+FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE)
+
+NOTHING: tuple[object, ...] = (None, False, "none", [], {})
+UNSUPPORTED = """
+    alora_invocation_tokens alpha_pattern arrow_config bias kasa_config layer_replication layers_to_transform
+    lora_bias modules_to_save monteclora_config rank_pattern target_parameters trainable_token_indices use_bdlora
+    use_dora use_qalora velora_config
+""".split()
+"""Fields of `peft` that change what is computed, or what is in the file, beyond plain LoRA."""
+SNAPSHOT = re.compile(r"models--([^/]+)/snapshots/([0-9a-f]+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The model folder to which an adapter is an addition."""
+
+    name: str | None
+    """A local folder, or a name of the Hugging Face hub."""
+    revision: str | None
+    """Of the hub model."""
+    sha256: str | None
+    """Of its content; None: not known."""
+
+    @classmethod
+    def of(cls, folder: Path, sha256: str) -> Base:
+        """A folder with its digest; what lies in the hub's cache is called by its name there."""
+        found = SNAPSHOT.search(folder.as_posix())
+        if found is None:
+            return cls(str(folder), None, sha256)
+        return cls(found.group(1).replace("--", "/"), found.group(2), sha256)
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds an adapter and no whole model."""
+    return (folder / ADAPTER_CONFIG).is_file()
+
+
+def write_adapter(folder: Path, architecture: Architecture, adapter: Adapter, weights: Weights, base: Base) -> None:
+    """Write the three files into a folder made if missing; `weights` by PEFT's names, float32."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_weights(folder / ADAPTER_WEIGHTS, weights)
+    config: JsonObject = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base.name,
+        "revision": base.revision,
+        "r": adapter.rank,
+        "lora_alpha": int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha,
+        "lora_dropout": adapter.dropout,
+        "use_rslora": adapter.rslora,
+        "target_modules": list(short_names(adapter.modules, linear(architecture))),
+        "fan_in_fan_out": any(module.transposed for module in adapter.modules),
+        "bias": "none",
+        "modules_to_save": None,
+        "init_lora_weights": True,
+        "inference_mode": True,
+    }
+    write_json(folder / ADAPTER_CONFIG, config)
+    write_json(folder / BASE, {"sha256": base.sha256})
+
+
+def read_base(folder: Path) -> Base:
+    """What an adapter's folder says of its base. Raises ModelError where the folder is none or damaged."""
+    config = _config(folder)
+    sha256 = read_object(folder / BASE).get("sha256") if (folder / BASE).is_file() else None
+    return Base(config.get("base_model_name_or_path") or None, config.get("revision"), sha256)
+
+
+def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Weights]:
+    """An adapter for a model, and its tensors (float32, by PEFT's names).
+
+    Raises ModelError: what is missing, damaged or not computed here, tensors that do not fit the model (both sides).
+    """
+    config, where = _config(folder), folder / ADAPTER_CONFIG
+    if config.get("peft_type") != "LORA":
+        raise ModelError(f"{where}: peft_type {config.get('peft_type')!r} is not supported, only 'LORA'")
+    for name in UNSUPPORTED:
+        if config.get(name) not in NOTHING:
+            raise ModelError(f"{where}: {name}: {config[name]!r} is not supported")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
+    weights = read_tensors(folder / ADAPTER_WEIGHTS)
+    named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
+    covered = tuple(module for module in linear(architecture) if module_name(module) in named)
+    kinds = {_kind(module) for module in covered}
+    modules = tuple(module for module in linear(architecture) if _kind(module) in kinds)  # of every layer
+    adapter = Adapter(
+        rank=int(_number(config, "r", where)),
+        alpha=_number(config, "lora_alpha", where),
+        rslora=bool(config.get("use_rslora")),
+        dropout=float(config.get("lora_dropout") or 0.0),
+        modules=modules,
+    )
+    found = {name: tensor.shape for name, tensor in weights.items()}
+    check_fit(folder, found, adapter.shapes, f"{ADAPTER_CONFIG} and the model")
+    return adapter, weights
+
+
+def _kind(module: Tensor) -> tuple[str, str]:
+    """What the matrix is called in any layer."""
+    return module.own, module_name(module).rpartition(".")[2]
+
+
+def _config(folder: Path) -> JsonObject:
+    if not (folder / ADAPTER_CONFIG).is_file():
+        raise ModelError(f"{folder}: no {ADAPTER_CONFIG}, so this is not an adapter in PEFT's layout")
+    return read_object(folder / ADAPTER_CONFIG)
+
+
+def _number(config: JsonObject, name: str, where: Path) -> float:
+    value = config.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
+        raise ModelError(f"{where}: {name}: {value!r}, expected a positive number")
+    return float(value)
+
+
+def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[Adapter, Weights]:
+    """What training begins with: a fresh adapter, or that of `config.path`.
+
+    Raises ModelError where the folder's adapter is not the declared one: each difference, both sides.
+    """
+    adapter = declared(config, architecture)
+    if config.path is None:
+        return adapter, fresh(adapter, seed)
+    folder = Path(config.path).expanduser()
+    found, weights = read_adapter(folder, architecture)
+    lines = [
+        f"  {name}: {getattr(found, name)} in the folder, {getattr(adapter, name)} in model.adapter"
+        for name in ("rank", "alpha", "rslora")
+        if getattr(found, name) != getattr(adapter, name)
+    ]
+    there, here = (short_names(one.modules, linear(architecture)) for one in (found, adapter))
+    if found.modules != adapter.modules:
+        lines.append(f"  target: {', '.join(there)} in the folder, {', '.join(here)} in model.adapter")
+    if lines:
+        raise ModelError("\n".join([f"{folder}: not the adapter that is declared:", *lines]))
+    return adapter, weights
+
+
+def opened(folder: Path, base: Path, digest: Callable[[Path], str]) -> tuple[Path, Path | None]:
+    """A trained model as `Backend.load` takes it: (model folder, adapter folder), an adapter with its `base`.
+
+    `digest`: `sources.folder_digest`. Raises ModelError where the base is not the one it was trained on.
+    """
+    if not is_adapter(folder):
+        return folder, None
+    if read_base(folder).sha256 is not None:
+        check_base(folder, base, digest(base))
+    return base, folder
+
+
+def merge(folder: Path, base: Path, target: Path) -> None:
+    """Write into `target` the whole model, float32, that an adapter and its base are, with the base's tokenizer."""
+    adapter, tensors = read_adapter(folder, read_architecture(base))
+    config = {name: value for name, value in read_config(base).items() if name != "torch_dtype"}
+    write_model(target, config | {"dtype": "float32"}, merged(read_weights(base), adapter, tensors))
+    tokenizer = folder if (folder / "tokenizer.json").is_file() else base
+    for name in (GENERATION, *TOKENIZER_FILES):
+        for place in (tokenizer, base):
+            if (place / name).is_file():
+                shutil.copyfile(place / name, target / name)
+                break
+
+
+def check_base(folder: Path, base: Path, sha256: str | None) -> None:
+    """Refuse a base (whose content has `sha256`) other than the one that an adapter was trained on."""
+    recorded = read_base(folder).sha256
+    if recorded is not None and sha256 is not None and recorded != sha256:
+        raise ModelError(
+            f"{base}: not the model that the adapter {folder} was trained on (sha256 {sha256[:12]}… here, "
+            f"{recorded[:12]}… in its {BASE}); put the old model back, or name where it is"
+        )
