@@ -63,7 +63,7 @@ def train(
     """
     engine = registry.create(backend, hardware, cache)
     order, facts = plan(training, prepared, seed)
-    setup = TrainingSetup(optimizer, training.clip_norm, seed, _adapter_setup(adapter, prepared.model_folder))
+    setup = setup_of(optimizer, training, seed, adapter, prepared.model_folder)
     belongs = {"identity": identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, checkpoint.keep)
     begin = checkpoints.newest()
@@ -147,6 +147,14 @@ def _same_machine(run: RunFolder, engine: Backend) -> bool:
     return bool(before == now)
 
 
+def setup_of(
+    optimizer: OptimizerConfig, training: TrainingConfig, seed: int, adapter: LoraAdapter | None, start: Path
+) -> TrainingSetup:
+    """What a backend is told; an adapter refers to the folder `start` by its content."""
+    laid = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
+    return TrainingSetup(optimizer, training.clip_norm, seed, laid)
+
+
 def evaluator(
     engine: Backend, prepared: PreparedData, format: FormatConfig, training: TrainingConfig, row_length: int
 ) -> Callable[[State, int], Mapping[str, float]]:
@@ -173,10 +181,6 @@ def evaluator(
         return metrics
 
     return evaluate
-
-
-def _adapter_setup(adapter: LoraAdapter | None, start: Path) -> AdapterSetup | None:
-    return None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
 
 
 def export_model(checkpoint: Path, start: Path, model: Path) -> None:

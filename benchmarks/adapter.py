@@ -1,0 +1,109 @@
+"""Training with LoRA against training every weight: peak memory above what is resident after import.
+
+Each case is a process of its own that imports its framework, looks at its resident memory, loads the weights,
+makes some updates, and looks at the largest resident memory it ever had. Both see the same batches. Saving is
+not measured (a checkpoint of every weight and its moments is copied first, one of an adapter is small).
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from multiprocessing import get_context
+
+import psutil
+
+from benchmarks import contest
+from benchmarks.workload import Workload, parser
+from tunix_rt.terminal import out, table
+
+MODEL = ("model=smollm2_135m", "tokenizer=pretrained", "schedule.warmup_steps=0")
+WHAT = {"full": "model/adapter=none", "lora": "model/adapter=lora"}
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one process is to do."""
+
+    workload: Workload
+    rows: int
+    num_updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """Memory in bytes."""
+
+    after_import: int
+    peak: int
+    loss: float
+    """Of the last update."""
+
+    @property
+    def above(self) -> int:
+        """What loading and training took at most."""
+        return self.peak - self.after_import
+
+
+def measure(case: Case) -> Peak:
+    """Load and train in this process."""
+    from tunix_rt.backends import registry
+    from tunix_rt.inputs import cache_folder
+    from tunix_rt.stages.train import plan, setup_of
+
+    config, prepared = case.workload.config, case.workload.prepared()
+    training = replace(config.training, per_device_batch_size=case.rows)
+    order, _ = plan(training, prepared, config.seed)
+    engine = registry.create(config.backend, config.hardware, cache_folder())
+    before = psutil.Process().memory_info().rss
+    setup = setup_of(config.optimizer, training, config.seed, config.model.adapter, prepared.model_folder)
+    state, loss = engine.load(prepared.model_folder, setup), 0.0
+    for step in range(case.num_updates):
+        state, measured = engine.train_step(state, order.batch_at(step), config.optimizer.learning_rate)
+        found = engine.fetch(measured)
+        loss = float(found["loss_sum"]) / float(found["weight_sum"])
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Peak(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, loss)
+
+
+def alone(case: Case) -> Peak:
+    """The same in a fresh process."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(measure, case).result()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """`python -m benchmarks.adapter`."""
+    made = parser(__doc__ or "", rounds=1)
+    made.add_argument("--steps", type=int, default=2, help="updates (default %(default)s)")
+    made.add_argument("--rows", type=int, default=2, help="rows of an update (default %(default)s)")
+    given = made.parse_args(arguments)
+    plain = Workload.of(*MODEL, *given.overrides)
+    plain.prepared()
+    peaks = {}
+    for backend, what in product(given.backends, WHAT):
+        workload = Workload((*plain.on(backend).overrides, WHAT[what]))
+        peaks[backend, what] = alone(Case(workload, given.rows, given.steps))
+    rows = [
+        (backend, *(f"{peaks[backend, what].above / 2**20:,.0f} MiB" for what in WHAT), f"{ratio(peaks, backend):.2f}")
+        for backend in given.backends
+    ]
+    table("peak memory above import: every weight, and LoRA", ("backend", *WHAT, "lora / full"), rows)
+    out(f"{given.steps} updates of {given.rows} rows; {contest.THREADS} threads")
+    if given.json:
+        cases = {f"{backend} {what}": asdict(peak) for (backend, what), peak in peaks.items()}
+        ratios = {backend: ratio(peaks, backend) for backend in given.backends}
+        settings = {"overrides": plain.overrides, "rows": given.rows, "steps": given.steps}
+        contest.write_json(given.json, "adapter", settings, {"cases": cases, "ratios": ratios})
+
+
+def ratio(peaks: dict[tuple[str, str], Peak], backend: str) -> float:
+    """LoRA's memory in that of training every weight."""
+    return peaks[backend, "lora"].above / peaks[backend, "full"].above
+
+
+if __name__ == "__main__":
+    main()
