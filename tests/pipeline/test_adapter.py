@@ -1,0 +1,98 @@
+"""A run that trains an adapter: what it leaves, and that everything that takes a run takes this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.numpy import load_file
+
+from tests.conftest import TOY
+from tests.pipeline.conftest import Person
+from tunix_rt.models.sources import folder_digest
+
+LORA = ("name=low", "model/adapter=lora", "model.adapter.rank=2", "backend=torch", *TOY)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_a_run_with_an_adapter(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = person.types(*LORA)
+    assert done.code == 0, done.err
+    run, stages = person.run_folder("low"), person.reads("stages.json", "low")
+    full = person.reads("stages.json")
+    assert stages["prepare"] | {"stage_seconds": 0} == full["prepare"] | {"stage_seconds": 0}, (
+        "prepared data are shared"
+    )
+    assert stages["train"]["identity"] != full["train"]["identity"]
+    base = Path(person.reads("data.json", "low")["folder"]) / "model"
+    assert json.loads((run / "model" / "base.json").read_text()) == {"sha256": folder_digest(base)}
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    for folder in (run / "model", checkpoint):
+        assert not (folder / "model.safetensors").exists()
+        assert set(map(shape_of_rank, load_file(folder / "adapter_model.safetensors").values())) == {2}
+    moments = load_file(checkpoint / "optimizer.safetensors")
+    assert all("lora_" in name for name in moments if name != "count")
+
+    by_peft = answers_by_peft(run / "model")
+    predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    assert by_peft == {line["prompt"]: line["completion"] for line in predictions}
+    asked = person.types("ask", "low", predictions[0]["prompt"])
+    assert asked.code == 0, asked.err
+
+    assert person.types("export", "low", "low.zip").code == 0
+    verified = person.types("verify", "low.zip")
+    assert verified.code == 0 and "6 steps, and the model they gave" in verified.out
+    again = person.types("reproduce", "low")
+    assert again.code == 0, again.err
+    _check_merging(person, run)
+
+    (base / "config.json").write_text((base / "config.json").read_text() + " ")
+    refused = person.types("ask", run.name, "1*1=")
+    assert refused.code == 2 and "not the model that the adapter" in refused.err
+
+
+def shape_of_rank(tensor: object) -> int:
+    shape: tuple[int, ...] = getattr(tensor, "shape")  # noqa: B009
+    return min(shape)
+
+
+def answers_by_peft(folder: Path) -> dict[str, str]:
+    """Greedy completions of the test prompts by plain `peft`, which finds the base by itself."""
+    import peft
+    import transformers
+
+    model = peft.AutoPeftModelForCausalLM.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    found = {}
+    for line in (folder.parent / "predictions.jsonl").read_text().splitlines():
+        prompt = json.loads(line)["prompt"]
+        ids = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
+        made = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        found[prompt] = tokenizer.decode(made, skip_special_tokens=True)
+    return found
+
+
+def _check_merging(person: Person, run: Path) -> None:
+    merged = person.types("merge", run.name, "merged")
+    assert merged.code == 0, merged.err
+    assert "exists already" in person.types("merge", run.name, "merged").err
+    other = person.types("merge", "quickstart", "other")
+    assert other.code == 2 and "its model is a whole one already" in other.err
+    store = ("tracking.uri=sqlite:///store.db",)
+    registered = person.types("register", run.name, "--name", "low", "--uri", "sqlite:///store.db", "--json")
+    assert registered.code == 0, registered.err
+    assert json.loads(registered.out)["digest"] == folder_digest(Path("merged")), "a registered model is a whole one"
+    on = ("name=on", "tokenizer=pretrained", "training.max_steps=2", "generation.baseline=true", *store)
+    words = [word for word in LORA if not word.startswith(("name=", "training=", "model"))]
+    started = person.types(*words, *on, "model.source=models:/low/1")
+    assert started.code == 0, started.err
+    before = person.run_folder("on") / "baseline_predictions.jsonl"
+    expected, found = (
+        [json.loads(line)["completion"] for line in file.read_text().splitlines()]
+        for file in (run / "predictions.jsonl", before)
+    )
+    assert found == expected, "it answers as the adapter on its base did"
