@@ -79,7 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.adapter`."""
     made = parser(__doc__ or "", rounds=1)
     made.add_argument("--steps", type=int, default=2, help="updates (default %(default)s)")
-    made.add_argument("--rows", type=int, default=2, help="rows of an update (default %(default)s)")
+    made.add_argument("--rows", type=int, default=1, help="rows of an update (default %(default)s)")
     given = made.parse_args(arguments)
     plain = Workload.of(*MODEL, *given.overrides)
     plain.prepared()

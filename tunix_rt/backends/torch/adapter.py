@@ -42,13 +42,16 @@ class Lora:
         return cls(adapter, tensors, pairs)
 
     def add(self, place: Named, x: Tensor, y: Tensor) -> Tensor:
-        """`y` [..., out], the product of `x` [..., in] with the matrix at `place`, with its addition if it has one."""
+        """`y` [..., out], the product of `x` [..., in] with the matrix at `place`; its addition, if any, is made in `y`.
+
+        (A sum beside it would leave holes between what is kept for the way back: 0.25 of 1.4 GB, measured.)
+        """
         pair = self.pairs.get(place.name)
         if pair is None:
             return y
         if self.keys is not None:
             x = dropped(x, self.keys[place.name], self.adapter.dropout)
-        return y + linear(linear(x, pair[0]), pair[1]) * self.adapter.scaling
+        return y.add_(linear(linear(x, pair[0]), pair[1]), alpha=self.adapter.scaling)
 
 
 def masked(lora: Lora | None, seed: int, step: int, num_micro_batches: int) -> list[Lora | None]:
