@@ -128,3 +128,18 @@ def test_help_and_config_errors_import_nothing_heavy(
     assert done.returncode == code, done.stderr
     assert done.stdout.rstrip().endswith("LOADED []"), done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_mistakes_in_an_adapter() -> None:
+    """Also one that is set without being chosen."""
+    text = message("model/adapter=lora", "model.adapter.dropout=1", "model.adapter.target=[]", "model.adapter.rank=0")
+    for expected in (
+        "model.adapter.dropout: got 1, expected less than 1",
+        "model.adapter.rank: got 0, expected greater than 0",
+        "model.adapter.target",
+    ):
+        assert expected in text
+    assert "q_proj, q_proj: each name once" in message("model/adapter=lora", "model.adapter.target=[q_proj,q_proj]")
+    assert "model.adapter" in message("model.adapter.rank=4"), "there is no adapter whose rank it could be"
+    words = ("model=from_path", "model.source.path=x", "tokenizer=pretrained", "tokenizer.added_tokens=[new]")
+    assert "new tokens would never be learned" in message("model/adapter=lora", *words)

@@ -96,6 +96,16 @@ def tokens_added(tokenizer: TokenizerConfig) -> Iterator[Mistake]:
             yield "tokenizer.added_tokens", f"{text!r} is there already; name each new token once"
 
 
+def tokens_learned(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterator[Mistake]:
+    """An adapter never touches the embeddings."""
+    if model.adapter is not None and tokenizer.kind == "pretrained" and tokenizer.added_tokens:
+        yield (
+            "tokenizer.added_tokens",
+            "with model.adapter the embeddings stay as they are, so new tokens would never be learned: "
+            "add none, or train every weight (model/adapter=none)",
+        )
+
+
 def learnable(dataset: DatasetConfig) -> Iterator[Mistake]:
     """Something must be left to train on, and to learn from it."""
     weights = dataset.loss_weights
@@ -160,6 +170,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     platform_of_backend,
     tokenizer_of_model,
     tokens_added,
+    tokens_learned,
     learnable,
     earlier_turns,
     problems_in_words,

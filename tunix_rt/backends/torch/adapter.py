@@ -42,7 +42,7 @@ class Lora:
         return cls(adapter, tensors, pairs)
 
     def add(self, place: Named, x: Tensor, y: Tensor) -> Tensor:
-        """`y` [..., out], the product of `x` [..., in] with the matrix at `place`; its addition, if any, is made in `y`.
+        """`y` [..., out], the product of `x` [..., in] with the matrix at `place`; an addition is made in `y` itself.
 
         (A sum beside it would leave holes between what is kept for the way back: 0.25 of 1.4 GB, measured.)
         """
