@@ -76,3 +76,16 @@ def test_startup_measures_all_three_states(work: Path, root: Path) -> None:
     cold, warm = (made["starts"][state][0]["cpu_seconds"] for state in ("cold", "warm"))
     assert cold > warm > 0
     assert made["cold_over_warm"]["median"] == pytest.approx(cold / warm)
+
+
+@pytest.mark.slow
+def test_adapter_measures_the_same_work_with_and_without(work: Path, root: Path) -> None:
+    """At its first update an adapter adds nothing yet: equal losses mean equal weights and traces."""
+    words = ("--backends", "torch", "--steps", "1", *TINY, "tokenizer=bpe")
+    made = results_of("adapter", work, root, *words)
+    full, lora = (made["cases"][f"torch {what}"] for what in ("full", "lora"))
+    assert lora["loss"] == pytest.approx(full["loss"], rel=1e-5)
+    for case in (full, lora):
+        assert case["peak"] >= case["after_import"] > 2**26
+    above = [case["peak"] - case["after_import"] for case in (lora, full)]
+    assert made["ratios"] == {"torch": pytest.approx(above[0] / above[1])}

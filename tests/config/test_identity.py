@@ -44,6 +44,11 @@ def test_the_content_of_named_files_enters() -> None:
     assert identities(config_of(), {"train": "a"})["prepare"] != identities(config_of(), {"train": "b"})["prepare"]
 
 
+def test_the_content_of_an_adapter_that_is_trained_on_enters_where_it_is_used() -> None:
+    first, second = (identities(config_of(), {"model.adapter": content}) for content in "ab")
+    assert (first["prepare"] == second["prepare"], first["train"] == second["train"]) == (True, False)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_takes_exactly_the_sections_of_the_table(stage: str) -> None:
     """A section that a stage reads but the table does not list would let a stale result pass for a fresh one."""

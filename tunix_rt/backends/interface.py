@@ -118,7 +118,11 @@ class Backend(Protocol):
         the future is done when the files are on disk."""
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        """Exact continuation of what `save` wrote, also when the other backend wrote it."""
+        """Exact continuation of what `save` wrote, also when the other backend wrote it.
+
+        `model_folder` is where training began: with an adapter its base. Raises ModelError where that is another one,
+        CheckpointError where the file of the moments does not fit.
+        """
 
     def describe(self) -> dict[str, str]:
         """Versions and numerics for `environment.json`."""

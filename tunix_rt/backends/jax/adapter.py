@@ -6,7 +6,7 @@ Tensors of all layers are stacked among the layer's own: `qkv_0_lora_a` [L, rank
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -64,15 +64,20 @@ class Plan:
                     found.append(Piece(tensor.own, index, first, rows))
         return cls(adapter.scaling, adapter.dropout, tuple(found))
 
-    def add(self, own: str, tensors: Mapping[str, jax.Array], x: jax.Array, y: jax.Array) -> jax.Array:
-        """`y` [..., rows of the part], the product of `x` [..., in] with the part, with its additions."""
+    def add(
+        self, own: str, part: Callable[[str], jax.Array], keys: jax.Array | None, x: jax.Array, y: jax.Array
+    ) -> jax.Array:
+        """`y` [..., rows of the part], the product of `x` [..., in] with the part `own`, with its additions.
+
+        `part`: a tensor of the layer by name; `keys`: of the masks, uint32 [M, 2].
+        """
         ends, parts = 0, []
         for number, piece in enumerate(self.pieces):
             if piece.own != own:
                 continue
-            taken = dropped(x, tensors[KEYS][number], self.dropout) if KEYS in tensors else x
-            low = _linear(taken, tensors[piece.key("A")], y.dtype)
-            added = _linear(low, tensors[piece.key("B")], y.dtype) * self.scaling
+            taken = x if keys is None else dropped(x, keys[number], self.dropout)
+            low = _linear(taken, part(piece.key("A")), y.dtype)
+            added = _linear(low, part(piece.key("B")), y.dtype) * self.scaling
             parts += [y[..., ends : piece.first], y[..., piece.first : piece.first + piece.rows] + added]
             ends = piece.first + piece.rows
         return y if ends == 0 else jnp.concatenate([*parts, y[..., ends:]], axis=-1)

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.backends.jax.adapter import Plan
+from tunix_rt.backends.jax.adapter import KEYS, Plan
 from tunix_rt.backends.jax.attention import (
     Kept,
     Scores,
@@ -130,7 +130,6 @@ class Layer(nnx.Module):
         self.architecture = architecture
         self.dtype = dtype
         self.adapter = adapter
-        self.names = tuple(arrays)
         for name, array in arrays.items():
             setattr(self, name, nnx.Param(array))
 
@@ -174,7 +173,8 @@ class Layer(nnx.Module):
         if hasattr(self, f"{name}_bias"):
             found = found + self._part(f"{name}_bias").astype(self.dtype)
         if self.adapter is not None:
-            found = self.adapter.add(name, {name: self._part(name) for name in self.names}, x, found)
+            keys = self._part(KEYS) if hasattr(self, KEYS) else None
+            found = self.adapter.add(name, self._part, keys, x, found)
         return found
 
     def _norm(self, name: str, x: jax.Array) -> jax.Array:
