@@ -81,7 +81,16 @@ def test_startup_measures_all_three_states(work: Path, root: Path) -> None:
 @pytest.mark.slow
 def test_adapter_measures_the_same_work_with_and_without(work: Path, root: Path) -> None:
     """At its first update an adapter adds nothing yet: equal losses mean equal weights and traces."""
-    words = ("--backends", "torch", "--steps", "1", *TINY, "tokenizer=bpe")
+    words = (
+        "--backends",
+        "torch",
+        "--steps",
+        "1",
+        *TINY,
+        "tokenizer=bpe",
+        "training.row_length=null",
+        "dataset.max_length=null",
+    )
     made = results_of("adapter", work, root, *words)
     full, lora = (made["cases"][f"torch {what}"] for what in ("full", "lora"))
     assert lora["loss"] == pytest.approx(full["loss"], rel=1e-5)
