@@ -67,9 +67,8 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         return _explain(error, str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         return _explain(error, "interrupted", 130, debug)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError as error:
+        return _bug(error)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" while writing {error.filename}" if error.filename else ""

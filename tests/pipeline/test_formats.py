@@ -59,7 +59,7 @@ def prepared(model: Path, template: str, *words: str) -> tuple[PreparedData, Rea
     folder = model.parent / "data"
     prepare(
         config.seed,
-        config.model,
+        config.model.source,
         config.tokenizer,
         config.dataset,
         config.format,
