@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,3 +65,24 @@ def test_how_it_ends(
     shown = capsys.readouterr().err
     assert expected in shown
     assert ("Traceback" in shown) == (code == 1)
+
+
+def test_a_reader_that_leaves_ends_it_quietly() -> None:
+    """As `… | head` does: the pipe is closed before anything is written."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "tunix_rt", "--help"]
+    done = subprocess.run(command, stdout=writes, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_another_broken_pipe_is_not_taken_for_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(words: Sequence[str]) -> Any:
+        raise BrokenPipeError(errno.EPIPE, "some child is gone")
+
+    monkeypatch.setattr(command_line, "dispatch", fails)
+    assert command_line.main([]) == 1
+    assert "some child is gone" in capsys.readouterr().err

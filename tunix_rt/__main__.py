@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import errno
 import importlib
+import os
+import select
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,6 +20,7 @@ from tunix_rt import __version__
 from tunix_rt.errors import InputError, TunixError
 
 COMMANDS = Path(__file__).parent / "commands"
+STDOUT = 1  # its file descriptor
 ISSUES = "please report it with this traceback"
 
 
@@ -49,12 +52,6 @@ def help_text() -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code and never lets an exception through."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] in (["--help"], ["-h"]):
-        print(help_text())
-        return 0
-    if words[:1] == ["--version"]:
-        print(f"tunix_rt {__version__}")
-        return 0
     debug = any(word.lstrip("+") == "debug=true" for word in words)
     return guarded(lambda: dispatch(words), debug)
 
@@ -62,13 +59,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def guarded(work: Callable[[], int], debug: bool) -> int:
     """The exit code of `work`, whose errors become one line each; with `debug` after their traceback."""
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()
+        return code
     except TunixError as error:
         return _explain(error, str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         return _explain(error, "interrupted", 130, debug)
     except BrokenPipeError as error:
-        return _bug(error)
+        return 0 if _nobody_reads() else _bug(error)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             where = f" while writing {error.filename}" if error.filename else ""
@@ -80,8 +79,25 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         return _bug(error)
 
 
+def _nobody_reads() -> bool:
+    """Whether what read our output is gone (`… | head`); the rest of it then goes nowhere, instead of failing again."""
+    pipe = select.poll()
+    pipe.register(STDOUT, 0)
+    gone = bool(pipe.poll(0))
+    if gone:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), STDOUT)
+    return gone
+
+
 def dispatch(words: Sequence[str]) -> int:
     """Call the command that the first word names, else `run` with all of them. Raises InputError."""
+    if words[:1] in (["--help"], ["-h"]):
+        print(help_text())
+        return 0
+    if words[:1] == ["--version"]:
+        print(f"tunix_rt {__version__}")
+        return 0
     if words and words[0] in verbs():
         name, rest = words[0], list(words[1:])
     else:
