@@ -20,6 +20,9 @@ class BackendConfig:
     name: BackendName
     precision: Precision
     """Of the computation; master weights and optimizer state are float32 either way."""
+    gradient_checkpointing: bool = False
+    """Keep of each layer its input alone and compute the layer again on the way back (arXiv 1604.06174): less memory,
+    more time, the same gradients but for rounding."""
 
 
 @section

@@ -54,8 +54,6 @@ class Laid:
     adapter: Adapter
     plan: Plan
     base: Base
-    training_graph: Graph
-    """Of the decoder that leaves out inputs (dropout)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +65,8 @@ class State:
     """config.json as it will be saved."""
     stop_ids: tuple[int, ...]
     graph: Graph
+    training_graph: Graph
+    """Of the decoder as a training step computes it: with dropout and gradient checkpointing, where declared."""
     params: Params
     """What is trained, or all there is."""
     names: Names
@@ -97,6 +97,7 @@ class JaxBackend:
     def __init__(self, config: BackendConfig, device: jax.Device, threads: int) -> None:
         self._device = device
         self._dtype = jnp.dtype(config.precision)
+        self._gradient_checkpointing = config.gradient_checkpointing
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self.placement = Placement(
             process=0,
@@ -129,8 +130,8 @@ class JaxBackend:
         architecture = read_architecture(folder)
         names = Names.of(architecture)
         params = jax.device_put(names.from_files(read_weights(folder)), self._device)
-        graph = nnx.graphdef(Decoder(architecture, self._dtype, params))
-        return self._state(folder, model_folder, graph, params, names, training, optimizer)
+        graphs = self._graphs(architecture, params, params, None)
+        return self._state(folder, model_folder, graphs, params, names, training, optimizer)
 
     def _lay(
         self,
@@ -147,18 +148,24 @@ class JaxBackend:
         frozen = frozen_in(from_hugging_face(read_weights(model_folder), architecture), self._dtype)
         frozen, params = jax.device_put((frozen, names.from_files(tensors)), self._device)
         whole = joined(frozen, params)
-        graph = nnx.graphdef(Decoder(architecture, self._dtype, whole, plan))
-        leaving_out = joined(whole, {"layers": {KEYS: jnp.zeros(0)}})
-        training_graph = nnx.graphdef(Decoder(architecture, self._dtype, leaving_out, plan))
-        laid = Laid(adapter, plan, base, training_graph if adapter.dropout > 0 else graph)
-        made = self._state(model_folder, model_folder, graph, params, names, training, optimizer)
-        return replace(made, frozen=frozen, laid=laid)
+        leaving_out = joined(whole, {"layers": {KEYS: jnp.zeros(0)}}) if adapter.dropout > 0 else whole
+        graphs = self._graphs(architecture, whole, leaving_out, plan)
+        made = self._state(model_folder, model_folder, graphs, params, names, training, optimizer)
+        return replace(made, frozen=frozen, laid=Laid(adapter, plan, base))
+
+    def _graphs(
+        self, architecture: Architecture, whole: Params, training: Params, plan: Plan | None
+    ) -> tuple[Graph, Graph]:
+        """Of the decoder that answers with the tensors `whole`, and of the one that is trained with `training`."""
+        answering = Decoder(architecture, self._dtype, whole, plan)
+        trained = Decoder(architecture, self._dtype, training, plan, self._gradient_checkpointing)
+        return nnx.graphdef(answering), nnx.graphdef(trained)
 
     def _state(
         self,
         folder: Path,
         model_folder: Path,
-        graph: Graph,
+        graphs: tuple[Graph, Graph],
         params: Params,
         names: Names,
         training: TrainingSetup | None,
@@ -176,7 +183,8 @@ class JaxBackend:
             architecture=read_architecture(folder),
             config=config | {"dtype": "float32"},
             stop_ids=read_stop_ids(model_folder),
-            graph=graph,
+            graph=graphs[0],
+            training_graph=graphs[1],
             params=params,
             names=names,
             training=training,
@@ -191,7 +199,7 @@ class JaxBackend:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         with devices.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
             params, moments, measurements = train_step(
-                state.graph if state.laid is None else state.laid.training_graph,
+                state.training_graph,
                 UpdateRule.of(state.training.optimizer),
                 state.params,
                 state.moments,

@@ -22,7 +22,6 @@ from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.batches.batch import Batch
-from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.files import JsonObject
@@ -52,7 +51,7 @@ class State:
 
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:
     """Make the backend; `cache` stays unused, nothing is compiled. Raises DeviceError."""
-    return TorchBackend(backend.precision, devices.select(hardware))
+    return TorchBackend(backend, devices.select(hardware))
 
 
 class TorchBackend:
@@ -60,11 +59,12 @@ class TorchBackend:
 
     placement: Placement
 
-    def __init__(self, precision: Precision, device: torch.device) -> None:
-        self._precision = precision
+    def __init__(self, config: BackendConfig, device: torch.device) -> None:
+        self._precision = config.precision
+        self._gradient_checkpointing = config.gradient_checkpointing
         self._device = device
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="tunix_rt-save")
-        self.placement = devices.placement(device, precision)
+        self.placement = devices.placement(device, config.precision)
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
         state = self._read(model_folder, model_folder, training, frozen=adapter is not None)
@@ -95,7 +95,8 @@ class TorchBackend:
         frozen = frozen or (training is not None and training.adapter is not None)
         matrices = torch.bfloat16 if frozen and self._precision == "bfloat16" else torch.float32
         with devices.memory_guard("use a smaller model"):
-            model = weights.read_decoder(folder, self._device, training is not None and not frozen, matrices)
+            read = weights.read_decoder(folder, self._device, training is not None and not frozen, matrices)
+        model = replace(read, gradient_checkpointing=self._gradient_checkpointing)
         config = {name: value for name, value in model_folder.read_config(folder).items() if name != "torch_dtype"}
         return State(model, config | {"dtype": "float32"}, model_folder.read_stop_ids(origin), training)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ class Decoder:
     """By Hugging Face name; a tied output head has no entry."""
     adapter: Lora | None = None
     """Additions to frozen weights."""
+    gradient_checkpointing: bool = False
+    """Keep of a layer its input alone, and compute it again on the way back."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """(own part, layer) → where it lies; made once, for it is asked at every token."""
     frequencies: tuple[Tensor | None, ...] = field(init=False, repr=False)
@@ -80,6 +83,13 @@ class Decoder:
     def whole(self, own: str) -> Tensor:
         """A part outside the layers, by its own name."""
         return self.weights[self._places[own, None][0][0].name]
+
+    def trained_in(self, layer: int) -> list[Tensor]:
+        """The tensors of a layer that training changes."""
+        places = [place for (_, at), parts in self._places.items() if at == layer for place, _ in parts]
+        if self.adapter is not None:
+            return [side for place in places for side in self.adapter.pairs.get(place.name, ())]
+        return [self.weights[place.name] for place in places]
 
     def project(self, own: str, layer: int, x: Tensor) -> list[Tensor]:
         """`x` [..., in] times each piece of a part of a layer, with its bias → [..., out] each."""
@@ -124,11 +134,46 @@ def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Att
     if shape.learned_positions:
         x = x + embedding(positions, model.whole("positions"))
     for layer in range(shape.num_layers):
-        y = _attention(model, layer, model.norm("attention_norm", layer, x), rotations[layer], attend)
-        x = x + model.norm("attention_post_norm", layer, y)
-        y = _feed_forward(model, layer, model.norm("mlp_norm", layer, x))
-        x = x + model.norm("mlp_post_norm", layer, y)
+        compute = partial(_layer, model, layer, rotations[layer], attend)
+        if model.gradient_checkpointing and torch.is_grad_enabled():
+            x = _ComputedAgain.apply(compute, x, *model.trained_in(layer))
+        else:
+            x = compute(x)
     return model.norm("norm", None, x)
+
+
+class _ComputedAgain(torch.autograd.Function):
+    """A layer of which only the input is kept: its gradients are those of a second forward pass.
+
+    Own code because `torch.utils.checkpoint` imports torch's compiler, 5 CPU-seconds at each start. Nothing random is
+    drawn in a layer (dropout is a function of keys), so both passes are alike.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[[Tensor], Tensor], x: Tensor, *trained: Tensor) -> Tensor:
+        ctx.compute, kind = compute, x.device.type
+        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        ctx.precision = partial(torch.autocast, kind, dtype=dtype, enabled=enabled, cache_enabled=False)
+        ctx.save_for_backward(x, *trained)
+        with ctx.precision():
+            return compute(x)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        x, *trained = ctx.saved_tensors
+        x = x.detach().requires_grad_(ctx.needs_input_grad[1])
+        with torch.enable_grad(), ctx.precision():
+            y = ctx.compute(x)
+        wanted = [tensor for tensor in (x, *trained) if tensor.requires_grad]
+        found = iter(torch.autograd.grad(y, wanted, grad_outputs))
+        return None, *(next(found) if tensor.requires_grad else None for tensor in (x, *trained))
+
+
+def _layer(model: Decoder, layer: int, rotation: Rotation | None, attend: Attend, x: Tensor) -> Tensor:
+    y = _attention(model, layer, model.norm("attention_norm", layer, x), rotation, attend)
+    x = x + model.norm("attention_post_norm", layer, y)
+    y = _feed_forward(model, layer, model.norm("mlp_norm", layer, x))
+    return x + model.norm("mlp_post_norm", layer, y)
 
 
 def _feed_forward(model: Decoder, layer: int, x: Tensor) -> Tensor:
