@@ -21,6 +21,7 @@ EXPERIMENTS = sorted(
 )  # those are run in tests/sweeps
 DATA = {
     "gsm8k": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
+    "smollm2_gsm8k_lora": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
     "smollm2_traces": ("tunix_rt_v2/traces.jsonl", "tunix_rt_v2/eval.jsonl"),
 }
 
