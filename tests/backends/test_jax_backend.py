@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends import xla
+from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig

@@ -5,7 +5,6 @@ In and out: numpy batches, model folders, checkpoints. Our loop drives: Tunix ke
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from tunix.generate.sampler import Sampler
 from tunix.sft.peft_trainer import PeftTrainer
 
 from tunix_rt.backends import xla
-from tunix_rt.backends.interface import Int32, Measurements, Piece, Placement, TrainingSetup
+from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.tunix import generate, optimizer, step
 from tunix_rt.backends.tunix.decoder import arrays_of, build
 from tunix_rt.backends.tunix.weights import Layout

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from tunix.models.gemma3 import model as gemma3
 from tunix.models.qwen2 import model as qwen2
@@ -216,6 +217,4 @@ def assign(state: nnx.State[Any, Any], arrays: Mapping[Path, Any], device: jax.D
 
 def arrays_of(state: nnx.State[Any, Any]) -> dict[Path, Any]:
     """The inverse, as copies on the host."""
-    import numpy as np
-
     return {path: np.array(variable.get_value()) for path, variable in nnx.to_flat_state(state)}

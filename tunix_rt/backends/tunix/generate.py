@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from tunix.generate.sampler import CacheConfig, Sampler
@@ -28,7 +28,7 @@ class Ids:
 
     def encode(self, prompt: Int32) -> list[int]:
         """The ids themselves."""
-        return prompt.tolist()
+        return [int(token) for token in prompt]
 
     def decode(self, ids: list[int]) -> str:
         """Nothing: the ids are what is wanted."""
@@ -120,7 +120,7 @@ def _answer(
 def _piece(index: int, prompt: Int32, ids: Int32, logprobs: Float32, limits: Limits, model: Any) -> Piece:
     """The Sampler leaves out the stop token, so what is short of the room was stopped. `model`: scores, if given."""
     room = limits.room(prompt)
-    reason = cast(FinishReason, "length" if len(ids) >= room else "stop")
+    reason: FinishReason = "length" if len(ids) >= room else "stop"
     ids = ids[:room]
     logprobs = logprobs[:room] if model is None else _scored(model, prompt, ids)
     return Piece(index, ids, logprobs, reason)

@@ -31,7 +31,7 @@ def _logprobs(model: nnx.Module, micro: Micro) -> jax.Array:
     segments, length = micro["segments"], micro["tokens"].shape[-1]
     same = segments[:, :, None] == segments[:, None, :]
     mask = same & jnp.tril(jnp.ones((length, length), bool))
-    logits, _ = model(micro["tokens"], micro["positions"], None, mask)  # type: ignore[operator]
+    logits, _ = model(micro["tokens"], micro["positions"], None, mask)
     logits = logits.astype(jnp.float32)
     chosen = jnp.take_along_axis(logits, micro["targets"][..., None], axis=-1)[..., 0]
     found: jax.Array = chosen - jax.nn.logsumexp(logits, axis=-1)

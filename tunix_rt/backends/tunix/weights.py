@@ -15,8 +15,8 @@ from tunix_rt.models.families.architecture import Architecture, Shape, kind_of
 from tunix_rt.models.families.registry import tensors_of
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
-Path = tuple[str | int, ...]
-"""Of a parameter in the state of an nnx module."""
+Path = tuple[Any, ...]
+"""Of a parameter in the state of an nnx module: names, and numbers of layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,8 @@ GEMMA3 = MLP | {
     "self_attn.o_proj.weight": Place(("attn", "attn_vec_einsum", "w"), FROM_HEADS),
 }
 GEMMA3_ALIKE = GEMMA3 | {
-    f"self_attn.{name}_proj.weight": Place(("attn", "qkv_einsum", "w"), PER_HEAD, slot) for slot, name in enumerate("qkv")
+    f"self_attn.{name}_proj.weight": Place(("attn", "qkv_einsum", "w"), PER_HEAD, slot)
+    for slot, name in enumerate("qkv")
 }
 """Of a Gemma 3 with as many key-value heads as heads."""
 
