@@ -99,8 +99,9 @@ def _quick_compilation() -> Iterator[None]:
 def make() -> Callable[..., Backend]:
     """(name, precision) → a backend on the CPU."""
 
-    def made(name: Any, precision: Any = "float32") -> Backend:
-        return create(BackendConfig(name=name, precision=precision), HardwareConfig(**CPU), cache_folder())
+    def made(name: Any, precision: Any = "float32", **changes: bool) -> Backend:
+        config = BackendConfig(name=name, precision=precision, **changes)
+        return create(config, HardwareConfig(**CPU), cache_folder())
 
     return made
 

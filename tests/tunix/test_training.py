@@ -7,12 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 from safetensors.numpy import load_file
 
 from tests.tunix.conftest import CONFIGS
 from tunix_rt.backends.interface import Backend, State, TrainingSetup
+from tunix_rt.backends.tunix import step
 from tunix_rt.batches.batch import Batch
 from tunix_rt.errors import CheckpointError
 
@@ -112,6 +115,26 @@ def test_a_checkpoint_is_continued_bit_for_bit_and_by_the_other_backend(
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     _, found = train(tunix, tunix.restore(tmp_path / "taken", llama, setup), batches[3:])
     assert found == expected
+
+
+def test_gradient_checkpointing_changes_memory_only(
+    llama: Path, both: Both, make: Callable[..., Backend], batch_at: Callable[..., Batch], setup: TrainingSetup
+) -> None:
+    """The same curve, from a program that computes each layer again on the way back."""
+    batches = [batch_at(step) for step in range(2)]
+    checkpointing = make("tunix", gradient_checkpointing=True)
+    _, expected = train(both["tunix"], both["tunix"].load(llama, setup), batches)
+    state, found = train(checkpointing, checkpointing.load(llama, setup), batches)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert "remat" in program(state, batches[0])
+    assert "remat" not in program(both["tunix"].load(llama, None), batches[0])
+
+
+def program(state: State, batch: Batch) -> str:
+    """The gradient of the loss, as jax writes it down."""
+    graph, params = nnx.split(state.model)
+    loss = jax.grad(lambda params: step.loss(nnx.merge(graph, params), step.inputs(batch))[0], allow_int=True)
+    return str(jax.make_jaxpr(loss)(params))
 
 
 def test_the_rate_of_each_step_is_the_one_given(

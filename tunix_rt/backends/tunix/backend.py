@@ -69,7 +69,7 @@ class TunixBackend:
 
     def __init__(self, config: BackendConfig, device: jax.Device, threads: int) -> None:
         self._device = device
-        self._precision = config.precision
+        self._config = config
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
         self.placement = xla.placement(device, config.precision, threads)
 
@@ -88,7 +88,7 @@ class TunixBackend:
         """Weights of `folder`, the rest of `model_folder`."""
         architecture = read_architecture(folder)
         weights = read_weights(folder)
-        model, layout = build(architecture, weights, self._precision, str(folder / CONFIG), self._device)
+        model, layout = build(architecture, weights, self._config, str(folder / CONFIG), self._device)
         config = {name: value for name, value in read_config(folder).items() if name != "torch_dtype"}
         state = State(architecture, config | {"dtype": "float32"}, read_stop_ids(model_folder), model, layout)
         if training is not None:

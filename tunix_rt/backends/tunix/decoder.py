@@ -19,11 +19,10 @@ from tunix.models.qwen2 import model as qwen2
 from tunix.models.qwen3 import model as qwen3
 
 from tunix_rt.backends.tunix.weights import GEMMA3, GEMMA3_ALIKE, QWEN, Layout, Path, Place
+from tunix_rt.config.execution import BackendConfig
 from tunix_rt.errors import ModelError
 from tunix_rt.models.families.architecture import Architecture, LayerKind, Rope
 from tunix_rt.models.folder import Weights
-
-Precision = Any  # a jax dtype
 
 
 class Frozen(nnx.Variable[jax.Array]):
@@ -35,7 +34,7 @@ class Kind:
     """One of Tunix's models."""
 
     name: str
-    make: Callable[[Architecture, Precision], nnx.Module]
+    make: Callable[[Architecture, BackendConfig], nnx.Module]
     computes: Callable[[Architecture], Architecture]
     """The nearest architecture that it computes."""
     table: Callable[[Architecture], Mapping[str, Place]]
@@ -104,7 +103,9 @@ def _gemma3(a: Architecture) -> Architecture:
     )
 
 
-def _sizes(a: Architecture) -> dict[str, Any]:
+def _shared(module: Any, a: Architecture, backend: BackendConfig) -> dict[str, Any]:
+    """Fields that all of Tunix's configs have."""
+    remat = module.RematConfig.DECODER if backend.gradient_checkpointing else module.RematConfig.NONE
     return {
         "num_layers": a.num_layers,
         "embed_dim": a.hidden_size,
@@ -113,18 +114,19 @@ def _sizes(a: Architecture) -> dict[str, Any]:
         "head_dim": a.head_dim,
         "num_kv_heads": a.num_kv_heads,
         "param_dtype": jnp.float32,
+        "remat_config": remat,
     }
 
 
-def _make_qwen(module: Any, model: str) -> Callable[[Architecture, Precision], nnx.Module]:
-    def make(a: Architecture, precision: Precision) -> nnx.Module:
+def _make_qwen(module: Any, model: str) -> Callable[[Architecture, BackendConfig], nnx.Module]:
+    def make(a: Architecture, backend: BackendConfig) -> nnx.Module:
         config = module.ModelConfig(
             vocab_size=a.vocab_size,
             rope_theta=_theta(a.layers[0]),
             norm_eps=a.norm_eps,
             use_tied_embedding=a.tie_embeddings,
-            dtype=precision,
-            **_sizes(a),
+            dtype=jnp.dtype(backend.precision),
+            **_shared(module, a, backend),
         )
         made: nnx.Module = getattr(module, model)(config, rngs=nnx.Rngs(params=0))
         return made
@@ -132,7 +134,7 @@ def _make_qwen(module: Any, model: str) -> Callable[[Architecture, Precision], n
     return make
 
 
-def _make_gemma3(a: Architecture, _: Precision) -> nnx.Module:
+def _make_gemma3(a: Architecture, backend: BackendConfig) -> nnx.Module:
     near, far = a.layers[0], a.layers[min(5, a.num_layers - 1)]
     config = gemma3.ModelConfig(
         num_embed=a.vocab_size,
@@ -140,7 +142,7 @@ def _make_gemma3(a: Architecture, _: Precision) -> nnx.Module:
         local_base_frequency=_theta(near),
         global_base_frequency=_theta(far),
         global_scale_factor=far.rope.factor if far.rope else 1.0,
-        **_sizes(a),
+        **_shared(gemma3, a, backend),
     )
     made: nnx.Module = gemma3.Gemma3(config, rngs=nnx.Rngs(params=0))
     return made
@@ -194,10 +196,12 @@ def _shown(found: Any, computed: Any) -> str:
     return f"the model's {found!r}, Tunix's {computed!r}"
 
 
-def build(a: Architecture, weights: Weights, precision: str, where: str, device: jax.Device) -> tuple[Any, Layout]:
+def build(
+    a: Architecture, weights: Weights, backend: BackendConfig, where: str, device: jax.Device
+) -> tuple[Any, Layout]:
     """Tunix's model with these weights on the device, and where which lies. Raises ModelError."""
-    kind = kind_of_model(a, precision, where)
-    model: Any = nnx.eval_shape(lambda: kind.make(a, jnp.dtype(precision)))
+    kind = kind_of_model(a, backend.precision, where)
+    model: Any = nnx.eval_shape(lambda: kind.make(a, backend))
     if kind is QWEN2 and a.attention_bias == "none":
         for layer in model.layers:
             for name in ("q_bias", "k_bias", "v_bias"):
