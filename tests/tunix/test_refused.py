@@ -20,12 +20,15 @@ OTHERS: dict[str, tuple[dict[str, Any], str]] = {
     "a family": ({"model_type": "olmo2"}, "backend=tunix computes gemma3_text, llama, mistral, qwen2, qwen3"),
     "scaled positions": (
         CONFIGS["llama"] | {"rope_parameters": LINEAR},
-        "Qwen2 cannot .*layer 0 of the .*linear",
+        "Qwen2 cannot .*layers.0..rope.scaling: the model's 'linear', Tunix's 'default'",
     ),
-    "a window": (MISTRAL | {"sliding_window": 8}, "window=8"),
+    "a window": (MISTRAL | {"sliding_window": 8}, "layers.0..window: the model's 8, Tunix's None"),
     "biases": (CONFIGS["llama"] | {"mlp_bias": True}, "mlp_bias: the model's True, Tunix's False"),
-    "another base": (CONFIGS["qwen3"] | {"rope_theta": 5e6}, "Qwen3 cannot .*theta=5000000.0"),
-    "another pattern": (GEMMA3 | {"num_hidden_layers": 4, "sliding_window_pattern": 3}, "layer 2 of the model"),
+    "another base": (
+        CONFIGS["qwen3"] | {"rope_theta": 5e6},
+        "Qwen3 cannot .*layers.0..rope.theta: the model's 5000000.0, Tunix's 1000000.0",
+    ),
+    "another pattern": (GEMMA3 | {"num_hidden_layers": 4, "sliding_window_pattern": 3}, "layers.2..rope.theta"),
     "an epsilon": (GEMMA3 | {"rms_norm_eps": 1e-5}, "norm_eps: the model's 1e-05, Tunix's 1e-06"),
 }
 

@@ -6,8 +6,8 @@ base of 1,000,000 whatever its config says and has no dtype of its own, and its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import jax
@@ -178,22 +178,25 @@ def kind_of_model(a: Architecture, precision: str, where: str) -> Kind:
             f"{where}: Tunix's {kind.name} computes in the precision of its weights: "
             f"backend.precision={kind.precisions[0]}, or {instead}"
         )
-    computed = kind.computes(a)
-    lines = [
-        f"  {field.name}: {_shown(getattr(a, field.name), getattr(computed, field.name))}"
-        for field in fields(a)
-        if getattr(a, field.name) != getattr(computed, field.name)
-    ]
+    lines = list(_differences("", a, kind.computes(a)))
     if lines:
         raise ModelError("\n".join([f"{where}: Tunix's {kind.name} cannot compute this model; {instead}:", *lines]))
     return kind
 
 
-def _shown(found: Any, computed: Any) -> str:
-    if isinstance(found, tuple):  # of layers: the first that differs
-        layer = next(index for index, pair in enumerate(zip(found, computed, strict=True)) if pair[0] != pair[1])
-        return f"layer {layer} of the model {found[layer]}, of Tunix {computed[layer]}"
-    return f"the model's {found!r}, Tunix's {computed!r}"
+def _differences(path: str, found: Any, computed: Any) -> Iterator[str]:
+    """A line for each field that differs; of a tuple the first entry that does."""
+    if found == computed:
+        return
+    if is_dataclass(found) and is_dataclass(computed):
+        for field in fields(found):
+            inner = f"{path}.{field.name}" if path else field.name
+            yield from _differences(inner, getattr(found, field.name), getattr(computed, field.name))
+    elif isinstance(found, tuple):
+        place = next(index for index, pair in enumerate(zip(found, computed, strict=True)) if pair[0] != pair[1])
+        yield from _differences(f"{path}[{place}]", found[place], computed[place])
+    else:
+        yield f"  {path}: the model's {found!r}, Tunix's {computed!r}"
 
 
 def build(
