@@ -19,7 +19,7 @@ def require(name: str) -> None:
     if importlib.util.find_spec(facts.package) is None:
         raise MissingExtra(
             f"backend {name!r}: the package {facts.package!r} is not installed; "
-            f"install the extra: uv sync --extra {facts.extra} (or pip install 'tunix_rt[{facts.extra}]')"
+            f"install the extra: uv sync {'--no-dev ' if facts.apart else ''}--extra {facts.extra} (or pip install 'tunix_rt[{facts.extra}]')"
         )
 
 

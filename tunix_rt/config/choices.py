@@ -23,6 +23,8 @@ class BackendFacts:
     """The extra of this package that installs the framework."""
     platforms: tuple[str, ...]
     """Platforms it can run on."""
+    apart: bool = False
+    """The extra is not installed beside the group `dev`, which wants newer packages."""
     families: tuple[str, ...] | None = None
     """`model_type` of the models it computes; None: every one that is known here."""
     adapters: bool = True
@@ -38,6 +40,7 @@ BACKENDS: dict[str, BackendFacts] = {
         package="tunix",
         extra="tunix",
         platforms=("cpu", "gpu", "tpu"),
+        apart=True,
         families=("gemma3_text", "llama", "mistral", "qwen2", "qwen3"),
         adapters=False,
         seed_per_prompt=False,
