@@ -1,7 +1,7 @@
 """The backends side by side: what each can do (`benchmarks/powers.py`), and how fast, in one run.
 
 Training is the loop of every experiment on packed rows; generation is greedy, in batches. All do the same work from
-the same weights, in turn; ratios are to `jax`. Needs every framework at once: see docs/backends.md.
+the same weights, in turn; ratios are to the first, `jax`. Needs every framework at once: see docs/backends.md.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from benchmarks.powers import POWERS, YES, powers
 from benchmarks.workload import Workload, parser
 from tunix_rt.files import JsonObject
 from tunix_rt.terminal import out, table
-
-FIRST = "jax"
-"""What the others are compared with."""
 
 
 def tried(backends: list[str]) -> dict[str, dict[str, str]]:
@@ -38,10 +35,10 @@ def train_race(backends: list[str], overrides: list[str], rounds: int, num_steps
 
 
 def answer_race(
-    backends: list[str], overrides: list[str], rounds: int, num_prompts: int, max_new_tokens: int
+    backends: list[str], overrides: list[str], rounds: int, num_steps: int, num_prompts: int, max_new_tokens: int
 ) -> dict[str, Result]:
-    """Laps of generation."""
-    words = generation.trained(backends[0], num_steps=100, num_prompts=num_prompts)
+    """Laps of generation, with weights of so many updates."""
+    words = generation.trained(backends[0], num_steps, num_prompts)
     plan = generation.Plan.of(Workload.of(*words, *overrides), num_prompts, num_prompts, max_new_tokens)
     return contest.race({name: partial(generation.ours, plan, name) for name in backends}, rounds)
 
@@ -61,20 +58,23 @@ def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.backends`."""
     made = parser(__doc__ or "", rounds=5)
     made.add_argument("--steps", type=int, default=4, help="updates in a lap (default %(default)s)")
+    made.add_argument("--weights", type=int, default=100, help="updates of what answers (default %(default)s)")
     made.add_argument("--prompts", type=int, default=32, help="prompts in a lap (default %(default)s)")
     made.add_argument("--max-new-tokens", type=int, default=256, help="at most so many a prompt (default %(default)s)")
     given = made.parse_args(arguments)
-    backends = sorted(given.backends, key=lambda name: name != FIRST)
+    backends = given.backends
     found = tried(backends)
     show(found)
     races = {
         "training": train_race(backends, given.overrides, given.rounds, given.steps),
-        "generation": answer_race(backends, given.overrides, given.rounds, given.prompts, given.max_new_tokens),
+        "generation": answer_race(
+            backends, given.overrides, given.rounds, given.weights, given.prompts, given.max_new_tokens
+        ),
     }
     for name, results in races.items():
-        contest.show(name, results, to=FIRST)
+        contest.show(name, results, to=backends[0])
     if given.json:
-        numbers: JsonObject = {name: contest.numbers(results, to=FIRST) for name, results in races.items()}
+        numbers: JsonObject = {name: contest.numbers(results, to=backends[0]) for name, results in races.items()}
         settings = {"overrides": given.overrides, "threads": THREADS, "steps": given.steps, "prompts": given.prompts}
         contest.write_json(given.json, "backends", settings, {"powers": found, **numbers})
 

@@ -66,7 +66,7 @@ def sampler(model: Any, num_layers: int, num_kv_heads: int, head_dim: int, size:
 
 def slots_of(prompts: Sequence[Int32]) -> int:
     """The longest prompt, rounded up so that few programs are compiled."""
-    return -(-max(map(len, prompts)) // 16) * 16
+    return -(-max(map(len, prompts), default=0) // 16) * 16
 
 
 def generate(
