@@ -7,7 +7,7 @@ base of 1,000,000 whatever its config says and has no dtype of its own, and its 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 import jax
@@ -42,31 +42,13 @@ class Kind:
 
 
 def _plain(a: Architecture, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
-    """`a` with all but its sizes as a Llama's, then with `parts`."""
-    return replace(
-        a,
-        **{
-            "layers": layers,
-            "attention_scale": a.head_dim**-0.5,
-            "norm": "rms",
-            "norm_offset": 0.0,
-            "norm_places": "before",
-            "query_key_norm": "none",
-            "attention_bias": "none",
-            "mlp_bias": False,
-            "gated": True,
-            "activation": "silu",
-            "learned_positions": False,
-            "embedding_scale": 1.0,
-            "score_cap": None,
-            "logit_cap": None,
-        }
-        | parts,
-    )
+    """The sizes of `a`, everything else a Llama's (which are the defaults), then `parts`."""
+    sizes = {field.name: getattr(a, field.name) for field in fields(a) if field.default is MISSING}
+    return Architecture(**sizes | {"layers": layers, "attention_scale": a.head_dim**-0.5} | parts)
 
 
 def _theta(kind: LayerKind) -> float:
-    return Rope(10000.0).theta if kind.rope is None else kind.rope.theta
+    return 10000.0 if kind.rope is None else kind.rope.theta
 
 
 def _alike(a: Architecture, theta: float) -> tuple[LayerKind, ...]:
@@ -82,17 +64,23 @@ def _qwen3(a: Architecture) -> Architecture:
     return _plain(a, _alike(a, 1_000_000.0), query_key_norm="head")
 
 
+EVERY = 6
+"""Of so many layers of a Gemma 3 the last sees everything."""
+
+
+def _near_and_far(a: Architecture) -> tuple[LayerKind, LayerKind]:
+    return a.layers[0], a.layers[min(EVERY, a.num_layers) - 1]
+
+
 def _gemma3(a: Architecture) -> Architecture:
     """Five layers with a window, then one without, whose positions may be divided by a factor."""
-    near, far = a.layers[0], a.layers[min(5, a.num_layers - 1)]
+    near, far = _near_and_far(a)
     scaled = far.rope is not None and far.rope.scaling == "linear"
     whole = LayerKind(Rope(_theta(far), "linear", far.rope.factor) if scaled and far.rope else Rope(_theta(far)))
     local = LayerKind(Rope(_theta(near)), near.window or 512)
-    every = 6
     return _plain(
         a,
-        tuple(local if (layer + 1) % every else whole for layer in range(a.num_layers)),
-        attention_scale=a.head_dim**-0.5,
+        tuple(local if (layer + 1) % EVERY else whole for layer in range(a.num_layers)),
         norm_eps=1e-6,
         norm_offset=1.0,
         norm_places="both",
@@ -135,7 +123,7 @@ def _make_qwen(module: Any, model: str) -> Callable[[Architecture, BackendConfig
 
 
 def _make_gemma3(a: Architecture, backend: BackendConfig) -> nnx.Module:
-    near, far = a.layers[0], a.layers[min(5, a.num_layers - 1)]
+    near, far = _near_and_far(a)
     config = gemma3.ModelConfig(
         num_embed=a.vocab_size,
         sliding_window_size=near.window,
