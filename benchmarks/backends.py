@@ -56,11 +56,11 @@ def show(found: Mapping[str, Mapping[str, str]]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.backends`."""
-    made = parser(__doc__ or "", rounds=5)
+    made = parser(__doc__ or "", rounds=3)
     made.add_argument("--steps", type=int, default=4, help="updates in a lap (default %(default)s)")
-    made.add_argument("--weights", type=int, default=100, help="updates of what answers (default %(default)s)")
+    made.add_argument("--weights", type=int, default=16, help="updates of what answers (default %(default)s)")
     made.add_argument("--prompts", type=int, default=32, help="prompts in a lap (default %(default)s)")
-    made.add_argument("--max-new-tokens", type=int, default=256, help="at most so many a prompt (default %(default)s)")
+    made.add_argument("--max-new-tokens", type=int, default=96, help="at most so many a prompt (default %(default)s)")
     given = made.parse_args(arguments)
     backends = given.backends
     found = tried(backends)

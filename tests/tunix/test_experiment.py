@@ -10,9 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from tests.conftest import TOY
+from tests.parity.test_golden_losses import first_losses, golden
 from tunix_rt.backends.interface import Backend
 from tunix_rt.batches.batch import Batch
 from tunix_rt.traces.prediction import read_predictions
+
+
+def test_the_first_losses_of_the_quickstart_are_the_golden_ones(tmp_path: Path) -> None:
+    """20 updates as declared, packed and clipped: those of the other backends, to 1e-4."""
+    expected = json.loads(golden("jax").read_text("utf-8"))
+    np.testing.assert_allclose(first_losses("tunix", tmp_path), expected, rtol=1e-4)
 
 
 def starts(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
