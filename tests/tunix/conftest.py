@@ -51,7 +51,6 @@ CONFIGS: dict[str, JsonObject] = {
     "llama": {"model_type": "llama", "rope_theta": 100.0, "tie_word_embeddings": False, "num_hidden_layers": 2},
     "qwen2": {"model_type": "qwen2", "rope_theta": 1000.0},
     "qwen3": {"model_type": "qwen3", "rope_theta": 1_000_000.0, "attention_bias": False, "tie_word_embeddings": False},
-    "gemma3": GEMMA3 | {"num_hidden_layers": 6},
     "gemma3, one key and value head": GEMMA3 | {"num_key_value_heads": 1},
     "gemma3, heads alike": GEMMA3 | {"num_key_value_heads": 4},
 }

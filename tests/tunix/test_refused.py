@@ -49,7 +49,7 @@ def test_a_mistral_without_window_is_a_llama(both: dict[str, Backend], tmp_path:
 
 def test_gemma_in_half_precision(models: dict[str, Path], make: Callable[..., Backend]) -> None:
     with pytest.raises(ModelError, match=r"Gemma3 computes in the precision of its weights: backend.precision=float32"):
-        make("tunix", "bfloat16").load(models["gemma3"], None)
+        make("tunix", "bfloat16").load(models["gemma3, heads alike"], None)
 
 
 def test_the_config_check_knows_the_same_families() -> None:

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 from safetensors.numpy import load_file
 
-from tests.tunix.conftest import CONFIGS
+from tests.tunix.conftest import CONFIGS, GEMMA3, write
 from tunix_rt.backends.interface import Backend, State, TrainingSetup
 from tunix_rt.backends.tunix import step
 from tunix_rt.batches.batch import Batch
@@ -81,6 +81,16 @@ def test_loss_and_one_step_on_packed_rows(
             assert relative(found - before[key], expected - before[key]) < 2e-3, key
         elif key != "count":
             assert relative(found, expected) < 5e-4, key
+
+
+def test_a_gemma_with_a_layer_that_sees_everything(both: Both, batch_at: Callable[..., Batch], tmp_path: Path) -> None:
+    """The sixth has no window, another base, and divided positions; here two heads share a key and value head."""
+    folder = write(tmp_path / "model", **GEMMA3 | {"num_hidden_layers": 6})
+    found = {
+        name: backend.fetch(backend.logprobs(backend.load(folder, None), batch_at(0)))["logprobs"]
+        for name, backend in both.items()
+    }
+    np.testing.assert_allclose(found["tunix"], found["jax"], atol=2e-4)
 
 
 def test_micro_batches_are_summed_and_divided_once(
