@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from tunix_rt.terminal import say, table
 
 THEIRS = "transformers"
 """The contestant that the others are compared with."""
+PACKAGES = ("tunix_rt", "jax", "torch", "transformers", "google-tunix")
+"""Whose versions are written down, where they are installed."""
 THREADS = 2
 """CPU threads of every contestant."""
 
@@ -161,23 +164,23 @@ class Ratio:
         return f"{self.median:.2f} × ({self.lowest:.2f} to {self.highest:.2f})"
 
 
-def ratios(results: Mapping[str, Result]) -> dict[str, Ratio]:
-    """Tokens per CPU-second over those of THEIRS."""
-    theirs = [lap.rate for lap in results[THEIRS].laps]
+def ratios(results: Mapping[str, Result], to: str = THEIRS) -> dict[str, Ratio]:
+    """Tokens per CPU-second over those of the contestant `to`."""
+    theirs = [lap.rate for lap in results[to].laps]
     return {name: Ratio.of([lap.rate for lap in result.laps], theirs) for name, result in results.items()}
 
 
-def show(title: str, results: Mapping[str, Result]) -> None:
+def show(title: str, results: Mapping[str, Result], to: str = THEIRS) -> None:
     """The table at the end."""
     columns = ("", "real tokens", "CPU-s a lap", "tokens / CPU-s", "ratio", "tokens / s", "warm-up CPU-s")
-    found = ratios(results)
+    found = ratios(results, to)
     rows = [
         (
             name,
             f"{statistics.median(lap.tokens for lap in result.laps):.0f}",
             f"{statistics.median(lap.cpu_seconds for lap in result.laps):.2f}",
             f"{statistics.median(lap.rate for lap in result.laps):.0f}",
-            "1" if name == THEIRS else str(found[name]),
+            "1" if name == to else str(found[name]),
             f"{statistics.median(lap.tokens / lap.wall_seconds for lap in result.laps):.0f}",
             f"{result.warm_up_seconds:.1f}",
         )
@@ -188,15 +191,20 @@ def show(title: str, results: Mapping[str, Result]) -> None:
 
 def write(path: Path, benchmark: str, settings: JsonObject, results: Mapping[str, Result]) -> None:
     """Everything as JSON: settings, versions, each lap, the ratios."""
+    write_json(path, benchmark, settings | {"threads": THREADS}, numbers(results))
+
+
+def numbers(results: Mapping[str, Result], to: str = THEIRS) -> JsonObject:
+    """Each lap, and the ratios."""
     contestants = {
         name: asdict(result) | {"warm_up_cpu_seconds": result.warm_up_seconds} for name, result in results.items()
     }
-    found = {name: asdict(ratio) for name, ratio in ratios(results).items() if name != THEIRS}
-    write_json(path, benchmark, settings | {"threads": THREADS}, {"contestants": contestants, "ratios": found})
+    found = {name: asdict(ratio) for name, ratio in ratios(results, to).items() if name != to}
+    return {"contestants": contestants, "ratios": found}
 
 
 def write_json(path: Path, benchmark: str, settings: JsonObject, numbers: JsonObject) -> None:
     """A benchmark's JSON, with the versions it was made with."""
-    versions = {name: version(name) for name in ("tunix_rt", "jax", "torch", "transformers")}
+    versions = {name: version(name) for name in PACKAGES if find_spec(name.removeprefix("google-")) is not None}
     record = {"benchmark": benchmark, "settings": settings, "versions": versions, **numbers}
     files.write_json(path, record)

@@ -102,6 +102,19 @@ def _answer(model: Any, prompts: tuple[tuple[int, ...], ...], max_new_tokens: in
     return [int(length) for length in lengths]
 
 
+def trained(backend: str, num_steps: int, num_prompts: int) -> tuple[str, ...]:
+    """Overrides of the run that makes the weights."""
+    return (
+        f"backend={backend}",
+        f"training.max_steps={num_steps}",
+        "training.per_device_batch_size=3",
+        "training.evaluate_every=null",
+        "generation.max_new_tokens=1",
+        f"dataset.limit.test={num_prompts}",
+        f"schedule.warmup_steps={min(5, num_steps - 1)}",
+    )
+
+
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.generation`."""
     made = parser(__doc__ or "", rounds=3)
@@ -110,16 +123,8 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--batch-size", type=int, default=32, help="sequences decoded together (default %(default)s)")
     made.add_argument("--max-new-tokens", type=int, default=384, help="at most so many a prompt (default %(default)s)")
     given = made.parse_args(arguments)
-    trained = (
-        f"backend={given.backends[0]}",
-        f"training.max_steps={given.steps}",
-        "training.per_device_batch_size=3",
-        "training.evaluate_every=null",
-        "generation.max_new_tokens=1",
-        f"dataset.limit.test={given.prompts}",
-        f"schedule.warmup_steps={min(5, given.steps - 1)}",
-    )
-    plan = Plan.of(Workload.of(*trained, *given.overrides), given.prompts, given.batch_size, given.max_new_tokens)
+    words = trained(given.backends[0], given.steps, given.prompts)
+    plan = Plan.of(Workload.of(*words, *given.overrides), given.prompts, given.batch_size, given.max_new_tokens)
     contestants = {name: partial(ours, plan, name) for name in given.backends}
     results = contest.race({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
     contest.show("generation: ours against transformers' generate, greedy", results)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import worksheets
@@ -74,7 +75,11 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description=description.split("\n\n")[0])
     made.add_argument("--rounds", type=int, default=rounds, help="laps of each contestant (default %(default)s)")
     made.add_argument(
-        "--backends", type=_backends, default=sorted(BACKENDS), metavar="A,B", help="ours, by comma (default: all)"
+        "--backends",
+        type=_backends,
+        default=installed(),
+        metavar="A,B",
+        help="ours, by comma (default: those installed)",
     )
     made.add_argument("--json", type=Path, metavar="FILE", help="write every number to this file")
     made.add_argument(
@@ -83,6 +88,11 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
         help="other data or model, as for tunix_rt: dataset=jsonl dataset.name=mine dataset.source.train.path=…",
     )
     return made
+
+
+def installed() -> list[str]:
+    """The backends whose framework is there."""
+    return sorted(name for name, facts in BACKENDS.items() if find_spec(facts.package) is not None)
 
 
 def _backends(text: str) -> list[str]:

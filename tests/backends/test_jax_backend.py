@@ -16,8 +16,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from tunix_rt.backends import xla
 from tunix_rt.backends.interface import Backend, TrainingSetup
-from tunix_rt.backends.jax import devices
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -167,7 +167,7 @@ def test_placement_says_what_was_found(tmp_path: Path) -> None:
 
 def test_full_memory_names_the_setting_to_lower() -> None:
     """An allocation that really fails, in jax's own words, becomes one line."""
-    with pytest.raises(OutOfMemory, match="lower the_setting") as raised, devices.memory_errors("the_setting"):
+    with pytest.raises(OutOfMemory, match="lower the_setting") as raised, xla.memory_errors("the_setting"):
         jnp.zeros((1 << 46,), jnp.float32).block_until_ready()
     assert "\n" not in str(raised.value)
 

@@ -68,6 +68,16 @@ def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: P
 
 
 @pytest.mark.slow
+def test_the_powers_of_a_backend_are_tried_and_its_laps_made(work: Path, root: Path) -> None:
+    """A trial that fails of itself would read as a power that is lacking: torch has all but pieces of an answer."""
+    words = ("--backends", "torch", "--steps", "2", "--weights", "2", "--prompts", "4", "--max-new-tokens", "6")
+    made = results_of("backends", work, root, *words, *TINY)
+    assert set(made["powers"]["torch"].values()) == {"yes"}
+    for name in ("training", "generation"):
+        assert made[name]["contestants"]["torch"]["laps"][0]["tokens"] > 0
+
+
+@pytest.mark.slow
 def test_startup_measures_all_three_states(work: Path, root: Path) -> None:
     """The compilation cache outside the run folder makes jax's second start cheaper."""
     words = ("--backends", "jax", "tracking=none", "hardware=cpu", "dataset.limit.train=64")

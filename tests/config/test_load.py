@@ -143,3 +143,18 @@ def test_mistakes_in_an_adapter() -> None:
     assert "model.adapter" in message("model.adapter.rank=4"), "there is no adapter whose rank it could be"
     words = ("model=from_path", "model.source.path=x", "tokenizer=pretrained", "tokenizer.added_tokens=[new]")
     assert "new tokens would never be learned" in message("model/adapter=lora", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["model/adapter=lora"], "model.adapter: backend 'tunix' lays no adapters: model/adapter=none"),
+        (["generation=sample"], "generation.batch_size=1, generation.temperature=0, or one of backend=jax"),
+        (["model=distilgpt2_scratch"], "model.source.config.model_type: backend 'tunix' does not compute 'gpt2'"),
+    ],
+)
+def test_what_a_backend_lacks(words: list[str], expected: str) -> None:
+    """Each is sound on another backend, and said before anything starts."""
+    assert expected in message("backend=tunix", *words)
+    check(compose(["backend=jax", *words]))
+    check(compose(["backend=tunix", "generation=sample", "generation.batch_size=1"]))

@@ -36,12 +36,14 @@ def declared(stage: str, key: str) -> list[str]:
 
 
 def reached(graph: grimp.ImportGraph, stage: str, backend: str) -> set[str]:
-    """Folders and neutral backend files whose code a stage may run; of the backends only the chosen one."""
+    """Folders whose code a stage may run, of the backends the chosen one; and neutral files that any backend runs."""
     start = f"tunix_rt.stages.{stage}"
     modules = set(graph.find_upstream_modules(start))
     if "tunix_rt.backends.registry" in modules:  # which imports the chosen one by its name only
-        chosen = f"tunix_rt.backends.{backend}.backend"
-        modules |= {chosen} | graph.find_upstream_modules(chosen)
+        for name in BACKENDS:
+            other = f"tunix_rt.backends.{name}"
+            found = {f"{other}.backend"} | graph.find_upstream_modules(f"{other}.backend")
+            modules |= {module for module in found if name == backend or not module.startswith(other)}
     found = {f"pipelines/{stage}.py", f"tunix_rt/stages/{stage}.py"}
     for module in modules - {"tunix_rt"}:
         station, *rest = module.split(".")[1:]

@@ -17,9 +17,10 @@ def require(name: str) -> None:
     """Check, without importing it, that the framework of backend `name` is installed. Raises MissingExtra."""
     facts = BACKENDS[name]
     if importlib.util.find_spec(facts.package) is None:
+        words = f"uv sync {'--no-dev ' if facts.apart else ''}--extra {facts.extra}"
         raise MissingExtra(
             f"backend {name!r}: the package {facts.package!r} is not installed; "
-            f"install the extra: uv sync --extra {facts.extra} (or pip install 'tunix_rt[{facts.extra}]')"
+            f"install the extra: {words} (or pip install 'tunix_rt[{facts.extra}]')"
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-BackendName = Literal["jax", "torch"]
+BackendName = Literal["jax", "torch", "tunix"]
 Precision = Literal["float32", "bfloat16"]
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 Adapter = Literal["trace", "gsm8k", "chat", "prompt_completion", "evaluation_set"]
@@ -23,9 +23,26 @@ class BackendFacts:
     """The extra of this package that installs the framework."""
     platforms: tuple[str, ...]
     """Platforms it can run on."""
+    apart: bool = False
+    """The extra is not installed beside the group `dev`, which wants newer packages."""
+    families: tuple[str, ...] | None = None
+    """`model_type` of the models it computes; None: every one that is known here."""
+    adapters: bool = True
+    """Whether it lays adapters on frozen weights."""
+    seed_per_prompt: bool = True
+    """Whether prompts that are answered together each have a seed of their own."""
 
 
 BACKENDS: dict[str, BackendFacts] = {
     "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu")),
     "torch": BackendFacts(package="torch", extra="torch", platforms=("cpu", "gpu")),
+    "tunix": BackendFacts(
+        package="tunix",
+        extra="tunix",
+        platforms=("cpu", "gpu", "tpu"),
+        apart=True,
+        families=("gemma3_text", "llama", "mistral", "qwen2", "qwen3"),
+        adapters=False,
+        seed_per_prompt=False,
+    ),
 }

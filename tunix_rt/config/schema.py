@@ -72,6 +72,26 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
         )
 
 
+def powers_of_backend(backend: BackendConfig, model: ModelConfig, generation: GenerationConfig) -> Iterator[Mistake]:
+    """What a backend lacks; the family of weights that exist is known, and refused, once they are read."""
+    facts = BACKENDS[backend.name]
+    instead = f"or one of backend={', backend='.join(name for name in BACKENDS if name != backend.name)}"
+    if model.adapter is not None and not facts.adapters:
+        yield "model.adapter", f"backend {backend.name!r} lays no adapters: model/adapter=none, {instead}"
+    family = model.source.config.get("model_type") if isinstance(model.source, ScratchModel) else None
+    if family is not None and facts.families is not None and family not in facts.families:
+        yield (
+            "model.source.config.model_type",
+            f"backend {backend.name!r} does not compute {family!r}: one of {', '.join(facts.families)}, {instead}",
+        )
+    if generation.temperature > 0 and generation.batch_size > 1 and not facts.seed_per_prompt:
+        yield (
+            "generation.batch_size",
+            f"backend {backend.name!r} has one seed for a whole batch, so it samples one prompt at a time: "
+            f"generation.batch_size=1, generation.temperature=0, {instead}",
+        )
+
+
 def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig, format: FormatConfig) -> Iterator[Mistake]:
     """Pretrained weights bring their tokenizer; fresh ones need one made for them."""
     if isinstance(model.source, FreshModel | ScratchModel):
@@ -168,6 +188,7 @@ def enough_samples(generation: GenerationConfig, evaluation: EvaluationConfig) -
 RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     names,
     platform_of_backend,
+    powers_of_backend,
     tokenizer_of_model,
     tokens_added,
     tokens_learned,

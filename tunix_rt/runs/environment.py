@@ -18,7 +18,7 @@ from tunix_rt.files import JsonObject, digest, read_json, sha256_bytes, sha256_f
 from tunix_rt.runs.secrets import mask, mask_values, mask_words
 
 PACKAGES = """
-    tunix_rt numpy jax jaxlib flax optax torch transformers tokenizers mlflow
+    tunix_rt numpy jax jaxlib flax optax google-tunix torch transformers tokenizers mlflow
     safetensors ml-dtypes huggingface-hub hydra-core omegaconf pydantic scipy datasets gguf
 """.split()
 VARIABLES = re.compile(

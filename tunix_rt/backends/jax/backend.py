@@ -5,7 +5,6 @@ In and out: numpy batches, model folders, checkpoints. Computation lives in `ste
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,8 +18,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from tunix_rt.backends.interface import Int32, Measurements, Piece, Placement, TrainingSetup
-from tunix_rt.backends.jax import devices
+from tunix_rt.backends import xla
+from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.jax.adapter import KEYS, Plan, frozen_in, joined, keys, names_of
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import generate
@@ -87,7 +86,7 @@ class State:
 
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> JaxBackend:
     """Start jax on the device that `hardware` names; see `registry.create`."""
-    device, threads = devices.start(hardware, cache)
+    device, threads = xla.start(hardware, cache)
     return JaxBackend(backend, device, threads)
 
 
@@ -99,14 +98,7 @@ class JaxBackend:
         self._dtype = jnp.dtype(config.precision)
         self._gradient_checkpointing = config.gradient_checkpointing
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
-        self.placement = Placement(
-            process=0,
-            num_processes=1,
-            platform="gpu" if device.platform == "cuda" else device.platform,
-            devices=(f"{device.device_kind} {device.id}",),
-            precision=config.precision,
-            threads=threads,
-        )
+        self.placement = xla.placement(device, config.precision, threads)
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
         architecture = read_architecture(model_folder)
@@ -197,7 +189,7 @@ class JaxBackend:
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
-        with devices.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
+        with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
             params, moments, measurements = train_step(
                 state.training_graph,
                 UpdateRule.of(state.training.optimizer),
@@ -211,20 +203,20 @@ class JaxBackend:
         return replace(state, params=params, moments=moments, step=state.step + 1), measurements
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
-        with devices.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
+        with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
             return {"logprobs": score(state.graph, state.whole, self._inputs(state, batch))}
 
     def _inputs(self, state: State, batch: Batch) -> Inputs:
         return select(batch, state.architecture.vocab_size, state.architecture.hidden_size)
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
-        with devices.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
+        with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
             return {name: np.array(value) for name, value in jax.device_get(measurements).items()}
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
-        with devices.memory_errors("generation.batch_size"):
+        with xla.memory_errors("generation.batch_size"):
             yield from generate(
                 state.graph, state.whole, state.architecture, state.stop_ids, prompts, generation, seeds
             )
@@ -235,14 +227,7 @@ class JaxBackend:
 
     def describe(self) -> dict[str, str]:
         versions = {name: version(name) for name in ("jax", "jaxlib", "flax", "optax")}
-        return versions | {
-            "device": self.placement.devices[0],
-            "processor": devices.processor_name(),
-            "precision": self.placement.precision,
-            "matmul_precision": "highest",
-            "threads": str(self.placement.threads),
-            "python": sys.version.split()[0],
-        }
+        return versions | xla.description(self.placement)
 
 
 def _dropout(state: State, num_micro_batches: int) -> Any:

@@ -1,4 +1,7 @@
-"""The device, the thread count, the cache of compiled programs: the only file that touches jax's globals."""
+"""What the backends that compute with jax share: the device, the threads, the cache of compiled programs.
+
+The only file that touches jax's globals.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,8 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from tunix_rt.backends.interface import Placement
+from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
 from tunix_rt.files import sha256_bytes
@@ -101,6 +106,30 @@ def _choose(hardware: HardwareConfig) -> jax.Device:
         f"hardware.platform={hardware.platform} hardware.device={hardware.device}: jax sees no such device; "
         f"present: {listed}"
     )
+
+
+def placement(device: jax.Device, precision: Precision, threads: int) -> Placement:
+    """One process on one device."""
+    return Placement(
+        process=0,
+        num_processes=1,
+        platform="gpu" if device.platform == "cuda" else device.platform,
+        devices=(f"{device.device_kind} {device.id}",),
+        precision=precision,
+        threads=threads,
+    )
+
+
+def description(placement: Placement) -> dict[str, str]:
+    """What beside the versions of packages may change numbers, for `environment.json`."""
+    return {
+        "device": placement.devices[0],
+        "processor": processor_name(),
+        "precision": placement.precision,
+        "matmul_precision": "highest",
+        "threads": str(placement.threads),
+        "python": sys.version.split()[0],
+    }
 
 
 def _keep_compiled(cache: Path) -> None:

@@ -1,0 +1,146 @@
+"""The eight verbs on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
+
+In and out: numpy batches, model folders, checkpoints. Our loop drives: Tunix keeps neither rates nor checkpoints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from tunix.generate.sampler import Sampler
+from tunix.sft.peft_trainer import PeftTrainer
+
+from tunix_rt.backends import xla
+from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
+from tunix_rt.backends.tunix import generate, optimizer, step
+from tunix_rt.backends.tunix.decoder import arrays_of, build
+from tunix_rt.backends.tunix.weights import Layout
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.results import GenerationConfig
+from tunix_rt.errors import ConfigError
+from tunix_rt.files import JsonObject
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.folder import (
+    CONFIG,
+    Weights,
+    read_architecture,
+    read_config,
+    read_stop_ids,
+    read_weights,
+    write_model,
+    write_weights,
+)
+
+ROWS = "training.per_device_batch_size (rows of a micro-batch)"
+
+
+@dataclass(slots=True)
+class State:
+    """Tunix's model on the device, and its trainer while it is trained. Steps change both in place."""
+
+    architecture: Architecture
+    config: JsonObject
+    """config.json as it will be saved."""
+    stop_ids: tuple[int, ...]
+    model: Any
+    layout: Layout
+    trainer: PeftTrainer | None = None
+    sampler: Sampler | None = None
+    """Kept for its compiled programs."""
+
+
+def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> TunixBackend:
+    """Start jax on the device that `hardware` names; see `registry.create`."""
+    device, threads = xla.start(hardware, cache)
+    return TunixBackend(backend, device, threads)
+
+
+class TunixBackend:
+    """`Backend` of the interface; its methods are documented there."""
+
+    def __init__(self, config: BackendConfig, device: jax.Device, threads: int) -> None:
+        self._device = device
+        self._config = config
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self.placement = xla.placement(device, config.precision, threads)
+
+    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
+        if adapter is not None or (training is not None and training.adapter is not None):
+            raise ConfigError("backend=tunix lays no adapters: use backend=jax or backend=torch")
+        return self._read(model_folder, model_folder, training)
+
+    def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
+        state = self._read(folder, model_folder, training)
+        assert state.trainer is not None
+        optimizer.read(folder / optimizer.OPTIMIZER, state.trainer.optimizer, state.layout, self._device)
+        return state
+
+    def _read(self, folder: Path, model_folder: Path, training: TrainingSetup | None) -> State:
+        """Weights of `folder`, the rest of `model_folder`."""
+        architecture = read_architecture(folder)
+        weights = read_weights(folder)
+        model, layout = build(architecture, weights, self._config, str(folder / CONFIG), self._device)
+        config = {name: value for name, value in read_config(folder).items() if name != "torch_dtype"}
+        state = State(architecture, config | {"dtype": "float32"}, read_stop_ids(model_folder), model, layout)
+        if training is not None:
+            rule = optimizer.adamw(training.optimizer, training.clip_norm, layout.kinds)
+            state.trainer = step.trainer(model, rule, self._device)
+        return state
+
+    def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
+        if state.trainer is None:
+            raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
+        optimizer.set_rate(state.trainer.optimizer, learning_rate, self._device)
+        train_step, _ = state.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
+        with xla.memory_errors(ROWS):
+            _, sums, norm = train_step(step.inputs(batch))
+        return state, sums | {"grad_norm": norm, "finite": step.finite(sums["loss_sum"], norm)}
+
+    def logprobs(self, state: State, batch: Batch) -> Measurements:
+        with xla.memory_errors(ROWS):
+            return {"logprobs": step.score(state.model, step.inputs(batch))}
+
+    def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
+        with xla.memory_errors(ROWS):
+            return {name: np.array(value) for name, value in jax.device_get(measurements).items()}
+
+    def generate(
+        self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
+    ) -> Iterator[Piece]:
+        limits = generate.Limits(state.stop_ids, state.architecture.max_positions, generation.max_new_tokens)
+        self._ready_sampler(state, generate.slots_of(prompts) + generation.max_new_tokens)
+        with xla.memory_errors("generation.batch_size"):
+            yield from generate.generate(state.sampler, state.model, limits, prompts, generation, seeds)
+
+    def _ready_sampler(self, state: State, size: int) -> None:
+        """The state's Sampler, with `size` slots and today's weights."""
+        a = state.architecture
+        if state.sampler is None or state.sampler.cache_config.cache_size != size:
+            state.sampler = generate.sampler(state.model, a.num_layers, a.num_kv_heads, a.head_dim, size)
+        else:
+            state.sampler.transformer_state = nnx.variables(state.model)
+
+    def save(self, state: State, folder: Path) -> Future[None]:
+        tensors = state.layout.to_files(arrays_of(nnx.state(state.model, nnx.Param)))
+        trainer = state.trainer
+        moments = None if trainer is None else optimizer.to_tensors(trainer.optimizer, state.layout)
+        return self._writer.submit(_write, folder, state.config, tensors, moments)
+
+    def describe(self) -> dict[str, str]:
+        versions = {name: version(name) for name in ("google-tunix", "jax", "jaxlib", "flax", "optax")}
+        return versions | xla.description(self.placement)
+
+
+def _write(folder: Path, config: JsonObject, tensors: Weights, moments: Any) -> None:
+    write_model(folder, config, tensors)
+    if moments is not None:
+        write_weights(folder / optimizer.OPTIMIZER, moments)

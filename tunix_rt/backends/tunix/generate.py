@@ -1,0 +1,142 @@
+"""Answering prompts with Tunix's `Sampler`: each batch is read, decoded to its end and handed on as one piece a prompt.
+
+Tunix's Sampler takes strings and one seed for a whole batch. Here it gets ids, padded with a number that is no token;
+greedy prompts go in batches, sampled ones one by one, each with its own seed, so that an answer depends on its prompt
+and seed only. Its log-probabilities are those at the sampling temperature, so sampled ones are scored by the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from tunix.generate.sampler import CacheConfig, Sampler
+
+from tunix_rt.backends.interface import FinishReason, Float32, Int32, Piece
+from tunix_rt.backends.tunix import step
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.results import GenerationConfig
+
+PADDING, NOTHING = -1, -2
+"""Ids that no token has: Tunix masks every token equal to the padding, and stops at the tokenizer's end."""
+
+
+class Ids:
+    """What the Sampler asks of a tokenizer, where prompts are ids already."""
+
+    def encode(self, prompt: Int32) -> list[int]:
+        """The ids themselves."""
+        return [int(token) for token in prompt]
+
+    def decode(self, ids: list[int]) -> str:
+        """Nothing: the ids are what is wanted."""
+        return ""
+
+    def bos_id(self) -> None:
+        """None is put in front."""
+
+    def eos_id(self) -> int:
+        """Used where the model has no stop ids."""
+        return NOTHING
+
+    def pad_id(self) -> int:
+        """Of the left of short prompts."""
+        return PADDING
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ends a completion."""
+
+    stop_ids: tuple[int, ...]
+    max_positions: int
+    max_new_tokens: int
+
+    def room(self, prompt: Int32) -> int:
+        """New tokens that a prompt may get."""
+        return min(self.max_new_tokens, self.max_positions - len(prompt))
+
+
+def sampler(model: Any, num_layers: int, num_kv_heads: int, head_dim: int, size: int) -> Sampler:
+    """Tunix's Sampler with `size` slots in its cache."""
+    return Sampler(model, Ids(), CacheConfig(size, num_layers, num_kv_heads, head_dim))
+
+
+def slots_of(prompts: Sequence[Int32]) -> int:
+    """The longest prompt, rounded up so that few programs are compiled."""
+    return -(-max(map(len, prompts), default=0) // 16) * 16
+
+
+def generate(
+    sampler: Sampler,
+    model: Any,
+    limits: Limits,
+    prompts: Sequence[Int32],
+    generation: GenerationConfig,
+    seeds: Sequence[int],
+) -> Iterator[Piece]:
+    """Answer prompts, those of like length together; see `Backend.generate`."""
+    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    for index in (index for index in order if limits.room(prompts[index]) < 1):
+        yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
+    order = [index for index in order if limits.room(prompts[index]) >= 1]
+    size = generation.batch_size if generation.temperature == 0 else 1
+    for first in range(0, len(order), size):
+        indices = order[first : first + size]
+        asked = [prompts[index] for index in indices]
+        answers = _answer(sampler, limits, asked, generation, seeds[indices[0]], size)
+        for index, (ids, logprobs) in zip(indices, answers, strict=True):
+            yield _piece(index, prompts[index], ids, logprobs, limits, None if generation.temperature == 0 else model)
+
+
+def _answer(
+    sampler: Sampler,
+    limits: Limits,
+    prompts: Sequence[Int32],
+    generation: GenerationConfig,
+    seed: int,
+    batch_size: int,
+) -> Iterator[tuple[Int32, Float32]]:
+    """What the Sampler writes to each prompt, up to a stop token; repeated prompts fill up the rows."""
+    rows = min(1 << (len(prompts) - 1).bit_length(), batch_size)
+    sampled = generation.temperature > 0
+    made = sampler(
+        [*prompts, *[prompts[0]] * (rows - len(prompts))],
+        max_generation_steps=max(limits.room(prompt) for prompt in prompts),
+        max_prompt_length=slots_of(prompts),
+        return_logprobs=True,
+        eos_tokens=limits.stop_ids,
+        temperature=generation.temperature,
+        top_p=(1.0 if generation.top_p is None else generation.top_p) if sampled else None,  # None: greedy
+        top_k=generation.top_k,
+        seed=np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32),
+    )
+    for ids, logprobs in zip(made.tokens[: len(prompts)], made.logprobs, strict=False):
+        yield np.asarray(ids, np.int32), np.asarray(logprobs, np.float32)
+
+
+def _piece(index: int, prompt: Int32, ids: Int32, logprobs: Float32, limits: Limits, model: Any) -> Piece:
+    """The Sampler leaves out the stop token, so what is short of the room was stopped. `model`: scores, if given."""
+    room = limits.room(prompt)
+    reason: FinishReason = "length" if len(ids) >= room else "stop"
+    ids = ids[:room]
+    logprobs = logprobs[:room] if model is None else _scored(model, prompt, ids)
+    return Piece(index, ids, logprobs, reason)
+
+
+def _scored(model: Any, prompt: Int32, ids: Int32) -> Float32:
+    """Log-probabilities float32 [n] of `ids` behind `prompt`, at temperature 1, in one pass."""
+    length = slots_of([prompt]) + slots_of([ids]) if len(ids) else 0
+    if length == 0:
+        return np.zeros(0, np.float32)
+    tokens, targets, segments = (np.zeros((1, 1, length), np.int32) for _ in range(3))
+    sequence = np.concatenate([prompt, ids])
+    first, last = len(prompt) - 1, len(sequence) - 1
+    tokens[0, 0, :last], targets[0, 0, :last], segments[0, 0, :last] = sequence[:-1], sequence[1:], 1
+    positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape)
+    weights = np.zeros(tokens.shape, np.float32)
+    weights[0, 0, first:last] = 1
+    found = step.score(model, step.inputs(Batch(tokens, targets, positions, segments, weights)))
+    return np.asarray(found)[0, 0, first:last]

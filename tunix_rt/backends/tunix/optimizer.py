@@ -1,0 +1,106 @@
+"""AdamW as the config declares it, for Tunix's trainer to apply; its moments by weight name.
+
+Tunix's trainer takes any optax transformation. Ours holds the learning rate in its state, where `set_rate` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from tunix_rt.backends.tunix.decoder import arrays_of, assign
+from tunix_rt.backends.tunix.weights import Layout
+from tunix_rt.backends.tunix.weights import Path as Parameter
+from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.errors import CheckpointError
+
+OPTIMIZER = "optimizer.safetensors"
+Optimizer = nnx.Optimizer[nnx.Module]
+
+
+def adamw(
+    config: OptimizerConfig, clip_norm: float | None, kinds: Mapping[Parameter, str]
+) -> optax.GradientTransformation:
+    """Clip by global norm, then AdamW (arXiv 1711.05101); nothing changes where the gradient is not finite.
+
+    `kinds`: of each parameter, which `no_decay` kind it is.
+    """
+
+    def decayed(params: Any) -> Any:
+        return jax.tree_util.tree_map_with_path(lambda path, _: _kind(path, kinds) not in config.no_decay, params)
+
+    def rule(learning_rate: Any) -> optax.GradientTransformation:
+        clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
+        update = optax.adamw(
+            learning_rate, config.beta1, config.beta2, config.eps, weight_decay=config.weight_decay, mask=decayed
+        )
+        return _where_finite(optax.chain(clip, update))
+
+    return optax.inject_hyperparams(rule)(learning_rate=0.0)
+
+
+def _kind(path: tuple[Any, ...], kinds: Mapping[Parameter, str]) -> str:
+    keys = tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
+    return kinds[keys]
+
+
+def _where_finite(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    def update(gradients: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        finite = jnp.isfinite(optax.tree.norm(gradients))
+        updates, after = inner.update(gradients, state, params)
+        updates = jax.tree.map(lambda value: jnp.where(finite, value, 0), updates)
+        return updates, jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
+
+    return optax.GradientTransformation(inner.init, update)
+
+
+def set_rate(optimizer: Optimizer, learning_rate: float, device: jax.Device) -> None:
+    """The rate of the next update."""
+    optimizer.opt_state.hyperparams["learning_rate"].set_value(jax.device_put(np.float32(learning_rate), device))
+
+
+def _adam(optimizer: Optimizer) -> optax.ScaleByAdamState:
+    found: optax.ScaleByAdamState = optax.tree_utils.tree_get(optimizer.opt_state, "ScaleByAdamState")
+    return found
+
+
+def to_tensors(optimizer: Optimizer, layout: Layout) -> dict[str, np.ndarray[Any, Any]]:
+    """Host copies of the moments: `m.<weight>`, `v.<weight>` float32 and `count` int64."""
+    adam = _adam(optimizer)
+    moments = {"m": layout.to_files(arrays_of(adam.mu)), "v": layout.to_files(arrays_of(adam.nu))}
+    tensors = {f"{kind}.{name}": tensor for kind, named in moments.items() for name, tensor in named.items()}
+    return tensors | {"count": np.asarray(adam.count.get_value(), np.int64)}
+
+
+def read(path: Path, optimizer: Optimizer, layout: Layout, device: jax.Device) -> None:
+    """Take over the moments that any backend saved.
+
+    Raises CheckpointError where the file is missing, damaged, or of another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
+    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in layout.shapes.items()} | {"count": ()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    if found != expected:
+        lines = [
+            f"  {name}: {found.get(name, 'missing')} in the file, {expected.get(name, 'missing')} in the model"
+            for name in sorted({*found, *expected})
+            if found.get(name) != expected.get(name)
+        ]
+        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))
+    adam = _adam(optimizer)
+    for kind, state in (("m", adam.mu), ("v", adam.nu)):
+        assign(state, layout.from_files({name: tensors[f"{kind}.{name}"] for name in layout.shapes}), device)
+    adam.count.set_value(jax.device_put(np.asarray(tensors["count"], np.int32), device))

@@ -1,0 +1,79 @@
+"""The loss that Tunix's train step computes, its trainer, and one scoring pass.
+
+Tunix calls the loss with its model and the fields of a batch. Packed rows stay isolated by the attention mask that
+the loss hands to the model. Micro-batches are summed inside the loss: Tunix's own accumulation averages averages.
+Legend: A micro-batches, B rows, T positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig
+
+from tunix_rt.backends.objective import cross_entropy
+from tunix_rt.batches.batch import Batch
+
+Micro = dict[str, Any]
+
+
+def inputs(batch: Batch) -> Micro:
+    """The fields of a batch by name, arrays [A, B, T]."""
+    return {name: getattr(batch, name) for name in Batch.__slots__}
+
+
+def _logprobs(model: nnx.Module, micro: Micro) -> jax.Array:
+    """Log-probabilities float32 [B, T] of the targets of one micro-batch (arrays [B, T])."""
+    segments, length = micro["segments"], micro["tokens"].shape[-1]
+    same = segments[:, :, None] == segments[:, None, :]
+    mask = same & jnp.tril(jnp.ones((length, length), bool))
+    logits, _ = model(micro["tokens"], micro["positions"], None, mask)
+    logits = logits.astype(jnp.float32)
+    chosen = jnp.take_along_axis(logits, micro["targets"][..., None], axis=-1)[..., 0]
+    found: jax.Array = chosen - jax.nn.logsumexp(logits, axis=-1)
+    return found
+
+
+def loss(model: nnx.Module, batch: Micro) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean over all targets of the batch [A, B, T], and `loss_sum`, `weight_sum`. Without any target it is 0.
+
+    Of several micro-batches one at a time is in memory, at the price of computing it a second time.
+    """
+    graph, state = nnx.split(model)
+
+    def one(micro: Micro) -> tuple[jax.Array, jax.Array]:
+        return cross_entropy(_logprobs(nnx.merge(graph, state), micro), micro["weights"])
+
+    if len(batch["tokens"]) == 1:
+        total, weight = one({name: array[0] for name, array in batch.items()})
+    else:
+        total, weight = (sums.sum() for sums in jax.lax.map(jax.checkpoint(one), batch))
+    # A loss that is not finite makes the gradient so, by which the optimizer knows.
+    safe = jnp.where(jnp.isfinite(total), 1.0, jnp.nan)
+    return safe * total / jnp.where(weight > 0, weight, 1.0), {"loss_sum": total, "weight_sum": weight}
+
+
+def trainer(model: nnx.Module, optimizer: optax.GradientTransformation, device: jax.Device) -> PeftTrainer:
+    """Tunix's trainer, of which we drive the jitted step: it keeps no checkpoints and no metrics."""
+    made: PeftTrainer = PeftTrainer(model, optimizer, TrainingConfig(eval_every_n_steps=1))
+    # Where it is after the first step: else the second one would be compiled again.
+    nnx.update(made.optimizer, jax.device_put(nnx.state(made.optimizer), device))
+    return made.with_loss_fn(loss, has_aux=True).with_gen_model_input_fn(lambda batch: {"batch": batch})
+
+
+@jax.jit
+def finite(loss_sum: jax.Array, grad_norm: jax.Array) -> jax.Array:
+    """Whether the update was applied."""
+    return jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
+
+
+@nnx.jit
+def score(model: nnx.Module, batch: Micro) -> jax.Array:
+    """Log-probability float32 [A, B, T] of each target; 0 where its weight is 0."""
+    graph, state = nnx.split(model)
+    found: jax.Array = jax.lax.map(lambda micro: _logprobs(nnx.merge(graph, state), micro), batch)
+    return jnp.where(batch["weights"] != 0, found, 0)

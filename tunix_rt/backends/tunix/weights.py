@@ -1,0 +1,132 @@
+"""Tensors under Hugging Face names ↔ the parameters of Tunix's models. Numpy on both sides.
+
+Tunix reads model folders but writes none, so both directions are here, for weights and for the optimizer's moments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tunix_rt.models.families.architecture import Architecture, Shape, kind_of
+from tunix_rt.models.families.registry import tensors_of
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+Path = tuple[Any, ...]
+"""Of a parameter in the state of an nnx module: names, and numbers of layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a tensor of a model folder lies."""
+
+    path: Path
+    axes: tuple[int, ...] = ()
+    """The parameter's axes, as numbers of those of the tensor once its heads are an axis; empty: it lies as it is."""
+    slot: int | None = None
+    """Which entry of the parameter's first axis it is, where several tensors lie in one."""
+
+
+TO_HEADS, FROM_HEADS, TURNED = (2, 0, 1), (1, 2, 0), (1, 0)
+MLP = {f"mlp.{name}.weight": Place(("mlp", name, "kernel"), TURNED) for name in ("gate_proj", "up_proj", "down_proj")}
+
+QWEN = MLP | {
+    "model.embed_tokens.weight": Place(("embedder", "input_embedding")),
+    "model.norm.weight": Place(("final_norm", "w")),
+    "lm_head.weight": Place(("lm_head", "w"), TURNED),
+    "input_layernorm.weight": Place(("input_layernorm", "w")),
+    "post_attention_layernorm.weight": Place(("post_attention_layernorm", "w")),
+    "self_attn.q_proj.weight": Place(("attn", "q_proj", "w"), TO_HEADS),
+    "self_attn.k_proj.weight": Place(("attn", "k_proj", "w"), TO_HEADS),
+    "self_attn.v_proj.weight": Place(("attn", "v_proj", "w"), TO_HEADS),
+    "self_attn.o_proj.weight": Place(("attn", "o_proj", "w"), FROM_HEADS),
+    "self_attn.q_proj.bias": Place(("attn", "q_bias")),
+    "self_attn.k_proj.bias": Place(("attn", "k_bias")),
+    "self_attn.v_proj.bias": Place(("attn", "v_bias")),
+    "self_attn.q_norm.weight": Place(("attn", "q_norm", "w")),
+    "self_attn.k_norm.weight": Place(("attn", "k_norm", "w")),
+}
+"""Of `Qwen2` and `Qwen3`; names inside a layer without the layer's prefix."""
+
+PER_HEAD = (0, 2, 1)
+GEMMA3 = MLP | {
+    "model.embed_tokens.weight": Place(("embedder", "input_embedding")),
+    "model.norm.weight": Place(("final_norm", "scale")),
+    "input_layernorm.weight": Place(("pre_attention_norm", "scale")),
+    "post_attention_layernorm.weight": Place(("post_attention_norm", "scale")),
+    "pre_feedforward_layernorm.weight": Place(("pre_ffw_norm", "scale")),
+    "post_feedforward_layernorm.weight": Place(("post_ffw_norm", "scale")),
+    "self_attn.q_norm.weight": Place(("attn", "_query_norm", "scale")),
+    "self_attn.k_norm.weight": Place(("attn", "_key_norm", "scale")),
+    "self_attn.q_proj.weight": Place(("attn", "q_einsum", "w"), PER_HEAD),
+    "self_attn.k_proj.weight": Place(("attn", "kv_einsum", "w"), PER_HEAD, slot=0),
+    "self_attn.v_proj.weight": Place(("attn", "kv_einsum", "w"), PER_HEAD, slot=1),
+    "self_attn.o_proj.weight": Place(("attn", "attn_vec_einsum", "w"), FROM_HEADS),
+}
+GEMMA3_ALIKE = GEMMA3 | {
+    f"self_attn.{name}_proj.weight": Place(("attn", "qkv_einsum", "w"), PER_HEAD, slot)
+    for slot, name in enumerate("qkv")
+}
+"""Of a Gemma 3 with as many key-value heads as heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Every tensor of a model folder, and where it lies."""
+
+    shapes: Mapping[str, Shape]
+    """By name, as in a file."""
+    places: Mapping[str, Place]
+    """By name."""
+    kinds: Mapping[Path, str]
+    """Which kind of `optimizer.no_decay` a parameter is."""
+    params: Mapping[Path, Shape]
+    """Tunix's shape of each parameter."""
+
+    @classmethod
+    def of(cls, architecture: Architecture, table: Mapping[str, Place], params: Mapping[Path, Shape]) -> Layout:
+        """`table`: QWEN, say; `params`: the shapes of the model's parameters."""
+        shapes, places, kinds = {}, {}, {}
+        for tensor in tensors_of(architecture):
+            if tensor.layer is None:
+                place = table[tensor.name]
+            else:
+                prefix = f"layers.{tensor.layer}."
+                inner = table[tensor.name.partition(prefix)[2]]
+                place = replace(inner, path=("layers", tensor.layer, *inner.path))
+            shapes[tensor.name], places[tensor.name] = tensor.shape, place
+            kinds[place.path] = kind_of(tensor.own)
+        assert set(kinds) == set(params), set(kinds) ^ set(params)
+        return cls(shapes, places, kinds, params)
+
+    def from_files(self, tensors: Mapping[str, Array]) -> dict[Path, Array]:
+        """Tensors by Hugging Face name → parameters by path."""
+        found: dict[Path, Array] = {}
+        slots: dict[Path, list[Array]] = {}
+        for name, place in self.places.items():
+            array = tensors[name]
+            if place.axes:
+                array = array.reshape(self._view(place)).transpose(place.axes)
+            if place.slot is None:
+                found[place.path] = array
+            else:
+                slots.setdefault(place.path, []).append(array)  # tensors come in the order of their slots
+        return found | {path: np.stack(arrays) for path, arrays in slots.items()}
+
+    def to_files(self, params: Mapping[Path, Array]) -> dict[str, Array]:
+        """The inverse: views where that is possible."""
+        found = {}
+        for name, place in self.places.items():
+            array = params[place.path] if place.slot is None else params[place.path][place.slot]
+            if place.axes:
+                array = array.transpose(np.argsort(place.axes)).reshape(self.shapes[name])
+            found[name] = array
+        return found
+
+    def _view(self, place: Place) -> Shape:
+        """The tensor's shape once its heads are an axis."""
+        shape = self.params[place.path][0 if place.slot is None else 1 :]
+        return tuple(shape[axis] for axis in np.argsort(place.axes))
