@@ -24,6 +24,7 @@ from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inputs import (
     cache_folder,
+    check_family,
     checked_contents,
     data_record,
     prepared_data,
@@ -75,6 +76,7 @@ def run(
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """
     registry.require(config.backend.name)
+    check_family(config)
     if config.tracking.kind == "mlflow" and is_masked(config.tracking.uri):
         raise InputError("tracking.uri: its password is masked in the record: give tracking.uri=URI, or tracking=none")
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import JsonlSource
-from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
+from tunix_rt.config.model import FolderModel, FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import DataError
+from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
+from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.stages.prepare import prepare
@@ -87,6 +89,21 @@ def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: P
                 )
         if not now.items() <= known.get(version, {}).items():
             write_json(ledger, known | {version: known.get(version, {}) | now})
+
+
+def check_family(config: ExperimentConfig) -> None:
+    """A model folder tells its family before anything is prepared; of a model that must be fetched it is known later.
+
+    Raises ModelError where the folder is none, ConfigError where the backend does not compute the family.
+    """
+    source, families = config.model.source, BACKENDS[config.backend.name].families
+    if isinstance(source, FolderModel) and families is not None:
+        family = read_config(Path(source.path)).get("model_type")
+        if family not in families:
+            raise ConfigError(
+                f"model.source.path: {source.path} holds a model of the family {family!r}, which backend "
+                f"{config.backend.name!r} does not compute: one of {', '.join(families)}, or another backend"
+            )
 
 
 def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:

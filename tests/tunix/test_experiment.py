@@ -11,6 +11,7 @@ import numpy as np
 
 from tests.conftest import TOY
 from tests.parity.test_golden_losses import first_losses, golden
+from tests.tunix.conftest import write
 from tunix_rt.backends.interface import Backend
 from tunix_rt.batches.batch import Batch
 from tunix_rt.traces.prediction import read_predictions
@@ -61,3 +62,11 @@ def test_what_it_cannot_is_said_before_anything_starts(tmp_path: Path) -> None:
     for said in ("generation.batch_size=1", "model/adapter=none", "backend=jax"):
         assert said in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_the_family_of_a_folder_is_known_before_anything_is_prepared(tmp_path: Path) -> None:
+    folder = write(tmp_path / "model", model_type="olmo2")
+    done = starts(tmp_path, "model=from_path", f"model.source.path={folder}", "tokenizer=pretrained")
+    assert done.returncode == 2
+    assert "holds a model of the family 'olmo2', which backend 'tunix' does not compute" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
