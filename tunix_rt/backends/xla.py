@@ -23,6 +23,8 @@ from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
 from tunix_rt.files import sha256_bytes
 
+COMPILED = "/jax/core/compile/backend_compile_duration"
+"""What jax says when a program has been compiled, or found in the cache."""
 _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
 
@@ -30,9 +32,12 @@ _threads: int | None = None
 def start(hardware: HardwareConfig, cache: Path) -> tuple[jax.Device, int]:
     """Start jax (once a process) and choose the device; returns it and the number of CPU threads in use.
 
-    Matrix products of float32 are computed in float32 on every device. Raises DeviceError.
+    Matrix products of float32 are computed in float32 on every device. On the CPU a program has ended when its call
+    returns: programs that wait would each hold their scratch already (8 steps of a 10 M-parameter model: 4.1 GB in
+    the place of 1.3, at the same speed). Raises DeviceError.
     """
     _configure("jax_default_matmul_precision", "highest")
+    _configure("jax_cpu_enable_async_dispatch", False)
     _keep_compiled(cache)
     wanted = (os.cpu_count() or 1) if hardware.threads == "auto" else hardware.threads
     threads = _start_with_threads(wanted, hardware.platform)
@@ -91,6 +96,17 @@ def _keep_memory() -> None:
         libc.mallopt(arena_max, 1)
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, never)
+        _give_back_after_compiling(libc)
+
+
+def _give_back_after_compiling(libc: ctypes.CDLL) -> None:
+    """What a compilation leaves free is not taken again by steps, whose scratch lies in one piece: 0.1 GB a program."""
+
+    def listen(event: str, _: float, **__: str | int) -> None:
+        if event == COMPILED:
+            libc.malloc_trim(0)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
 
 
 def _choose(hardware: HardwareConfig) -> jax.Device:
