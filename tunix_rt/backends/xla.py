@@ -102,7 +102,7 @@ def _keep_memory() -> None:
 def _give_back_after_compiling(libc: ctypes.CDLL) -> None:
     """What a compilation leaves free is not taken again by steps, whose scratch lies in one piece: 0.1 GB a program."""
 
-    def listen(event: str, _: float, **__: str | int) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == COMPILED:
             libc.malloc_trim(0)
 
