@@ -25,6 +25,8 @@ from tunix_rt.files import sha256_bytes
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """What jax says when a program has been compiled, or found in the cache."""
+_last_verb: str | None = None
+"""What the backend did last; None: a program has been compiled since."""
 _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
 
@@ -96,17 +98,37 @@ def _keep_memory() -> None:
         libc.mallopt(arena_max, 1)
         libc.mallopt(mmap_max, 0)
         libc.mallopt(trim_threshold, never)
-        _give_back_after_compiling(libc)
+    _give_back_after_compiling()
 
 
-def _give_back_after_compiling(libc: ctypes.CDLL) -> None:
-    """What a compilation leaves free is not taken again by steps, whose scratch lies in one piece: 0.1 GB a program."""
+def begin(verb: str) -> None:
+    """Hand free memory to the system when the backend turns to another verb, and after a program's first run.
+
+    A step's scratch is one piece, larger than most, and small things settle in its place while something else is
+    done: the next would lie beside it (training SmolLM2-135M: 4.6 GB in the place of 3.2).
+    """
+    global _last_verb
+    if verb != _last_verb:
+        _give_back()
+    _last_verb = verb
+
+
+def _give_back_after_compiling() -> None:
+    """A compilation leaves 0.1 GB free, which no scratch would fit in."""
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        global _last_verb
         if event == COMPILED:
-            libc.malloc_trim(0)
+            _last_verb = None
+            _give_back()
 
     jax.monitoring.register_event_duration_secs_listener(listen)
+
+
+def _give_back() -> None:
+    """Hand free memory to the system, once."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
 
 
 def _choose(hardware: HardwareConfig) -> jax.Device:

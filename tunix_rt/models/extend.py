@@ -15,9 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.errors import ModelError
-from tunix_rt.files import digest, write_text
+from tunix_rt.files import digest, write_json, write_text
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (
+    CONFIG,
     GENERATION,
     Float32,
     Weights,
@@ -33,20 +34,21 @@ from tunix_rt.models.tokenizer import Tokenizer, add_tokens
 VERSION = 1
 
 
-def with_tokens(folder: Path, added: Sequence[str], cache: Path) -> Path:
+def with_tokens(folder: Path, added: Sequence[str], cache: Path, weights: bool = True) -> Path:
     """The folder, where its tokenizer has the tokens `added` and its model a row for each token; else its copy.
 
-    Rows that a model has beyond its tokenizer are used as they are. Raises ModelError.
+    Rows that a model has beyond its tokenizer are used as they are. Without `weights` the copy has none, and `cache`
+    is any folder of the caller's. Raises ModelError.
     """
     tokenizer = Tokenizer.load(folder)
     missing = [text for text in added if text not in tokenizer.added_tokens]
     if not missing and tokenizer.vocab_size <= read_architecture(folder).vocab_size:
         return folder
     made = digest({"model": folder_digest(folder), "added": missing, "version": VERSION})[:12]
-    return made_once(cache / f"{folder.name}-tokens-{made}", lambda part: _extend(folder, missing, part))
+    return made_once(cache / f"{folder.name}-tokens-{made}", lambda part: _extend(folder, missing, part, weights))
 
 
-def _extend(source: Path, added: Sequence[str], target: Path) -> None:
+def _extend(source: Path, added: Sequence[str], target: Path, weights: bool) -> None:
     from tokenizers import Tokenizer as Inner
 
     copy_tokenizer(source, target)
@@ -57,7 +59,11 @@ def _extend(source: Path, added: Sequence[str], target: Path) -> None:
         shutil.copyfile(source / GENERATION, target / GENERATION)
     rows = max(read_architecture(source).vocab_size, Tokenizer.load(target).vocab_size)
     config = {name: value for name, value in read_config(source).items() if name != "torch_dtype"}
-    write_model(target, config | {"vocab_size": rows, "dtype": "float32"}, grown(source, rows))
+    config |= {"vocab_size": rows, "dtype": "float32"}
+    if weights:
+        write_model(target, config, grown(source, rows))
+    else:
+        write_json(target / CONFIG, config)
 
 
 def grown(folder: Path, vocab_size: int) -> Weights:

@@ -14,30 +14,39 @@ import numpy as np
 
 from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.errors import ModelError
-from tunix_rt.files import JsonObject
+from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.families import llama
 from tunix_rt.models.families.architecture import Architecture, Rope, kind_of
 from tunix_rt.models.families.fields import alike
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import read, tensors_of
-from tunix_rt.models.folder import Float32, write_generation_config, write_model
+from tunix_rt.models.folder import CONFIG, Float32, write_generation_config, write_model
 
 RESIDUAL = ("out", "down")
 """Own names of the matrices that write into the residual stream."""
 
 
 def write_fresh(
-    folder: Path, source: FreshModel | ScratchModel, vocab_size: int, seed: int, pad_id: int, end_id: int
+    folder: Path,
+    source: FreshModel | ScratchModel,
+    vocab_size: int,
+    seed: int,
+    pad_id: int,
+    end_id: int,
+    weights: bool = True,
 ) -> None:
-    """Write config.json, generation_config.json and model.safetensors of an untrained model.
+    """Write config.json, generation_config.json and (with `weights`) model.safetensors of an untrained model.
 
     Matrices are normal(0, `initializer_range`); with `scale_residual_init` those that write into the residual
     stream are divided by sqrt(2 * layers) (GPT-2, Radford et al. 2019, section 2.3); norms scale by one, biases
     are zero. Raises ModelError where a declared config.json is not one of a supported model.
     """
     config, architecture = _declared(source, vocab_size, pad_id, end_id)
-    weights = {tensor.name: _draw(tensor, architecture, source, seed) for tensor in tensors_of(architecture)}
-    write_model(folder, config, weights)
+    if weights:
+        drawn = {tensor.name: _draw(tensor, architecture, source, seed) for tensor in tensors_of(architecture)}
+        write_model(folder, config, drawn)
+    else:
+        write_json(folder / CONFIG, config)
     write_generation_config(folder, (end_id,), pad_id)
 
 

@@ -45,10 +45,12 @@ def prepare(
     folder: Path,
     models: Path,
     store: Store | None = None,
+    weights: bool = True,
 ) -> None:
     """Fill `folder` (`PreparedData`); converted models go to `models`, shared by all prepared data.
 
-    `store`: where a registered model (`model.source.kind: registry`) is found.
+    `store`: where a registered model (`model.source.kind: registry`) is found. Without `weights` none are drawn or
+    grown: a model folder made here then says shapes only.
 
     Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
     """
@@ -56,7 +58,7 @@ def prepare(
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # what cannot be read back is refused before anything is read
     collected = collect(dataset, seed)
-    start = _model_folder(source, tokenizer, format, collected.splits["train"], seed, folder, models, store)
+    start = _model_folder(source, tokenizer, format, collected.splits["train"], seed, folder, models, store, weights)
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
     writer = formatter(format, reader)
@@ -106,10 +108,12 @@ def _model_folder(
     folder: Path,
     models: Path,
     store: Store | None,
+    weights: bool,
 ) -> Path:
     """The folder of the initial weights: made here from the seed, or found and converted once."""
     if not isinstance(source, FreshModel | ScratchModel):
-        return with_tokens(materialise(source, models, store), tokenizer.added_tokens, models)
+        found = materialise(source, models, store)
+        return with_tokens(found, tokenizer.added_tokens, models if weights else folder / "models", weights)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(format, None)
@@ -119,7 +123,7 @@ def _model_folder(
         else:
             train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens)
     made = Tokenizer.load(start)
-    write_fresh(start, source, made.vocab_size, seed, made.pad_id, made.end_id)
+    write_fresh(start, source, made.vocab_size, seed, made.pad_id, made.end_id, weights)
     return start
 
 

@@ -132,6 +132,11 @@ def plan(training: TrainingConfig, prepared: PreparedData, seed: int) -> tuple[B
     return order, facts
 
 
+def evaluation_length(dataset: EncodedDataset, row_length: int) -> int:
+    """Positions of a row when the loss of `dataset` is taken: as in training, or as its longest trace needs."""
+    return max(row_length, _round_up(int(dataset.lengths.max()), 8))
+
+
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
@@ -169,7 +174,7 @@ def evaluator(
     sampler = Sampler.of(engine, prepared.model_folder, format, traces) if traces else None
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
-        length = max(row_length, _round_up(int(dataset.lengths.max()), 8))
+        length = evaluation_length(dataset, row_length)
         loss, weight = 0.0, 0.0
         for batch in sequential_batches(dataset, length, training.packing, training.per_device_batch_size):
             logprobs = engine.fetch(engine.logprobs(state, batch))["logprobs"]
