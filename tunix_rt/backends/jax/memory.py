@@ -91,21 +91,23 @@ def _phases(work: Work, model: _Model) -> Iterator[Phase]:
     gradients = _size(model.trained)
     scratches = sorted(_training_scratch(model, inputs, moments) for inputs in _different(model, work.batches))
     # Where steps of two kinds take turns, each comes to have its scratch in a place of its own.
-    yield Phase("train", held | {"gradients": gradients} | _beyond(sum(scratches[-2:]) - gradients))
+    yield Phase("train", held | {"gradients": gradients} | _running(sum(scratches[-2:]), gradients))
     if work.evaluation is not None:
         inputs = step.select(work.evaluation, work.architecture.vocab_size, work.architecture.hidden_size)
         scratch = _scratch(step.score, model.graph, model.whole, inputs)
-        yield Phase("evaluate", held | _beyond(scratch))
+        yield Phase("evaluate", held | _running(scratch))
     if work.sampled is not None:
         yield Phase("sample", held | _answering(model, work.sampled))
     yield Phase("save", held | {"copies": _size(model.trained) + _size(moments)})
     if work.predicted is not None:
-        yield Phase("predict", {"weights": weights, "framework": FRAMEWORK} | _answering(model, work.predicted))
+        alone: Parts = {"weights": weights}
+        yield Phase("predict", alone | _answering(model, work.predicted))
 
 
-def _beyond(scratch: int) -> Parts:
-    """A program's scratch; the compiler's own lies in the same place, before."""
-    return {"activations": max(scratch, COMPILING)}
+def _running(scratch: int, gradients: int = 0) -> Parts:
+    """A program's scratch, in which the gradients lie; what the compiler took lay in the same place, before."""
+    framework = FRAMEWORK + max(COMPILING - scratch, 0)
+    return {"activations": max(scratch - gradients, 0), "framework": framework}
 
 
 def _different(model: _Model, batches: tuple[Batch, ...]) -> list[step.Inputs]:
@@ -138,7 +140,8 @@ def _answering(model: _Model, answers: Answers) -> Parts:
     layers = jax.eval_shape(lambda params: generate._separate(model.graph, params), model.whole)
     uniform = _spec((generate.PORTION if rows > 1 else generate.SINGLE_PORTION, rows))
     written = _scratch(generate.decode, model.graph, sampling, model.whole, layers, carry, stops, uniform)
-    return {"copies": _size(layers), "kv_cache": _size(carry.cache)} | _beyond(max(read, written))
+    copied: Parts = {"copies": _size(layers), "kv_cache": _size(carry.cache)}
+    return copied | _running(max(read, written))
 
 
 def _scratch(function: Any, *arguments: Any) -> int:
