@@ -7,7 +7,6 @@ with the functions `phases` and `device_memory`. Knows no framework.
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -97,6 +96,11 @@ def device_memory(name: str) -> Callable[[int], int]:
 
 def _module(name: str) -> ModuleType:
     module = f"tunix_rt.backends.{name}.memory"
-    if importlib.util.find_spec(module) is None:
-        raise InputError(f"backend {name!r} has no memory model ({module}): plan cannot say what it would take")
-    return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name):
+            raise
+        raise InputError(
+            f"backend {name!r} has no memory model ({module}): plan cannot say what it would take"
+        ) from None

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--no-measure", action="store_true", help="leave out the measured second, and with it the time")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("overrides", nargs="*", help="+experiment=NAME and KEY=VALUE, as for a run")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.config.load import check, compose
     from tunix_rt.plan.size import parse

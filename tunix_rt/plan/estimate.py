@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from tunix_rt.backends.memory import Phase, model_of
 from tunix_rt.config.load import check, compose
@@ -16,6 +15,9 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError
 from tunix_rt.plan.outline import Outline, outline
 from tunix_rt.traces.prepared import PreparedData
+
+Change = tuple[str, ...]
+"""Overrides that go together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +57,31 @@ def estimate(config: ExperimentConfig, prepared: PreparedData) -> Estimate:
     return Estimate(found, tuple(model_of(config.backend.name)(found.work)))
 
 
-def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, room: Room) -> list[tuple[str, ...]]:
-    """Changes that make the experiment fit, each by itself; where none does alone, the first few that do together.
+def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, room: Room) -> list[Change]:
+    """Changes that make the experiment fit, each by itself; where none does alone, one of several that do together.
 
     Empty: nothing of this kind helps.
     """
-    changes = list(_changes(found.outline.config))
-    alone = [change for change in changes if _fits([*overrides], change, prepared, room)]
-    if alone:
+
+    def fits(changes: Sequence[Change]) -> bool:
+        return _fits(overrides, _joined(changes), prepared, room)
+
+    changes = list(_changes(found, room))
+    alone = [change for change in changes if fits([change])]
+    if alone or not changes or not fits(changes):
         return alone
-    for change in accumulate(changes, _joined):
-        if _fits([*overrides], change, prepared, room):
-            return [change]
-    return []
+    for change in changes:  # what is not needed goes
+        fewer = [other for other in changes if other is not change]
+        changes = fewer if fits(fewer) else changes
+    return [_joined(changes)]
 
 
-def _joined(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
-    """Both changes; where they set the same, the later counts."""
-    return tuple({text.partition("=")[0]: text for text in (*one, *other)}.values())
+def _joined(changes: Sequence[Change]) -> Change:
+    """All changes; where some set the same, the last counts."""
+    return tuple({text.partition("=")[0]: text for change in changes for text in change}.values())
 
 
-def _fits(overrides: list[str], change: tuple[str, ...], prepared: PreparedData, room: Room) -> bool:
+def _fits(overrides: Sequence[str], change: Change, prepared: PreparedData, room: Room) -> bool:
     """Whether the changed experiment has room; one that may not be declared so does not."""
     groups = {text.partition("=")[0] for text in change if "/" in text.partition("=")[0]}
     kept = [text for text in overrides if text.partition("=")[0] not in groups]
@@ -85,21 +91,23 @@ def _fits(overrides: list[str], change: tuple[str, ...], prepared: PreparedData,
         return False
 
 
-def _changes(config: ExperimentConfig) -> Iterator[tuple[str, ...]]:
-    """What may help, as overrides: gradients stay those of as many rows. Cheapest first."""
-    if not config.backend.gradient_checkpointing:
-        yield ("backend.gradient_checkpointing=true",)
+def _changes(found: Estimate, room: Room) -> Iterator[Change]:
+    """What may help, as overrides; an update sees as many rows as before."""
+    config = found.outline.config
+    over = {phase.name for phase in found.phases if room.resident + phase.total > room.limit}
     rows, accumulated = config.training.per_device_batch_size, config.training.gradient_accumulation_steps
-    if rows > 1:
+    if "train" in over and not config.backend.gradient_checkpointing:
+        yield ("backend.gradient_checkpointing=true",)
+    if over & {"train", "evaluate"} and rows > 1:
         fewer = max(size for size in range(1, rows) if rows % size == 0)
         for size in dict.fromkeys((fewer, 1)):
             yield (
                 f"training.per_device_batch_size={size}",
                 f"training.gradient_accumulation_steps={accumulated * rows // size}",
             )
-    if config.generation.batch_size > 1:
-        yield (f"generation.batch_size={config.generation.batch_size // 2}",)
-        yield ("generation.batch_size=1",)
+    if "predict" in over and config.generation.batch_size > 1:
+        for size in dict.fromkeys((config.generation.batch_size // 2, 1)):
+            yield (f"generation.batch_size={size}",)
     if config.backend.precision == "float32":
         yield ("backend.precision=bfloat16",)
     if config.model.adapter is None:

@@ -10,7 +10,7 @@ from tunix_rt.backends.memory import device_memory, model_of
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.files import JsonObject
 from tunix_rt.inputs import cache_folder
-from tunix_rt.plan.estimate import Estimate, Room, advice, estimate
+from tunix_rt.plan.estimate import Change, Estimate, Room, advice, estimate
 from tunix_rt.plan.measure import Measured, measure
 from tunix_rt.plan.outline import prepared_shapes
 
@@ -22,7 +22,7 @@ class Plan:
     devices: tuple[str, ...]
     estimate: Estimate
     room: Room
-    advice: list[tuple[str, ...]]
+    advice: list[Change]
     """Changes that would make it fit, each by itself, as overrides."""
     measured: Measured | None
 

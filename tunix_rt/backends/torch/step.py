@@ -113,7 +113,9 @@ class _TargetLogprobs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
         chosen, log_sums = [], []
+        logits: Any = None
         for rows, wanted in _chunks(hidden, head, targets):
+            del logits  # before the next ones come: two chunks are never in memory
             logits = capped(rows @ head.T, cap)
             chosen.append(logits.gather(-1, wanted[:, None])[:, 0])
             largest = logits.amax(-1, keepdim=True)
@@ -132,7 +134,9 @@ class _TargetLogprobs(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
         start = 0
+        logits = slope = grad_logits = None
         for rows, wanted in _chunks(hidden, head, targets):
+            del logits, slope, grad_logits
             part = slice(start, start := start + len(rows))
             grad = grad_outputs[0][part, None]
             if exponentials is None:
@@ -140,7 +144,7 @@ class _TargetLogprobs(torch.autograd.Function):
                 slope = None if ctx.cap is None else 1 - (logits / ctx.cap) ** 2
                 grad_logits = logits.sub_(log_sum[part, None]).exp_().mul_(-grad)
             else:
-                slope, grad_logits = None, exponentials.mul_(-grad / sums)
+                logits, slope, grad_logits = None, None, exponentials.mul_(-grad / sums)
             grad_logits.scatter_add_(-1, wanted[:, None], grad)
             if slope is not None:
                 grad_logits.mul_(slope)

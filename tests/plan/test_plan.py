@@ -1,0 +1,202 @@
+"""What `plan` says: counts as the data and the config give them, advice that holds, a table, JSON, and no weights."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import TOY, config_of
+from tunix_rt.__main__ import main
+from tunix_rt.backends.memory import model_of
+from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.config.identity import identities
+from tunix_rt.errors import InputError
+from tunix_rt.inputs import prepared_data
+from tunix_rt.models.blank import write_blank
+from tunix_rt.models.folder import read_architecture, read_config, read_weights
+from tunix_rt.plan.size import parse
+
+BACKENDS = ("jax", "torch")
+HUGE = (
+    "model.source.hidden_size=8192",
+    "model.source.intermediate_size=28672",
+    "model.source.num_hidden_layers=80",
+    "model.source.num_attention_heads=64",
+    "model.source.num_key_value_heads=8",
+    "training.max_steps=1",
+    "training.gradient_accumulation_steps=1",
+    "training.evaluate_every=null",
+    "schedule.warmup_steps=0",
+)
+"""Llama 3 70B, but for its vocabulary."""
+DEEP = (
+    "backend=torch",
+    "model.source.hidden_size=256",
+    "model.source.intermediate_size=1024",
+    "model.source.num_hidden_layers=2",
+    "training.per_device_batch_size=64",
+    "training.max_steps=2",
+    "training.gradient_accumulation_steps=1",
+    "training.row_length=128",
+)
+"""Activations are most of what it takes."""
+
+
+@pytest.fixture
+def plan(work: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+    """(words) → exit code, stdout, stderr, in an empty directory; data are small."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main(["plan", *TOY, *words])
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
+def planned(plan: Any) -> Any:
+    """The same → what the JSON holds."""
+
+    def run(*words: str) -> Any:
+        code, out, err = plan("--json", "--no-measure", *words)
+        assert code in (0, 3), err
+        made = json.loads(out)
+        assert made["fits"] == (code == 0)
+        return made
+
+    return run
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_it_counts_what_the_data_and_the_model_hold(backend: str, planned: Any) -> None:
+    made = planned(f"backend={backend}")
+    config = config_of([f"backend={backend}", *TOY])
+    prepared = prepared_data(config, identities(config, {})["prepare"])
+    weights = read_weights(prepared.model_folder)
+    count = sum(array.size for array in weights.values())
+    assert made["parameters"] == {"total": count, "trained": count}
+    assert made["tokens_per_epoch"] == EncodedDataset.open(prepared.encoded("train")).lengths.sum()
+    assert made["num_steps"] == config.training.max_steps
+    assert made["num_epochs"] == pytest.approx(made["num_steps"] / made["steps_per_epoch"], abs=1e-4)
+    assert set(made["phases"]) == {"load", "train", "evaluate", "sample", "save", "predict"}
+    train = made["phases"]["train"]
+    assert train["weights"] == train["gradients"] == count * 4
+    assert train["optimizer"] == pytest.approx(2 * count * 4, abs=8)
+    assert made["peak"] == max(phase["total"] for phase in made["phases"].values())
+    for phase in made["phases"].values():
+        assert phase["total"] == sum(size for part, size in phase.items() if part != "total")
+    assert made["measured"] is made["training_seconds"] is None
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_adapter_is_counted_and_the_rest_is_frozen(backend: str, planned: Any) -> None:
+    words = (f"backend={backend}", "model/adapter=lora", "model.adapter.rank=3", "model.adapter.dropout=0.1")
+    whole, lora = planned(f"backend={backend}"), planned(*words)
+    source = config_of(TOY).model.source
+    width, inner = source.hidden_size, source.intermediate_size  # type: ignore[union-attr]
+    a_layer = 4 * 3 * (width + width) + 3 * 3 * (width + inner)
+    assert lora["parameters"]["trained"] == 2 * a_layer
+    assert lora["parameters"]["total"] == whole["parameters"]["total"] + 2 * a_layer
+    assert lora["phases"]["train"]["gradients"] == 4 * lora["parameters"]["trained"]
+    assert lora["phases"]["save"]["total"] < whole["phases"]["save"]["total"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_seventy_billion_parameters_are_planned_from_shapes_alone(backend: str, planned: Any, work: Path) -> None:
+    """Their weights would fill no machine that runs this test."""
+    made = planned(f"backend={backend}", "--memory", "64TiB", *HUGE)
+    assert 6.8e10 < made["parameters"]["total"] < 7.1e10
+    assert made["fits"]
+    assert made["phases"]["train"]["total"] > 16 * made["parameters"]["total"]
+    assert not [*work.rglob("*.safetensors")]
+
+
+def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> None:
+    """As `plan` itself says, with the same memory."""
+    whole = planned(*DEEP)
+    limit = whole["resident_after_import"] + whole["peak"] * 3 // 4
+    memory = ("--memory", str(limit))
+    refused = planned(*memory, *DEEP)
+    assert not refused["fits"]
+    told = [text for change in refused["advice"] for text in change]
+    assert "backend.gradient_checkpointing=true" in told
+    assert any(text.startswith("training.per_device_batch_size=") for text in told)
+    for change in refused["advice"]:
+        assert planned(*memory, *DEEP, *change)["fits"], change
+    code, out, _ = plan("--no-measure", *memory, *DEEP)
+    assert code == 3
+    assert "does not fit" in out
+    assert "would fit with backend.gradient_checkpointing=true" in out
+
+
+def test_what_no_setting_helps_is_said(plan: Any) -> None:
+    code, out, _ = plan("--no-measure", "--memory", "1MiB", "backend=torch")
+    assert code == 3
+    assert "a smaller model would" in out
+
+
+def test_several_changes_together_where_none_is_enough(planned: Any) -> None:
+    """Moments alone are too much, and so are activations alone; answers have room as they are."""
+    wide = (*DEEP, "model.source.hidden_size=1024", "model.source.intermediate_size=4096")
+    memory = ("--memory", str(planned(*wide)["resident_after_import"] + 600 * 2**20))
+    refused = planned(*memory, *wide)
+    assert not refused["fits"]
+    (change,) = refused["advice"]
+    assert "model/adapter=lora" in change
+    assert len(change) > 1
+    assert not any(text.startswith("generation") for text in change)
+    assert planned(*memory, *wide, *change)["fits"]
+
+
+def test_a_measured_second_gives_the_time(plan: Any) -> None:
+    code, out, err = plan("--json", "backend=torch")
+    assert code == 0, err
+    made = json.loads(out)
+    measured = made["measured"]
+    assert measured["seconds"] >= 1
+    assert made["training_seconds"] == pytest.approx(measured["seconds"] / measured["num_steps"] * made["num_steps"])
+
+
+def test_the_table_is_plain_text_in_a_pipe(plan: Any) -> None:
+    code, out, _ = plan("--no-measure", "backend=torch")
+    assert code == 0
+    assert "\x1b" not in out
+    for words in ("parameters", "weights", "KV cache", "optimizer", "not measured", "fits:"):
+        assert words in out
+
+
+def test_a_backend_without_a_memory_model_is_named() -> None:
+    with pytest.raises(InputError, match="'nobody' has no memory model"):
+        model_of("nobody")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GiB", 8 << 30), ("500MB", 500 * 10**6), ("1.5 TiB", 3 << 39), ("1024", 1024), ("2G", 2 * 10**9)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert parse(text) == size
+
+
+def test_a_size_that_is_none_is_an_error(plan: Any) -> None:
+    code, _, err = plan("--memory", "much")
+    assert code == 2
+    assert "expected a size such as 8GiB" in err
+
+
+def test_a_blank_model_is_one_of_zeros_that_takes_no_room(tmp_path: Path) -> None:
+    config = config_of(TOY)
+    prepared = prepared_data(config, identities(config, {})["prepare"])
+    write_blank(tmp_path, read_config(prepared.model_folder))
+    weights = read_weights(tmp_path)
+    assert sum(array.size for array in weights.values()) == read_architecture(tmp_path).num_parameters
+    assert not any(np.any(array) for array in weights.values())
+    file = (tmp_path / "model.safetensors").stat()
+    assert file.st_blocks * 512 < 0.1 * file.st_size
+    assert math.isclose(file.st_size, 4 * read_architecture(tmp_path).num_parameters, rel_tol=0.05)
