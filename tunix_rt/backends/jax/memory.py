@@ -1,6 +1,6 @@
 """What a run takes under jax, from shapes alone: its programs are compiled, and the compiler says what they need.
 
-On the CPU freed memory goes back whenever the backend turns to something else (`devices.begin`), so the most of a run
+On the CPU freed memory goes back whenever the backend turns to something else (`xla.begin`), so the most of a run
 is that of its largest phase.
 """
 
@@ -29,9 +29,6 @@ FRAMEWORK = 60 << 20
 """What jax and XLA hold once a program has run (measured on the CPU)."""
 COMPILING = 130 << 20
 """What the compiler of a program takes, once, while it does not run (measured: 140 MiB; 50 from the cache)."""
-BESIDE = 0.58
-"""Where steps of two kinds take turns, the smaller scratch comes to lie in the place of the larger, or beside it: that
-is glibc's choice, and both were seen (gsm8k and smollm2_arithmetic). Between them, as near to either as the other."""
 QUICKLY = {"xla_backend_optimization_level": "0"}
 """Where buffers lie does not depend on how well the code inside the loops is made."""
 
@@ -92,9 +89,8 @@ def _phases(work: Work, model: _Model) -> Iterator[Phase]:
     moments = jax.eval_shape(adam(UpdateRule.of(work.optimizer)).init, model.trained)
     held |= {"optimizer": _size(moments)}
     gradients = _size(model.trained)
-    scratches = sorted(_training_scratch(model, inputs, moments) for inputs in _different(model, work.batches))
-    beside = int(BESIDE * scratches[-2]) if len(scratches) > 1 else 0
-    yield Phase("train", held | {"gradients": gradients} | _running(scratches[-1] + beside, gradients))
+    scratches = [_training_scratch(model, inputs, moments) for inputs in _different(model, work.batches)]
+    yield Phase("train", held | {"gradients": gradients} | _running(_side_by_side(scratches), gradients))
     if work.evaluation is not None:
         inputs = step.select(work.evaluation, work.architecture.vocab_size, work.architecture.hidden_size)
         scratch = _scratch(step.score, model.graph, model.whole, inputs)
@@ -113,8 +109,18 @@ def _running(scratch: int, gradients: int = 0) -> Parts:
     return {"activations": max(scratch - gradients, 0), "framework": framework}
 
 
+def _side_by_side(scratches: list[int]) -> int:
+    """Of programs that take turns, in the order in which they were compiled.
+
+    The place of the last is whole: programs that need less come to run there. What was compiled has settled in the
+    places before it; a larger one takes a new place (SmolLM2-135M, the larger first: 4.4 GB; the smaller first: 3.3).
+    """
+    largest, last = max(scratches), scratches[-1]
+    return largest if last == largest else largest + last
+
+
 def _different(model: _Model, batches: tuple[Batch, ...]) -> list[step.Inputs]:
-    """One of each program that the batches call for."""
+    """One of each program that the batches call for, in the order in which they do."""
     found = [model.inputs(batch) for batch in batches]
     return list({str(jax.tree.map(lambda array: array.shape, inputs)): inputs for inputs in found}.values())
 
