@@ -19,7 +19,6 @@ from tunix_rt.errors import InputError
 from tunix_rt.inputs import prepared_data
 from tunix_rt.models.blank import write_blank
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
-from tunix_rt.plan.size import parse
 
 BACKENDS = ("jax", "torch")
 HUGE = (
@@ -176,12 +175,8 @@ def test_a_backend_without_a_memory_model_is_named() -> None:
         model_of("nobody")
 
 
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("8GiB", 8 << 30), ("500MB", 500 * 10**6), ("1.5 TiB", 3 << 39), ("1024", 1024), ("2G", 2 * 10**9)],
-)
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert parse(text) == size
+def test_the_limit_is_what_was_named(planned: Any) -> None:
+    assert planned("--memory", "1.5 TiB", "backend=torch")["limit"] == 3 << 39
 
 
 def test_a_size_that_is_none_is_an_error(plan: Any) -> None:

@@ -20,9 +20,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.config.load import check, compose
-    from tunix_rt.plan.size import parse
 
-    limit = None if chosen.memory is None else parse(chosen.memory)
+    limit = None if chosen.memory is None else _bytes(chosen.memory)
     config = check(compose(chosen.overrides))
 
     from tunix_rt.files import to_json
@@ -36,3 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     else:
         show(plan)
     return 0 if plan.fits else 3
+
+
+def _bytes(size: str) -> int:
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    from tunix_rt.errors import InputError
+
+    try:
+        return TypeAdapter(ByteSize).validate_python(size)
+    except ValidationError as error:
+        raise InputError(f"--memory {size!r}: expected a size such as 8GiB or 500MiB") from error

@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.memory import Answers, Work
 from tunix_rt.batches.batch import Batch, BatchOrder, sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
@@ -108,8 +106,7 @@ def _evaluation(config: ExperimentConfig, prepared: PreparedData, row_length: in
 
 def _sampled(config: ExperimentConfig, prepared: PreparedData) -> Answers | None:
     traces = prepared.traces("validation")[: config.training.evaluate_samples]
-    nobody = cast(Backend, None)  # what is asked does not depend on who answers
-    sampler = Sampler.of(nobody, prepared.model_folder, config.format, traces)
+    sampler = Sampler.of(prepared.model_folder, config.format, traces)
     if not sampler.prompts:
         return None
     return Answers(len(sampler.prompts), max(map(len, sampler.prompts)), sampler.generation)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tunix_rt.backends.memory import Part
 from tunix_rt.plan.make import Plan
-from tunix_rt.plan.size import shown
 from tunix_rt.terminal import out, table
 
 COLUMNS: dict[Part, str] = {
@@ -54,6 +53,10 @@ def show(plan: Plan) -> None:
     _verdict(plan)
 
 
+def _shown(size: int) -> str:
+    return f"{_mebibytes(size) or 0} MiB"
+
+
 def _mebibytes(size: int) -> str:
     return f"{-(-size // 2**20):,}" if size else ""
 
@@ -73,7 +76,7 @@ def _spoken(seconds: float) -> str:
 
 def _verdict(plan: Plan) -> None:
     room, largest = plan.room, plan.estimate.largest
-    needs = f"{shown(room.resident + largest.total)} in all ({PHASES[largest.name]}), of {shown(room.limit)}"
+    needs = f"{_shown(room.resident + largest.total)} in all ({PHASES[largest.name]}), of {_shown(room.limit)}"
     if plan.fits:
         out(f"fits: {needs}")
         return

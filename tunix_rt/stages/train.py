@@ -171,7 +171,7 @@ def evaluator(
             "or set training.evaluate_every=null"
         )
     traces = prepared.traces("validation")[: training.evaluate_samples]
-    sampler = Sampler.of(engine, prepared.model_folder, format, traces) if traces else None
+    sampler = Sampler.of(prepared.model_folder, format, traces) if traces else None
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
         length = evaluation_length(dataset, row_length)
@@ -182,7 +182,7 @@ def evaluator(
             weight += float(np.sum(batch.weights, dtype=np.float64))
         metrics = {"eval/loss": loss / max(weight, 1e-9)}
         if sampler is not None:
-            metrics["eval/accuracy"] = sampler.accuracy(state, step)
+            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step)
         return metrics
 
     return evaluate

@@ -22,14 +22,13 @@ NUM_PRINTED = 2
 class Sampler:
     """Greedy generation for fixed prompts; room for the longest reference completion and a half more."""
 
-    engine: Backend
     reader: Reader
     traces: tuple[Trace, ...]
     prompts: tuple[Int32, ...]
     generation: GenerationConfig
 
     @classmethod
-    def of(cls, engine: Backend, model_folder: Path, format: FormatConfig, traces: Sequence[Trace]) -> Sampler:
+    def of(cls, model_folder: Path, format: FormatConfig, traces: Sequence[Trace]) -> Sampler:
         """Ready the prompts that can be asked."""
         reader = Reader.of(model_folder, format)
         encoded = [(trace, *reader.encode(trace.prompt, trace.history)) for trace in traces]
@@ -49,13 +48,13 @@ class Sampler:
             baseline=False,
             max_error_rate=1.0,
         )
-        return cls(engine, reader, tuple(trace for trace, _ in asked), tuple(ids for _, ids in asked), generation)
+        return cls(reader, tuple(trace for trace, _ in asked), tuple(ids for _, ids in asked), generation)
 
-    def accuracy(self, state: State, step: int) -> float:
+    def accuracy(self, engine: Backend, state: State, step: int) -> float:
         """Share of the answers equal to the reference after normalisation; prints the first few."""
         ids: list[list[Int32]] = [[] for _ in self.traces]
         stopped = [False] * len(self.traces)
-        for piece in self.engine.generate(state, self.prompts, self.generation, [0] * len(self.traces)):
+        for piece in engine.generate(state, self.prompts, self.generation, [0] * len(self.traces)):
             ids[piece.index].append(piece.ids)
             stopped[piece.index] = piece.finish_reason == "stop"
         right = 0
