@@ -22,6 +22,7 @@ from tunix_rt.models.adapter_folder import merge
 
 pytestmark = [
     pytest.mark.acceptance,
+    pytest.mark.timeout(3600),
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),
 ]
 BACKENDS = ("jax", "torch")
@@ -83,7 +84,7 @@ def test_the_losses_agree_step_by_step(runs: dict[str, Path]) -> None:
     ]
     difference = np.abs(curves[0] / curves[1] - 1).max()
     print(f"{len(curves[0])} steps, largest relative difference of the losses {difference:.1e}")
-    assert len(curves[0]) == len(curves[1]) > 30
+    assert len(curves[0]) == len(curves[1]) > 25
     assert difference < 1e-4
     assert np.mean(curves[0][-5:]) < 0.9 * np.mean(curves[0][:5])
 
@@ -126,6 +127,6 @@ def by_transformers(model: Any, folder: Path, prompts: Answers) -> Answers:
     found = {}
     for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False, add_special_tokens=False)
-        made = model.eval().generate(**ids, max_new_tokens=160, do_sample=False)[0, ids["input_ids"].shape[1] :]
+        made = model.eval().generate(**ids, max_new_tokens=128, do_sample=False)[0, ids["input_ids"].shape[1] :]
         found[prompt] = tokenizer.decode(made, skip_special_tokens=True)
     return found
