@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import JsonlSource
-from tunix_rt.config.model import FolderModel, FreshModel, RegistryModel, ScratchModel
+from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
@@ -92,18 +92,20 @@ def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: P
 
 
 def check_family(config: ExperimentConfig) -> None:
-    """A model folder tells its family before anything is prepared; of a model that must be fetched it is known later.
+    """Weights that exist tell their family before anything is prepared, where a backend does not compute all of them.
 
-    Raises ModelError where the folder is none, ConfigError where the backend does not compute the family.
+    Raises ConfigError where it is none of the backend's, else what `materialise` raises.
     """
     source, families = config.model.source, BACKENDS[config.backend.name].families
-    if isinstance(source, FolderModel) and families is not None:
-        family = read_config(Path(source.path)).get("model_type")
-        if family not in families:
-            raise ConfigError(
-                f"model.source.path: {source.path} holds a model of the family {family!r}, which backend "
-                f"{config.backend.name!r} does not compute: one of {', '.join(families)}, or another backend"
-            )
+    if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check knows those
+        return
+    folder = materialise(source, Path(config.run.data) / "models", ModelStore(config.tracking.uri))
+    family = read_config(folder).get("model_type")
+    if family not in families:
+        raise ConfigError(
+            f"model.source: {folder} holds a model of the family {family!r}, which backend "
+            f"{config.backend.name!r} does not compute: one of {', '.join(families)}, or another backend"
+        )
 
 
 def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:

@@ -62,8 +62,9 @@ def runs(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 def base_of(run: Path) -> Path:
-    """The model folder that training began with; its address is relative to where the command was typed."""
-    return run.parents[2] / json.loads((run / "data.json").read_text("utf-8"))["folder"] / "model"
+    """The model that training began with; its address is relative to where the command was typed."""
+    config = json.loads((run / "model" / "adapter_config.json").read_text("utf-8"))
+    return run.parents[2] / str(config["base_model_name_or_path"])
 
 
 def test_what_it_learns(runs: dict[str, Path]) -> None:
@@ -86,7 +87,8 @@ def test_the_losses_agree_step_by_step(runs: dict[str, Path]) -> None:
     print(f"{len(curves[0])} steps, largest relative difference of the losses {difference:.1e}")
     assert len(curves[0]) == len(curves[1]) > 25
     assert difference < 1e-4
-    assert np.mean(curves[0][-5:]) < 0.9 * np.mean(curves[0][:5])
+    half = len(curves[0]) // 2
+    assert np.mean(curves[0][half:]) < 0.98 * np.mean(curves[0][:half])
 
 
 @pytest.mark.parametrize("trained_by", BACKENDS)

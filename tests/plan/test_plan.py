@@ -22,17 +22,17 @@ from tunix_rt.models.folder import read_architecture, read_config, read_weights
 
 BACKENDS = ("jax", "torch")
 HUGE = (
-    "model.source.hidden_size=8192",
-    "model.source.intermediate_size=28672",
-    "model.source.num_hidden_layers=80",
-    "model.source.num_attention_heads=64",
-    "model.source.num_key_value_heads=8",
+    "model.source.hidden_size=16384",
+    "model.source.intermediate_size=57344",
+    "model.source.num_hidden_layers=20",
+    "model.source.num_attention_heads=128",
+    "model.source.num_key_value_heads=16",
     "training.max_steps=1",
     "training.gradient_accumulation_steps=1",
     "training.evaluate_every=null",
     "schedule.warmup_steps=0",
 )
-"""Llama 3 70B, but for its vocabulary."""
+"""As many parameters as Llama 3 70B, in fewer layers."""
 DEEP = (
     "backend=torch",
     "model.source.hidden_size=256",
