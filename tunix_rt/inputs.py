@@ -99,7 +99,7 @@ def check_family(config: ExperimentConfig) -> None:
     source, families = config.model.source, BACKENDS[config.backend.name].families
     if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check knows those
         return
-    folder = materialise(source, Path(config.run.data) / "models", ModelStore(config.tracking.uri))
+    folder = materialise(source, _models(config), ModelStore(config.tracking.uri))
     family = read_config(folder).get("model_type")
     if family not in families:
         raise ConfigError(
@@ -108,30 +108,40 @@ def check_family(config: ExperimentConfig) -> None:
         )
 
 
+def write_prepared(config: ExperimentConfig, folder: Path, weights: bool = True) -> None:
+    """Fill `folder` with what `config` declares; see `prepare`."""
+    prepare(
+        config.seed,
+        config.model.source,
+        config.tokenizer,
+        config.dataset,
+        config.format,
+        folder=folder,
+        models=_models(config),
+        store=ModelStore(config.tracking.uri),
+        weights=weights,
+    )
+
+
+def _models(config: ExperimentConfig) -> Path:
+    """Where models that were fetched or converted are kept."""
+    return Path(config.run.data) / "models"
+
+
 def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
     """The prepared data of an identity, made where it is not there yet; one process makes it, others wait."""
     from filelock import FileLock
 
-    root = Path(config.run.data)
-    folder = root / config.dataset.name / identity
+    folder = Path(config.run.data) / config.dataset.name / identity
     prepared = PreparedData(folder)
     if not prepared.is_whole:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{identity}.lock"):
             if not prepared.is_whole:
                 shutil.rmtree(folder, ignore_errors=True)
-                prepare(
-                    config.seed,
-                    config.model.source,
-                    config.tokenizer,
-                    config.dataset,
-                    config.format,
-                    folder=folder,
-                    models=root / "models",
-                    store=ModelStore(config.tracking.uri),
-                )
+                write_prepared(config, folder)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
-        materialise(config.model.source, root / "models", ModelStore(config.tracking.uri))
+        materialise(config.model.source, _models(config), ModelStore(config.tracking.uri))
     return prepared
 
 

@@ -26,8 +26,8 @@ from tunix_rt.models.folder import (
     TOKENIZER_FILES,
     Weights,
     check_fit,
+    config_to_save,
     read_architecture,
-    read_config,
     read_object,
     read_tensors,
     read_weights,
@@ -192,8 +192,7 @@ def opened(folder: Path, base: Path, digest: Callable[[Path], str]) -> tuple[Pat
 def merge(folder: Path, base: Path, target: Path) -> None:
     """Write into `target` the whole model, float32, that an adapter and its base are, with the base's tokenizer."""
     adapter, tensors = read_adapter(folder, read_architecture(base))
-    config = {name: value for name, value in read_config(base).items() if name != "torch_dtype"}
-    write_model(target, config | {"dtype": "float32"}, merged(read_weights(base), adapter, tensors))
+    write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
     tokenizer = folder if (folder / "tokenizer.json").is_file() else base
     for name in (GENERATION, *TOKENIZER_FILES):
         for place in (tokenizer, base):

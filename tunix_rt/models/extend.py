@@ -22,9 +22,9 @@ from tunix_rt.models.folder import (
     GENERATION,
     Float32,
     Weights,
+    config_to_save,
     copy_tokenizer,
     read_architecture,
-    read_config,
     read_weights,
     write_model,
 )
@@ -58,8 +58,7 @@ def _extend(source: Path, added: Sequence[str], target: Path, weights: bool) -> 
     if (source / GENERATION).is_file():
         shutil.copyfile(source / GENERATION, target / GENERATION)
     rows = max(read_architecture(source).vocab_size, Tokenizer.load(target).vocab_size)
-    config = {name: value for name, value in read_config(source).items() if name != "torch_dtype"}
-    config |= {"vocab_size": rows, "dtype": "float32"}
+    config = config_to_save(source) | {"vocab_size": rows}
     if weights:
         write_model(target, config, grown(source, rows))
     else:

@@ -15,7 +15,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
-from tunix_rt.errors import DataError, MachineError, ModelError
+from tunix_rt.errors import CheckpointError, DataError, MachineError, ModelError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Architecture
@@ -28,6 +28,8 @@ CONFIG = "config.json"
 GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+OPTIMIZER = "optimizer.safetensors"
+"""Beside the weights of a checkpoint."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -46,6 +48,11 @@ def read_config(folder: Path) -> JsonObject:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder")
     return read_object(folder / CONFIG)
+
+
+def config_to_save(folder: Path) -> JsonObject:
+    """The folder's config.json as it goes with weights in float32. Raises as `read_config`."""
+    return {name: value for name, value in read_config(folder).items() if name != "torch_dtype"} | {"dtype": "float32"}
 
 
 def read_architecture(folder: Path) -> Architecture:
@@ -115,6 +122,30 @@ def read_tensors(path: Path) -> Weights:
         for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
             _readable(path, name, file.get_slice(name))
         return {name: _float32(file, name) for name in file.keys()}  # noqa: SIM118
+
+
+def read_moments(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray[Any, Any]]:
+    """What any backend saved as OPTIMIZER: `m.<name>`, `v.<name>` of each of `shapes`, and `count`.
+
+    Raises CheckpointError where the file is missing, damaged, or of another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
+    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in shapes.items()} | {"count": ()}
+    found = {name: tensor.shape for name, tensor in tensors.items()}
+    lines = [
+        f"  {name}: {found.get(name, 'missing')} in the file, {expected.get(name, 'missing')} in the model"
+        for name in sorted({*found, *expected})
+        if found.get(name) != expected.get(name)
+    ]
+    if lines:
+        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))
+    return tensors
 
 
 def check_fit(

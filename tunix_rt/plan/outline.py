@@ -19,13 +19,12 @@ from tunix_rt.batches.batch import Batch, BatchOrder, sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.inputs import write_prepared
 from tunix_rt.models.adapter import declared
 from tunix_rt.models.folder import read_architecture
-from tunix_rt.stages.prepare import prepare
 from tunix_rt.stages.train import evaluation_length
 from tunix_rt.stages.train import plan as order_of
 from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.training.sample import Sampler
 
 NUM_BATCHES = 16
@@ -57,17 +56,7 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
     """The prepared data with a model folder without weights, for a while. Raises what `prepare` raises."""
     with tempfile.TemporaryDirectory(prefix="tunix_rt-plan-") as place:
         folder = Path(place) / "data"
-        prepare(
-            config.seed,
-            config.model.source,
-            config.tokenizer,
-            config.dataset,
-            config.format,
-            folder=folder,
-            models=Path(config.run.data) / "models",
-            store=ModelStore(config.tracking.uri),
-            weights=False,
-        )
+        write_prepared(config, folder, weights=False)
         yield PreparedData(folder)
 
 

@@ -23,7 +23,7 @@ from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetu
 from tunix_rt.backends.jax.adapter import KEYS, Plan, frozen_in, joined, keys, names_of
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import generate
-from tunix_rt.backends.jax.optimizer import UpdateRule, adam, moments_to_tensors, read_moments
+from tunix_rt.backends.jax.optimizer import UpdateRule, adam, moments_from_tensors, moments_to_tensors
 from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
 from tunix_rt.backends.jax.weights import Names, from_hugging_face
 from tunix_rt.batches.batch import Batch
@@ -34,16 +34,16 @@ from tunix_rt.models.adapter import Adapter
 from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import (
+    OPTIMIZER,
     Weights,
+    config_to_save,
     read_architecture,
-    read_config,
+    read_moments,
     read_stop_ids,
     read_weights,
     write_model,
     write_weights,
 )
-
-OPTIMIZER = "optimizer.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,17 +165,16 @@ class JaxBackend:
         training: TrainingSetup | None,
         optimizer: Path | None,
     ) -> State:
-        config = {name: value for name, value in read_config(folder).items() if name != "torch_dtype"}
         moments: optax.OptState | None = None
         step = 0
         if optimizer is not None:
-            read = read_moments(optimizer, names)
+            read = moments_from_tensors(read_moments(optimizer, names.shapes), names)
             moments, step = jax.device_put(read, self._device), int(read.count)
         elif training is not None:
             moments = jax.device_put(adam(UpdateRule.of(training.optimizer)).init(params), self._device)
         return State(
             architecture=read_architecture(folder),
-            config=config | {"dtype": "float32"},
+            config=config_to_save(folder),
             stop_ids=read_stop_ids(model_folder),
             graph=graphs[0],
             training_graph=graphs[1],

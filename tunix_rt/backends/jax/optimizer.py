@@ -5,8 +5,8 @@ In: parameters and gradients of one structure (see `decoder`). The learning rate
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +17,6 @@ import optax
 from tunix_rt.backends.jax.decoder import Params
 from tunix_rt.backends.jax.weights import Names
 from tunix_rt.config.training import OptimizerConfig
-from tunix_rt.errors import CheckpointError
 from tunix_rt.models.families.architecture import kind_of
 
 
@@ -83,29 +82,7 @@ def moments_to_tensors(moments: optax.ScaleByAdamState, names: Names) -> dict[st
     )
 
 
-def read_moments(path: Path, names: Names) -> optax.ScaleByAdamState:
-    """The moments that either backend saved, on the host.
-
-    Raises CheckpointError where the file is missing, damaged, or of another model.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
-    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in names.shapes.items()} | {"count": ()}
-    _check_fit(path, {name: tensor.shape for name, tensor in tensors.items()}, expected)
+def moments_from_tensors(tensors: Mapping[str, np.ndarray[Any, Any]], names: Names) -> optax.ScaleByAdamState:
+    """The inverse, on the host."""
     first, second = (names.from_files({name: tensors[f"{kind}.{name}"] for name in names.shapes}) for kind in "mv")
     return optax.ScaleByAdamState(count=np.asarray(tensors["count"], np.int32), mu=first, nu=second)
-
-
-def _check_fit(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    lines = [
-        f"  {name}: {found.get(name, 'missing')} in the file, {expected.get(name, 'missing')} in the model"
-        for name in sorted({*found, *expected})
-        if found.get(name) != expected.get(name)
-    ]
-    if lines:
-        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))

@@ -97,8 +97,7 @@ class TorchBackend:
         with devices.memory_guard("use a smaller model"):
             read = weights.read_decoder(folder, self._device, training is not None and not frozen, matrices)
         model = replace(read, gradient_checkpointing=self._gradient_checkpointing)
-        config = {name: value for name, value in model_folder.read_config(folder).items() if name != "torch_dtype"}
-        return State(model, config | {"dtype": "float32"}, model_folder.read_stop_ids(origin), training)
+        return State(model, model_folder.config_to_save(folder), model_folder.read_stop_ids(origin), training)
 
     def _lay(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
         """Lay an adapter on frozen weights."""
@@ -160,7 +159,7 @@ def _write(folder: Path, state: State, trained: weights.Arrays, optimizer: weigh
     else:
         write_adapter(folder, state.model.architecture, lora.adapter, trained, state.base)
     if optimizer is not None:
-        model_folder.write_weights(folder / weights.OPTIMIZER, optimizer)
+        model_folder.write_weights(folder / model_folder.OPTIMIZER, optimizer)
 
 
 def _fewer_rows(batch: Batch) -> str:

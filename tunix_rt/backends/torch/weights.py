@@ -17,11 +17,9 @@ from torch import Tensor
 from tunix_rt.backends.torch.decoder import Decoder
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.config.training import OptimizerConfig
-from tunix_rt.errors import CheckpointError
 from tunix_rt.models import folder as model_folder
 from tunix_rt.models.families.registry import tensors_of
 
-OPTIMIZER = "optimizer.safetensors"
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 
@@ -45,16 +43,8 @@ def read_optimizer(
     folder: Path, config: OptimizerConfig, kinds: Mapping[str, str], weights: dict[str, Tensor]
 ) -> AdamW:
     """The optimizer state that either backend saved. Raises CheckpointError where it does not fit."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    path = folder / OPTIMIZER
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
-    shapes = {f"{moment}.{name}": tuple(w.shape) for name, w in weights.items() for moment in "mv"}
-    _check_fit(path, {name: value.shape for name, value in stored.items()}, shapes | {"count": ()})
+    shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
+    stored = model_folder.read_moments(folder / model_folder.OPTIMIZER, shapes)
     first, second = (
         {name: torch.tensor(stored[f"{moment}.{name}"], device=w.device) for name, w in weights.items()}
         for moment in "mv"
@@ -72,12 +62,3 @@ def optimizer_snapshot(optimizer: AdamW) -> Arrays:
     """The optimizer state as it is stored."""
     count = {"count": np.array(int(optimizer.count), np.int64)}
     return snapshot(optimizer.first, "m.") | snapshot(optimizer.second, "v.") | count
-
-
-def _check_fit(path: Path, found: dict[str, tuple[int, ...]], expected: dict[str, tuple[int, ...]]) -> None:
-    names = sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-    if names:
-        lines = [
-            f"  {n}: {found.get(n, 'missing')} in the file, {expected.get(n, 'missing')} in the model" for n in names
-        ]
-        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))

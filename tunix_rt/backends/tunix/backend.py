@@ -31,9 +31,11 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import (
     CONFIG,
+    OPTIMIZER,
     Weights,
+    config_to_save,
     read_architecture,
-    read_config,
+    read_moments,
     read_stop_ids,
     read_weights,
     write_model,
@@ -81,7 +83,8 @@ class TunixBackend:
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
         state = self._read(folder, model_folder, training)
         assert state.trainer is not None
-        optimizer.read(folder / optimizer.OPTIMIZER, state.trainer.optimizer, state.layout, self._device)
+        moments = read_moments(folder / OPTIMIZER, state.layout.shapes)
+        optimizer.from_tensors(moments, state.trainer.optimizer, state.layout, self._device)
         return state
 
     def _read(self, folder: Path, model_folder: Path, training: TrainingSetup | None) -> State:
@@ -89,8 +92,7 @@ class TunixBackend:
         architecture = read_architecture(folder)
         weights = read_weights(folder)
         model, layout = build(architecture, weights, self._config, str(folder / CONFIG), self._device)
-        config = {name: value for name, value in read_config(folder).items() if name != "torch_dtype"}
-        state = State(architecture, config | {"dtype": "float32"}, read_stop_ids(model_folder), model, layout)
+        state = State(architecture, config_to_save(folder), read_stop_ids(model_folder), model, layout)
         if training is not None:
             rule = optimizer.adamw(training.optimizer, training.clip_norm, layout.kinds)
             state.trainer = step.trainer(model, rule, self._device)
@@ -143,4 +145,4 @@ class TunixBackend:
 def _write(folder: Path, config: JsonObject, tensors: Weights, moments: Any) -> None:
     write_model(folder, config, tensors)
     if moments is not None:
-        write_weights(folder / optimizer.OPTIMIZER, moments)
+        write_weights(folder / OPTIMIZER, moments)

@@ -6,7 +6,6 @@ Tunix's trainer takes any optax transformation. Ours holds the learning rate in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,9 +18,7 @@ from tunix_rt.backends.tunix.decoder import arrays_of, assign
 from tunix_rt.backends.tunix.weights import Layout
 from tunix_rt.backends.tunix.weights import Path as Parameter
 from tunix_rt.config.training import OptimizerConfig
-from tunix_rt.errors import CheckpointError
 
-OPTIMIZER = "optimizer.safetensors"
 Optimizer = nnx.Optimizer[nnx.Module]
 
 
@@ -79,27 +76,10 @@ def to_tensors(optimizer: Optimizer, layout: Layout) -> dict[str, np.ndarray[Any
     return tensors | {"count": np.asarray(adam.count.get_value(), np.int64)}
 
 
-def read(path: Path, optimizer: Optimizer, layout: Layout, device: jax.Device) -> None:
-    """Take over the moments that any backend saved.
-
-    Raises CheckpointError where the file is missing, damaged, or of another model.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
-    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in layout.shapes.items()} | {"count": ()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    if found != expected:
-        lines = [
-            f"  {name}: {found.get(name, 'missing')} in the file, {expected.get(name, 'missing')} in the model"
-            for name in sorted({*found, *expected})
-            if found.get(name) != expected.get(name)
-        ]
-        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))
+def from_tensors(
+    tensors: Mapping[str, np.ndarray[Any, Any]], optimizer: Optimizer, layout: Layout, device: jax.Device
+) -> None:
+    """The inverse: take over moments that any backend saved, in place."""
     adam = _adam(optimizer)
     for kind, state in (("m", adam.mu), ("v", adam.nu)):
         assign(state, layout.from_files({name: tensors[f"{kind}.{name}"] for name in layout.shapes}), device)
