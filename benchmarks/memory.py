@@ -107,6 +107,7 @@ def measure(overrides: tuple[str, ...], place: str) -> int:
             config.seed,
             config.format,
             config.backend,
+            config.model.adapter,
             config.generation,
             prepared=prepared,
             run=run,

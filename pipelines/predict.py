@@ -14,6 +14,7 @@ def main() -> int:
             config.seed,
             config.format,
             config.backend,
+            config.model.adapter,
             config.generation,
             prepared=here.prepared,
             run=here.run,

@@ -59,7 +59,7 @@ class Result:
     metrics: JsonObject
     """`metrics.json`; see docs/metrics.md."""
     baseline_metrics: JsonObject | None
-    """The same of the untrained start, where `generation.baseline` asked for it."""
+    """The same of what training began with, where `generation.baseline` asked for it."""
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -249,6 +249,7 @@ def _stages(work: Work, interrupt: Interrupt) -> None:
             config.seed,
             config.format,
             config.backend,
+            config.model.adapter,
             config.generation,
             prepared=prepared,
             run=run,

@@ -49,6 +49,7 @@ def test_a_run_with_an_adapter(person: Person, monkeypatch: pytest.MonkeyPatch) 
     again = person.types("reproduce", "low")
     assert again.code == 0, again.err
     _check_merging(person, run)
+    _check_going_on(person, run)
 
     (base / "config.json").write_text((base / "config.json").read_text() + " ")
     refused = person.types("ask", run.name, "1*1=")
@@ -90,9 +91,20 @@ def _check_merging(person: Person, run: Path) -> None:
     words = [word for word in LORA if not word.startswith(("name=", "training=", "model"))]
     started = person.types(*words, *on, "model.source=models:/low/1")
     assert started.code == 0, started.err
-    before = person.run_folder("on") / "baseline_predictions.jsonl"
+    _check_beginning(person.run_folder("on"), run)
+
+
+def _check_going_on(person: Person, run: Path) -> None:
+    on = ("name=further", "training.max_steps=2", "generation.baseline=true", f"model.adapter.path={run / 'model'}")
+    words = [word for word in LORA if not word.startswith(("name=", "training="))]
+    went_on = person.types(*words, *on)
+    assert went_on.code == 0, went_on.err
+    _check_beginning(person.run_folder("further"), run)
+
+
+def _check_beginning(later: Path, run: Path) -> None:
     expected, found = (
         [json.loads(line)["completion"] for line in file.read_text().splitlines()]
-        for file in (run / "predictions.jsonl", before)
+        for file in (run / "predictions.jsonl", later / "baseline_predictions.jsonl")
     )
-    assert found == expected, "it answers as the adapter on its base did"
+    assert found == expected, "it begins with what the adapter on its base answered"

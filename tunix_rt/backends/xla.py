@@ -5,7 +5,6 @@ The only file that touches jax's globals.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Placement
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
@@ -25,8 +25,6 @@ from tunix_rt.files import sha256_bytes
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """What jax says when a program has been compiled, or found in the cache."""
-_last_verb: str | None = None
-"""What the backend did last; None: a program has been compiled since."""
 _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
 
@@ -57,7 +55,8 @@ def _start_with_threads(wanted: int, platform: str) -> int:
     """
     global _threads
     if _threads is None:
-        _keep_memory()
+        heap.keep()
+        _give_back_after_compiling()
         flags = os.environ.get("XLA_FLAGS", "")
         if platform == "cpu":
             _configure("jax_platforms", "cpu")
@@ -87,48 +86,14 @@ def _environment(**values: str) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _keep_memory() -> None:
-    """Let glibc keep all freed memory: XLA takes its scratch anew at each step, and the kernel would clear each page.
-
-    Four steps of a 10 M-parameter model took 14.5 CPU-seconds; 20.7 where blocks of 1 GiB and free memory beyond
-    2 GiB went back. Elsewhere than on glibc nothing happens.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        arena_max, mmap_max, trim_threshold, never = -8, -4, -1, -1
-        libc.mallopt(arena_max, 1)
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, never)
-    _give_back_after_compiling()
-
-
-def begin(verb: str) -> None:
-    """Hand free memory to the system when the backend turns to another verb, and after a program's first run.
-
-    A step's scratch is one piece, larger than most, and small things settle in its place while something else is
-    done: the next would lie beside it (training SmolLM2-135M: 4.6 GB in the place of 3.2).
-    """
-    global _last_verb
-    if verb != _last_verb:
-        _give_back()
-    _last_verb = verb
-
-
 def _give_back_after_compiling() -> None:
-    """A compilation leaves 0.1 GB free, which no scratch would fit in."""
+    """A compilation leaves 0.1 GB free, which no scratch would fit in; nor would what a program's first run leaves."""
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        global _last_verb
         if event == COMPILED:
-            _last_verb = None
-            _give_back()
+            heap.give_back()
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-
-
-def _give_back() -> None:
-    """Hand free memory to the system, once."""
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
 
 
 def _choose(hardware: HardwareConfig) -> jax.Device:

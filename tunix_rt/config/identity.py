@@ -16,7 +16,7 @@ from tunix_rt.files import digest
 STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("seed", "model.source", "tokenizer", "dataset", "format"),
     "train": ("seed", "format", "backend", "model.adapter", "optimizer", "schedule", "training"),
-    "predict": ("seed", "format", "backend", "generation"),
+    "predict": ("seed", "format", "backend", "model.adapter", "generation"),
     "evaluate": ("evaluation",),
 }
 """The identity sections that each stage takes, by dotted path, in the order of the chain."""

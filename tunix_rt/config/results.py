@@ -29,7 +29,7 @@ class GenerationConfig:
     batch_size: Count
     """Sequences decoded together."""
     baseline: bool
-    """Also predict with the untrained start."""
+    """Also predict with what training begins with, the adapter at `model.adapter.path` included."""
     max_error_rate: Annotated[float, Ge(0), Le(1)]
     """Share of failed predictions above which the run fails; it always fails when all failed."""
 

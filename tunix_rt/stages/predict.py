@@ -1,4 +1,4 @@
-"""Stage `predict`: a model folder and prompts in, `predictions.jsonl` out (and the untrained start's, if asked)."""
+"""Stage `predict`: a model folder and prompts in, `predictions.jsonl` out; if asked, also of the model at the start."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
+from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError
 from tunix_rt.inference.loop import predict as run_loop
@@ -22,6 +23,7 @@ def predict(
     seed: int,
     format: FormatConfig,
     backend: BackendConfig,
+    adapter: LoraAdapter | None,
     generation: GenerationConfig,
     *,
     prepared: PreparedData,
@@ -41,11 +43,13 @@ def predict(
             "give it a file, or choose another generation.split"
         )
     engine = registry.create(backend, hardware, cache)
-    jobs = [("predict", run.model, run.predictions)]
+    jobs: list[tuple[str, Path, Path, Path | None]] = [
+        ("predict", run.predictions, *opened(run.model, prepared.model_folder, folder_digest))
+    ]
     if generation.baseline:
-        jobs.insert(0, ("baseline", prepared.model_folder, run.baseline_predictions))
-    for title, folder, path in jobs:
-        model, adapter = opened(folder, prepared.model_folder, folder_digest)
+        given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
+        jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
+    for title, path, model, laid in jobs:
         reader = Reader.of(model, format)
-        state = engine.load(model, None, adapter)
+        state = engine.load(model, None, laid)
         run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)

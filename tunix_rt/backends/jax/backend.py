@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from tunix_rt.backends import xla
+from tunix_rt.backends import heap, xla
 from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.jax.adapter import KEYS, Plan, frozen_in, joined, keys, names_of
 from tunix_rt.backends.jax.decoder import Decoder, Params
@@ -101,7 +101,7 @@ class JaxBackend:
         self.placement = xla.placement(device, config.precision, threads)
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
-        xla.begin("load")
+        heap.begin("load")
         architecture = read_architecture(model_folder)
         if training is not None and training.adapter is not None:
             found, base = start(training.adapter.config, architecture, training.seed), training.adapter.base
@@ -111,7 +111,7 @@ class JaxBackend:
         return self._place(model_folder, model_folder, training, None)
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        xla.begin("load")
+        heap.begin("load")
         if training.adapter is None:
             return self._place(folder, model_folder, training, folder / OPTIMIZER)
         base = training.adapter.base
@@ -190,7 +190,7 @@ class JaxBackend:
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
-        xla.begin("train_step")
+        heap.begin("train_step")
         with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
             params, moments, measurements = train_step(
                 state.training_graph,
@@ -205,7 +205,7 @@ class JaxBackend:
         return replace(state, params=params, moments=moments, step=state.step + 1), measurements
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
-        xla.begin("logprobs")
+        heap.begin("logprobs")
         with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
             return {"logprobs": score(state.graph, state.whole, self._inputs(state, batch))}
 
@@ -219,14 +219,14 @@ class JaxBackend:
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
-        xla.begin("generate")
+        heap.begin("generate")
         with xla.memory_errors("generation.batch_size"):
             yield from generate(
                 state.graph, state.whole, state.architecture, state.stop_ids, prompts, generation, seeds
             )
 
     def save(self, state: State, folder: Path) -> Future[None]:
-        xla.begin("save")
+        heap.begin("save")
         params, moments = jax.tree.map(lambda array: np.array(array), (state.params, state.moments))
         return self._writer.submit(_write, folder, state, params, moments)
 

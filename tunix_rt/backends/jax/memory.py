@@ -1,6 +1,6 @@
 """What a run takes under jax, from shapes alone: its programs are compiled, and the compiler says what they need.
 
-On the CPU freed memory goes back whenever the backend turns to something else (`xla.begin`), so the most of a run
+On the CPU freed memory goes back whenever the backend turns to something else (`heap.begin`), so the most of a run
 is that of its largest phase.
 """
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm, linear, rms_norm, silu
 
+from tunix_rt.backends import heap
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.models.families import registry
@@ -33,6 +34,11 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu": gelu,
     "gelu_tanh": partial(gelu, approximate="tanh"),
 }
+
+TIDY_EVERY = 5
+"""With gradient checkpointing on the CPU: layers after which the holes between tensors go back to the system.
+SmolLM2-135M with LoRA, 4 rows of 448 tokens: 1.8 to 2.0 GB never, 1.3 after five layers (in 12 % more time), 1.2 after
+each (40 %)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +142,8 @@ def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Att
     for layer in range(shape.num_layers):
         compute = partial(_layer, model, layer, rotations[layer], attend)
         if model.gradient_checkpointing and torch.is_grad_enabled():
-            x = _ComputedAgain.apply(compute, x, *model.trained_in(layer))
+            tidy = x.device.type == "cpu" and layer % TIDY_EVERY == 0
+            x = _ComputedAgain.apply(compute, tidy, x, *model.trained_in(layer))
         else:
             x = compute(x)
     return model.norm("norm", None, x)
@@ -150,8 +157,8 @@ class _ComputedAgain(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, compute: Callable[[Tensor], Tensor], x: Tensor, *trained: Tensor) -> Tensor:
-        ctx.compute, kind = compute, x.device.type
+    def forward(ctx: Any, compute: Callable[[Tensor], Tensor], tidy: bool, x: Tensor, *trained: Tensor) -> Tensor:
+        ctx.compute, ctx.tidy, kind = compute, tidy, x.device.type
         enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         ctx.precision = partial(torch.autocast, kind, dtype=dtype, enabled=enabled, cache_enabled=False)
         ctx.save_for_backward(x, *trained)
@@ -160,13 +167,15 @@ class _ComputedAgain(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.tidy:
+            heap.give_back()
         x, *trained = ctx.saved_tensors
-        x = x.detach().requires_grad_(ctx.needs_input_grad[1])
+        x = x.detach().requires_grad_(ctx.needs_input_grad[2])
         with torch.enable_grad(), ctx.precision():
             y = ctx.compute(x)
         wanted = [tensor for tensor in (x, *trained) if tensor.requires_grad]
         found = iter(torch.autograd.grad(y, wanted, grad_outputs))
-        return None, *(next(found) if tensor.requires_grad else None for tensor in (x, *trained))
+        return None, None, *(next(found) if tensor.requires_grad else None for tensor in (x, *trained))
 
 
 def _layer(model: Decoder, layer: int, rotation: Rotation | None, attend: Attend, x: Tensor) -> Tensor:
