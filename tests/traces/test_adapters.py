@@ -70,6 +70,18 @@ def test_a_system_message_and_unknown_fields_go_to_meta() -> None:
     assert (trace.id, trace.prompt) == ("i", "Q")
 
 
+@pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
+def test_what_a_message_says_it_thought_are_the_steps_before_its_content(name: str) -> None:
+    """As the APIs and templates of reasoning models keep it apart; a result in it is not the answer."""
+    said = {"role": "assistant", "content": "So:\nit is 7", name: "3 + 4\nmaybe \\boxed{8}\n"}
+    trace = adapt({"messages": [{"role": "user", "content": "3+4?"}, said]}, "chat", "f:1")
+    assert (steps(trace), trace.final_answer) == (["3 + 4", "maybe \\boxed{8}", "So:"], "it is 7")
+    assert adapt({"messages": [{"role": "user", "content": "3+4?"}, said | {name: None}]}, "chat", "f:1").steps
+    both = said | {"reasoning_content": "a", "thinking": "b"}
+    with pytest.raises(DataError, match=r"f:1: messages\[1\]: reasoning_content and .*thinking: expected one of them"):
+        adapt({"messages": [{"role": "user", "content": "3+4?"}, both | {"reasoning": None}]}, "chat", "f:1")
+
+
 def test_earlier_turns_become_the_history_of_the_last_question() -> None:
     turns = [("system", "Be brief."), ("user", "2+2?"), ("assistant", "<think>easy</think>4"), ("user", "Why?")]
     trace = adapt(conversation(*turns, ("assistant", "2 and 2\nit is 4")), "chat", "f:1")

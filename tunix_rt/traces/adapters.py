@@ -34,6 +34,9 @@ CALCULATION = re.compile(r"<<[^<>\n]*>>")
 MARKED = re.compile(r"\s*(?:####|(?:final\s+)?answer\s*:)\s*(?P<answer>\S.*)", re.IGNORECASE)
 """A line that is an answer by its form: `#### 42`, `Answer: 42`, `Final answer: 42`."""
 BOXED = "\\boxed{"
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Where a message of a reasoning model keeps what it thought, apart from its `content`: as the APIs and chat templates
+of DeepSeek and Qwen, of vLLM, and of gpt-oss call it."""
 
 
 def adapt(record: JsonObject, adapter: Adapter, where: str) -> Trace:
@@ -54,8 +57,9 @@ def _gsm8k(record: JsonObject, where: str) -> Trace:
 def _chat(record: JsonObject, where: str) -> Trace:
     """`messages`: user and assistant by turns. The last two are the trace, those before them its `history`.
 
-    Of the last `_solution` makes steps and answer. A system message may come first; it goes to `meta.system`:
-    `format.system` decides what the model sees.
+    Of the last `_solution` makes steps and answer; the lines of its `REASONING`, if it has some, are the steps before.
+    A system message may come first; it goes to `meta.system`: `format.system` decides what the model sees. What was
+    thought in earlier turns is left out, as chat templates do.
     """
     messages = record.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
@@ -70,6 +74,7 @@ def _chat(record: JsonObject, where: str) -> Trace:
         )
     texts = [text_field(message, "content", f"{where}: messages[{i}]", MAX_TEXT) for i, message in enumerate(messages)]
     steps, answer = _solution(texts[-1], f"{where}: messages[{len(texts) - 1}].content")
+    steps = _reasoning(messages[-1], f"{where}: messages[{len(texts) - 1}]") + steps
     system: JsonObject = {"system": texts[0]} if first else {}
     history = history_field(messages[first:-2], f"{where}: messages")
     return _trace(record | system, ("messages",), where, texts[-2], steps, answer, history)
@@ -101,6 +106,14 @@ ADAPTERS: dict[Adapter, Callable[[JsonObject, str], Trace]] = {
 
 def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.split("\n") if line.strip()]
+
+
+def _reasoning(message: JsonObject, where: str) -> list[str]:
+    """The lines of what was thought before a message; none where it says of nothing."""
+    named = [name for name in REASONING if message.get(name)]
+    if len(named) > 1:
+        raise DataError(f"{where}: {' and '.join(named)}: expected one of them")
+    return _lines(text_field(message, named[0], where, MAX_TEXT)) if named else []
 
 
 def _solution(text: str, where: str) -> tuple[list[str], str]:
