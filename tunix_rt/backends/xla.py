@@ -12,12 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental.compilation_cache import compilation_cache
 
 from tunix_rt.backends import heap
-from tunix_rt.backends.interface import Placement
+from tunix_rt.backends.interface import Measurements, Placement
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
@@ -25,6 +27,8 @@ from tunix_rt.files import sha256_bytes
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """What jax says when a program has been compiled, or found in the cache."""
+ROWS = "training.per_device_batch_size (rows of a micro-batch)"
+"""The setting to lower where a step has no room."""
 _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
 
@@ -162,6 +166,12 @@ def _processor() -> tuple[str, ...]:
         lines = [f"model name: {platform.processor()}"]
     told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
     return (platform.machine(), *sorted(told))
+
+
+def fetch(measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
+    """Wait for the device, copy to the host. Raises OutOfMemory."""
+    with memory_errors(ROWS):
+        return {name: np.array(value) for name, value in jax.device_get(measurements).items()}
 
 
 @contextmanager

@@ -191,7 +191,7 @@ class JaxBackend:
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.begin("train_step")
-        with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
+        with xla.memory_errors(xla.ROWS):
             params, moments, measurements = train_step(
                 state.training_graph,
                 UpdateRule.of(state.training.optimizer),
@@ -206,15 +206,14 @@ class JaxBackend:
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         heap.begin("logprobs")
-        with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
+        with xla.memory_errors(xla.ROWS):
             return {"logprobs": score(state.graph, state.whole, self._inputs(state, batch))}
 
     def _inputs(self, state: State, batch: Batch) -> Inputs:
         return select(batch, state.architecture.vocab_size, state.architecture.hidden_size)
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
-        with xla.memory_errors("training.per_device_batch_size (rows of a micro-batch)"):
-            return {name: np.array(value) for name, value in jax.device_get(measurements).items()}
+        return xla.fetch(measurements)
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]

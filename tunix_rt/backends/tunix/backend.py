@@ -42,8 +42,6 @@ from tunix_rt.models.folder import (
     write_weights,
 )
 
-ROWS = "training.per_device_batch_size (rows of a micro-batch)"
-
 
 @dataclass(slots=True)
 class State:
@@ -105,18 +103,17 @@ class TunixBackend:
         heap.begin("train_step")
         optimizer.set_rate(state.trainer.optimizer, learning_rate, self._device)
         train_step, _ = state.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
-        with xla.memory_errors(ROWS):
+        with xla.memory_errors(xla.ROWS):
             _, sums, norm = train_step(step.inputs(batch))
         return state, sums | {"grad_norm": norm, "finite": step.finite(sums["loss_sum"], norm)}
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         heap.begin("logprobs")
-        with xla.memory_errors(ROWS):
+        with xla.memory_errors(xla.ROWS):
             return {"logprobs": step.score(state.model, step.inputs(batch))}
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
-        with xla.memory_errors(ROWS):
-            return {name: np.array(value) for name, value in jax.device_get(measurements).items()}
+        return xla.fetch(measurements)
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
