@@ -38,5 +38,5 @@ def main(arguments: Sequence[str]) -> int:
         raise InputError(f"{chosen.out}: exists already; name a new folder")
     base, _ = opened(folder, chosen.base or base_folder(folder), folder_digest)
     merge(folder, base, chosen.out)
-    out(f"{chosen.out}: {folder} merged into {base}")
+    out(f"{chosen.out}: the adapter {folder} merged with its base {base}")
     return 0
