@@ -17,7 +17,6 @@ from safetensors.numpy import load_file
 
 from tunix_rt.backends import xla
 from tunix_rt.backends.interface import Backend, TrainingSetup
-from tunix_rt.backends.jax import step
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -60,20 +59,6 @@ def test_many_layers_are_one_loop_with_the_same_numbers(
         assert error <= 1e-5 * np.linalg.norm(value), name
 
 
-def test_few_targets_are_selected_and_all_of_them(traces: Any, batch_of: BatchOf) -> None:
-    """The sizes are few (quarters), no target is lost, and what pads them weighs nothing."""
-    batch = batch_of([[traces[:1], []], [traces[1:4], traces[4:6]]], 64)
-    inputs = step.select(batch, vocab_size=53, hidden_size=24)
-    assert inputs.selected.shape[1] in (32, 64, 96, 128)
-    for index in range(2):
-        flat = batch.weights[index].ravel()
-        assert inputs.weights[index].sum() == flat.sum()
-        kept = inputs.weights[index] > 0
-        np.testing.assert_array_equal(inputs.selected[index][kept], np.flatnonzero(flat))
-        np.testing.assert_array_equal(inputs.targets[index][kept], batch.targets[index].ravel()[flat > 0])
-    assert step.select(batch, vocab_size=16, hidden_size=24).selected is None
-
-
 def test_placement_says_what_was_found(tmp_path: Path) -> None:
     backend = make(tmp_path)
     found = backend.placement
@@ -94,7 +79,6 @@ import os, sys
 import numpy as np
 from pathlib import Path
 from tunix_rt.backends.interface import TrainingSetup
-from tunix_rt.backends.jax import step
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig

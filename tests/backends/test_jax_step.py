@@ -1,4 +1,4 @@
-"""The training step of every backend against plain transformers, hand-written AdamW, torch.optim, and itself."""
+"""The jax backend's training step against plain transformers, hand-written AdamW, and against itself."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import jax
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 from tunix_rt.backends.interface import Backend, TrainingSetup
+from tunix_rt.backends.jax import step
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -21,32 +22,20 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 BatchOf = Callable[..., Batch]
 BETA1 = 0.9
 PROMPT = 2
-LOGITS_AT_ONCE = {
-    "jax": "tunix_rt.backends.jax.step.LOGITS_AT_ONCE",
-    "torch": "tunix_rt.backends.torch.step.MAX_LOGITS",
-}
-"""What each backend calls the number of logits that are in memory together."""
 HARDWARE = HardwareConfig(platform="cpu", device=0, threads="auto")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _quick_compilation() -> Iterator[None]:
-    """jax: many small programs run once each: compiling them with few optimisations halves the time of these tests."""
+    """Many small programs run once each: compiling them with few optimisations halves the time of these tests."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-@pytest.fixture(scope="module", params=LOGITS_AT_ONCE)
-def name(request: pytest.FixtureRequest) -> str:
-    """Each backend in turn."""
-    chosen: str = request.param
-    return chosen
-
-
 @pytest.fixture(scope="module")
-def backend(name: str, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    return create(BackendConfig(name=name, precision="float32"), HARDWARE, tmp_path_factory.mktemp("cache"))
+def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
+    return create(BackendConfig(name="jax", precision="float32"), HARDWARE, tmp_path_factory.mktemp("cache"))
 
 
 def packed(traces: Any, batch_of: BatchOf) -> Batch:
@@ -267,17 +256,30 @@ def test_logits_in_portions_change_nothing(
     adamw: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    name: str,
 ) -> None:
     """What large vocabularies need: few logits at a time, computed again on the way back."""
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     whole = one_step(backend, small_llama, packed(traces, batch_of), setup, tmp_path)
-    monkeypatch.setattr(LOGITS_AT_ONCE[name], 7 * 53)
-    another_shape = batch_of([[traces[:3], traces[3:6]]], 62)  # jax would not portion a shape compiled before
+    monkeypatch.setattr(step, "LOGITS_AT_ONCE", 7 * 53)
+    another_shape = batch_of([[traces[:3], traces[3:6]]], 62)  # a shape compiled before would not be portioned
     portions = one_step(backend, small_llama, another_shape, setup, tmp_path)
     assert portions[0]["loss_sum"] == pytest.approx(whole[0]["loss_sum"], rel=1e-6)
     for name, gradient in gradients(whole[2]).items():
         assert relative(gradients(portions[2])[name], gradient) < 1e-5, name
+
+
+def test_few_targets_are_selected_and_all_of_them(traces: Any, batch_of: BatchOf) -> None:
+    """The sizes are few (quarters), no target is lost, and what pads them weighs nothing."""
+    batch = batch_of([[traces[:1], []], [traces[1:4], traces[4:6]]], 64)
+    inputs = step.select(batch, vocab_size=53, hidden_size=24)
+    assert inputs.selected.shape[1] in (32, 64, 96, 128)
+    for index in range(2):
+        flat = batch.weights[index].ravel()
+        assert inputs.weights[index].sum() == flat.sum()
+        kept = inputs.weights[index] > 0
+        np.testing.assert_array_equal(inputs.selected[index][kept], np.flatnonzero(flat))
+        np.testing.assert_array_equal(inputs.targets[index][kept], batch.targets[index].ravel()[flat > 0])
+    assert step.select(batch, vocab_size=16, hidden_size=24).selected is None
 
 
 def test_a_batch_without_targets_is_finite_and_only_decays(
@@ -294,16 +296,22 @@ def test_a_batch_without_targets_is_finite_and_only_decays(
 
 
 def test_bfloat16_stays_near_float32(
-    backend: Backend, tame_llama: Path, traces: Any, batch_of: BatchOf, adamw: Any, tmp_path: Path, name: str
+    backend: Backend, small_llama: Path, traces: Any, batch_of: BatchOf, adamw: Any, tmp_path: Path
 ) -> None:
     """Log-probabilities within 2e-2 on weights of ordinary size; master weights and moments stay float32."""
-    half = create(BackendConfig(name=name, precision="bfloat16"), HARDWARE, tmp_path)
+    weights = load_file(small_llama / "model.safetensors")
+    ordinary = {n: w if "norm" in n else (w / 3).astype(np.float32) for n, w in weights.items()}
+    folder = tmp_path / "ordinary"
+    folder.mkdir()
+    save_file(ordinary, folder / "model.safetensors", {"format": "pt"})
+    for name in ("config.json", "generation_config.json"):
+        (folder / name).write_text((small_llama / name).read_text("utf-8"), "utf-8")
+    half = create(BackendConfig(name="jax", precision="bfloat16"), HARDWARE, tmp_path)
     batch = packed(traces, batch_of)
-    exact, rounded = (b.fetch(b.logprobs(b.load(tame_llama, None), batch))["logprobs"] for b in (backend, half))
+    exact, rounded = (b.fetch(b.logprobs(b.load(folder, None), batch))["logprobs"] for b in (backend, half))
     assert 0 < np.abs(exact - rounded).max() < 2e-2
     setup = TrainingSetup(adamw(), clip_norm=1.0, seed=0)
-    numbers, after, optimizer = one_step(half, tame_llama, batch, setup, tmp_path / "out")
+    numbers, after, optimizer = one_step(half, folder, batch, setup, tmp_path / "out")
     assert numbers["finite"]
     assert {value.dtype for n, value in (after | optimizer).items() if n != "count"} == {np.dtype(np.float32)}
-    before = load_file(tame_llama / "model.safetensors")
-    assert all(np.abs(after[tensor] - before[tensor]).max() > 0 for tensor in after)
+    assert all(np.abs(after[name] - ordinary[name]).max() > 0 for name in after)
