@@ -14,10 +14,10 @@ from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.model import FreshModel
 from tunix_rt.errors import ModelError
+from tunix_rt.inputs import write_prepared
 from tunix_rt.models.folder import read_architecture, write_generation_config
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.tokenizer import Tokenizer, train_char
-from tunix_rt.stages.prepare import prepare
 from tunix_rt.traces.prepared import PreparedData
 
 CHATML = (
@@ -57,15 +57,7 @@ def prepared(model: Path, template: str, *words: str) -> tuple[PreparedData, Rea
     paths = (f"model.source.path={model}", f"dataset.source.train.path={model.parent / 'train.jsonl'}")
     config = config_of([*WORDS, *paths, *words])
     folder = model.parent / "data"
-    prepare(
-        config.seed,
-        config.model.source,
-        config.tokenizer,
-        config.dataset,
-        config.format,
-        folder=folder,
-        models=model.parent / "models",
-    )
+    write_prepared(config, folder)
     data = PreparedData(folder)
     return data, Reader.of(data.model_folder, config.format)
 
