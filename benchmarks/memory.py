@@ -17,11 +17,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import contest
+from benchmarks import race
 from benchmarks.workload import parser
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import cache_folder, content_digests, prepared_data
+from tunix_rt.inputs import cache_folder, input_digests, prepared_data
 from tunix_rt.terminal import out, table
 from tunix_rt.tracking.registry import ModelStore
 
@@ -30,7 +30,7 @@ EXPERIMENTS = ("quickstart", "smollm2_arithmetic", "smollm2_traces", "gsm8k")
 SHORT = (
     "tracking=none",
     "hardware=cpu",
-    f"hardware.threads={contest.THREADS}",
+    f"hardware.threads={race.THREADS}",
     "generation.baseline=false",
     "schedule.warmup_steps=0",
     "dataset.limit.validation=16",
@@ -84,7 +84,7 @@ def measure(overrides: tuple[str, ...], place: str) -> int:
 
     config, run = config_of(overrides), RunFolder(Path(place) / "run")
     store = ModelStore(config.tracking.uri)
-    digests = content_digests(config, store)
+    digests = input_digests(config, store)
     run.path.mkdir()
     registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss
@@ -140,11 +140,11 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     columns = ("experiment", "backend", "foreseen", "measured", "off by", "within 15 % or 64 MiB")
     table("peak memory above import", columns, rows)
-    out(f"{given.steps} updates, {given.prompts} answers; {contest.THREADS} threads")
+    out(f"{given.steps} updates, {given.prompts} answers; {race.THREADS} threads")
     if given.json:
         cases = {" ".join(key): asdict(found) for key, found in peaks.items()}
         settings = {"overrides": given.overrides, "steps": given.steps, "prompts": given.prompts}
-        contest.write_json(given.json, "memory", settings, {"cases": cases})
+        race.write_json(given.json, "memory", settings, {"cases": cases})
 
 
 if __name__ == "__main__":

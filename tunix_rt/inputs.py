@@ -35,7 +35,7 @@ def data_files(config: ExperimentConfig) -> dict[str, Path]:
     return {f"dataset.source.{split}": file for split, file in source_files(config.dataset.source).items()}
 
 
-def content_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
+def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     """Digest of each local file and model that the config names; registered models are in `store`.
 
     Raises DataError, ModelError where one is missing.
@@ -44,7 +44,7 @@ def content_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     for key, file in data_files(config).items():
         if not file.is_file():
             origin = config.dataset.source.origin if isinstance(config.dataset.source, JsonlSource) else None
-            had = f"; it can be had from {origin}" if origin else ""
+            had = f"; download it from {origin}" if origin else ""
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
         contents[key] = sha256_file(file)
     if not isinstance(config.model.source, FreshModel | ScratchModel):
@@ -57,7 +57,7 @@ def content_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
 
 def checked_contents(config: ExperimentConfig, store: Store, data: Path | None = None) -> dict[str, str]:
     """The same, once the declared version is known to stand for them. Raises what both raise."""
-    contents = content_digests(config, store)
+    contents = input_digests(config, store)
     check_version(config, contents, data or Path(config.run.data))
     return contents
 
@@ -156,7 +156,7 @@ def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> Pre
 
 def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
     """The prepared data that a config declares, made where it is not there yet."""
-    identity = identities(config, content_digests(config, store))["prepare"]
+    identity = identities(config, input_digests(config, store))["prepare"]
     return ensure_prepared(config, prepared_folder(config, identity), store)
 
 
@@ -183,7 +183,7 @@ def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> Prepa
 
 @cache
 def source_digest() -> str:
-    """SHA-256 over the package's own source: recorded, so that a result made by other code can be told."""
+    """SHA-256 over the package's own source: recorded, so that a result of other code is recognised."""
     package = Path(__file__).parent
     files = sorted(package.rglob("*.py"))
     return sha256_bytes("".join(f"{file.relative_to(package)} {sha256_file(file)}\n" for file in files).encode())
