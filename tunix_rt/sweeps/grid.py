@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import Record, SweepFolder, key_of
 from tunix_rt.sweeps import course
 from tunix_rt.sweeps.launch import launch
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each member, in Hydra's own order; the command line wins over `params`.
 
-    Raises HydraException for an interval, which has no end of values.
+    Raises ConfigError for an interval, which has no end of values.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,6 +29,12 @@ def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence
     known = {str(override.key_or_group) for override in given}
     words = [f"{key}={value}" for key, value in (params or {}).items() if key not in known]
     overrides = [*parser.parse_overrides(words), *given]
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise ConfigError(
+                f"{str(override.input_line).lstrip('+')}: an interval has no end of values to try: "
+                "give values (A,B), or search it with hydra/sweeper=optuna"
+            )
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 
