@@ -153,13 +153,13 @@ def _say_quickstart() -> None:
 def _explain(error: BaseException, message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}")
     return code
 
 
 def _bug(error: Exception) -> int:
     traceback.print_exception(error)
-    print(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}", file=sys.stderr)
+    say(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}")
     return 1
 
 

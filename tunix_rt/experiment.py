@@ -21,6 +21,7 @@ from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError, Interrupted, TunixError
 from tunix_rt.files import JsonObject, read_json, write_json, write_text
+from tunix_rt.hints import mlflow_ui
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inputs import (
     cache_folder,
@@ -38,7 +39,7 @@ from tunix_rt.report.summary import summary
 from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
-from tunix_rt.runs.secrets import is_masked, mask_values
+from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
@@ -48,7 +49,7 @@ from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import follow
-from tunix_rt.tracking.uri import problem, ui_command
+from tunix_rt.tracking.uri import problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +268,7 @@ def _stages(work: Work, interrupt: Interrupt) -> None:
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """The table at the end of a run."""
-    command = ui_command(tracking.uri) if tracking.kind == "mlflow" else None
+    command = mlflow_ui(mask(tracking.uri)) if tracking.kind == "mlflow" else None
     table(run.name, (), summary(run, command))
 
 

@@ -38,7 +38,12 @@ def tunix_rt(*words: str) -> str:
 
 
 def mlflow_ui(uri: str) -> str:
-    """What shows an MLflow store in a browser, to this machine only."""
+    """What shows the runs of an MLflow store in a browser: a command that serves them to this machine, or an address.
+
+    `uri` without its password.
+    """
+    if uri.startswith(("http://", "https://")):
+        return uri
     return command(["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", "5000"])
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 import psutil
 
+from tunix_rt import hints
 from tunix_rt.errors import InputError, MachineError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.secrets import mask
@@ -214,7 +215,7 @@ def find_run(root: Path, word: str) -> RunFolder:
         return RunFolder(Path(word).resolve())
     runs = all_runs(root)
     if not runs:
-        raise InputError(f"{root}: no run there yet; start one: python -m tunix_rt +experiment=quickstart")
+        raise InputError(f"{root}: no run there yet; start one: {hints.tunix_rt('+experiment=quickstart')}")
     if word == "last":
         return runs[-1]
     named = [run for run in runs if run.path.parent.name == word]

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt import hints
 from tunix_rt.config.identity import STAGES
 from tunix_rt.errors import Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
@@ -96,7 +97,7 @@ def _wait_for(parent: subprocess.Popen[bytes], sweep: SweepFolder, seconds: floa
         warn(f"tracking: the parent run is still being sent after {seconds:g} s; it goes on in the background")
         return
     if code != 0:
-        command = f"python -m tunix_rt.tracking.sweep {_relative(sweep.path)}"
+        command = hints.command(["python", "-m", "tunix_rt.tracking.sweep", _relative(sweep.path)])
         warn(f"tracking: the parent run is not complete (see {_relative(sweep.path)}/{track.LOG}); send it: {command}")
 
 
