@@ -11,9 +11,9 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
-from benchmarks import race, generation, training
-from benchmarks.race import THREADS, RaceResult
+from benchmarks import generation, race, training
 from benchmarks.capabilities import CAPABILITIES, YES, capabilities
+from benchmarks.race import THREADS, RaceResult
 from benchmarks.workload import Workload, parser
 from tunix_rt.files import JsonObject
 from tunix_rt.terminal import out, table

@@ -161,7 +161,7 @@ def _width(widths: dict[int, int]) -> int:
 
 
 def _fit(widths: dict[int, int], room: int, right: Sequence[int], whole: Sequence[int]) -> list[int]:
-    """Make widths smaller until they fit; returns the columns that were left out for it, in order. No number is cut, and text goes first."""
+    """Make widths smaller until they fit, text before numbers, which are never cut; returns what was left out."""
     dropped: list[int] = []
     while _width(widths) > room and (loose := [at for at in widths if at not in whole]):
         text = [at for at in loose if at not in right and widths[at] > NARROWEST]

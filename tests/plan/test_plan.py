@@ -17,8 +17,8 @@ from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.config.identity import identities
 from tunix_rt.errors import InputError
 from tunix_rt.inputs import prepared_data
-from tunix_rt.models.zero_weights import write_zero_weights
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
+from tunix_rt.models.zero_weights import write_zero_weights
 
 BACKENDS = ("jax", "torch")
 HUGE = (

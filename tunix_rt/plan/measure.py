@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
 from tunix_rt.models.adapter_folder import Base
-from tunix_rt.models.zero_weights import write_zero_weights
 from tunix_rt.models.folder import GENERATION, read_config
+from tunix_rt.models.zero_weights import write_zero_weights
 from tunix_rt.plan.outline import Outline
 
 SECONDS = 1.0

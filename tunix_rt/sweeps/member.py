@@ -27,7 +27,7 @@ from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
 from tunix_rt.runs.secrets import mask_values
-from tunix_rt.runs.sweep import MemberState, MemberRecord, SweepFolder, key_of
+from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder, key_of
 from tunix_rt.sweeps.announce import announce
 from tunix_rt.tracking.content import URI_VARIABLE
 

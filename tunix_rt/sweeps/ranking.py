@@ -9,7 +9,7 @@ from pathlib import Path
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import interval, lookup
-from tunix_rt.runs.sweep import MemberState, MemberRecord
+from tunix_rt.runs.sweep import MemberRecord, MemberState
 from tunix_rt.sweeps.announce import shown
 
 

@@ -18,7 +18,7 @@ from tunix.models.gemma3 import model as gemma3
 from tunix.models.qwen2 import model as qwen2
 from tunix.models.qwen3 import model as qwen3
 
-from tunix_rt.backends.tunix.weights import GEMMA3, GEMMA3_ALIKE, QWEN, WeightMapping, Path, Place
+from tunix_rt.backends.tunix.weights import GEMMA3, GEMMA3_ALIKE, QWEN, Path, Place, WeightMapping
 from tunix_rt.config.execution import BackendConfig
 from tunix_rt.errors import ModelError
 from tunix_rt.models.families.architecture import Architecture, LayerKind, Rope

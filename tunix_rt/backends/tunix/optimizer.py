@@ -15,8 +15,8 @@ import optax
 from flax import nnx
 
 from tunix_rt.backends.tunix.decoder import arrays_of, assign
-from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.backends.tunix.weights import Path as Parameter
+from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.config.training import OptimizerConfig
 
 Optimizer = nnx.Optimizer[nnx.Module]
