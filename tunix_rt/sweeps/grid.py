@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
-from tunix_rt.sweeps import course
+from tunix_rt.sweeps import run
 from tunix_rt.sweeps.launch import launch
 from tunix_rt.sweeps.plan import plan_all
 from tunix_rt.sweeps.ranking import varying
@@ -44,17 +44,17 @@ def sweep_grid(
     """Run what of the grid is not finished. Raises RunError where members failed, Interrupted where stopped."""
     planned = plan_all(loader, config, members)
     if config.sweep.preview:
-        course.preview(planned, config)
+        run.preview(planned, config)
         return
     keys = [key_of(member) for member in members]
     vary = varying([MemberRecord(tuple(member), "running", None).values for member in members])
-    with course.running(sweep, config, vary):
-        missing = course.skip_done(sweep, planned)
+    with run.running(sweep, config, vary):
+        missing = run.skip_done(sweep, planned)
         size = at_once or max(len(missing), 1)
         for first in range(0, len(missing), size):
             launch(sweep, launcher, missing[first : first + size], first, lambda _: None)
         records = [record for key in keys if (record := sweep.read(key)) is not None]
-        course.conclude(sweep, records, len(keys), lambda: None)
+        run.finish_sweep(sweep, records, len(keys), lambda: None)
 
 
 def search_of(params: dict[str, Any] | None) -> dict[str, Any]:

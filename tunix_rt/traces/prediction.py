@@ -45,3 +45,15 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
             yield Prediction(**values)
         except (KeyError, TypeError) as error:
             raise DataError(f"{path}:{number}: not a prediction record ({error})") from None
+
+
+def renamed(item: JsonObject) -> JsonObject:
+    """A line of `items.jsonl`; one written before the verdicts on the steps were called `step_checks` as it is now."""
+    checks = item.get("steps")
+    return item if checks is None else {key: item[key] for key in item if key != "steps"} | {"step_checks": checks}
+
+
+def read_items(path: Path) -> Iterator[JsonObject]:
+    """The lines of `items.jsonl`, in its order; none where there is no file. Raises DataError."""
+    for _, item in read_jsonl(path) if path.exists() else ():
+        yield renamed(item)
