@@ -50,6 +50,9 @@ from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import follow
 from tunix_rt.tracking.uri import problem, ui_command
 
+LEAVING_SECONDS = 2.0
+"""So long the tracker is waited for on the way out of a signal: enough for one that answers."""
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -91,7 +94,7 @@ def run(
         if sweep is not None:
             write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
         with _recorded(config, folder), watching(folder.path) as interrupt:
-            _stages(Work(config, contents, chain, folder, base), interrupt)
+            _stages(Work(config, contents, chain, folder, base, interrupt))
     return _result(folder)
 
 
@@ -115,12 +118,16 @@ def _recorded(config: ExperimentConfig, folder: RunFolder) -> Iterator[None]:
     folder.begin()
     warn_of_tracking(config.tracking)
     follower = follow.spawn(folder.path, config.tracking)
+    seconds = config.tracking.wait_seconds
     try:
         with ending(folder):
             yield
         folder.end("finished")
+    except Interrupted:
+        seconds = min(seconds, LEAVING_SECONDS)
+        raise
     finally:
-        report_tracking(follower, config.tracking.wait_seconds)
+        report_tracking(follower, seconds)
 
 
 def write_config(config: ExperimentConfig, folder: RunFolder) -> None:
@@ -174,6 +181,7 @@ class Work:
     folder: RunFolder
     base: RunFolder | None
     """A run whose finished stages count."""
+    interrupt: Interrupt
 
     def do(self, name: str, work: Callable[[], JsonObject | None]) -> None:
         """Do `work`, unless it is done here, or in a run whose training or predictions can be referred to."""
@@ -188,7 +196,9 @@ class Work:
             return
         self.folder.note_stage(name)
         started = time.monotonic()
-        self.folder.record_stage(name, done(identity, started, work() or {}))
+        with self.interrupt.at_once(unfinished(name)):
+            facts = work() or {}
+        self.folder.record_stage(name, done(identity, started, facts))
 
     def _elsewhere(self, name: str, identity: str) -> RunFolder | None:
         if name not in ("train", "predict"):
@@ -203,11 +213,17 @@ class Work:
         self.folder.note_stage("prepare")
         started = time.monotonic()
         identity = self.chain["prepare"]
-        data = prepared_data(self.config, identity) if self.base is None else prepared_of(self.base, self.config)
+        with self.interrupt.at_once(unfinished("prepare")):
+            data = prepared_data(self.config, identity) if self.base is None else prepared_of(self.base, self.config)
         self.folder.record_stage("prepare", done(identity, started, {}))
         write_json(self.folder.data, mask_values(data_record(data)))
         record_data(self.folder.environment, self.contents, data.folder, folder_digest(data.model_folder))
         return data
+
+
+def unfinished(name: str) -> str:
+    """What is on disk of a stage that is left before its end; training and predicting know better."""
+    return f"during {name}; nothing of it is kept"
 
 
 def done(identity: str, started: float, facts: JsonObject) -> JsonObject:
@@ -216,9 +232,9 @@ def done(identity: str, started: float, facts: JsonObject) -> JsonObject:
     return {"identity": identity, "state": "done", "stage_seconds": seconds, **facts}
 
 
-def _stages(work: Work, interrupt: Interrupt) -> None:
+def _stages(work: Work) -> None:
     """Every stage that is not done. The engine is made first: a missing device is known before any work."""
-    config, run, cache = work.config, work.folder, cache_folder()
+    config, run, cache, interrupt = work.config, work.folder, cache_folder(), work.interrupt
     engine = registry.create(config.backend, config.hardware, cache)
     environment = gather(command_line(), engine.describe())
     write_json(run.environment, environment | {"source_sha256": source_digest()})

@@ -23,8 +23,16 @@ from tunix_rt.config.identity import STAGES as DECLARED
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import ConfigError, InputError
-from tunix_rt.experiment import done, ending, report_tracking, warn_of_tracking, write_config
+from tunix_rt.errors import ConfigError, InputError, Interrupted
+from tunix_rt.experiment import (
+    LEAVING_SECONDS,
+    done,
+    ending,
+    report_tracking,
+    unfinished,
+    warn_of_tracking,
+    write_config,
+)
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.inputs import cache_folder, checked_contents, data_record, source_digest
 from tunix_rt.models.sources import folder_digest
@@ -107,7 +115,8 @@ def stage(name: str) -> Iterator[Here]:
             store = ModelStore(resolve(config.tracking.uri, home))
             here = Here(config, chain[name], run, prepared, store, cache_folder(), interrupt)
             started = time.monotonic()
-            yield here
+            with interrupt.at_once(unfinished(name)):
+                yield here
             _record(whole, run, name, done(chain[name], started, here.facts))
             if name == "prepare":
                 write_json(whole.data, mask_values(data_record(prepared)))
@@ -173,8 +182,10 @@ def _sent(config: ExperimentConfig, whole: RunFolder, name: str, home: Path) -> 
         follower = follow.spawn(whole.path, tracking, home)
     try:
         yield
-    except BaseException:
-        report_tracking(follower or follow.spawn(whole.path, tracking, home), tracking.wait_seconds)
+    except BaseException as error:
+        leaving = isinstance(error, Interrupted)
+        seconds = min(tracking.wait_seconds, LEAVING_SECONDS) if leaving else tracking.wait_seconds
+        report_tracking(follower or follow.spawn(whole.path, tracking, home), seconds)
         raise
     if follower is not None and name == STAGES[-1]:
         report_tracking(follower, tracking.wait_seconds)

@@ -49,7 +49,17 @@ def predict(
     if generation.baseline:
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
-    for title, path, model, laid in jobs:
-        reader = Reader.of(model, format)
-        state = engine.load(model, None, laid)
-        run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)
+    with interrupt.at_once("before the first answer"):
+        for title, path, model, laid in jobs:
+            # The weights are held by this call alone: they are gone before the next are loaded.
+            run_loop(
+                engine,
+                engine.load(model, None, laid),
+                Reader.of(model, format),
+                traces,
+                generation,
+                seed,
+                path,
+                interrupt,
+                title,
+            )

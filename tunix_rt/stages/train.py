@@ -68,8 +68,10 @@ def train(
     checkpoints = Checkpoints(run.checkpoints, belongs, checkpoint.keep)
     begin = checkpoints.newest()
     if begin is None:
+        interrupt.release("before the first step")
         begin, state = Mark(), engine.load(prepared.model_folder, setup)
     else:
+        interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))

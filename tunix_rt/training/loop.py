@@ -129,6 +129,7 @@ def train(
             step, rate = mark.step + 1, work.rate_at(mark.step + 1)
             tokens = mark.tokens + int((batch.segments > 0).sum())
             state, measurements = backend.train_step(state, batch, rate)
+            interrupt.hold()
             recorder.add(step, rate, tokens, measurements)
             batch = work.batch_at(step + 1) if step < work.num_steps else None
             mark = Mark(step, tokens, recorder.clock())
@@ -145,13 +146,14 @@ def train(
                 mark = recorder.save(state, mark, best)
             bar.advance(note="" if recorder.loss is None else f"loss {recorder.loss:.4f}")
     checkpoints.finish()
+    interrupt.release(f"after step {mark.step}, which is saved")
     checkpoints.rotate(best)
     return Outcome(mark, mark.step if best is None else best, reason)
 
 
 def _stop_if_asked(recorder: _Recorder, state: State, mark: Mark, best: int | None, interrupt: Interrupt) -> None:
     try:
-        interrupt.check(f"after step {mark.step}, which is saved")
+        interrupt.check(f"after step {mark.step}, which is saved" if mark.step else "before the first step")
     except Interrupted:
         if mark.step > 0 and mark.step not in recorder.checkpoints.steps():
             recorder.save(state, mark, best)
