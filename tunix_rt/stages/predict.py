@@ -50,11 +50,11 @@ def predict(
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
     with interrupt.at_once("before the first answer"):
-        for title, path, model, laid in jobs:
+        for title, path, model, adapter_folder in jobs:
             # The weights are held by this call alone: they are gone before the next are loaded.
             run_loop(
                 engine,
-                engine.load(model, None, laid),
+                engine.load(model, None, adapter_folder),
                 Reader.of(model, format),
                 traces,
                 generation,
