@@ -14,6 +14,7 @@ from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
+from tunix_rt.files import cache_folder as cache_folder
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
@@ -24,11 +25,6 @@ from tunix_rt.tracking.versions import version_table
 
 SOURCE = "dataset.source"
 LEDGER = "versions.json"
-
-
-def cache_folder() -> Path:
-    """Compiled programs: outside the run folders, shared by all of them (`XDG_CACHE_HOME` is honoured)."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tunix_rt"
 
 
 def data_files(config: ExperimentConfig) -> dict[str, Path]:

@@ -16,7 +16,7 @@ import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetenso
 import numpy as np
 
 from tunix_rt.errors import CheckpointError, DataError, MachineError, ModelError
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, apply_umask, read_json, write_json
 from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.names import HEAD, Names
@@ -211,6 +211,7 @@ def write_weights(path: Path, weights: Mapping[str, np.ndarray[Any, Any]]) -> No
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file({name: np.asarray(value, order="C") for name, value in weights.items()}, part, {"format": "pt"})
+        apply_umask(part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
         part.replace(path)
