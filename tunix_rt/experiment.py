@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from tunix_rt import faults
 from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.execution import TrackingConfig
@@ -196,8 +197,10 @@ class Work:
             return
         self.folder.note_stage(name)
         started = time.monotonic()
+        faults.point(f"begun {name}")
         with self.interrupt.at_once(unfinished(name)):
             facts = work() or {}
+        faults.point(f"worked {name}")
         self.folder.record_stage(name, done(identity, started, facts))
 
     def _elsewhere(self, name: str, identity: str) -> RunFolder | None:
@@ -213,6 +216,7 @@ class Work:
         self.folder.note_stage("prepare")
         started = time.monotonic()
         identity = self.chain["prepare"]
+        faults.point("begun prepare")
         with self.interrupt.at_once(unfinished("prepare")):
             data = prepared_data(self.config, identity) if self.base is None else prepared_of(self.base, self.config)
         self.folder.record_stage("prepare", done(identity, started, {}))

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from tunix_rt import faults
 from tunix_rt.errors import DataError, MachineError
 from tunix_rt.terminal import warn
 
@@ -44,7 +45,10 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     with _named(path), AtomicSaver(str(path), part_file=f"{path.name}.{os.getpid()}.part", overwrite_part=True) as file:
+        faults.point("writing", path)
         yield file
+        faults.point("written", path)
+    faults.point("renamed", path)
 
 
 def apply_umask(path: Path) -> None:
@@ -184,12 +188,14 @@ def append_line(path: Path, record: object) -> None:
         end = _end_of_lines(file)
         if end < file.seek(0, os.SEEK_END):
             file.truncate(end)
+        faults.torn(file, line, path)
         try:
             while line:
                 line = line[file.write(line) :]
         except OSError:
             file.truncate(end)
             raise
+    faults.point("appended", path)
 
 
 def _end_of_lines(file: IO[bytes]) -> int:

@@ -158,7 +158,7 @@ def test_a_record_of_other_batches_is_not_followed(reader: Reader, tmp_path: Pat
         assert (tmp_path / "p.jsonl").read_bytes() == expected
 
 
-@pytest.mark.parametrize("tail", ['{"id": "t12", "sam', '{"id": "t12"}\n'], ids=["torn", "other"])
+@pytest.mark.parametrize("tail", ['{"id": "t12", "sam', '{"id": "t12"}\n', "\0\0\0\0"], ids=["torn", "other", "zeros"])
 def test_a_line_that_tore_is_left_out_and_said(
     reader: Reader, tmp_path: Path, tail: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from tunix_rt.backends.interface import Backend, Int32, Piece, State
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError, RunError
-from tunix_rt.files import append_line, read_lines, write_jsonl
+from tunix_rt.files import append_line, read_appended, write_jsonl
 from tunix_rt.inference.batches import plan_batches
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.terminal import progress, warn
@@ -97,15 +97,13 @@ def predict(
 
 
 def _recorded(path: Path) -> dict[Key, Prediction]:
-    """The answers that a file holds, failed ones excepted; a line that is torn or damaged is passed over."""
+    """The answers that a file holds, failed ones excepted; a line that is torn or damaged is left out."""
     found: dict[Key, Prediction] = {}
-    for number, line in read_lines(path) if path.exists() else ():
+    for number, line in read_appended(path):
         try:
-            if isinstance(line, DataError):
-                raise line
             prediction = prediction_of(line, f"{path}:{number}")
         except DataError as error:
-            warn(f"{error}; the line is left out, and what it answered is asked again")
+            warn(f"{error}; it is left out, and what it answered is asked again")
             continue
         if prediction.finish_reason != "error":
             found[prediction.id, prediction.sample] = prediction

@@ -15,6 +15,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
+from tunix_rt import faults
 from tunix_rt.errors import CheckpointError, DataError, MachineError, ModelError
 from tunix_rt.files import JsonObject, apply_umask, read_json, write_json
 from tunix_rt.models.families import registry
@@ -214,7 +215,9 @@ def write_weights(path: Path, weights: Mapping[str, np.ndarray[Any, Any]]) -> No
         apply_umask(part)
         with part.open("rb") as file:
             os.fsync(file.fileno())
+        faults.point("written", path)
         part.replace(path)
+        faults.point("renamed", path)
     except SafetensorError as error:
         raise MachineError(f"{path}: cannot be written ({error}); is the disk full?") from None
     finally:
@@ -256,3 +259,4 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+            faults.point("copied", target / name)
