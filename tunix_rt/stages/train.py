@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -37,41 +38,47 @@ from tunix_rt.training.sample import Sampler
 from tunix_rt.training.schedule import learning_rate
 
 
-def train(
-    seed: int,
-    format: FormatConfig,
-    backend: BackendConfig,
-    adapter: LoraAdapter | None,
-    optimizer: OptimizerConfig,
-    schedule: ScheduleConfig,
-    training: TrainingConfig,
-    *,
-    prepared: PreparedData,
-    run: RunFolder,
-    identity: str,
-    hardware: HardwareConfig,
-    checkpoint: CheckpointConfig,
-    cache: Path,
-    interrupt: Interrupt,
-    stop_step: int | None = None,
-) -> JsonObject:
-    """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What is trained on what, how, and where."""
 
-    `stop_step`: stop there, in place of a time budget.
+    seed: int
+    format: FormatConfig
+    backend: BackendConfig
+    adapter: LoraAdapter | None
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    training: TrainingConfig
+    stop_step: int | None = None
+    """Stop there, in place of a time budget."""
+    prepared: PreparedData
+    run: RunFolder
+    identity: str
+    """To which a checkpoint belongs."""
+    hardware: HardwareConfig
+    checkpoint: CheckpointConfig
+    cache: Path
+    """Of compiled programs."""
+    interrupt: Interrupt
+
+
+def train(request: TrainRequest) -> JsonObject:
+    """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
 
     Raises DataError, DeviceError, MissingExtra, OutOfMemory, NonFiniteError, CheckpointError, Interrupted.
     """
-    engine = registry.create(backend, hardware, cache)
-    order, facts = plan(training, prepared, seed)
-    setup = setup_of(optimizer, training, seed, adapter, prepared.model_folder)
-    belongs = {"identity": identity, "data": str(prepared.manifest["digest"])}
-    checkpoints = Checkpoints(run.checkpoints, belongs, checkpoint.keep)
+    prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
+    engine = registry.create(request.backend, request.hardware, request.cache)
+    order, facts = plan(training, prepared, request.seed)
+    setup = setup_of(request.optimizer, training, request.seed, request.adapter, prepared.model_folder)
+    belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
+    checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
     begin = checkpoints.newest()
     if begin is None:
-        interrupt.release("before the first step")
+        request.interrupt.release("before the first step")
         begin, state = Mark(), engine.load(prepared.model_folder, setup)
     else:
-        interrupt.release(f"after step {begin.step}, which is saved")
+        request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
@@ -83,19 +90,19 @@ def train(
     work = Work(
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
-        rate_at=lambda step: learning_rate(schedule, optimizer.learning_rate, step, num_steps),
-        evaluate=evaluator(engine, prepared, format, training, int(facts["row_length"])),
-        stop_step=stop_step,
+        rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
+        evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"])),
+        stop_step=request.stop_step,
     )
-    outcome = run_loop(engine, state, begin, work, training, checkpoint, log, checkpoints, interrupt)
-    export_model(checkpoints.path(outcome.selected_step), prepared.model_folder, run.path / "model")
+    outcome = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
+    export_model(checkpoints.path(outcome.selected_step), prepared.model_folder, run.model)
     return facts | {
         "steps_done": outcome.mark.step,
         "tokens": outcome.mark.tokens,
         "seconds": round(outcome.mark.seconds, 3),
         "selected_step": outcome.selected_step,
         "ended_early": outcome.reason,
-        "model_digest": folder_digest(run.path / "model"),
+        "model_digest": folder_digest(run.model),
     }
 
 
@@ -145,7 +152,7 @@ def _round_up(value: int, multiple: int) -> int:
 
 def _same_machine(run: RunFolder, engine: Backend) -> bool:
     """Whether numbers can be expected to repeat bit for bit; leaves this machine's fingerprint for the next time."""
-    file = run.path / "fingerprint.json"
+    file = run.metrics_log.with_name("fingerprint.json")
     now = fingerprint(engine.describe())
     before = read_json(file)["fingerprint"] if file.exists() else now
     if before != now:
