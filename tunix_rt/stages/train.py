@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tunix_rt import faults
 from tunix_rt.backends import registry
 from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
 from tunix_rt.batches.batch import sequential_batches
@@ -75,8 +76,10 @@ def train(request: TrainRequest) -> JsonObject:
     log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
     begin = checkpoints.newest(log.last_step)
     if begin is None:
+        request.interrupt.release("before the first step")
         begin, state = Progress(), engine.load(prepared.model_folder, setup)
     else:
+        request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     num_steps = int(facts["num_steps"])
@@ -166,5 +169,7 @@ def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) 
         copy_file(start / GENERATION, part / GENERATION)
     sync_folder(part)
     shutil.rmtree(model, ignore_errors=True)
+    faults.point("removed", model)
     part.rename(model)
+    faults.point("renamed", model)
     sync_folder(model.parent)
