@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tunix_rt.engine.context import RunContext
+from tunix_rt.evaluation.answers import is_right
 from tunix_rt.files import JsonObject
 from tunix_rt.inputs import cache_folder, ensure_prepared
 from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
@@ -44,6 +46,7 @@ def train_request(context: RunContext) -> TrainRequest:
         checkpoint=config.checkpoint,
         cache=cache_folder(),
         interrupt=context.interrupt,
+        is_right=partial(is_right, evaluation=config.evaluation),
     )
 
 
