@@ -22,6 +22,7 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError, Interrupted, TunixError
 from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inference.answer import Answerer
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import (
     cache_folder,
     check_family,
@@ -286,11 +287,10 @@ def recorded_mapping(run: RunFolder) -> dict[str, Any]:
 def answerer(run: RunFolder) -> Answerer:
     """The trained model of a run, ready to be asked. Raises InputError where there is none yet."""
     config = recorded_config(run)
-    if not run.model.is_dir():
-        raise InputError(f"{run.name}: no trained model there yet; run its command again to finish it")
+    trained = trained_model(run)
     engine = registry.create(config.backend, config.hardware, cache_folder())
-    base = prepared_of(run, config).model_folder if is_adapter(run.model) else run.model
-    model, adapter = opened(run.model, base, folder_digest)
+    base = prepared_of(run, config).model_folder if is_adapter(trained) else trained
+    model, adapter = opened(trained, base, folder_digest)
     reader = Reader.of(model, config.format)
     return Answerer(engine, engine.load(model, None, adapter), reader, config.generation, config.seed)
 

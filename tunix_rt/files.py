@@ -234,12 +234,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_tree(folder: Path) -> dict[str, str]:
-    """Hex SHA-256 of every file below a folder, by its path in there; locks and part files are left out."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".lock", ".part"))
-    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
-
-
 def digest(value: object) -> str:
     """Hex SHA-256 of a JSON value, independent of key order."""
     return sha256_bytes(json.dumps(value, sort_keys=True, ensure_ascii=False, allow_nan=False).encode("utf-8"))

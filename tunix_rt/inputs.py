@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from tunix_rt.config.dataset import JsonlSource
 from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
-from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
+from tunix_rt.files import JsonObject, apply_umask, read_json, sha256_bytes, sha256_file, write_json
 from tunix_rt.files import cache_folder as cache_folder
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.stages.prepare import prepare
+from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.tracking.versions import version_table
@@ -125,27 +126,55 @@ def _models(config: ExperimentConfig) -> Path:
 
 
 def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
-    """The prepared data of an identity, made where it is not there yet; one process makes it, others wait."""
+    """The prepared data of an identity, made where it is not there yet or damaged; one process makes it, others wait.
+
+    Raises what `prepare` raises, and DataError where data made again is not what it was.
+    """
     from filelock import FileLock
 
     folder = Path(config.run.data) / config.dataset.name / identity
     prepared = PreparedData(folder)
-    if not prepared.is_whole:
+    if not prepared.is_whole or prepared.damage():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.parent / f".{identity}.lock"):
-            if not prepared.is_whole:
-                shutil.rmtree(folder, ignore_errors=True)
-                write_prepared(config, folder)
+            damaged = prepared.damage() if prepared.is_whole else []
+            if damaged:
+                warn(f"{damaged[0]}; the data is prepared again")
+            if damaged or not prepared.is_whole:
+                _prepare_beside(config, prepared, damaged)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
         materialise(config.model.source, _models(config), ModelStore(config.tracking.uri))
     return prepared
 
 
+def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, damaged: Sequence[str]) -> None:
+    """Prepare in a folder beside, which then takes the place: who reads the old files keeps them until then.
+
+    Raises DataError where the new data is not what was `damaged`.
+    """
+    part = prepared.folder.with_name(f"{prepared.folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    write_prepared(config, part)
+    apply_umask(part)
+    difference = prepared.difference(PreparedData(part)) if damaged else None
+    if difference is not None:
+        shutil.rmtree(part)
+        raise DataError(
+            f"{damaged[0]}; prepared again it is not what it was ({difference} differs): "
+            f"put the file back, or remove {prepared.folder} to go on with what is prepared today"
+        )
+    shutil.rmtree(prepared.folder, ignore_errors=True)
+    part.rename(prepared.folder)
+
+
 def prepared_of(run: RunFolder, config: ExperimentConfig) -> PreparedData:
-    """The prepared data that a run used; made again where it is gone. Raises DataError where that differs."""
+    """The prepared data that a run used; made again where it is gone or damaged.
+
+    Raises DataError where that is not the same.
+    """
     record = read_json(run.data)
     prepared = PreparedData(Path(record["folder"]))
-    if not prepared.is_whole:
+    if not prepared.is_whole or prepared.damage():
         prepared = prepared_data(config, str(run.stages()["prepare"]["identity"]))
     if prepared.manifest["digest"] != record["digest"]:
         raise DataError(f"{prepared.folder}: not the data that {run.name} used (data.json there has another digest)")

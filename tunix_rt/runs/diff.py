@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
-from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file
+from tunix_rt.files import JsonObject, read_appended, read_json, sha256_file
 from tunix_rt.runs.folder import RunFolder
 
 ABSENT = "(absent)"
@@ -172,7 +172,7 @@ def first_difference(name: str, there: Path, here: Path) -> str | None:
 
 
 def _in_lines(name: str, there: Path, here: Path) -> str | None:
-    for left, right in zip_longest(read_jsonl(there), read_jsonl(here)):
+    for left, right in zip_longest(read_appended(there), read_appended(here)):
         if left is None or right is None:
             number, record = left or right
             side = "missing here" if right is None else "only here"

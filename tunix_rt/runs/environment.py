@@ -14,7 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from tunix_rt.files import JsonObject, digest, read_json, sha256_bytes, sha256_file, sha256_tree, write_json
+from tunix_rt.checked import seal
+from tunix_rt.files import JsonObject, digest, read_json, sha256_bytes, sha256_file, write_json
 from tunix_rt.runs.secrets import mask, mask_values, mask_words
 
 PACKAGES = """
@@ -53,8 +54,12 @@ def record_data(environment: Path, sources: Mapping[str, str], prepared: Path, s
     `sources`: digest of each local file and model that the config names, by its key there; `prepared`: the folder of
     prepared data, every file of which is hashed; `start`: digest of the folder of initial weights.
     """
-    data = {"sources": dict(sources), "prepared": sha256_tree(prepared), "start_model": start}
+    data = {"sources": dict(sources), "prepared": _hashes(prepared), "start_model": start}
     write_json(environment, dict(read_json(environment)) | {"data": data})
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {name: sealed["sha256"] for name, sealed in seal(folder).items()}
 
 
 def fingerprint(backend: dict[str, str]) -> str:

@@ -12,6 +12,7 @@ from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError
 from tunix_rt.inference.loop import predict as run_loop
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_folder import opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
@@ -34,7 +35,7 @@ def predict(
 ) -> None:
     """Answer the prompts of `generation.split`; what is in the file already is not asked again.
 
-    Raises DataError, DeviceError, MissingExtra, RunError (too many failed), Interrupted.
+    Raises DataError, ModelError (a damaged model), DeviceError, MissingExtra, RunError (too many failed), Interrupted.
     """
     traces = prepared.traces(generation.split)
     if not traces:
@@ -44,7 +45,7 @@ def predict(
         )
     engine = registry.create(backend, hardware, cache)
     jobs: list[tuple[str, Path, Path, Path | None]] = [
-        ("predict", run.predictions, *opened(run.model, prepared.model_folder, folder_digest))
+        ("predict", run.predictions, *opened(trained_model(run), prepared.model_folder, folder_digest))
     ]
     if generation.baseline:
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, read_jsonl
+from tunix_rt.files import JsonObject, read_appended
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,10 @@ class Prediction:
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Predictions of a file, in its order. Raises DataError with file and line where one is damaged."""
-    for number, record in read_jsonl(path):
+    """Predictions of a file, in its order, without a line that was torn. Raises DataError where it is missing."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    for number, record in read_appended(path):
         try:
             values = dict(record) | {"steps": tuple(record["steps"]), "logprobs": tuple(record["logprobs"])}
             yield Prediction(**values)
