@@ -21,6 +21,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.stages.prepare import prepare
 from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.traces.sources import content_digest as dataset_digest
 from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.tracking.versions import version_table
 
@@ -46,6 +47,9 @@ def content_digests(config: ExperimentConfig) -> dict[str, str]:
             had = f"; it can be had from {origin}" if origin else ""
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
         contents[key] = sha256_file(file)
+    held = dataset_digest(config.dataset.source)
+    if held is not None:
+        contents[SOURCE] = held
     if not isinstance(config.model.source, FreshModel | ScratchModel):
         contents["model.source"] = content_digest(config.model.source, ModelStore(config.tracking.uri))
     adapter = config.model.adapter

@@ -55,12 +55,12 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
 def content_digest(source: Source, store: Store | None = None) -> str:
     """What the source holds, as a hex sha256 of a file's or a folder's bytes.
 
-    Of a hub model it is the name and the revision: a commit names content for good, a branch may move.
+    Of a hub model it is the name and the commit, which names content for good; a branch or tag is asked for its own.
     """
     if isinstance(source, RegistryModel):
         return _given(store).digest(source.uri)
     if isinstance(source, HubModel):
-        return digest({"hub": source.name, "revision": source.revision})
+        return digest({"hub": source.name, "revision": hub.commit_of(source)})
     if isinstance(source, GgufModel):
         return digest({"gguf": sha256_of(_file(source)), "conversion": gguf.VERSION})
     return folder_digest(_folder(source))

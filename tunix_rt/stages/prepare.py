@@ -19,7 +19,7 @@ from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.files import JsonObject, digest, write_json, write_jsonl
+from tunix_rt.files import JsonObject, digest, write_jsonl
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
@@ -98,7 +98,7 @@ def prepare(
             "files": seal(start, model_files(start)),
         },
     }
-    write_json(prepared.manifest_file, manifest | {"digest": digest([splits, reader.digest])})
+    prepared.write_manifest(manifest | {"digest": digest([splits, reader.digest])})
 
 
 def _written(folder: Path) -> list[str]:

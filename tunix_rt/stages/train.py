@@ -14,6 +14,7 @@ from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSe
 from tunix_rt.batches.batch import BatchOrder, sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.batches.pack import choose_row_length
+from tunix_rt.checked import seal
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
@@ -94,6 +95,7 @@ def train(
         "selected_step": outcome.selected_step,
         "ended_early": outcome.reason,
         "model_digest": folder_digest(run.path / "model"),
+        "outputs": {f"model/{name}": sealed for name, sealed in seal(run.path / "model").items()},
     }
 
 

@@ -7,6 +7,7 @@ and whoever takes a file from here gets one that has been compared with it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,11 @@ from pathlib import Path
 from tunix_rt.checked import Seal, damage
 from tunix_rt.config.choices import SplitName
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, digest, read_json, read_jsonl
+from tunix_rt.files import JsonObject, digest, read_json, read_jsonl, to_json, write_json
 from tunix_rt.traces.trace import Trace, parse_trace
+
+SEAL = "manifest_sha256"
+"""In the manifest: the digest of everything else that it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +45,14 @@ class PreparedData:
         found = read_json(self.manifest_file, self._remedy)
         if not isinstance(found, dict):
             raise DataError(f"{self.manifest_file}: expected a JSON object; {self._remedy}")
-        if "digest" in found and found["digest"] != digest([found["splits"], found["model"]["tokenizer"]]):
-            raise DataError(f"{self.manifest_file}: damaged (its own digest is another); {self._remedy}")
+        sealed = found.pop(SEAL, None)
+        if sealed not in (None, digest(found)):
+            raise DataError(f"{self.manifest_file}: damaged (its {SEAL} is that of another text); {self._remedy}")
         return found
+
+    def write_manifest(self, manifest: JsonObject) -> None:
+        """Make the folder whole: `manifest`, with its own digest."""
+        write_json(self.manifest_file, manifest | {SEAL: digest(json.loads(to_json(manifest)))})
 
     @property
     def _remedy(self) -> str:
@@ -53,15 +62,12 @@ class PreparedData:
     def model_folder(self) -> Path:
         """The folder of the initial weights, tokenizer included. Raises DataError naming a file that changed."""
         model = self.manifest["model"]
-        folder = (self.folder / str(model["folder"])).resolve()
-        for line in damage(folder, model.get("files", {})):
-            raise DataError(f"{line}; {self._remedy_of(folder)}")
-        return folder
-
-    def _remedy_of(self, model: Path) -> str:
-        if model.is_relative_to(self.folder.resolve()):
-            return self._remedy
-        return f"put the model back as it was when {self.folder} was prepared with it (fetch or convert it again)"
+        folder = self.folder / str(model["folder"])
+        beside = ".." in folder.parts
+        back = f"put the model back as it was when {self.folder} was prepared with it (fetch or convert it again)"
+        for line in damage(folder.resolve() if beside else folder, model.get("files", {})):
+            raise DataError(f"{line}; {back if beside else self._remedy}")
+        return folder.resolve()
 
     def traces_file(self, split: SplitName) -> Path:
         return self.folder / "traces" / f"{split}.jsonl"
@@ -103,7 +109,7 @@ class PreparedData:
             return
         yield from damage(self.folder, self._files(), full)
         model = manifest["model"]
-        yield from damage((self.folder / str(model["folder"])).resolve(), model.get("files", {}), full)
+        yield from damage(self.folder / str(model["folder"]), model.get("files", {}), full)
 
     def difference(self, other: PreparedData) -> str | None:
         """The first file that is not the same in data prepared again; None where all are, or none is known here."""
