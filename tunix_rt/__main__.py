@@ -7,7 +7,6 @@ without importing them, so that it answers at once.
 from __future__ import annotations
 
 import ast
-import errno
 import importlib
 import os
 import select
@@ -17,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunix_rt import __version__
-from tunix_rt.errors import InputError, TunixError
+from tunix_rt.errors import InputError, explained
 
 COMMANDS = Path(__file__).parent / "commands"
 STDOUT = 1  # its file descriptor
@@ -62,21 +61,13 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         code = work()
         sys.stdout.flush()
         return code
-    except TunixError as error:
-        return _explain(error, str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         return _explain(error, "interrupted", 130, debug)
     except BrokenPipeError as error:
         return 0 if _nobody_reads() else _bug(error)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" while writing {error.filename}" if error.filename else ""
-            return _explain(error, f"the disk is full{where}; free some space, the same command goes on", 3, debug)
-        if isinstance(error, PermissionError):
-            return _explain(error, f"{error.filename}: permission denied", 3, debug)
-        return _bug(error)
     except Exception as error:
-        return _bug(error)
+        known = explained(error)
+        return _bug(error) if known is None else _explain(error, str(known), known.exit_code, debug)
 
 
 def _nobody_reads() -> bool:

@@ -118,3 +118,34 @@ def test_a_run_killed_after_training_does_not_go_on_with_a_damaged_model(finishe
     done = types(*WORDS)
     assert (done.code, "model/model.safetensors: damaged" in done.err) == (2, True), done.err
     assert not finished.predictions.exists()
+
+
+def unfinished(run: RunFolder, *stages: str) -> None:
+    """As if the run had been stopped before these stages were done."""
+    left = {stage: record for stage, record in read_json(run.path / "stages.json").items() if stage not in stages}
+    (run.path / "stages.json").write_text(json.dumps(left))
+
+
+def texts(lines: bytes) -> list[str]:
+    return [json.loads(line)["completion"] for line in lines.splitlines()]
+
+
+@pytest.mark.slow
+def test_a_torn_last_line_ends_no_run(finished: RunFolder, types: Types) -> None:
+    """Prevents: 'free some space, the same command goes on' being untrue, and a good run called WRONG for good."""
+    files = (finished.predictions, finished.baseline_predictions, finished.metrics_log, finished.timings_log)
+    good = {file: file.read_bytes() for file in files}
+    for file in files:
+        file.write_bytes(good[file][:-20])
+    unfinished(finished, "predict", "evaluate", "report")
+    done = types(*WORDS)
+    assert done.code == 0, done.err
+    for file in files[:2]:
+        assert file.read_bytes().count(b"\n") == 4 and texts(file.read_bytes()) == texts(good[file])
+        assert done.err.count(f"/{file.name}:4: a torn line") == 1, done.err
+    first = good[finished.metrics_log].splitlines(keepends=True)
+    finished.metrics_log.write_bytes(b"".join([first[0], first[1][:9], b"\n", *first[2:-2], first[-2][:-9]]))
+    finished.timings_log.write_bytes(good[finished.timings_log] + b'{"st')
+    assert types("verify", "last").out.endswith("VERIFIED last\n")
+    done = types("reproduce", "last")
+    assert done.code == 0, done.out + done.err

@@ -19,7 +19,7 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError, ModelError
 from tunix_rt.evaluation.score import score
 from tunix_rt.experiment import recorded_config
-from tunix_rt.files import read_appended, read_json, read_jsonl, sha256_file, to_json
+from tunix_rt.files import is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
@@ -137,7 +137,8 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
 def _training(run: RunFolder, model: str | None) -> str:
     record = run.stages()["train"]
     steps = [int(line["step"]) for _, line in read_appended(run.metrics_log) if "train/loss" in line]
-    if steps != sorted(set(steps)) or steps[-1:] != [int(record["steps_done"])]:
+    ends = steps[-1:] == [int(record["steps_done"])] or (run.metrics_log.exists() and is_torn(run.metrics_log))
+    if steps != sorted(set(steps)) or not ends:
         raise GateError(f"metrics.jsonl: its steps do not end with step {record['steps_done']}, as stages.json says")
     if model is None or "model_digest" not in record:
         return f"training: {len(steps)} steps; model not in it"

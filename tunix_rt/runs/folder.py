@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ from typing import Literal
 import psutil
 
 from tunix_rt.errors import InputError, MachineError
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, overwrite_json, read_json, write_json
 from tunix_rt.runs.secrets import mask
 
 State = Literal["running", "waiting", "finished", "failed", "interrupted"]
@@ -152,7 +152,8 @@ class RunFolder:
         status = dict(read_json(self.path / "status.json"))
         said = None if reason is None else mask(reason)
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
-        write_json(self.path / "status.json", status | end)
+        with nullcontext() if state == "finished" else suppress(OSError):  # what went wrong is raised, not this
+            overwrite_json(self.path / "status.json", status | end)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
