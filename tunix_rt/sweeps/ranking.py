@@ -9,7 +9,7 @@ from pathlib import Path
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import interval, lookup
-from tunix_rt.runs.sweep import MemberState, Record
+from tunix_rt.runs.sweep import MemberRecord, MemberState
 from tunix_rt.sweeps.announce import shown
 
 
@@ -26,7 +26,7 @@ class Member:
     reason: str | None
 
     @classmethod
-    def of(cls, record: Record) -> Member:
+    def of(cls, record: MemberRecord) -> Member:
         """From its record, and what is in its run folder."""
         done = record.state == "finished" and record.folder is not None
         metrics = dict(read_json(RunFolder(Path(record.folder or "")).metrics)) if done else None
