@@ -32,6 +32,13 @@ TOY = (
 """A whole experiment in a second or two."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where the acceptance tests find whole data sets."""
+    parser.addoption(
+        "--data", default=ROOT / "data" / "raw", help="folder with gsm8k/ and tunix_rt_v2/ (default: data/raw)"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first: at the end no worker waits for another's long one."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
@@ -44,10 +51,25 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Path:
-    """Real data files that CI has; their absence fails what needs them."""
-    folder = ROOT.parent / "shared" / "data"
-    assert folder.is_dir(), f"{folder} is missing: these tests need the real data files beside the checkout"
+def samples() -> Path:
+    """Small pieces of real data sets: `tests/data/README.md` says of which."""
+    return ROOT / "tests" / "data"
+
+
+@pytest.fixture(scope="session")
+def corpora(request: pytest.FixtureRequest) -> Path:
+    """The whole data sets, for the acceptance tests: the folder of `--data`."""
+    folder = Path(request.config.getoption("--data")).absolute()
+    for name in ("gsm8k/train.jsonl", "gsm8k/test.jsonl", "tunix_rt_v2/traces.jsonl", "tunix_rt_v2/eval.jsonl"):
+        file = folder / name
+        assert file.is_file(), f"{file} is missing: conf/dataset/{file.parent.name}.yaml says where it comes from"
+    return folder
+
+
+@pytest.fixture(params=["samples", pytest.param("corpora", marks=pytest.mark.acceptance)])
+def real_data(request: pytest.FixtureRequest) -> Path:
+    """What holds of the samples is tried on the whole sets too, in the acceptance tier."""
+    folder: Path = request.getfixturevalue(request.param)
     return folder
 
 

@@ -59,7 +59,7 @@ class CheckpointError(InputError):
 
 
 class MachineError(TunixError):
-    """The environment do not provide something: a device, an extra, a server, disk space."""
+    """The machine does not provide something: a device, an extra, a server, disk space."""
 
     exit_code = 3
 
@@ -131,7 +131,7 @@ def _of_machine(error: OSError) -> MachineError | None:
 def _of_depth(error: RecursionError) -> ConfigError | None:
     """A config file nested more deeply than YAML's reader can follow, by its name."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        reader = frame.f_locals.get("self")
-        if str(frame.f_globals.get("__name__")).startswith("yaml.") and hasattr(reader, "name"):
-            return ConfigError(f"{reader.name}: not readable as a config: nested too deeply")
+        name = getattr(frame.f_locals.get("self"), "name", None)
+        if name is not None and str(frame.f_globals.get("__name__")).startswith("yaml."):
+            return ConfigError(f"{name}: not readable as a config: nested too deeply")
     return None

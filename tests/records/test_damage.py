@@ -100,7 +100,7 @@ def test_a_damaged_model_is_named_by_whoever_would_use_it(finished: RunFolder, t
     ):
         done = types(*words)
         assert (done.code, "Traceback" in done.err) == (2, False), words
-        assert f"error: {file}: damaged" in done.err, words
+        assert f"{file}: damaged" in done.err, words
         assert "run.new=true" in done.err
     done = types("verify", finished.name)
     assert (done.code, done.out.startswith(f"WRONG {file}: damaged")) == (5, True)

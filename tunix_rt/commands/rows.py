@@ -18,15 +18,15 @@ def main(arguments: Sequence[str]) -> int:
 
     from tunix_rt.errors import InputError
     from tunix_rt.experiment import recorded_config
-    from tunix_rt.files import read_json, to_json
+    from tunix_rt.files import to_json
+    from tunix_rt.inputs import recorded_data
     from tunix_rt.runs.folder import find_run
     from tunix_rt.stages.train import plan
     from tunix_rt.terminal import out
-    from tunix_rt.traces.prepared import PreparedData
 
     run = find_run(Path(chosen.root), chosen.run)
     config = recorded_config(run)
-    prepared = PreparedData(Path(read_json(run.data)["folder"]))
+    prepared = recorded_data(run)
     order, facts = plan(config.training, prepared, config.seed)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")

@@ -25,6 +25,7 @@ from tunix_rt.models.folder import read_architecture
 from tunix_rt.stages.train import evaluation_length
 from tunix_rt.stages.train import plan as order_of
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.training.sample import Sampler
 
 NUM_BATCHES = 16
@@ -56,7 +57,7 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
     """The prepared data with a model folder without weights, for a while. Raises what `prepare` raises."""
     with tempfile.TemporaryDirectory(prefix="tunix_rt-plan-") as place:
         folder = Path(place) / "data"
-        write_prepared(config, folder, weights=False)
+        write_prepared(config, folder, ModelStore(config.tracking.uri), weights=False)
         yield PreparedData(folder)
 
 

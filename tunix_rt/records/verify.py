@@ -21,6 +21,7 @@ from tunix_rt.evaluation.score import score
 from tunix_rt.experiment import recorded_config
 from tunix_rt.files import is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
 from tunix_rt.inference.trained import trained_model
+from tunix_rt.inputs import recorded_data
 from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
@@ -44,7 +45,7 @@ def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exporte
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
     if run.model.is_dir():
         trained_model(run)
-    prepared = PreparedData(Path(str(read_json(run.data)["folder"])))
+    prepared = recorded_data(run)
     for line in prepared.damage() if prepared.is_whole else ():
         raise DataError(f"{line}; the run's command again prepares it")
     return export(run, prepared.folder, target or Path(f"{run.name.replace('/', '-')}.zip"), with_model)
@@ -58,7 +59,7 @@ def verify(what: Path | RunFolder) -> Checked:
     if isinstance(what, RunFolder):
         if what.status().get("state") != "finished":
             raise InputError(f"{what.name}: not finished, so there is no result to verify")
-        prepared = PreparedData(Path(str(read_json(what.data)["folder"])))
+        prepared = recorded_data(what)
         return [_files(what, prepared), *_verified(what, prepared, _model(what))]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -112,22 +113,22 @@ def _splits(run: RunFolder, prepared: PreparedData) -> str:
         count = sum(1 for _ in read_jsonl(file))
         if count != record["count"]:
             raise GateError(f"traces/{split}.jsonl: {count} traces, the manifest says {record['count']}")
-    hashes = read_json(run.environment).get("data", {}).get("prepared", {})
+    hashes = run.data_hashes().get("prepared", {})
     for name, sha256 in hashes.items():
         file = prepared.folder / name
         if file.is_file() and sha256_file(file) != sha256:
-            raise GateError(f"{name}: not the prepared data that environment.json names (sha256 differs)")
+            raise GateError(f"{name}: not the prepared data that the record names (sha256 differs)")
     sizes = ", ".join(f"{split} {manifest['splits'][split]['count']}" for split in SPLITS)
     return f"splits: {sizes} traces, as in the manifest"
 
 
 def _identities(run: RunFolder, config: ExperimentConfig) -> str:
     """Each stage was done for this config and this data."""
-    data = read_json(run.environment).get("data")
+    hashes = run.data_hashes()
     sections = {name: section_of(config, name) for names in STAGES.values() for name in names}
-    if data is None or is_masked(sections):
+    if not hashes or is_masked(sections):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
-    for stage, identity in identities(config, data["sources"]).items():
+    for stage, identity in identities(config, hashes["sources"]).items():
         recorded = run.stages().get(stage, {}).get("identity")
         if recorded != identity:
             raise GateError(f"stages.json {stage}: made for {recorded}, but config and data give {identity}")

@@ -6,12 +6,11 @@ Every number is one of the run's files; a file that is not there is left out. Th
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from tunix_rt.files import JsonObject, read_json, read_jsonl, write_text
 from tunix_rt.report.blocks import block, code, shortened, table
+from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.secrets import mask
@@ -75,7 +74,7 @@ def write_report(run_folder: Path) -> None:
     """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged."""
     run = RunFolder(run_folder)
     metrics, before = _object(run.metrics), _object(run.baseline_metrics)
-    config = _config(run)
+    config = run.read_config()
     sections = {
         "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
         "Declared": _declared(run, config),
@@ -97,21 +96,6 @@ def _object(path: Path) -> JsonObject:
     return dict(read_json(path)) if path.exists() else {}
 
 
-def _config(run: RunFolder) -> JsonObject:
-    from omegaconf import OmegaConf
-
-    found = OmegaConf.to_container(OmegaConf.load(run.config)) if run.config.exists() else {}
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
-
-
-def _at(config: JsonObject, key: str) -> Any:
-    """The value at a dotted key, None where there is none."""
-    found: Any = config
-    for name in key.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
-
-
 def _figure(run: RunFolder, name: str) -> list[str]:
     file = f"figures/{name}.png"
     return [f"![{name}]({file})", ""] if (run.path / file).exists() else []
@@ -128,7 +112,7 @@ def _rate(record: JsonObject | None) -> str:
 def _verdict(metrics: JsonObject, before: JsonObject, config: JsonObject) -> list[str]:
     if not metrics:
         return []
-    split = _at(config, "generation.split")
+    split = value_at(config, "generation.split")
     told = f"**{100 * metrics['accuracy']['value']:.1f} % of the answers are right**"
     told += f" on the {split} split" if split else ""
     told += f", {100 * before['accuracy']['value']:.1f} % before training" if before else ""
@@ -157,11 +141,11 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
         return []
     rows = [["experiment", code(str(config.get("name", run.path.parent.name)))]]
     for title, keys in DECLARED.items():
-        values = {key: value for key in keys.split() if (value := _at(config, key)) is not None}
+        values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
         rows.append([title, " ".join(code(f"{key}={mask(str(value))}") for key, value in values.items())])
     environment = _object(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
-        if found := _at(environment, key):
+        if found := value_at(environment, key):
             rows.append([title, code(str(found))])
     return [*table(["", ""], rows), "Everything: [config.yaml](config.yaml).", ""]
 
@@ -259,12 +243,12 @@ def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
 
 
 def _commands(run: RunFolder, config: JsonObject) -> list[str]:
-    root = _at(config, "run.root") or "runs"
+    root = value_at(config, "run.root") or "runs"
     ask = f"python -m tunix_rt ask {shlex.quote(run.name)} {_question(run)}"
     ask += "" if root == "runs" else f" --root {shlex.quote(root)}"
     lines = ["Ask the trained model:", "", *block(ask, "sh")]
-    uri = _at(config, "tracking.uri")
-    if _at(config, "tracking.kind") == "mlflow" and uri:
+    uri = value_at(config, "tracking.uri")
+    if value_at(config, "tracking.kind") == "mlflow" and uri:
         lines += ["See it in MLflow:", "", *block(_ui_command(uri), "sh")]
     return lines
 

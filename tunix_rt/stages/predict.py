@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.backends import registry
@@ -20,30 +21,36 @@ from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.traces.prepared import PreparedData
 
 
-def predict(
-    seed: int,
-    format: FormatConfig,
-    backend: BackendConfig,
-    adapter: LoraAdapter | None,
-    generation: GenerationConfig,
-    *,
-    prepared: PreparedData,
-    run: RunFolder,
-    hardware: HardwareConfig,
-    cache: Path,
-    interrupt: Interrupt,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRequest:
+    """What is asked, of which model, and where."""
+
+    seed: int
+    format: FormatConfig
+    backend: BackendConfig
+    adapter: LoraAdapter | None
+    generation: GenerationConfig
+    prepared: PreparedData
+    run: RunFolder
+    hardware: HardwareConfig
+    cache: Path
+    """Of compiled programs."""
+    interrupt: Interrupt
+
+
+def predict(request: PredictRequest) -> None:
     """Answer the prompts of `generation.split`; what is in the file already is not asked again.
 
     Raises DataError, ModelError (a damaged model), DeviceError, MissingExtra, RunError (too many failed), Interrupted.
     """
+    generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
     traces = prepared.traces(generation.split)
     if not traces:
         raise DataError(
             f"{prepared.folder}: the {generation.split} split is empty; raise dataset.split.{generation.split}, "
             "give it a file, or choose another generation.split"
         )
-    engine = registry.create(backend, hardware, cache)
+    engine = registry.create(request.backend, request.hardware, request.cache)
     jobs: list[tuple[str, Path, Path, Path | None]] = [
         ("predict", run.predictions, *opened(trained_model(run), prepared.model_folder, folder_digest))
     ]
@@ -51,6 +58,6 @@ def predict(
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
     for title, path, model, adapter_folder in jobs:
-        reader = Reader.of(model, format)
+        reader = Reader.of(model, request.format)
         state = engine.load(model, None, adapter_folder)
-        run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)
+        run_loop(engine, state, reader, traces, generation, request.seed, path, request.interrupt, title)

@@ -49,14 +49,9 @@ class DataSplit:
 
 def read_config(run: RunFolder) -> JsonObject:
     """The resolved config as plain data (floats as OmegaConf reads them). Raises DataError."""
-    from omegaconf import OmegaConf
-
     if not run.config.exists():
         raise DataError(f"{run.path}: not a run folder (no config.yaml)")
-    config = OmegaConf.to_container(OmegaConf.load(run.config), resolve=False)
-    if not isinstance(config, dict):
-        raise DataError(f"{run.config}: expected a mapping of sections")
-    return {str(key): value for key, value in config.items()}
+    return run.read_config()
 
 
 def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
