@@ -88,13 +88,13 @@ def measure(overrides: tuple[str, ...], place: str) -> int:
     Path("/proc/self/clear_refs").write_text("5")  # the largest resident memory is counted from here
     with watching(run.path) as interrupt:
         train(
-            config.seed,
             config.format,
             config.backend,
             config.model.adapter,
             config.optimizer,
             config.schedule,
             config.training,
+            config.run.stop_step,
             prepared=prepared,
             run=run,
             identity="memory",
@@ -104,7 +104,6 @@ def measure(overrides: tuple[str, ...], place: str) -> int:
             interrupt=interrupt,
         )
         predict(
-            config.seed,
             config.format,
             config.backend,
             config.model.adapter,

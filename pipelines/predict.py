@@ -11,7 +11,6 @@ def main() -> int:
     with stage("predict") as here:
         config = here.config
         predict(
-            config.seed,
             config.format,
             config.backend,
             config.model.adapter,

@@ -11,7 +11,7 @@ def main() -> int:
     with stage("prepare") as here:
         config, folder = here.config, here.prepared.folder
         prepare(
-            config.seed,
+            config.training.seed,
             config.model.source,
             config.tokenizer,
             config.dataset,

@@ -11,13 +11,13 @@ def main() -> int:
     with stage("train") as here:
         config = here.config
         facts = train(
-            config.seed,
             config.format,
             config.backend,
             config.model.adapter,
             config.optimizer,
             config.schedule,
             config.training,
+            config.run.stop_step,
             prepared=here.prepared,
             run=here.run,
             identity=here.identity,
@@ -25,7 +25,6 @@ def main() -> int:
             checkpoint=config.checkpoint,
             cache=here.cache,
             interrupt=here.interrupt,
-            stop_step=config.run.stop_step,
         )
         here.facts.update(facts)
     return 0

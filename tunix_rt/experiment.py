@@ -226,13 +226,13 @@ def _stages(work: Work, interrupt: Interrupt) -> None:
     work.do(
         "train",
         lambda: train(
-            config.seed,
             config.format,
             config.backend,
             config.model.adapter,
             config.optimizer,
             config.schedule,
             config.training,
+            config.run.stop_step,
             prepared=prepared,
             run=run,
             identity=work.chain["train"],
@@ -240,13 +240,11 @@ def _stages(work: Work, interrupt: Interrupt) -> None:
             checkpoint=config.checkpoint,
             cache=cache,
             interrupt=interrupt,
-            stop_step=config.run.stop_step,
         ),
     )
     work.do(
         "predict",
         lambda: predict(
-            config.seed,
             config.format,
             config.backend,
             config.model.adapter,
@@ -292,7 +290,7 @@ def answerer(run: RunFolder) -> Answerer:
     base = prepared_of(run, config).model_folder if is_adapter(run.model) else run.model
     model, adapter = opened(run.model, base, folder_digest)
     reader = Reader.of(model, config.format)
-    return Answerer(engine, engine.load(model, None, adapter), reader, config.generation, config.seed)
+    return Answerer(engine, engine.load(model, None, adapter), reader, config.generation, config.generation.seed)
 
 
 def _warn_of_other_code(folder: RunFolder) -> None:

@@ -111,7 +111,7 @@ def check_family(config: ExperimentConfig) -> None:
 def write_prepared(config: ExperimentConfig, folder: Path, weights: bool = True) -> None:
     """Fill `folder` with what `config` declares; see `prepare`."""
     prepare(
-        config.seed,
+        config.training.seed,
         config.model.source,
         config.tokenizer,
         config.dataset,

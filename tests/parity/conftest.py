@@ -49,7 +49,7 @@ class Recipe:
             training.packing,
             training.gradient_accumulation_steps,
             training.per_device_batch_size,
-            self.config.seed,
+            self.config.training.seed,
             None,
         )
         if row_length is None:
@@ -82,7 +82,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     config = check(compose(["+experiment=quickstart"]))
     folder = tmp_path_factory.mktemp("prepared")
     sections = (config.model.source, config.tokenizer, config.dataset, config.format)
-    prepare(config.seed, *sections, folder=folder, models=folder / "models")
+    prepare(config.training.seed, *sections, folder=folder, models=folder / "models")
     return Recipe(config, PreparedData(folder))
 
 

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     run = find_run(Path(chosen.root), chosen.run)
     config = recorded_config(run)
     prepared = PreparedData(Path(read_json(run.data)["folder"]))
-    order, facts = plan(config.training, prepared, config.seed)
+    order, facts = plan(config.training, prepared)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
     traces = {trace.id: trace for trace in prepared.traces("train")}

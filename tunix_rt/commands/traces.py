@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     config = check(compose(chosen.overrides))
     prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
     dataset = EncodedDataset.open(prepared.encoded("train"))
-    _, facts = plan(config.training, prepared, config.seed)
+    _, facts = plan(config.training, prepared)
     lengths = dataset.lengths + 1
     split = prepared.manifest["splits"]["train"]
     if chosen.json:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import difflib
 import inspect
 import json
-import types
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from tunix_rt.config.schema import RULES, ExperimentConfig, Mistake
+from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
+from tunix_rt.config.section import fields_of
 from tunix_rt.errors import ConfigError
 
 T = TypeVar("T")
@@ -183,11 +183,12 @@ def report(lines: Iterable[str]) -> str:
 
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """Every mistake (path, what), and the sections that are sound."""
+    mapping = _seeded(mapping)
     hints = get_type_hints(ExperimentConfig, include_extras=True)
     mistakes: list[Mistake] = []
     values: dict[str, Any] = {}
-    missing = set(_missing(mapping, ""))
-    mistakes += [(path, "missing: it has no default and must be given") for path in sorted(missing)]
+    unusable = dict(_unusable(mapping, ""))
+    mistakes += sorted(unusable.items())
     mistakes += [(str(key), f"unknown key{nearest(str(key), hints)}") for key in mapping if key not in hints]
     for name, hint in hints.items():
         if name not in mapping:
@@ -198,7 +199,7 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
         except ValidationError as error:
             details = cast(list[Mapping[str, Any]], error.errors(include_url=False))
             found = [_mistake(name, hint, mapping[name], detail) for detail in details]
-            mistakes += [mistake for mistake in found if mistake[0] not in missing]
+            mistakes += [mistake for mistake in found if mistake[0] not in unusable]
     for rule in RULES:
         wanted = inspect.signature(rule).parameters
         if wanted.keys() <= values.keys():
@@ -206,13 +207,23 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
     return mistakes, values
 
 
-def _missing(value: Any, path: str) -> Iterator[str]:
-    """Dotted paths of what is still `???`."""
+def _seeded(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """`mapping` with a seed in each section that has none of its own. A wrong `seed` stays a single mistake."""
+    given = mapping.get("seed")
+    seed = given if isinstance(given, int) and given >= 0 else 0
+    own = {key: mapping[key] for key in SEEDED if isinstance(mapping.get(key), Mapping)}
+    return {**mapping, **{key: {**value, "seed": seed} for key, value in own.items() if value.get("seed") is None}}
+
+
+def _unusable(value: Any, path: str) -> Iterator[Mistake]:
+    """What is still `???`, and numbers that are none, whatever type a value should have."""
     if value == "???":
-        yield path
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _missing(item, f"{path}.{key}" if path else str(key))
+        yield path, "missing: it has no default and must be given"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, f"got {value}, expected a finite number"
+    elif isinstance(value, Mapping | list):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _unusable(item, f"{path}.{key}" if path else str(key))
 
 
 def section_from(hint: Any, value: Any) -> Any:
@@ -252,27 +263,9 @@ def _item(inside: Any, item: Any) -> Any:
     return inside[item] if isinstance(inside, list) and isinstance(item, int) and item < len(inside) else None
 
 
-def _members(hint: Any) -> Iterator[Any]:
-    """The types that a hint may stand for, unions and Annotated opened."""
-    origin = get_origin(hint)
-    if origin is Annotated:
-        yield from _members(get_args(hint)[0])
-    elif origin in (Union, types.UnionType):
-        for member in get_args(hint):
-            yield from _members(member)
-    else:
-        yield hint
-
-
 def _hint_of(hint: Any, inside: Any, item: Any) -> Any:
     """The hint of key `item` of a section; Any where there is none."""
-    for member in _members(hint):
-        if is_dataclass(member) and isinstance(inside, dict) and isinstance(item, str):
-            hints = get_type_hints(member, include_extras=True)
-            kinds = get_args(hints["kind"]) if "kind" in hints else ()
-            if item in hints and (not kinds or inside.get("kind") in kinds):
-                return hints[item]
-    return Any
+    return fields_of(hint, inside).get(item, Any) if isinstance(item, str) else Any
 
 
 def _keys_beside(name: str, hint: Any, value: Any, path: Sequence[str]) -> set[str]:
@@ -280,11 +273,4 @@ def _keys_beside(name: str, hint: Any, value: Any, path: Sequence[str]) -> set[s
     for item in path:
         hint = _hint_of(hint, value, item)
         value = value.get(item) if isinstance(value, dict) else None
-    known: set[str] = set()
-    for member in _members(hint):
-        if is_dataclass(member):
-            hints = get_type_hints(member, include_extras=True)
-            kinds = get_args(hints["kind"]) if "kind" in hints else ()
-            if not kinds or (isinstance(value, dict) and value.get("kind") in kinds):
-                known |= {field.name for field in fields(member)}
-    return known
+    return set(fields_of(hint, value))

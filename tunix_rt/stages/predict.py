@@ -20,7 +20,6 @@ from tunix_rt.traces.prepared import PreparedData
 
 
 def predict(
-    seed: int,
     format: FormatConfig,
     backend: BackendConfig,
     adapter: LoraAdapter | None,
@@ -52,4 +51,4 @@ def predict(
     for title, path, model, laid in jobs:
         reader = Reader.of(model, format)
         state = engine.load(model, None, laid)
-        run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)
+        run_loop(engine, state, reader, traces, generation, generation.seed, path, interrupt, title)

@@ -49,6 +49,7 @@ def prepare(
 ) -> None:
     """Fill `folder` (`PreparedData`); converted models go to `models`, shared by all prepared data.
 
+    `seed`: of weights that are drawn (`training.seed`); what the traces are follows from `dataset.seed`.
     `store`: where a registered model (`model.source.kind: registry`) is found. Without `weights` none are drawn or
     grown: a model folder made here then says shapes only.
 
@@ -57,7 +58,7 @@ def prepare(
     prepared = PreparedData(folder)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # what cannot be read back is refused before anything is read
-    collected = collect(dataset, seed)
+    collected = collect(dataset)
     start = _model_folder(source, tokenizer, format, collected.splits["train"], seed, folder, models, store, weights)
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
@@ -86,7 +87,7 @@ def prepare(
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
         "name": dataset.name,
-        "seed": seed,
+        "seed": dataset.seed,
         "switches": _switches(dataset),
         "splits": splits,
         "model": {"folder": os.path.relpath(start, folder), "tokenizer": reader.digest},

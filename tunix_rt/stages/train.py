@@ -17,7 +17,7 @@ from tunix_rt.batches.pack import choose_row_length
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
-from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
+from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
@@ -38,13 +38,13 @@ from tunix_rt.training.schedule import learning_rate
 
 
 def train(
-    seed: int,
     format: FormatConfig,
     backend: BackendConfig,
     adapter: LoraAdapter | None,
     optimizer: OptimizerConfig,
     schedule: ScheduleConfig,
     training: TrainingConfig,
+    stop_step: int | None,
     *,
     prepared: PreparedData,
     run: RunFolder,
@@ -53,7 +53,6 @@ def train(
     checkpoint: CheckpointConfig,
     cache: Path,
     interrupt: Interrupt,
-    stop_step: int | None = None,
 ) -> JsonObject:
     """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
 
@@ -62,8 +61,8 @@ def train(
     Raises DataError, DeviceError, MissingExtra, OutOfMemory, NonFiniteError, CheckpointError, Interrupted.
     """
     engine = registry.create(backend, hardware, cache)
-    order, facts = plan(training, prepared, seed)
-    setup = setup_of(optimizer, training, seed, adapter, prepared.model_folder)
+    order, facts = plan(training, prepared)
+    setup = setup_of(optimizer, training, adapter, prepared.model_folder)
     belongs = {"identity": identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, checkpoint.keep)
     begin = checkpoints.newest()
@@ -74,10 +73,9 @@ def train(
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
     num_steps = int(facts["num_steps"])
-    if schedule.warmup_steps >= num_steps:
-        raise InputError(
-            f"schedule.warmup_steps: {schedule.warmup_steps} must be below the number of steps, which is {num_steps}"
-        )
+    mistake = schedule_mistake(schedule, num_steps)
+    if mistake is not None:
+        raise InputError(": ".join(mistake))
     work = Work(
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
@@ -97,7 +95,7 @@ def train(
     }
 
 
-def plan(training: TrainingConfig, prepared: PreparedData, seed: int) -> tuple[BatchOrder, JsonObject]:
+def plan(training: TrainingConfig, prepared: PreparedData) -> tuple[BatchOrder, JsonObject]:
     """The order of batches, and what follows from the data: row length, steps, epochs, packing efficiency."""
     dataset = EncodedDataset.open(prepared.encoded("train"))
     if len(dataset) == 0:
@@ -118,7 +116,7 @@ def plan(training: TrainingConfig, prepared: PreparedData, seed: int) -> tuple[B
         packing=training.packing,
         num_micro_batches=training.gradient_accumulation_steps,
         rows=training.per_device_batch_size,
-        seed=seed,
+        seed=training.seed,
         num_epochs=training.num_epochs,
     )
     num_steps = training.max_steps if training.max_steps is not None else order.num_steps
@@ -153,11 +151,11 @@ def _same_machine(run: RunFolder, engine: Backend) -> bool:
 
 
 def setup_of(
-    optimizer: OptimizerConfig, training: TrainingConfig, seed: int, adapter: LoraAdapter | None, start: Path
+    optimizer: OptimizerConfig, training: TrainingConfig, adapter: LoraAdapter | None, start: Path
 ) -> TrainingSetup:
     """What a backend is told; an adapter refers to the folder `start` by its content."""
     laid = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
-    return TrainingSetup(optimizer, training.clip_norm, seed, laid)
+    return TrainingSetup(optimizer, training.clip_norm, training.seed, laid)
 
 
 def evaluator(

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunix_rt.config.identity import STAGES
+from tunix_rt.config.identity import entering
 from tunix_rt.errors import Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
 from tunix_rt.runs.secrets import mask_values
@@ -56,9 +56,8 @@ def settle(config: DictConfig, search: JsonObject) -> SweepFolder:
 
     overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
     swept = sorted(str(override.input_line).lstrip("+") for override in overrides if override.is_sweep_override())
-    sections = {name.partition(".")[0] for stage in STAGES.values() for name in stage}
     whole: Any = OmegaConf.to_container(config, resolve=False)
-    declared = {name: value for name, value in whole.items() if name in sections}
+    declared = {name: value for name, value in entering(whole).items() if name != "hydra"}
     aim = {"metric": config.sweep.metric, "direction": config.sweep.direction}
     identity = digest({"declared": declared, "swept": swept, "search": search, **aim})[:12]
     folder = (Path(str(config.run.root)) / str(config.name) / f"sweep-{identity}").absolute()
