@@ -22,6 +22,7 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError, Interrupted, TunixError
 from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inference.answer import Answerer
+from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import (
     cache_folder,
     check_family,
@@ -207,6 +208,7 @@ class Work:
         self.folder.record_stage("prepare", done(identity, started, {}))
         write_json(self.folder.data, mask_values(data_record(data)))
         record_data(self.folder.environment, self.contents, data.folder, folder_digest(data.model_folder))
+        check_asked(data, self.config.generation)
         return data
 
 

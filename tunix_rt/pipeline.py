@@ -26,6 +26,7 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, InputError
 from tunix_rt.experiment import done, ending, report_tracking, warn_of_tracking, write_config
 from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import cache_folder, checked_contents, data_record, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.environment import command_line, gather, record_data
@@ -106,6 +107,8 @@ def stage(name: str) -> Iterator[Here]:
             prepared = PreparedData(Path(config.run.data) / PIPELINE)
             store = ModelStore(resolve(config.tracking.uri, home))
             here = Here(config, chain[name], run, prepared, store, cache_folder(), interrupt)
+            if name in COMPUTING:
+                check_asked(prepared, config.generation)
             started = time.monotonic()
             yield here
             _record(whole, run, name, done(chain[name], started, here.facts))

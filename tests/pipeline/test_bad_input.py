@@ -45,8 +45,41 @@ def explained(done: Done, code: int, *expected: str) -> None:
 
 @pytest.mark.slow
 def test_a_good_file_of_ones_own_runs(person: Person) -> None:
-    """Guards the tests below: the same command on a good file succeeds."""
-    assert own_data(person, traces(60).encode(), "dataset.split.validation=0.2").code == 0
+    """Guards the tests below: the same command on a good file succeeds, and says what cannot come out well."""
+    done = own_data(person, traces(60).encode(), "dataset.split.validation=0.2", "dataset.split.test=0.3")
+    assert done.code == 0
+    (file,) = person.folder.glob("data/mine/*/traces/test.jsonl")
+    answers = [json.loads(line)["final_answer"] for line in file.read_text().splitlines()]
+    lengths = [len("1+1=2;") + len(answer) + 1 for answer in answers]
+    longer = sum(length > 8 for length in lengths)
+    assert 0 < longer < len(lengths) == 4
+    assert (
+        f"warning: generation.max_new_tokens=8: {longer} of 4 test references ({25 * longer} %) are longer" in done.err
+    )
+    assert f"(longest {max(lengths)} tokens)" in done.err
+
+
+def test_an_empty_test_split_is_found_before_training(person: Person) -> None:
+    """Prevents: training to the end, and then an error."""
+    done = own_data(person, traces(60).encode(), "dataset.split={validation: 0.2, test: 0.0}")
+    explained(done, 2, "the test split is empty", "dataset.split.test")
+    assert not list(person.folder.glob("runs/*/*/metrics.jsonl"))
+
+
+def test_finetune_works_for_three_steps_and_a_decay_inside_the_warm_up_does_not(person: Person) -> None:
+    """The steps of an epoch are known once the data are prepared: still before the first one."""
+    finetune = ("training=finetune", "schedule=linear", "training.num_epochs=null", "training.max_steps=3")
+    assert own_data(person, traces(60).encode(), *finetune, "schedule.warmup_steps=0.1").code == 0
+    epoch = (
+        "training=finetune",
+        "name=epoch",
+        "schedule=wsd",
+        "schedule.warmup_steps=2",
+        "schedule.decay_fraction=0.9",
+    )
+    explained(
+        own_data(person, None, *epoch), 2, "schedule.warmup_steps: the warm-up of 2 steps and the decay of the last"
+    )
 
 
 @pytest.mark.parametrize(

@@ -45,9 +45,7 @@ def test_the_quickstart_holds_out_both_orders_of_a_problem(
     assert groups["test"].isdisjoint(groups["train"] | groups["validation"])
     assert groups["validation"].isdisjoint(groups["train"])
     assert collected.counts()["kept"]["train"] == 5_000 and is_accounted_for(collected)
-    arms = {
-        steps: collect(dataset(arithmetic(steps=steps), split=config.split, limit=limits)) for steps in ("none",)
-    }
+    arms = {steps: collect(dataset(arithmetic(steps=steps), split=config.split, limit=limits)) for steps in ("none",)}
     assert [t.id for t in arms["none"].splits["test"]] == [t.id for t in collected.splits["test"]]
     assert [t.id for t in arms["none"].splits["train"]] == [t.id for t in collected.splits["train"]]
     other = collect(replace(config, seed=1))

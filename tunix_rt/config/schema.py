@@ -56,7 +56,7 @@ class ExperimentConfig:
 
 
 SEEDED = ("dataset", "training", "generation")
-"""Sections whose own `seed`, left out or null, is the experiment's. (In records of version 0.1 all of them left it out.)"""
+"""Sections whose own `seed`, left out (as in records of version 0.1) or null, is the experiment's."""
 
 
 def names(name: str, dataset: DatasetConfig) -> Iterator[Mistake]:

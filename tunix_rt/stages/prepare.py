@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.batches.encode import Encoded, encode, write_encoded
+from tunix_rt.batches.encode import Encoded, completion_length, encode, write_encoded
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
@@ -33,6 +34,8 @@ from tunix_rt.traces.trace import Trace
 
 ENCODED: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose completions are numbers too: `test` is only asked."""
+ASKED: tuple[SplitName, ...] = ("validation", "test")
+"""Splits whose prompts a model may be asked (`generation.split`)."""
 
 
 def prepare(
@@ -91,8 +94,22 @@ def prepare(
         "switches": _switches(dataset),
         "splits": splits,
         "model": {"folder": os.path.relpath(start, folder), "tokenizer": reader.digest},
+        "completion_tokens": {
+            split: _completion_tokens(prepared.traces(split), writer, reader, dataset) for split in ASKED
+        },
     }
     write_json(prepared.manifest_file, manifest | {"digest": digest([splits, reader.digest])})
+
+
+def _completion_tokens(
+    traces: Sequence[Trace], writer: Formatter, tokenizer: Tokenizer, dataset: DatasetConfig
+) -> JsonObject:
+    """How many references have how many tokens; those that cannot be written as tokens count nowhere."""
+    lengths: Counter[int] = Counter()
+    for trace in traces:
+        with suppress(DataError):
+            lengths[completion_length(writer.parts(trace, dataset.steps), tokenizer)] += 1
+    return {str(length): count for length, count in sorted(lengths.items())}
 
 
 def _switches(dataset: DatasetConfig) -> JsonObject:
