@@ -12,12 +12,12 @@ import importlib
 import os
 import select
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunix_rt import __version__
-from tunix_rt.errors import InputError, TunixError
+from tunix_rt.errors import InputError, TunixError, wants_traceback
+from tunix_rt.runs.secrets import mask_values, masked_traceback
 
 COMMANDS = Path(__file__).parent / "commands"
 STDOUT = 1  # its file descriptor
@@ -109,14 +109,14 @@ def dispatch(words: Sequence[str]) -> int:
 
 
 def _explain(error: BaseException, message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
+    if debug or wants_traceback(error):
+        sys.stderr.write(masked_traceback(error))
+    print(f"error: {mask_values(message)}", file=sys.stderr)
     return code
 
 
 def _bug(error: Exception) -> int:
-    traceback.print_exception(error)
+    sys.stderr.write(masked_traceback(error))
     print(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}", file=sys.stderr)
     return 1
 

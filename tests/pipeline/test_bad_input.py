@@ -58,6 +58,13 @@ def test_a_good_file_of_ones_own_runs(person: Person) -> None:
     )
     assert f"(longest {max(lengths)} tokens)" in done.err
 
+    (person.folder / "mine.jsonl").rename(person.folder / "moved.jsonl")
+    labels = ("dataset.source.train.path=moved.jsonl", "dataset.source.origin=here", "dataset.name=other")
+    words = ("dataset.split.validation=0.2", "dataset.split.test=0.3", "generation.batch_size=2")
+    moved = own_data(person, None, *words, "generation.max_error_rate=0.9", *labels)
+    assert moved.code == 0
+    assert "finished before; nothing is run again" in moved.err
+
 
 def test_an_empty_test_split_is_found_before_training(person: Person) -> None:
     """Prevents: training to the end, and then an error."""
@@ -212,3 +219,38 @@ def test_a_run_folder_in_use(person: Person) -> None:
     with run.locked():
         run.begin()
         explained(person.types("backend=torch", *TOY), 3, "in use by another process", "run.new=true")
+
+
+def test_nothing_that_is_shown_of_a_config_tells_a_secret(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: `--cfg job`, and errors that quote what was typed, printing passwords and variables."""
+    password, variable = token_hex(8), token_hex(8)
+    monkeypatch.setenv("MY_SERVICE_TOKEN", variable)
+    monkeypatch.delenv("TUNIX_RT_TRACKING_URI", raising=False)
+    uri = f"http://op:{password}@127.0.0.1:9"
+    shown = [
+        person.types("--cfg", "job", "--resolve", f"tracking.uri={uri}", "name=${oc.env:MY_SERVICE_TOKEN}"),
+        person.types("--cfg", "all", f"tracking.uri={uri}"),
+        person.types(f"tracking.kind={uri}"),
+        person.types(f"tracking.kind={uri}", "debug=true"),
+        person.types(f"tracking.experiment={uri}", "backend=tourch"),
+    ]
+    assert [done.code for done in shown] == [0, 0, 2, 2, 2]
+    assert "name: ***" in shown[0].out
+    assert "uri: http://op:***@127.0.0.1:9" in shown[0].out
+    assert 'tracking.kind: got "http://op:***@127.0.0.1:9"' in shown[2].err
+    assert "Traceback" in shown[3].err
+    for done in shown:
+        assert password not in done.out + done.err
+        assert variable not in done.out + done.err
+
+
+def test_debug_in_an_experiment_file_has_effect(person: Person) -> None:
+    """Prevents: only the word on the command line showing tracebacks."""
+    own = person.folder / "conf" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    for text, tracebacks in (("debug: true", 1), ("debug: false", 0)):
+        own.write_text(f"# @package _global_\nname: mine\n{text}\n", "utf-8")
+        for mistake in ("dataset=gsm8k", "optimizer.learning_rate=-1"):
+            done = person.types("+experiment=mine", "tracking=none", mistake)
+            assert (done.code, done.err.count("Traceback")) == (2, tracebacks)
+            assert done.err.rstrip().splitlines()[-1].startswith("error: ")

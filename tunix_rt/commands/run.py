@@ -9,12 +9,15 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunix_rt.errors import ConfigError
+from tunix_rt.errors import ConfigError, ask_for_traceback
+from tunix_rt.runs.secrets import masked_output, password_to_variable
 from tunix_rt.sweeps.member import Home, member
+from tunix_rt.tracking.content import URI_VARIABLE
 
 DRY_RUN = "--dry-run"
 """A sweep that lists its members and starts nothing."""
@@ -37,13 +40,14 @@ def main(arguments: Sequence[str]) -> int:
         if mistakes:
             raise ConfigError(report([*mistakes, *_mistakes_in_values(kept)]))
         flags = [word for word in words if word not in overrides]
-        words = [*flags, *preview, *kept]
+        words = [*flags, *preview, *password_to_variable(kept, "tracking.uri", URI_VARIABLE)]
     sys.argv = [sys.argv[0], *words]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting by itself
     search_working_directory()
     task = _Task(Home.here())
     try:
-        hydra.main(config_path=str(folders[-1]), config_name="config", version_base="1.3")(task)()
+        with masked_output() if parsed.cfg else nullcontext():
+            hydra.main(config_path=str(folders[-1]), config_name="config", version_base="1.3")(task)()
     except hydra.errors.HydraException as error:
         raise ConfigError(" ".join(str(error).split())) from error
     if task.caught:
@@ -65,6 +69,8 @@ class _Task:
         try:
             return _show(_run(composed))
         except Exception as error:
+            if composed.get("debug") is True:
+                ask_for_traceback(error)
             self.caught.append(error)
             return None
 

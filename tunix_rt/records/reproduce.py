@@ -104,7 +104,8 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
     config = recorded_config(recorded)
     mapping = OmegaConf.merge(plain(config), OmegaConf.from_dotlist(list(overrides)))
     config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
-    steps = int(recorded.stages()["train"]["steps_done"]) if config.training.max_seconds is not None else None
+    budget = config.training.max_seconds is not None
+    steps = int(recorded.stages()["train"]["steps_done"]) if budget else config.run.stop_step
     return replace(
         config,
         run=replace(config.run, new=True, stop_step=steps),

@@ -14,7 +14,7 @@ from tunix_rt.files import JsonObject, read_json, read_jsonl, write_text
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.secrets import mask
+from tunix_rt.runs.secrets import mask, mask_values
 from tunix_rt.traces.prediction import Prediction, read_predictions
 
 DECLARED = {
@@ -158,7 +158,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     rows = [["experiment", code(str(config.get("name", run.path.parent.name)))]]
     for title, keys in DECLARED.items():
         values = {key: value for key in keys.split() if (value := _at(config, key)) is not None}
-        rows.append([title, " ".join(code(f"{key}={mask(str(value))}") for key, value in values.items())])
+        rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
     environment = _object(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := _at(environment, key):

@@ -94,11 +94,17 @@ def prepare(
         "switches": _switches(dataset),
         "splits": splits,
         "model": {"folder": os.path.relpath(start, folder), "tokenizer": reader.digest},
+        "questions": {split: _questions(collected.splits[split]) for split in ASKED},
         "completion_tokens": {
             split: _completion_tokens(prepared.traces(split), writer, reader, dataset) for split in ASKED
         },
     }
     write_json(prepared.manifest_file, manifest | {"digest": digest([splits, reader.digest])})
+
+
+def _questions(traces: Sequence[Trace]) -> str:
+    """Digest of what is asked and what is right, whatever steps lead there: equal where results can be compared."""
+    return digest([[trace.id, trace.questions, trace.final_answer] for trace in traces])
 
 
 def _completion_tokens(

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING, Any
 from tunix_rt.config.identity import entering
 from tunix_rt.errors import Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
-from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.secrets import mask_values, password_to_variable
 from tunix_rt.runs.sweep import Record, SweepFolder
 from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
 from tunix_rt.sweeps.plan import Planned, estimate, seconds_a_member
-from tunix_rt.sweeps.ranking import Member, ranking, rows, varying
+from tunix_rt.sweeps.ranking import Member, ranking, rows, title, varying
 from tunix_rt.terminal import out, say, table, warn
 from tunix_rt.tracking import sweep as track
+from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.follow import surroundings
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ def settle(config: DictConfig, search: JsonObject) -> SweepFolder:
     identity = digest({"declared": declared, "swept": swept, "search": search, **aim})[:12]
     folder = (Path(str(config.run.root)) / str(config.name) / f"sweep-{identity}").absolute()
     with read_write(config), open_dict(config):
+        (uri,) = password_to_variable([f"tracking.uri={config.tracking.uri}"], "tracking.uri", URI_VARIABLE)
+        config.tracking.uri = uri.partition("=")[2]  # some launchers write the config to disk
         config.hydra.sweep.dir = str(folder)
         config.hydra.overrides.hydra.append("hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")))
     return SweepFolder(folder)
@@ -145,7 +148,7 @@ def conclude(sweep: SweepFolder, records: Sequence[Record], total: int, draw: Ca
     metric, direction = str(status["metric"]), str(status["direction"])
     members = [Member.of(record) for record in records]
     columns, shown = rows(members, metric, direction)
-    table(f"{status['experiment']}: {len(members)} members, ranked by {metric}", columns, shown, right=(0,))
+    table(title(str(status["experiment"]), members, metric), columns, shown, right=(0,))
     write_json(sweep.ranking, ranking(members, metric, direction))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
     draw()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_json
+from tunix_rt.runs.diff import read_config
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import interval, lookup
 from tunix_rt.runs.sweep import MemberState, Record
@@ -24,13 +25,25 @@ class Member:
     metrics: JsonObject | None
     """`metrics.json`; None where it did not finish."""
     reason: str | None
+    questions: str | None = None
+    """Digest of what it was asked and of the right answers; None where that is not recorded."""
 
     @classmethod
     def of(cls, record: Record) -> Member:
         """From its record, and what is in its run folder."""
-        done = record.state == "finished" and record.folder is not None
-        metrics = dict(read_json(RunFolder(Path(record.folder or "")).metrics)) if done else None
-        return cls(record.values, record.state, record.folder, metrics, record.reason)
+        if record.state != "finished" or record.folder is None:
+            return cls(record.values, record.state, record.folder, None, record.reason)
+        run = RunFolder(Path(record.folder))
+        split = read_config(run)["generation"]["split"]
+        questions = read_json(run.data).get("questions", {}).get(split)
+        return cls(record.values, record.state, record.folder, dict(read_json(run.metrics)), record.reason, questions)
+
+
+def title(experiment: str, members: Sequence[Member], metric: str) -> str:
+    """What stands above the table; that results cannot be compared where members were asked different questions."""
+    tests = len({member.questions for member in members if member.metrics is not None})
+    unlike = f"; NOT comparable: asked {tests} different sets of questions" if tests > 1 else ""
+    return f"{experiment}: {len(members)} members, ranked by {metric}{unlike}"
 
 
 def varying(members: Sequence[dict[str, str]]) -> list[str]:
