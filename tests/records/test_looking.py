@@ -64,7 +64,9 @@ def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> 
     assert len(shown["predictions"]) == 1
     assert {"environment", "data", "metrics"} <= shown.keys()
     difference = json.loads(types("diff", first, second, "--json").out)
-    assert difference["config"]["different"] == {"generation.max_new_tokens": [8, 6], "seed": [0, 1]}
+    assert difference["config"]["different"] == {
+        key: [0, 1] for key in ("seed", "training.seed", "generation.seed")
+    } | {"generation.max_new_tokens": [8, 6]}
     assert difference["code"]["different"] == {}
     assert "sha256 of metrics.jsonl" in difference["results"]["different"]
     assert difference["data"]["different"]["splits.train.sha256"]
