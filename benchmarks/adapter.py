@@ -16,7 +16,7 @@ from multiprocessing import get_context
 
 import psutil
 
-from benchmarks import contest
+from benchmarks import race
 from benchmarks.workload import Workload, parser
 from tunix_rt.terminal import out, table
 
@@ -100,12 +100,12 @@ def main(arguments: list[str] | None = None) -> None:
         for backend in given.backends
     ]
     table("peak memory above import: every weight, and LoRA", ("backend", *WHAT, "lora / full"), rows)
-    out(f"{given.steps} updates of {given.rows} rows; {contest.THREADS} threads")
+    out(f"{given.steps} updates of {given.rows} rows; {race.THREADS} threads")
     if given.json:
         cases = {f"{backend} {what}": asdict(peak) for (backend, what), peak in peaks.items()}
         ratios = {backend: ratio(peaks, backend) for backend in given.backends}
         settings = {"overrides": plain.overrides, "rows": given.rows, "steps": given.steps}
-        contest.write_json(given.json, "adapter", settings, {"cases": cases, "ratios": ratios})
+        race.write_json(given.json, "adapter", settings, {"cases": cases, "ratios": ratios})
 
 
 def ratio(peaks: dict[tuple[str, str], Peak], backend: str) -> float:

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import contest
+from benchmarks import race
 from benchmarks.workload import parser
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import cache_folder, content_digests, prepared_data
+from tunix_rt.inputs import cache_folder, input_digests, prepared_data
 from tunix_rt.terminal import out, table
 
 EXPERIMENTS = ("quickstart", "smollm2_arithmetic", "smollm2_traces", "gsm8k")
@@ -30,7 +30,7 @@ EXPERIMENTS = ("quickstart", "smollm2_arithmetic", "smollm2_traces", "gsm8k")
 SHORT = (
     "tracking=none",
     "hardware=cpu",
-    f"hardware.threads={contest.THREADS}",
+    f"hardware.threads={race.THREADS}",
     "generation.baseline=false",
     "schedule.warmup_steps=0",
     "dataset.limit.validation=16",
@@ -81,7 +81,7 @@ def measure(overrides: tuple[str, ...], place: str) -> int:
     from tunix_rt.stages.train import train
 
     config, run = config_of(overrides), RunFolder(Path(place) / "run")
-    prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
+    prepared = prepared_data(config, identities(config, input_digests(config))["prepare"])
     run.path.mkdir()
     registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss
@@ -126,7 +126,7 @@ def _largest() -> int:
 def compare(overrides: tuple[str, ...]) -> Peaks:
     """Both, each in a fresh process."""
     config = config_of(overrides)
-    prepared_data(config, identities(config, content_digests(config))["prepare"])
+    prepared_data(config, identities(config, input_digests(config))["prepare"])
     with tempfile.TemporaryDirectory() as place:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             foreseen = pool.submit(foresee, overrides).result()
@@ -161,11 +161,11 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     columns = ("experiment", "backend", "foreseen", "measured", "off by", "within 15 % or 64 MiB")
     table("peak memory above import", columns, rows)
-    out(f"{given.steps} updates, {given.prompts} answers; {contest.THREADS} threads")
+    out(f"{given.steps} updates, {given.prompts} answers; {race.THREADS} threads")
     if given.json:
         cases = {" ".join(key): asdict(found) for key, found in peaks.items()}
         settings = {"overrides": given.overrides, "steps": given.steps, "prompts": given.prompts}
-        contest.write_json(given.json, "memory", settings, {"cases": cases})
+        race.write_json(given.json, "memory", settings, {"cases": cases})
 
 
 if __name__ == "__main__":

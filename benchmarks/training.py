@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import contest
-from benchmarks.contest import THEIRS, THREADS, Clock, Lap, Ready
+from benchmarks import race
+from benchmarks.race import THEIRS, THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
 from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.config.schema import ExperimentConfig
@@ -31,7 +31,7 @@ from tunix_rt.traces.prepared import PreparedData
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingCase:
     """What a lap is, for all."""
 
     workload: Workload
@@ -43,7 +43,7 @@ class Plan:
     """Indices of the traces in those updates."""
 
     @classmethod
-    def of(cls, workload: Workload, num_traces: int, num_updates: int) -> Plan:
+    def of(cls, workload: Workload, num_traces: int, num_updates: int) -> TrainingCase:
         """The first updates of an epoch over all the data, of about `num_traces` traces each. Prepares the data."""
         config, prepared = workload.config, workload.prepared()
         order, facts = plan_of_stage(config.training, prepared)
@@ -76,7 +76,7 @@ class Plan:
         return math.ceil(len(self.chosen) / self.num_updates)
 
 
-def ours(plan: Plan, backend: str) -> Ready:
+def ours(plan: TrainingCase, backend: str) -> Ready:
     """Laps of `training/loop.py`, the loop of every experiment, on a backend."""
     from tunix_rt.backends import registry
     from tunix_rt.backends.interface import TrainingSetup
@@ -127,7 +127,7 @@ def _run_loop(
     return lap
 
 
-def theirs(plan: Plan) -> Ready:
+def theirs(plan: TrainingCase) -> Ready:
     """Laps of `transformers.Trainer`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, TrainingArguments
@@ -205,17 +205,17 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--steps", type=int, default=4, help="updates in a lap (default %(default)s)")
     made.add_argument("--traces", type=int, default=16, help="traces an update, about (default %(default)s)")
     given = made.parse_args(arguments)
-    plan = Plan.of(Workload.of(*given.overrides), given.traces, given.steps)
+    plan = TrainingCase.of(Workload.of(*given.overrides), given.traces, given.steps)
     contestants = {name: partial(ours, plan, name) for name in given.backends}
-    results = contest.race({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
-    contest.show("training: ours against transformers.Trainer with dynamic padding", results)
+    results = race.run({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
+    race.show("training: ours against transformers.Trainer with dynamic padding", results)
     out(
         f"{plan.num_updates} updates of {plan.rows} rows of {plan.row_length} positions (ours), of {plan.num_traces} "
         f"padded traces (theirs); {THREADS} threads; warm-up: the first lap beyond a measured one (compilation)"
     )
     if given.json:
         facts = {"rows": plan.rows, "row_length": plan.row_length, "num_traces": plan.num_traces}
-        contest.write(given.json, "training", {"overrides": plan.workload.overrides, **facts}, results)
+        race.write(given.json, "training", {"overrides": plan.workload.overrides, **facts}, results)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ STDOUT = 1  # its file descriptor
 ISSUES = "please report it with this traceback"
 
 
-def verbs() -> list[str]:
+def commands() -> list[str]:
     """The words that are commands, in alphabetical order; `run` is what happens without one."""
     return sorted(file.stem for file in COMMANDS.glob("*.py") if not file.stem.startswith("_"))
 
@@ -34,16 +34,16 @@ def help_text() -> str:
     lines = [
         "usage: python -m tunix_rt +experiment=NAME [KEY=VALUE ...]   run an experiment, or what of it is missing",
         "       python -m tunix_rt -m +experiment=NAME KEY=A,B ...    a sweep: every combination",
-        "       python -m tunix_rt VERB ...                           one of:",
+        "       python -m tunix_rt COMMAND ...                        one of:",
         "",
     ]
-    width = max(map(len, verbs()))
-    for verb in verbs():
-        docstring = ast.get_docstring(ast.parse((COMMANDS / f"{verb}.py").read_text("utf-8"))) or ""
-        lines.append(f"  {verb:{width}}  {docstring.splitlines()[0]}")
+    width = max(map(len, commands()))
+    for command in commands():
+        docstring = ast.get_docstring(ast.parse((COMMANDS / f"{command}.py").read_text("utf-8"))) or ""
+        lines.append(f"  {command:{width}}  {docstring.splitlines()[0]}")
     lines += [
         "",
-        "VERB --help says more; --cfg job shows the composed config, --info and --hydra-help are Hydra's own;",
+        "COMMAND --help says more; --cfg job shows the composed config, --info and --hydra-help are Hydra's own;",
         "debug=true shows tracebacks; --version. Without a terminal, progress is plain lines.",
     ]
     return "\n".join(lines)
@@ -98,12 +98,12 @@ def dispatch(words: Sequence[str]) -> int:
     if words[:1] == ["--version"]:
         print(f"tunix_rt {__version__}")
         return 0
-    if words and words[0] in verbs():
+    if words and words[0] in commands():
         name, rest = words[0], list(words[1:])
     else:
         name, rest = "run", list(words)
         if words and words[0].isidentifier():
-            known = ", ".join(verbs())
+            known = ", ".join(commands())
             raise InputError(f"{words[0]!r} is neither a command ({known}) nor an override (key=value); see --help")
     return int(importlib.import_module(f"tunix_rt.commands.{name}").main(rest))
 

@@ -40,13 +40,13 @@ def data_files(config: ExperimentConfig) -> dict[str, Path]:
     return {f"{SOURCE}.{split}": Path(file.path) for split, file in named.items() if file is not None}
 
 
-def content_digests(config: ExperimentConfig) -> dict[str, str]:
+def input_digests(config: ExperimentConfig) -> dict[str, str]:
     """Digest of each local file and model that the config names. Raises DataError, ModelError where one is missing."""
     contents: dict[str, str] = {}
     for key, file in data_files(config).items():
         if not file.is_file():
             origin = config.dataset.source.origin if isinstance(config.dataset.source, JsonlSource) else None
-            had = f"; it can be had from {origin}" if origin else ""
+            had = f"; download it from {origin}" if origin else ""
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
         contents[key] = sha256_file(file)
     if not isinstance(config.model.source, FreshModel | ScratchModel):
@@ -59,7 +59,7 @@ def content_digests(config: ExperimentConfig) -> dict[str, str]:
 
 def checked_contents(config: ExperimentConfig, data: Path | None = None) -> dict[str, str]:
     """The same, once the declared version is known to stand for them. Raises what both raise."""
-    contents = content_digests(config)
+    contents = input_digests(config)
     check_version(config, contents, data or Path(config.run.data))
     return contents
 
@@ -169,7 +169,7 @@ def data_record(prepared: PreparedData) -> JsonObject:
 
 @cache
 def source_digest() -> str:
-    """SHA-256 over the package's own source: recorded, so that a result made by other code can be told."""
+    """SHA-256 over the package's own source: recorded, so that a result of other code is recognised."""
     package = Path(__file__).parent
     files = sorted(package.rglob("*.py"))
     return sha256_bytes("".join(f"{file.relative_to(package)} {sha256_file(file)}\n" for file in files).encode())

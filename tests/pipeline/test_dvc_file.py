@@ -24,7 +24,7 @@ from tunix_rt.pipeline import STAGES as ORDER
 
 PIPELINE: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)  # type: ignore[assignment]
 DOES_NOT_COMPUTE = {"config", "errors", "files", "runs", "terminal"}
-WATCHED = [f"${{run.watched[{index}]}}" for index in range(3)]
+DVC_PATHS = [f"${{run.dvc_paths[{index}]}}" for index in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_deps_are_the_source_that_it_can_reach(graph: grimp.ImportGraph, stage: 
     deps = [entry.replace("${backend.name}", backend) for entry in declared(stage, "deps")]
     source = {entry for entry in deps if entry.startswith(("tunix_rt/", "pipelines/"))}
     assert source == reached(graph, stage, backend)
-    assert [entry for entry in deps if entry.startswith("${")] == (WATCHED if stage == "prepare" else [])
+    assert [entry for entry in deps if entry.startswith("${")] == (DVC_PATHS if stage == "prepare" else [])
 
 
 @pytest.mark.parametrize("stage", ORDER)

@@ -17,8 +17,8 @@ from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.config.identity import identities
 from tunix_rt.errors import InputError
 from tunix_rt.inputs import prepared_data
-from tunix_rt.models.blank import write_blank
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
+from tunix_rt.models.zero_weights import write_zero_weights
 
 BACKENDS = ("jax", "torch")
 HUGE = (
@@ -188,7 +188,7 @@ def test_a_size_that_is_none_is_an_error(plan: Any) -> None:
 def test_a_blank_model_is_one_of_zeros_that_takes_no_room(tmp_path: Path) -> None:
     config = config_of(TOY)
     prepared = prepared_data(config, identities(config, {})["prepare"])
-    write_blank(tmp_path, read_config(prepared.model_folder))
+    write_zero_weights(tmp_path, read_config(prepared.model_folder))
     weights = read_weights(tmp_path)
     assert sum(array.size for array in weights.values()) == read_architecture(tmp_path).num_parameters
     assert not any(np.any(array) for array in weights.values())

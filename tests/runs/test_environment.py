@@ -1,4 +1,4 @@
-"""The record of the surroundings: complete, and without secrets."""
+"""The record of the environment: complete, and without secrets."""
 
 from __future__ import annotations
 

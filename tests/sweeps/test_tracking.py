@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.sweeps.conftest import QUICK, Shell
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.tracking.mlflow import connect
 from tunix_rt.tracking.sweep import main, status_of
 
@@ -53,7 +53,7 @@ def test_the_parent_is_found_again_and_ends_as_the_sweep_does(tmp_path: Any) -> 
     for state, expected in (("interrupted", "KILLED"), ("finished", "FINISHED")):
         sweep.begin(facts | {"tracking": tracking, "directory": str(tmp_path)})
         assert status_of(sweep) == "RUNNING"
-        sweep.write(Record(("seed=1",), "finished", "runs/a"))
+        sweep.write(MemberRecord(("seed=1",), "finished", "runs/a"))
         line = {"values": {"seed": "1"}, "state": "finished", "folder": "runs/a", "value": 0.5, "interval": [0.1, 0.9]}
         sweep.ranking.write_text(json.dumps([line | {"metrics": {}, "reason": None}]))
         sweep.end(state)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The one narrow door between the product and a framework: eight verbs and the records they exchange.
+"""The one narrow door between the product and a framework: eight methods and the records they exchange.
 
 `State` and `Measurements` are opaque outside a backend; everything else is numpy and plain Python.
 Legend: A micro-batches, B rows of this process, T positions, N tokens. Nothing here knows text.

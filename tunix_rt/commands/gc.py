@@ -17,10 +17,10 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(list(arguments))
 
     from tunix_rt.files import to_json
-    from tunix_rt.runs.disk import clear, waste
+    from tunix_rt.runs.disk import clear, reclaimable
     from tunix_rt.terminal import out, table
 
-    found = waste(Path(chosen.root), Path(chosen.data))
+    found = reclaimable(Path(chosen.root), Path(chosen.data))
     total = clear(found) if chosen.yes else sum(item.bytes for item in found)
     if chosen.json:
         items = [{"kind": item.kind, "path": str(item.path), "bytes": item.bytes} for item in found]

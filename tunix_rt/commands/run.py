@@ -1,4 +1,4 @@
-"""Run the experiment that +experiment=NAME and KEY=VALUE declare (the verb may be left out).
+"""Run the experiment that +experiment=NAME and KEY=VALUE declare (the word `run` may be left out).
 
 The door to Hydra: composition, -m sweeps, --cfg, --info and completion are Hydra's own. `--dry-run` lists the
 members of a sweep, tells which are finished and what the others may take, and starts nothing.

@@ -18,14 +18,14 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.config.identity import identities
     from tunix_rt.config.load import check, compose
     from tunix_rt.files import to_json
-    from tunix_rt.inputs import content_digests, prepared_data
+    from tunix_rt.inputs import input_digests, prepared_data
     from tunix_rt.models.tokenizer import Tokenizer
     from tunix_rt.report.lengths import histogram
     from tunix_rt.stages.train import plan
     from tunix_rt.terminal import coloured, out, table
 
     config = check(compose(chosen.overrides))
-    prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
+    prepared = prepared_data(config, identities(config, input_digests(config))["prepare"])
     dataset = EncodedDataset.open(prepared.encoded("train"))
     _, facts = plan(config.training, prepared)
     lengths = dataset.lengths + 1

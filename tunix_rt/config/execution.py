@@ -21,8 +21,8 @@ class BackendConfig:
     precision: Precision
     """Of the computation; master weights and optimizer state are float32 either way."""
     gradient_checkpointing: bool = False
-    """Keep of each layer its input alone and compute the layer again on the way back (arXiv 1604.06174): less memory,
-    more time, the same gradients but for rounding."""
+    """Keep only the input of each layer and compute the layer again in the backward pass (arXiv 1604.06174):
+    less memory, more time, the same gradients but for rounding."""
 
 
 @section

@@ -138,7 +138,7 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
 
 def _kind(module: Tensor) -> tuple[str, str]:
     """What the matrix is called in any layer."""
-    return module.own, module_name(module).rpartition(".")[2]
+    return module.canonical_name, module_name(module).rpartition(".")[2]
 
 
 def _config(folder: Path) -> JsonObject:

@@ -18,13 +18,13 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
 from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file, write_json
-from tunix_rt.inputs import content_digests, source_digest
+from tunix_rt.inputs import input_digests, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
     Section,
     compare,
     compare_code,
-    compare_surroundings,
+    compare_environments,
     first_difference,
     numbers,
     result_files,
@@ -54,7 +54,7 @@ class Reproduction:
     """The files."""
     difference: str | None
     """The first one: file, place, number."""
-    surroundings: list[str]
+    environment: list[str]
     """What else is not as recorded: code, versions, machine."""
 
 
@@ -75,7 +75,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
     if differing and strict:
         raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
     again = RunFolder(run(config).folder)
-    surroundings = compare_surroundings(before, dict(read_json(again.environment)))
+    environment = compare_environments(before, dict(read_json(again.environment)))
     exact = _fingerprint(recorded) is not None and _fingerprint(recorded) == _fingerprint(again)
     difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
     result = Reproduction(
@@ -85,7 +85,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         exact=exact,
         compared=list(result_files(recorded)),
         difference=difference,
-        surroundings=[*differing, *_lines(surroundings)],
+        environment=[*differing, *_lines(environment)],
     )
     write_json(again.path / "reproduction.json", asdict(result))
     return result
@@ -122,7 +122,7 @@ def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
     if hashes is None:
         warn(f"{recorded.name}: no data hashes recorded (an older version made it); the data cannot be verified")
         return
-    now = content_digests(config)
+    now = input_digests(config)
     for key, sha256 in hashes["sources"].items():
         if now.get(key) != sha256:
             raise DataError(

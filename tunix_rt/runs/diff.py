@@ -71,8 +71,14 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 
 
 def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
-    """Config, data, code, surroundings and results of two runs. Raises DataError where a record is damaged."""
-    views = {"config": read_config, "data": _data, "code": _code, "surroundings": _surroundings, "results": _results}
+    """Config, data, code, environment and results of two runs. Raises DataError where a record is damaged."""
+    views = {
+        "config": read_config,
+        "data": _data,
+        "code": _code,
+        "environment": _recorded_environment,
+        "results": _results,
+    }
     return [compare(name, view(left), view(right)) for name, view in views.items()]
 
 
@@ -81,9 +87,9 @@ def compare_code(recorded: JsonObject, now: JsonObject) -> Section:
     return compare("code", _parts(recorded, CODE), _parts(now, CODE))
 
 
-def compare_surroundings(recorded: JsonObject, now: JsonObject) -> Section:
+def compare_environments(recorded: JsonObject, now: JsonObject) -> Section:
     """Machine, backend and variables in two `environment.json`."""
-    return compare("surroundings", _where(recorded), _where(now))
+    return compare("environment", _where(recorded), _where(now))
 
 
 def read_config(run: RunFolder) -> JsonObject:
@@ -113,7 +119,7 @@ def _code(run: RunFolder) -> JsonObject:
     return _parts(_environment(run), CODE)
 
 
-def _surroundings(run: RunFolder) -> JsonObject:
+def _recorded_environment(run: RunFolder) -> JsonObject:
     return _where(_environment(run))
 
 

@@ -33,7 +33,7 @@ LARGEST = 2**24
 
 
 def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
-    """Everything about the surroundings that may matter; `backend`: what the framework says of itself."""
+    """Everything about the environment that may matter; `backend`: what the framework says of itself."""
     record: JsonObject = {
         "command": " ".join(mask_words(command)),
         "python": platform.python_version(),

@@ -43,7 +43,7 @@ def predict(
     if generation.baseline:
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
-    for title, path, model, laid in jobs:
+    for title, path, model, adapter_folder in jobs:
         reader = Reader.of(model, format)
-        state = engine.load(model, None, laid)
+        state = engine.load(model, None, adapter_folder)
         run_loop(engine, state, reader, traces, generation, generation.seed, path, interrupt, title)

@@ -188,7 +188,7 @@ class _Encoding:
 
     def _encoded(self, trace: Trace) -> Encoded:
         try:
-            parts = self._writer.parts(trace, self._dataset.steps, self._dataset.loss_weights.earlier > 0)
+            parts = self._writer.parts(trace, self._dataset.steps, self._dataset.loss_weights.previous_turns > 0)
             return encode(parts, self._tokenizer, self._dataset.loss_weights)
         except DataError as error:
             raise DataError(f"{self._split} trace {trace.id}: {error}") from None

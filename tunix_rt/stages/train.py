@@ -154,8 +154,8 @@ def setup_of(
     optimizer: OptimizerConfig, training: TrainingConfig, adapter: LoraAdapter | None, start: Path
 ) -> TrainingSetup:
     """What a backend is told; an adapter refers to the folder `start` by its content."""
-    laid = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
-    return TrainingSetup(optimizer, training.clip_norm, training.seed, laid)
+    lora = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
+    return TrainingSetup(optimizer, training.clip_norm, training.seed, lora)
 
 
 def evaluator(

@@ -9,7 +9,7 @@ from pathlib import Path
 from tunix_rt.errors import InputError
 from tunix_rt.files import read_json
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.terminal import say
 
 
@@ -31,7 +31,7 @@ def _short(text: str) -> str:
         return text
 
 
-def announce(sweep: SweepFolder, record: Record) -> None:
+def announce(sweep: SweepFolder, record: MemberRecord) -> None:
     """Say how a member stands now."""
     who = f"member {label(sweep, record.values)}"
     where = f" ({record.folder})" if record.folder else ""
@@ -45,7 +45,7 @@ def announce(sweep: SweepFolder, record: Record) -> None:
         say(f"{who}: {record.state}{where}: {record.reason}")
 
 
-def _value(sweep: SweepFolder, record: Record) -> str:
+def _value(sweep: SweepFolder, record: MemberRecord) -> str:
     from tunix_rt.runs.rates import lookup
 
     metric = str(sweep.status()["metric"])

@@ -14,11 +14,11 @@ from tunix_rt.config.identity import entering
 from tunix_rt.errors import Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
 from tunix_rt.runs.secrets import mask_values, password_to_variable
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
-from tunix_rt.sweeps.plan import Planned, estimate, seconds_a_member
+from tunix_rt.sweeps.plan import Planned, estimate, seconds_per_member
 from tunix_rt.sweeps.ranking import Member, ranking, rows, title, varying
 from tunix_rt.terminal import out, say, table, warn
 from tunix_rt.tracking import sweep as track
@@ -112,11 +112,11 @@ def preview(planned: Sequence[Planned], config: DictConfig) -> None:
     table(f"{config.name}: {len(planned)} members", ["", *keys, "", "run"], shown, right=(0,))
     missing = sum(not member.done and member.mistake is None for member in planned)
     out(f"{sum(member.done for member in planned)} of {len(planned)} members are finished; nothing was started")
-    out(estimate(missing, seconds_a_member(Path(str(config.run.root)), str(config.name))))
+    out(estimate(missing, seconds_per_member(Path(str(config.run.root)), str(config.name))))
 
 
 def _values(member: Planned) -> dict[str, str]:
-    return Record(member.overrides, "running", None).values
+    return MemberRecord(member.overrides, "running", None).values
 
 
 def _standing(member: Planned) -> tuple[str, str]:
@@ -132,14 +132,14 @@ def skip_done(sweep: SweepFolder, planned: Sequence[Planned]) -> list[Planned]:
     done = [member for member in planned if member.done and member.folder is not None]
     for member in done:
         assert member.folder is not None
-        sweep.write(Record(member.overrides, "finished", str(member.folder.path)))
+        sweep.write(MemberRecord(member.overrides, "finished", str(member.folder.path)))
     if done:
         names = ", ".join(label(sweep, _values(member)) for member in done)
         say(f"{len(done)} of {len(planned)} members are finished and not run again: {names}")
     return [member for member in planned if not member.done]
 
 
-def conclude(sweep: SweepFolder, records: Sequence[Record], total: int, draw: Callable[[], None]) -> None:
+def conclude(sweep: SweepFolder, records: Sequence[MemberRecord], total: int, draw: Callable[[], None]) -> None:
     """Print the table, leave it and the figures in the sweep's folder, send them on.
 
     Raises RunError where a member failed, Interrupted where the sweep was stopped. `draw`: a sweeper's own figures.

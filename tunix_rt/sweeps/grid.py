@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tunix_rt.runs.sweep import Record, SweepFolder, key_of
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
 from tunix_rt.sweeps import course
 from tunix_rt.sweeps.launch import launch
 from tunix_rt.sweeps.plan import plan_all
@@ -40,7 +40,7 @@ def sweep_grid(
         course.preview(planned, config)
         return
     keys = [key_of(member) for member in members]
-    vary = varying([Record(tuple(member), "running", None).values for member in members])
+    vary = varying([MemberRecord(tuple(member), "running", None).values for member in members])
     with course.running(sweep, config, vary):
         missing = course.skip_done(sweep, planned)
         size = at_once or max(len(missing), 1)

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any
 
 from tunix_rt.errors import MachineError
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps.announce import announce
 from tunix_rt.sweeps.plan import Planned
 from tunix_rt.terminal import say, warn
@@ -92,7 +92,9 @@ def _cared_for(sweep: SweepFolder, member: Planned) -> bool:
 
 
 def _fail(sweep: SweepFolder, member: Planned, reason: str) -> None:
-    record = Record(member.overrides, "failed", None if member.folder is None else str(member.folder.path), reason)
+    record = MemberRecord(
+        member.overrides, "failed", None if member.folder is None else str(member.folder.path), reason
+    )
     sweep.write(record)
     announce(sweep, record)
 

@@ -10,7 +10,7 @@ from tunix_rt.files import JsonObject, read_json
 from tunix_rt.runs.diff import read_config
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import interval, lookup
-from tunix_rt.runs.sweep import MemberState, Record
+from tunix_rt.runs.sweep import MemberRecord, MemberState
 from tunix_rt.sweeps.announce import shown
 
 
@@ -29,7 +29,7 @@ class Member:
     """Digest of what it was asked and of the right answers; None where that is not recorded."""
 
     @classmethod
-    def of(cls, record: Record) -> Member:
+    def of(cls, record: MemberRecord) -> Member:
         """From its record, and what is in its run folder."""
         if record.state != "finished" or record.folder is None:
             return cls(record.values, record.state, record.folder, None, record.reason)

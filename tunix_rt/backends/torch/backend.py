@@ -1,4 +1,4 @@
-"""The torch backend: the eight verbs, by delegation. One process, one device.
+"""The torch backend: the eight methods, by delegation. One process, one device.
 
 In and out: what `backends/interface.py` says. Knows nothing of text, runs or schedules.
 """
@@ -56,7 +56,7 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
 
 
 class TorchBackend:
-    """Implements `interface.Backend`; each verb is documented there."""
+    """Implements `interface.Backend`; each method is documented there."""
 
     placement: Placement
 
@@ -71,9 +71,11 @@ class TorchBackend:
         state = self._read(model_folder, model_folder, training, frozen=adapter is not None)
         architecture = state.model.architecture
         if training is not None and training.adapter is not None:
-            self._lay(state, start(training.adapter.config, architecture, training.seed), training.adapter.base)
+            self._attach_adapter(
+                state, start(training.adapter.config, architecture, training.seed), training.adapter.base
+            )
         elif adapter is not None:
-            self._lay(state, read_adapter(adapter, architecture), read_base(adapter))
+            self._attach_adapter(state, read_adapter(adapter, architecture), read_base(adapter))
         if training is not None:
             state.optimizer = AdamW.fresh(training.optimizer, kinds_of(state.model), state.model.trained)
         return state
@@ -85,7 +87,7 @@ class TorchBackend:
             base = training.adapter.base
             check_base(folder, model_folder, base.sha256)
             state = self._read(model_folder, model_folder, training)
-            self._lay(state, read_adapter(folder, state.model.architecture), base)
+            self._attach_adapter(state, read_adapter(folder, state.model.architecture), base)
         kinds = kinds_of(state.model)
         state.optimizer = weights.read_optimizer(folder, training.optimizer, kinds, state.model.trained)
         state.step = int(state.optimizer.count)
@@ -101,7 +103,7 @@ class TorchBackend:
         model = replace(read, gradient_checkpointing=self._gradient_checkpointing)
         return State(model, model_folder.config_to_save(folder), model_folder.read_stop_ids(origin), training)
 
-    def _lay(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
+    def _attach_adapter(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
         """Lay an adapter on frozen weights."""
         lora = Lora.of(*found, self._device, trainable=state.training is not None)
         state.model, state.base = replace(state.model, adapter=lora), base

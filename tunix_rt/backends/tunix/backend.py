@@ -1,4 +1,4 @@
-"""The eight verbs on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
+"""The eight methods on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
 
 In and out: numpy batches, model folders, checkpoints. Our loop drives: Tunix keeps neither rates nor checkpoints.
 """
@@ -22,7 +22,7 @@ from tunix_rt.backends import heap, xla
 from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.tunix import generate, optimizer, step
 from tunix_rt.backends.tunix.decoder import arrays_of, build
-from tunix_rt.backends.tunix.weights import Layout
+from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
@@ -52,7 +52,7 @@ class State:
     """config.json as it will be saved."""
     stop_ids: tuple[int, ...]
     model: Any
-    layout: Layout
+    layout: WeightMapping
     trainer: PeftTrainer | None = None
     sampler: Sampler | None = None
     """Kept for its compiled programs."""
@@ -75,7 +75,7 @@ class TunixBackend:
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
         if adapter is not None or (training is not None and training.adapter is not None):
-            raise ConfigError("backend=tunix lays no adapters: use backend=jax or backend=torch")
+            raise ConfigError("backend=tunix does not support LoRA: use backend=jax or backend=torch")
         return self._read(model_folder, model_folder, training)
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
