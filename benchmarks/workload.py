@@ -13,11 +13,11 @@ from pathlib import Path
 from benchmarks import arithmetic
 from benchmarks.race import THREADS
 from tunix_rt.config.choices import BACKENDS
-from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import input_digests, prepared_data
+from tunix_rt.inputs import prepared_data
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.registry import ModelStore
 
 SHEETS = Path("data/benchmarks/arithmetic.jsonl")
 NUM_SHEETS = 2000
@@ -67,7 +67,7 @@ class Workload:
         config = self.config
         if config.dataset.name == "worksheets" and not SHEETS.exists():
             arithmetic.write(SHEETS, NUM_SHEETS, seed=0)
-        return prepared_data(config, identities(config, input_digests(config))["prepare"])
+        return prepared_data(config, ModelStore(config.tracking.uri))
 
 
 def parser(description: str, rounds: int) -> argparse.ArgumentParser:

@@ -64,7 +64,7 @@ def test_every_mistake_is_in_one_message() -> None:
         (["format=chat", "format.variables={a: 1.5}"], "format.variables.a: got 1.5, expected a valid string or"),
         (
             ["dataset.loss_weights.previous_turns=1"],
-            "loss_weights.previous_turns: format.kind 'plain' writes no previous",
+            "dataset.loss_weights.previous_turns: format.kind 'plain' writes no previous",
         ),
         (["tokenizer.added_tokens=[a,a]"], "tokenizer.added_tokens: 'a' is there already"),
         (["tokenizer.added_tokens=['<end>']"], "tokenizer.added_tokens: '<end>' is there already"),

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
 from dataclasses import is_dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,20 @@ import grimp
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, config_of
 from tunix_rt.config.choices import BACKENDS
-from tunix_rt.config.identity import STAGES
+from tunix_rt.config.identity import STAGES, first_stage
 from tunix_rt.config.load import compose
 from tunix_rt.config.schema import SEEDED, ExperimentConfig
 from tunix_rt.config.section import hints_of, is_execution
-from tunix_rt.pipeline import STAGES as ORDER
+from tunix_rt.engine.context import RunContext
+from tunix_rt.engine.stages import STAGES as IN_ORDER
+from tunix_rt.engine.stages import evaluate_request, predict_request, train_request
+from tunix_rt.inputs import prepare_request
+from tunix_rt.runs.folder import RunFolder
 
 PIPELINE: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)  # type: ignore[assignment]
+ORDER = tuple(stage.name for stage in IN_ORDER)
 DOES_NOT_COMPUTE = {"config", "errors", "files", "runs", "terminal"}
 DVC_PATHS = [f"${{run.dvc_paths[{index}]}}" for index in range(3)]
 
@@ -65,6 +68,20 @@ def test_the_stages_are_those_of_the_code_in_their_order() -> None:
         assert PIPELINE["stages"][stage]["cmd"] == f"python -m pipelines.{stage}"
 
 
+class Recorder:
+    """A config of whose values it is known which were read."""
+
+    def __init__(self, value: Any, path: str, read: set[str]) -> None:
+        self._value, self._path, self._read = value, path, read
+
+    def __getattr__(self, name: str) -> Any:
+        path = f"{self._path}.{name}".removeprefix(".")
+        self._read.discard(self._path)
+        self._read.add(path)
+        value = getattr(self._value, name)
+        return Recorder(value, path, self._read) if is_dataclass(value) else value
+
+
 def params_of(path: str) -> list[str]:
     """What DVC is to look at of something that a stage takes: of a section that holds labels too, the other fields."""
     hint: Any = ExperimentConfig
@@ -85,10 +102,18 @@ def test_params_are_what_changes_the_result_of_the_stage(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", ORDER)
-def test_the_function_takes_what_the_table_says(stage: str) -> None:
-    parameters = inspect.signature(getattr(import_module(f"tunix_rt.stages.{stage}"), stage)).parameters.values()
-    sections = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
-    assert sections == [path.rpartition(".")[2] for path in STAGES.get(stage, ())]
+def test_a_request_is_filled_from_what_enters_the_identity(stage: str) -> None:
+    """A section that a stage reads but the table does not list would let a stale result pass for a fresh one."""
+    read: set[str] = set()
+    recorder: Any = Recorder(config_of(), "", read)
+    requests = {"train": train_request, "predict": predict_request, "evaluate": evaluate_request}
+    if stage == "prepare":
+        prepare_request(recorder, Path("data"), None)
+    elif stage in requests:
+        requests[stage](RunContext(recorder, {}, {"train": ""}, RunFolder(Path("run")), None, None, home=Path()))  # type: ignore[arg-type]
+    result = {path for path in read if first_stage(path) is not None}
+    earlier = {"generation.split"} if stage == "evaluate" else set()  # it says which prompts were answered
+    assert result - earlier == set(STAGES.get(stage, ()))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

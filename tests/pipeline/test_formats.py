@@ -57,7 +57,7 @@ def prepared(model: Path, template: str, *words: str) -> tuple[PreparedData, Rea
     paths = (f"model.source.path={model}", f"dataset.source.train.path={model.parent / 'train.jsonl'}")
     config = config_of([*WORDS, *paths, *words])
     folder = model.parent / "data"
-    write_prepared(config, folder)
+    write_prepared(config, folder, None)
     data = PreparedData(folder)
     return data, Reader.of(data.model_folder, config.format)
 

@@ -76,7 +76,7 @@ class RunConfig:
     """Holds the run folders: `<root>/<experiment>/<identity>/`."""
     data: Execution[Text]
     """Holds prepared data and converted models."""
-    watched: Execution[tuple[Text, Text, Text]]
+    dvc_paths: Execution[tuple[Text, Text, Text]]
     """Data files that DVC looks at, one a split; where there is none, a source file that it looks at anyway."""
     stop_step: Identity[Count | None] = None
     """Stop training after this step, whatever the clock says: how `reproduce` repeats a time budget. It changes

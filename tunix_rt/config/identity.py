@@ -43,7 +43,7 @@ def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
 
     It need not be right: what its type does not know stays.
     """
-    fields = fields_of(hint, data)
+    fields = fields_of(hint, data) if isinstance(data, dict) else {}
     if not fields:
         return data
     kept = {key: value for key, value in data.items() if not is_execution(fields.get(key))}

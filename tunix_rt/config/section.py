@@ -61,9 +61,9 @@ def hints_of(cls: Any) -> dict[str, Any]:
 def fields_of(hint: Any, data: Any) -> dict[str, Any]:
     """Name → type of each field of the section that plain `data` is (by its `kind`); empty where it is none."""
     for member in members(hint):
-        if is_dataclass(member) and isinstance(data, dict):
+        if is_dataclass(member):
             hints = hints_of(member)
             kinds = get_args(hints["kind"]) if "kind" in hints else ()
-            if not kinds or data.get("kind") in kinds:
+            if not kinds or (isinstance(data, dict) and data.get("kind") in kinds):
                 return hints
     return {}

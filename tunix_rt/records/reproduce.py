@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.config.identity import first_stage, plain
@@ -18,7 +17,7 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
 from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file, write_json
-from tunix_rt.inputs import input_digests, source_digest
+from tunix_rt.inputs import input_digests, recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
     Section,
@@ -32,7 +31,7 @@ from tunix_rt.runs.diff import (
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import warn
-from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.registry import ModelStore
 
 FIRST_STEPS = 50
 RELATIVE = 0.01
@@ -118,18 +117,18 @@ def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
 
     Raises DataError that names the first file that changed.
     """
-    hashes = dict(read_json(recorded.environment)).get("data")
-    if hashes is None:
+    hashes = recorded.data_hashes()
+    if not hashes:
         warn(f"{recorded.name}: no data hashes recorded (an older version made it); the data cannot be verified")
         return
-    now = input_digests(config)
+    now = input_digests(config, ModelStore(config.tracking.uri))
     for key, sha256 in hashes["sources"].items():
         if now.get(key) != sha256:
             raise DataError(
                 f"{key}: {_named(config, key)} changed since the run: {str(now.get(key))[:16]} now, "
                 f"{sha256[:16]} recorded; put the recorded file back to reproduce {recorded.name}"
             )
-    prepared = PreparedData(Path(str(read_json(recorded.data)["folder"])))
+    prepared = recorded_data(recorded)
     if not prepared.is_whole:
         return
     for name, sha256 in hashes["prepared"].items():
@@ -151,7 +150,7 @@ def _named(config: ExperimentConfig, key: str) -> str:
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
     """Where the prepared data of two runs differ: a file prepared anew, and not to the same bytes."""
-    before, now = (dict(read_json(run.environment)).get("data", {}).get("prepared", {}) for run in (recorded, again))
+    before, now = (run.data_hashes().get("prepared", {}) for run in (recorded, again))
     lines = _lines(compare("data", before, now)) if before else []
     return f"prepared data {lines[0]}" if lines else None
 

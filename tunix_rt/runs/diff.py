@@ -73,7 +73,7 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
     """Config, data, code, environment and results of two runs. Raises DataError where a record is damaged."""
     views = {
-        "config": read_config,
+        "config": RunFolder.read_config,
         "data": _data,
         "code": _code,
         "environment": _recorded_environment,
@@ -92,24 +92,17 @@ def compare_environments(recorded: JsonObject, now: JsonObject) -> Section:
     return compare("environment", _where(recorded), _where(now))
 
 
-def read_config(run: RunFolder) -> JsonObject:
-    """The recorded config as plain data; empty before there is one."""
-    from omegaconf import OmegaConf
-
-    found = OmegaConf.to_container(OmegaConf.load(run.config)) if run.config.exists() else {}
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
-
-
 def _environment(run: RunFolder) -> JsonObject:
     return dict(read_json(run.environment)) if run.environment.exists() else {}
 
 
 def _parts(record: JsonObject, keys: tuple[str, ...]) -> JsonObject:
-    found = {key: _at(record, key) for key in keys}
+    found = {key: value_at(record, key) for key in keys}
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _at(record: Any, key: str) -> Any:
+def value_at(record: Any, key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
     for name in key.split("."):
         record = record.get(name) if isinstance(record, dict) else None
     return record
@@ -131,8 +124,8 @@ def _where(record: JsonObject) -> JsonObject:
 
 def _data(run: RunFolder) -> JsonObject:
     manifest = dict(read_json(run.data)) if run.data.exists() else {}
-    hashes = _environment(run).get("data", {})
-    return _parts(manifest, ("name", "seed", "counts", "splits", "digest")) | _parts(hashes, ("sources", "start_model"))
+    hashes = _parts(run.data_hashes(), ("sources", "start_model"))
+    return _parts(manifest, ("name", "seed", "counts", "splits", "digest")) | hashes
 
 
 def _results(run: RunFolder) -> JsonObject:

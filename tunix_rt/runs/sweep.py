@@ -129,13 +129,13 @@ class SweepFolder:
         """Remove the record of a member that is to run again."""
         self._record(key).unlink(missing_ok=True)
 
-    def beat(self, key: str) -> None:
+    def heartbeat(self, key: str) -> None:
         """Show that somebody still looks after a running member."""
         if (file := self._record(key)).exists():
             os.utime(file)
 
-    def silence(self, key: str) -> float:
-        """Seconds since the last beat."""
+    def seconds_since_heartbeat(self, key: str) -> float:
+        """Seconds since the last heartbeat."""
         file = self._record(key)
         return time.time() - file.stat().st_mtime if file.exists() else 0.0
 

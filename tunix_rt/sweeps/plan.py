@@ -39,8 +39,9 @@ class Planned:
 def folder_of(config: ExperimentConfig) -> tuple[RunFolder, bool]:
     """The run folder that a config belongs to, and whether the run in it is finished. Raises DataError, ModelError."""
     from tunix_rt.inputs import input_digests  # heavy
+    from tunix_rt.tracking.registry import ModelStore
 
-    identity = identities(config, input_digests(config))["evaluate"]
+    identity = identities(config, input_digests(config, ModelStore(config.tracking.uri)))["evaluate"]
     folder = choose(Path(config.run.root), config.name, identity, config.run.new)
     return folder, folder.is_done("report", identity)
 
