@@ -102,6 +102,8 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
     hashes = run.data_hashes()
     if not hashes or is_masked([declared(config, stage) for stage in STAGES]):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
+    if "seed" not in run.read_config()["dataset"]:
+        return "identities: not checked (made by version 0.1, whose identities were others)"
     stages = run.stages()
     trained = stages.get("train", {})
     # Where accuracy decides, training elsewhere went by the rules of its own config, not by those it is scored by here.
