@@ -157,7 +157,7 @@ def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
 
 def recorded_data(run: RunFolder) -> PreparedData:
     """The prepared data that a run used, whether it is still there or not."""
-    return PreparedData(Path(read_json(run.data)["folder"]))
+    return PreparedData(run.data_folder)
 
 
 def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.records.conftest import WORDS, Types
-from tunix_rt.files import read_json, write_json
+from tunix_rt.files import write_json
 from tunix_rt.runs.disk import reclaimable
 from tunix_rt.runs.folder import RunFolder
 
@@ -109,7 +109,7 @@ def test_what_can_go_and_what_cannot(work: Path) -> None:
 @pytest.mark.slow
 def test_gc_lists_then_removes_and_everything_still_works(finished: RunFolder, types: Types) -> None:
     unused = Path("data/mine/0123456789ab")
-    shutil.copytree(read_json(finished.data)["folder"], unused)
+    shutil.copytree(finished.data_folder, unused)
     listed = types("gc", "--json")
     found = json.loads(listed.out)
     assert {Path(item["path"]) for item in found["items"]} == {finished.checkpoints, unused}

@@ -31,12 +31,16 @@ class Shell(Person):
     def records(self) -> list[dict[str, Any]]:
         """What the members of all sweeps say of themselves."""
         files = sorted(self.folder.glob("runs/*/sweep-*/members/*.json"))
-        return [json.loads(file.read_text("utf-8")) for file in files if not file.name.endswith(".config.json")]
+        found = [
+            (file, json.loads(file.read_text("utf-8"))) for file in files if not file.name.endswith(".config.json")
+        ]
+        places = [record["folder"] and (file.parent.parent / record["folder"]).resolve() for file, record in found]
+        return [record | {"folder": place} for (_, record), place in zip(found, places, strict=True)]
 
     def training(self) -> list[int]:
         """Pids of members that are between two steps of training."""
         running = [record for record in self.records() if record["state"] == "running" and record["folder"]]
-        return [r["pid"] for r in running if (self.folder / r["folder"] / "metrics.jsonl").exists()]
+        return [r["pid"] for r in running if (r["folder"] / "metrics.jsonl").exists()]
 
     def logged(self) -> dict[Path, int]:
         """How much each run has logged: bytes of `metrics.jsonl`."""

@@ -31,5 +31,6 @@ def registered_run(model: str, store: ModelStore, models: Path) -> RunFolder:
         for record in kept.values():
             record.pop("folder", None)
         (run.path / "model").symlink_to(trained.resolve())
+        write_json(run.data, read_json(run.data) | {"folder": "nowhere"})  # it is prepared again here
         write_json(stages, kept)
     return run

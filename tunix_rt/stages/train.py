@@ -20,15 +20,15 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
 from tunix_rt.models.folder import copy_tokenizer, read_architecture
 from tunix_rt.models.sources import folder_digest
-from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.sessions import begin_session, end_session
 from tunix_rt.terminal import say
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.checkpoint import Checkpoints, Mark
@@ -79,7 +79,10 @@ def train(request: TrainRequest) -> JsonObject:
     else:
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
+    exact = begin_session(run, "train", engine.describe(), begin.step + 1)
+    if not exact:
+        say("train: framework, device or processor differ from an earlier session; the record is not bit-exact")
+    log = MetricsLog(run.metrics_log, run.timings_log, exact)
     num_steps = int(facts["num_steps"])
     if schedule.warmup_steps >= num_steps:
         raise InputError(
@@ -93,6 +96,7 @@ def train(request: TrainRequest) -> JsonObject:
         stop_step=request.stop_step,
     )
     outcome = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
+    end_session(run, "train", outcome.mark.step)
     export_model(checkpoints.path(outcome.selected_step), prepared.model_folder, run.model)
     return facts | {
         "steps_done": outcome.mark.step,
@@ -146,17 +150,6 @@ def evaluation_length(dataset: EncodedDataset, row_length: int) -> int:
 
 def _round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
-
-
-def _same_machine(run: RunFolder, engine: Backend) -> bool:
-    """Whether numbers can be expected to repeat bit for bit; leaves this machine's fingerprint for the next time."""
-    file = run.metrics_log.with_name("fingerprint.json")
-    now = fingerprint(engine.describe())
-    before = read_json(file)["fingerprint"] if file.exists() else now
-    if before != now:
-        say("train: framework, device or processor differ from the first session; the record is marked not bit-exact")
-    write_json(file, {"fingerprint": now, "bit_exact": before == now})
-    return bool(before == now)
 
 
 def setup_of(

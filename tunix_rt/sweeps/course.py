@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.config.identity import STAGES
 from tunix_rt.errors import Interrupted, MissingExtra, RunError
-from tunix_rt.files import JsonObject, digest, write_json
+from tunix_rt.files import JsonObject, digest
+from tunix_rt.runs.liveness import heartbeat
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
@@ -74,7 +75,7 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
     from omegaconf import OmegaConf
 
     tracking: Any = OmegaConf.to_container(config.tracking, resolve=True)
-    with sweep.locked(), stopping(sweep):
+    with sweep.locked(), stopping(sweep), heartbeat(sweep.path / "sweep.json"):
         facts: JsonObject = {"experiment": str(config.name), "metric": str(config.sweep.metric)}
         facts |= {"direction": str(config.sweep.direction), "varying": list(vary)}
         sweep.begin(facts | {"tracking": mask_values(tracking), "directory": str(Path.cwd())})
@@ -147,7 +148,7 @@ def conclude(sweep: SweepFolder, records: Sequence[MemberRecord], total: int, dr
     members = [Member.of(record) for record in records]
     columns, shown = rows(members, metric, direction)
     table(f"{status['experiment']}: {len(members)} members, ranked by {metric}", columns, shown, right=(0,))
-    write_json(sweep.ranking, ranking(members, metric, direction))
+    sweep.write_ranking(ranking(members, metric, direction))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
     draw()
     say(f"ranking: {_relative(sweep.ranking)}")

@@ -129,7 +129,7 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
         )
     assert process.stdin is not None
     while (code := _code(process)) is None:
-        sweep.beat(key)
+        sweep.heartbeat(key)
         if not asked and sweep.asked_to_stop() is not None:
             process.stdin.close()
             asked = True
