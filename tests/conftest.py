@@ -66,6 +66,13 @@ def corpora(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+@pytest.fixture(params=["samples", pytest.param("corpora", marks=pytest.mark.acceptance)])
+def real_data(request: pytest.FixtureRequest) -> Path:
+    """What holds of the samples is tried on the whole sets too, in the acceptance tier."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder
+
+
 @pytest.fixture
 def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""

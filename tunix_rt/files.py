@@ -7,6 +7,7 @@ Knows bytes, JSON and hashes; nothing of traces, runs or models.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ BLOCK = 2**16
 REMEDY = "remove it, and the command that wrote it writes it again"
 _reported: set[tuple[Path, int]] = set()
 """Torn lines that this process has named already: (file, line number)."""
+COPIED_AT_ONCE = 1 << 20
+"""Bytes."""
 
 
 @contextmanager
@@ -43,8 +46,13 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     from boltons.fileutils import AtomicSaver
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path), AtomicSaver(str(path), part_file=f"{path.name}.{os.getpid()}.part", overwrite_part=True) as file:
-        yield file
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
+            yield file
+    except BaseException:  # AtomicSaver leaves it where the disk is full
+        part.unlink(missing_ok=True)
+        raise
 
 
 def apply_umask(path: Path) -> None:
@@ -71,10 +79,12 @@ def _umask() -> int:
     return mask
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+def write_text(path: Path, text: str) -> str:
+    """Write UTF-8 text, whole or not at all; returns the hex SHA-256 of what was written."""
+    data = text.encode("utf-8")
     with atomic_writer(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(data)
+    return sha256_bytes(data)
 
 
 def cache_folder() -> Path:
@@ -94,9 +104,9 @@ def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+def write_json(path: Path, value: object) -> str:
+    """Write indented JSON, whole or not at all; returns the hex SHA-256 of what was written."""
+    return write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
 def read_json(path: Path, remedy: str = REMEDY) -> Any:
@@ -221,6 +231,34 @@ def read_appended(path: Path) -> Iterator[tuple[int, JsonObject]]:
             elif raw.strip() and (path, number) not in _reported:
                 _reported.add((path, number))
                 warn(f"{path}:{number}: a torn line (a crash, a full disk), left out")
+
+
+def copy_file(source: Path, target: Path) -> str:
+    """Copy a file's bytes, whole or not at all; returns their hex SHA-256."""
+    hashed = hashlib.sha256()
+    with source.open("rb") as read, atomic_writer(target) as written:
+        while piece := read.read(COPIED_AT_ONCE):
+            hashed.update(piece)
+            written.write(piece)
+    return hashed.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what a file holds is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder (made, renamed, removed) are on the disk, where the file system can say so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -144,10 +144,15 @@ def test_of_real_solutions_those_steps_are_wrong_that_a_person_found_wrong(sampl
 
 
 @pytest.mark.parametrize(("file", "adapter", "share"), FILES)
-def test_most_equations_of_real_solutions_are_checked(samples: Path, file: str, adapter: Adapter, share: float) -> None:
-    seen = [check_step(step) is not None for step in steps_in(samples / file, adapter) if "=" in step]
-    assert len(seen) > 100
-    assert sum(seen) / len(seen) > share
+def test_of_real_equations_most_are_checked_and_few_are_wrong(
+    real_data: Path, file: str, adapter: Adapter, share: float
+) -> None:
+    """Of the 43 steps in the whole of GSM8K that are called wrong, 40 do not hold as written (`2*8 = 24 hours`); in
+    three an expression is read that was not meant (`0900-0130 = 0730`, `day 1 * 2 = 20`, `= 20 times 2 people`)."""
+    verdicts = Counter(check_step(step) for step in steps_in(real_data / file, adapter) if "=" in step)
+    assert verdicts.total() > 100
+    assert verdicts[True] > share * verdicts.total()
+    assert verdicts[False] <= max(12, 0.002 * verdicts.total())
 
 
 def annotations(file: Path) -> Iterator[tuple[str, str, Fraction, Fraction]]:
@@ -160,35 +165,18 @@ def annotations(file: Path) -> Iterator[tuple[str, str, Fraction, Fraction]]:
             continue
 
 
-def annotations_are_judged_as_python_does(file: Path) -> int:
-    """Returns how many were looked at. Rounded ones are left out: whether they hold is a matter of rules."""
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_real_annotations_are_judged_as_python_does(real_data: Path, name: str) -> None:
+    """Rounded ones are left out: whether they hold is a matter of rules."""
     judged = unclear = 0
-    for left, right, value, shown in annotations(file):
+    for left, right, value, shown in annotations(real_data / "gsm8k" / f"{name}.jsonl"):
         if re.search(r"[-+*/]", left) and (value == shown or abs(value - shown) >= 1):
             verdict = check_step(f"{left}={right}")
             assert verdict in (value == shown, None), (left, right)
             judged += verdict is not None
             unclear += verdict is None
+    assert judged > 100
     assert unclear < 0.01 * judged
-    return judged
-
-
-@pytest.mark.parametrize("name", ["train", "test"])
-def test_real_annotations_are_judged_as_python_does(samples: Path, name: str) -> None:
-    assert annotations_are_judged_as_python_does(samples / "gsm8k" / f"{name}.jsonl") > 100
-
-
-@pytest.mark.acceptance
-def test_whole_corpora(corpora: Path) -> None:
-    """All 43 steps of GSM8K called wrong were read: 40 do not hold as written (`2*8 = 24 hours`), in three an
-    expression is read that was not meant (`0900-0130 = 0730`, `day 1 * 2 = 20`, `= 20 times 2 people`)."""
-    for file, adapter, share in FILES:
-        verdicts = Counter(check_step(step) for step in steps_in(corpora / file, adapter) if "=" in step)
-        print(file, dict(verdicts))
-        assert verdicts[True] / verdicts.total() > share
-        assert verdicts[False] / verdicts.total() < 0.002
-    for name in ("train", "test"):
-        assert annotations_are_judged_as_python_does(corpora / "gsm8k" / f"{name}.jsonl") > 3000
 
 
 def arithmetic(**values: Any) -> list[Trace]:

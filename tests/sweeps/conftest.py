@@ -31,11 +31,12 @@ class Shell(Person):
     def records(self) -> list[dict[str, Any]]:
         """What the members of all sweeps say of themselves."""
         files = sorted(self.folder.glob("runs/*/sweep-*/members/*.json"))
-        found = [
-            (file, json.loads(file.read_text("utf-8"))) for file in files if not file.name.endswith(".config.json")
-        ]
-        places = [record["folder"] and (file.parent.parent / record["folder"]).resolve() for file, record in found]
-        return [record | {"folder": place} for (_, record), place in zip(found, places, strict=True)]
+        found: list[dict[str, Any]] = []
+        for file in (file for file in files if not file.name.endswith(".config.json")):
+            record = json.loads(file.read_text("utf-8"))
+            place = record["folder"] and (file.parent.parent / record["folder"]).resolve()
+            found.append(record | {"folder": place})
+        return found
 
     def training(self) -> list[int]:
         """Pids of members that are between two steps of training."""

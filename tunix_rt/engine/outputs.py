@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tunix_rt.checked import Seal, damage, seal
 from tunix_rt.errors import InputError
+from tunix_rt.files import sync_file, sync_folder
 from tunix_rt.runs.folder import RunFolder
 
 
 def sealed(place: Path, names: Sequence[str]) -> dict[str, Seal]:
     """Size and sha256 of each file that a stage left below `place`, once all of them are on the disk itself."""
     files = sorted({file for name in names for file in _files(place / name)})
-    for path in [*files, *sorted({parent for file in files for parent in (file.parent, place)})]:
-        _sync(path)
+    for file in files:
+        sync_file(file)
+    for folder in sorted({folder for file in files for folder in (file.parent, place)}):
+        sync_folder(folder)
     return seal(place, [file.relative_to(place).as_posix() for file in files])
 
 
@@ -25,14 +27,6 @@ def _files(path: Path) -> Iterator[Path]:
         yield from (file for file in path.rglob("*") if file.is_file())
     elif path.exists():
         yield path
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def problem_of(run: RunFolder, stage: str) -> str | None:

@@ -11,22 +11,26 @@ from collections.abc import Iterator
 from tunix_rt.files import JsonObject, append_line, read_appended, read_json
 from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.terminal import say
 
 FILE = "sessions.jsonl"
 OLDER = "fingerprint.json"
 """What earlier versions wrote in its place: the last fingerprint, and whether it was that of the session before."""
 
 
-def begin_session(run: RunFolder, stage: str, backend: dict[str, str], first_step: int | None = None) -> bool:
-    """Append the facts of a session that begins; whether every one so far was on a machine like this.
+def same_machine(run: RunFolder, stage: str, backend: dict[str, str]) -> bool:
+    """Whether every session so far was on a machine like this one; `backend`: what the framework says of itself."""
+    same = set(_fingerprints(run, stage)) <= {fingerprint(backend)}
+    if not same:
+        say(f"{stage}: framework, device or processor differ from an earlier session; the record is not bit-exact")
+    return same
 
-    `backend`: what the framework says of itself; `first_step`: of training, from 1.
-    """
-    file, now = run.place(stage) / FILE, fingerprint(backend)
-    before = set(_fingerprints(run, stage))
+
+def begin_session(run: RunFolder, stage: str, backend: dict[str, str], first_step: int | None = None) -> None:
+    """Append the facts of a session that begins. `first_step`: of training, from 1."""
     step = {} if first_step is None else {"first_step": first_step}
-    append_line(file, {"stage": stage, **step, "fingerprint": now, "host": platform.node(), "backend": backend})
-    return before <= {now}
+    facts = {"stage": stage, **step, "fingerprint": fingerprint(backend), "host": platform.node(), "backend": backend}
+    append_line(run.place(stage) / FILE, facts)
 
 
 def end_session(run: RunFolder, stage: str, last_step: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,19 +19,19 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject
+from tunix_rt.files import JsonObject, copy_file, sync_folder
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
-from tunix_rt.models.folder import copy_tokenizer, read_architecture
+from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, read_architecture
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.sessions import begin_session, end_session
+from tunix_rt.runs.sessions import begin_session, end_session, same_machine
 from tunix_rt.terminal import say
 from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.training.checkpoint import Checkpoints, Mark
-from tunix_rt.training.loop import Work
+from tunix_rt.training.checkpoint import Checkpoints, Progress
+from tunix_rt.training.loop import TrainPlan
 from tunix_rt.training.loop import train as run_loop
 from tunix_rt.training.sample import Sampler
 from tunix_rt.training.schedule import learning_rate
@@ -73,37 +72,36 @@ def train(request: TrainRequest) -> JsonObject:
     setup = setup_of(request.optimizer, training, request.seed, request.adapter, prepared.model_folder)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
-    begin = checkpoints.newest()
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", engine.describe()))
+    begin = checkpoints.newest(log.last_step)
     if begin is None:
-        begin, state = Mark(), engine.load(prepared.model_folder, setup)
+        begin, state = Progress(), engine.load(prepared.model_folder, setup)
     else:
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
-    exact = begin_session(run, "train", engine.describe(), begin.step + 1)
-    if not exact:
-        say("train: framework, device or processor differ from an earlier session; the record is not bit-exact")
-    log = MetricsLog(run.metrics_log, run.timings_log, exact)
+    begin_session(run, "train", engine.describe(), begin.step + 1)
     num_steps = int(facts["num_steps"])
     if schedule.warmup_steps >= num_steps:
         raise InputError(
             f"schedule.warmup_steps: {schedule.warmup_steps} must be below the number of steps, which is {num_steps}"
         )
-    work = Work(
+    work = TrainPlan(
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
         evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"])),
         stop_step=request.stop_step,
     )
-    outcome = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
-    end_session(run, "train", outcome.mark.step)
-    export_model(checkpoints.path(outcome.selected_step), prepared.model_folder, run.model)
+    end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
+    end_session(run, "train", end.step)
+    selected = end.selected_step or end.step
+    export_model(checkpoints, selected, prepared.model_folder, run.model)
     return facts | {
-        "steps_done": outcome.mark.step,
-        "tokens": outcome.mark.tokens,
-        "seconds": round(outcome.mark.seconds, 3),
-        "selected_step": outcome.selected_step,
-        "ended_early": outcome.reason,
+        "steps_done": end.step,
+        "tokens": end.tokens,
+        "seconds": round(end.seconds, 3),
+        "selected_step": selected,
+        "ended_early": end.ended,
         "model_digest": folder_digest(run.model),
     }
 
@@ -188,18 +186,20 @@ def evaluator(
     return evaluate
 
 
-def export_model(checkpoint: Path, start: Path, model: Path) -> None:
+def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) -> None:
     """Make `model/`: the checkpoint's weights with the start's tokenizer; a folder that plain transformers loads.
 
     With an adapter it is the adapter's folder, which plain `peft` loads and which refers to the start by its hash.
+    Copies, never links: who edits the model leaves the checkpoint alone. Raises DamagedCheckpoint.
     """
     part = model.with_name("model.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    checkpoints.copy(step, ADAPTER_FILES if is_adapter(checkpoints.path(step)) else (CONFIG, WEIGHTS), part)
     copy_tokenizer(start, part)
-    for name in ADAPTER_FILES if is_adapter(checkpoint) else ("config.json", "model.safetensors"):
-        os.link(checkpoint / name, part / name)
-    if (start / "generation_config.json").exists():
-        shutil.copyfile(start / "generation_config.json", part / "generation_config.json")
+    if (start / GENERATION).exists():
+        copy_file(start / GENERATION, part / GENERATION)
+    sync_folder(part)
     shutil.rmtree(model, ignore_errors=True)
     part.rename(model)
+    sync_folder(model.parent)

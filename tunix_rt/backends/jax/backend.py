@@ -42,8 +42,8 @@ from tunix_rt.models.folder import (
     read_stop_ids,
     read_weights,
     write_model,
-    write_weights,
 )
+from tunix_rt.models.tensor_file import write_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +193,7 @@ class JaxBackend:
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.begin("train_step")
+        before = xla.compilations()
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = train_step(
                 state.training_graph,
@@ -204,7 +205,9 @@ class JaxBackend:
                 np.float32(learning_rate),
                 np.float32(np.inf if state.training.clip_norm is None else state.training.clip_norm),
             )
-        return replace(state, params=params, moments=moments, step=state.step + 1), measurements
+        return replace(state, params=params, moments=moments, step=state.step + 1), measurements | {
+            "compiled": xla.compilations() > before
+        }
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         heap.begin("logprobs")
@@ -226,7 +229,7 @@ class JaxBackend:
                 state.graph, state.whole, state.architecture, state.stop_ids, prompts, generation, seeds
             )
 
-    def save(self, state: State, folder: Path) -> Future[None]:
+    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
         heap.begin("save")
         params, moments = jax.tree.map(lambda array: np.array(array), (state.params, state.moments))
         return self._writer.submit(_write, folder, state, params, moments)
@@ -242,11 +245,12 @@ def _dropout(state: State, num_micro_batches: int) -> Any:
     return keys(state.lora.adapter, state.lora.plan, state.training.seed, state.step, num_micro_batches)
 
 
-def _write(folder: Path, state: State, params: Params, moments: Any) -> None:
+def _write(folder: Path, state: State, params: Params, moments: Any) -> dict[str, str]:
     tensors = state.names.to_files(params)
     if state.lora is None:
-        write_model(folder, state.config, tensors)
+        files = write_model(folder, state.config, tensors)
     else:
-        write_adapter(folder, state.architecture, state.lora.adapter, tensors, state.lora.base)
-    if moments is not None:
-        write_weights(folder / OPTIMIZER, moments_to_tensors(moments, state.names))
+        files = write_adapter(folder, state.architecture, state.lora.adapter, tensors, state.lora.base)
+    if moments is None:
+        return files
+    return files | {OPTIMIZER: write_weights(folder / OPTIMIZER, moments_to_tensors(moments, state.names))}

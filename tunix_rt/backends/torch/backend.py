@@ -29,7 +29,8 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models import folder as model_folder
 from tunix_rt.models.adapter import Adapter
 from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
-from tunix_rt.models.folder import Weights
+from tunix_rt.models.folder import OPTIMIZER, Weights
+from tunix_rt.models.tensor_file import write_weights
 
 Measurements = dict[str, Tensor]
 
@@ -141,7 +142,7 @@ class TorchBackend:
         with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
             yield from generate.generate(state.model, prompts, generation, seeds, state.stop_ids, self._precision)
 
-    def save(self, state: State, folder: Path) -> Future[None]:
+    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
         heap.begin("save")
         trained = weights.snapshot(state.model.trained)
         optimizer = None if state.optimizer is None else weights.optimizer_snapshot(state.optimizer)
@@ -160,14 +161,13 @@ class TorchBackend:
         }
 
 
-def _write(folder: Path, state: State, trained: weights.Arrays, optimizer: weights.Arrays | None) -> None:
+def _write(folder: Path, state: State, trained: weights.Arrays, optimizer: weights.Arrays | None) -> dict[str, str]:
     lora = state.model.adapter
     if lora is None or state.base is None:
-        model_folder.write_model(folder, state.config, trained)
+        files = model_folder.write_model(folder, state.config, trained)
     else:
-        write_adapter(folder, state.model.architecture, lora.adapter, trained, state.base)
-    if optimizer is not None:
-        model_folder.write_weights(folder / model_folder.OPTIMIZER, optimizer)
+        files = write_adapter(folder, state.model.architecture, lora.adapter, trained, state.base)
+    return files if optimizer is None else files | {OPTIMIZER: write_weights(folder / OPTIMIZER, optimizer)}
 
 
 def _fewer_rows(batch: Batch) -> str:

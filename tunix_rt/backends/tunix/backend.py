@@ -39,8 +39,8 @@ from tunix_rt.models.folder import (
     read_stop_ids,
     read_weights,
     write_model,
-    write_weights,
 )
+from tunix_rt.models.tensor_file import write_weights
 
 
 @dataclass(slots=True)
@@ -101,11 +101,13 @@ class TunixBackend:
         if state.trainer is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.begin("train_step")
+        before = xla.compilations()
         optimizer.set_rate(state.trainer.optimizer, learning_rate, self._device)
         train_step, _ = state.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
         with xla.memory_errors(xla.ROWS):
             _, sums, norm = train_step(step.inputs(batch))
-        return state, sums | {"grad_norm": norm, "finite": step.finite(sums["loss_sum"], norm)}
+        finite = step.finite(sums["loss_sum"], norm)
+        return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         heap.begin("logprobs")
@@ -132,7 +134,7 @@ class TunixBackend:
         else:
             state.sampler.transformer_state = nnx.variables(state.model)
 
-    def save(self, state: State, folder: Path) -> Future[None]:
+    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
         heap.begin("save")
         tensors = state.layout.to_files(arrays_of(nnx.state(state.model, nnx.Param)))
         trainer = state.trainer
@@ -144,7 +146,6 @@ class TunixBackend:
         return versions | xla.description(self.placement)
 
 
-def _write(folder: Path, config: JsonObject, tensors: Weights, moments: Any) -> None:
-    write_model(folder, config, tensors)
-    if moments is not None:
-        write_weights(folder / OPTIMIZER, moments)
+def _write(folder: Path, config: JsonObject, tensors: Weights, moments: Any) -> dict[str, str]:
+    files = write_model(folder, config, tensors)
+    return files if moments is None else files | {OPTIMIZER: write_weights(folder / OPTIMIZER, moments)}
