@@ -22,6 +22,7 @@ from tunix_rt.engine.outputs import problem_of
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.hints import mlflow_ui
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inputs import cache_folder, check_family, checked_contents, prepared_of, source_digest
 from tunix_rt.models.adapter_folder import is_adapter, opened
@@ -29,12 +30,11 @@ from tunix_rt.models.sources import folder_digest
 from tunix_rt.report.summary import summary
 from tunix_rt.runs.folder import RunFolder, choose
 from tunix_rt.runs.interrupt import watching
-from tunix_rt.runs.secrets import is_masked
+from tunix_rt.runs.secrets import is_masked, mask
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.uri import ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _result(folder: RunFolder) -> Result:
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """The table at the end of a run."""
-    command = ui_command(tracking.uri) if tracking.kind == "mlflow" else None
+    command = mlflow_ui(mask(tracking.uri)) if tracking.kind == "mlflow" else None
     table(run.name, (), summary(run, command))
 
 

@@ -29,7 +29,13 @@ def main(arguments: Sequence[str]) -> int:
         out(to_json({"removed": chosen.yes, "bytes": total, "items": items}))
         return 0
     if found:
-        table("", ("what", "where", "bytes"), [(i.kind, str(i.path), f"{i.bytes:,}") for i in found], right=(2,))
+        table(
+            "",
+            ("what", "where", "bytes"),
+            [(i.kind, str(i.path), f"{i.bytes:,}") for i in found],
+            right=(2,),
+            whole=(1, 2),
+        )
     what = f"removed: {total:,} bytes" if chosen.yes else f"{total:,} bytes can go; --yes removes them"
     out(what if found else "nothing can go")
     return 0

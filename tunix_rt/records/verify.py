@@ -26,7 +26,7 @@ from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
 from tunix_rt.runs.folder import VERSION, RunFolder
 from tunix_rt.runs.secrets import is_masked
-from tunix_rt.traces.prediction import read_predictions
+from tunix_rt.traces.prediction import read_items, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 
 MANIFEST = ("name", "seed", "counts", "splits", "digest")
@@ -144,7 +144,7 @@ def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) ->
     """The recorded evaluation of the predictions gives the recorded numbers."""
     traces = {trace.id: trace for trace in prepared.traces(config.generation.split)}
     again = score(list(read_predictions(run.predictions)), traces, config.evaluation)
-    items = [record for _, record in read_jsonl(run.items)]
+    items = [*read_items(run.items)]
     if len(items) != len(again.items):
         raise GateError(f"items.jsonl: {len(items)} lines, the predictions give {len(again.items)}")
     for recorded, now in zip(items, _as_json(again.items), strict=True):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from tunix_rt import faults, hints
 from tunix_rt.errors import DataError, InputError, MachineError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.liveness import STALE, is_alive, is_local, seconds_since_heartbeat, this_process
@@ -189,6 +190,12 @@ class RunFolder:
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
         write_json(self.status_file, status | end)
 
+    def _remove_torn(self) -> None:
+        """Files that a killed process had begun to write; those of the tracker's process are its own affair."""
+        for part in self.path.rglob("*.part"):
+            if part.is_file() and not part.name.startswith("tracking"):
+                part.unlink()
+
     @contextmanager
     def locked(self, patient: bool = False) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError where another one has it, on whatever host.
@@ -203,6 +210,8 @@ class RunFolder:
                 while (other := self._elsewhere()) is not None:
                     if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):
                         raise MachineError(self._in_use(f" ({other})"))
+                faults.point("locked", self.path)
+                self._remove_torn()
                 yield
         except Timeout:
             raise MachineError(self._in_use(f" (pid {self.status().get('pid', 'unknown')})")) from None
@@ -279,7 +288,7 @@ def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
         return RunFolder(Path(word).resolve())
     runs = all_runs(root)
     if not runs:
-        raise InputError(f"{root}: no run there yet; start one: python -m tunix_rt +experiment=quickstart")
+        raise InputError(f"{root}: no run there yet; start one: {hints.tunix_rt('+experiment=quickstart')}")
     if word == "last":
         return runs[-1]
     named = [run for run in runs if run.path.parent.name == word]

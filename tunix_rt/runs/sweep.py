@@ -152,7 +152,7 @@ class SweepFolder:
             os.utime(file)
 
     def seconds_since_heartbeat(self, key: str) -> float:
-        """Since the last of them."""
+        """Seconds since the last heartbeat."""
         file = self._record(key)
         return liveness.seconds_since_heartbeat(file) if file.exists() else 0.0
 
