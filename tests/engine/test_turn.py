@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import TOY
 from tunix_rt.engine.turn import turn
 from tunix_rt.errors import Interrupted
 from tunix_rt.files import read_json, write_json
-from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.folder import RunFolder, all_runs
 from tunix_rt.runs.interrupt import Interrupt
 
 HOLD = """
 import sys
 from pathlib import Path
+from tests.conftest import TOY
 from tunix_rt.engine.turn import turn
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
@@ -70,3 +72,20 @@ def test_a_run_on_another_host_is_waited_for_by_its_heartbeat(tmp_path: Path) ->
     threading.Timer(1.0, ends).start()
     with turn(second, "train", "t", Interrupt(second.path / "stop")):
         assert first.stages()["train"]["state"] == "done"
+
+
+@pytest.mark.slow
+def test_two_runs_that_differ_in_generation_alone_train_once(work: Path) -> None:
+    """Prevents: a parallel sweep over `generation.…` that costs as many trainings as members."""
+    words = [sys.executable, "-m", "tunix_rt", "backend=torch", *TOY, "training.max_steps=200"]
+    words += ["training.evaluate_every=null", "checkpoint.save_every=100"]
+    both = [
+        subprocess.Popen([*words, f"generation.max_new_tokens={n}"], stderr=subprocess.PIPE, text=True) for n in (4, 5)
+    ]
+    said = [process.communicate(timeout=300)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    runs = all_runs(work / "runs")
+    assert sorted((run.path / "model").is_dir() for run in runs) == [False, True]
+    assert sum("train: done by" in text for text in said) == 1
+    first, second = (read_json(run.metrics) for run in runs)
+    assert first["n"] == second["n"] == 4
