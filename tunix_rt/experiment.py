@@ -136,7 +136,7 @@ def answerer(run: RunFolder) -> Answerer:
         base = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
     model, adapter = opened(run.model, base, folder_digest)
     reader = Reader.of(model, config.format)
-    return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.seed)
+    return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.generation.seed)
 
 
 def _warn_of_other_code(folder: RunFolder) -> None:

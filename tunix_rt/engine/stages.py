@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tunix_rt.engine.context import RunContext
 from tunix_rt.files import JsonObject
+from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import cache_folder, ensure_prepared
 from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
 from tunix_rt.stages.predict import PredictRequest, predict
@@ -31,7 +32,6 @@ def train_request(context: RunContext) -> TrainRequest:
     """What training is asked for."""
     config = context.config
     return TrainRequest(
-        seed=config.seed,
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -53,7 +53,6 @@ def predict_request(context: RunContext) -> PredictRequest:
     """What prediction is asked for."""
     config = context.config
     return PredictRequest(
-        seed=config.seed,
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -75,7 +74,7 @@ def evaluate_request(context: RunContext) -> EvaluateRequest:
 
 
 def _prepare(context: RunContext) -> None:
-    ensure_prepared(context.config, context.prepared.folder, context.store)
+    check_asked(ensure_prepared(context.config, context.prepared.folder, context.store), context.config.generation)
 
 
 STAGES = (

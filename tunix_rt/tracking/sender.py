@@ -16,7 +16,7 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_json, sha256_file, write_json
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.secrets import mask
+from tunix_rt.runs.secrets import mask, mask_values
 from tunix_rt.runs.sweep import sweep_of
 from tunix_rt.tracking import content
 from tunix_rt.tracking.content import MAX_PARAM
@@ -172,7 +172,7 @@ class Sender:
         for key in mlflow.log_parameters(content.parameters(config)):
             self.say(f"parameter {key}: MLflow keeps the value sent first; its config.yaml has the new one")
         mlflow.set_tags(content.later_tags(self._run, config))
-        mlflow.log_text(mask(self._run.config.read_text("utf-8")), "config.yaml")
+        mlflow.log_text(mask_values(self._run.config.read_text("utf-8")), "config.yaml")
 
     def _send_file(self, mlflow: MlflowRun, name: str) -> None:
         file = self._file(name)
