@@ -6,7 +6,7 @@ The only places that see the whole config are this one, the engine, and those ab
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
 from tunix_rt.engine.engine import do, session
+from tunix_rt.engine.outputs import problem_of
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json, write_json
@@ -69,8 +70,8 @@ def run(
     digests = checked_contents(config, store) if base is None else dict(base.data_hashes().get("sources", {}))
     chain = chain_of(config, digests, kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
-    with folder.locked():
-        if folder.is_done("report", chain["report"]):
+    with folder.locked(patient=True):
+        if _is_finished(folder, chain):
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
             _warn_of_other_code(folder)
             return _result(folder)
@@ -92,6 +93,13 @@ def _finished(run: RunFolder, stage: str) -> str:
     return str(record["identity"])
 
 
+def _is_finished(folder: RunFolder, chain: Mapping[str, str]) -> bool:
+    """Whether every stage is done, and what it left is still there as it was."""
+    stages = [stage.name for stage in STAGES]
+    done = all(folder.is_done(name, chain[name]) for name in stages)
+    return done and all(problem_of(folder, name) is None for name in stages)
+
+
 def _result(folder: RunFolder) -> Result:
     baseline = dict(read_json(folder.baseline_metrics)) if folder.baseline_metrics.exists() else None
     return Result(folder.path, dict(read_json(folder.metrics)), baseline)
@@ -105,7 +113,16 @@ def show(run: RunFolder, tracking: TrackingConfig) -> None:
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:
     """The config a run was made with. Raises ConfigError where today's code knows it no longer."""
-    return check(of_today(run.read_config()))
+    return check(recorded_mapping(run))
+
+
+def recorded_mapping(run: RunFolder) -> JsonObject:
+    """The same as plain data, unchecked: with the folders in which run and data are now, not those of then."""
+    mapping = of_today(run.read_config())
+    places = {"root": str(run.root)}
+    if run.data.exists() and run.data_folder.parent.name == mapping["dataset"]["name"]:
+        places["data"] = str(run.data_folder.parent.parent)
+    return mapping | {"run": mapping["run"] | places}
 
 
 def answerer(run: RunFolder) -> Answerer:

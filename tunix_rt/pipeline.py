@@ -59,7 +59,7 @@ def run_stage(name: str) -> int:
     digests = checked_contents(config, store, home / config.run.data)
     run = RunFolder(Path(config.run.root) / PIPELINE)
     (stage,) = (stage for stage in STAGES if stage.name == name)
-    with run.locked(), watching(run.path) as interrupt:
+    with run.locked(patient=True), watching(run.path) as interrupt:
         context = RunContext(config, digests, chain_of(config, digests), run, interrupt, store, home=home)
         claim(stage, context)
         with session(context, (stage,)):

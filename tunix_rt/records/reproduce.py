@@ -30,6 +30,7 @@ from tunix_rt.runs.diff import (
 )
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.sessions import machine_of
 from tunix_rt.terminal import warn
 from tunix_rt.tracking.registry import ModelStore
 
@@ -75,7 +76,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
     again = RunFolder(run(config).folder)
     environment = compare_environments(before, dict(read_json(again.environment)))
-    exact = _fingerprint(recorded) is not None and _fingerprint(recorded) == _fingerprint(again)
+    exact = machine_of(recorded) is not None and machine_of(recorded) == machine_of(again)
     difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
     result = Reproduction(
         of=recorded.name,
@@ -157,13 +158,6 @@ def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
 
 def _lines(section: Section) -> list[str]:
     return [f"{key}: {left} then, {right} now" for key, (left, right) in section.different.items()]
-
-
-def _fingerprint(run: RunFolder) -> str | None:
-    """What must agree for equal bits; None where the record itself is not of one kind of machine."""
-    file = run.metrics_log.with_name("fingerprint.json")
-    record = read_json(file) if file.exists() else {}
-    return str(record["fingerprint"]) if record.get("bit_exact") else None
 
 
 def _exactly(recorded: RunFolder, again: RunFolder) -> str | None:

@@ -17,6 +17,7 @@ from tunix_rt.models.adapter_folder import opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.runs.sessions import begin_session
 from tunix_rt.traces.prepared import PreparedData
 
 
@@ -44,6 +45,7 @@ def predict(request: PredictRequest) -> None:
     generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
     traces = asked(prepared, generation.split)
     engine = registry.create(request.backend, request.hardware, request.cache)
+    begin_session(run, "predict", engine.describe())
     jobs: list[tuple[str, Path, Path, Path | None]] = [
         ("predict", run.predictions, *opened(run.model, prepared.model_folder, folder_digest))
     ]

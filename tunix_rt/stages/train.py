@@ -20,15 +20,15 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, copy_file, read_json, sync_folder, write_json
+from tunix_rt.files import JsonObject, copy_file, sync_folder
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer
 from tunix_rt.models.sources import folder_digest
-from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.sessions import begin_session, end_session, same_machine
 from tunix_rt.terminal import say
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.checkpoint import Checkpoints, Progress
@@ -72,7 +72,7 @@ def train(request: TrainRequest) -> JsonObject:
     setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", engine.describe()))
     begin = checkpoints.newest(log.last_step)
     if begin is None:
         request.interrupt.release("before the first step")
@@ -81,6 +81,7 @@ def train(request: TrainRequest) -> JsonObject:
         request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
+    begin_session(run, "train", engine.describe(), begin.step + 1)
     num_steps = int(facts["num_steps"])
     mistake = schedule_mistake(schedule, num_steps)
     if mistake is not None:
@@ -93,6 +94,7 @@ def train(request: TrainRequest) -> JsonObject:
         stop_step=request.stop_step,
     )
     end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
+    end_session(run, "train", end.step)
     selected = end.selected_step or end.step
     export_model(checkpoints, selected, prepared.model_folder, run.model)
     return facts | {
@@ -103,17 +105,6 @@ def train(request: TrainRequest) -> JsonObject:
         "ended_early": end.ended,
         "model_digest": folder_digest(run.model),
     }
-
-
-def _same_machine(run: RunFolder, engine: Backend) -> bool:
-    """Whether numbers can be expected to repeat bit for bit; leaves this machine's fingerprint for the next time."""
-    file = run.metrics_log.with_name("fingerprint.json")
-    now = fingerprint(engine.describe())
-    before = read_json(file)["fingerprint"] if file.exists() else now
-    if before != now:
-        say("train: framework, device or processor differ from the first session; the record is marked not bit-exact")
-    write_json(file, {"fingerprint": now, "bit_exact": before == now})
-    return bool(before == now)
 
 
 def setup_of(

@@ -145,7 +145,7 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
     """The splits that the manifest in `data.json` lists with their sha256."""
     manifest = read_json(run.data)
     name = str(manifest.get("name", run.path.parent.name))
-    folder = str(manifest.get("folder", run.path))
+    folder = str(run.data_folder if "folder" in manifest else run.path)
     return [
         DataSplit(f"{name}/{split}", CONTEXTS.get(split, split), str(record["sha256"]), folder, dict(record))
         for split, record in manifest.get("splits", {}).items()

@@ -93,7 +93,7 @@ def _whole(run: RunFolder) -> Iterator[Path]:
         yield run.model
         return
     with tempfile.TemporaryDirectory() as folder:
-        base = PreparedData(Path(str(read_json(run.data)["folder"]))).model_folder
+        base = PreparedData(run.data_folder).model_folder
         opened(run.model, base, folder_digest)
         merge(run.model, base, Path(folder))
         yield Path(folder)

@@ -56,7 +56,7 @@ def md5_file(path: Path) -> str:
 def mismatches(run: RunFolder, uri: str | None) -> Iterator[str]:
     """What does not agree, a line each: bytes, manifest, `dvc.lock` (where DVC knows the file), MLflow (at `uri`)."""
     record = read_json(run.data)
-    folder = Path(record["folder"])
+    folder = run.data_folder
     manifest = PreparedData(folder).manifest if PreparedData(folder).is_whole else {"splits": {}}
     stored = _in_store(run, uri)
     for row in record["versions"]:
