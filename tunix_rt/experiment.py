@@ -38,8 +38,8 @@ from tunix_rt.report.summary import summary
 from tunix_rt.runs.environment import command_line, gather, record_data
 from tunix_rt.runs.folder import RunFolder, choose, find_done
 from tunix_rt.runs.interrupt import Interrupt, watching
-from tunix_rt.runs.secrets import is_masked, mask_values
-from tunix_rt.runs.sweep import MEMBERSHIP
+from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.sweep import MEMBERSHIP, SweepFolder
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import predict
 from tunix_rt.stages.report import report
@@ -47,8 +47,8 @@ from tunix_rt.stages.train import train
 from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.tracking import follow
-from tunix_rt.tracking.uri import problem, ui_command
+from tunix_rt.tracking.store import ui_command
+from tunix_rt.tracking.syncer import syncing, warn_of_trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,6 @@ def run(
     """
     registry.require(config.backend.name)
     check_family(config)
-    if config.tracking.kind == "mlflow" and is_masked(config.tracking.uri):
-        raise InputError("tracking.uri: its password is masked in the record: give tracking.uri=URI, or tracking=none")
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}
     contents = checked_contents(config) if base is None else sources_of(base)
     chain = identities(config, contents, kept)
@@ -90,7 +88,7 @@ def run(
             return _result(folder)
         if sweep is not None:
             write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
-        with _recorded(config, folder), watching(folder.path) as interrupt:
+        with _recorded(config, folder, sweep), watching(folder.path) as interrupt:
             _stages(Work(config, contents, chain, folder, base), interrupt)
     return _result(folder)
 
@@ -109,18 +107,16 @@ def _result(folder: RunFolder) -> Result:
 
 
 @contextmanager
-def _recorded(config: ExperimentConfig, folder: RunFolder) -> Iterator[None]:
-    """Record beginning and end of the work in the folder, and let the follower send it on meanwhile."""
+def _recorded(config: ExperimentConfig, folder: RunFolder, sweep: Path | None) -> Iterator[None]:
+    """Record beginning and end of the work in the folder, and let a sync process send it on meanwhile."""
+    if sweep is None:  # it looked before its first member
+        warn_of_trouble(config.tracking)
     write_config(config, folder)
     folder.begin()
-    warn_of_tracking(config.tracking)
-    follower = follow.spawn(folder.path, config.tracking)
-    try:
+    with syncing(folder.path, config.tracking, sweep=None if sweep is None else SweepFolder(sweep)):
         with ending(folder):
             yield
         folder.end("finished")
-    finally:
-        report_tracking(follower, config.tracking.wait_seconds)
 
 
 def write_config(config: ExperimentConfig, folder: RunFolder) -> None:
@@ -144,22 +140,6 @@ def ending(folder: RunFolder) -> Iterator[None]:
     except BaseException as error:
         folder.end("failed", f"{type(error).__name__}: {error}", 1)
         raise
-
-
-def warn_of_tracking(tracking: TrackingConfig) -> None:
-    """Say at the start of the work where the store cannot be reached just now."""
-    trouble = problem(tracking.uri) if tracking.kind == "mlflow" else None
-    if trouble:
-        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
-
-
-def report_tracking(follower: follow.Follower, seconds: float) -> None:
-    """Wait for the follower, and say so where not everything has been sent."""
-    report = follower.wait(seconds)
-    if report is not None and not report.complete:
-        warn(f"tracking: {report.message}")
-    elif report is None and follower.process is not None:
-        warn(f"tracking: still sending after {seconds:g} s; it goes on in the background")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +242,12 @@ def _stages(work: Work, interrupt: Interrupt) -> None:
         "evaluate",
         lambda: evaluate(config.evaluation, split=config.generation.split, prepared=prepared, run=run),
     )
-    work.do("report", lambda: report(run=run))
+    work.do("report", lambda: report(run=run, ui_command=ui_command(config.tracking)))
 
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """The table at the end of a run."""
-    command = ui_command(tracking.uri) if tracking.kind == "mlflow" else None
-    table(run.name, (), summary(run, command))
+    table(run.name, (), summary(run, ui_command(tracking)))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:

@@ -20,7 +20,6 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.stages.prepare import prepare
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.versions import version_table
 
 SOURCE = "dataset.source"
 LEDGER = "versions.json"
@@ -162,9 +161,8 @@ def sources_of(run: RunFolder) -> dict[str, str]:
 
 
 def data_record(prepared: PreparedData) -> JsonObject:
-    """What a run folder keeps of its data as `data.json`: the manifest, where it is, and the table of versions."""
-    folder = os.path.relpath(prepared.folder)
-    return prepared.manifest | {"folder": folder, "versions": version_table(prepared)}
+    """What a run folder keeps of its data as `data.json`: the manifest, and where it is."""
+    return prepared.manifest | {"folder": os.path.relpath(prepared.folder)}
 
 
 @cache

@@ -23,8 +23,8 @@ from tunix_rt.config.identity import STAGES as DECLARED
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import ConfigError, InputError
-from tunix_rt.experiment import done, ending, report_tracking, warn_of_tracking, write_config
+from tunix_rt.errors import ConfigError, InputError, Interrupted
+from tunix_rt.experiment import done, ending, write_config
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.inputs import cache_folder, checked_contents, data_record, source_digest
 from tunix_rt.models.sources import folder_digest
@@ -33,15 +33,14 @@ from tunix_rt.runs.folder import PIPELINE, RunFolder
 from tunix_rt.runs.interrupt import Interrupt, watching
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.tracking import follow
 from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.uri import resolve
+from tunix_rt.tracking.syncer import start, syncing, warn_of_trouble
 
 STAGES = (*DECLARED, "report")
 COMPUTING = ("train", "predict")
 """Stages that use a backend."""
-FOLLOWED = ("train", "report")
-"""Stages beside which a follower sends: while the curves grow, and when everything is there."""
+SYNCED = ("train", "report")
+"""Stages that start a sync process, unless an earlier one's is there: while the curves grow, and for the results."""
 PARAMS = Path("params.yaml")
 SECONDS = "seconds.json"
 """Clock values stay out of the record of a stage, so that doing it again leaves the same bytes."""
@@ -97,6 +96,8 @@ def stage(name: str) -> Iterator[Here]:
     chain["report"] = chain["evaluate"]
     whole = RunFolder(Path(config.run.root) / PIPELINE)
     with whole.locked(), watching(whole.path) as interrupt:
+        if name in SYNCED:
+            warn_of_trouble(config.tracking, home)
         run = _claim(whole, name, chain)
         write_config(config, whole)
         whole.begin({"identity": chain["evaluate"], "key": f"dvc-{source_digest()[:12]}"})
@@ -104,7 +105,7 @@ def stage(name: str) -> Iterator[Here]:
         with _sent(config, whole, name, home), ending(whole):
             _write_environment(config, whole, run, name)
             prepared = PreparedData(Path(config.run.data) / PIPELINE)
-            store = ModelStore(resolve(config.tracking.uri, home))
+            store = ModelStore.of(config.tracking, home)
             here = Here(config, chain[name], run, prepared, store, cache_folder(), interrupt)
             started = time.monotonic()
             yield here
@@ -165,16 +166,18 @@ def _write_environment(config: ExperimentConfig, whole: RunFolder, run: RunFolde
 
 @contextmanager
 def _sent(config: ExperimentConfig, whole: RunFolder, name: str, home: Path) -> Iterator[None]:
-    """All stages are one run in MLflow: live while training, whole after the report, and whatever fails."""
-    tracking = config.tracking
-    follower = None
-    if name in FOLLOWED:
-        warn_of_tracking(tracking)
-        follower = follow.spawn(whole.path, tracking, home)
+    """All stages are one run in the store: live while training, whole after the report, and whatever fails."""
+    if name == STAGES[-1]:
+        with syncing(whole.path, config.tracking, home):
+            yield
+        return
+    if name in SYNCED:
+        start(whole.path, config.tracking, home)
     try:
         yield
-    except BaseException:
-        report_tracking(follower or follow.spawn(whole.path, tracking, home), tracking.wait_seconds)
+    except Interrupted:
+        start(whole.path, config.tracking, home).leave()
         raise
-    if follower is not None and name == STAGES[-1]:
-        report_tracking(follower, tracking.wait_seconds)
+    except Exception:
+        start(whole.path, config.tracking, home).finish()
+        raise

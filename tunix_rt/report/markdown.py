@@ -71,8 +71,11 @@ MOST_PLACES = 12
 LONGEST_PROMPT = 200
 
 
-def write_report(run_folder: Path) -> None:
-    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged."""
+def write_report(run_folder: Path, ui_command: str | None) -> None:
+    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged.
+
+    `ui_command` shows the run in its tracker, where there is one.
+    """
     run = RunFolder(run_folder)
     metrics, before = _object(run.metrics), _object(run.baseline_metrics)
     config = _config(run)
@@ -84,7 +87,7 @@ def write_report(run_folder: Path) -> None:
         "Slices": _slices(metrics.get("slices", {})),
         "Data": _data(_object(run.data)),
         "Predictions": _predictions(run),
-        "What to type next": _commands(run, config),
+        "What to type next": _commands(run, config, ui_command),
     }
     lines = [f"# {run.name}", "", *_verdict(metrics, before, config)]
     for title, body in sections.items():
@@ -258,14 +261,13 @@ def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
     return [title, "", *block(f"{prompt}\n→\n{prediction.completion}"), ", ".join(facts) + ".", ""]
 
 
-def _commands(run: RunFolder, config: JsonObject) -> list[str]:
+def _commands(run: RunFolder, config: JsonObject, ui_command: str | None) -> list[str]:
     root = _at(config, "run.root") or "runs"
     ask = f"python -m tunix_rt ask {shlex.quote(run.name)} {_question(run)}"
     ask += "" if root == "runs" else f" --root {shlex.quote(root)}"
     lines = ["Ask the trained model:", "", *block(ask, "sh")]
-    uri = _at(config, "tracking.uri")
-    if _at(config, "tracking.kind") == "mlflow" and uri:
-        lines += ["See it in MLflow:", "", *block(_ui_command(uri), "sh")]
+    if ui_command is not None:
+        lines += ["See it in the tracker:", "", *block(ui_command, "sh")]
     return lines
 
 
@@ -274,11 +276,3 @@ def _question(run: RunFolder) -> str:
     prompts = [str(item["prompt"]) for _, item in read_jsonl(run.items)] if run.items.exists() else []
     plain = (text for text in prompts if text.isprintable() and len(text) <= LONGEST_PROMPT and text[:1] != "-")
     return shlex.quote(next(plain, "…"))
-
-
-def _ui_command(uri: str) -> str:
-    """As `tracking.uri.ui_command`, which this layer may not import; a test holds both together."""
-    shown = mask(uri)
-    if uri.startswith(("http://", "https://")):
-        return shown
-    return f"mlflow ui --backend-store-uri {shlex.quote(shown)} --host 127.0.0.1 --port 5000"

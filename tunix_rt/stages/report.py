@@ -8,8 +8,8 @@ from tunix_rt.report.tables import write_tables
 from tunix_rt.runs.folder import RunFolder
 
 
-def report(*, run: RunFolder) -> None:
-    """Draw and write; nothing is computed that is not in the run folder."""
+def report(*, run: RunFolder, ui_command: str | None = None) -> None:
+    """Draw and write; nothing is computed that is not in the run folder. `ui_command` shows the run in its tracker."""
     draw(run.path)
     write_tables(run.path)
-    write_report(run.path)
+    write_report(run.path, ui_command)

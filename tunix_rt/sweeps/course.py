@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.identity import STAGES
 from tunix_rt.errors import Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
@@ -20,9 +20,8 @@ from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
 from tunix_rt.sweeps.plan import Planned, estimate, seconds_a_member
 from tunix_rt.sweeps.ranking import Member, ranking, rows, varying
-from tunix_rt.terminal import out, say, table, warn
-from tunix_rt.tracking import sweep as track
-from tunix_rt.tracking.follow import surroundings
+from tunix_rt.terminal import out, say, table
+from tunix_rt.tracking.syncer import start, warn_of_trouble
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -73,31 +72,23 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
     """Claim the sweep's folder and record what is swept, while the block runs members."""
     from omegaconf import OmegaConf
 
-    tracking: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    section: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    tracking = TrackingConfig(**section)
+    warn_of_trouble(tracking)
     with sweep.locked(), stopping(sweep):
         facts: JsonObject = {"experiment": str(config.name), "metric": str(config.sweep.metric)}
         facts |= {"direction": str(config.sweep.direction), "varying": list(vary)}
-        sweep.begin(facts | {"tracking": mask_values(tracking), "directory": str(Path.cwd())})
-        parent = track.spawn(sweep, surroundings(tracking["uri"])) if tracking["kind"] == "mlflow" else None
+        sweep.begin(facts | {"tracking": mask_values(section), "directory": str(Path.cwd())})
+        syncer = start(sweep.path, tracking)
         try:
             yield
         finally:
             if sweep.status()["state"] == "running":  # neither concluded nor stopped: something broke
                 sweep.end("failed")
-            if parent is not None:
-                _wait_for(parent, sweep, float(tracking["wait_seconds"]))
-
-
-def _wait_for(parent: subprocess.Popen[bytes], sweep: SweepFolder, seconds: float) -> None:
-    """Let the sweep's parent run in MLflow have its end, and say so where it has not."""
-    try:
-        code = parent.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        warn(f"tracking: the parent run is still being sent after {seconds:g} s; it goes on in the background")
-        return
-    if code != 0:
-        command = f"python -m tunix_rt.tracking.sweep {_relative(sweep.path)}"
-        warn(f"tracking: the parent run is not complete (see {_relative(sweep.path)}/{track.LOG}); send it: {command}")
+            if sweep.asked_to_stop() is None:
+                syncer.finish()
+            else:
+                syncer.leave()
 
 
 def preview(planned: Sequence[Planned], config: DictConfig) -> None:
