@@ -7,10 +7,10 @@ import sqlite3
 from typing import Any
 
 import pytest
+from tunix_rt.tracking.mlflow import connect
 
 from tests.sweeps.conftest import QUICK, Shell
 from tunix_rt.runs.sweep import Record, SweepFolder
-from tunix_rt.tracking.mlflow import connect
 from tunix_rt.tracking.sweep import main, status_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

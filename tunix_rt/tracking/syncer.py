@@ -41,8 +41,17 @@ QUIET = 0.5
 UNWANTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 """Variables that would send a run elsewhere than its config says."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-_children: list[subprocess.Popen[bytes]] = []
-"""Started here and not waited for yet."""
+
+
+class _Detached(subprocess.Popen[bytes]):
+    """A process that may outlive this one, and of which Python shall not complain then."""
+
+    def __del__(self) -> None:
+        pass
+
+
+_children: list[_Detached] = []
+"""Started here, and still to be waited for by the kernel's rule: those that ended are when the next one starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,7 @@ class Syncer:
 
     folder: Path
     tracking: TrackingConfig
-    process: subprocess.Popen[bytes] | None = None
+    process: _Detached | None = None
     """Where it was started for it; None where it was there already."""
     waits: bool = True
     """False where nothing is sent, and for a member of a sweep: the sweep waits for all of them."""
@@ -150,7 +159,7 @@ def start(
     command += ["--directory", str(directory)] if directory else []
     _children[:] = [child for child in _children if child.poll() is None]
     with (folder / LOG).open("ab") as log:
-        process = subprocess.Popen(
+        process = _Detached(
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,

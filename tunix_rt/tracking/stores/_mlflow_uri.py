@@ -39,7 +39,8 @@ def resolve(uri: str, directory: Path) -> str:
 
 def sqlite_file(uri: str) -> Path | None:
     """The database file of a SQLite URI, as it is written there; None for any other store."""
-    return Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
+    file = uri.removeprefix(SQLITE)
+    return None if file in (uri, "", ":memory:") else Path(file)
 
 
 def is_sqlite(file: Path) -> bool:
@@ -102,7 +103,7 @@ def _check_file_store(uri: str) -> None:
 
 def _check_driver(uri: str) -> None:
     """Whether the Python package that talks to the database is there, as SQLAlchemy would look for it."""
-    if uri.startswith(SQLITE):
+    if sqlite_file(uri) is not None:
         return
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
