@@ -84,6 +84,8 @@ class SweepSync(FolderSync):
     def __init__(self, sweep: SweepFolder) -> None:
         super().__init__(sweep.path, tracking_of(sweep), Path(str(sweep.status()["directory"])))
         self._sweep = sweep
+        self.unsent: dict[Path, str] = {}
+        """Members that could not be sent, and why."""
 
     def status(self) -> Status:
         """`running`, or how the sweep ended; gone without a word is `killed`."""
@@ -115,7 +117,9 @@ class SweepSync(FolderSync):
         """After the last `send`: set the final status, keep and return the report."""
         ended = float(self._sweep.status().get("ended") or time.time())
         self._open(status).close(status, round(1000 * ended))
-        return self.keep(status, True, f"{self.where(self._sweep.name, status)}: all sent")
+        wrong = f"INCOMPLETE: {len(self.unsent)} members: {'; '.join(self.unsent.values())}"
+        end = wrong if self.unsent else "all sent"
+        return self.keep(status, not self.unsent, f"{self.where(self._sweep.name, status)}: {end}")
 
     def _open(self, status: Status) -> Store:
         if self._store is None:

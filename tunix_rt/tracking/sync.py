@@ -136,8 +136,7 @@ def sync_run(run: RunFolder, tracking: TrackingConfig, watch: bool, directory: P
     if not run.status():
         raise DataError(f"{run.path}: not a run folder (no status.json)")
     with FileLock(run.path / LOCK):
-        (report,) = _until_done([_task(RunSync(run, tracking, directory), run, watch)])
-    return report
+        return _until_done([_task(RunSync(run, tracking, directory), run, watch)])
 
 
 def sync_sweep(sweep: SweepFolder, watch: bool) -> SyncReport:
@@ -146,26 +145,22 @@ def sync_sweep(sweep: SweepFolder, watch: bool) -> SyncReport:
 
     with FileLock(sweep.path / LOCK):
         own = SweepSync(sweep)
-        report, *members = _until_done([Task(own, watch)], _Members(own, sweep, watch))
-    missing = [member.message for member in members if not member.complete]
-    if report.complete and missing:
-        return own.keep(report.status, False, f"{len(missing)} members were not sent: {missing[0]}")
-    return report
+        return _until_done([Task(own, watch)], _Members(own, sweep, watch))
 
 
-def _until_done(tasks: list[Task], members: _Members | None = None) -> list[SyncReport]:
-    """The reports of all tasks, that of the first one first."""
-    first, reports = tasks[0].folder, dict[Path, SyncReport]()
-    while tasks:
+def _until_done(tasks: list[Task], members: _Members | None = None) -> SyncReport:
+    """The report of the first task. The others are those of members, without which a sweep is not complete."""
+    while True:
         if members is not None:
             tasks += members.new({task.folder for task in tasks})
-        for task in list(tasks):
-            if (report := task.step()) is not None:
-                reports[task.folder] = report
-                tasks.remove(task)
-        if tasks:
-            time.sleep(GLANCE)
-    return [reports.pop(first), *reports.values()]
+        for task in tasks[1:] or tasks[:1]:
+            if (report := task.step()) is None:
+                continue
+            if task is tasks[0] or members is None:
+                return report
+            tasks.remove(task)
+            members.ended(task.folder, report)
+        time.sleep(GLANCE)
 
 
 def _task(sync: RunSync, run: RunFolder, watch: bool, release: Callable[[], object] = lambda: None) -> Task:
@@ -199,6 +194,12 @@ class _Members:
                 else:
                     lock.release()
         return tasks
+
+    def ended(self, folder: Path, report: SyncReport) -> None:
+        """Note how the sending of a member ended."""
+        self._own.unsent.pop(folder, None)
+        if not report.complete:
+            self._own.unsent[folder] = report.message
 
 
 class _Masked(io.TextIOBase):
