@@ -1,4 +1,4 @@
-"""The default experiments at full size: what the README claims. `pytest -m acceptance -n 0`.
+"""The default experiments at full size: what the README claims. `tests/acceptance/run`.
 
 CI runs a seed of the quickstart per backend. Time has a ceiling of three times the goal only: machines differ, and
 share their cores with others.
@@ -14,6 +14,7 @@ import pytest
 
 from tests.pipeline.conftest import Person
 
+pytestmark = pytest.mark.timeout(3600)
 BACKENDS = ("jax", "torch")
 CEILING = 3
 
@@ -68,10 +69,9 @@ def test_steps_or_answer(backend: str, person: Person) -> None:
     done = person.starts(*words, timeout=CEILING * 300)
     assert done.code == 0, done.err
     print(done.out)
-    ranking = json.loads((person.folder / "runs" / "steps_or_answer" / "ranking.json").read_text("utf-8"))
-    kinds = [next(w.split("=")[1] for w in m["overrides"] if "source.steps" in w) for m in ranking]
-    assert kinds == ["full", "reversed", "none", "wrong", "shuffled"]
-    rates = {kind: member["metrics"]["accuracy"]["value"] for kind, member in zip(kinds, ranking, strict=True)}
+    members = person.ranked_steps()
+    assert list(members) == ["full", "reversed", "none", "wrong", "shuffled"]
+    rates = {kind: member["metrics"]["accuracy"]["value"] for kind, member in members.items()}
     assert rates["full"] >= 0.99
     assert rates["none"] <= 0.25
 
@@ -97,10 +97,10 @@ def test_smollm2_arithmetic(backend: str, person: Person) -> None:
     ],
 )
 def test_real_traces(
-    name: str, folder: str, train: str, test: str, backend: str, person: Person, shared_data: Path
+    name: str, folder: str, train: str, test: str, backend: str, person: Person, corpora: Path
 ) -> None:
     """No accuracy is promised: the form is learned, and every prompt has its line."""
-    data = shared_data / folder
+    data = corpora / folder
     words = [f"+experiment={name}", f"backend={backend}", "hardware=cpu"]
     words += [f"dataset.source.train.path={data / train}", f"dataset.source.test.path={data / test}"]
     metrics = ran(person, *words, goal_seconds=600)

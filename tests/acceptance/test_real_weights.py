@@ -1,6 +1,6 @@
 """LoRA on real weights and real data, on both backends; each one's model opened by the other and by plain libraries.
 
-`pytest -m acceptance -n 0 tests/acceptance/test_real_weights.py`; some twenty minutes.
+`tests/acceptance/run -k test_real_weights`; some twenty minutes.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def _compiled_as_for_a_person() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def words(shared_data: Path) -> list[str]:
-    data = shared_data / "gsm8k"
+def words(corpora: Path) -> list[str]:
+    data = corpora / "gsm8k"
     paths = [f"dataset.source.{split}.path={data / split}.jsonl" for split in ("train", "test")]
     return ["+experiment=smollm2_gsm8k_lora", "hardware=cpu", "tracking=none", *paths]
 

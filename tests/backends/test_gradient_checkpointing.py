@@ -9,21 +9,23 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file
 
 from tests.backends.conftest import Traces
 from tests.families import CASES, write
+from tests.lazy import lazy
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
-from tunix_rt.backends.jax import step as jax_step
-from tunix_rt.backends.jax.optimizer import UpdateRule
 from tunix_rt.backends.registry import create
-from tunix_rt.backends.torch.step import micro_batch
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.models.adapter_folder import Base
+
+UpdateRule = lazy("tunix_rt.backends.jax.optimizer", "UpdateRule")
+jax_step = lazy("tunix_rt.backends.jax.step")
+micro_batch = lazy("tunix_rt.backends.torch.step", "micro_batch")
+torch = lazy("torch")
 
 LORA = LoraAdapter(kind="lora", rank=4, alpha=8.0, dropout=0.25, target="all-linear", rslora=False, path=None)
 WAYS = ("llama", "gpt2", "gemma3", "lora")
@@ -51,8 +53,8 @@ def backend_of(name: Any, checkpointing: bool, cache: Path, precision: Precision
 @pytest.fixture(scope="module")
 def setup_of(adamw: Callable[..., Any]) -> Callable[[str], TrainingSetup]:
     """What training is told, by the way; without clipping, so that first moments are a tenth of the gradients."""
-    laid = AdapterSetup(LORA, Base(None, None, None))
-    return lambda way: TrainingSetup(adamw(), None, 7, laid if way == "lora" else None)
+    lora = AdapterSetup(LORA, Base(None, None, None))
+    return lambda way: TrainingSetup(adamw(), None, 7, lora if way == "lora" else None)
 
 
 def gradients(backend: Backend, folder: Path, setup: TrainingSetup, batch: Batch, place: Path) -> dict[str, Any]:
@@ -68,7 +70,7 @@ def gradients(backend: Backend, folder: Path, setup: TrainingSetup, batch: Batch
 def test_the_gradients_are_the_same(
     name: str, way: str, folders: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
 ) -> None:
-    """Dropout that is drawn anew on the way back, or a tensor that is forgotten, would be far from 1e-6."""
+    """Dropout that is drawn anew in the backward pass, or a tensor that is forgotten, would be far from 1e-6."""
     found = [
         gradients(backend_of(name, flag, tmp_path), folders[way], setup_of(way), batch, tmp_path / str(flag))
         for flag in (False, True)

@@ -6,18 +6,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
-from torch.nn.functional import cross_entropy
 
+from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, TrainingSetup
-from tunix_rt.backends.jax import step
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
+
+cross_entropy = lazy("torch.nn.functional", "cross_entropy")
+jax = lazy("jax")
+step = lazy("tunix_rt.backends.jax.step")
+torch = lazy("torch")
 
 BatchOf = Callable[..., Batch]
 BETA1 = 0.9
@@ -257,7 +259,7 @@ def test_logits_in_portions_change_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What large vocabularies need: few logits at a time, computed again on the way back."""
+    """What large vocabularies need: few logits at a time, computed again in the backward pass."""
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     whole = one_step(backend, small_llama, packed(traces, batch_of), setup, tmp_path)
     monkeypatch.setattr(step, "LOGITS_AT_ONCE", 7 * 53)

@@ -80,6 +80,20 @@ class Person:
         """A JSON file of that run."""
         return json.loads((self.run_folder(experiment) / name).read_text("utf-8"))
 
+    def sweep(self, experiment: str = "quickstart") -> Path:
+        """The folder of the only sweep of an experiment."""
+        (found,) = (self.folder / "runs" / experiment).glob("sweep-*")
+        return found
+
+    def ranking(self, experiment: str = "quickstart") -> list[dict[str, Any]]:
+        """`ranking.json` of that sweep."""
+        lines: list[dict[str, Any]] = json.loads((self.sweep(experiment) / "ranking.json").read_text("utf-8"))
+        return lines
+
+    def ranked_steps(self) -> dict[str, dict[str, Any]]:
+        """The members of `steps_or_answer` in the order of their rank, by their kind of steps."""
+        return {member["values"]["dataset.source.steps"]: member for member in self.ranking("steps_or_answer")}
+
 
 @pytest.fixture
 def person(work: Path, capfd: pytest.CaptureFixture[str]) -> Person:

@@ -50,11 +50,11 @@ def small_smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small
 
 
-def toy(name: str, small: Path, shared_data: Path) -> list[str]:
+def toy(name: str, small: Path, samples: Path) -> list[str]:
     """Overrides that make an experiment small, and leave what it declares as it is."""
     words = [f"+experiment={name}", "backend=torch", *TOY]
     if name in DATA:
-        train, test = (shared_data / file for file in DATA[name])
+        train, test = (samples / file for file in DATA[name])
         words += [f"dataset.source.train.path={train}", f"dataset.source.test.path={test}"]
     if name not in ("quickstart", "steps_or_answer"):
         words += ["model=from_path", f"model.source.path={small}"]
@@ -63,8 +63,8 @@ def toy(name: str, small: Path, shared_data: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_it_runs(name: str, person: Person, small_smollm2: Path, shared_data: Path) -> None:
-    done = person.types(*toy(name, small_smollm2, shared_data))
+def test_it_runs(name: str, person: Person, small_smollm2: Path, samples: Path) -> None:
+    done = person.types(*toy(name, small_smollm2, samples))
     assert done.code == 0, done.err
     runs = sorted((person.folder / "runs" / name).glob("*/metrics.json"))
     assert len(runs) == (5 if name == "steps_or_answer" else 1)
@@ -74,6 +74,10 @@ def test_it_runs(name: str, person: Person, small_smollm2: Path, shared_data: Pa
         assert metrics["error_rate"]["k"] == 0
     if name == "steps_or_answer":
         assert "5 members, ranked by accuracy" in done.out
+        assert set(person.ranked_steps()) == {"full", "reversed", "none", "wrong", "shuffled"}
     if name == "smollm2_traces":
-        assert "74 duplicate" in done.out
+        lines = (samples / DATA[name][0]).read_text("utf-8").splitlines()
+        repeated = len(lines) - len({json.loads(line)["prompt"] for line in lines})
+        assert repeated > 10
+        assert f"{repeated} duplicate" in done.out
         assert set(json.loads(runs[0].read_text("utf-8"))["slices"]) == {"section", "category", "difficulty"}

@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
-from matplotlib import image
 
+from tests.lazy import lazy
 from tests.report.conftest import MakeRun, four, prediction
-from tunix_rt.files import write_json
+from tunix_rt.files import read_json, read_jsonl, write_json, write_jsonl
 from tunix_rt.report.blocks import block, code, table
 from tunix_rt.report.figures import draw
 from tunix_rt.report.markdown import write_report
+from tunix_rt.report.tables import write_tables
 from tunix_rt.runs.folder import RunFolder
+
+image = lazy("matplotlib.image")
 
 HOSTILE = [
     "```\n# Broken out\n```",
@@ -90,13 +93,34 @@ def test_what_was_left_out_and_by_which_switch(make_run: MakeRun) -> None:
 def test_right_and_wrong_predictions_are_shown(make_run: MakeRun) -> None:
     titles = headings(report_of(make_run()))
     assert [title for title in titles if title.startswith(("Right", "Wrong"))] == [
-        "Right: `3*4`", "Right: `4*3`", "Right: `2*6`", "Wrong: `6*2`",
+        "Wrong: `6*2`", "Right: `3*4`", "Right: `4*3`", "Right: `2*6`",
     ]  # fmt: skip
     many = [prediction(f"r{n}", "12") for n in range(9)] + [prediction(f"w{n}", "13") for n in range(9)]
     shown = [title[:5] for title in headings(report_of(make_run(many, identity="many"))) if ": `" in title]
-    assert shown == ["Right", "Right", "Wrong", "Wrong", "Wrong"]
+    assert shown == ["Wrong", "Wrong", "Wrong", "Right", "Right"]
     wrong = report_of(make_run([prediction(f"w{n}", "13") for n in range(9)], identity="wrong"))
     assert sum(": `" in title for title in headings(wrong)) == 5
+
+
+def test_items_of_older_runs_are_read(make_run: MakeRun) -> None:
+    """Their verdicts on the steps were called `steps`, as the texts are elsewhere."""
+    run = make_run()
+    assert all("step_checks" in item and "steps" not in item for _, item in read_jsonl(run.items))
+    now = report_of(run)
+    older = [item | {"steps": item["step_checks"]} for _, item in read_jsonl(run.items)]
+    write_jsonl(run.items, [{key: item[key] for key in item if key != "step_checks"} for item in older])
+    assert "steps ✓ ✓" in now
+    assert report_of(run) == now
+
+
+def test_a_rate_that_nobody_listed_is_in_the_report(make_run: MakeRun) -> None:
+    """Prevents: a scorer whose rate is in `metrics.json` and nowhere a person looks."""
+    run = make_run()
+    half = {"value": 0.5, "k": 2, "n": 4, "low": 0.15, "high": 0.85}
+    write_json(run.metrics, read_json(run.metrics) | {"polite_rate": half})
+    assert cells(report_of(run))["polite"] == ["50.0 % [15.0, 85.0], 2 of 4"]
+    write_tables(run.path)
+    assert "polite_rate,trained,0.5,0.15,0.85" in (run.path / "plots" / "accuracy.csv").read_text("utf-8")
 
 
 def test_samples_votes_and_slices(make_run: MakeRun) -> None:
@@ -153,7 +177,8 @@ def test_hostile_predictions_cannot_break_out(make_run: MakeRun, text: str) -> N
     hostile = prediction(id_, content or None, [content], prompt=content or "?", completion=content)
     report = report_of(make_run([*harmless, hostile], identity="hostile"))
     found = headings(report)
-    assert found[1:-2] == calm[1:-2] and found[-1] == calm[-1] and len(found) == len(calm)
+    others = [[title for title in titles[1:] if not title.startswith("Wrong: ")] for titles in (found, calm)]
+    assert others[0] == others[1] and len(found) == len(calm)
     assert not [token for token in parsed(report) if token.type == "html_block"]
     inside = [child.type for token in parsed(report) for child in token.children or []]
     assert "image" not in inside and "html_inline" not in inside and "link_open" in inside

@@ -28,16 +28,6 @@ LONG = ("training.max_steps=100000", "training.evaluate_every=null", "checkpoint
 class Shell(Person):
     """A person who also sweeps."""
 
-    def sweep(self, experiment: str = "quickstart") -> Path:
-        """The folder of the only sweep of an experiment."""
-        (found,) = (self.folder / "runs" / experiment).glob("sweep-*")
-        return found
-
-    def ranking(self, experiment: str = "quickstart") -> list[dict[str, Any]]:
-        """`ranking.json` of that sweep."""
-        lines: list[dict[str, Any]] = json.loads((self.sweep(experiment) / "ranking.json").read_text("utf-8"))
-        return lines
-
     def records(self) -> list[dict[str, Any]]:
         """What the members of all sweeps say of themselves."""
         files = sorted(self.folder.glob("runs/*/sweep-*/members/*.json"))

@@ -1,4 +1,4 @@
-"""Real files beside the checkout, and sections of the config with values that a test changes one by one."""
+"""Tokenizers, and sections of the config with values that a test changes one by one."""
 
 from __future__ import annotations
 
@@ -21,14 +21,6 @@ from tunix_rt.config.dataset import (
 )
 from tunix_rt.models.folder import write_generation_config
 from tunix_rt.models.tokenizer import Tokenizer, train_char
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    folder = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.fail(f"the real files are missing: expected gsm8k/ and tunix_rt_v2/ in {folder}")
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +85,7 @@ def dataset() -> Callable[..., DatasetConfig]:
             "limit": LimitConfig(train=None, validation=None, test=None),
             "max_length": None,
             "steps": "keep",
-            "loss_weights": LossWeights(prompt=0, earlier=0, steps=1, answer=1, end=1),
+            "loss_weights": LossWeights(prompt=0, previous_turns=0, steps=1, answer=1, end=1),
             "on_invalid": "error",
             "on_duplicate": "error",
             "on_overlap": "error",

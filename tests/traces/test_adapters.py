@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -136,25 +135,25 @@ def test_the_field_is_named_as_the_file_names_it(adapter: Adapter, field: str) -
         adapt({"other": 1}, adapter, "f:4")
 
 
-@pytest.mark.parametrize(("name", "rows"), [("train", 7_473), ("test", 1_319)])
-def test_every_row_of_gsm8k_parses(real_data: Path, name: str, rows: int) -> None:
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_every_row_of_gsm8k_parses(real_data: Path, name: str) -> None:
     file = real_data / "gsm8k" / f"{name}.jsonl"
+    answers = [record["answer"].split("\n") for _, record in read_jsonl(file)]
     traces = [adapt(record, "gsm8k", f"{file}:{number}") for number, record in read_jsonl(file)]
-    assert len(traces) == rows
+    assert len(traces) == len(answers) >= 50
     assert all(trace.steps for trace in traces)
     assert not any("<<" in step or "####" in step for trace in traces for step in steps(trace))
     assert all(trace.final_answer.replace(",", "").lstrip("-").replace(".", "").isdigit() for trace in traces)
-    number_of_lines = [len(record["answer"].split("\n")) for _, record in read_jsonl(file)]
-    blank = sum(line.strip() == "" for _, record in read_jsonl(file) for line in record["answer"].split("\n"))
-    assert sum(number_of_lines) - blank - rows == sum(len(trace.steps) for trace in traces), "no line is lost"
+    lines = [sum(line.strip() != "" for line in answer) for answer in answers]
+    assert [len(trace.steps) + 1 for trace in traces] == lines, "no line is lost"
 
 
 def test_every_trace_and_evaluation_item_of_the_earlier_project_parses(real_data: Path) -> None:
     folder = real_data / "tunix_rt_v2"
-    traces = [adapt(record, "trace", "f") for _, record in read_jsonl(folder / "traces.jsonl")]
+    records = [record for _, record in read_jsonl(folder / "traces.jsonl")]
+    traces = [adapt(record, "trace", "f") for record in records]
     items = [adapt(record, "evaluation_set", "f") for _, record in read_jsonl(folder / "eval.jsonl")]
-    assert (len(traces), len(items)) == (550, 100)
+    assert len(items) == 100
     assert all(trace.steps for trace in traces)
     assert {key for item in items for key in item.meta} == {"section", "category", "difficulty"}
-    first = json.loads((folder / "traces.jsonl").read_text("utf-8").splitlines()[0])
-    assert steps(traces[0]) == [step["content"] for step in first["steps"]]
+    assert [steps(trace) for trace in traces] == [[step["content"] for step in record["steps"]] for record in records]

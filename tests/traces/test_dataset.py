@@ -11,7 +11,7 @@ import pytest
 
 from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, JsonlSource, LimitConfig, SplitConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import sha256_file
+from tunix_rt.files import read_jsonl, sha256_file
 from tunix_rt.traces.dataset import Collected, collect
 
 MakeDataset = Callable[..., DatasetConfig]
@@ -174,20 +174,27 @@ def test_the_manifest_is_json_and_names_files_by_content(
     assert (generated["source"]["kind"], generated["source"]["version"], generated["files"]) == ("arithmetic", 1, [])
 
 
+def prompts(file: Path, field: str) -> list[str]:
+    return [record[field] for _, record in read_jsonl(file)]
+
+
 def test_the_real_datasets_are_collected_as_their_experiments_declare(
     real_data: Path, dataset: MakeDataset, jsonl: MakeJsonl
 ) -> None:
     folder = real_data / "tunix_rt_v2"
     source = jsonl(folder / "traces.jsonl", test=folder / "eval.jsonl", test_adapter="evaluation_set")
-    with pytest.raises(DataError, match="74 prompts occur again"):
+    asked = prompts(folder / "traces.jsonl", "prompt")
+    repeated = len(asked) - len(set(asked))
+    with pytest.raises(DataError, match=f"{repeated} prompts occur again"):
         collect(dataset(source), 0)
     counts = collect(dataset(source, on_duplicate="first"), 0).counts()
-    assert counts["kept"] == {"train": 476, "validation": 0, "test": 100}
-    assert counts["rejected"] == {"duplicate": 74} and counts["overlaps"] == {"training": 0, "evaluation": 0}
+    assert counts["kept"] == {"train": len(set(asked)), "validation": 0, "test": 100}
+    assert counts["rejected"] == {"duplicate": repeated} and counts["overlaps"] == {"training": 0, "evaluation": 0}
 
     folder = real_data / "gsm8k"
     source = jsonl(folder / "train.jsonl", "gsm8k", test=folder / "test.jsonl")
+    train, test = (len(prompts(folder / f"{name}.jsonl", "question")) for name in ("train", "test"))
     with pytest.raises(DataError, match="4 training prompts overlap with 3 of evaluation"):
         collect(dataset(source), 0)
     counts = collect(dataset(source, on_overlap="drop_train"), 0).counts()
-    assert counts["read"] == 8_792 and counts["kept"] == {"train": 7_469, "validation": 0, "test": 1_319}
+    assert counts["read"] == train + test and counts["kept"] == {"train": train - 4, "validation": 0, "test": test}

@@ -46,7 +46,7 @@ def test_what_the_product_records_is_read(recorded: RunFolder) -> None:
     }
     rows = answers(recorded)
     assert sum(not row["correct"] for row in rows) == 3
-    assert all(len(row["steps"]) == row["step_check"]["num_steps"] >= 3 for row in rows)
+    assert all(len(row["steps"]) == row["step_checks"]["num_steps"] >= 3 for row in rows)
     metrics = {point.key: point.value for point in summary_metrics(recorded.metrics, "")}
     assert (metrics["accuracy"], metrics["accuracy_n"], metrics["steps/accuracy"]) == (
         0.9,
@@ -115,7 +115,7 @@ def test_description_tells_the_reason_first(run: RunFolder) -> None:
 
 
 def test_a_torn_prediction_is_left_out_and_the_rest_stays(run: RunFolder) -> None:
-    """A run killed while it predicts leaves half a line; its follower must still mark it KILLED."""
+    """A run killed while it predicts leaves half a line; its sync process must still mark it killed."""
     write_jsonl(run.predictions, [{"id": "a", "sample": 0, "answer": "1"}, {"id": "a", "sample": 1, "answer": "2"}])
     check = {"num_steps": 2, "num_wrong": 1, "first_wrong": 1, "verdicts": [True, False]}
     write_jsonl(run.items, [{"id": "a", "sample": 1, "correct": True, "steps": check, "slices": {"digits": "2"}}])
@@ -123,7 +123,7 @@ def test_a_torn_prediction_is_left_out_and_the_rest_stays(run: RunFolder) -> Non
         file.write('{"id": "b", "sam')
     assert answers(run) == [
         {"id": "a", "sample": 0, "answer": "1"},
-        {"id": "a", "sample": 1, "answer": "2", "correct": True, "step_check": check, "slices": {"digits": "2"}},
+        {"id": "a", "sample": 1, "answer": "2", "correct": True, "step_checks": check, "slices": {"digits": "2"}},
     ]
 
 

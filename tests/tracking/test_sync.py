@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.tracking import MlflowClient
 
+from tests.lazy import lazy
 from tests.tracking.conftest import PREDICTIONS, MakeRun, Train
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_json, write_json
@@ -23,6 +23,8 @@ from tunix_rt.tracking.content import parameters, read_config, records
 from tunix_rt.tracking.state import SyncReport
 from tunix_rt.tracking.sync import main, sync_run
 from tunix_rt.tracking.syncer import Syncer, send_command, served_by, start
+
+MlflowClient = lazy("mlflow.tracking", "MlflowClient")
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 """MLflow's own code, with the newest SQLAlchemy."""
@@ -245,7 +247,7 @@ def test_a_sync_process_killed_in_the_middle_loses_and_doubles_nothing(
     assert len(load) >= 1
     assert "all sent" in (run.path / "tracking.log").read_text()
     assert second.process is not None and second.process.wait(60) == 0
-    assert served_by(run.path) is None and not (run.path / "syncer.json").exists()
+    assert served_by(run.path) is None and not (run.path / "tracking_process.json").exists()
 
 
 CALLS = ("create_run", "log_batch", "log_artifact", "log_text", "log_inputs", "set_terminated")

@@ -27,8 +27,9 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.json:
         out(to_json({"versions": rows, "mismatches": wrong}))
     else:
+        columns = ("file", "split", "sha256 (manifest)", "md5 (DVC)")
         shown = [(row["file"], row["split"], f"{row['sha256'][:16]}…", row["dvc_md5"] or "") for row in rows]
-        table(run.name, ("file", "split", "sha256 (manifest)", "md5 (DVC)"), shown)
+        table(run.name, columns, shown, whole=range(len(columns)))
     if wrong:
         raise DataError("\n  ".join([f"{run.name}: its data is not what it was:", *wrong]))
     if not chosen.json:

@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.rates import shown
 from tunix_rt.runs.secrets import is_masked
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.tracking.content import URI_VARIABLE
@@ -138,39 +140,43 @@ class SweepSync(FolderSync):
         facts, sweep = self._sweep.status(), self._sweep
         if sweep.ranking.exists():
             lines: list[JsonObject] = read_json(sweep.ranking)
-            table = _table(lines, list(facts["varying"]))
+            table = _table(lines, list(facts["varying"]), str(facts["metric"]))
             store.metrics(_points(lines, str(facts["metric"]), sweep.ranking.stat().st_mtime_ns // 1_000_000))
             store.artifact(sweep.ranking.name, sweep.ranking)
             store.table(table)
             nothing: JsonObject = {"values": {}, "folder": "none"}
-            best = lines[0] if lines and lines[0]["value"] is not None else nothing
+            leading = [line for line in lines if line["leading"]]
+            best = leading[0] if len(leading) == 1 else nothing
             tags = {f"best.{key}": str(best["values"].get(key, "")) for key in facts["varying"]}
             store.params(self._facts(tags | {"best.run_folder": str(best["folder"])}, _markdown(table)))
         for figure in sweep.figures():
             store.artifact(f"figures/{figure.name}", figure)
 
 
-def _table(lines: Sequence[JsonObject], varying: Sequence[str]) -> Table:
+def _table(lines: Sequence[JsonObject], varying: Sequence[str], metric: str) -> Table:
     """`ranking.json` as a table."""
-    columns = ["rank", *varying, "state", "value", "low", "high", "folder", "reason"]
+    columns = ["rank", *varying, "state", metric, "low", "high", "folder", "reason"]
     data = [
         [
-            line.get("rank", number) if line["value"] is not None else None,
-            *(line["values"].get(key) for key in varying),
+            *(line["rank"], *(line["values"].get(key) for key in varying)),
             *(line["state"], line["value"], *(line["interval"] or [None, None]), line["folder"], line["reason"]),
         ]
-        for number, line in enumerate(lines, start=1)
+        for line in lines
     ]
     return Table(TABLE, columns, data)
 
 
 def _markdown(table: Table) -> str:
     rows = [table.columns, ["---"] * len(table.columns), *table.rows[:20]]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in rows)[:5000]
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)[:5000]
+
+
+def _cell(value: Any) -> str:
+    return shown(value) if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _points(lines: Sequence[JsonObject], metric: str, time: int) -> list[Point]:
-    """The best value, and how many members ended how."""
+    """The first member's value, and how many members ended how."""
     counts = [Point(f"members/{s}", 0, time, float(sum(line["state"] == s for line in lines))) for s in MEMBER_STATES]
     values = [line["value"] for line in lines if line["value"] is not None]
-    return [*counts, *(Point(f"best/{metric}", 0, time, float(value)) for value in values[:1])]
+    return [*counts, *(Point(f"first/{metric}", 0, time, float(value)) for value in values[:1])]

@@ -24,7 +24,7 @@ from tunix_rt.errors import DataError, Interrupted
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
-from tunix_rt.runs.sweep import SweepFolder
+from tunix_rt.runs.sweep import SweepFolder, sweep_of
 from tunix_rt.terminal import say, warn
 from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.process import living, named
@@ -33,7 +33,7 @@ from tunix_rt.tracking.store import NONE, check
 from tunix_rt.tracking.sweep import ask_for
 
 LOG = "tracking.log"
-SERVED = "syncer.json"
+SERVED = "tracking_process.json"
 """In a folder: the sync process that serves it."""
 GLANCE = 0.05
 QUIET = 0.5
@@ -119,37 +119,45 @@ class Syncer:
 
 @contextmanager
 def syncing(
-    folder: Path, tracking: TrackingConfig, directory: Path | None = None, sweep: SweepFolder | None = None
+    folder: Path, tracking: TrackingConfig, directory: Path | None = None, now: bool = True, last: bool = True
 ) -> Iterator[None]:
-    """Serve a run by a sync process during the block, in which it also has to record its end; see `start`."""
-    syncer = start(folder, tracking, directory, sweep)
+    """Serve a run by a sync process during the block, in which it also has to record its end; see `start`.
+
+    Of several commands that make one run only the `last` waits for the end; without `now` a process is started only
+    where the block fails.
+    """
+    syncer = start(folder, tracking, directory) if now else None
     try:
         yield
     except Interrupted:
-        syncer.leave()
+        (syncer or start(folder, tracking, directory)).leave()
         raise
     except Exception:
-        syncer.finish()
+        (syncer or start(folder, tracking, directory)).finish()
         raise
-    syncer.finish()
+    if syncer is not None and last:
+        syncer.finish()
 
 
-def warn_of_trouble(tracking: TrackingConfig, directory: Path | None = None) -> None:
-    """Before the first step: say where the store is out of reach just now. Raises what `store.check` raises."""
-    if trouble := check(tracking, directory):
+def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> None:
+    """Before the first step: say where the store is out of reach just now. Raises what `store.check` raises.
+
+    Nothing is asked again for a member of a sweep that is served.
+    """
+    sweep = sweep_of(RunFolder(folder))
+    if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
         warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
 
 
-def start(
-    folder: Path, tracking: TrackingConfig, directory: Path | None = None, sweep: SweepFolder | None = None
-) -> Syncer:
+def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> Syncer:
     """Let a sync process serve a run, or a sweep, that has written that it began (`status.json`, `sweep.json`).
 
-    That of the `sweep` which the run is a member of, where there is one on this host; one that serves the folder
+    That of the sweep which the run is a member of, where there is one on this host; one that serves the folder
     already, for an earlier stage; else a new one, which has a session of its own, so that Ctrl-C in the terminal ends
     the run only, and yields to the run. A relative SQLite file is taken from `directory` (default: here).
     """
     folder = folder.resolve()
+    sweep = sweep_of(RunFolder(folder))
     if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):
         return Syncer(folder, tracking, waits=False)
     found = served_by(folder)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import shlex
 import sqlite3
 from contextlib import closing, suppress
 from http.client import HTTPException
@@ -19,6 +18,7 @@ from urllib.error import HTTPError
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 from urllib.request import Request, urlopen
 
+from tunix_rt import hints
 from tunix_rt.errors import ConfigError
 from tunix_rt.runs.secrets import mask
 
@@ -54,7 +54,7 @@ def ui_command(uri: str) -> str:
     shown = mask(uri)
     if urlsplit(uri).scheme in SERVERS:
         return shown
-    return f"mlflow ui --backend-store-uri {shlex.quote(shown)} --host 127.0.0.1 --port 5000"
+    return hints.command(["mlflow", "ui", "--backend-store-uri", shown, "--host", "127.0.0.1", "--port", "5000"])
 
 
 def check(uri: str, experiment: str) -> str | None:
