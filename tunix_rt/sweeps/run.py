@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.identity import STAGES
-from tunix_rt.errors import Interrupted, MissingExtra, RunError
+from tunix_rt.config.load import section_from
+from tunix_rt.errors import ConfigError, Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
 from tunix_rt.hints import say_folders
 from tunix_rt.runs.secrets import mask_values
@@ -74,7 +75,7 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
     from omegaconf import OmegaConf
 
     section: Any = OmegaConf.to_container(config.tracking, resolve=True)
-    tracking = TrackingConfig(**section)
+    tracking = _tracking(section)
     warn_of_trouble(sweep.path, tracking)
     say_folders(str(config.run.root), str(config.run.data))
     with sweep.locked(), stopping(sweep):
@@ -91,6 +92,16 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
                 syncer.finish()
             else:
                 syncer.leave()
+
+
+def _tracking(section: Any) -> TrackingConfig:
+    from pydantic import ValidationError
+
+    try:
+        return cast(TrackingConfig, section_from(TrackingConfig, section))
+    except ValidationError as error:
+        mistakes = [f"tracking.{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+        raise ConfigError("; ".join(mistakes)) from None
 
 
 def preview(planned: Sequence[Planned], config: DictConfig) -> None:

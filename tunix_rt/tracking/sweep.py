@@ -68,8 +68,9 @@ def ask_for(sweep: SweepFolder, run_folder: Path) -> Path:
 def asked_for(sweep: SweepFolder) -> Iterator[tuple[RunFolder, int]]:
     """The members that the sweep's sync process is to send, and when each was asked for last (nanoseconds)."""
     for file in sorted((sweep.path / "sync").glob("*.json")):
-        time_ = file.stat().st_mtime_ns
-        yield RunFolder((sweep.path / str(read_json(file)["folder"])).resolve()), time_
+        asked, run = file.stat().st_mtime_ns, RunFolder((sweep.path / str(read_json(file)["folder"])).resolve())
+        if run.status():  # else it was removed since
+            yield run, asked
 
 
 def tracking_of(sweep: SweepFolder) -> TrackingConfig:

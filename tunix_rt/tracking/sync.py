@@ -44,6 +44,8 @@ LONGEST_DELAY = 60.0
 """Seconds between two tries of a store that is out of reach; they double from POLL on. After the run's end: POLL."""
 PATIENCE = 60.0
 """Seconds after the end of a run for which a store is tried that is out of reach. Nobody waits for that."""
+MEMBERS = 1.0
+"""Seconds between two looks at whether members of a sweep ask to be sent."""
 LINGER = 30.0
 """Seconds for which the next stage of a run that waits for one finds this process still there."""
 NICENESS = 10
@@ -174,32 +176,43 @@ class _Members:
     def __init__(self, own: SweepSync, sweep: SweepFolder, watch: bool) -> None:
         self._own, self._sweep, self._watch = own, sweep, watch
         self._taken: dict[Path, int] = {}
+        self._due = 0.0
 
     def new(self, busy: set[Path]) -> list[Task]:
-        """Tasks for those that asked since the last call. One that another process sends asks again and again."""
+        """Tasks for those that asked since the last call, and are not sent already."""
+        if time.monotonic() < self._due:
+            return []
+        self._due = time.monotonic() + MEMBERS
+        waiting = [(run, asked) for run, asked in asked_for(self._sweep) if self._taken.get(run.path) != asked]
+        return [task for run, asked in waiting if run.path not in busy for task in self._begun(run, asked)]
+
+    def _begun(self, run: RunFolder, asked: int) -> list[Task]:
+        """A task, or none: where another process sends the run just now, it is looked at again later."""
         from filelock import FileLock, Timeout
 
-        tasks = []
-        for run, asked in asked_for(self._sweep):
-            if run.path in busy or self._taken.get(run.path) == asked or not run.status():
-                continue
-            lock = FileLock(run.path / LOCK)
-            with suppress(Timeout):
-                lock.acquire(timeout=0)
-                self._taken[run.path] = asked
-                report = SyncState.load(run.path).report_of(session_of(run.status()))
-                if report is None or not report.complete:
+        lock = FileLock(run.path / LOCK)
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            self._taken[run.path] = asked
+            try:
+                if not _was_sent(run):
                     sync = RunSync(run, read_tracking(run), parent=self._own.run_id)
-                    tasks.append(_task(sync, run, self._watch, lock.release))
-                else:
-                    lock.release()
-        return tasks
+                    return [_task(sync, run, self._watch, lock.release)]
+            except TunixError as error:
+                self._own.unsent[run.path] = str(error)
+            lock.release()
+        return []
 
     def ended(self, folder: Path, report: SyncReport) -> None:
         """Note how the sending of a member ended."""
         self._own.unsent.pop(folder, None)
         if not report.complete:
             self._own.unsent[folder] = report.message
+
+
+def _was_sent(run: RunFolder) -> bool:
+    report = SyncState.load(run.path).report_of(session_of(run.status()))
+    return report is not None and report.complete
 
 
 class _Masked(io.TextIOBase):
@@ -243,9 +256,9 @@ def _linger(run: RunFolder) -> None:
 
 def _asked(sweep: SweepFolder) -> bool:
     """Whether the sweep runs again, or one of its members has not been sent."""
-    runs = [run for run, _ in asked_for(sweep) if run.status()]
-    sent = [SyncState.load(run.path).report_of(session_of(run.status())) for run in runs]
-    return None in sent or (sweep.status()["state"] == "running" and living(sweep.status()) is not None)
+    runs = [run for run, _ in asked_for(sweep)]
+    reports = [SyncState.load(run.path).report_of(session_of(run.status())) for run in runs]
+    return None in reports or (sweep.status()["state"] == "running" and living(sweep.status()) is not None)
 
 
 def _yield_to_the_run() -> None:
