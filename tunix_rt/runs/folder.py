@@ -174,12 +174,6 @@ class RunFolder:
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
         write_json(self.path / "status.json", status | end)
 
-    def _remove_torn(self) -> None:
-        """Files that a killed process had begun to write; those of the tracker's process are its own affair."""
-        for part in self.path.rglob("*.part"):
-            if part.is_file() and not part.name.startswith("tracking"):
-                part.unlink()
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError where another one has it."""
@@ -189,7 +183,6 @@ class RunFolder:
         try:
             with FileLock(self.path / ".lock", timeout=0):
                 faults.point("locked", self.path)
-                self._remove_torn()
                 yield
         except Timeout:
             pid = self.status().get("pid", "unknown")
