@@ -51,7 +51,7 @@ def draw(run_folder: Path) -> list[Path]:
     for name, has_data, make in jobs:
         if has_data:
             path = run_folder / "figures" / f"{name}.png"
-            _save(make(), path)
+            save(make(), path)
             written.append(path)
     return written
 
@@ -73,7 +73,8 @@ def _figure(height: float = 4.5) -> Figure:
     return Figure(figsize=(8, height), dpi=100, layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture, whole or not at all; the same figure gives the same bytes."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     with atomic_writer(path) as file:

@@ -113,7 +113,7 @@ def _mcnemar(more: int, less: int) -> float:
     """Two-sided probability that a fair coin falls as unevenly in `more + less` throws (McNemar's exact test)."""
     throws = more + less
     tail = sum(math.comb(throws, count) for count in range(min(more, less) + 1))
-    return min(1.0, 2 * tail / 2**throws)
+    return min(1.0, float(2 * tail / 2**throws))
 
 
 def verdict(found: Sequence[Ranked], values: str) -> str:
