@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from tunix_rt import faults
 from tunix_rt.errors import DataError, MachineError
 from tunix_rt.terminal import warn
 
@@ -49,10 +50,13 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
+            faults.point("writing", path)
             yield file
+            faults.point("written", path)
     except BaseException:  # AtomicSaver leaves it where the disk is full
         part.unlink(missing_ok=True)
         raise
+    faults.point("renamed", path)
 
 
 def apply_umask(path: Path) -> None:
@@ -194,12 +198,14 @@ def append_line(path: Path, record: object) -> None:
         end = _end_of_lines(file)
         if end < file.seek(0, os.SEEK_END):
             file.truncate(end)
+        faults.torn(file, line, path)
         try:
             while line:
                 line = line[file.write(line) :]
         except OSError:
             file.truncate(end)
             raise
+    faults.point("appended", path)
 
 
 def _end_of_lines(file: IO[bytes]) -> int:

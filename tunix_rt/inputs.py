@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from tunix_rt import faults
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import JsonlSource
 from tunix_rt.config.identity import identities
@@ -143,6 +144,7 @@ def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> Pre
         with FileLock(folder.parent / f".{folder.name}.lock"):
             if not prepared.is_whole:
                 shutil.rmtree(folder, ignore_errors=True)
+                faults.point("removed", folder)
                 write_prepared(config, folder, store)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
         materialise(config.model.source, _models(config), store)

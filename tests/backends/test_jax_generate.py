@@ -6,20 +6,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
-import torch
 
+from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, State
-from tunix_rt.backends.jax import generate
-from tunix_rt.backends.jax.generate import bucket
-from tunix_rt.backends.jax.sampling import Sampling, choose
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
+
+Sampling = lazy("tunix_rt.backends.jax.sampling", "Sampling")
+bucket = lazy("tunix_rt.backends.jax.generate", "bucket")
+choose = lazy("tunix_rt.backends.jax.sampling", "choose")
+generate = lazy("tunix_rt.backends.jax.generate")
+jax = lazy("jax")
+torch = lazy("torch")
 
 POSITIONS = 96
 Answer = tuple[list[int], list[float], str]
@@ -184,12 +187,13 @@ def reference_choice(logits: Any, uniform: float, sampling: Sampling) -> tuple[i
 
 
 @pytest.mark.parametrize(
-    "sampling",
-    [Sampling(1.0, None, None), Sampling(0.6, 5, None), Sampling(1.3, None, 0.8), Sampling(1.0, 9, 0.5)],
+    "filters",
+    [(1.0, None, None), (0.6, 5, None), (1.3, None, 0.8), (1.0, 9, 0.5)],
     ids=str,
 )
-def test_sampling_inverts_the_filtered_distribution(sampling: Sampling) -> None:
+def test_sampling_inverts_the_filtered_distribution(filters: tuple[float, int | None, float | None]) -> None:
     """Filters, their order, renormalisation and the order of the vocabulary against a float64 reference."""
+    sampling = Sampling(*filters)
     random = np.random.default_rng(5)
     logits = (2 * random.standard_normal((300, 37))).astype(np.float32)
     uniform = random.random(300).astype(np.float32)

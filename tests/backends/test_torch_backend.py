@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
+from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.registry import create
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
+
+torch = lazy("torch")
 
 
 def make(cache: Path, **hardware: Any) -> Backend:
@@ -89,6 +91,7 @@ def test_full_memory_names_the_setting_to_lower(small_llama: Path) -> None:
         TRAIN_AND_ANSWER
         + """
 import resource
+
 taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (taken + 400_000_000, resource.RLIM_INFINITY))
 try:

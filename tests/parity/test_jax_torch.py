@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.numpy import load_file, save_file
 
+from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, State
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.files import read_json, write_json
+
+torch = lazy("torch")
 
 pytestmark = pytest.mark.slow
 NUM_STEPS = 200
@@ -197,12 +199,12 @@ def decoding(**changes: Any) -> GenerationConfig:
     return GenerationConfig(**(values | changes))
 
 
-@torch.no_grad()
 def excused(model: Any, ids: list[int], generation: GenerationConfig, uniform: float) -> bool:
     """Whether transformers too finds the choice after `ids` too close to call: top-two gap, or a boundary."""
     from transformers.generation import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
-    logits = model(torch.tensor([ids])).logits[:, -1].double()
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[:, -1].double()
     if generation.temperature == 0:
         first, second = logits[0].topk(2).values.tolist()
         return bool(first - second < 1e-4)

@@ -6,7 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.memory import SHORT, compare
+from tests.lazy import lazy
+
+SHORT = lazy("benchmarks.memory", "SHORT")
+compare = lazy("benchmarks.memory", "compare")
+
 
 MIDDLE = (
     "model.source.hidden_size=512",

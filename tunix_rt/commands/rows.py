@@ -18,18 +18,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
     chosen = parser.parse_args(list(arguments))
 
+    from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.errors import InputError
     from tunix_rt.experiment import recorded_config
     from tunix_rt.files import to_json
     from tunix_rt.inputs import recorded_data
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.stages.train import plan
     from tunix_rt.terminal import out, table
 
     run = find_run(Path(chosen.root), chosen.run)
     config = recorded_config(run)
     prepared = recorded_data(run)
-    order, facts = plan(config.training, prepared, config.seed)
+    order, facts = batch_schedule(config.training, prepared, config.seed)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
     traces = {trace.id: trace for trace in prepared.traces("train")}

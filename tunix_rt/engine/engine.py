@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tunix_rt import faults
 from tunix_rt.backends import registry
-from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.identity import plain
 from tunix_rt.engine.context import RunContext
 from tunix_rt.engine.stages import STAGES, Stage
@@ -25,6 +25,9 @@ from tunix_rt.terminal import say, warn
 from tunix_rt.tracking import follow
 from tunix_rt.tracking.uri import problem
 from tunix_rt.tracking.versions import version_table
+
+LEAVING_SECONDS = 2.0
+"""So long the tracker is waited for on the way out of a signal: enough for one that answers."""
 
 
 @contextmanager
@@ -48,11 +51,13 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
         else:
             following = STAGES[STAGES.index(stages[-1]) + 1]
             run.end("waiting", f"{stages[-1].name} is done; `dvc repro` goes on with {following.name}")
-    except BaseException:
-        _report_tracking(follower or _follow(context), context.config.tracking)
+    except BaseException as error:
+        leaving = isinstance(error, Interrupted)
+        seconds = context.config.tracking.wait_seconds
+        _report_tracking(follower or _follow(context), min(seconds, LEAVING_SECONDS) if leaving else seconds)
         raise
     if last and follower:
-        _report_tracking(follower, context.config.tracking)
+        _report_tracking(follower, context.config.tracking.wait_seconds)
 
 
 def _yaml(value: JsonObject) -> str:
@@ -95,13 +100,13 @@ def _follow(context: RunContext) -> follow.Follower:
     return follow.spawn(context.run.path, tracking, context.home)
 
 
-def _report_tracking(follower: follow.Follower, tracking: TrackingConfig) -> None:
+def _report_tracking(follower: follow.Follower, seconds: float) -> None:
     """Wait for the follower, and say so where not everything has been sent."""
-    report = follower.wait(tracking.wait_seconds)
+    report = follower.wait(seconds)
     if report is not None and not report.complete:
         warn(f"tracking: {report.message}")
     elif report is None and follower.process is not None:
-        warn(f"tracking: still sending after {tracking.wait_seconds:g} s; it goes on in the background")
+        warn(f"tracking: still sending after {seconds:g} s; it goes on in the background")
 
 
 def do(stage: Stage, context: RunContext) -> None:
@@ -121,7 +126,10 @@ def do(stage: Stage, context: RunContext) -> None:
     run.note_stage(name)
     place = RunFolder(run.place(name))
     started = time.monotonic()
-    facts = stage.work(context) or {}
+    faults.point(f"begun {name}")
+    with context.interrupt.at_once(f"during {name}; nothing of it is kept"):  # training and predicting know better
+        facts = stage.work(context) or {}
+    faults.point(f"worked {name}")
     if name == "prepare":
         write_json(place.path / run.data.name, mask_values(_data_record(context)))
     seconds = round(time.monotonic() - started, 3)

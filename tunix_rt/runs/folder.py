@@ -15,7 +15,7 @@ from typing import Literal
 
 import psutil
 
-from tunix_rt import hints
+from tunix_rt import faults, hints
 from tunix_rt.errors import DataError, InputError, MachineError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.secrets import mask
@@ -174,6 +174,12 @@ class RunFolder:
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
         write_json(self.path / "status.json", status | end)
 
+    def _remove_torn(self) -> None:
+        """Files that a killed process had begun to write; those of the tracker's process are its own affair."""
+        for part in self.path.rglob("*.part"):
+            if part.is_file() and not part.name.startswith("tracking"):
+                part.unlink()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError where another one has it."""
@@ -182,6 +188,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / ".lock", timeout=0):
+                faults.point("locked", self.path)
+                self._remove_torn()
                 yield
         except Timeout:
             pid = self.status().get("pid", "unknown")

@@ -56,7 +56,16 @@ def predict(request: PredictRequest) -> None:
     if generation.baseline:
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
+    request.interrupt.release("before the first answer")
     for title, path, model, adapter_folder in jobs:
-        reader = Reader.of(model, request.format)
-        state = engine.load(model, None, adapter_folder)
-        run_loop(engine, state, reader, traces, generation, request.seed, path, request.interrupt, title)
+        run_loop(
+            engine,
+            engine.load(model, None, adapter_folder),  # held by this call alone: gone before the next are loaded
+            Reader.of(model, request.format),
+            traces,
+            generation,
+            request.seed,
+            path,
+            request.interrupt,
+            title,
+        )

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from tunix_rt import faults
 from tunix_rt.backends import registry
 from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
-from tunix_rt.batches.batch import BatchOrder, sequential_batches
+from tunix_rt.batches.batch import sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
-from tunix_rt.batches.pack import choose_row_length
+from tunix_rt.batches.schedule import batch_schedule, evaluation_length
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
@@ -22,7 +23,7 @@ from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, copy_file, read_json, sync_folder, write_json
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
-from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, read_architecture
+from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
@@ -68,15 +69,17 @@ def train(request: TrainRequest) -> JsonObject:
     """
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
-    order, facts = plan(training, prepared, request.seed)
+    order, facts = batch_schedule(training, prepared, request.seed)
     setup = setup_of(request.optimizer, training, request.seed, request.adapter, prepared.model_folder)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
     begin = checkpoints.newest(log.last_step)
     if begin is None:
+        request.interrupt.release("before the first step")
         begin, state = Progress(), engine.load(prepared.model_folder, setup)
     else:
+        request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     num_steps = int(facts["num_steps"])
@@ -102,50 +105,6 @@ def train(request: TrainRequest) -> JsonObject:
         "ended_early": end.ended,
         "model_digest": folder_digest(run.model),
     }
-
-
-def plan(training: TrainingConfig, prepared: PreparedData, seed: int) -> tuple[BatchOrder, JsonObject]:
-    """The order of batches, and what follows from the data: row length, steps, epochs, packing efficiency."""
-    dataset = EncodedDataset.open(prepared.encoded("train"))
-    if len(dataset) == 0:
-        raise DataError(f"{prepared.folder}: no training traces")
-    longest = int(dataset.lengths.max())
-    row_length = training.row_length
-    if row_length is None:
-        hidden_size = read_architecture(prepared.model_folder).hidden_size
-        row_length = choose_row_length(dataset.lengths, hidden_size) if training.packing else _round_up(longest, 8)
-    if row_length < longest:
-        raise InputError(
-            f"training.row_length: {row_length} is shorter than the longest trace, which takes {longest} positions; "
-            "raise it, or set dataset.max_length with dataset.on_overlong"
-        )
-    order = BatchOrder(
-        dataset,
-        row_length=row_length,
-        packing=training.packing,
-        num_micro_batches=training.gradient_accumulation_steps,
-        rows=training.per_device_batch_size,
-        seed=seed,
-        num_epochs=training.num_epochs,
-    )
-    num_steps = training.max_steps if training.max_steps is not None else order.num_steps
-    assert num_steps is not None
-    facts: JsonObject = {
-        "row_length": row_length,
-        "num_steps": num_steps,
-        "num_epochs": round(num_steps / order.steps_per_epoch, 4),
-        "packing_efficiency": round(float(dataset.lengths.sum()) / (order.num_rows * row_length), 4),
-    }
-    return order, facts
-
-
-def evaluation_length(dataset: EncodedDataset, row_length: int) -> int:
-    """Positions of a row when the loss of `dataset` is taken: as in training, or as its longest trace needs."""
-    return max(row_length, _round_up(int(dataset.lengths.max()), 8))
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _same_machine(run: RunFolder, engine: Backend) -> bool:
@@ -210,5 +169,7 @@ def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) 
         copy_file(start / GENERATION, part / GENERATION)
     sync_folder(part)
     shutil.rmtree(model, ignore_errors=True)
+    faults.point("removed", model)
     part.rename(model)
+    faults.point("renamed", model)
     sync_folder(model.parent)

@@ -112,8 +112,9 @@ def _pairs(first: Member, other: Member) -> tuple[int, int] | None:
 def _mcnemar(more: int, less: int) -> float:
     """Two-sided probability that a fair coin falls as unevenly in `more + less` throws (McNemar's exact test)."""
     throws = more + less
-    tail = sum(math.comb(throws, count) for count in range(min(more, less) + 1))
-    return min(1.0, float(2 * tail / 2**throws))
+    tail: int = sum(math.comb(throws, count) for count in range(min(more, less) + 1))
+    probability: float = 2 * tail / 2**throws  # of integers: a float power would overflow
+    return min(1.0, probability)
 
 
 def verdict(found: Sequence[Ranked], values: str) -> str:

@@ -37,14 +37,19 @@ class Prediction:
         return asdict(self) | {"steps": list(self.steps), "logprobs": list(self.logprobs)}
 
 
+def prediction_of(record: JsonObject, where: str) -> Prediction:
+    """The prediction that a line holds. Raises DataError that begins with `where`."""
+    try:
+        values = record | {"steps": tuple(record["steps"]), "logprobs": tuple(record["logprobs"])}
+        return Prediction(**values)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{where}: not a prediction record ({error})") from None
+
+
 def read_predictions(path: Path) -> Iterator[Prediction]:
     """Predictions of a file, in its order. Raises DataError with file and line where one is damaged."""
     for number, record in read_jsonl(path):
-        try:
-            values = dict(record) | {"steps": tuple(record["steps"]), "logprobs": tuple(record["logprobs"])}
-            yield Prediction(**values)
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: not a prediction record ({error})") from None
+        yield prediction_of(record, f"{path}:{number}")
 
 
 def renamed(item: JsonObject) -> JsonObject:

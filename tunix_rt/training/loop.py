@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from tunix_rt import faults
 from tunix_rt.backends.interface import Backend, Measurements, State
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import CheckpointConfig
@@ -157,6 +158,8 @@ def train(
             step, rate = now.step + 1, plan.rate_at(now.step + 1)
             own_tokens, before = int((batch.segments > 0).sum()), recorder.clock()
             state, measurements = backend.train_step(state, batch, rate)
+            interrupt.hold()
+            faults.point("dispatched step")
             tokens = now.tokens + own_tokens
             recorder.add(_Dispatched(step, rate, tokens, own_tokens, recorder.clock() - before, measurements))
             batch = plan.batch_at(step + 1) if step < plan.num_steps else None
@@ -176,6 +179,7 @@ def train(
             if last or now.ended is not None or best or due(step, cadence.save_every, plan.num_steps):
                 now = recorder.save(state, now)
             bar.advance(note="" if recorder.loss is None else f"loss {recorder.loss:.4f}")
+    interrupt.release(f"after step {now.step}, which is saved")
     return replace(now, selected_step=evaluations.best or now.step)
 
 
