@@ -208,7 +208,7 @@ def _steps(by_index: dict[str, JsonObject]) -> Figure:
     rates = [by_index[str(index)] for index in indices]
     values, below, above = _in_per_cent(rates)
     places = [index + 1 for index in indices]
-    axes.errorbar(places, values, [below, above], color=BLUE, marker="o", capsize=4, linewidth=2, elinewidth=1.2)
+    axes.errorbar(places, values, [below, above], color=BLUE, fmt="o", capsize=4, elinewidth=1.2)
     if len(places) <= 12:
         for place, value, reach, rate in zip(places, values, below, rates, strict=True):
             at = (place, value - reach)
