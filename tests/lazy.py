@@ -7,8 +7,10 @@ from typing import Any
 
 
 class _Lazy:
+    __slots__ = ("_found",)  # no `__dict__`: monkeypatch would look for what it patches there
+
     def __init__(self, module: str, name: str | None) -> None:
-        self.__dict__["_found"] = lambda: _get(module, name)
+        object.__setattr__(self, "_found", lambda: _get(module, name))
 
     def __getattr__(self, name: str) -> Any:
         if name in ("_pytestfixturefunction", "_mock_name") or (name[:2] == "__" and name != "__version__"):
