@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from tunix_rt.backends import registry
+from tunix_rt.backends import heap, registry
 from tunix_rt.config.identity import STAGES as DECLARED
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check
@@ -90,6 +90,7 @@ def workspace(directory: Path) -> Path:
 @contextmanager
 def stage(name: str) -> Iterator[Here]:
     """Do a stage in the block: recorded, locked, and sent to MLflow. Raises the errors of `tunix_rt.errors`."""
+    heap.own_process()
     config = read_params()
     home = workspace(Path.cwd())
     contents = checked_contents(config, home / config.run.data)
