@@ -16,7 +16,7 @@ from multiprocessing import get_context
 
 import psutil
 
-from benchmarks import contest
+from benchmarks import race
 from benchmarks.workload import Workload, parser
 from tunix_rt.terminal import out, table
 
@@ -59,13 +59,14 @@ class Peak:
 def measure(case: Case) -> Peak:
     """Load and train in this process."""
     from tunix_rt.backends import heap, registry
+    from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.inputs import cache_folder
-    from tunix_rt.stages.train import plan, setup_of
+    from tunix_rt.stages.train import setup_of
 
     heap.own_process()
     config, prepared = case.workload.config, case.workload.prepared()
     training = replace(config.training, per_device_batch_size=case.rows)
-    order, _ = plan(training, prepared, config.seed)
+    order, _ = batch_schedule(training, prepared, config.seed)
     engine = registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss
     setup = setup_of(config.optimizer, training, config.seed, config.model.adapter, prepared.model_folder)
@@ -101,12 +102,12 @@ def main(arguments: list[str] | None = None) -> None:
         for backend in given.backends
     ]
     table("peak memory above import: every weight, and LoRA", ("backend", *WHAT, "lora / full"), rows)
-    out(f"{given.steps} updates of {given.rows} rows; {contest.THREADS} threads")
+    out(f"{given.steps} updates of {given.rows} rows; {race.THREADS} threads")
     if given.json:
         cases = {f"{backend} {what}": asdict(peak) for (backend, what), peak in peaks.items()}
         ratios = {backend: ratio(peaks, backend) for backend in given.backends}
         settings = {"overrides": plain.overrides, "rows": given.rows, "steps": given.steps}
-        contest.write_json(given.json, "adapter", settings, {"cases": cases, "ratios": ratios})
+        race.write_json(given.json, "adapter", settings, {"cases": cases, "ratios": ratios})
 
 
 def ratio(peaks: dict[tuple[str, str], Peak], backend: str) -> float:

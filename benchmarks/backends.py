@@ -1,4 +1,4 @@
-"""The backends side by side: what each can do (`benchmarks/powers.py`), and how fast, in one run.
+"""The backends side by side: what each can do (`benchmarks/capabilities.py`), and how fast, in one run.
 
 Training is the loop of every experiment on packed rows; generation is greedy, in batches. All do the same work from
 the same weights, in turn; ratios are to the first, `jax`. Needs every framework at once: see docs/backends.md.
@@ -11,44 +11,44 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 
-from benchmarks import contest, generation, training
-from benchmarks.contest import THREADS, Result
-from benchmarks.powers import POWERS, YES, powers
+from benchmarks import generation, race, training
+from benchmarks.capabilities import CAPABILITIES, YES, capabilities
+from benchmarks.race import THREADS, RaceResult
 from benchmarks.workload import Workload, parser
 from tunix_rt.files import JsonObject
 from tunix_rt.terminal import out, table
 
 
 def tried(backends: list[str]) -> dict[str, dict[str, str]]:
-    """The powers of each backend, each found in a process of its own."""
+    """The capabilities of each backend, each found in a process of its own."""
     found = {}
     for name in backends:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-            found[name] = pool.submit(powers, name).result()
+            found[name] = pool.submit(capabilities, name).result()
     return found
 
 
-def train_race(backends: list[str], overrides: list[str], rounds: int, num_steps: int) -> dict[str, Result]:
+def train_race(backends: list[str], overrides: list[str], rounds: int, num_steps: int) -> dict[str, RaceResult]:
     """Laps of training."""
-    plan = training.Plan.of(Workload.of(*overrides), num_traces=16, num_updates=num_steps)
-    return contest.race({name: partial(training.ours, plan, name) for name in backends}, rounds)
+    plan = training.TrainingCase.of(Workload.of(*overrides), num_traces=16, num_updates=num_steps)
+    return race.run({name: partial(training.ours, plan, name) for name in backends}, rounds)
 
 
 def answer_race(
     backends: list[str], overrides: list[str], rounds: int, num_steps: int, num_prompts: int, max_new_tokens: int
-) -> dict[str, Result]:
+) -> dict[str, RaceResult]:
     """Laps of generation, with weights of so many updates."""
     words = generation.trained(backends[0], num_steps, num_prompts)
-    plan = generation.Plan.of(Workload.of(*words, *overrides), num_prompts, num_prompts, max_new_tokens)
-    return contest.race({name: partial(generation.ours, plan, name) for name in backends}, rounds)
+    plan = generation.GenerationCase.of(Workload.of(*words, *overrides), num_prompts, num_prompts, max_new_tokens)
+    return race.run({name: partial(generation.ours, plan, name) for name in backends}, rounds)
 
 
 def show(found: Mapping[str, Mapping[str, str]]) -> None:
-    """The powers as a table, and each refusal in its words."""
+    """The capabilities as a table, and each refusal in its words."""
     backends = list(found)
-    rows = [(name, *("yes" if found[each][name] == YES else "no" for each in backends)) for name in POWERS]
+    rows = [(name, *("yes" if found[each][name] == YES else "no" for each in backends)) for name in CAPABILITIES]
     table("what they can do", ("", *backends), rows)
-    for name in POWERS:
+    for name in CAPABILITIES:
         for each in backends:
             if found[each][name] != YES:
                 out(f"{each}: {name}: {found[each][name]}")
@@ -72,11 +72,11 @@ def main(arguments: list[str] | None = None) -> None:
         ),
     }
     for name, results in races.items():
-        contest.show(name, results, to=backends[0])
+        race.show(name, results, to=backends[0])
     if given.json:
-        numbers: JsonObject = {name: contest.numbers(results, to=backends[0]) for name, results in races.items()}
+        numbers: JsonObject = {name: race.numbers(results, to=backends[0]) for name, results in races.items()}
         settings = {"overrides": given.overrides, "threads": THREADS, "steps": given.steps, "prompts": given.prompts}
-        contest.write_json(given.json, "backends", settings, {"powers": found, **numbers})
+        race.write_json(given.json, "backends", settings, {"capabilities": found, **numbers})
 
 
 if __name__ == "__main__":

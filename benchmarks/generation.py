@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import contest
-from benchmarks.contest import THEIRS, THREADS, Clock, Lap, Ready
+from benchmarks import race
+from benchmarks.race import THEIRS, THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
@@ -25,7 +25,7 @@ from tunix_rt.terminal import out, say
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class GenerationCase:
     """What a lap is, for all."""
 
     workload: Workload
@@ -36,7 +36,7 @@ class Plan:
     generation: GenerationConfig
 
     @classmethod
-    def of(cls, workload: Workload, num_prompts: int, batch_size: int, max_new_tokens: int) -> Plan:
+    def of(cls, workload: Workload, num_prompts: int, batch_size: int, max_new_tokens: int) -> GenerationCase:
         """Train where that has not been done yet, and encode the first test prompts."""
         from tunix_rt.experiment import run
 
@@ -50,7 +50,7 @@ class Plan:
         return cls(workload, folder.model.resolve(), tuple(tuple(prompt.tolist()) for prompt in ids), generation)
 
 
-def ours(plan: Plan, backend: str) -> Ready:
+def ours(plan: GenerationCase, backend: str) -> Ready:
     """Laps of `Backend.generate`."""
     from tunix_rt.backends import registry
     from tunix_rt.inputs import cache_folder
@@ -69,7 +69,7 @@ def ours(plan: Plan, backend: str) -> Ready:
     return lap
 
 
-def theirs(plan: Plan) -> Ready:
+def theirs(plan: GenerationCase) -> Ready:
     """Laps of `transformers`' `generate`."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -124,17 +124,19 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--max-new-tokens", type=int, default=384, help="at most so many a prompt (default %(default)s)")
     given = made.parse_args(arguments)
     words = trained(given.backends[0], given.steps, given.prompts)
-    plan = Plan.of(Workload.of(*words, *given.overrides), given.prompts, given.batch_size, given.max_new_tokens)
+    plan = GenerationCase.of(
+        Workload.of(*words, *given.overrides), given.prompts, given.batch_size, given.max_new_tokens
+    )
     contestants = {name: partial(ours, plan, name) for name in given.backends}
-    results = contest.race({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
-    contest.show("generation: ours against transformers' generate, greedy", results)
+    results = race.run({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
+    race.show("generation: ours against transformers' generate, greedy", results)
     out(
         f"{len(plan.prompts)} prompts in batches of {given.batch_size}, at most {given.max_new_tokens} new tokens; "
         f"{THREADS} threads; warm-up: what the first lap took beyond a measured one (compilation)"
     )
     if given.json:
         sizes = {"prompts": len(plan.prompts), "batch_size": given.batch_size, "max_new_tokens": given.max_new_tokens}
-        contest.write(given.json, "generation", {"overrides": plan.workload.overrides, **sizes}, results)
+        race.write(given.json, "generation", {"overrides": plan.workload.overrides, **sizes}, results)
 
 
 if __name__ == "__main__":

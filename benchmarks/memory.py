@@ -17,20 +17,20 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks import contest
+from benchmarks import race
 from benchmarks.workload import parser
-from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import cache_folder, content_digests, prepared_data
+from tunix_rt.inputs import cache_folder, input_digests, prepared_data
 from tunix_rt.terminal import out, table
+from tunix_rt.tracking.registry import ModelStore
 
 EXPERIMENTS = ("quickstart", "smollm2_arithmetic", "smollm2_traces", "gsm8k")
 """The others are quickstarts."""
 SHORT = (
     "tracking=none",
     "hardware=cpu",
-    f"hardware.threads={contest.THREADS}",
+    f"hardware.threads={race.THREADS}",
     "generation.baseline=false",
     "schedule.warmup_steps=0",
     "dataset.limit.validation=16",
@@ -75,46 +75,24 @@ def measure(overrides: tuple[str, ...], place: str) -> int:
     os.environ["XDG_CACHE_HOME"] = f"{place}/cache"
     import tunix_rt.experiment  # noqa: F401 (what a run imports)
     from tunix_rt.backends import registry
+    from tunix_rt.engine.context import RunContext, chain_of
+    from tunix_rt.engine.stages import predict_request, train_request
     from tunix_rt.runs.folder import RunFolder
     from tunix_rt.runs.interrupt import watching
     from tunix_rt.stages.predict import predict
     from tunix_rt.stages.train import train
 
     config, run = config_of(overrides), RunFolder(Path(place) / "run")
-    prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
+    store = ModelStore(config.tracking.uri)
+    digests = input_digests(config, store)
     run.path.mkdir()
     registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss
     Path("/proc/self/clear_refs").write_text("5")  # the largest resident memory is counted from here
     with watching(run.path) as interrupt:
-        train(
-            config.seed,
-            config.format,
-            config.backend,
-            config.model.adapter,
-            config.optimizer,
-            config.schedule,
-            config.training,
-            prepared=prepared,
-            run=run,
-            identity="memory",
-            hardware=config.hardware,
-            checkpoint=config.checkpoint,
-            cache=cache_folder(),
-            interrupt=interrupt,
-        )
-        predict(
-            config.seed,
-            config.format,
-            config.backend,
-            config.model.adapter,
-            config.generation,
-            prepared=prepared,
-            run=run,
-            hardware=config.hardware,
-            cache=cache_folder(),
-            interrupt=interrupt,
-        )
+        context = RunContext(config, digests, chain_of(config, digests), run, interrupt, store)
+        train(train_request(context))
+        predict(predict_request(context))
     return _largest() - before
 
 
@@ -127,7 +105,7 @@ def _largest() -> int:
 def compare(overrides: tuple[str, ...]) -> Peaks:
     """Both, each in a fresh process."""
     config = config_of(overrides)
-    prepared_data(config, identities(config, content_digests(config))["prepare"])
+    prepared_data(config, ModelStore(config.tracking.uri))
     with tempfile.TemporaryDirectory() as place:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
             foreseen = pool.submit(foresee, overrides).result()
@@ -162,11 +140,11 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     columns = ("experiment", "backend", "foreseen", "measured", "off by", "within 15 % or 64 MiB")
     table("peak memory above import", columns, rows)
-    out(f"{given.steps} updates, {given.prompts} answers; {contest.THREADS} threads")
+    out(f"{given.steps} updates, {given.prompts} answers; {race.THREADS} threads")
     if given.json:
         cases = {" ".join(key): asdict(found) for key, found in peaks.items()}
         settings = {"overrides": given.overrides, "steps": given.steps, "prompts": given.prompts}
-        contest.write_json(given.json, "memory", settings, {"cases": cases})
+        race.write_json(given.json, "memory", settings, {"cases": cases})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.contest import Ratio, write_json
+from benchmarks.race import Ratio, write_json
 from benchmarks.workload import parser
 from tunix_rt.files import read_jsonl
 from tunix_rt.terminal import say, table

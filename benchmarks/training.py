@@ -19,19 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import contest
-from benchmarks.contest import THEIRS, THREADS, Clock, Lap, Ready
+from benchmarks import race
+from benchmarks.race import THEIRS, THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
 from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.schedule import batch_schedule
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.config.training import TrainingConfig
-from tunix_rt.stages.train import plan as plan_of_stage
 from tunix_rt.terminal import out
 from tunix_rt.traces.prepared import PreparedData
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class TrainingCase:
     """What a lap is, for all."""
 
     workload: Workload
@@ -43,10 +43,10 @@ class Plan:
     """Indices of the traces in those updates."""
 
     @classmethod
-    def of(cls, workload: Workload, num_traces: int, num_updates: int) -> Plan:
+    def of(cls, workload: Workload, num_traces: int, num_updates: int) -> TrainingCase:
         """The first updates of an epoch over all the data, of about `num_traces` traces each. Prepares the data."""
         config, prepared = workload.config, workload.prepared()
-        order, facts = plan_of_stage(config.training, prepared, config.seed)
+        order, facts = batch_schedule(config.training, prepared, config.seed)
         dataset = EncodedDataset.open(prepared.encoded("train"))
         rows = max(1, round(num_traces * order.num_rows / len(dataset)))
         if num_updates * rows > order.num_rows:
@@ -54,7 +54,7 @@ class Plan:
                 f"--steps {num_updates} of {rows} rows are more than the {order.num_rows} rows of the data"
             )
         made = cls(workload, rows, int(facts["row_length"]), num_updates, ())
-        order, _ = plan_of_stage(made.training, prepared, config.seed)
+        order, _ = batch_schedule(made.training, prepared, config.seed)
         index = {name: place for place, name in enumerate(dataset.ids)}
         return replace(made, chosen=tuple(index[name] for step in range(num_updates) for name in order.ids_at(step)))
 
@@ -76,7 +76,7 @@ class Plan:
         return math.ceil(len(self.chosen) / self.num_updates)
 
 
-def ours(plan: Plan, backend: str) -> Ready:
+def ours(plan: TrainingCase, backend: str) -> Ready:
     """Laps of `training/loop.py`, the loop of every experiment, on a backend."""
     from tunix_rt.backends import registry
     from tunix_rt.backends.interface import TrainingSetup
@@ -99,10 +99,10 @@ def _run_loop(
 ) -> Lap:
     from tunix_rt.runs.interrupt import Interrupt
     from tunix_rt.runs.log import MetricsLog
-    from tunix_rt.training.checkpoint import Checkpoints, Mark
-    from tunix_rt.training.loop import Work, train
+    from tunix_rt.training.checkpoint import Checkpoints, Progress
+    from tunix_rt.training.loop import TrainPlan, train
 
-    order, _ = plan_of_stage(training, prepared, config.seed)
+    order, _ = batch_schedule(training, prepared, config.seed)
     log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)
     laps: list[Lap] = []
 
@@ -113,7 +113,7 @@ def _run_loop(
         laps.append(clock.lap(tokens, updates=len(losses), loss=float(np.mean(losses))))
         return {"eval/none": 0.0}
 
-    work = Work(
+    work = TrainPlan(
         num_steps=training.max_steps or 0,
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda _step: config.optimizer.learning_rate,
@@ -122,12 +122,12 @@ def _run_loop(
     checkpoints = Checkpoints(folder / "checkpoints", {}, keep=1)
     cadence = replace(config.checkpoint, save_every=None)
     clock = Clock()
-    train(engine, state, Mark(), work, training, cadence, log, checkpoints, Interrupt(folder / "stop"))
+    train(engine, state, Progress(), work, training, cadence, log, checkpoints, Interrupt(folder / "stop"))
     (lap,) = laps
     return lap
 
 
-def theirs(plan: Plan) -> Ready:
+def theirs(plan: TrainingCase) -> Ready:
     """Laps of `transformers.Trainer`."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq, TrainingArguments
@@ -205,17 +205,17 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--steps", type=int, default=4, help="updates in a lap (default %(default)s)")
     made.add_argument("--traces", type=int, default=16, help="traces an update, about (default %(default)s)")
     given = made.parse_args(arguments)
-    plan = Plan.of(Workload.of(*given.overrides), given.traces, given.steps)
+    plan = TrainingCase.of(Workload.of(*given.overrides), given.traces, given.steps)
     contestants = {name: partial(ours, plan, name) for name in given.backends}
-    results = contest.race({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
-    contest.show("training: ours against transformers.Trainer with dynamic padding", results)
+    results = race.run({**contestants, THEIRS: partial(theirs, plan)}, given.rounds)
+    race.show("training: ours against transformers.Trainer with dynamic padding", results)
     out(
         f"{plan.num_updates} updates of {plan.rows} rows of {plan.row_length} positions (ours), of {plan.num_traces} "
         f"padded traces (theirs); {THREADS} threads; warm-up: the first lap beyond a measured one (compilation)"
     )
     if given.json:
         facts = {"rows": plan.rows, "row_length": plan.row_length, "num_traces": plan.num_traces}
-        contest.write(given.json, "training", {"overrides": plan.workload.overrides, **facts}, results)
+        race.write(given.json, "training", {"overrides": plan.workload.overrides, **facts}, results)
 
 
 if __name__ == "__main__":

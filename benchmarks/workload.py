@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import worksheets
-from benchmarks.contest import THREADS
+from benchmarks import arithmetic
+from benchmarks.race import THREADS
 from tunix_rt.config.choices import BACKENDS
-from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import content_digests, prepared_data
+from tunix_rt.inputs import prepared_data
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.registry import ModelStore
 
-SHEETS = Path("data/benchmarks/worksheets.jsonl")
+SHEETS = Path("data/benchmarks/arithmetic.jsonl")
 NUM_SHEETS = 2000
 DEFAULTS = (
     "name=benchmark",
@@ -66,8 +66,8 @@ class Workload:
         """The prepared data, made where they are not there yet."""
         config = self.config
         if config.dataset.name == "worksheets" and not SHEETS.exists():
-            worksheets.write(SHEETS, NUM_SHEETS, seed=0)
-        return prepared_data(config, identities(config, content_digests(config))["prepare"])
+            arithmetic.write(SHEETS, NUM_SHEETS, seed=0)
+        return prepared_data(config, ModelStore(config.tracking.uri))
 
 
 def parser(description: str, rounds: int) -> argparse.ArgumentParser:

@@ -3,16 +3,7 @@
 import sys
 
 from tunix_rt.__main__ import guarded
-from tunix_rt.pipeline import stage, wants_traceback
-from tunix_rt.stages.evaluate import evaluate
-
-
-def main() -> int:
-    with stage("evaluate") as here:
-        split = here.config.generation.split
-        evaluate(here.config.evaluation, split=split, prepared=here.prepared, run=here.run)
-    return 0
-
+from tunix_rt.pipeline import run_stage, wants_traceback
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, wants_traceback()))
+    sys.exit(guarded(lambda: run_stage("evaluate"), wants_traceback()))

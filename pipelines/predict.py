@@ -3,27 +3,7 @@
 import sys
 
 from tunix_rt.__main__ import guarded
-from tunix_rt.pipeline import stage, wants_traceback
-from tunix_rt.stages.predict import predict
-
-
-def main() -> int:
-    with stage("predict") as here:
-        config = here.config
-        predict(
-            config.seed,
-            config.format,
-            config.backend,
-            config.model.adapter,
-            config.generation,
-            prepared=here.prepared,
-            run=here.run,
-            hardware=config.hardware,
-            cache=here.cache,
-            interrupt=here.interrupt,
-        )
-    return 0
-
+from tunix_rt.pipeline import run_stage, wants_traceback
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, wants_traceback()))
+    sys.exit(guarded(lambda: run_stage("predict"), wants_traceback()))

@@ -3,17 +3,7 @@
 import sys
 
 from tunix_rt.__main__ import guarded
-from tunix_rt.experiment import show
-from tunix_rt.pipeline import stage, wants_traceback
-from tunix_rt.stages.report import report
-
-
-def main() -> int:
-    with stage("report") as here:
-        report(run=here.run)
-    show(here.run, here.config.tracking)
-    return 0
-
+from tunix_rt.pipeline import run_stage, wants_traceback
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, wants_traceback()))
+    sys.exit(guarded(lambda: run_stage("report"), wants_traceback()))

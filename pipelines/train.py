@@ -3,33 +3,7 @@
 import sys
 
 from tunix_rt.__main__ import guarded
-from tunix_rt.pipeline import stage, wants_traceback
-from tunix_rt.stages.train import train
-
-
-def main() -> int:
-    with stage("train") as here:
-        config = here.config
-        facts = train(
-            config.seed,
-            config.format,
-            config.backend,
-            config.model.adapter,
-            config.optimizer,
-            config.schedule,
-            config.training,
-            prepared=here.prepared,
-            run=here.run,
-            identity=here.identity,
-            hardware=config.hardware,
-            checkpoint=config.checkpoint,
-            cache=here.cache,
-            interrupt=here.interrupt,
-            stop_step=config.run.stop_step,
-        )
-        here.facts.update(facts)
-    return 0
-
+from tunix_rt.pipeline import run_stage, wants_traceback
 
 if __name__ == "__main__":
-    sys.exit(guarded(main, wants_traceback()))
+    sys.exit(guarded(lambda: run_stage("train"), wants_traceback()))

@@ -19,9 +19,9 @@ from tunix_rt.errors import Interrupted, OutOfMemory
 def test_help_lists_every_verb_with_a_line_of_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    verbs = "ask diff experiments export gc register reproduce rm rows run runs show traces verify"
-    for verb in verbs.split():
-        assert f"\n  {verb}" in shown
+    commands = "ask diff experiments export gc register reproduce rm rows run runs show traces verify"
+    for command in commands.split():
+        assert f"\n  {command}" in shown
     assert "+experiment=NAME" in shown
 
 

@@ -7,6 +7,7 @@ without importing them, so that it answers at once.
 from __future__ import annotations
 
 import ast
+import difflib
 import errno
 import importlib
 import os
@@ -18,14 +19,34 @@ from pathlib import Path
 
 from tunix_rt import __version__
 from tunix_rt.backends import heap
+from tunix_rt.commands.experiments import header
+from tunix_rt.config.folders import config_folders
+from tunix_rt.config.overrides import experiment_meant
 from tunix_rt.errors import InputError, TunixError
+from tunix_rt.hints import missing_module
+from tunix_rt.terminal import say
 
 COMMANDS = Path(__file__).parent / "commands"
 STDOUT = 1  # its file descriptor
+SYNONYMS = {
+    "train": "run",
+    "start": "run",
+    "list": "runs",
+    "ls": "runs",
+    "delete": "rm",
+    "remove": "rm",
+    "generate": "predict",
+    "eval": "evaluate",
+    "test": "evaluate",
+    "compare": "diff",
+    "chat": "ask",
+    "help": "--help",
+}
+"""What other programs call a command → what it is here."""
 ISSUES = "please report it with this traceback"
 
 
-def verbs() -> list[str]:
+def commands() -> list[str]:
     """The words that are commands, in alphabetical order; `run` is what happens without one."""
     return sorted(file.stem for file in COMMANDS.glob("*.py") if not file.stem.startswith("_"))
 
@@ -35,16 +56,16 @@ def help_text() -> str:
     lines = [
         "usage: python -m tunix_rt +experiment=NAME [KEY=VALUE ...]   run an experiment, or what of it is missing",
         "       python -m tunix_rt -m +experiment=NAME KEY=A,B ...    a sweep: every combination",
-        "       python -m tunix_rt VERB ...                           one of:",
+        "       python -m tunix_rt COMMAND ...                        one of:",
         "",
     ]
-    width = max(map(len, verbs()))
-    for verb in verbs():
-        docstring = ast.get_docstring(ast.parse((COMMANDS / f"{verb}.py").read_text("utf-8"))) or ""
-        lines.append(f"  {verb:{width}}  {docstring.splitlines()[0]}")
+    width = max(map(len, commands()))
+    for command in commands():
+        docstring = ast.get_docstring(ast.parse((COMMANDS / f"{command}.py").read_text("utf-8"))) or ""
+        lines.append(f"  {command:{width}}  {docstring.splitlines()[0]}")
     lines += [
         "",
-        "VERB --help says more; --cfg job shows the composed config, --info and --hydra-help are Hydra's own;",
+        "COMMAND --help says more; --cfg job shows the composed config, --info and --hydra-help are Hydra's own;",
         "debug=true shows tracebacks; --version. Without a terminal, progress is plain lines.",
     ]
     return "\n".join(lines)
@@ -81,6 +102,9 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         if isinstance(error, PermissionError):
             return _explain(error, f"{error.filename}: permission denied", 3, debug)
         return _bug(error)
+    except ModuleNotFoundError as error:
+        advice = missing_module(error)
+        return _bug(error) if advice is None else _explain(error, advice, 3, debug)
     except Exception as error:
         return _bug(error)
 
@@ -104,26 +128,44 @@ def dispatch(words: Sequence[str]) -> int:
     if words[:1] == ["--version"]:
         print(f"tunix_rt {__version__}")
         return 0
-    if words and words[0] in verbs():
+    if words and words[0] in commands():
         name, rest = words[0], list(words[1:])
     else:
         name, rest = "run", list(words)
         if words and words[0].isidentifier():
-            known = ", ".join(verbs())
-            raise InputError(f"{words[0]!r} is neither a command ({known}) nor an override (key=value); see --help")
+            raise InputError(f"{words[0]!r} is neither a command nor an override (key=value){_meant(words[0])}")
+        if not words:
+            _say_quickstart()
     return int(importlib.import_module(f"tunix_rt.commands.{name}").main(rest))
+
+
+def _meant(word: str) -> str:
+    """The name of an experiment, a command, or what other programs call one; where nothing is near all commands."""
+    if found := experiment_meant(word, config_folders()):
+        return found
+    close = difflib.get_close_matches(word, [*commands(), *SYNONYMS], n=1)
+    if not close:
+        return f"; the commands are {', '.join(commands())}"
+    return f"; did you mean {SYNONYMS.get(close[0], close[0])!r}?"
+
+
+def _say_quickstart() -> None:
+    """Before anything is imported that takes a second."""
+    files = [folder / "experiment" / "quickstart.yaml" for folder in config_folders()]
+    what, time = header(next(file.read_text("utf-8") for file in files if file.exists()))
+    say(f"running quickstart, about {time}: {what} --help lists the commands, Ctrl-C stops.")
 
 
 def _explain(error: BaseException, message: str, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
+    say(f"error: {message}")
     return code
 
 
 def _bug(error: Exception) -> int:
     traceback.print_exception(error)
-    print(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}", file=sys.stderr)
+    say(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}")
     return 1
 
 

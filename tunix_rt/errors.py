@@ -36,7 +36,7 @@ class CheckpointError(InputError):
 
 
 class MachineError(TunixError):
-    """The surroundings do not provide something: a device, an extra, a server, disk space."""
+    """The machine does not provide something: a device, an extra, a server, disk space."""
 
     exit_code = 3
 

@@ -1,54 +1,38 @@
-"""The stages in a row, in one run folder: what is finished is not run again, and every end is recorded.
+"""An experiment from beginning to end, in one run folder: the engine's stages in a row, then what came of them.
 
-The only places that see the whole config are this one and those above it.
+The only places that see the whole config are this one, the engine, and those above them.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.config.identity import identities, plain
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import InputError, Interrupted, TunixError
-from tunix_rt.files import JsonObject, read_json, write_json, write_text
+from tunix_rt.engine.context import RunContext, chain_of
+from tunix_rt.engine.engine import do, session
+from tunix_rt.engine.stages import STAGES
+from tunix_rt.errors import InputError
+from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.hints import mlflow_ui
 from tunix_rt.inference.answer import Answerer
-from tunix_rt.inputs import (
-    cache_folder,
-    check_family,
-    checked_contents,
-    data_record,
-    prepared_data,
-    prepared_of,
-    source_digest,
-    sources_of,
-)
+from tunix_rt.inputs import cache_folder, check_family, checked_contents, prepared_of, source_digest
 from tunix_rt.models.adapter_folder import is_adapter, opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.report.summary import summary
-from tunix_rt.runs.environment import command_line, gather, record_data
-from tunix_rt.runs.folder import RunFolder, choose, find_done
-from tunix_rt.runs.interrupt import Interrupt, watching
-from tunix_rt.runs.secrets import is_masked, mask_values
+from tunix_rt.runs.folder import RunFolder, choose
+from tunix_rt.runs.interrupt import watching
+from tunix_rt.runs.secrets import is_masked, mask
 from tunix_rt.runs.sweep import MEMBERSHIP
-from tunix_rt.stages.evaluate import evaluate
-from tunix_rt.stages.predict import predict
-from tunix_rt.stages.report import report
-from tunix_rt.stages.train import train
 from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.prediction import Prediction, read_predictions
-from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.tracking import follow
-from tunix_rt.tracking.uri import problem, ui_command
+from tunix_rt.tracking.registry import ModelStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +60,26 @@ def run(
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """
     registry.require(config.backend.name)
-    check_family(config)
+    store = ModelStore(config.tracking.uri)
+    check_family(config, store)
     if config.tracking.kind == "mlflow" and is_masked(config.tracking.uri):
         raise InputError("tracking.uri: its password is masked in the record: give tracking.uri=URI, or tracking=none")
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}
-    contents = checked_contents(config) if base is None else sources_of(base)
-    chain = identities(config, contents, kept)
+    digests = checked_contents(config, store) if base is None else dict(base.data_hashes().get("sources", {}))
+    chain = chain_of(config, digests, kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
     with folder.locked():
-        if folder.is_done("report", chain["evaluate"]):
+        if folder.is_done("report", chain["report"]):
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
             _warn_of_other_code(folder)
             return _result(folder)
         if sweep is not None:
             write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
-        with _recorded(config, folder), watching(folder.path) as interrupt:
-            _stages(Work(config, contents, chain, folder, base), interrupt)
+        with watching(folder.path) as interrupt:
+            context = RunContext(config, digests, chain, folder, interrupt, store, base)
+            with session(context, STAGES):
+                for stage in STAGES:
+                    do(stage, context)
     return _result(folder)
 
 
@@ -108,179 +96,15 @@ def _result(folder: RunFolder) -> Result:
     return Result(folder.path, dict(read_json(folder.metrics)), baseline)
 
 
-@contextmanager
-def _recorded(config: ExperimentConfig, folder: RunFolder) -> Iterator[None]:
-    """Record beginning and end of the work in the folder, and let the follower send it on meanwhile."""
-    write_config(config, folder)
-    folder.begin()
-    warn_of_tracking(config.tracking)
-    follower = follow.spawn(folder.path, config.tracking)
-    try:
-        with ending(folder):
-            yield
-        folder.end("finished")
-    finally:
-        report_tracking(follower, config.tracking.wait_seconds)
-
-
-def write_config(config: ExperimentConfig, folder: RunFolder) -> None:
-    """Leave the resolved config in the run folder."""
-    from omegaconf import OmegaConf
-
-    write_text(folder.config, OmegaConf.to_yaml(OmegaConf.create(mask_values(plain(config)))))
-
-
-@contextmanager
-def ending(folder: RunFolder) -> Iterator[None]:
-    """Record in the folder how the work ended, unless it ended well."""
-    try:
-        yield
-    except Interrupted as error:
-        folder.end("interrupted", str(error), error.exit_code)
-        raise
-    except TunixError as error:
-        folder.end("failed", str(error), error.exit_code)
-        raise
-    except BaseException as error:
-        folder.end("failed", f"{type(error).__name__}: {error}", 1)
-        raise
-
-
-def warn_of_tracking(tracking: TrackingConfig) -> None:
-    """Say at the start of the work where the store cannot be reached just now."""
-    trouble = problem(tracking.uri) if tracking.kind == "mlflow" else None
-    if trouble:
-        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
-
-
-def report_tracking(follower: follow.Follower, seconds: float) -> None:
-    """Wait for the follower, and say so where not everything has been sent."""
-    report = follower.wait(seconds)
-    if report is not None and not report.complete:
-        warn(f"tracking: {report.message}")
-    elif report is None and follower.process is not None:
-        warn(f"tracking: still sending after {seconds:g} s; it goes on in the background")
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What is to be done, and where."""
-
-    config: ExperimentConfig
-    contents: dict[str, str]
-    """Digest of each local file and model that the config names."""
-    chain: dict[str, str]
-    """The identity of each stage."""
-    folder: RunFolder
-    base: RunFolder | None
-    """A run whose finished stages count."""
-
-    def do(self, name: str, work: Callable[[], JsonObject | None]) -> None:
-        """Do `work`, unless it is done here, or in a run whose training or predictions can be referred to."""
-        identity = self.chain["evaluate" if name == "report" else name]
-        if self.folder.is_done(name, identity):
-            return
-        elsewhere = self._elsewhere(name, identity)
-        if elsewhere is not None and elsewhere.place(name) != self.folder.path.resolve():
-            say(f"{name}: done by {elsewhere.name}, which is used")
-            other = os.path.relpath(elsewhere.place(name), self.folder.path.resolve())
-            self.folder.record_stage(name, elsewhere.stages()[name] | {"folder": other})
-            return
-        self.folder.note_stage(name)
-        started = time.monotonic()
-        self.folder.record_stage(name, done(identity, started, work() or {}))
-
-    def _elsewhere(self, name: str, identity: str) -> RunFolder | None:
-        if name not in ("train", "predict"):
-            return None
-        if self.base is not None and self.base.is_done(name, identity):
-            return self.base
-        root, experiment = Path(self.config.run.root), self.config.name
-        return None if self.config.run.new else find_done(root, experiment, name, identity)
-
-    def prepared(self) -> PreparedData:
-        """The prepared data, recorded in the run folder. It is shared: whether it is there, its own folder knows."""
-        self.folder.note_stage("prepare")
-        started = time.monotonic()
-        identity = self.chain["prepare"]
-        data = prepared_data(self.config, identity) if self.base is None else prepared_of(self.base, self.config)
-        self.folder.record_stage("prepare", done(identity, started, {}))
-        write_json(self.folder.data, mask_values(data_record(data)))
-        record_data(self.folder.environment, self.contents, data.folder, folder_digest(data.model_folder))
-        return data
-
-
-def done(identity: str, started: float, facts: JsonObject) -> JsonObject:
-    """The record of a stage that has been done since `started` (of `time.monotonic`)."""
-    seconds = round(time.monotonic() - started, 3)
-    return {"identity": identity, "state": "done", "stage_seconds": seconds, **facts}
-
-
-def _stages(work: Work, interrupt: Interrupt) -> None:
-    """Every stage that is not done. The engine is made first: a missing device is known before any work."""
-    config, run, cache = work.config, work.folder, cache_folder()
-    engine = registry.create(config.backend, config.hardware, cache)
-    environment = gather(command_line(), engine.describe())
-    write_json(run.environment, environment | {"source_sha256": source_digest()})
-    prepared = work.prepared()
-    work.do(
-        "train",
-        lambda: train(
-            config.seed,
-            config.format,
-            config.backend,
-            config.model.adapter,
-            config.optimizer,
-            config.schedule,
-            config.training,
-            prepared=prepared,
-            run=run,
-            identity=work.chain["train"],
-            hardware=config.hardware,
-            checkpoint=config.checkpoint,
-            cache=cache,
-            interrupt=interrupt,
-            stop_step=config.run.stop_step,
-        ),
-    )
-    work.do(
-        "predict",
-        lambda: predict(
-            config.seed,
-            config.format,
-            config.backend,
-            config.model.adapter,
-            config.generation,
-            prepared=prepared,
-            run=run,
-            hardware=config.hardware,
-            cache=cache,
-            interrupt=interrupt,
-        ),
-    )
-    work.do(
-        "evaluate",
-        lambda: evaluate(config.evaluation, split=config.generation.split, prepared=prepared, run=run),
-    )
-    work.do("report", lambda: report(run=run))
-
-
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """The table at the end of a run."""
-    command = ui_command(tracking.uri) if tracking.kind == "mlflow" else None
+    command = mlflow_ui(mask(tracking.uri)) if tracking.kind == "mlflow" else None
     table(run.name, (), summary(run, command))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:
     """The config a run was made with. Raises ConfigError where today's code knows it no longer."""
-    return check(recorded_mapping(run))
-
-
-def recorded_mapping(run: RunFolder) -> dict[str, Any]:
-    """The same as plain data, unchecked."""
-    from omegaconf import OmegaConf
-
-    return cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(run.config)))
+    return check(run.read_config())
 
 
 def answerer(run: RunFolder) -> Answerer:
@@ -288,11 +112,13 @@ def answerer(run: RunFolder) -> Answerer:
     config = recorded_config(run)
     if not run.model.is_dir():
         raise InputError(f"{run.name}: no trained model there yet; run its command again to finish it")
-    engine = registry.create(config.backend, config.hardware, cache_folder())
-    base = prepared_of(run, config).model_folder if is_adapter(run.model) else run.model
+    backend = registry.create(config.backend, config.hardware, cache_folder())
+    base = run.model
+    if is_adapter(run.model):
+        base = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
     model, adapter = opened(run.model, base, folder_digest)
     reader = Reader.of(model, config.format)
-    return Answerer(engine, engine.load(model, None, adapter), reader, config.generation, config.seed)
+    return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.seed)
 
 
 def _warn_of_other_code(folder: RunFolder) -> None:

@@ -1,21 +1,33 @@
 """Durable files: a reader sees a whole file or none, and a bad line is named by file and line number.
 
+Two kinds of JSON lines: what people give is read strictly (`read_lines`, `read_jsonl`); what we append to ourselves
+(`append_line`) may end in a line that a crash or a full disk tore, which `read_appended` leaves out.
 Knows bytes, JSON and hashes; nothing of traces, runs or models.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from tunix_rt.errors import DataError
+from tunix_rt import faults
+from tunix_rt.errors import DataError, MachineError
+from tunix_rt.terminal import warn
 
 JsonObject = dict[str, Any]
+BLOCK = 2**16
+"""Bytes read at once from the end of a file."""
+REMEDY = "remove it, and the command that wrote it writes it again"
+_reported: set[tuple[Path, int]] = set()
+"""Torn lines that this process has named already: (file, line number)."""
+COPIED_AT_ONCE = 1 << 20
+"""Bytes."""
 
 
 @contextmanager
@@ -35,14 +47,60 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     from boltons.fileutils import AtomicSaver
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _named(path), AtomicSaver(str(path), part_file=f"{path.name}.{os.getpid()}.part", overwrite_part=True) as file:
-        yield file
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
+            faults.point("writing", path)
+            yield file
+            faults.point("written", path)
+    except BaseException:  # AtomicSaver leaves it where the disk is full
+        part.unlink(missing_ok=True)
+        raise
+    faults.point("renamed", path)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+def apply_umask(path: Path) -> None:
+    """Give a file, or every file below a folder, the mode that a plain `open` would have given it.
+
+    For what others write: safetensors 0.8 makes its files readable by their owner alone.
+    """
+    allowed = ~_umask()
+    found = [path, *path.rglob("*")] if path.is_dir() else [path]
+    for file in (file for file in found if not file.is_symlink()):
+        mode = file.stat().st_mode
+        with suppress(PermissionError):  # somebody else's file, or a file system without modes
+            file.chmod((mode | (0o777 if file.is_dir() else 0o666)) & allowed & 0o7777)
+
+
+def _umask() -> int:
+    """Read without setting it where the system tells, since setting it would hold for all threads."""
+    status = Path("/proc/self/status")
+    for line in status.read_text("utf-8", errors="replace").splitlines() if status.exists() else ():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: Path, text: str) -> str:
+    """Write UTF-8 text, whole or not at all; returns the hex SHA-256 of what was written."""
+    data = text.encode("utf-8")
     with atomic_writer(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(data)
+    return sha256_bytes(data)
+
+
+def cache_folder() -> Path:
+    """Compiled programs and remembered hashes: outside the run folders, shared by all of them.
+
+    `XDG_CACHE_HOME` is honoured. Raises MachineError where there is no home directory.
+    """
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(named) if named else Path.home() / ".cache") / "tunix_rt"
+    except RuntimeError:
+        raise MachineError("no home directory, where the cache would be: set HOME or XDG_CACHE_HOME") from None
 
 
 def to_json(value: object) -> str:
@@ -50,19 +108,37 @@ def to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write indented JSON, whole or not at all."""
-    write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
+def write_json(path: Path, value: object) -> str:
+    """Write indented JSON, whole or not at all; returns the hex SHA-256 of what was written."""
+    return write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read one JSON value. Raises DataError that names the file."""
+def read_json(path: Path, remedy: str = REMEDY) -> Any:
+    """Read one JSON value. Raises DataError that names the file and, where it is damaged, what to do (`remedy`)."""
     try:
-        return json.loads(path.read_text("utf-8"))
+        return parse_json(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON ({error})") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder, expected a file") from None
+    except DataError as error:
+        raise DataError(f"{error}; {remedy}") from None
+
+
+def parse_json(raw: bytes, where: str) -> Any:
+    """The JSON value of `raw`. Raises DataError beginning with `where`, whatever the bytes are."""
+    try:
+        return json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON ({error.msg} at {_place(error)})") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
+        raise DataError(f"{where}: not readable JSON ({error})") from None
+
+
+def _place(error: json.JSONDecodeError) -> str:
+    return f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno} column {error.colno}"
 
 
 def write_jsonl(path: Path, records: Iterable[object]) -> int:
@@ -95,13 +171,9 @@ def read_lines(path: Path) -> Iterator[tuple[int, JsonObject | DataError]]:
 
 def _object_of(raw: bytes, where: str) -> JsonObject | DataError:
     try:
-        value = json.loads(raw.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})")
-    except json.JSONDecodeError as error:
-        return DataError(f"{where}: not valid JSON ({error.msg} at column {error.colno})")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
-        return DataError(f"{where}: not readable JSON ({error})")
+        value = parse_json(raw, where)
+    except DataError as error:
+        return error
     if not isinstance(value, dict):
         return DataError(f"{where}: a JSON {type(value).__name__}, expected an object")
     return value
@@ -116,13 +188,83 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
 
 
 def append_line(path: Path, record: object) -> None:
-    """Append one JSON line and flush it to the operating system; a torn last line is ended first."""
-    with _named(path), path.open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                file.write(b"\n")
-        file.write((to_json(record) + "\n").encode("utf-8"))
+    """Append one JSON line and flush it to the operating system: the whole line, or where that fails nothing of it.
+
+    What a crash left of a last line is cut off first, so that the file stays one of JSON lines. One process at a
+    time may append to a file.
+    """
+    line = (to_json(record) + "\n").encode("utf-8")
+    with _named(path), path.open("ab+", buffering=0) as file:
+        end = _end_of_lines(file)
+        if end < file.seek(0, os.SEEK_END):
+            file.truncate(end)
+        faults.torn(file, line, path)
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except OSError:
+            file.truncate(end)
+            raise
+    faults.point("appended", path)
+
+
+def _end_of_lines(file: IO[bytes]) -> int:
+    """Offset behind the last line that has its end."""
+    end = file.seek(0, os.SEEK_END)
+    while end > 0:
+        start = max(end - BLOCK, 0)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def read_appended(path: Path) -> Iterator[tuple[int, JsonObject]]:
+    """Yield (line number from 1, object) of a file of `append_line`; none where there is no such file yet.
+
+    A line that a crash, a full disk or a power cut tore (without an end, or no JSON object) is left out, and named
+    on the terminal once per process. Who wrote it does that piece of work again.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            value = _object_of(raw, f"{path}:{number}") if raw.endswith(b"\n") else DataError("torn")
+            if isinstance(value, dict):
+                yield number, value
+            elif raw.strip() and (path, number) not in _reported:
+                _reported.add((path, number))
+                warn(f"{path}:{number}: a torn line (a crash, a full disk), left out")
+
+
+def copy_file(source: Path, target: Path) -> str:
+    """Copy a file's bytes, whole or not at all; returns their hex SHA-256."""
+    hashed = hashlib.sha256()
+    with source.open("rb") as read, atomic_writer(target) as written:
+        while piece := read.read(COPIED_AT_ONCE):
+            hashed.update(piece)
+            written.write(piece)
+    return hashed.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Wait until what a file holds is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder (made, renamed, removed) are on the disk, where the file system can say so."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def sha256_bytes(data: bytes) -> str:

@@ -2,64 +2,58 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
+from tunix_rt import faults
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import JsonlSource
+from tunix_rt.config.identity import identities
 from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
+from tunix_rt.files import cache_folder as cache_folder
 from tunix_rt.models.folder import read_config
-from tunix_rt.models.sources import adapter_digest, content_digest, materialise
+from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.stages.prepare import prepare
+from tunix_rt.stages.prepare import PrepareRequest, prepare
 from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.versions import version_table
+from tunix_rt.traces.sources import source_files
 
-SOURCE = "dataset.source"
 LEDGER = "versions.json"
-
-
-def cache_folder() -> Path:
-    """Compiled programs: outside the run folders, shared by all of them (`XDG_CACHE_HOME` is honoured)."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "tunix_rt"
 
 
 def data_files(config: ExperimentConfig) -> dict[str, Path]:
     """The local files that the dataset names, by dotted path of the config."""
-    source = config.dataset.source
-    if not isinstance(source, JsonlSource):
-        return {}
-    named = {"train": source.train, "validation": source.validation, "test": source.test}
-    return {f"{SOURCE}.{split}": Path(file.path) for split, file in named.items() if file is not None}
+    return {f"dataset.source.{split}": file for split, file in source_files(config.dataset.source).items()}
 
 
-def content_digests(config: ExperimentConfig) -> dict[str, str]:
-    """Digest of each local file and model that the config names. Raises DataError, ModelError where one is missing."""
+def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
+    """Digest of each local file and model that the config names; registered models are in `store`.
+
+    Raises DataError, ModelError where one is missing.
+    """
     contents: dict[str, str] = {}
     for key, file in data_files(config).items():
         if not file.is_file():
             origin = config.dataset.source.origin if isinstance(config.dataset.source, JsonlSource) else None
-            had = f"; it can be had from {origin}" if origin else ""
+            had = f"; download it from {origin}" if origin else ""
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
         contents[key] = sha256_file(file)
     if not isinstance(config.model.source, FreshModel | ScratchModel):
-        contents["model.source"] = content_digest(config.model.source, ModelStore(config.tracking.uri))
+        contents["model.source"] = content_digest(config.model.source, store)
     adapter = config.model.adapter
     if adapter is not None and adapter.path is not None:
         contents["model.adapter"] = adapter_digest(Path(adapter.path))
     return contents
 
 
-def checked_contents(config: ExperimentConfig, data: Path | None = None) -> dict[str, str]:
+def checked_contents(config: ExperimentConfig, store: Store, data: Path | None = None) -> dict[str, str]:
     """The same, once the declared version is known to stand for them. Raises what both raise."""
-    contents = content_digests(config)
+    contents = input_digests(config, store)
     check_version(config, contents, data or Path(config.run.data))
     return contents
 
@@ -91,7 +85,7 @@ def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: P
             write_json(ledger, known | {version: known.get(version, {}) | now})
 
 
-def check_family(config: ExperimentConfig) -> None:
+def check_family(config: ExperimentConfig, store: Store) -> None:
     """Weights that exist tell their family before anything is prepared, where a backend does not compute all of them.
 
     Raises ConfigError where it is none of the backend's, else what `materialise` raises.
@@ -99,7 +93,7 @@ def check_family(config: ExperimentConfig) -> None:
     source, families = config.model.source, BACKENDS[config.backend.name].families
     if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check knows those
         return
-    folder = materialise(source, _models(config), ModelStore(config.tracking.uri))
+    folder = materialise(source, _models(config), store)
     family = read_config(folder).get("model_type")
     if family not in families:
         raise ConfigError(
@@ -108,17 +102,24 @@ def check_family(config: ExperimentConfig) -> None:
         )
 
 
-def write_prepared(config: ExperimentConfig, folder: Path, weights: bool = True) -> None:
+def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, weights: bool = True) -> None:
     """Fill `folder` with what `config` declares; see `prepare`."""
-    prepare(
-        config.seed,
-        config.model.source,
-        config.tokenizer,
-        config.dataset,
-        config.format,
+    prepare(prepare_request(config, folder, store, weights))
+
+
+def prepare_request(
+    config: ExperimentConfig, folder: Path, store: Store | None, weights: bool = True
+) -> PrepareRequest:
+    """What preparation is asked for."""
+    return PrepareRequest(
+        seed=config.seed,
+        source=config.model.source,
+        tokenizer=config.tokenizer,
+        dataset=config.dataset,
+        format=config.format,
         folder=folder,
         models=_models(config),
-        store=ModelStore(config.tracking.uri),
+        store=store,
         weights=weights,
     )
 
@@ -128,48 +129,58 @@ def _models(config: ExperimentConfig) -> Path:
     return Path(config.run.data) / "models"
 
 
-def prepared_data(config: ExperimentConfig, identity: str) -> PreparedData:
-    """The prepared data of an identity, made where it is not there yet; one process makes it, others wait."""
+def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
+    """Where prepared data of that identity is shared by all runs."""
+    return Path(config.run.data) / config.dataset.name / identity
+
+
+def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
+    """The prepared data in `folder`, made where it is not there yet; one process makes it, others wait."""
     from filelock import FileLock
 
-    folder = Path(config.run.data) / config.dataset.name / identity
     prepared = PreparedData(folder)
     if not prepared.is_whole:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{identity}.lock"):
+        with FileLock(folder.parent / f".{folder.name}.lock"):
             if not prepared.is_whole:
                 shutil.rmtree(folder, ignore_errors=True)
-                write_prepared(config, folder)
+                faults.point("removed", folder)
+                write_prepared(config, folder, store)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
-        materialise(config.model.source, _models(config), ModelStore(config.tracking.uri))
+        materialise(config.model.source, _models(config), store)
     return prepared
 
 
-def prepared_of(run: RunFolder, config: ExperimentConfig) -> PreparedData:
-    """The prepared data that a run used; made again where it is gone. Raises DataError where that differs."""
-    record = read_json(run.data)
-    prepared = PreparedData(Path(record["folder"]))
-    if not prepared.is_whole:
-        prepared = prepared_data(config, str(run.stages()["prepare"]["identity"]))
-    if prepared.manifest["digest"] != record["digest"]:
+def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
+    """The prepared data that a config declares, made where it is not there yet."""
+    identity = identities(config, input_digests(config, store))["prepare"]
+    return ensure_prepared(config, prepared_folder(config, identity), store)
+
+
+def recorded_data(run: RunFolder) -> PreparedData:
+    """The prepared data that a run used, whether it is still there or not."""
+    return PreparedData(Path(read_json(run.data)["folder"]))
+
+
+def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
+    """Raise DataError where `prepared`, which may have been made again, is not what the run used."""
+    if prepared.manifest["digest"] != read_json(run.data)["digest"]:
         raise DataError(f"{prepared.folder}: not the data that {run.name} used (data.json there has another digest)")
+
+
+def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> PreparedData:
+    """The prepared data that a run used; made again where it is gone. Raises DataError where that differs."""
+    prepared = recorded_data(run)
+    if not prepared.is_whole:
+        folder = prepared_folder(config, str(run.stages()["prepare"]["identity"]))
+        prepared = ensure_prepared(config, folder, store)
+    check_recorded_data(run, prepared)
     return prepared
-
-
-def sources_of(run: RunFolder) -> dict[str, str]:
-    """Digest of each local file and model that a run named, as it recorded them."""
-    return dict(dict(read_json(run.environment)).get("data", {}).get("sources", {}))
-
-
-def data_record(prepared: PreparedData) -> JsonObject:
-    """What a run folder keeps of its data as `data.json`: the manifest, where it is, and the table of versions."""
-    folder = os.path.relpath(prepared.folder)
-    return prepared.manifest | {"folder": folder, "versions": version_table(prepared)}
 
 
 @cache
 def source_digest() -> str:
-    """SHA-256 over the package's own source: recorded, so that a result made by other code can be told."""
+    """SHA-256 over the package's own source: recorded, so that a result of other code is recognised."""
     package = Path(__file__).parent
     files = sorted(package.rglob("*.py"))
     return sha256_bytes("".join(f"{file.relative_to(package)} {sha256_file(file)}\n" for file in files).encode())

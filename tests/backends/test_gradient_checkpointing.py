@@ -53,8 +53,8 @@ def backend_of(name: Any, checkpointing: bool, cache: Path, precision: Precision
 @pytest.fixture(scope="module")
 def setup_of(adamw: Callable[..., Any]) -> Callable[[str], TrainingSetup]:
     """What training is told, by the way; without clipping, so that first moments are a tenth of the gradients."""
-    laid = AdapterSetup(LORA, Base(None, None, None))
-    return lambda way: TrainingSetup(adamw(), None, 7, laid if way == "lora" else None)
+    lora = AdapterSetup(LORA, Base(None, None, None))
+    return lambda way: TrainingSetup(adamw(), None, 7, lora if way == "lora" else None)
 
 
 def gradients(backend: Backend, folder: Path, setup: TrainingSetup, batch: Batch, place: Path) -> dict[str, Any]:
@@ -70,7 +70,7 @@ def gradients(backend: Backend, folder: Path, setup: TrainingSetup, batch: Batch
 def test_the_gradients_are_the_same(
     name: str, way: str, folders: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
 ) -> None:
-    """Dropout that is drawn anew on the way back, or a tensor that is forgotten, would be far from 1e-6."""
+    """Dropout that is drawn anew in the backward pass, or a tensor that is forgotten, would be far from 1e-6."""
     found = [
         gradients(backend_of(name, flag, tmp_path), folders[way], setup_of(way), batch, tmp_path / str(flag))
         for flag in (False, True)

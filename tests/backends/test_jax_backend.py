@@ -56,7 +56,8 @@ def test_many_layers_are_one_loop_with_the_same_numbers(
         state, measured = backend.train_step(backend.load(small_llama, setup), batch, 1e-2)
         backend.save(state, tmp_path).result()
         results.append(load_file(tmp_path / "optimizer.safetensors") | backend.fetch(measured))
-    for name, value in results[0].items():
+    for name in results[0].keys() - {"compiled"}:
+        value = results[0][name]
         error = np.linalg.norm(results[1][name].astype(np.float64) - value)
         assert error <= 1e-5 * np.linalg.norm(value), name
 

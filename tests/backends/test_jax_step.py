@@ -259,7 +259,7 @@ def test_logits_in_portions_change_nothing(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What large vocabularies need: few logits at a time, computed again on the way back."""
+    """What large vocabularies need: few logits at a time, computed again in the backward pass."""
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     whole = one_step(backend, small_llama, packed(traces, batch_of), setup, tmp_path)
     monkeypatch.setattr(step, "LOGITS_AT_ONCE", 7 * 53)

@@ -17,7 +17,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char, write_tokenizer
 from tunix_rt.traces.format import Part
 
-WEIGHTS = LossWeights(prompt=0.0, earlier=0.25, steps=0.5, answer=2.0, end=1.0)
+WEIGHTS = LossWeights(prompt=0.0, previous_turns=0.25, steps=0.5, answer=2.0, end=1.0)
 KINDS = ("steps", "answer")
 
 
@@ -93,7 +93,7 @@ def test_a_prompt_that_melts_into_the_completion_is_refused_with_both_sides(
 
 
 def test_the_check_looks_at_each_place_where_the_model_takes_over(bpe: Tokenizer) -> None:
-    before = [Part("prompt", "text\n"), Part("earlier", "answer<end>")]
+    before = [Part("prompt", "text\n"), Part("previous_turns", "answer<end>")]
     good = [*before, Part("prompt", "the\n"), Part("steps", "then "), Part("answer", "a"), Part("end", "<end>")]
     encoded = encode(good, bpe, WEIGHTS)  # type: ignore[arg-type]
     (first, last) = np.flatnonzero(encoded.ids == bpe.end_id)
@@ -101,7 +101,7 @@ def test_the_check_looks_at_each_place_where_the_model_takes_over(bpe: Tokenizer
     assert set(encoded.weights[begin : first + 1]) == {0.25} and encoded.weights[last] == 1.0
     assert set(encoded.weights[:begin]) == {0.0}
     with pytest.raises(DataError, match="become tokens together"):
-        encode([Part("prompt", "1 t"), Part("earlier", "he<end>"), *good[2:]], bpe, WEIGHTS)
+        encode([Part("prompt", "1 t"), Part("previous_turns", "he<end>"), *good[2:]], bpe, WEIGHTS)
 
 
 def test_the_end_token_is_a_target_where_it_also_pads(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def results_of(benchmark: str, folder: Path, root: Path, *words: str) -> Any:
 
 
 def check_contest(made: Any) -> dict[str, Any]:
-    """Everyone's measured lap, after the checks that hold for every contest."""
+    """Everyone's measured lap, after the checks that hold for every race."""
     contestants = made["contestants"]
     assert set(contestants) == {"jax", "torch", "transformers"}
     assert set(made["ratios"]) == {"jax", "torch"}
@@ -72,7 +72,7 @@ def test_the_powers_of_a_backend_are_tried_and_its_laps_made(work: Path, root: P
     """A trial that fails of itself would read as a power that is lacking: torch has all but pieces of an answer."""
     words = ("--backends", "torch", "--steps", "2", "--weights", "2", "--prompts", "4", "--max-new-tokens", "6")
     made = results_of("backends", work, root, *words, *TINY)
-    assert set(made["powers"]["torch"].values()) == {"yes"}
+    assert set(made["capabilities"]["torch"].values()) == {"yes"}
     for name in ("training", "generation"):
         assert made[name]["contestants"]["torch"]["laps"][0]["tokens"] > 0
 

@@ -61,7 +61,10 @@ def test_every_mistake_is_in_one_message() -> None:
         (["format=think", "format.answer_start=x"], "format.answer_start: unknown key"),
         (["format=chat", "format.date=today"], "format.date: Invalid isoformat string: 'today'"),
         (["format=chat", "format.variables={a: 1.5}"], "format.variables.a: got 1.5, expected a valid string or"),
-        (["dataset.loss_weights.earlier=1"], "dataset.loss_weights.earlier: format.kind 'plain' writes no earlier"),
+        (
+            ["dataset.loss_weights.previous_turns=1"],
+            "dataset.loss_weights.previous_turns: format.kind 'plain' writes no previous",
+        ),
         (["tokenizer.added_tokens=[a,a]"], "tokenizer.added_tokens: 'a' is there already"),
         (["tokenizer.added_tokens=['<end>']"], "tokenizer.added_tokens: '<end>' is there already"),
         (["backend=torch", "hardware=tpu"], "hardware.platform: backend 'torch' cannot run on 'tpu'"),
@@ -148,7 +151,7 @@ def test_mistakes_in_an_adapter() -> None:
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["model/adapter=lora"], "model.adapter: backend 'tunix' lays no adapters: model/adapter=none"),
+        (["model/adapter=lora"], "model.adapter: backend 'tunix' does not support LoRA: model/adapter=none"),
         (["generation=sample"], "generation.batch_size=1, generation.temperature=0, or one of backend=jax"),
         (["model=distilgpt2_scratch"], "model.source.config.model_type: backend 'tunix' does not compute 'gpt2'"),
     ],

@@ -16,8 +16,9 @@ from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import Adapter, declared, fresh, linear, merged, module_name, short_names
 from tunix_rt.models.adapter_folder import Base, opened, read_adapter, read_base, start, write_adapter
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.folder import read_architecture, read_weights, write_weights
+from tunix_rt.models.folder import read_architecture, read_weights
 from tunix_rt.models.sources import base_folder, folder_digest
+from tunix_rt.models.tensor_file import write_weights
 
 
 @pytest.fixture(scope="module")

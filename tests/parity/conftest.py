@@ -18,8 +18,7 @@ from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import cache_folder
-from tunix_rt.stages.prepare import prepare
+from tunix_rt.inputs import cache_folder, write_prepared
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.schedule import learning_rate
 
@@ -81,8 +80,7 @@ def repacked(batch: Batch, micro_batches: int, row_length: int) -> Batch:
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Recipe:
     config = check(compose(["+experiment=quickstart"]))
     folder = tmp_path_factory.mktemp("prepared")
-    sections = (config.model.source, config.tokenizer, config.dataset, config.format)
-    prepare(config.seed, *sections, folder=folder, models=folder / "models")
+    write_prepared(config, folder, None)
     return Recipe(config, PreparedData(folder))
 
 

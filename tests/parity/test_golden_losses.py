@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import ROOT, config_of
 from tunix_rt.backends.interface import TrainingSetup
 from tunix_rt.backends.registry import create
-from tunix_rt.stages.prepare import prepare
-from tunix_rt.stages.train import plan
+from tunix_rt.batches.schedule import batch_schedule
+from tunix_rt.inputs import write_prepared
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.schedule import learning_rate
 
@@ -32,9 +32,8 @@ def first_losses(backend: str, folder: Path) -> list[float]:
     """Losses of the quickstart's first updates, as `metrics.jsonl` has them."""
     config = config_of([f"backend={backend}", "hardware=cpu", "hardware.threads=1"])
     data = folder / "data"
-    sections = (config.model.source, config.tokenizer, config.dataset, config.format)
-    prepare(config.seed, *sections, folder=data, models=folder)
-    order, facts = plan(config.training, PreparedData(data), config.seed)
+    write_prepared(config, data, None)
+    order, facts = batch_schedule(config.training, PreparedData(data), config.seed)
     engine = create(config.backend, config.hardware, folder / "cache")
     setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.seed)
     state, losses = engine.load(PreparedData(data).model_folder, setup), []

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,7 +20,7 @@ from tests.conftest import ROOT, TOY
 from tunix_rt.__main__ import guarded
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, compose
-from tunix_rt.pipeline import workspace
+from tunix_rt.pipeline import run_stage, workspace
 from tunix_rt.runs.folder import RunFolder, all_runs
 
 STAGES = ("prepare", "train", "predict", "evaluate", "report")
@@ -180,7 +179,7 @@ def test_the_scripts_do_what_dvc_has_them_do(repository: Repository, monkeypatch
     monkeypatch.chdir(repository.folder)
 
     def does(stage: str) -> int:
-        return guarded(import_module(f"pipelines.{stage}").main, debug=False)
+        return guarded(lambda: run_stage(stage), debug=False)
 
     assert does("train") == 2
     assert [does(stage) for stage in STAGES] == [0] * 5
@@ -189,7 +188,7 @@ def test_the_scripts_do_what_dvc_has_them_do(repository: Repository, monkeypatch
     assert [(name, record["state"]) for name, record in run.stages().items()] == [(name, "done") for name in STAGES]
     chain = identities(check(mapping), {})
     assert run.identity == chain["evaluate"] == run.stages()["report"]["identity"]
-    assert json.loads(run.environment.read_text())["data"]["prepared"]
+    assert run.data_hashes()["prepared"] and json.loads(run.environment.read_text())["backend"]["torch"]
     assert [record.name for record in all_runs(repository.folder / "runs")] == ["runs/dvc"]
 
 

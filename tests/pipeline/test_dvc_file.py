@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import subprocess
 import sys
-from importlib import import_module
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +12,20 @@ import grimp
 import pytest
 from omegaconf import OmegaConf
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, config_of
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.identity import STAGES
 from tunix_rt.config.load import compose
-from tunix_rt.pipeline import STAGES as ORDER
+from tunix_rt.engine.context import RunContext
+from tunix_rt.engine.stages import STAGES as IN_ORDER
+from tunix_rt.engine.stages import evaluate_request, predict_request, train_request
+from tunix_rt.inputs import prepare_request
+from tunix_rt.runs.folder import RunFolder
 
 PIPELINE: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)  # type: ignore[assignment]
-DOES_NOT_COMPUTE = {"config", "errors", "files", "runs", "terminal"}
-WATCHED = [f"${{run.watched[{index}]}}" for index in range(3)]
+ORDER = tuple(stage.name for stage in IN_ORDER)
+DOES_NOT_COMPUTE = {"checked", "config", "errors", "faults", "files", "hints", "machine", "runs", "terminal"}
+DVC_PATHS = [f"${{run.dvc_paths[{index}]}}" for index in range(3)]
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +66,32 @@ def test_the_stages_are_those_of_the_code_in_their_order() -> None:
         assert PIPELINE["stages"][stage]["cmd"] == f"python -m pipelines.{stage}"
 
 
+class Recorder:
+    """A config of whose values it is known which were read."""
+
+    def __init__(self, value: Any, path: str, read: set[str]) -> None:
+        self._value, self._path, self._read = value, path, read
+
+    def __getattr__(self, name: str) -> Any:
+        path = f"{self._path}.{name}".removeprefix(".")
+        self._read.discard(self._path)
+        self._read.add(path)
+        value = getattr(self._value, name)
+        return Recorder(value, path, self._read) if is_dataclass(value) else value
+
+
 @pytest.mark.parametrize("stage", ORDER)
-def test_params_are_the_identity_sections_that_the_function_takes(stage: str) -> None:
-    parameters = inspect.signature(getattr(import_module(f"tunix_rt.stages.{stage}"), stage)).parameters.values()
-    sections = [parameter.name for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY]
+def test_params_are_the_sections_of_the_identity_and_those_that_the_request_is_filled_from(stage: str) -> None:
+    read: set[str] = set()
+    recorder: Any = Recorder(config_of(), "", read)
+    requests = {"train": train_request, "predict": predict_request, "evaluate": evaluate_request}
+    if stage == "prepare":
+        prepare_request(recorder, Path("data"), None)
+    elif stage in requests:
+        requests[stage](RunContext(recorder, {}, {"train": ""}, RunFolder(Path("run")), None, None, home=Path()))  # type: ignore[arg-type]
+    result = {path for path in read if path.split(".")[0] not in ("hardware", "checkpoint", "run")}
     assert declared(stage, "params") == list(STAGES.get(stage, ()))
-    assert sections == [path.rpartition(".")[2] for path in declared(stage, "params")]
+    assert result - {"generation.split"} == set(declared(stage, "params")) - {"generation.split"}
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -76,7 +100,7 @@ def test_deps_are_the_source_that_it_can_reach(graph: grimp.ImportGraph, stage: 
     deps = [entry.replace("${backend.name}", backend) for entry in declared(stage, "deps")]
     source = {entry for entry in deps if entry.startswith(("tunix_rt/", "pipelines/"))}
     assert source == reached(graph, stage, backend)
-    assert [entry for entry in deps if entry.startswith("${")] == (WATCHED if stage == "prepare" else [])
+    assert [entry for entry in deps if entry.startswith("${")] == (DVC_PATHS if stage == "prepare" else [])
 
 
 @pytest.mark.parametrize("stage", ORDER)

@@ -57,7 +57,7 @@ def prepared(model: Path, template: str, *words: str) -> tuple[PreparedData, Rea
     paths = (f"model.source.path={model}", f"dataset.source.train.path={model.parent / 'train.jsonl'}")
     config = config_of([*WORDS, *paths, *words])
     folder = model.parent / "data"
-    write_prepared(config, folder)
+    write_prepared(config, folder, None)
     data = PreparedData(folder)
     return data, Reader.of(data.model_folder, config.format)
 
@@ -67,7 +67,7 @@ def test_the_prompt_of_inference_is_the_beginning_of_what_was_learned(name: str,
     words = [f"format={name.split()[0].strip(',')}", "format.system=Count."]
     template = {"think_chat": QWEN3, "think_chat opened": R1}.get(name, CHATML)
     if name == "chat, all turns":
-        words.append("dataset.loss_weights.earlier=0.5")
+        words.append("dataset.loss_weights.previous_turns=0.5")
     data, reader = prepared(model, template, *words)
     train = EncodedDataset.open(data.encoded("train"))
     traces = {trace.id: trace for trace in data.traces("train")}

@@ -14,11 +14,11 @@ from tests.conftest import TOY, config_of
 from tunix_rt.__main__ import main
 from tunix_rt.backends.memory import model_of
 from tunix_rt.batches.encode import EncodedDataset
-from tunix_rt.config.identity import identities
 from tunix_rt.errors import InputError
 from tunix_rt.inputs import prepared_data
-from tunix_rt.models.blank import write_blank
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
+from tunix_rt.models.zero_weights import write_zero_weights
+from tunix_rt.tracking.registry import ModelStore
 
 BACKENDS = ("jax", "torch")
 HUGE = (
@@ -76,7 +76,7 @@ def planned(plan: Any) -> Any:
 def test_it_counts_what_the_data_and_the_model_hold(backend: str, planned: Any) -> None:
     made = planned(f"backend={backend}")
     config = config_of([f"backend={backend}", *TOY])
-    prepared = prepared_data(config, identities(config, {})["prepare"])
+    prepared = prepared_data(config, ModelStore(config.tracking.uri))
     weights = read_weights(prepared.model_folder)
     count = sum(array.size for array in weights.values())
     assert made["parameters"] == {"total": count, "trained": count}
@@ -187,8 +187,8 @@ def test_a_size_that_is_none_is_an_error(plan: Any) -> None:
 
 def test_a_blank_model_is_one_of_zeros_that_takes_no_room(tmp_path: Path) -> None:
     config = config_of(TOY)
-    prepared = prepared_data(config, identities(config, {})["prepare"])
-    write_blank(tmp_path, read_config(prepared.model_folder))
+    prepared = prepared_data(config, ModelStore(config.tracking.uri))
+    write_zero_weights(tmp_path, read_config(prepared.model_folder))
     weights = read_weights(tmp_path)
     assert sum(array.size for array in weights.values()) == read_architecture(tmp_path).num_parameters
     assert not any(np.any(array) for array in weights.values())

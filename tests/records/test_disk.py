@@ -12,7 +12,7 @@ import pytest
 
 from tests.records.conftest import WORDS, Types
 from tunix_rt.files import read_json, write_json
-from tunix_rt.runs.disk import waste
+from tunix_rt.runs.disk import reclaimable
 from tunix_rt.runs.folder import RunFolder
 
 
@@ -92,7 +92,7 @@ def test_what_can_go_and_what_cannot(work: Path) -> None:
         file.write_text("half")
         aged(file)
     (runs / "e" / "fresh.json.79.part").write_text("half")
-    assert {(item.kind, str(item.path)) for item in waste(runs, data)} == {
+    assert {(item.kind, str(item.path)) for item in reclaimable(runs, data)} == {
         ("checkpoints of a finished run", "runs/e/aaaaaaaaaaaa/checkpoints"),
         ("torn checkpoint", "runs/e/bbbbbbbbbbbb/checkpoints/step_00000001"),
         ("prepared data of no run", "data/d/111111111111"),
@@ -102,7 +102,7 @@ def test_what_can_go_and_what_cannot(work: Path) -> None:
         ("stale part file", "runs/e/bbbbbbbbbbbb/metrics.json.77.part"),
     }
     running.data.unlink()
-    kinds = {item.kind for item in waste(runs, data)}
+    kinds = {item.kind for item in reclaimable(runs, data)}
     assert "prepared data of no run" not in kinds, "the running one may be about to say that it uses them"
 
 

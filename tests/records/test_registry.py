@@ -44,7 +44,7 @@ def test_a_registered_model_is_described_found_and_started_from(finished: RunFol
     started = types(*START, store, "model.source=models:/toy/1")
     assert started.code == 0, started.err
     run = all_runs(Path("runs"))[-1]
-    assert read_json(run.environment)["data"]["sources"]["model.source"] == made["digest"]
+    assert run.data_hashes()["sources"]["model.source"] == made["digest"]
     assert run.stages()["train"]["model_digest"] != made["digest"], "trained on from there"
     before = (run.path / "baseline_predictions.jsonl").read_bytes()
     assert before == finished.predictions.read_bytes(), "its start answers as the registered model did"

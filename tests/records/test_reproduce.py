@@ -101,7 +101,7 @@ def test_another_machine_is_compared_within_tolerances(finished: RunFolder, type
     done = types("reproduce", finished.name, "hardware.threads=2")
     assert done.code == 0, done.err
     assert "warning: not as recorded: backend.threads: 1 then, 2 now" in done.err
-    assert "EQUAL within tolerances, since the surroundings differ (losses of the first 50 steps within 1%" in done.out
+    assert "EQUAL within tolerances, since the environments differ (losses of the first 50 steps within 1%" in done.out
     lines = finished.metrics_log.read_text()
     first = json.loads(lines.splitlines()[0])["train/loss"]
     finished.metrics_log.write_text(lines.replace(repr(first), repr(first * 1.05), 1))

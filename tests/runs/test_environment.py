@@ -1,4 +1,4 @@
-"""The record of the surroundings: complete, and without secrets."""
+"""The record of the environment: complete, and without secrets."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tunix_rt.files import read_json, sha256_file, write_json
-from tunix_rt.runs.environment import fingerprint, gather, record_data
+from tunix_rt.files import sha256_file
+from tunix_rt.runs.environment import fingerprint, gather
 
 
 def test_what_is_gathered() -> None:
@@ -46,22 +46,6 @@ def test_a_repository_with_changes_and_untracked_files(work: Path, monkeypatch: 
     variables = record["variables"]
     assert variables["OMP_NUM_THREADS"] == "3"
     assert variables["HF_TOKEN"] == variables["MLFLOW_TRACKING_PASSWORD"] == "***"
-
-
-def test_the_hashes_of_the_data_are_added(tmp_path: Path) -> None:
-    prepared = tmp_path / "prepared"
-    (prepared / "traces").mkdir(parents=True)
-    (prepared / "traces" / "test.jsonl").write_text("{}\n")
-    write_json(tmp_path / "environment.json", {"python": "3"})
-    record_data(tmp_path / "environment.json", {"dataset.source.train": "aa"}, prepared, "bb")
-    assert read_json(tmp_path / "environment.json") == {
-        "python": "3",
-        "data": {
-            "sources": {"dataset.source.train": "aa"},
-            "prepared": {"traces/test.jsonl": sha256_file(prepared / "traces" / "test.jsonl")},
-            "start_model": "bb",
-        },
-    }
 
 
 def test_the_fingerprint_sees_threads_and_versions() -> None:

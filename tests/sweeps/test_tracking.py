@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.sweeps.conftest import QUICK, Shell
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.tracking.mlflow import connect
 from tunix_rt.tracking.sweep import main, status_of
 
@@ -38,7 +38,7 @@ def test_members_are_children_of_one_run(shell: Shell) -> None:
     assert {"ranking.json", "ranking_table.json"} <= files
     tags = dict(query(shell, f"select key, value from tags where run_uuid = '{parent}'"))
     assert tags["best.optimizer.learning_rate"] == "0.001"
-    assert "| rank | optimizer.learning_rate | state |" in tags["mlflow.note.content"]
+    assert "| rank | optimizer.learning_rate | state | accuracy |" in tags["mlflow.note.content"]
     ((failed,),) = query(shell, "select value from latest_metrics where key = 'members/failed'")
     assert failed == 1
 
@@ -53,15 +53,23 @@ def test_the_parent_is_found_again_and_ends_as_the_sweep_does(tmp_path: Any) -> 
     for state, expected in (("interrupted", "KILLED"), ("finished", "FINISHED")):
         sweep.begin(facts | {"tracking": tracking, "directory": str(tmp_path)})
         assert status_of(sweep) == "RUNNING"
-        sweep.write(Record(("seed=1",), "finished", "runs/a"))
-        line = {"values": {"seed": "1"}, "state": "finished", "folder": "runs/a", "value": 0.5, "interval": [0.1, 0.9]}
+        sweep.write(MemberRecord(("seed=1",), "finished", "runs/a"))
+        line = {
+            "values": {"seed": "1"},
+            "state": "finished",
+            "folder": "runs/a",
+            "value": 0.5,
+            "rank": 1,
+            "leading": True,
+            "interval": [0.1, 0.9],
+        }
         sweep.ranking.write_text(json.dumps([line | {"metrics": {}, "reason": None}]))
         sweep.end(state)  # type: ignore[arg-type]
         assert main([str(sweep.path)]) == 0
         client = connect(uri)
         (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
         assert run.info.status == expected
-        assert run.data.metrics["best/accuracy"] == 0.5
+        assert run.data.metrics["first/accuracy"] == 0.5
         assert run.data.tags["best.seed"] == "1"
 
 

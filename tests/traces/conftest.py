@@ -85,7 +85,7 @@ def dataset() -> Callable[..., DatasetConfig]:
             "limit": LimitConfig(train=None, validation=None, test=None),
             "max_length": None,
             "steps": "keep",
-            "loss_weights": LossWeights(prompt=0, earlier=0, steps=1, answer=1, end=1),
+            "loss_weights": LossWeights(prompt=0, previous_turns=0, steps=1, answer=1, end=1),
             "on_invalid": "error",
             "on_duplicate": "error",
             "on_overlap": "error",

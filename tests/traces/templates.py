@@ -18,7 +18,7 @@ QWEN3 = (
     "{%- if enable_thinking is defined and not enable_thinking -%}{{ '<think>\\n\\n</think>\\n\\n' }}{%- endif -%}"
     "{%- endif -%}"
 )
-"""An empty block where nothing was thought; thinking of earlier turns is left out."""
+"""An empty block where nothing was thought; thinking of previous turns is left out."""
 R1 = (
     "{%- for m in messages -%}{%- if m.role == 'user' -%}{{ '|user|' + m.content }}"
     "{%- else -%}{{ '|bot|' + m.content.split('</think>')[-1] + '<end>' }}{%- endif -%}{%- endfor -%}"

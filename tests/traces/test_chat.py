@@ -120,12 +120,12 @@ def test_a_conversation_keeps_its_turns_and_only_the_last_is_learned(faithful: F
 
 def test_every_turn_of_the_assistant_can_be_learned_with_its_end(faithful: Formatter) -> None:
     longer = (*TALK, Message("user", "4"), Message("assistant", "4<"))
-    parts = faithful.parts(trace("Why?", history=longer), earlier=True)
+    parts = faithful.parts(trace("Why?", history=longer), previous_turns=True)
     assert [(part.kind, part.text) for part in parts[:5]] == [
         ("prompt", "[system]Be kind.[end]\n[user]2+2?<end>\n[assistant]"),
-        ("earlier", "4<end>"),
+        ("previous_turns", "4<end>"),
         ("prompt", "\n[user]4<end>\n[assistant]"),
-        ("earlier", "4<<end>"),
+        ("previous_turns", "4<<end>"),
         ("prompt", "\n[user]Why?<end>\n[assistant]"),
     ]
     assert "".join(part.text for part in parts[:5]) == faithful.prompt("Why?", longer)
@@ -136,7 +136,7 @@ def test_an_earlier_turn_that_the_template_changes_cannot_be_learned(build: Call
     history = (Message("user", "2+2?"), Message("assistant", " 4"))
     assert form.parts(trace("Why?", history=history))[0].kind == "prompt", "as a part of the prompt it may"
     with pytest.raises(DataError, match=r"turn 1 of the assistant: the chat template .*\] 4<end>', got .*\]4<end>"):
-        form.parts(trace("Why?", history=history), earlier=True)
+        form.parts(trace("Why?", history=history), previous_turns=True)
 
 
 def test_a_prompt_changed_behind_a_conversation_is_found_out(build: Callable[..., Formatter]) -> None:
@@ -146,7 +146,7 @@ def test_a_prompt_changed_behind_a_conversation_is_found_out(build: Callable[...
 
 def test_formats_without_turns_refuse_a_conversation() -> None:
     form = formatter(PlainFormat(kind="plain", prompt_end="", step_end=";", answer_start=""), None)
-    with pytest.raises(DataError, match=r"the trace has earlier turns \(history\): format=chat"):
+    with pytest.raises(DataError, match=r"the trace has previous turns \(history\): format=chat"):
         form.parts(trace(history=TALK))
 
 

@@ -83,7 +83,7 @@ def test_a_missing_file_says_where_it_can_be_had_and_how_to_name_it(
     with pytest.raises(DataError) as caught:
         list(read_source(source, "test", 0))
     assert str(caught.value) == (
-        f"{tmp_path}/neither.jsonl: no such file; it can be had from github.com/someone/data; "
+        f"{tmp_path}/neither.jsonl: no such file; download it from github.com/someone/data; "
         f"say where it lies with dataset.source.test.path=FILE"
     )
     with pytest.raises(DataError, match="a folder, expected a file"):

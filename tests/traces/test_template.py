@@ -121,5 +121,5 @@ def test_a_template_that_could_not_be_read_back_is_refused(changed: dict[str, st
 def test_a_conversation_is_refused() -> None:
     from tunix_rt.traces.trace import Message
 
-    with pytest.raises(DataError, match="earlier turns"):
+    with pytest.raises(DataError, match="previous turns"):
         template().parts(trace(history=(Message("user", "a"), Message("assistant", "b"))))

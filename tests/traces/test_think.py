@@ -114,7 +114,7 @@ def test_tags_that_decoding_leaves_out_are_refused(make: Make) -> None:
 
 @pytest.mark.framework
 def test_a_template_that_writes_the_block_itself_agrees_with_ours(make: Make) -> None:
-    """Qwen3: the last turn's thinking is taken apart and written anew, an earlier turn's is left out."""
+    """Qwen3: the last turn's thinking is taken apart and written anew, a previous turn's is left out."""
     form = chat(make, QWEN3)
     parts = form.parts(trace("Q?", ("one", "two"), "5"))
     assert parts[0].text == "[user]Q?<end>\n[assistant]"

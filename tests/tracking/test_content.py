@@ -94,7 +94,7 @@ def test_a_torn_prediction_is_left_out_and_the_rest_stays(run: RunFolder) -> Non
         file.write('{"id": "b", "sam')
     assert answers(run) == [
         {"id": "a", "sample": 0, "answer": "1"},
-        {"id": "a", "sample": 1, "answer": "2", "correct": True, "step_check": check, "slices": {"digits": "2"}},
+        {"id": "a", "sample": 1, "answer": "2", "correct": True, "step_checks": check, "slices": {"digits": "2"}},
     ]
 
 

@@ -1,18 +1,23 @@
-"""Early stopping and the best step, as functions of the evaluations."""
+"""Early stopping and the best step, as they follow from the evaluations."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.conftest import config_of
 from tunix_rt.config.training import EarlyStopping
-from tunix_rt.training.stopping import best_step, metric_of, should_stop, stop_reason
+from tunix_rt.training.stopping import Evaluations
 
 
-def rule(metric: str, patience: int = 2, min_delta: float = 0.0) -> EarlyStopping:
-    return EarlyStopping(metric=metric, patience=patience, min_delta=min_delta)  # type: ignore[arg-type]
+def after(values: list[float], metric: str, **settings: Any) -> Evaluations:
+    training = replace(config_of().training, evaluate_every=1, evaluate_samples=1, early_stopping=None)
+    evaluations = Evaluations(replace(training, **settings))
+    for step, value in enumerate(values, start=1):
+        evaluations.add(10 * step, {f"eval/{metric}": value})
+    return evaluations
 
 
 @pytest.mark.parametrize(
@@ -28,24 +33,17 @@ def rule(metric: str, patience: int = 2, min_delta: float = 0.0) -> EarlyStoppin
     ],
 )
 def test_it_stops_after_patience_evaluations_without_improvement(
-    values: list[float], metric: str, min_delta: float, stops: bool
+    values: list[float], metric: Any, min_delta: float, stops: bool
 ) -> None:
-    series = list(enumerate(values, start=1))
-    assert should_stop(series, rule(metric, min_delta=min_delta)) is stops
+    rule = EarlyStopping(metric=metric, patience=2, min_delta=min_delta)
+    reason = after(values, metric, early_stopping=rule).reason()
+    assert reason == (f"no better {metric} in 2 evaluations" if stops else None)
 
 
 def test_the_best_step_is_the_earliest_of_equals() -> None:
-    series = [(10, 0.5), (20, 0.2), (30, 0.2), (40, 0.9)]
-    assert best_step(series, "eval/loss") == 20
-    assert best_step(series, "eval/accuracy") == 40
-    assert best_step([], "eval/loss") is None
-
-
-def test_the_time_budget_ends_training_and_says_so() -> None:
-    training = replace(config_of().training, max_seconds=5.0)
-    assert stop_reason(training, [], 4.9) is None
-    assert "5 s" in (stop_reason(training, [], 5.0) or "")
-
-
-def test_the_metric_behind_select() -> None:
-    assert [metric_of(s) for s in ("last", "best_loss", "best_accuracy")] == [None, "eval/loss", "eval/accuracy"]
+    values = [0.5, 0.2, 0.2, 0.9]
+    assert after(values, "loss", select="best_loss").best == 20
+    assert after(values, "accuracy", select="best_accuracy").best == 40
+    assert after(values, "accuracy", select="best_loss").best is None
+    assert after(values, "loss", select="last").best is None
+    assert after([], "loss", select="best_loss").best is None

@@ -67,7 +67,7 @@ def write(folder: Path, **changes: Any) -> Path:
 
     tensors = tensors_of(read(config, "the test"))
     offset = 0.0 if config["model_type"] == "gemma3_text" else 1.0
-    norms = {tensor.name for tensor in tensors if tensor.own.endswith("norm")}
+    norms = {tensor.name for tensor in tensors if tensor.canonical_name.endswith("norm")}
     weights = {tensor.name: drawn(tensor.shape) + offset * (tensor.name in norms) for tensor in tensors}
     write_model(folder, config, weights)
     write_generation_config(folder, STOP, 0)

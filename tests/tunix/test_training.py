@@ -130,7 +130,7 @@ def test_a_checkpoint_is_continued_bit_for_bit_and_by_the_other_backend(
 def test_gradient_checkpointing_changes_memory_only(
     llama: Path, both: Both, make: Callable[..., Backend], batch_at: Callable[..., Batch], setup: TrainingSetup
 ) -> None:
-    """The same curve, from a program that computes each layer again on the way back."""
+    """The same curve, from a program that computes each layer again in the backward pass."""
     batches = [batch_at(step) for step in range(2)]
     checkpointing = make("tunix", gradient_checkpointing=True)
     _, expected = train(both["tunix"], both["tunix"].load(llama, setup), batches)

@@ -1,4 +1,4 @@
-"""The one narrow door between the product and a framework: eight verbs and the records they exchange.
+"""The one narrow door between the product and a framework: eight methods and the records they exchange.
 
 `State` and `Measurements` are opaque outside a backend; everything else is numpy and plain Python.
 Legend: A micro-batches, B rows of this process, T positions, N tokens. Nothing here knows text.
@@ -92,7 +92,9 @@ class Backend(Protocol):
         """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once.
 
         Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum`,
-        `weight_sum`, `grad_norm` (before clipping) and `finite` on the device. Raises OutOfMemory.
+        `weight_sum`, `grad_norm` (before clipping) and `finite` on the device, and says in `compiled` whether the
+        call compiled a program (absent: it never does). Sums over tensors go in the order of their names.
+        Raises OutOfMemory.
         """
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
@@ -111,11 +113,11 @@ class Backend(Protocol):
         `finish_reason`. What a row yields depends on its prompt and seed only. Raises OutOfMemory.
         """
 
-    def save(self, state: State, folder: Path) -> Future[None]:
+    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
         """Into an existing folder: `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
         with an adapter what `models/adapter_folder.py` names instead; and
         `optimizer.safetensors` (`m.<name>`, `v.<name>` float32, `count` int64). The snapshot is taken on return;
-        the future is done when the files are on disk."""
+        the future is done when the files are on disk, each whole, and holds the hex SHA-256 of each by its name."""
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
         """Exact continuation of what `save` wrote, also when the other backend wrote it.

@@ -30,6 +30,8 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 """What jax says when a program has been compiled, or found in the cache."""
 ROWS = "training.per_device_batch_size (rows of a micro-batch)"
 """The setting to lower where a step has no room."""
+_compilations = 0
+"""Programs that this process has compiled or found in the cache."""
 _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
 
@@ -95,7 +97,9 @@ def _give_back_after_compiling() -> None:
     """A compilation leaves 0.1 GB free, which no scratch would fit in; nor would what a program's first run leaves."""
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        global _compilations
         if event == COMPILED:
+            _compilations += 1
             heap.give_back()
 
     jax.monitoring.register_event_duration_secs_listener(listen)
@@ -167,6 +171,11 @@ def _processor() -> tuple[str, ...]:
         lines = [f"model name: {platform.processor()}"]
     told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
     return (platform.machine(), *sorted(told))
+
+
+def compilations() -> int:
+    """How many programs this process has compiled, or found in the cache, so far."""
+    return _compilations
 
 
 def fetch(measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:

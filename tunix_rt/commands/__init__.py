@@ -1,1 +1,1 @@
-"""One verb a file: its docstring is its help, `main(arguments) -> exit code` is the verb. Substance lives elsewhere."""
+"""One command per file: its docstring is its help, `main(arguments)` is the command. Substance lives elsewhere."""

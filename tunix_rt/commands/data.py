@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
         shown = [
             (row["file"], row["split"], f"{row['sha256'][:16]}…", row["dvc_md5"], row["mlflow"] or "") for row in rows
         ]
-        table(run.name, columns, shown)
+        table(run.name, columns, shown, whole=range(len(columns)))
     if wrong:
         raise DataError("\n  ".join([f"{run.name}: its data is not what it was:", *wrong]))
     if not chosen.json:

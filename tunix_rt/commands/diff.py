@@ -1,4 +1,4 @@
-"""Two runs side by side: config, data, code, surroundings, results; only what differs, and what is equal in a line."""
+"""Two runs side by side: config, data, code, environment, results; only what differs, and what is equal in a line."""
 
 from __future__ import annotations
 

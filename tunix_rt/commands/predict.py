@@ -40,14 +40,14 @@ def main(arguments: Sequence[str]) -> int:
 
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check
-    from tunix_rt.experiment import recorded_mapping, run, show
+    from tunix_rt.experiment import run, show
     from tunix_rt.runs.folder import RunFolder, find_run
 
     if chosen.run.startswith(SOURCE):
         base = _registered(chosen.run.removeprefix(SOURCE), chosen.overrides)
     else:
         base = find_run(Path(chosen.root), chosen.run)
-    config = check(changed(recorded_mapping(base), chosen.overrides, SECTIONS))
+    config = check(changed(base.read_config(), chosen.overrides, SECTIONS))
     result = run(config, base, keep=("train",))
     show(RunFolder(result.folder), config.tracking)
     return 0

@@ -29,9 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.json:
         out(to_json(asdict(result)))
     else:
-        for line in result.surroundings:
+        for line in result.environment:
             warn(f"not as recorded: {line}")
-        how = "bit for bit" if result.exact else f"within tolerances, since the surroundings differ ({TOLERANCE})"
+        how = "bit for bit" if result.exact else f"within tolerances, since the environments differ ({TOLERANCE})"
         verdict = f"EQUAL {how}: {', '.join(result.compared)}" if result.equal else f"DIFFERENT: {result.difference}"
         out(f"{verdict}\n{result.of} run again in {result.folder}")
     return 0 if result.equal else GateError.exit_code

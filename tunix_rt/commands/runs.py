@@ -23,6 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
     chosen = parser.parse_args(list(arguments))
 
+    from tunix_rt import hints
     from tunix_rt.files import to_json
     from tunix_rt.runs.table import select
     from tunix_rt.terminal import out, table
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     elif chosen.filters:
         out(f"no run in {chosen.root}/ is like that")
     else:
-        out(f"no runs in {chosen.root}/ yet; start one: python -m tunix_rt +experiment=quickstart")
+        out(f"no runs in {chosen.root}/ yet; start one: {hints.tunix_rt('+experiment=quickstart')}")
     return 0
 
 

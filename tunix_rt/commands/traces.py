@@ -15,19 +15,19 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(list(arguments))
 
     from tunix_rt.batches.encode import EncodedDataset
-    from tunix_rt.config.identity import identities
+    from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.config.load import check, compose
     from tunix_rt.files import to_json
-    from tunix_rt.inputs import content_digests, prepared_data
+    from tunix_rt.inputs import prepared_data
     from tunix_rt.models.tokenizer import Tokenizer
     from tunix_rt.report.lengths import histogram
-    from tunix_rt.stages.train import plan
     from tunix_rt.terminal import coloured, out, table
+    from tunix_rt.tracking.registry import ModelStore
 
     config = check(compose(chosen.overrides))
-    prepared = prepared_data(config, identities(config, content_digests(config))["prepare"])
+    prepared = prepared_data(config, ModelStore(config.tracking.uri))
     dataset = EncodedDataset.open(prepared.encoded("train"))
-    _, facts = plan(config.training, prepared, config.seed)
+    _, facts = batch_schedule(config.training, prepared, config.seed)
     lengths = dataset.lengths + 1
     split = prepared.manifest["splits"]["train"]
     if chosen.json:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tunix_rt.config.load import check_overrides, compose, config_folders, nearest, resolve
+from tunix_rt.config.folders import config_folders
+from tunix_rt.config.load import compose, resolve
+from tunix_rt.config.overrides import check_overrides
+from tunix_rt.config.suggest import nearest
 from tunix_rt.errors import ConfigError
 
 

@@ -28,7 +28,7 @@ class BackendFacts:
     families: tuple[str, ...] | None = None
     """`model_type` of the models it computes; None: every one that is known here."""
     adapters: bool = True
-    """Whether it lays adapters on frozen weights."""
+    """Whether it supports LoRA."""
     seed_per_prompt: bool = True
     """Whether prompts that are answered together each have a seed of their own."""
 

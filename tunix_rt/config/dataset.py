@@ -55,7 +55,7 @@ class JsonlSource:
     validation: JsonlFile | None
     test: JsonlFile | None
     origin: Text | None
-    """Where the files can be had, shown when one is missing."""
+    """Where the files can be downloaded, shown when one is missing."""
 
 
 @section
@@ -97,7 +97,7 @@ class LossWeights:
     """Weight of a token as a target, by the part of the trace it belongs to; 0: not a target."""
 
     prompt: Weight
-    earlier: Weight
+    previous_turns: Weight
     """The assistant's turns before the last one, each with its end token; 0: only the last turn is learned."""
     steps: Weight
     answer: Weight

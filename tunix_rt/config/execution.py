@@ -21,8 +21,8 @@ class BackendConfig:
     precision: Precision
     """Of the computation; master weights and optimizer state are float32 either way."""
     gradient_checkpointing: bool = False
-    """Keep of each layer its input alone and compute the layer again on the way back (arXiv 1604.06174): less memory,
-    more time, the same gradients but for rounding."""
+    """Keep only the input of each layer and compute the layer again in the backward pass (arXiv 1604.06174):
+    less memory, more time, the same gradients but for rounding."""
 
 
 @section
@@ -76,7 +76,7 @@ class RunConfig:
     """Holds the run folders: `<root>/<experiment>/<identity>/`."""
     data: Text
     """Holds prepared data and converted models."""
-    watched: tuple[Text, Text, Text]
+    dvc_paths: tuple[Text, Text, Text]
     """Data files that DVC looks at, one a split; where there is none, a source file that it looks at anyway."""
     stop_step: Count | None = None
     """Stop training after this step, whatever the clock says: how `reproduce` repeats a time budget. It changes

@@ -34,7 +34,7 @@ class PlainFormat:
 
 @section
 class ChatFormat:
-    """The same completion as an assistant's turn in the tokenizer's own chat template, behind earlier turns."""
+    """The same completion as an assistant's turn in the tokenizer's own chat template, behind previous turns."""
 
     kind: Literal["chat"]
     system: str | None

@@ -1,7 +1,7 @@
 """Identity is what is declared: one hash per stage, each holding the one before.
 
 Execution sections (hardware, checkpoint, tracking, run, sweep, debug) never enter. The content of named
-files enters as digests that the caller brings (`contents`), so that this page needs no file system.
+files enters as digests that the caller brings (`input_digests`), so that this page needs no file system.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ def section_of(config: ExperimentConfig, path: str) -> Any:
 
 
 def identities(
-    config: ExperimentConfig, contents: Mapping[str, str], kept: Mapping[str, str] | None = None
+    config: ExperimentConfig, input_digests: Mapping[str, str], kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The identity of each stage. `contents`: digest of each local file or model that the config names.
+    """The identity of each stage. `input_digests`: digest of each local file or model that the config names.
 
     `kept`: identities of stages that were done elsewhere, which the later ones are to follow.
     """
     chain: dict[str, str] = {}
     kept = kept or {}
-    trained_on = {key: value for key, value in contents.items() if key.startswith("model.adapter")}
-    parent = digest({key: value for key, value in contents.items() if key not in trained_on})
+    trained_on = {key: value for key, value in input_digests.items() if key.startswith("model.adapter")}
+    parent = digest({key: value for key, value in input_digests.items() if key not in trained_on})
     for stage, sections in STAGES.items():
         declared = {name: section_of(config, name) for name in sections}
         if stage == "train" and trained_on:

@@ -72,12 +72,12 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
         )
 
 
-def powers_of_backend(backend: BackendConfig, model: ModelConfig, generation: GenerationConfig) -> Iterator[Mistake]:
+def backend_capabilities(backend: BackendConfig, model: ModelConfig, generation: GenerationConfig) -> Iterator[Mistake]:
     """What a backend lacks; the family of weights that exist is known, and refused, once they are read."""
     facts = BACKENDS[backend.name]
     instead = f"or one of backend={', backend='.join(name for name in BACKENDS if name != backend.name)}"
     if model.adapter is not None and not facts.adapters:
-        yield "model.adapter", f"backend {backend.name!r} lays no adapters: model/adapter=none, {instead}"
+        yield "model.adapter", f"backend {backend.name!r} does not support LoRA: model/adapter=none, {instead}"
     family = model.source.config.get("model_type") if isinstance(model.source, ScratchModel) else None
     if family is not None and facts.families is not None and family not in facts.families:
         yield (
@@ -129,18 +129,18 @@ def tokens_learned(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterator[M
 def learnable(dataset: DatasetConfig) -> Iterator[Mistake]:
     """Something must be left to train on, and to learn from it."""
     weights = dataset.loss_weights
-    if weights.prompt == weights.earlier == weights.steps == weights.answer == weights.end == 0:
+    if weights.prompt == weights.previous_turns == weights.steps == weights.answer == weights.end == 0:
         yield "dataset.loss_weights", "all are 0: nothing would be learned"
     if dataset.split.validation + dataset.split.test >= 1:
         yield "dataset.split", "validation + test must be below 1: something must be left to train on"
 
 
-def earlier_turns(dataset: DatasetConfig, format: FormatConfig) -> Iterator[Mistake]:
-    """Only a conversation has earlier turns to learn from."""
-    if dataset.loss_weights.earlier > 0 and format.kind not in ("chat", "think_chat"):
+def previous_turns(dataset: DatasetConfig, format: FormatConfig) -> Iterator[Mistake]:
+    """Only a conversation has previous turns to learn from."""
+    if dataset.loss_weights.previous_turns > 0 and format.kind not in ("chat", "think_chat"):
         yield (
-            "dataset.loss_weights.earlier",
-            f"format.kind {format.kind!r} writes no earlier turns: 0, or format=chat or format=think_chat",
+            "dataset.loss_weights.previous_turns",
+            f"format.kind {format.kind!r} writes no previous turns: 0, or format=chat or format=think_chat",
         )
 
 
@@ -188,12 +188,12 @@ def enough_samples(generation: GenerationConfig, evaluation: EvaluationConfig) -
 RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     names,
     platform_of_backend,
-    powers_of_backend,
+    backend_capabilities,
     tokenizer_of_model,
     tokens_added,
     tokens_learned,
     learnable,
-    earlier_turns,
+    previous_turns,
     problems_in_words,
     lengths,
     warmup,

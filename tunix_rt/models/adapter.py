@@ -65,7 +65,9 @@ def module_name(module: Tensor) -> str:
 def linear(architecture: Architecture) -> tuple[Tensor, ...]:
     """Every matrix of every layer; neither embeddings nor the head (what `peft` calls `all-linear`)."""
     return tuple(
-        tensor for tensor in tensors_of(architecture) if tensor.layer is not None and kind_of(tensor.own) == "matrices"
+        tensor
+        for tensor in tensors_of(architecture)
+        if tensor.layer is not None and kind_of(tensor.canonical_name) == "matrices"
     )
 
 

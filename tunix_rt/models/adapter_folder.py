@@ -32,8 +32,8 @@ from tunix_rt.models.folder import (
     read_tensors,
     read_weights,
     write_model,
-    write_weights,
 )
+from tunix_rt.models.tensor_file import write_weights
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -75,10 +75,14 @@ def is_adapter(folder: Path) -> bool:
     return (folder / ADAPTER_CONFIG).is_file()
 
 
-def write_adapter(folder: Path, architecture: Architecture, adapter: Adapter, weights: Weights, base: Base) -> None:
-    """Write the three files into a folder made if missing; `weights` by PEFT's names, float32."""
+def write_adapter(
+    folder: Path, architecture: Architecture, adapter: Adapter, weights: Weights, base: Base
+) -> dict[str, str]:
+    """Write the three files into a folder made if missing; `weights` by PEFT's names, float32.
+
+    Returns the hex SHA-256 of each by its name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder / ADAPTER_WEIGHTS, weights)
     config: JsonObject = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -95,8 +99,11 @@ def write_adapter(folder: Path, architecture: Architecture, adapter: Adapter, we
         "init_lora_weights": True,
         "inference_mode": True,
     }
-    write_json(folder / ADAPTER_CONFIG, config)
-    write_json(folder / BASE, {"sha256": base.sha256})
+    return {
+        ADAPTER_WEIGHTS: write_weights(folder / ADAPTER_WEIGHTS, weights),
+        ADAPTER_CONFIG: write_json(folder / ADAPTER_CONFIG, config),
+        BASE: write_json(folder / BASE, {"sha256": base.sha256}),
+    }
 
 
 def read_base(folder: Path) -> Base:
@@ -138,7 +145,7 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
 
 def _kind(module: Tensor) -> tuple[str, str]:
     """What the matrix is called in any layer."""
-    return module.own, module_name(module).rpartition(".")[2]
+    return module.canonical_name, module_name(module).rpartition(".")[2]
 
 
 def _config(folder: Path) -> JsonObject:

@@ -6,7 +6,6 @@ that does not fit is a ModelError that lists both sides. Knows no framework, no 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
-from tunix_rt.errors import CheckpointError, DataError, MachineError, ModelError
+from tunix_rt import faults
+from tunix_rt.errors import CheckpointError, DataError, ModelError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.names import HEAD, Names
+from tunix_rt.models.tensor_file import write_weights
 
 Float32 = np.ndarray[Any, np.dtype[np.float32]]
 Weights = dict[str, Float32]
@@ -203,28 +204,13 @@ def read_object(path: Path) -> JsonObject:
     return value
 
 
-def write_weights(path: Path, weights: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    """Write a safetensors file, whole or not at all. Raises MachineError where the disk does not take it."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+def write_model(folder: Path, config: JsonObject, weights: Mapping[str, Float32]) -> dict[str, str]:
+    """Write config.json and model.safetensors (float32, Hugging Face names) into a folder made if missing.
 
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        save_file({name: np.asarray(value, order="C") for name, value in weights.items()}, part, {"format": "pt"})
-        with part.open("rb") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    except SafetensorError as error:
-        raise MachineError(f"{path}: cannot be written ({error}); is the disk full?") from None
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def write_model(folder: Path, config: JsonObject, weights: Mapping[str, Float32]) -> None:
-    """Write config.json and model.safetensors (float32, Hugging Face names) into a folder made if missing."""
+    Returns the hex SHA-256 of each file by its name.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    write_weights(folder / WEIGHTS, weights)
-    write_json(folder / CONFIG, config)
+    return {WEIGHTS: write_weights(folder / WEIGHTS, weights), CONFIG: write_json(folder / CONFIG, config)}
 
 
 def read_stop_ids(folder: Path) -> tuple[int, ...]:
@@ -255,3 +241,4 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+            faults.point("copied", target / name)

@@ -87,11 +87,11 @@ def architecture_of(source: FreshModel, vocab_size: int) -> Architecture:
 
 
 def _draw(tensor: Tensor, architecture: Architecture, source: FreshModel | ScratchModel, seed: int) -> Float32:
-    kind = kind_of(tensor.own)
+    kind = kind_of(tensor.canonical_name)
     if kind in ("norms", "biases"):
         return np.full(tensor.shape, 1 - architecture.norm_offset if kind == "norms" else 0, dtype=np.float32)
     scale = source.initializer_range
-    if source.scale_residual_init and tensor.own in RESIDUAL:
+    if source.scale_residual_init and tensor.canonical_name in RESIDUAL:
         scale /= math.sqrt(2 * architecture.num_layers)
     stream = int.from_bytes(hashlib.sha256(tensor.name.encode()).digest()[:16], "little")
     generator = np.random.default_rng([seed, stream])

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from tunix_rt import faults
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
 from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import digest, sha256_file
@@ -117,7 +118,9 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
         if not folder.is_dir():
             shutil.rmtree(part, ignore_errors=True)
             make(part)
+            faults.point("made", folder)
             part.rename(folder)
+            faults.point("renamed", folder)
     return folder
 
 

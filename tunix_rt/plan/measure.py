@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
 from tunix_rt.models.adapter_folder import Base
-from tunix_rt.models.blank import write_blank
 from tunix_rt.models.folder import GENERATION, read_config
+from tunix_rt.models.zero_weights import write_zero_weights
 from tunix_rt.plan.outline import Outline
 
 SECONDS = 1.0
@@ -38,14 +38,14 @@ def measure(engine: Backend, outline: Outline) -> Measured:
     """
     config, batches = outline.config, outline.work.batches
     start = outline.prepared.model_folder
-    with tempfile.TemporaryDirectory(prefix="tunix_rt-blank-") as place:
+    with tempfile.TemporaryDirectory(prefix="tunix_rt-zero-weights-") as place:
         folder = Path(place)
-        write_blank(folder, read_config(start) | {"dtype": "float32"})
+        write_zero_weights(folder, read_config(start) | {"dtype": "float32"})
         if (start / GENERATION).exists():
             shutil.copyfile(start / GENERATION, folder / GENERATION)
         adapter = config.model.adapter
-        laid = None if adapter is None else AdapterSetup(adapter, Base(None, None, None))
-        setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.seed, laid)
+        lora = None if adapter is None else AdapterSetup(adapter, Base(None, None, None))
+        setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.seed, lora)
         state = engine.load(folder, setup)
         state, first = engine.train_step(state, batches[0], 0.0)
         engine.fetch(first)

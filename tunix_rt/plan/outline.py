@@ -18,13 +18,13 @@ from tunix_rt.backends.memory import Answers, Work
 from tunix_rt.batches.batch import Batch, BatchOrder, sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.batches.reader import Reader
+from tunix_rt.batches.schedule import batch_schedule, evaluation_length
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.inputs import write_prepared
 from tunix_rt.models.adapter import declared
 from tunix_rt.models.folder import read_architecture
-from tunix_rt.stages.train import evaluation_length
-from tunix_rt.stages.train import plan as order_of
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.training.sample import Sampler
 
 NUM_BATCHES = 16
@@ -56,13 +56,13 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
     """The prepared data with a model folder without weights, for a while. Raises what `prepare` raises."""
     with tempfile.TemporaryDirectory(prefix="tunix_rt-plan-") as place:
         folder = Path(place) / "data"
-        write_prepared(config, folder, weights=False)
+        write_prepared(config, folder, ModelStore(config.tracking.uri), weights=False)
         yield PreparedData(folder)
 
 
 def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
     """The outline of `config` on data that are prepared. Raises DataError, InputError, ModelError."""
-    order, facts = order_of(config.training, prepared, config.seed)
+    order, facts = batch_schedule(config.training, prepared, config.seed)
     architecture = read_architecture(prepared.model_folder)
     num_steps, row_length = int(facts["num_steps"]), int(facts["row_length"])
     adapter = None if config.model.adapter is None else declared(config.model.adapter, architecture)

@@ -49,6 +49,7 @@ def show(plan: Plan) -> None:
             for phase in plan.estimate.phases
         ],
         right=range(1, len(parts) + 2),
+        whole=(0, len(parts) + 1),
     )
     _verdict(plan)
 

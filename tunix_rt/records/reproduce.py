@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.config.identity import plain
@@ -18,13 +17,13 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
 from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file, write_json
-from tunix_rt.inputs import content_digests, source_digest
+from tunix_rt.inputs import input_digests, recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
     Section,
     compare,
     compare_code,
-    compare_surroundings,
+    compare_environments,
     first_difference,
     numbers,
     result_files,
@@ -32,7 +31,7 @@ from tunix_rt.runs.diff import (
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import warn
-from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.tracking.registry import ModelStore
 
 WHERE = ("hardware", "checkpoint", "tracking", "run")
 """Sections that may be other than recorded: they never enter the identity."""
@@ -56,7 +55,7 @@ class Reproduction:
     """The files."""
     difference: str | None
     """The first one: file, place, number."""
-    surroundings: list[str]
+    environment: list[str]
     """What else is not as recorded: code, versions, machine."""
 
 
@@ -77,7 +76,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
     if differing and strict:
         raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
     again = RunFolder(run(config).folder)
-    surroundings = compare_surroundings(before, dict(read_json(again.environment)))
+    environment = compare_environments(before, dict(read_json(again.environment)))
     exact = _fingerprint(recorded) is not None and _fingerprint(recorded) == _fingerprint(again)
     difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
     result = Reproduction(
@@ -87,7 +86,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         exact=exact,
         compared=list(result_files(recorded)),
         difference=difference,
-        surroundings=[*differing, *_lines(surroundings)],
+        environment=[*differing, *_lines(environment)],
     )
     write_json(again.path / "reproduction.json", asdict(result))
     return result
@@ -116,18 +115,18 @@ def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
 
     Raises DataError that names the first file that changed.
     """
-    hashes = dict(read_json(recorded.environment)).get("data")
-    if hashes is None:
+    hashes = recorded.data_hashes()
+    if not hashes:
         warn(f"{recorded.name}: no data hashes recorded (an older version made it); the data cannot be verified")
         return
-    now = content_digests(config)
+    now = input_digests(config, ModelStore(config.tracking.uri))
     for key, sha256 in hashes["sources"].items():
         if now.get(key) != sha256:
             raise DataError(
                 f"{key}: {_named(config, key)} changed since the run: {str(now.get(key))[:16]} now, "
                 f"{sha256[:16]} recorded; put the recorded file back to reproduce {recorded.name}"
             )
-    prepared = PreparedData(Path(str(read_json(recorded.data)["folder"])))
+    prepared = recorded_data(recorded)
     if not prepared.is_whole:
         return
     for name, sha256 in hashes["prepared"].items():
@@ -149,7 +148,7 @@ def _named(config: ExperimentConfig, key: str) -> str:
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
     """Where the prepared data of two runs differ: a file prepared anew, and not to the same bytes."""
-    before, now = (dict(read_json(run.environment)).get("data", {}).get("prepared", {}) for run in (recorded, again))
+    before, now = (run.data_hashes().get("prepared", {}) for run in (recorded, again))
     lines = _lines(compare("data", before, now)) if before else []
     return f"prepared data {lines[0]}" if lines else None
 

@@ -20,12 +20,13 @@ from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.evaluation.score import score
 from tunix_rt.experiment import recorded_config
 from tunix_rt.files import read_json, read_jsonl, sha256_file, to_json
+from tunix_rt.inputs import recorded_data
 from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked
-from tunix_rt.traces.prediction import read_predictions
+from tunix_rt.traces.prediction import read_items, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 
 MANIFEST = ("name", "seed", "counts", "splits", "digest")
@@ -38,8 +39,7 @@ def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exporte
     """One zip file with all that is needed to believe a run. Raises InputError (not finished), DataError."""
     if run.status().get("state") != "finished":
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
-    prepared = Path(str(read_json(run.data)["folder"]))
-    return export(run, prepared, target or Path(f"{run.name.replace('/', '-')}.zip"), with_model)
+    return export(run, recorded_data(run).folder, target or Path(f"{run.name.replace('/', '-')}.zip"), with_model)
 
 
 def verify(what: Path | RunFolder) -> Checked:
@@ -51,7 +51,7 @@ def verify(what: Path | RunFolder) -> Checked:
         if what.status().get("state") != "finished":
             raise InputError(f"{what.name}: not finished, so there is no result to verify")
         model = folder_digest(what.model) if what.model.is_dir() else None
-        return _verified(what, PreparedData(Path(str(read_json(what.data)["folder"]))), model)
+        return _verified(what, recorded_data(what), model)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         listed = unpack(what, folder)
@@ -88,22 +88,22 @@ def _splits(run: RunFolder, prepared: PreparedData) -> str:
         count = sum(1 for _ in read_jsonl(file))
         if count != record["count"]:
             raise GateError(f"traces/{split}.jsonl: {count} traces, the manifest says {record['count']}")
-    hashes = read_json(run.environment).get("data", {}).get("prepared", {})
+    hashes = run.data_hashes().get("prepared", {})
     for name, sha256 in hashes.items():
         file = prepared.folder / name
         if file.is_file() and sha256_file(file) != sha256:
-            raise GateError(f"{name}: not the prepared data that environment.json names (sha256 differs)")
+            raise GateError(f"{name}: not the prepared data that the record names (sha256 differs)")
     sizes = ", ".join(f"{split} {manifest['splits'][split]['count']}" for split in SPLITS)
     return f"splits: {sizes} traces, as in the manifest"
 
 
 def _identities(run: RunFolder, config: ExperimentConfig) -> str:
     """Each stage was done for this config and this data."""
-    data = read_json(run.environment).get("data")
+    hashes = run.data_hashes()
     sections = {name: section_of(config, name) for names in STAGES.values() for name in names}
-    if data is None or is_masked(sections):
+    if not hashes or is_masked(sections):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
-    for stage, identity in identities(config, data["sources"]).items():
+    for stage, identity in identities(config, hashes["sources"]).items():
         recorded = run.stages().get(stage, {}).get("identity")
         if recorded != identity:
             raise GateError(f"stages.json {stage}: made for {recorded}, but config and data give {identity}")
@@ -142,7 +142,7 @@ def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) ->
     """The recorded evaluation of the predictions gives the recorded numbers."""
     traces = {trace.id: trace for trace in prepared.traces(config.generation.split)}
     again = score(list(read_predictions(run.predictions)), traces, config.evaluation)
-    items = [record for _, record in read_jsonl(run.items)]
+    items = [*read_items(run.items)]
     if len(items) != len(again.items):
         raise GateError(f"items.jsonl: {len(items)} lines, the predictions give {len(again.items)}")
     for recorded, now in zip(items, _as_json(again.items), strict=True):

@@ -71,8 +71,14 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 
 
 def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
-    """Config, data, code, surroundings and results of two runs. Raises DataError where a record is damaged."""
-    views = {"config": read_config, "data": _data, "code": _code, "surroundings": _surroundings, "results": _results}
+    """Config, data, code, environment and results of two runs. Raises DataError where a record is damaged."""
+    views = {
+        "config": RunFolder.read_config,
+        "data": _data,
+        "code": _code,
+        "environment": _recorded_environment,
+        "results": _results,
+    }
     return [compare(name, view(left), view(right)) for name, view in views.items()]
 
 
@@ -81,17 +87,9 @@ def compare_code(recorded: JsonObject, now: JsonObject) -> Section:
     return compare("code", _parts(recorded, CODE), _parts(now, CODE))
 
 
-def compare_surroundings(recorded: JsonObject, now: JsonObject) -> Section:
+def compare_environments(recorded: JsonObject, now: JsonObject) -> Section:
     """Machine, backend and variables in two `environment.json`."""
-    return compare("surroundings", _where(recorded), _where(now))
-
-
-def read_config(run: RunFolder) -> JsonObject:
-    """The recorded config as plain data; empty before there is one."""
-    from omegaconf import OmegaConf
-
-    found = OmegaConf.to_container(OmegaConf.load(run.config)) if run.config.exists() else {}
-    return {str(key): value for key, value in found.items()} if isinstance(found, dict) else {}
+    return compare("environment", _where(recorded), _where(now))
 
 
 def _environment(run: RunFolder) -> JsonObject:
@@ -99,11 +97,12 @@ def _environment(run: RunFolder) -> JsonObject:
 
 
 def _parts(record: JsonObject, keys: tuple[str, ...]) -> JsonObject:
-    found = {key: _at(record, key) for key in keys}
+    found = {key: value_at(record, key) for key in keys}
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _at(record: Any, key: str) -> Any:
+def value_at(record: Any, key: str) -> Any:
+    """The value at a dotted key; None where there is none."""
     for name in key.split("."):
         record = record.get(name) if isinstance(record, dict) else None
     return record
@@ -113,7 +112,7 @@ def _code(run: RunFolder) -> JsonObject:
     return _parts(_environment(run), CODE)
 
 
-def _surroundings(run: RunFolder) -> JsonObject:
+def _recorded_environment(run: RunFolder) -> JsonObject:
     return _where(_environment(run))
 
 
@@ -125,8 +124,8 @@ def _where(record: JsonObject) -> JsonObject:
 
 def _data(run: RunFolder) -> JsonObject:
     manifest = dict(read_json(run.data)) if run.data.exists() else {}
-    hashes = _environment(run).get("data", {})
-    return _parts(manifest, ("name", "seed", "counts", "splits", "digest")) | _parts(hashes, ("sources", "start_model"))
+    hashes = _parts(run.data_hashes(), ("sources", "start_model"))
+    return _parts(manifest, ("name", "seed", "counts", "splits", "digest")) | hashes
 
 
 def _results(run: RunFolder) -> JsonObject:

@@ -26,7 +26,7 @@ STALE_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Waste:
+class Reclaimable:
     """A file or folder that can go."""
 
     kind: str
@@ -67,13 +67,13 @@ def remove(run: RunFolder, root: Path, force: bool) -> int:
     return freed
 
 
-def waste(root: Path, data: Path) -> list[Waste]:
+def reclaimable(root: Path, data: Path) -> list[Reclaimable]:
     """Everything that can go, by kind and path."""
     found = [*_checkpoints(root), *_torn_runs(root), *_unused_data(root, data), *_parts(root, data)]
     return sorted(found, key=lambda item: (item.kind, str(item.path)))
 
 
-def clear(items: list[Waste]) -> int:
+def clear(items: list[Reclaimable]) -> int:
     """Remove them; returns the bytes that this gave back."""
     for item in items:
         if item.path.is_dir():
@@ -83,11 +83,11 @@ def clear(items: list[Waste]) -> int:
     return sum(item.bytes for item in items)
 
 
-def _item(kind: str, path: Path) -> Waste:
-    return Waste(kind, path, size(path))
+def _item(kind: str, path: Path) -> Reclaimable:
+    return Reclaimable(kind, path, size(path))
 
 
-def _checkpoints(root: Path) -> Iterator[Waste]:
+def _checkpoints(root: Path) -> Iterator[Reclaimable]:
     """Of finished runs all; of stopped ones those that were not saved whole (the newest whole one goes on)."""
     for run in all_runs(root):
         state = run.status().get("state")
@@ -99,7 +99,7 @@ def _checkpoints(root: Path) -> Iterator[Waste]:
                     yield _item("torn checkpoint", folder)
 
 
-def _torn_runs(root: Path) -> Iterator[Waste]:
+def _torn_runs(root: Path) -> Iterator[Reclaimable]:
     for folder in root.glob("*/*"):
         named = folder.is_dir() and IDENTITY.fullmatch(folder.name)
         begun = any((place / "status.json").exists() for place in (folder, folder.parent))
@@ -107,7 +107,7 @@ def _torn_runs(root: Path) -> Iterator[Waste]:
             yield _item("torn run folder", folder)
 
 
-def _unused_data(root: Path, data: Path) -> Iterator[Waste]:
+def _unused_data(root: Path, data: Path) -> Iterator[Reclaimable]:
     """Prepared data and converted models that nothing refers to; nothing while a run has yet to say what it uses."""
     if any(run.status().get("state") == "running" and not run.data.exists() for run in all_runs(root)):
         return
@@ -143,7 +143,7 @@ def _unlocked(folder: Path) -> bool:
         return False
 
 
-def _parts(root: Path, data: Path) -> Iterator[Waste]:
+def _parts(root: Path, data: Path) -> Iterator[Reclaimable]:
     alive = [run.path.resolve() for run in all_runs(root) if run.status().get("state") == "running"]
     for place in (root, data):
         for path in place.rglob("*.part"):

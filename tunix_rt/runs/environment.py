@@ -1,4 +1,4 @@
-"""`environment.json`: where a run was made: versions, commit, machine, data hashes, command. No secrets."""
+"""`environment.json`: where a run was made: versions, commit, machine, command. No secrets."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
-from tunix_rt.files import JsonObject, digest, read_json, sha256_bytes, sha256_file, sha256_tree, write_json
+from tunix_rt.files import JsonObject, digest, sha256_bytes, sha256_file
 from tunix_rt.machine import usable_cores, usable_memory
 from tunix_rt.runs.secrets import mask, mask_values, mask_words
 
@@ -34,7 +34,7 @@ LARGEST = 2**24
 
 
 def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
-    """Everything about the surroundings that may matter; `backend`: what the framework says of itself."""
+    """Everything about the environment that may matter; `backend`: what the framework says of itself."""
     record: JsonObject = {
         "command": " ".join(mask_words(command)),
         "python": platform.python_version(),
@@ -46,16 +46,6 @@ def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
         "lock_sha256": _lock_hash(),
     }
     return record | {"variables": mask_values({k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)})}
-
-
-def record_data(environment: Path, sources: Mapping[str, str], prepared: Path, start: str) -> None:
-    """Add the data's hashes to `environment.json`.
-
-    `sources`: digest of each local file and model that the config names, by its key there; `prepared`: the folder of
-    prepared data, every file of which is hashed; `start`: digest of the folder of initial weights.
-    """
-    data = {"sources": dict(sources), "prepared": sha256_tree(prepared), "start_model": start}
-    write_json(environment, dict(read_json(environment)) | {"data": data})
 
 
 def fingerprint(backend: dict[str, str]) -> str:

@@ -15,7 +15,8 @@ from typing import Literal
 
 import psutil
 
-from tunix_rt.errors import InputError, MachineError
+from tunix_rt import faults, hints
+from tunix_rt.errors import DataError, InputError, MachineError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.secrets import mask
 
@@ -65,7 +66,7 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.place("train") / "checkpoints"
 
     @property
     def model(self) -> Path:
@@ -102,9 +103,11 @@ class RunFolder:
         Raises InputError where the other one holds something else by now.
         """
         record = self.stages().get(stage, {})
-        place = (self.path / str(record.get("folder", "."))).resolve()
+        if "folder" not in record:
+            return self.path
+        place = (self.path / str(record["folder"])).resolve()
         there = RunFolder(place).stages().get(stage, {})
-        if "folder" in record and there.get("identity") != record.get("identity"):
+        if there.get("identity") != record.get("identity"):
             raise InputError(
                 f"{self.name}: its stage {stage} was done in {os.path.relpath(place)}, which does not hold it any more "
                 f"({there.get('identity', 'nothing')}, expected {record.get('identity')}); run it again, or bring it "
@@ -120,6 +123,23 @@ class RunFolder:
     def record_stage(self, stage: str, record: JsonObject) -> None:
         """Put one stage's record in place of the one before."""
         write_json(self.path / "stages.json", self.stages() | {stage: record})
+
+    def data_hashes(self) -> JsonObject:
+        """`sources` (what the config names), `prepared` (each file), `start_model`; empty where none are recorded."""
+        data = read_json(self.data) if self.data.exists() else {}
+        older = read_json(self.environment) if "hashes" not in data and self.environment.exists() else {}
+        return dict(data.get("hashes") or older.get("data") or {})
+
+    def read_config(self) -> JsonObject:
+        """The recorded config as plain data, secrets masked; empty before there is one. Raises DataError."""
+        from omegaconf import OmegaConf
+
+        if not self.config.exists():
+            return {}
+        config = OmegaConf.to_container(OmegaConf.load(self.config), resolve=False)
+        if not isinstance(config, dict):
+            raise DataError(f"{self.config}: expected a mapping of sections")
+        return {str(key): value for key, value in config.items()}
 
     def is_done(self, stage: str, identity: str) -> bool:
         """Whether this folder holds (or refers to) the finished stage of that identity."""
@@ -154,6 +174,12 @@ class RunFolder:
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
         write_json(self.path / "status.json", status | end)
 
+    def _remove_torn(self) -> None:
+        """Files that a killed process had begun to write; those of the tracker's process are its own affair."""
+        for part in self.path.rglob("*.part"):
+            if part.is_file() and not part.name.startswith("tracking"):
+                part.unlink()
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError where another one has it."""
@@ -162,6 +188,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / ".lock", timeout=0):
+                faults.point("locked", self.path)
+                self._remove_torn()
                 yield
         except Timeout:
             pid = self.status().get("pid", "unknown")
@@ -214,7 +242,7 @@ def find_run(root: Path, word: str) -> RunFolder:
         return RunFolder(Path(word).resolve())
     runs = all_runs(root)
     if not runs:
-        raise InputError(f"{root}: no run there yet; start one: python -m tunix_rt +experiment=quickstart")
+        raise InputError(f"{root}: no run there yet; start one: {hints.tunix_rt('+experiment=quickstart')}")
     if word == "last":
         return runs[-1]
     named = [run for run in runs if run.path.parent.name == word]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunix_rt.errors import RunError
-from tunix_rt.files import append_line, read_lines
+from tunix_rt.files import append_line, read_lines, sync_file
 
 Values = Mapping[str, float]
 
@@ -28,6 +28,9 @@ class MetricsLog:
                     step = int(line.pop("step"))
                     self._recorded[step, _kind(line)] = line
 
+        self.last_step = max((step for step, kind in self._recorded if kind == "train"), default=0)
+        """The last step that was recorded when the log was opened; 0: none."""
+
     def write(self, step: int, values: Values, seconds: Values) -> None:
         """Append a step's values, and when they were (`time`: Unix seconds) to the other file."""
         known = self._recorded.get((step, _kind(values)))
@@ -42,6 +45,16 @@ class MetricsLog:
                 f"{self._metrics}: step {step} was done again and differs: {name} was {known.get(name)!r}, "
                 f"is {values.get(name)!r}; resuming is not exact here (start anew with run.new=true)"
             )
+
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk."""
+        for file in (self._metrics, self._timings):
+            if file.exists():
+                sync_file(file)
+
+    def evaluations(self, last: int) -> list[tuple[int, Values]]:
+        """(step, `eval/…` values) up to step `last`, in order of step: after a kill the log may know more."""
+        return sorted((step, line) for (step, kind), line in self._recorded.items() if kind == "eval" and step <= last)
 
     def series(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of one metric, in order of step."""

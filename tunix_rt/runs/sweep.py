@@ -28,7 +28,7 @@ MEMBERSHIP = "sweep.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class MemberRecord:
     """How one member stands."""
 
     overrides: tuple[str, ...]
@@ -112,30 +112,30 @@ class SweepFolder:
         """Record how it ended."""
         write_json(self.path / "sweep.json", self.status() | {"state": state, "ended": time.time()})
 
-    def write(self, record: Record) -> None:
+    def write(self, record: MemberRecord) -> None:
         """Put a member's record in place of the one before."""
         shown = mask_values({name: getattr(record, name) for name in ("state", "folder", "reason", "pid")})
         write_json(self._record(record.key), {"overrides": list(record.overrides), **shown})
 
-    def read(self, key: str) -> Record | None:
+    def read(self, key: str) -> MemberRecord | None:
         """A member's record; None before it has begun."""
         file = self._record(key)
         if not file.exists():
             return None
         found = read_json(file)
-        return Record(**(found | {"overrides": tuple(found["overrides"])}))
+        return MemberRecord(**(found | {"overrides": tuple(found["overrides"])}))
 
     def forget(self, key: str) -> None:
         """Remove the record of a member that is to run again."""
         self._record(key).unlink(missing_ok=True)
 
-    def beat(self, key: str) -> None:
+    def heartbeat(self, key: str) -> None:
         """Show that somebody still looks after a running member."""
         if (file := self._record(key)).exists():
             os.utime(file)
 
-    def silence(self, key: str) -> float:
-        """Seconds since the last beat."""
+    def seconds_since_heartbeat(self, key: str) -> float:
+        """Seconds since the last heartbeat."""
         file = self._record(key)
         return time.time() - file.stat().st_mtime if file.exists() else 0.0
 

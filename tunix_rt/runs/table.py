@@ -17,7 +17,7 @@ from typing import Any
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json
-from tunix_rt.runs.diff import leaves, read_config
+from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, all_runs
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -68,7 +68,7 @@ class RunRecord:
 
     @cached_property
     def config(self) -> JsonObject:
-        return dict(leaves(read_config(self.run)))
+        return dict(leaves(self.run.read_config()))
 
     def value(self, key: str) -> Any:
         """The value of `accuracy`, `metrics.json`'s `pass_at.4`, the config's `training.max_steps`; None where none."""
@@ -82,7 +82,7 @@ class RunRecord:
 
     def to_json(self) -> JsonObject:
         """Everything, for `--json`."""
-        return self.summary | {"folder": str(self.run.path), "metrics": self.metrics, "config": read_config(self.run)}
+        return self.summary | {"folder": str(self.run.path), "metrics": self.metrics, "config": self.run.read_config()}
 
 
 def select(root: Path, filters: Sequence[str], sort: str, reverse: bool) -> list[RunRecord]:

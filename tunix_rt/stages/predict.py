@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.backends import registry
@@ -19,37 +20,52 @@ from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.traces.prepared import PreparedData
 
 
-def predict(
-    seed: int,
-    format: FormatConfig,
-    backend: BackendConfig,
-    adapter: LoraAdapter | None,
-    generation: GenerationConfig,
-    *,
-    prepared: PreparedData,
-    run: RunFolder,
-    hardware: HardwareConfig,
-    cache: Path,
-    interrupt: Interrupt,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictRequest:
+    """What is asked, of which model, and where."""
+
+    seed: int
+    format: FormatConfig
+    backend: BackendConfig
+    adapter: LoraAdapter | None
+    generation: GenerationConfig
+    prepared: PreparedData
+    run: RunFolder
+    hardware: HardwareConfig
+    cache: Path
+    """Of compiled programs."""
+    interrupt: Interrupt
+
+
+def predict(request: PredictRequest) -> None:
     """Answer the prompts of `generation.split`; what is in the file already is not asked again.
 
     Raises DataError, DeviceError, MissingExtra, RunError (too many failed), Interrupted.
     """
+    generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
     traces = prepared.traces(generation.split)
     if not traces:
         raise DataError(
             f"{prepared.folder}: the {generation.split} split is empty; raise dataset.split.{generation.split}, "
             "give it a file, or choose another generation.split"
         )
-    engine = registry.create(backend, hardware, cache)
+    engine = registry.create(request.backend, request.hardware, request.cache)
     jobs: list[tuple[str, Path, Path, Path | None]] = [
         ("predict", run.predictions, *opened(run.model, prepared.model_folder, folder_digest))
     ]
     if generation.baseline:
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
-    for title, path, model, laid in jobs:
-        reader = Reader.of(model, format)
-        state = engine.load(model, None, laid)
-        run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)
+    request.interrupt.release("before the first answer")
+    for title, path, model, adapter_folder in jobs:
+        run_loop(
+            engine,
+            engine.load(model, None, adapter_folder),  # held by this call alone: gone before the next are loaded
+            Reader.of(model, request.format),
+            traces,
+            generation,
+            request.seed,
+            path,
+            request.interrupt,
+            title,
+        )

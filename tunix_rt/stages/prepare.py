@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -35,30 +36,36 @@ ENCODED: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose completions are numbers too: `test` is only asked."""
 
 
-def prepare(
-    seed: int,
-    source: ModelSource,
-    tokenizer: TokenizerConfig,
-    dataset: DatasetConfig,
-    format: FormatConfig,
-    *,
-    folder: Path,
-    models: Path,
-    store: Store | None = None,
-    weights: bool = True,
-) -> None:
-    """Fill `folder` (`PreparedData`); converted models go to `models`, shared by all prepared data.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareRequest:
+    """What is prepared, and where."""
 
-    `store`: where a registered model (`model.source.kind: registry`) is found. Without `weights` none are drawn or
-    grown: a model folder made here then says shapes only.
+    seed: int
+    source: ModelSource
+    tokenizer: TokenizerConfig
+    dataset: DatasetConfig
+    format: FormatConfig
+    folder: Path
+    """To be filled (`PreparedData`)."""
+    models: Path
+    """Where converted models go, shared by all prepared data."""
+    store: Store | None = None
+    """Where a registered model (`model.source.kind: registry`) is found."""
+    weights: bool = True
+    """Without, none are drawn or grown: a model folder made here then says shapes only."""
+
+
+def prepare(request: PrepareRequest) -> None:
+    """Fill the folder.
 
     Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
     """
+    seed, dataset, format, folder = request.seed, request.dataset, request.format, request.folder
     prepared = PreparedData(folder)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # what cannot be read back is refused before anything is read
     collected = collect(dataset, seed)
-    start = _model_folder(source, tokenizer, format, collected.splits["train"], seed, folder, models, store, weights)
+    start = _model_folder(request, collected.splits["train"])
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
     writer = formatter(format, reader)
@@ -99,31 +106,23 @@ def _switches(dataset: DatasetConfig) -> JsonObject:
     return {name: getattr(dataset, name) for name in names}
 
 
-def _model_folder(
-    source: ModelSource,
-    tokenizer: TokenizerConfig,
-    format: FormatConfig,
-    traces: Sequence[Trace],
-    seed: int,
-    folder: Path,
-    models: Path,
-    store: Store | None,
-    weights: bool,
-) -> Path:
+def _model_folder(request: PrepareRequest, traces: Sequence[Trace]) -> Path:
     """The folder of the initial weights: made here from the seed, or found and converted once."""
+    source, tokenizer, folder, weights = request.source, request.tokenizer, request.folder, request.weights
     if not isinstance(source, FreshModel | ScratchModel):
-        found = materialise(source, models, store)
-        return with_tokens(found, tokenizer.added_tokens, models if weights else folder / "models", weights)
+        found = materialise(source, request.models, request.store)
+        grown = request.models if weights else folder / "models"
+        return with_tokens(found, tokenizer.added_tokens, grown, weights)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
-        plain = formatter(format, None)
+        plain = formatter(request.format, None)
         texts = ("".join(part.text for part in plain.parts(trace)) for trace in traces)
         if isinstance(tokenizer, CharTokenizer):
             train_char(texts, tokenizer.characters, start, tokenizer.added_tokens)
         else:
             train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens)
     made = Tokenizer.load(start)
-    write_fresh(start, source, made.vocab_size, seed, made.pad_id, made.end_id, weights)
+    write_fresh(start, source, made.vocab_size, request.seed, made.pad_id, made.end_id, weights)
     return start
 
 
@@ -164,7 +163,7 @@ class _Encoding:
 
     def _encoded(self, trace: Trace) -> Encoded:
         try:
-            parts = self._writer.parts(trace, self._dataset.steps, self._dataset.loss_weights.earlier > 0)
+            parts = self._writer.parts(trace, self._dataset.steps, self._dataset.loss_weights.previous_turns > 0)
             return encode(parts, self._tokenizer, self._dataset.loss_weights)
         except DataError as error:
             raise DataError(f"{self._split} trace {trace.id}: {error}") from None

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tunix_rt.report.figures import draw
 from tunix_rt.report.markdown import write_report
 from tunix_rt.report.tables import write_tables
 from tunix_rt.runs.folder import RunFolder
 
 
-def report(*, run: RunFolder) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRequest:
+    """Whose report."""
+
+    run: RunFolder
+
+
+def report(request: ReportRequest) -> None:
     """Draw and write; nothing is computed that is not in the run folder."""
-    draw(run.path)
-    write_tables(run.path)
-    write_report(run.path)
+    folder = request.run.path
+    draw(folder)
+    write_tables(folder)
+    write_report(folder)

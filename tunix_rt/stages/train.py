@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from tunix_rt import faults
 from tunix_rt.backends import registry
 from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
-from tunix_rt.batches.batch import BatchOrder, sequential_batches
+from tunix_rt.batches.batch import sequential_batches
 from tunix_rt.batches.encode import EncodedDataset
-from tunix_rt.batches.pack import choose_row_length
+from tunix_rt.batches.schedule import batch_schedule, evaluation_length
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, copy_file, read_json, sync_folder, write_json
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
-from tunix_rt.models.folder import copy_tokenizer, read_architecture
+from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
@@ -30,120 +31,85 @@ from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.terminal import say
 from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.training.checkpoint import Checkpoints, Mark
-from tunix_rt.training.loop import Work
+from tunix_rt.training.checkpoint import Checkpoints, Progress
+from tunix_rt.training.loop import TrainPlan
 from tunix_rt.training.loop import train as run_loop
 from tunix_rt.training.sample import Sampler
 from tunix_rt.training.schedule import learning_rate
 
 
-def train(
-    seed: int,
-    format: FormatConfig,
-    backend: BackendConfig,
-    adapter: LoraAdapter | None,
-    optimizer: OptimizerConfig,
-    schedule: ScheduleConfig,
-    training: TrainingConfig,
-    *,
-    prepared: PreparedData,
-    run: RunFolder,
-    identity: str,
-    hardware: HardwareConfig,
-    checkpoint: CheckpointConfig,
-    cache: Path,
-    interrupt: Interrupt,
-    stop_step: int | None = None,
-) -> JsonObject:
-    """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainRequest:
+    """What is trained on what, how, and where."""
 
-    `stop_step`: stop there, in place of a time budget.
+    seed: int
+    format: FormatConfig
+    backend: BackendConfig
+    adapter: LoraAdapter | None
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    training: TrainingConfig
+    stop_step: int | None = None
+    """Stop there, in place of a time budget."""
+    prepared: PreparedData
+    run: RunFolder
+    identity: str
+    """To which a checkpoint belongs."""
+    hardware: HardwareConfig
+    checkpoint: CheckpointConfig
+    cache: Path
+    """Of compiled programs."""
+    interrupt: Interrupt
+
+
+def train(request: TrainRequest) -> JsonObject:
+    """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
 
     Raises DataError, DeviceError, MissingExtra, OutOfMemory, NonFiniteError, CheckpointError, Interrupted.
     """
-    engine = registry.create(backend, hardware, cache)
-    order, facts = plan(training, prepared, seed)
-    setup = setup_of(optimizer, training, seed, adapter, prepared.model_folder)
-    belongs = {"identity": identity, "data": str(prepared.manifest["digest"])}
-    checkpoints = Checkpoints(run.checkpoints, belongs, checkpoint.keep)
-    begin = checkpoints.newest()
+    prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
+    engine = registry.create(request.backend, request.hardware, request.cache)
+    order, facts = batch_schedule(training, prepared, request.seed)
+    setup = setup_of(request.optimizer, training, request.seed, request.adapter, prepared.model_folder)
+    belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
+    checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
+    begin = checkpoints.newest(log.last_step)
     if begin is None:
-        begin, state = Mark(), engine.load(prepared.model_folder, setup)
+        request.interrupt.release("before the first step")
+        begin, state = Progress(), engine.load(prepared.model_folder, setup)
     else:
+        request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
     num_steps = int(facts["num_steps"])
     if schedule.warmup_steps >= num_steps:
         raise InputError(
             f"schedule.warmup_steps: {schedule.warmup_steps} must be below the number of steps, which is {num_steps}"
         )
-    work = Work(
+    work = TrainPlan(
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
-        rate_at=lambda step: learning_rate(schedule, optimizer.learning_rate, step, num_steps),
-        evaluate=evaluator(engine, prepared, format, training, int(facts["row_length"])),
-        stop_step=stop_step,
+        rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
+        evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"])),
+        stop_step=request.stop_step,
     )
-    outcome = run_loop(engine, state, begin, work, training, checkpoint, log, checkpoints, interrupt)
-    export_model(checkpoints.path(outcome.selected_step), prepared.model_folder, run.path / "model")
+    end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
+    selected = end.selected_step or end.step
+    export_model(checkpoints, selected, prepared.model_folder, run.model)
     return facts | {
-        "steps_done": outcome.mark.step,
-        "tokens": outcome.mark.tokens,
-        "seconds": round(outcome.mark.seconds, 3),
-        "selected_step": outcome.selected_step,
-        "ended_early": outcome.reason,
-        "model_digest": folder_digest(run.path / "model"),
+        "steps_done": end.step,
+        "tokens": end.tokens,
+        "seconds": round(end.seconds, 3),
+        "selected_step": selected,
+        "ended_early": end.ended,
+        "model_digest": folder_digest(run.model),
     }
-
-
-def plan(training: TrainingConfig, prepared: PreparedData, seed: int) -> tuple[BatchOrder, JsonObject]:
-    """The order of batches, and what follows from the data: row length, steps, epochs, packing efficiency."""
-    dataset = EncodedDataset.open(prepared.encoded("train"))
-    if len(dataset) == 0:
-        raise DataError(f"{prepared.folder}: no training traces")
-    longest = int(dataset.lengths.max())
-    row_length = training.row_length
-    if row_length is None:
-        hidden_size = read_architecture(prepared.model_folder).hidden_size
-        row_length = choose_row_length(dataset.lengths, hidden_size) if training.packing else _round_up(longest, 8)
-    if row_length < longest:
-        raise InputError(
-            f"training.row_length: {row_length} is shorter than the longest trace, which takes {longest} positions; "
-            "raise it, or set dataset.max_length with dataset.on_overlong"
-        )
-    order = BatchOrder(
-        dataset,
-        row_length=row_length,
-        packing=training.packing,
-        num_micro_batches=training.gradient_accumulation_steps,
-        rows=training.per_device_batch_size,
-        seed=seed,
-        num_epochs=training.num_epochs,
-    )
-    num_steps = training.max_steps if training.max_steps is not None else order.num_steps
-    assert num_steps is not None
-    facts: JsonObject = {
-        "row_length": row_length,
-        "num_steps": num_steps,
-        "num_epochs": round(num_steps / order.steps_per_epoch, 4),
-        "packing_efficiency": round(float(dataset.lengths.sum()) / (order.num_rows * row_length), 4),
-    }
-    return order, facts
-
-
-def evaluation_length(dataset: EncodedDataset, row_length: int) -> int:
-    """Positions of a row when the loss of `dataset` is taken: as in training, or as its longest trace needs."""
-    return max(row_length, _round_up(int(dataset.lengths.max()), 8))
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _same_machine(run: RunFolder, engine: Backend) -> bool:
     """Whether numbers can be expected to repeat bit for bit; leaves this machine's fingerprint for the next time."""
-    file = run.path / "fingerprint.json"
+    file = run.metrics_log.with_name("fingerprint.json")
     now = fingerprint(engine.describe())
     before = read_json(file)["fingerprint"] if file.exists() else now
     if before != now:
@@ -156,8 +122,8 @@ def setup_of(
     optimizer: OptimizerConfig, training: TrainingConfig, seed: int, adapter: LoraAdapter | None, start: Path
 ) -> TrainingSetup:
     """What a backend is told; an adapter refers to the folder `start` by its content."""
-    laid = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
-    return TrainingSetup(optimizer, training.clip_norm, seed, laid)
+    lora = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
+    return TrainingSetup(optimizer, training.clip_norm, seed, lora)
 
 
 def evaluator(
@@ -188,18 +154,22 @@ def evaluator(
     return evaluate
 
 
-def export_model(checkpoint: Path, start: Path, model: Path) -> None:
+def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) -> None:
     """Make `model/`: the checkpoint's weights with the start's tokenizer; a folder that plain transformers loads.
 
     With an adapter it is the adapter's folder, which plain `peft` loads and which refers to the start by its hash.
+    Copies, never links: who edits the model leaves the checkpoint alone. Raises DamagedCheckpoint.
     """
     part = model.with_name("model.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
+    checkpoints.copy(step, ADAPTER_FILES if is_adapter(checkpoints.path(step)) else (CONFIG, WEIGHTS), part)
     copy_tokenizer(start, part)
-    for name in ADAPTER_FILES if is_adapter(checkpoint) else ("config.json", "model.safetensors"):
-        os.link(checkpoint / name, part / name)
-    if (start / "generation_config.json").exists():
-        shutil.copyfile(start / "generation_config.json", part / "generation_config.json")
+    if (start / GENERATION).exists():
+        copy_file(start / GENERATION, part / GENERATION)
+    sync_folder(part)
     shutil.rmtree(model, ignore_errors=True)
+    faults.point("removed", model)
     part.rename(model)
+    faults.point("renamed", model)
+    sync_folder(model.parent)

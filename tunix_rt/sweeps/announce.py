@@ -9,13 +9,9 @@ from pathlib import Path
 from tunix_rt.errors import InputError
 from tunix_rt.files import read_json
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.rates import lookup, shown
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.terminal import say
-
-
-def shown(value: float) -> str:
-    """A rate in per cent, another number with four digits."""
-    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
 
 
 def label(sweep: SweepFolder, values: dict[str, str]) -> str:
@@ -31,7 +27,7 @@ def _short(text: str) -> str:
         return text
 
 
-def announce(sweep: SweepFolder, record: Record) -> None:
+def announce(sweep: SweepFolder, record: MemberRecord) -> None:
     """Say how a member stands now."""
     who = f"member {label(sweep, record.values)}"
     where = f" ({record.folder})" if record.folder else ""
@@ -45,9 +41,7 @@ def announce(sweep: SweepFolder, record: Record) -> None:
         say(f"{who}: {record.state}{where}: {record.reason}")
 
 
-def _value(sweep: SweepFolder, record: Record) -> str:
-    from tunix_rt.runs.rates import lookup
-
+def _value(sweep: SweepFolder, record: MemberRecord) -> str:
     metric = str(sweep.status()["metric"])
     try:
         return f"{metric} {shown(lookup(read_json(RunFolder(Path(record.folder or '')).metrics), metric))}"

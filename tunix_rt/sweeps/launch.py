@@ -12,15 +12,15 @@ from types import FrameType
 from typing import Any
 
 from tunix_rt.errors import MachineError
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps.announce import announce
 from tunix_rt.sweeps.plan import Planned
 from tunix_rt.terminal import say, warn
 
 GLANCE = 0.2
 """Seconds between two looks at the members' records."""
-SILENCE = 15.0
-"""Seconds without a beat after which nobody looks after a member any more."""
+LOST_SECONDS = 15.0
+"""Seconds without a heartbeat after which nobody looks after a member any more."""
 ATTEMPTS = 3
 """How often members are handed over again that a broken launcher has dropped."""
 ENDED = ("finished", "pruned", "failed")
@@ -88,11 +88,13 @@ def _hand_over(sweep: SweepFolder, launcher: Any, members: Sequence[Planned], fi
 
 def _cared_for(sweep: SweepFolder, member: Planned) -> bool:
     record = sweep.read(member.key)
-    return record is not None and record.state == "running" and sweep.silence(member.key) < SILENCE
+    return record is not None and record.state == "running" and sweep.seconds_since_heartbeat(member.key) < LOST_SECONDS
 
 
 def _fail(sweep: SweepFolder, member: Planned, reason: str) -> None:
-    record = Record(member.overrides, "failed", None if member.folder is None else str(member.folder.path), reason)
+    record = MemberRecord(
+        member.overrides, "failed", None if member.folder is None else str(member.folder.path), reason
+    )
     sweep.write(record)
     announce(sweep, record)
 

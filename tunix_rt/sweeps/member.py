@@ -28,7 +28,7 @@ from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
 from tunix_rt.runs.secrets import mask_values
-from tunix_rt.runs.sweep import MemberState, Record, SweepFolder, key_of
+from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder, key_of
 from tunix_rt.sweeps.announce import announce
 from tunix_rt.tracking.content import URI_VARIABLE
 
@@ -71,9 +71,9 @@ def member(composed: Any, home: Home) -> str:
     return record.state
 
 
-def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any]) -> Record:
+def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any]) -> MemberRecord:
     """Run a member in this process; its record says how it stands and how it ended."""
-    record = Record(tuple(overrides), "running", None, pid=os.getpid())
+    record = MemberRecord(tuple(overrides), "running", None, pid=os.getpid())
     try:
         from tunix_rt.sweeps.plan import folder_of
 
@@ -110,7 +110,7 @@ def _run(sweep: SweepFolder, config: ExperimentConfig, folder: RunFolder) -> tup
     return "finished", None
 
 
-def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any], directory: str) -> Record:
+def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any], directory: str) -> MemberRecord:
     """Run a member in a process of its own, that ends when the sweep is asked to, or this process is gone."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone at a terminal; the sweep passes it on
@@ -130,11 +130,11 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
         )
     assert process.stdin is not None
     while (code := _code(process)) is None:
-        sweep.beat(key)
+        sweep.heartbeat(key)
         if not asked and sweep.asked_to_stop() is not None:
             process.stdin.close()
             asked = True
-    record = sweep.read(key) or Record(tuple(overrides), "running", None, pid=process.pid)
+    record = sweep.read(key) or MemberRecord(tuple(overrides), "running", None, pid=process.pid)
     if record.state == "running":  # it had no time for a last word
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         reason = f"its process was ended by {name}; what it printed is in {os.path.relpath(sweep.log(key), directory)}"

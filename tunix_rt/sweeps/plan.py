@@ -38,9 +38,10 @@ class Planned:
 
 def folder_of(config: ExperimentConfig) -> tuple[RunFolder, bool]:
     """The run folder that a config belongs to, and whether the run in it is finished. Raises DataError, ModelError."""
-    from tunix_rt.inputs import content_digests  # heavy
+    from tunix_rt.inputs import input_digests  # heavy
+    from tunix_rt.tracking.registry import ModelStore
 
-    identity = identities(config, content_digests(config))["evaluate"]
+    identity = identities(config, input_digests(config, ModelStore(config.tracking.uri)))["evaluate"]
     folder = choose(Path(config.run.root), config.name, identity, config.run.new)
     return folder, folder.is_done("report", identity)
 
@@ -73,7 +74,7 @@ def mapping_of(composed: DictConfig) -> dict[str, Any]:
     return resolve(composed)
 
 
-def seconds_a_member(root: Path, experiment: str) -> tuple[float, int] | None:
+def seconds_per_member(root: Path, experiment: str) -> tuple[float, int] | None:
     """Median of what whole runs of the experiment took (their recorded stages), and of how many; None: unknown."""
     found: list[float] = []
     for run in all_runs(root):

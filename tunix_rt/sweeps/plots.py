@@ -23,12 +23,12 @@ LONGEST = 24
 
 
 def parallel_coordinates(members: Sequence[Member], metric: str, path: Path) -> None:
-    """One line a finished member through what it varied, to the metric. Nothing is drawn of fewer than two."""
+    """One line per finished member through what it varied, to the metric; nothing where there are no two results."""
     done = [member for member in members if member.metrics is not None]
     keys = varying([member.values for member in done])
-    if len(done) < 2 or not keys:
-        return
     values = [lookup(member.metrics or {}, metric) for member in done]
+    if len(set(values)) < 2 or not keys:
+        return
     axes = [_Axis.of(key, [member.values.get(key, "") for member in done]) for key in keys]
     axes.append(_Axis.of(metric, [repr(value) for value in values]))
     _save(_draw_lines(axes, values, f"{len(done)} finished members"), path)

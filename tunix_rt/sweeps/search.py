@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tunix_rt.files import read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import lookup
-from tunix_rt.runs.sweep import Record, SweepFolder
-from tunix_rt.sweeps import course, plots
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
+from tunix_rt.sweeps import plots, run
 from tunix_rt.sweeps.declared import StudySettings
 from tunix_rt.sweeps.launch import launch
-from tunix_rt.sweeps.plan import Planned, estimate, plan, seconds_a_member
+from tunix_rt.sweeps.plan import Planned, estimate, plan, seconds_per_member
 from tunix_rt.sweeps.space import Space
 from tunix_rt.sweeps.study import KEY, Candidate, Study
 from tunix_rt.terminal import out, say, table
@@ -35,7 +35,7 @@ class Search:
     def run(self) -> None:
         """Run the trials that are missing. Raises RunError where members failed, Interrupted where stopped."""
         total = self._settings.n_trials
-        with course.running(self._sweep, self._config, list(self._space.searched)):
+        with run.running(self._sweep, self._config, list(self._space.searched)):
             study = Study(self._sweep, self._settings, self._space, self._direction)
             self._tidy(study)
             again, done = study.to_repeat(), study.num_done()
@@ -47,7 +47,7 @@ class Search:
                 batch = [study.ask(again.pop(0) if again else None) for _ in range(size)]
                 self._run_batch(study, batch, total - left)
                 left -= size
-            course.conclude(self._sweep, self._records(study), total, lambda: self._draw(study))
+            run.finish_sweep(self._sweep, self._records(study), total, lambda: self._draw(study))
 
     def preview(self) -> None:
         """Show what is searched, the trials that are known, and what the others may take."""
@@ -64,7 +64,7 @@ class Search:
             table("trials so far", ["", *self._space.searched, "state"], known, right=(0,))
         out(f"{done} of {self._settings.n_trials} trials are done; nothing was started")
         root, name = Path(str(self._config.run.root)), str(self._config.name)
-        out(estimate(max(self._settings.n_trials - done, 0), seconds_a_member(root, name)))
+        out(estimate(max(self._settings.n_trials - done, 0), seconds_per_member(root, name)))
 
     def _tidy(self, study: Study) -> None:
         """Trials that a killed sweep has left open: what their runs have come to since, or to be repeated."""
@@ -74,7 +74,7 @@ class Search:
                 continue
             member = plan(self._loader, self._config, study.overrides_of(trial))
             if member.done and member.folder is not None:
-                record = Record(member.overrides, "finished", str(member.folder.path))
+                record = MemberRecord(member.overrides, "finished", str(member.folder.path))
                 self._sweep.write(record)
                 self._tell(study, trial.number, record)
             else:
@@ -84,7 +84,7 @@ class Search:
         """Run these trials side by side; those that propose the same are one member."""
         candidates = {candidate.key: candidate for candidate in reversed(batch)}
         planned = [plan(self._loader, self._config, candidate.overrides) for candidate in candidates.values()]
-        missing = course.skip_done(self._sweep, planned)
+        missing = run.skip_done(self._sweep, planned)
 
         def watch(member: Planned) -> None:
             study.watch(candidates[member.key], member)
@@ -93,7 +93,7 @@ class Search:
         for candidate in batch:
             self._tell(study, candidate.trial.number, self._sweep.read(candidate.key))
 
-    def _tell(self, study: Study, number: int, record: Record | None) -> None:
+    def _tell(self, study: Study, number: int, record: MemberRecord | None) -> None:
         if record is not None and record.state == "finished":
             study.tell(
                 number, lookup(read_json(RunFolder(Path(record.folder or "")).metrics), self._metric), "COMPLETE"
@@ -101,7 +101,7 @@ class Search:
         else:
             study.tell(number, None, "PRUNED" if record is not None and record.state == "pruned" else "FAIL")
 
-    def _records(self, study: Study) -> list[Record]:
+    def _records(self, study: Study) -> list[MemberRecord]:
         keys = dict.fromkeys(str(trial.user_attrs[KEY]) for trial in study.trials() if KEY in trial.user_attrs)
         return [record for key in keys if (record := self._sweep.read(key)) is not None]
 

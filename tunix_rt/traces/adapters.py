@@ -59,7 +59,7 @@ def _chat(record: JsonObject, where: str) -> Trace:
 
     Of the last `_solution` makes steps and answer; the lines of its `REASONING`, if it has some, are the steps before.
     A system message may come first; it goes to `meta.system`: `format.system` decides what the model sees. What was
-    thought in earlier turns is left out, as chat templates do.
+    thought in previous turns is left out, as chat templates do.
     """
     messages = record.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):

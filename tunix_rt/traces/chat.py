@@ -24,41 +24,41 @@ class ChatTurn:
         """Raises ModelError without a chat template, DataError where the template hides the prompt."""
         self._tokenizer = tokenizer
         self._config = config
-        self._head, probe, self._tail = self.opening(PROBE, ()).rpartition(PROBE)
+        self._head, probe, self._tail = self.prefix(PROBE, ()).rpartition(PROBE)
         if not probe:
             raise DataError("format.kind: the chat template does not show the user's text; format=plain")
 
-    def opening(self, prompt: str, history: Sequence[Message]) -> str:
+    def prefix(self, prompt: str, history: Sequence[Message]) -> str:
         """The conversation up to where the assistant begins to write."""
         return self._render([*history, Message("user", prompt)], True)
 
-    def earlier(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
-        """[start, end) in the opening of each earlier turn of the assistant, its end token included.
+    def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
+        """[start, end) in the prefix of each previous turn of the assistant, its end token included.
 
-        Raises DataError, with both sides, where the opening is not what the model saw and wrote at that turn.
+        Raises DataError, with both sides, where the prefix is not what the model saw and wrote at that turn.
         """
-        opening, spans = self.opening(prompt, history), []
+        prefix, spans = self.prefix(prompt, history), []
         for place in range(1, len(history), 2):
             asked = self._render(history[:place], True)
             said = history[place].content
-            end = self._end(opening, [asked + said], f"turn {place // 2 + 1} of the assistant: ")
+            end = self._end(prefix, [asked + said], f"turn {place // 2 + 1} of the assistant: ")
             spans.append((len(asked), len(asked) + len(said) + len(end)))
         return spans
 
-    def closing(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
+    def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
         """What ends the assistant's turn: an end token. Text that the template puts behind it is dropped.
 
         Raises DataError, with both sides, where the template changes the prompt, or gives none of `shown`.
         """
-        opening = self.opening(prompt, history)
-        changed = self.prompt_of(opening) != prompt if not history else not opening.endswith(prompt + self._tail)
+        prefix = self.prefix(prompt, history)
+        changed = self.prompt_of(prefix) != prompt if not history else not prefix.endswith(prompt + self._tail)
         if changed:
-            raise DataError(f"prompt: the chat template renders {_last(prompt)} as {_last(opening)}")
+            raise DataError(f"prompt: the chat template renders {_last(prompt)} as {_last(prefix)}")
         whole = self._render([*history, Message("user", prompt), Message("assistant", completion)], False)
         return self._end(whole, shown, "")
 
     def prompt_of(self, text: str) -> str:
-        """The prompt in an opening; of any other text what is left without the template's parts."""
+        """The prompt in an prefix; of any other text what is left without the template's parts."""
         return text.removeprefix(self._head).removesuffix(self._tail)
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:

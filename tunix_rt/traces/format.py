@@ -27,12 +27,12 @@ from tunix_rt.traces.chat import PROBE, ChatTurn
 from tunix_rt.traces.layout import Layout, Parsed, Think, already_open, lines, think
 from tunix_rt.traces.trace import Message, Trace
 
-PartKind = Literal["prompt", "earlier", "steps", "answer", "end"]
+PartKind = Literal["prompt", "previous_turns", "steps", "answer", "end"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of the training text and what it is; every step and every earlier turn is a piece of its own."""
+    """A piece of the training text and what it is; every step and every previous turn is a piece of its own."""
 
     kind: PartKind
     text: str
@@ -41,20 +41,20 @@ class Part:
 class Turn(Protocol):
     """What stands around a completion."""
 
-    def opening(self, prompt: str, history: Sequence[Message]) -> str:
+    def prefix(self, prompt: str, history: Sequence[Message]) -> str:
         """The text before the completion. Raises DataError where the conversation before cannot be written."""
 
-    def earlier(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
-        """[start, end) in the opening of each earlier turn of the assistant, its end token included."""
+    def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
+        """[start, end) in the prefix of each previous turn of the assistant, its end token included."""
 
-    def closing(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
+    def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
         """The text behind the completion: the end token. Raises DataError.
 
         `shown`: the training texts up to there of which a template must give one.
         """
 
     def prompt_of(self, text: str) -> str:
-        """The prompt in the opening of a trace without history."""
+        """The prompt in the prefix of a trace without history."""
 
 
 class PlainTurn:
@@ -66,22 +66,22 @@ class PlainTurn:
         self._prompt_end = prompt_end
         self._end_token = "" if tokenizer is None else tokenizer.end_token
 
-    def opening(self, prompt: str, history: Sequence[Message]) -> str:
+    def prefix(self, prompt: str, history: Sequence[Message]) -> str:
         """The prompt as the model sees it, behind the token that the tokenizer puts in front of any text."""
         if history:
-            raise DataError("the trace has earlier turns (history): format=chat and format=think_chat write them")
+            raise DataError("the trace has previous turns (history): format=chat and format=think_chat write them")
         return self._prompt_start + prompt + self._prompt_end
 
-    def earlier(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
+    def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
         """There are none."""
         return []
 
-    def closing(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
+    def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
         """The end token; empty without a tokenizer."""
         return self._end_token
 
     def prompt_of(self, text: str) -> str:
-        """The prompt of an opening."""
+        """The prompt of an prefix."""
         return text.removeprefix(self._prompt_start).removesuffix(self._prompt_end)
 
 
@@ -99,13 +99,15 @@ class Formatter:
         self._special_tokens = special_tokens
 
     def prompt(self, prompt: str, history: Sequence[Message] = ()) -> str:
-        """The text that the model continues. Raises DataError where the format knows no earlier turns."""
-        return self._turn.opening(prompt, history)
+        """The text that the model continues. Raises DataError where the format knows no previous turns."""
+        return self._turn.prefix(prompt, history)
 
-    def parts(self, trace: Trace, steps: Literal["keep", "drop"] = "keep", earlier: bool = False) -> tuple[Part, ...]:
+    def parts(
+        self, trace: Trace, steps: Literal["keep", "drop"] = "keep", previous_turns: bool = False
+    ) -> tuple[Part, ...]:
         """The training text: one prompt, its steps (with `drop` none), one answer, and the end token.
 
-        `earlier` sets the assistant's earlier turns apart from the rest of the prompt, to be learned too.
+        `previous_turns` sets the assistant's previous turns apart from the rest of the prompt, to be learned too.
 
         Raises DataError (the caller says of which trace): the text holds a special token, or the template
         changes it.
@@ -114,16 +116,16 @@ class Formatter:
         said = [message.content for message in trace.history]
         self._refuse_special_tokens(*said, trace.prompt, *contents, trace.final_answer)
         written, answer = self._layout.write(contents, trace.final_answer)
-        opening, completion = self.prompt(trace.prompt, trace.history), "".join(written) + answer
-        shown, whole = [opening + completion], completion
+        prefix, completion = self.prompt(trace.prompt, trace.history), "".join(written) + answer
+        shown, whole = [prefix + completion], completion
         if isinstance(self._layout, Think):
             whole = self._layout.opened + completion
-            bare = opening.removesuffix(self._layout.opened)
+            bare = prefix.removesuffix(self._layout.opened)
             shown += [bare + gap + trace.final_answer for gap in ("", "\n\n")]  # a template may leave out the thinking
-        closing = self._turn.closing(trace.prompt, trace.history, whole, shown)
-        spans = self._turn.earlier(trace.prompt, trace.history) if earlier else []
-        parts = _cut(opening, spans) + [Part("steps", text) for text in written] + [Part("answer", answer)]
-        return (*parts, Part("end", closing)) if closing else tuple(parts)
+        suffix = self._turn.suffix(trace.prompt, trace.history, whole, shown)
+        spans = self._turn.previous_turns(trace.prompt, trace.history) if previous_turns else []
+        parts = _cut(prefix, spans) + [Part("steps", text) for text in written] + [Part("answer", answer)]
+        return (*parts, Part("end", suffix)) if suffix else tuple(parts)
 
     def parse(self, completion: str) -> Parsed:
         """Steps and answer of a completion without its end token: the inverse of `parts`. Never raises."""
@@ -140,12 +142,12 @@ class Formatter:
                     raise DataError(f"{token!r} in {text[:60]!r} would be read as a special token; change the data")
 
 
-def _cut(opening: str, spans: Sequence[tuple[int, int]]) -> list[Part]:
+def _cut(prefix: str, spans: Sequence[tuple[int, int]]) -> list[Part]:
     parts, position = [], 0
     for start, end in spans:
-        parts += [Part("prompt", opening[position:start]), Part("earlier", opening[start:end])]
+        parts += [Part("prompt", prefix[position:start]), Part("previous_turns", prefix[start:end])]
         position = end
-    return [*parts, Part("prompt", opening[position:])]
+    return [*parts, Part("prompt", prefix[position:])]
 
 
 def formatter(config: FormatConfig, tokenizer: Tokenizer | None) -> Formatter:
@@ -165,5 +167,5 @@ def formatter(config: FormatConfig, tokenizer: Tokenizer | None) -> Formatter:
         raise ConfigError(f"format.kind: {config.kind!r} needs a tokenizer with a chat template: tokenizer=pretrained")
     chat = ChatTurn(tokenizer, config)
     if isinstance(config, ThinkChatFormat):
-        return Formatter(chat, think(config.step_end, already_open(chat.opening(PROBE, ()))), special_tokens)
+        return Formatter(chat, think(config.step_end, already_open(chat.prefix(PROBE, ()))), special_tokens)
     return Formatter(chat, lines(config), special_tokens)

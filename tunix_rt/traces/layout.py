@@ -155,11 +155,11 @@ class Think:
         hidden = [escape(step, self.step_end, self.step_end) for step in steps[:-1]]
         hidden += [escape(step, self.step_end, "") for step in steps[-1:]]
         written = [(self.step_end if place else f"{OPEN}\n") + text for place, text in enumerate(hidden)]
-        closing = f"\n{CLOSE}\n\n{answer}"
+        suffix = f"\n{CLOSE}\n\n{answer}"
         if written:
             written[0] = written[0].removeprefix(self.opened)
-            return written, closing
-        return [], f"{OPEN}\n{closing}".removeprefix(self.opened)
+            return written, suffix
+        return [], f"{OPEN}\n{suffix}".removeprefix(self.opened)
 
     def read(self, completion: str) -> Parsed:
         """See `Layout`. White space around the tags may be missing."""
@@ -199,11 +199,11 @@ def think(step_end: str, opened: str = "") -> Think:
     return Think(step_end, opened)
 
 
-def already_open(opening: str) -> str:
+def already_open(prefix: str) -> str:
     """What of `<think>` newline a generation prompt ends with. Raises ConfigError where it closes the block too."""
-    if opening.rstrip().endswith(CLOSE):
+    if prefix.rstrip().endswith(CLOSE):
         raise ConfigError(
-            f"format.kind: the chat template ends its prompt with a closed {OPEN} block ({opening[-40:]!r}), so "
+            f"format.kind: the chat template ends its prompt with a closed {OPEN} block ({prefix[-40:]!r}), so "
             "nothing is thought; set what it asks in format.variables (often enable_thinking), or format=chat"
         )
-    return next((start for start in (f"{OPEN}\n", OPEN) if opening.endswith(start)), "")
+    return next((start for start in (f"{OPEN}\n", OPEN) if prefix.endswith(start)), "")

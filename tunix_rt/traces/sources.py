@@ -70,7 +70,7 @@ def source_files(source: Source) -> dict[SplitName, Path]:
 def _read_file(file: JsonlFile, setting: str, origin: str | None) -> Iterator[Record | Rejected]:
     path = Path(file.path)
     if not path.exists():
-        public = f"; it can be had from {origin}" if origin else ""
+        public = f"; download it from {origin}" if origin else ""
         raise DataError(f"{path}: no such file{public}; say where it lies with {setting}=FILE")
     empty = True
     for number, value in read_lines(path):

@@ -21,6 +21,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_json, read_lines
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
+from tunix_rt.traces.prediction import renamed
 from tunix_rt.tracking.tail import Point
 
 URI_VARIABLE = "TUNIX_RT_TRACKING_URI"
@@ -49,14 +50,9 @@ class DataSplit:
 
 def read_config(run: RunFolder) -> JsonObject:
     """The resolved config as plain data (floats as OmegaConf reads them). Raises DataError."""
-    from omegaconf import OmegaConf
-
     if not run.config.exists():
         raise DataError(f"{run.path}: not a run folder (no config.yaml)")
-    config = OmegaConf.to_container(OmegaConf.load(run.config), resolve=False)
-    if not isinstance(config, dict):
-        raise DataError(f"{run.config}: expected a mapping of sections")
-    return {str(key): value for key, value in config.items()}
+    return run.read_config()
 
 
 def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
@@ -191,18 +187,13 @@ def _key(text: str) -> str:
 
 
 def answers(run: RunFolder) -> list[JsonObject]:
-    """Each prediction with its verdict (the fields of `items.jsonl`), in the order of the file.
-
-    Both have `steps`: the prediction's are the texts, and the verdict's become `step_check`.
-    """
+    """Each prediction with its verdict (the fields of `items.jsonl`), in the order of the file."""
     if not run.predictions.exists():
         return []
     verdicts: dict[tuple[str, int], JsonObject] = {}
     if run.items.exists():
         for item in _records(run.items):
-            if "steps" in item:
-                item["step_check"] = item.pop("steps")
-            verdicts[item["id"], item["sample"]] = item
+            verdicts[item["id"], item["sample"]] = renamed(item)
     return [verdicts.get((line["id"], line["sample"]), {}) | line for line in _records(run.predictions)]
 
 
@@ -213,8 +204,8 @@ def _records(file: Path) -> list[JsonObject]:
 
 def table(rows: list[JsonObject]) -> JsonObject:
     """`{"columns": […], "data": [[…], …]}`: as `mlflow.log_table` writes it; verdicts beside the answer."""
-    rows = [row | {"first_wrong_step": (row.get("step_check") or {}).get("first_wrong")} for row in rows]
-    own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "step_check", "slices")
+    rows = [row | {"first_wrong_step": (row.get("step_checks") or {}).get("first_wrong")} for row in rows]
+    own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "step_checks", "slices")
     verdict = list(dict.fromkeys(key for row in rows for key in row if key not in own))
     columns = [*TABLE_HEAD, *verdict, *TABLE_TAIL]
     return {"columns": columns, "data": [[_cell(row.get(column)) for column in columns] for row in rows]}

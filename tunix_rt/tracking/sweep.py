@@ -15,11 +15,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from tunix_rt.errors import MachineError
 from tunix_rt.files import JsonObject, read_json, to_json, write_json
+from tunix_rt.runs.rates import shown
 from tunix_rt.runs.secrets import mask
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.tracking.content import URI_VARIABLE
@@ -89,12 +91,13 @@ def send(sweep: SweepFolder, status: Status) -> None:
         return
     if sweep.ranking.exists():
         lines: list[JsonObject] = read_json(sweep.ranking)
-        table = _table(lines, list(facts["varying"]))
+        table = _table(lines, list(facts["varying"]), str(facts["metric"]))
         run.log_points(_points(lines, str(facts["metric"]), sweep.ranking.stat().st_mtime_ns // 1_000_000))
         run.log_file(sweep.ranking, sweep.ranking.name)
         run.log_text(to_json(table), TABLE)
         nothing: JsonObject = {"values": {}, "folder": "none"}
-        best = lines[0] if lines and lines[0]["value"] is not None else nothing
+        leading = [line for line in lines if line["leading"]]
+        best = leading[0] if len(leading) == 1 else nothing
         tags = {f"best.{key}": str(best["values"].get(key, "")) for key in facts["varying"]}
         note = {"mlflow.note.content": _markdown(table), "best.run_folder": str(best["folder"])}
         run.set_tags({TABLE_TAG: to_json([{"path": TABLE, "type": "table"}])} | tags | note)
@@ -103,31 +106,35 @@ def send(sweep: SweepFolder, status: Status) -> None:
     run.set_status(status, round(1000 * float(facts["ended"] or time.time())))
 
 
-def _table(lines: Sequence[JsonObject], varying: Sequence[str]) -> JsonObject:
+def _table(lines: Sequence[JsonObject], varying: Sequence[str], metric: str) -> JsonObject:
     """`ranking.json` as MLflow shows tables."""
-    columns = ["rank", *varying, "state", "value", "low", "high", "folder", "reason"]
+    columns = ["rank", *varying, "state", metric, "low", "high", "folder", "reason"]
     data = [
         [
-            *(rank if line["value"] is not None else None, *(line["values"].get(key) for key in varying)),
+            *(line["rank"], *(line["values"].get(key) for key in varying)),
             *(line["state"], line["value"], *(line["interval"] or [None, None])),
             *(line["folder"], line["reason"]),
         ]
-        for rank, line in enumerate(lines, start=1)
+        for line in lines
     ]
     return {"columns": columns, "data": data}
 
 
 def _markdown(table: JsonObject) -> str:
     rows = [table["columns"], ["---"] * len(table["columns"]), *table["data"][:20]]
-    return "\n".join("| " + " | ".join("" if cell is None else str(cell) for cell in row) + " |" for row in rows)[:5000]
+    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)[:5000]
+
+
+def _cell(value: Any) -> str:
+    return shown(value) if isinstance(value, float) else "" if value is None else str(value)
 
 
 def _points(lines: Sequence[JsonObject], metric: str, time: int) -> list[Point]:
-    """The best value, and how many members ended how."""
+    """The first member's value, and how many members ended how."""
     states = ("finished", "pruned", "failed", "interrupted")
     counts = [Point(f"members/{s}", 0, time, float(sum(line["state"] == s for line in lines))) for s in states]
     values = [line["value"] for line in lines if line["value"] is not None]
-    return [*counts, *(Point(f"best/{metric}", 0, time, float(value)) for value in values[:1])]
+    return [*counts, *(Point(f"first/{metric}", 0, time, float(value)) for value in values[:1])]
 
 
 def follow(sweep: SweepFolder, watch: bool) -> int:

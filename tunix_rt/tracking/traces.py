@@ -81,11 +81,11 @@ def _spans(key: str, row: JsonObject, time: int) -> Iterator[Span]:
 
     The completion is an attribute: MLflow shows outputs as Markdown, where `3*4=12;5*6=30` loses its `*`.
     """
-    text = ("steps", "step_check", "logprobs", "prompt", "answer")
+    text = ("steps", "step_checks", "logprobs", "prompt", "answer")
     attributes = {name: value for name, value in row.items() if name not in text and value is not None}
     parts = {"inputs": {"prompt": row["prompt"]}, "outputs": {"answer": row["answer"]}}
     yield _span(key, 0, "prediction", time, parts, attributes, row["finish_reason"] == "error")
-    verdicts = (row.get("step_check") or {}).get("verdicts", [])
+    verdicts = (row.get("step_checks") or {}).get("verdicts", [])
     for number, (step, right) in enumerate(zip_longest(row["steps"], verdicts[: len(row["steps"])]), start=1):
         attributes = {} if right is None else {"correct": right}
         name = f"step {number}: {step[:NAME]}" + (" ✗" if right is False else "")

@@ -5,7 +5,6 @@ Text in, text out; knows no run and never imports MLflow, so the training proces
 
 from __future__ import annotations
 
-import shlex
 import socket
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -40,11 +39,3 @@ def problem(uri: str) -> str | None:
             return None
     except OSError as error:
         return f"tracking server {mask(uri)} is not reachable ({error.strerror or error})"
-
-
-def ui_command(uri: str) -> str:
-    """What shows the runs in a browser: a command that serves them to this machine only, or an address."""
-    shown = mask(uri)
-    if urlsplit(uri).scheme in PORTS:
-        return shown
-    return f"mlflow ui --backend-store-uri {shlex.quote(shown)} --host 127.0.0.1 --port 5000"

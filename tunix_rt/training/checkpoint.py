@@ -1,25 +1,37 @@
-"""Checkpoints on disk: whole only with their commit marker, newest whole one found, old ones rotated away.
+"""Checkpoints on disk: whole as soon as the last byte is down, damaged ones passed over, old ones rotated away.
 
-`checkpoints/step_00000500/` holds what `Backend.save` writes, and `checkpoint.json`, written last: the
-progress, what it belongs to, and the sha256 of every file. Knows no framework.
+`checkpoints/step_00000500/` holds what `Backend.save` writes, and `checkpoint.json`, written last and by the thread
+that wrote the rest: the progress, what it belongs to, and the sha256 of every file, taken from what was written.
+A folder without it is what a kill left of a save. Knows no framework.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from tunix_rt.errors import CheckpointError
-from tunix_rt.files import read_json, sha256_file, write_json
+from tunix_rt import faults
+from tunix_rt.errors import CheckpointError, DataError
+from tunix_rt.files import copy_file, digest, read_json, sha256_file, sync_folder, write_json
+from tunix_rt.terminal import warn
 
 MARKER = "checkpoint.json"
+VERSION = 2
+"""1, before it had a number, knew neither `selected_step` and `ended` nor its own sha256; it can be continued."""
+Hashes = dict[str, str]
+"""File name → sha256."""
+
+
+class DamagedCheckpoint(CheckpointError):
+    """A file of a checkpoint is missing or has other bytes than were saved. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Progress:
     """How far training has come."""
 
     step: int = 0
@@ -28,6 +40,10 @@ class Mark:
     """Tokens of traces seen, padding not counted."""
     seconds: float = 0.0
     """Wall-clock seconds in the loop, over all sessions."""
+    selected_step: int | None = None
+    """The step that becomes the model if no better one follows."""
+    ended: str | None = None
+    """Why training ended before its last step; None: it goes on, or that step is done."""
 
 
 @dataclass(slots=True)
@@ -37,72 +53,154 @@ class Checkpoints:
     folder: Path
     belongs: dict[str, str]
     keep: int
-    _pending: tuple[Path, Mark, Future[None]] | None = field(default=None)
+    _pending: Future[None] | None = field(default=None)
+    """The save under way, done when it is committed."""
 
     def path(self, step: int) -> Path:
         """The folder of a step."""
         return self.folder / f"step_{step:08d}"
 
-    def begin(self, step: int) -> Path:
-        """An empty folder to save into; what an earlier, killed save left there is removed."""
-        self.finish()
-        path = self.path(step)
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
-        return path
+    def save(self, progress: Progress, write: Callable[[Path], Future[Hashes]]) -> None:
+        """Begin to save; `write` fills an empty folder (`Backend.save`). The thread that ends it commits.
 
-    def commit_when_done(self, mark: Mark, saved: Future[None]) -> None:
-        """Remember a save under way; `finish` (also called by the next `begin`) commits it."""
-        self._pending = (self.path(mark.step), mark, saved)
+        Waits for the save before, if that is still under way, and raises what it raised.
+        """
+        self.finish()
+        path = self.path(progress.step)
+        _remove(path)
+        path.mkdir(parents=True, exist_ok=True)
+        faults.point("made", path)
+        committed: Future[None] = Future()
+
+        def commit(written: Future[Hashes]) -> None:
+            try:
+                self._commit(progress, written.result())
+            except BaseException as error:
+                committed.set_exception(error)
+            else:
+                committed.set_result(None)
+
+        self._pending = committed
+        write(path).add_done_callback(commit)
+
+    def _commit(self, progress: Progress, files: Hashes) -> None:
+        """Make a checkpoint whole, its files being down, and remove those that are not needed any more."""
+        path = self.path(progress.step)
+        record = {"version": VERSION, "progress": asdict(progress), "belongs": self.belongs, "files": files}
+        sync_folder(path)
+        write_json(path / MARKER, record | {"sha256": digest(record)})
+        for folder in (path, self.folder, self.folder.parent):
+            sync_folder(folder)
+        self._rotate(progress)
+
+    def _rotate(self, progress: Progress) -> None:
+        """Keep the newest `keep` up to `progress` and the selected one. Torn ones go, and those of steps to come,
+        which were passed over as damaged."""
+        stays = {*[step for step in self.steps() if step <= progress.step][-self.keep :], progress.selected_step}
+        for path in self.folder.glob("step_*"):
+            if _step_of(path) not in stays:
+                _remove(path)
+
+    def check(self) -> None:
+        """Raise what the save under way raised (a full disk, say), if it is over. Waits for nothing."""
+        if self._pending is not None and self._pending.done():
+            self.finish()
 
     def finish(self) -> None:
-        """Wait for the save under way and make it whole. Raises what the save raised (a full disk, say)."""
-        if self._pending is None:
-            return
-        path, mark, saved = self._pending
-        self._pending = None
-        saved.result()
-        files = {file.name: sha256_file(file) for file in sorted(path.iterdir())}
-        write_json(path / MARKER, {"progress": asdict(mark), "belongs": self.belongs, "files": files})
+        """Wait until the save under way is committed. Raises what it raised."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
-    def rotate(self, best: int | None) -> None:
-        """Remove whole checkpoints other than the newest `keep` and the best; a save under way is not counted."""
-        steps = self.steps()
-        stays = {*steps[-self.keep :], best}
-        for step in steps:
-            if step not in stays:
-                (self.path(step) / MARKER).unlink()
-                shutil.rmtree(self.path(step))
+    @contextmanager
+    def committing(self) -> Iterator[None]:
+        """However the block ends: the save under way is committed before it is left, or its error is reported."""
+        try:
+            yield
+        except BaseException:
+            try:
+                self.finish()
+            except Exception as error:
+                warn(f"{self.folder}: the last save failed too ({error})")
+            raise
+        self.finish()
 
     def steps(self) -> list[int]:
         """Steps with a whole checkpoint, ascending."""
-        return sorted(int(file.parent.name.removeprefix("step_")) for file in self.folder.glob(f"step_*/{MARKER}"))
+        return sorted(_step_of(file.parent) for file in self.folder.glob(f"step_*/{MARKER}"))
 
-    def newest(self) -> Mark | None:
-        """Progress of the newest whole checkpoint, checked against its checksums; None where there is none.
+    def newest(self, last_logged: int) -> Progress | None:
+        """Progress of the newest checkpoint that can be continued; None: of none, so training begins anew.
 
-        Raises CheckpointError where a file is damaged or the checkpoint belongs to another run.
+        Damaged ones are named in a warning, and the one before is taken; so are those beyond `last_logged`, the last
+        step of the log, which tells when to stop and which step is best. Raises CheckpointError where one belongs to
+        another run.
         """
-        steps = self.steps()
-        return self.read(steps[-1]) if steps else None
+        for step in reversed(self.steps()):
+            try:
+                progress = self.read(step)
+                if progress.selected_step not in (None, step):
+                    self.read(progress.selected_step)
+                if step <= last_logged:
+                    return progress
+                warn(f"{self.path(step)}: passed over: the log ends with step {last_logged}")
+            except DamagedCheckpoint as error:
+                warn(f"{error}; {self.path(step).name} is passed over")
+        return None
 
-    def read(self, step: int) -> Mark:
-        """Progress of the checkpoint of `step`, checked. Raises CheckpointError."""
+    def read(self, step: int) -> Progress:
+        """Progress of the checkpoint of `step`. Raises DamagedCheckpoint, CheckpointError (of another run)."""
         path = self.path(step)
-        record = read_json(path / MARKER)
-        for name, value in record["belongs"].items():
+        progress, belongs, files = _read_marker(path / MARKER, step)
+        for name, value in belongs.items():
             if self.belongs.get(name) != value:
                 raise CheckpointError(
                     f"{path}: belongs to another run ({name} is {value}, expected {self.belongs.get(name)}); "
                     "remove the folder or start anew with run.new=true"
                 )
-        _verify(path, record["files"].items())
-        return Mark(**record["progress"])
+        for name, sha256 in files.items():
+            _check(path / name, sha256, sha256_file)
+        return progress
+
+    def copy(self, step: int, names: Collection[str], target: Path) -> None:
+        """Copy files of a checkpoint into a folder. Raises DamagedCheckpoint where one is not what was saved."""
+        path = self.path(step)
+        files = _read_marker(path / MARKER, step)[2]
+        for name in names:
+            _check(path / name, files[name], lambda file: copy_file(file, target / file.name))
 
 
-def _verify(path: Path, files: Iterable[tuple[str, str]]) -> None:
-    for name, sha256 in files:
-        if not (path / name).exists():
-            raise CheckpointError(f"{path / name}: missing; remove {path} to go on from the checkpoint before it")
-        if sha256_file(path / name) != sha256:
-            raise CheckpointError(f"{path / name}: damaged; remove {path} to go on from the checkpoint before it")
+def _check(path: Path, sha256: str, read: Callable[[Path], str]) -> None:
+    """Raises DamagedCheckpoint unless `read` finds in the file what was saved."""
+    try:
+        found = read(path)
+    except FileNotFoundError:
+        raise DamagedCheckpoint(f"{path}: missing") from None
+    if found != sha256:
+        raise DamagedCheckpoint(f"{path}: damaged (not the bytes that were saved)")
+
+
+def _read_marker(file: Path, step: int) -> tuple[Progress, Hashes, Hashes]:
+    """Progress, what it belongs to, files. Raises DamagedCheckpoint."""
+    try:
+        record = dict(read_json(file))
+        sha256 = record.pop("sha256", None)
+        if record.get("version", 1) > 1 and sha256 != digest(record):
+            raise ValueError
+        progress = Progress(**record["progress"])
+        if progress.step != step:
+            raise ValueError
+        return progress, dict(record["belongs"]), dict(record["files"])
+    except (DataError, KeyError, TypeError, ValueError, AttributeError):
+        raise DamagedCheckpoint(f"{file}: damaged (not what was saved)") from None
+
+
+def _step_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("step_"))
+
+
+def _remove(folder: Path) -> None:
+    """The marker first: half of a checkpoint is never taken for a whole one."""
+    (folder / MARKER).unlink(missing_ok=True)
+    faults.point("unmarked", folder)
+    shutil.rmtree(folder, ignore_errors=True)

@@ -13,7 +13,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
+from tunix_rt import faults
 from tunix_rt.backends.interface import Backend, Measurements, State
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import CheckpointConfig
@@ -21,14 +23,14 @@ from tunix_rt.config.training import TrainingConfig
 from tunix_rt.errors import Interrupted, NonFiniteError
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.terminal import progress
-from tunix_rt.training.checkpoint import Checkpoints, Mark
+from tunix_rt.terminal import progress as progress_bar
+from tunix_rt.training.checkpoint import Checkpoints, Progress
 from tunix_rt.training.schedule import due
-from tunix_rt.training.stopping import best_step, metric_of, stop_reason
+from tunix_rt.training.stopping import Evaluations
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class TrainPlan:
     """What is to be done: `batch_at(step)` and `rate_at(step)` for steps 1 … `num_steps`, and how to evaluate."""
 
     num_steps: int
@@ -41,139 +43,163 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How training ended: the last step, the step that becomes the model, and why it ended early (if so)."""
+class _Dispatched:
+    """A step whose measurements are still on the device."""
 
-    mark: Mark
-    selected_step: int
-    reason: str | None
+    step: int
+    rate: float
+    tokens: int
+    """Of all steps so far."""
+    own_tokens: int
+    seconds: float
+    """That the call took; most of it compilation, where a program had to be compiled."""
+    measurements: Measurements
 
 
 @dataclass(slots=True)
 class _Recorder:
-    """Steps whose measurements are still on the device, and where they go from there."""
+    """Where measurements and states go: the log and the checkpoints."""
 
     backend: Backend
     log: MetricsLog
     checkpoints: Checkpoints
-    clock: Callable[[], float]
-    """Seconds of training so far, those of an interrupted run included."""
+    started: float
+    """Of `time.monotonic`, as if training had never been interrupted."""
+    saved_step: int
+    """Of the last save, finished or not."""
     loss: float | None = None
     """Of the last step that was fetched."""
-    _pending: list[tuple[int, float, int, Measurements]] = field(default_factory=list)
+    _since: float = 0.0
+    """Clock when the steps that are pending began."""
+    _pending: list[_Dispatched] = field(default_factory=list)
 
-    def add(self, step: int, rate: float, tokens: int, measurements: Measurements) -> None:
-        self._pending.append((step, rate, tokens, measurements))
+    def clock(self) -> float:
+        """Seconds of training so far, those of earlier sessions included."""
+        return time.monotonic() - self.started
 
-    def flush(self, mark: Mark) -> Mark:
-        """Fetch and log every pending step; the mark, with the time at which the device was done with it.
+    def resume_clock(self) -> None:
+        """What was done since the last step counts for no step's throughput."""
+        self._since = self.clock()
+
+    def add(self, step: _Dispatched) -> None:
+        self._pending.append(step)
+
+    def flush(self, now: Progress) -> Progress:
+        """Fetch and log every pending step; the progress, with the time at which the device was done with it.
 
         Raises NonFiniteError with the interval.
         """
-        fetched = [(step, rate, tokens, self.backend.fetch(left)) for step, rate, tokens, left in self._pending]
-        mark = replace(mark, seconds=self.clock())
-        seconds = {"time": time.time(), "tokens_per_second": mark.tokens / max(mark.seconds, 1e-9)}
-        for step, rate, tokens, values in fetched:
+        fetched = [(step, self.backend.fetch(step.measurements)) for step in self._pending]
+        now = replace(now, seconds=self.clock())
+        compiled = [step for step, values in fetched if values.get("compiled", False)]
+        tokens = sum(step.own_tokens for step, _ in fetched) - sum(step.own_tokens for step in compiled)
+        seconds = now.seconds - self._since - sum(step.seconds for step in compiled)
+        timings = {"time": time.time()} | ({"tokens_per_second": tokens / seconds} if tokens and seconds > 0 else {})
+        for step, values in fetched:
             if not bool(values["finite"]):
-                self._refuse(step, mark)
+                self._refuse(step.step, now)
             self.loss = float(values["loss_sum"]) / max(float(values["weight_sum"]), 1e-9)
             line = {
                 "train/loss": self.loss,
                 "train/grad_norm": float(values["grad_norm"]),
-                "train/learning_rate": rate,
-                "train/tokens": float(tokens),
+                "train/learning_rate": step.rate,
+                "train/tokens": float(step.tokens),
             }
-            self.log.write(step, line, seconds)
+            self.log.write(step.step, line, timings)
         self._pending.clear()
-        return mark
+        self.resume_clock()
+        return now
 
-    def _refuse(self, step: int, mark: Mark) -> None:
+    def _refuse(self, step: int, now: Progress) -> None:
+        self.checkpoints.finish()
         good = self.checkpoints.steps()
         last = f"the last good checkpoint is {self.checkpoints.path(good[-1])}" if good else "no checkpoint exists yet"
         raise NonFiniteError(
-            f"loss or gradient is not finite at step {step} (found in steps {self._pending[0][0]} to {mark.step}); "
+            f"loss or gradient is not finite at step {step} (found in steps {self._pending[0].step} to {now.step}); "
             f"the update was not applied; {last}; try a lower optimizer.learning_rate or a training.clip_norm"
         )
 
-    def save(self, state: State, mark: Mark, best: int | None) -> Mark:
-        """Log what is pending, then save: a checkpoint never holds what has not been looked at."""
-        mark = self.flush(mark)
-        folder = self.checkpoints.begin(mark.step)
-        self.checkpoints.commit_when_done(mark, self.backend.save(state, folder))
-        self.checkpoints.rotate(best)
-        return mark
+    def save(self, state: State, now: Progress) -> Progress:
+        """Log what is pending, then save: a checkpoint never holds what has not been looked at, nor is ahead of it."""
+        now = self.flush(now)
+        self.log.sync()
+        self.checkpoints.save(now, partial(self.backend.save, state))
+        self.saved_step = now.step
+        self.resume_clock()
+        return now
 
 
 def train(
     backend: Backend,
     state: State,
-    begin: Mark,
-    work: Work,
+    begin: Progress,
+    plan: TrainPlan,
     training: TrainingConfig,
     cadence: CheckpointConfig,
     log: MetricsLog,
     checkpoints: Checkpoints,
     interrupt: Interrupt,
-) -> Outcome:
-    """Train from `begin` to the end of `work`; leaves a whole checkpoint of the selected and the last step.
+) -> Progress:
+    """Train from `begin` to the end of `plan`; leaves a whole checkpoint of the selected and the last step.
 
     Raises Interrupted (after saving), NonFiniteError, OutOfMemory.
     """
-    started = time.monotonic() - begin.seconds
-    recorder = _Recorder(backend, log, checkpoints, clock=lambda: time.monotonic() - started)
-    mark, reason, best = begin, None, _best(training, log, begin)
-    batch = work.batch_at(mark.step + 1) if mark.step < work.num_steps else None
-    with progress("train", work.num_steps, "steps", done=mark.step) as bar:
-        while batch is not None and reason is None:
-            _stop_if_asked(recorder, state, mark, best, interrupt)
-            step, rate = mark.step + 1, work.rate_at(mark.step + 1)
-            tokens = mark.tokens + int((batch.segments > 0).sum())
+    recorder = _Recorder(backend, log, checkpoints, time.monotonic() - begin.seconds, begin.step)
+    evaluations = Evaluations(training)
+    for step, metrics in log.evaluations(begin.step):
+        evaluations.add(step, metrics)
+    now = replace(begin, ended=begin.ended or evaluations.reason())
+    batch = plan.batch_at(now.step + 1) if now.step < plan.num_steps else None
+    recorder.resume_clock()
+    with checkpoints.committing(), progress_bar("train", plan.num_steps, "steps", done=now.step) as bar:
+        while batch is not None and now.ended is None:
+            checkpoints.check()
+            _stop_if_asked(recorder, state, now, interrupt)
+            step, rate = now.step + 1, plan.rate_at(now.step + 1)
+            own_tokens, before = int((batch.segments > 0).sum()), recorder.clock()
             state, measurements = backend.train_step(state, batch, rate)
-            recorder.add(step, rate, tokens, measurements)
-            batch = work.batch_at(step + 1) if step < work.num_steps else None
-            mark = Mark(step, tokens, recorder.clock())
-            last = step == work.num_steps
-            evaluating = due(step, training.evaluate_every, work.num_steps)
-            if due(step, cadence.log_every, work.num_steps) or evaluating:
-                mark = recorder.flush(mark)
+            interrupt.hold()
+            faults.point("dispatched step")
+            tokens = now.tokens + own_tokens
+            recorder.add(_Dispatched(step, rate, tokens, own_tokens, recorder.clock() - before, measurements))
+            batch = plan.batch_at(step + 1) if step < plan.num_steps else None
+            now = Progress(step, tokens, recorder.clock())
+            last = step == plan.num_steps
+            evaluating = due(step, training.evaluate_every, plan.num_steps)
+            if due(step, cadence.log_every, plan.num_steps) or evaluating:
+                now = recorder.flush(now)
             if evaluating:
-                log.write(step, work.evaluate(state, step), {"time": time.time()})
-                mark = replace(mark, seconds=recorder.clock())
-            reason = None if last else _reason(work, training, log, mark, evaluating)
-            best = _best(training, log, mark)
-            if last or reason or due(step, cadence.save_every, work.num_steps) or (evaluating and best == step):
-                mark = recorder.save(state, mark, best)
+                metrics = plan.evaluate(state, step)
+                log.write(step, metrics, {"time": time.time()})
+                evaluations.add(step, metrics)
+                recorder.resume_clock()
+            now = replace(now, seconds=recorder.clock(), selected_step=evaluations.best or step)
+            now = replace(now, ended=None if last else _reason(plan, training, evaluations, log, now))
+            best = evaluating and evaluations.best == step
+            if last or now.ended is not None or best or due(step, cadence.save_every, plan.num_steps):
+                now = recorder.save(state, now)
             bar.advance(note="" if recorder.loss is None else f"loss {recorder.loss:.4f}")
-    checkpoints.finish()
-    checkpoints.rotate(best)
-    return Outcome(mark, mark.step if best is None else best, reason)
+    interrupt.release(f"after step {now.step}, which is saved")
+    return replace(now, selected_step=evaluations.best or now.step)
 
 
-def _stop_if_asked(recorder: _Recorder, state: State, mark: Mark, best: int | None, interrupt: Interrupt) -> None:
+def _stop_if_asked(recorder: _Recorder, state: State, now: Progress, interrupt: Interrupt) -> None:
     try:
-        interrupt.check(f"after step {mark.step}, which is saved")
+        interrupt.check(f"after step {now.step}, which is saved" if now.step > 0 else "before the first step")
     except Interrupted:
-        if mark.step > 0 and mark.step not in recorder.checkpoints.steps():
-            recorder.save(state, mark, best)
+        if now.step != recorder.saved_step:
+            recorder.save(state, now)
         recorder.checkpoints.finish()
         raise
 
 
-def _best(training: TrainingConfig, log: MetricsLog, mark: Mark) -> int | None:
-    metric = metric_of(training.select)
-    return None if metric is None else best_step(_until(log, metric, mark), metric)
-
-
-def _reason(work: Work, training: TrainingConfig, log: MetricsLog, mark: Mark, evaluated: bool) -> str | None:
-    if work.stop_step is not None:
-        training = replace(training, max_seconds=None)
-        if mark.step >= work.stop_step:
-            return f"at step {work.stop_step}, as declared by run.stop_step"
-    rule = training.early_stopping
-    series = _until(log, f"eval/{rule.metric}", mark) if rule is not None and evaluated else []
-    return stop_reason(training, series, mark.seconds)
-
-
-def _until(log: MetricsLog, metric: str, mark: Mark) -> list[tuple[int, float]]:
-    """A metric up to where training is: after a kill the log may know more."""
-    return [(step, value) for step, value in log.series(metric) if step <= mark.step]
+def _reason(
+    plan: TrainPlan, training: TrainingConfig, evaluations: Evaluations, log: MetricsLog, now: Progress
+) -> str | None:
+    """Why training ends now, in words; None: it goes on. A declared step takes the place of the time budget."""
+    if plan.stop_step is not None and now.step >= plan.stop_step:
+        return f"at step {plan.stop_step}, as declared by run.stop_step"
+    budget = training.max_seconds if plan.stop_step is None else None
+    # What the log holds already was within the budget before a kill, and is done again whatever it takes.
+    over = budget is not None and now.seconds >= budget and now.step >= log.last_step
+    return evaluations.reason() or (f"time budget of {budget:g} s used" if over else None)

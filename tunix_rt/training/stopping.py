@@ -1,45 +1,48 @@
-"""When training ends early and which step is best: functions of the evaluations so far, without state."""
+"""When training ends early and which step is best, from the evaluations so far. Each is looked at once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
-from tunix_rt.config.training import EarlyStopping, TrainingConfig
-
-Series = Sequence[tuple[int, float]]
-"""(step, value) of an evaluation metric, in order of step."""
-
-
-def metric_of(select: str) -> str | None:
-    """The metric behind `training.select`; None for `last`."""
-    return None if select == "last" else f"eval/{select.removeprefix('best_')}"
+from tunix_rt.config.training import TrainingConfig
 
 
-def best_step(series: Series, metric: str) -> int | None:
-    """The step with the best value, the earliest of equals; lower is better for a loss, higher else."""
-    if not series:
-        return None
-    sign = 1.0 if metric.endswith("loss") else -1.0
-    return min(series, key=lambda point: (sign * point[1], point[0]))[0]
+@dataclass(slots=True)
+class Evaluations:
+    """What the evaluations so far decide. The same ones in the same order decide the same."""
 
+    training: TrainingConfig
+    best: int | None = field(default=None, init=False)
+    """The step with the best value of the metric that `training.select` names, the earliest of equals; None: `last`,
+    or no evaluation yet."""
+    _best: float = field(default=math.inf, init=False)
+    _reference: float = field(default=math.inf, init=False)
+    """The value that early stopping wants improved."""
+    _without_improvement: int = field(default=0, init=False)
 
-def should_stop(series: Series, rule: EarlyStopping) -> bool:
-    """Whether the last `patience` evaluations brought no improvement of more than `min_delta`."""
-    sign = 1.0 if rule.metric == "loss" else -1.0
-    best, waited = float("inf"), 0
-    for _, value in series:
-        if sign * value < best - rule.min_delta:
-            best, waited = sign * value, 0
-        else:
-            waited += 1
-    return waited >= rule.patience
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Take one evaluation (`eval/…`) into account; steps come in ascending order."""
+        select, rule = self.training.select, self.training.early_stopping
+        value = None if select == "last" else _loss_of(metrics, select.removeprefix("best_"))
+        if value is not None and (self.best is None or value < self._best):
+            self.best, self._best = step, value
+        value = None if rule is None else _loss_of(metrics, rule.metric)
+        if rule is not None and value is not None:
+            improved = value < self._reference - rule.min_delta
+            self._reference = value if improved else self._reference
+            self._without_improvement = 0 if improved else self._without_improvement + 1
 
-
-def stop_reason(training: TrainingConfig, series: Series, seconds: float) -> str | None:
-    """Why training ends now, in words; None: it goes on. `series` is of the early-stopping metric."""
-    rule = training.early_stopping
-    if rule is not None and should_stop(series, rule):
+    def reason(self) -> str | None:
+        """Why training ends now, in words; None: it goes on."""
+        rule = self.training.early_stopping
+        if rule is None or self._without_improvement < rule.patience:
+            return None
         return f"no better {rule.metric} in {rule.patience} evaluations"
-    if training.max_seconds is not None and seconds >= training.max_seconds:
-        return f"time budget of {training.max_seconds:g} s used"
-    return None
+
+
+def _loss_of(metrics: Mapping[str, float], metric: str) -> float | None:
+    """The metric's value, turned so that lower is better; None where it was not taken."""
+    value = metrics.get(f"eval/{metric}")
+    return None if value is None else value if metric == "loss" else -value

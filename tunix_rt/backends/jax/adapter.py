@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.backends.jax.weights import Names
+from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.backends.sampling import UInt32, dropout_keys
 from tunix_rt.models.adapter import Adapter, Side, module_name, tensor_name
 from tunix_rt.models.families.architecture import Architecture, kind_of
@@ -27,10 +27,10 @@ KEYS = "dropout_keys"
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class LoraSlice:
     """One matrix of a layer's part."""
 
-    own: str
+    canonical_name: str
     index: int
     """Among the tensors in which the part lies."""
     first: int
@@ -39,29 +39,29 @@ class Piece:
 
     def key(self, side: Side) -> str:
         """Its A or B among the tensors of a layer."""
-        return f"{self.own}_{self.index}_lora_{side.lower()}"
+        return f"{self.canonical_name}_{self.index}_lora_{side.lower()}"
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoraLayout:
     """What of an adapter is compiled in."""
 
     scaling: float
     dropout: float
-    pieces: tuple[Piece, ...]
+    pieces: tuple[LoraSlice, ...]
 
     @classmethod
-    def of(cls, adapter: Adapter, architecture: Architecture) -> Plan:
+    def of(cls, adapter: Adapter, architecture: Architecture) -> LoraLayout:
         """The pieces are those of the first layer: all have the same."""
-        found: list[Piece] = []
+        found: list[LoraSlice] = []
         taken: dict[str, tuple[int, int]] = {}
         for tensor in tensors_of(architecture):
             if tensor.layer == 0:
-                index, first = taken.get(tensor.own, (0, 0))
+                index, first = taken.get(tensor.canonical_name, (0, 0))
                 rows = sum(piece[0] for piece in tensor.pieces)
-                taken[tensor.own] = (index + 1, first + rows)
+                taken[tensor.canonical_name] = (index + 1, first + rows)
                 if tensor in adapter.modules:
-                    found.append(Piece(tensor.own, index, first, rows))
+                    found.append(LoraSlice(tensor.canonical_name, index, first, rows))
         return cls(adapter.scaling, adapter.dropout, tuple(found))
 
     def add(
@@ -73,7 +73,7 @@ class Plan:
         """
         ends, parts = 0, []
         for number, piece in enumerate(self.pieces):
-            if piece.own != own:
+            if piece.canonical_name != own:
                 continue
             taken = x if keys is None else dropped(x, keys[number], self.dropout)
             low = _linear(taken, part(piece.key("A")), y.dtype)
@@ -96,7 +96,7 @@ def dropped(x: jax.Array, key: jax.Array, dropout: float) -> jax.Array:
     return jnp.where(mixed >= jnp.uint32(round(dropout * 2**32)), x * (1 / (1 - dropout)), 0)
 
 
-def keys(adapter: Adapter, plan: Plan, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
+def keys(adapter: Adapter, plan: LoraLayout, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
     """Keys of an update's masks, uint32 [A, L, M, 2]; None: nothing is left out."""
     if adapter.dropout == 0:
         return None
@@ -118,7 +118,7 @@ def frozen_in(params: Params, dtype: Any) -> Params:
     return params | {"layers": cast}
 
 
-def from_peft(tensors: Mapping[str, Float32], adapter: Adapter, plan: Plan) -> Params:
+def from_peft(tensors: Mapping[str, Float32], adapter: Adapter, plan: LoraLayout) -> Params:
     """Tensors by PEFT's names → stacked among the layers' own."""
     layers: dict[str, list[Float32]] = {}
     for module, piece in _placed(adapter, plan):
@@ -127,7 +127,7 @@ def from_peft(tensors: Mapping[str, Float32], adapter: Adapter, plan: Plan) -> P
     return {"layers": {key: np.stack(stack) for key, stack in layers.items()}}
 
 
-def to_peft(params: Params, adapter: Adapter, plan: Plan) -> Weights:
+def to_peft(params: Params, adapter: Adapter, plan: LoraLayout) -> Weights:
     """The inverse: views into the arrays of `params`."""
     return {
         tensor_name(module, side): params["layers"][piece.key(side)][module.layer]
@@ -136,15 +136,15 @@ def to_peft(params: Params, adapter: Adapter, plan: Plan) -> Weights:
     }
 
 
-def names_of(adapter: Adapter, plan: Plan) -> Names:
+def names_of(adapter: Adapter, plan: LoraLayout) -> WeightMapping:
     """The adapter's tensors under PEFT's names."""
-    return Names(
+    return WeightMapping(
         adapter.shapes,
         lambda params: to_peft(params, adapter, plan),
         lambda tensors: from_peft(tensors, adapter, plan),
     )
 
 
-def _placed(adapter: Adapter, plan: Plan) -> Any:
+def _placed(adapter: Adapter, plan: LoraLayout) -> Any:
     count = len(plan.pieces)
     return ((module, plan.pieces[number % count]) for number, module in enumerate(adapter.modules))

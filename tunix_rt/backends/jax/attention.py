@@ -26,7 +26,7 @@ PAIR_COST = 1.5
 Scores = tuple[float, float | None]
 """How scores are made, static: the factor of the products, and the cap (None: none) that bounds them by tanh."""
 Table = np.ndarray[Any, np.dtype[np.float32]]
-Kept = tuple[jax.Array, jax.Array]
+KeyValue = tuple[jax.Array, jax.Array]
 """The cache of a layer: keys [B, K, d, S] and values [B, K, S, d], as the products of decoding read them."""
 
 
@@ -152,19 +152,19 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Arr
     return (read / total).astype(values.dtype)
 
 
-def keep(keys: jax.Array, values: jax.Array, slots: int) -> Kept:
+def keep(keys: jax.Array, values: jax.Array, slots: int) -> KeyValue:
     """Start a cache of `slots` slots with keys and values [B, K, S, d] in its first ones."""
     return widen((jnp.swapaxes(keys, 2, 3), values), slots)
 
 
-def widen(kept: Kept, slots: int) -> Kept:
+def widen(kept: KeyValue, slots: int) -> KeyValue:
     """Add empty slots at the end, up to `slots`."""
     keys, values = kept
     more = (0, slots - keys.shape[3])
     return jnp.pad(keys, ((0, 0), (0, 0), (0, 0), more)), jnp.pad(values, ((0, 0), (0, 0), more, (0, 0)))
 
 
-def append(kept: Kept, keys: jax.Array, values: jax.Array, slot: jax.Array) -> Kept:
+def append(kept: KeyValue, keys: jax.Array, values: jax.Array, slot: jax.Array) -> KeyValue:
     """Put the keys and values [B, K, 1, d] of one position of each row into `slot`."""
     return (
         jax.lax.dynamic_update_slice_in_dim(kept[0], jnp.swapaxes(keys, 2, 3), slot, axis=3),

@@ -1,4 +1,4 @@
-"""The eight verbs on jax, by delegation: what a state is, and how it goes to and from disk.
+"""The eight methods on jax, by delegation: what a state is, and how it goes to and from disk.
 
 In and out: numpy batches, model folders, checkpoints. Computation lives in `step` and `generate`.
 """
@@ -20,12 +20,12 @@ from flax import nnx
 
 from tunix_rt.backends import heap, xla
 from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
-from tunix_rt.backends.jax.adapter import KEYS, Plan, frozen_in, joined, keys, names_of
+from tunix_rt.backends.jax.adapter import KEYS, LoraLayout, frozen_in, joined, keys, names_of
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import generate
 from tunix_rt.backends.jax.optimizer import UpdateRule, adam, moments_from_tensors, moments_to_tensors
 from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
-from tunix_rt.backends.jax.weights import Names, from_hugging_face
+from tunix_rt.backends.jax.weights import WeightMapping, from_hugging_face
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
@@ -42,16 +42,16 @@ from tunix_rt.models.folder import (
     read_stop_ids,
     read_weights,
     write_model,
-    write_weights,
 )
+from tunix_rt.models.tensor_file import write_weights
 
 
 @dataclass(frozen=True, slots=True)
-class Laid:
+class LoraState:
     """An adapter on frozen weights."""
 
     adapter: Adapter
-    plan: Plan
+    plan: LoraLayout
     base: Base
 
 
@@ -68,13 +68,13 @@ class State:
     """Of the decoder as a training step computes it: with dropout and gradient checkpointing, where declared."""
     params: Params
     """What is trained, or all there is."""
-    names: Names
+    names: WeightMapping
     """Of `params`."""
     training: TrainingSetup | None
     moments: optax.OptState | None
     frozen: Params
     """The other weights, where an adapter lies on them."""
-    laid: Laid | None
+    lora: LoraState | None
     step: int
     """Updates done."""
 
@@ -105,9 +105,11 @@ class JaxBackend:
         architecture = read_architecture(model_folder)
         if training is not None and training.adapter is not None:
             found, base = start(training.adapter.config, architecture, training.seed), training.adapter.base
-            return self._lay(model_folder, found, base, training, None)
+            return self._attach_adapter(model_folder, found, base, training, None)
         if adapter is not None:
-            return self._lay(model_folder, read_adapter(adapter, architecture), read_base(adapter), training, None)
+            return self._attach_adapter(
+                model_folder, read_adapter(adapter, architecture), read_base(adapter), training, None
+            )
         return self._place(model_folder, model_folder, training, None)
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
@@ -117,17 +119,17 @@ class JaxBackend:
         base = training.adapter.base
         check_base(folder, model_folder, base.sha256)
         found = read_adapter(folder, read_architecture(model_folder))
-        return self._lay(model_folder, found, base, training, folder / OPTIMIZER)
+        return self._attach_adapter(model_folder, found, base, training, folder / OPTIMIZER)
 
     def _place(self, folder: Path, model_folder: Path, training: TrainingSetup | None, optimizer: Path | None) -> State:
         """Weights of `folder`, the rest of `model_folder`; moments from a file, or fresh ones."""
         architecture = read_architecture(folder)
-        names = Names.of(architecture)
+        names = WeightMapping.of(architecture)
         params = jax.device_put(names.from_files(read_weights(folder)), self._device)
         graphs = self._graphs(architecture, params, params, None)
         return self._state(folder, model_folder, graphs, params, names, training, optimizer)
 
-    def _lay(
+    def _attach_adapter(
         self,
         model_folder: Path,
         found: tuple[Adapter, Weights],
@@ -137,7 +139,7 @@ class JaxBackend:
     ) -> State:
         """An adapter on the frozen weights of `model_folder`."""
         architecture, (adapter, tensors) = read_architecture(model_folder), found
-        plan = Plan.of(adapter, architecture)
+        plan = LoraLayout.of(adapter, architecture)
         names = names_of(adapter, plan)
         frozen = frozen_in(from_hugging_face(read_weights(model_folder), architecture), self._dtype)
         frozen, params = jax.device_put((frozen, names.from_files(tensors)), self._device)
@@ -145,10 +147,10 @@ class JaxBackend:
         leaving_out = joined(whole, {"layers": {KEYS: jnp.zeros(0)}}) if adapter.dropout > 0 else whole
         graphs = self._graphs(architecture, whole, leaving_out, plan)
         made = self._state(model_folder, model_folder, graphs, params, names, training, optimizer)
-        return replace(made, frozen=frozen, laid=Laid(adapter, plan, base))
+        return replace(made, frozen=frozen, lora=LoraState(adapter, plan, base))
 
     def _graphs(
-        self, architecture: Architecture, whole: Params, training: Params, plan: Plan | None
+        self, architecture: Architecture, whole: Params, training: Params, plan: LoraLayout | None
     ) -> tuple[Graph, Graph]:
         """Of the decoder that answers with the tensors `whole`, and of the one that is trained with `training`."""
         answering = Decoder(architecture, self._dtype, whole, plan)
@@ -161,7 +163,7 @@ class JaxBackend:
         model_folder: Path,
         graphs: tuple[Graph, Graph],
         params: Params,
-        names: Names,
+        names: WeightMapping,
         training: TrainingSetup | None,
         optimizer: Path | None,
     ) -> State:
@@ -183,7 +185,7 @@ class JaxBackend:
             training=training,
             moments=moments,
             frozen={},
-            laid=None,
+            lora=None,
             step=step,
         )
 
@@ -191,6 +193,7 @@ class JaxBackend:
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
+        before = xla.compilations()
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = train_step(
                 state.training_graph,
@@ -202,7 +205,9 @@ class JaxBackend:
                 np.float32(learning_rate),
                 np.float32(np.inf if state.training.clip_norm is None else state.training.clip_norm),
             )
-        return replace(state, params=params, moments=moments, step=state.step + 1), measurements
+        return replace(state, params=params, moments=moments, step=state.step + 1), measurements | {
+            "compiled": xla.compilations() > before
+        }
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         heap.trim_between_phases("logprobs")
@@ -224,7 +229,7 @@ class JaxBackend:
                 state.graph, state.whole, state.architecture, state.stop_ids, prompts, generation, seeds
             )
 
-    def save(self, state: State, folder: Path) -> Future[None]:
+    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
         heap.trim_between_phases("save")
         params, moments = jax.tree.map(lambda array: np.array(array), (state.params, state.moments))
         return self._writer.submit(_write, folder, state, params, moments)
@@ -235,16 +240,17 @@ class JaxBackend:
 
 
 def _dropout(state: State, num_micro_batches: int) -> Any:
-    if state.laid is None or state.training is None:
+    if state.lora is None or state.training is None:
         return None
-    return keys(state.laid.adapter, state.laid.plan, state.training.seed, state.step, num_micro_batches)
+    return keys(state.lora.adapter, state.lora.plan, state.training.seed, state.step, num_micro_batches)
 
 
-def _write(folder: Path, state: State, params: Params, moments: Any) -> None:
+def _write(folder: Path, state: State, params: Params, moments: Any) -> dict[str, str]:
     tensors = state.names.to_files(params)
-    if state.laid is None:
-        write_model(folder, state.config, tensors)
+    if state.lora is None:
+        files = write_model(folder, state.config, tensors)
     else:
-        write_adapter(folder, state.architecture, state.laid.adapter, tensors, state.laid.base)
-    if moments is not None:
-        write_weights(folder / OPTIMIZER, moments_to_tensors(moments, state.names))
+        files = write_adapter(folder, state.architecture, state.lora.adapter, tensors, state.lora.base)
+    if moments is None:
+        return files
+    return files | {OPTIMIZER: write_weights(folder / OPTIMIZER, moments_to_tensors(moments, state.names))}

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.backends.jax.adapter import KEYS, Plan
+from tunix_rt.backends.jax.adapter import KEYS, LoraLayout
 from tunix_rt.backends.jax.attention import (
-    Kept,
+    KeyValue,
     Scores,
     append,
     attend,
@@ -43,7 +43,7 @@ Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 """Queries [B, K, G, T, d], keys and values [B, K, T, d] → what was read [B, K, G, T, d], and what to keep."""
 Layers = tuple[Any, ...]
 """The weights of each layer by itself, as `Decoder.separate` makes them."""
-Cache = tuple[Kept, ...]
+Cache = tuple[KeyValue, ...]
 """Keys and values of each layer."""
 
 UNROLLED_LAYERS = 8
@@ -68,7 +68,7 @@ def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Kinds:
+class LayerVariants:
     """The different rotary positions and windows among layers, and which layer has which."""
 
     ropes: tuple[Rope | None, ...]
@@ -77,7 +77,7 @@ class Kinds:
     window_of: tuple[int, ...]
 
     @classmethod
-    def of(cls, architecture: Architecture, length: int) -> Kinds:
+    def of(cls, architecture: Architecture, length: int) -> LayerVariants:
         """For rows of `length` positions: a window as wide is none."""
         wide = [None if kind.window is None or kind.window >= length else kind.window for kind in architecture.layers]
         turns = [kind.rope for kind in architecture.layers]
@@ -126,7 +126,7 @@ class Layer(nnx.Module):
     Its parts are those of `architecture.layer_parts`, with a first axis L where stacked.
     """
 
-    def __init__(self, architecture: Architecture, dtype: Any, arrays: Params, adapter: Plan | None) -> None:
+    def __init__(self, architecture: Architecture, dtype: Any, arrays: Params, adapter: LoraLayout | None) -> None:
         self.architecture = architecture
         self.dtype = dtype
         self.adapter = adapter
@@ -193,7 +193,7 @@ class Decoder(nnx.Module):
         architecture: Architecture,
         dtype: Any,
         arrays: Params,
-        adapter: Plan | None = None,
+        adapter: LoraLayout | None = None,
         gradient_checkpointing: bool = False,
     ) -> None:
         self.architecture = architecture
@@ -211,7 +211,7 @@ class Decoder(nnx.Module):
         Attention stays within a segment; `pairs`: see `attention.block_pairs`. Positions must be below T.
         """
         shape, length = self.architecture, tokens.shape[1]
-        kinds = Kinds.of(shape, length)
+        kinds = LayerVariants.of(shape, length)
         rotations = kinds.rotations(shape.head_dim, length, positions)
         biases = jnp.stack(
             [
@@ -238,7 +238,7 @@ class Decoder(nnx.Module):
             policy = jax.checkpoint_policies.nothing_saveable
             one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
         elif not few:
-            # What a loop keeps for the way back it copies into stacks: computing all but the large products
+            # What a loop keeps for the backward pass it copies into stacks: computing all but the large products
             # again is cheaper (12.5 → 11.8 CPU-seconds a step of SmolLM2-135M), and takes less memory.
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
             one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
@@ -261,7 +261,7 @@ class Decoder(nnx.Module):
         `starts` int32 [B]: the slot of a row's position 0; those before it are not seen.
         """
         shape, slots = self.architecture, cache[0][0].shape[3]
-        kinds = Kinds.of(shape, slots)
+        kinds = LayerVariants.of(shape, slots)
         positions = (slot - starts)[:, None]
         rotations = kinds.rotations(shape.head_dim, slots, positions)
         biases = [cached_bias(starts, slot, slots, window) for window in kinds.windows]
@@ -271,8 +271,8 @@ class Decoder(nnx.Module):
             turn, bias = kinds.rope_of[layer], biases[kinds.window_of[layer]]
 
             def attend_cached(
-                q: jax.Array, k: jax.Array, v: jax.Array, kept: Kept = kept, bias: jax.Array = bias
-            ) -> tuple[jax.Array, Kept]:
+                q: jax.Array, k: jax.Array, v: jax.Array, kept: KeyValue = kept, bias: jax.Array = bias
+            ) -> tuple[jax.Array, KeyValue]:
                 kept = append(kept, k, v, slot)
                 return attend(q, *kept, bias, scores_of(shape)), kept
 

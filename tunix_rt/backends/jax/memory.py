@@ -1,6 +1,6 @@
 """What a run takes under jax, from shapes alone: its programs are compiled, and the compiler says what they need.
 
-On the CPU freed memory goes back whenever the backend turns to something else (`heap.begin`), so the most of a run
+On the CPU freed memory goes back whenever the backend turns to something else (`heap.trim_between_phases`), so the most of a run
 is that of its largest phase.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from tunix_rt.backends.jax import generate, step
-from tunix_rt.backends.jax.adapter import KEYS, Plan, joined, keys
+from tunix_rt.backends.jax.adapter import KEYS, LoraLayout, joined, keys
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.optimizer import UpdateRule, adam
 from tunix_rt.backends.jax.sampling import Sampling
@@ -47,7 +47,7 @@ class _Model:
         self.frozen: Params = {}
         self.trained, training, plan = whole, whole, None
         if work.adapter is not None:
-            plan = Plan.of(work.adapter, shape)
+            plan = LoraLayout.of(work.adapter, shape)
             self.frozen = whole | {"layers": {own: _frozen(own, part, dtype) for own, part in layers.items()}}
             self.trained = {"layers": _sides(work, plan)}
             whole = training = joined(self.frozen, self.trained)
@@ -159,12 +159,12 @@ def _scratch(function: Any, *arguments: Any) -> int:
     return int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
 
 
-def _sides(work: Work, plan: Plan) -> Params:
+def _sides(work: Work, plan: LoraLayout) -> Params:
     """A and B of each piece, stacked over layers."""
     assert work.adapter is not None
     sides: Params = {}
     for piece in plan.pieces:
-        columns = layer_parts(work.architecture)[piece.own][0][1]
+        columns = layer_parts(work.architecture)[piece.canonical_name][0][1]
         sides[piece.key("A")] = _spec((work.architecture.num_layers, work.adapter.rank, columns))
         sides[piece.key("B")] = _spec((work.architecture.num_layers, piece.rows, work.adapter.rank))
     return sides

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from tunix_rt.backends.jax.decoder import Params
-from tunix_rt.backends.jax.weights import Names
+from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import kind_of
 
@@ -72,7 +72,7 @@ def update(
     )
 
 
-def moments_to_tensors(moments: optax.ScaleByAdamState, names: Names) -> dict[str, np.ndarray[Any, Any]]:
+def moments_to_tensors(moments: optax.ScaleByAdamState, names: WeightMapping) -> dict[str, np.ndarray[Any, Any]]:
     """Host copies of the moments → `m.<weight>`, `v.<weight>` float32 and `count` int64."""
     first, second = names.to_files(moments.mu), names.to_files(moments.nu)
     return (
@@ -82,7 +82,7 @@ def moments_to_tensors(moments: optax.ScaleByAdamState, names: Names) -> dict[st
     )
 
 
-def moments_from_tensors(tensors: Mapping[str, np.ndarray[Any, Any]], names: Names) -> optax.ScaleByAdamState:
+def moments_from_tensors(tensors: Mapping[str, np.ndarray[Any, Any]], names: WeightMapping) -> optax.ScaleByAdamState:
     """The inverse, on the host."""
     first, second = (names.from_files({name: tensors[f"{kind}.{name}"] for name in names.shapes}) for kind in "mv")
     return optax.ScaleByAdamState(count=np.asarray(tensors["count"], np.int32), mu=first, nu=second)

@@ -19,7 +19,7 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class WeightMapping:
     """The trained tensors under the names of files, and back: all of a model, or those of an adapter."""
 
     shapes: Mapping[str, tuple[int, ...]]
@@ -29,7 +29,7 @@ class Names:
     from_files: Callable[[Mapping[str, Array]], dict[str, Any]]
 
     @classmethod
-    def of(cls, architecture: Architecture) -> Names:
+    def of(cls, architecture: Architecture) -> WeightMapping:
         """Of every weight."""
         return cls(
             tensor_shapes(architecture),
@@ -45,9 +45,9 @@ def from_hugging_face(tensors: Mapping[str, Array], architecture: Architecture) 
     for tensor in tensors_of(architecture):
         array = tensors[tensor.name]
         if tensor.layer is None:
-            whole[tensor.own] = array
+            whole[tensor.canonical_name] = array
         else:
-            stack = layers.setdefault(tensor.own, [[] for _ in range(architecture.num_layers)])
+            stack = layers.setdefault(tensor.canonical_name, [[] for _ in range(architecture.num_layers)])
             stack[tensor.layer].append(array.T if tensor.transposed else array)
     return whole | {"layers": {own: np.stack([np.concatenate(one) for one in stack]) for own, stack in layers.items()}}
 
@@ -58,12 +58,12 @@ def to_hugging_face(params: Mapping[str, Any], architecture: Architecture) -> di
     read: dict[tuple[str, int], int] = {}
     for tensor in tensors_of(architecture):
         if tensor.layer is None:
-            tensors[tensor.name] = params[tensor.own]
+            tensors[tensor.name] = params[tensor.canonical_name]
             continue
-        first = read.get((tensor.own, tensor.layer), 0)
+        first = read.get((tensor.canonical_name, tensor.layer), 0)
         rows = first + _rows(tensor)
-        read[tensor.own, tensor.layer] = rows
-        array = params["layers"][tensor.own][tensor.layer][first:rows]
+        read[tensor.canonical_name, tensor.layer] = rows
+        array = params["layers"][tensor.canonical_name][tensor.layer][first:rows]
         tensors[tensor.name] = array.T if tensor.transposed else array
     return tensors
 

@@ -44,7 +44,7 @@ class Lora:
     def add(self, place: Named, x: Tensor, y: Tensor) -> Tensor:
         """`y` [..., out], the product of `x` [..., in] with the matrix at `place`; an addition is made in `y` itself.
 
-        (A sum beside it would leave holes between what is kept for the way back: 0.25 of 1.4 GB, measured.)
+        (A sum beside it would leave holes between what is kept for the backward pass: 0.25 of 1.4 GB, measured.)
         """
         pair = self.pairs.get(place.name)
         if pair is None:

@@ -1,4 +1,4 @@
-"""The torch backend: the eight verbs, by delegation. One process, one device.
+"""The torch backend: the eight methods, by delegation. One process, one device.
 
 In and out: what `backends/interface.py` says. Knows nothing of text, runs or schedules.
 """
@@ -29,7 +29,8 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models import folder as model_folder
 from tunix_rt.models.adapter import Adapter
 from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
-from tunix_rt.models.folder import Weights
+from tunix_rt.models.folder import OPTIMIZER, Weights
+from tunix_rt.models.tensor_file import write_weights
 
 Measurements = dict[str, Tensor]
 
@@ -56,7 +57,7 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
 
 
 class TorchBackend:
-    """Implements `interface.Backend`; each verb is documented there."""
+    """Implements `interface.Backend`; each method is documented there."""
 
     placement: Placement
 
@@ -71,9 +72,11 @@ class TorchBackend:
         state = self._read(model_folder, model_folder, training, frozen=adapter is not None)
         architecture = state.model.architecture
         if training is not None and training.adapter is not None:
-            self._lay(state, start(training.adapter.config, architecture, training.seed), training.adapter.base)
+            self._attach_adapter(
+                state, start(training.adapter.config, architecture, training.seed), training.adapter.base
+            )
         elif adapter is not None:
-            self._lay(state, read_adapter(adapter, architecture), read_base(adapter))
+            self._attach_adapter(state, read_adapter(adapter, architecture), read_base(adapter))
         if training is not None:
             state.optimizer = AdamW.fresh(training.optimizer, kinds_of(state.model), state.model.trained)
         return state
@@ -85,7 +88,7 @@ class TorchBackend:
             base = training.adapter.base
             check_base(folder, model_folder, base.sha256)
             state = self._read(model_folder, model_folder, training)
-            self._lay(state, read_adapter(folder, state.model.architecture), base)
+            self._attach_adapter(state, read_adapter(folder, state.model.architecture), base)
         kinds = kinds_of(state.model)
         state.optimizer = weights.read_optimizer(folder, training.optimizer, kinds, state.model.trained)
         state.step = int(state.optimizer.count)
@@ -101,7 +104,7 @@ class TorchBackend:
         model = replace(read, gradient_checkpointing=self._gradient_checkpointing)
         return State(model, model_folder.config_to_save(folder), model_folder.read_stop_ids(origin), training)
 
-    def _lay(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
+    def _attach_adapter(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
         """Lay an adapter on frozen weights."""
         lora = Lora.of(*found, self._device, trainable=state.training is not None)
         state.model, state.base = replace(state.model, adapter=lora), base
@@ -139,7 +142,7 @@ class TorchBackend:
         with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
             yield from generate.generate(state.model, prompts, generation, seeds, state.stop_ids, self._precision)
 
-    def save(self, state: State, folder: Path) -> Future[None]:
+    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
         heap.trim_between_phases("save")
         trained = weights.snapshot(state.model.trained)
         optimizer = None if state.optimizer is None else weights.optimizer_snapshot(state.optimizer)
@@ -158,14 +161,13 @@ class TorchBackend:
         }
 
 
-def _write(folder: Path, state: State, trained: weights.Arrays, optimizer: weights.Arrays | None) -> None:
+def _write(folder: Path, state: State, trained: weights.Arrays, optimizer: weights.Arrays | None) -> dict[str, str]:
     lora = state.model.adapter
     if lora is None or state.base is None:
-        model_folder.write_model(folder, state.config, trained)
+        files = model_folder.write_model(folder, state.config, trained)
     else:
-        write_adapter(folder, state.model.architecture, lora.adapter, trained, state.base)
-    if optimizer is not None:
-        model_folder.write_weights(folder / model_folder.OPTIMIZER, optimizer)
+        files = write_adapter(folder, state.model.architecture, lora.adapter, trained, state.base)
+    return files if optimizer is None else files | {OPTIMIZER: write_weights(folder / OPTIMIZER, optimizer)}
 
 
 def _fewer_rows(batch: Batch) -> str:

@@ -51,7 +51,7 @@ class Decoder:
     adapter: Lora | None = None
     """Additions to frozen weights."""
     gradient_checkpointing: bool = False
-    """Keep of a layer its input alone, and compute it again on the way back."""
+    """Keep of a layer its input alone, and compute it again in the backward pass."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """(own part, layer) → where it lies; made once, for it is asked at every token."""
     frequencies: tuple[Tensor | None, ...] = field(init=False, repr=False)
@@ -60,7 +60,7 @@ class Decoder:
     def __post_init__(self) -> None:
         named: dict[tuple[str, int | None], list[Named]] = {}
         for tensor in registry.tensors_of(self.architecture):
-            named.setdefault((tensor.own, tensor.layer), []).append(tensor)
+            named.setdefault((tensor.canonical_name, tensor.layer), []).append(tensor)
         places = {}
         for (own, layer), parts in named.items():
             biases = [bias.name for bias in named.get((f"{own}_bias", layer), ())]
@@ -127,7 +127,7 @@ def kinds_of(model: Decoder) -> dict[str, str]:
     """Which `no_decay` kind each trained tensor is."""
     if model.adapter is not None:
         return dict.fromkeys(model.adapter.tensors, "matrices")
-    return {tensor.name: kind_of(tensor.own) for tensor in registry.tensors_of(model.architecture)}
+    return {tensor.name: kind_of(tensor.canonical_name) for tensor in registry.tensors_of(model.architecture)}
 
 
 def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:

@@ -46,7 +46,8 @@ def train_step(
     loss_sum, weight_sum = _accumulate(model, batch, precision, adapters)
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
     divisor = weight_sum.where(weight_sum > 0, 1.0)
-    grad_norm = torch.nn.utils.get_total_norm(gradients.values()) / divisor
+    # In the order of the names: a restored mapping holds its tensors in another one, and a sum would tell.
+    grad_norm = torch.nn.utils.get_total_norm([gradients[name] for name in sorted(gradients)]) / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
     excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
     optimizer.update(model.trained, gradients, rate, scale=divisor * excess, skip=(~finite).float())

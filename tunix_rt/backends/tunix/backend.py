@@ -1,4 +1,4 @@
-"""The eight verbs on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
+"""The eight methods on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
 
 In and out: numpy batches, model folders, checkpoints. Our loop drives: Tunix keeps neither rates nor checkpoints.
 """
@@ -22,7 +22,7 @@ from tunix_rt.backends import heap, xla
 from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.tunix import generate, optimizer, step
 from tunix_rt.backends.tunix.decoder import arrays_of, build
-from tunix_rt.backends.tunix.weights import Layout
+from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
@@ -39,8 +39,8 @@ from tunix_rt.models.folder import (
     read_stop_ids,
     read_weights,
     write_model,
-    write_weights,
 )
+from tunix_rt.models.tensor_file import write_weights
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class State:
     """config.json as it will be saved."""
     stop_ids: tuple[int, ...]
     model: Any
-    layout: Layout
+    layout: WeightMapping
     trainer: PeftTrainer | None = None
     sampler: Sampler | None = None
     """Kept for its compiled programs."""
@@ -75,7 +75,7 @@ class TunixBackend:
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
         if adapter is not None or (training is not None and training.adapter is not None):
-            raise ConfigError("backend=tunix lays no adapters: use backend=jax or backend=torch")
+            raise ConfigError("backend=tunix does not support LoRA: use backend=jax or backend=torch")
         return self._read(model_folder, model_folder, training)
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
@@ -101,11 +101,13 @@ class TunixBackend:
         if state.trainer is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
+        before = xla.compilations()
         optimizer.set_rate(state.trainer.optimizer, learning_rate, self._device)
         train_step, _ = state.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
         with xla.memory_errors(xla.ROWS):
             _, sums, norm = train_step(step.inputs(batch))
-        return state, sums | {"grad_norm": norm, "finite": step.finite(sums["loss_sum"], norm)}
+        finite = step.finite(sums["loss_sum"], norm)
+        return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         heap.trim_between_phases("logprobs")
@@ -132,7 +134,7 @@ class TunixBackend:
         else:
             state.sampler.transformer_state = nnx.variables(state.model)
 
-    def save(self, state: State, folder: Path) -> Future[None]:
+    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
         heap.trim_between_phases("save")
         tensors = state.layout.to_files(arrays_of(nnx.state(state.model, nnx.Param)))
         trainer = state.trainer
@@ -144,7 +146,6 @@ class TunixBackend:
         return versions | xla.description(self.placement)
 
 
-def _write(folder: Path, config: JsonObject, tensors: Weights, moments: Any) -> None:
-    write_model(folder, config, tensors)
-    if moments is not None:
-        write_weights(folder / OPTIMIZER, moments)
+def _write(folder: Path, config: JsonObject, tensors: Weights, moments: Any) -> dict[str, str]:
+    files = write_model(folder, config, tensors)
+    return files if moments is None else files | {OPTIMIZER: write_weights(folder / OPTIMIZER, moments)}

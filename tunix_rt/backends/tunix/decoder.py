@@ -18,7 +18,7 @@ from tunix.models.gemma3 import model as gemma3
 from tunix.models.qwen2 import model as qwen2
 from tunix.models.qwen3 import model as qwen3
 
-from tunix_rt.backends.tunix.weights import GEMMA3, GEMMA3_ALIKE, QWEN, Layout, Path, Place
+from tunix_rt.backends.tunix.weights import GEMMA3, GEMMA3_ALIKE, QWEN, Path, Place, WeightMapping
 from tunix_rt.config.execution import BackendConfig
 from tunix_rt.errors import ModelError
 from tunix_rt.models.families.architecture import Architecture, LayerKind, Rope
@@ -189,7 +189,7 @@ def _differences(path: str, found: Any, computed: Any) -> Iterator[str]:
 
 def build(
     a: Architecture, weights: Weights, backend: BackendConfig, where: str, device: jax.Device
-) -> tuple[Any, Layout]:
+) -> tuple[Any, WeightMapping]:
     """Tunix's model with these weights on the device, and where which lies. Raises ModelError."""
     kind = kind_of_model(a, backend.precision, where)
     model: Any = nnx.eval_shape(lambda: kind.make(a, backend))
@@ -199,7 +199,7 @@ def build(
                 zeros = jnp.zeros(getattr(layer.attn, name).shape, jnp.float32, device=device)
                 setattr(layer.attn, name, Frozen(zeros))
     shapes = {path: variable.shape for path, variable in nnx.to_flat_state(nnx.state(model, nnx.Param))}
-    layout = Layout.of(a, kind.table(a), shapes)
+    layout = WeightMapping.of(a, kind.table(a), shapes)
     assign(nnx.state(model, nnx.Param), layout.from_files(weights), device)
     return model, layout
 

@@ -15,8 +15,8 @@ import optax
 from flax import nnx
 
 from tunix_rt.backends.tunix.decoder import arrays_of, assign
-from tunix_rt.backends.tunix.weights import Layout
 from tunix_rt.backends.tunix.weights import Path as Parameter
+from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.config.training import OptimizerConfig
 
 Optimizer = nnx.Optimizer[nnx.Module]
@@ -68,7 +68,7 @@ def _adam(optimizer: Optimizer) -> optax.ScaleByAdamState:
     return found
 
 
-def to_tensors(optimizer: Optimizer, layout: Layout) -> dict[str, np.ndarray[Any, Any]]:
+def to_tensors(optimizer: Optimizer, layout: WeightMapping) -> dict[str, np.ndarray[Any, Any]]:
     """Host copies of the moments: `m.<weight>`, `v.<weight>` float32 and `count` int64."""
     adam = _adam(optimizer)
     moments = {"m": layout.to_files(arrays_of(adam.mu)), "v": layout.to_files(arrays_of(adam.nu))}
@@ -77,7 +77,7 @@ def to_tensors(optimizer: Optimizer, layout: Layout) -> dict[str, np.ndarray[Any
 
 
 def from_tensors(
-    tensors: Mapping[str, np.ndarray[Any, Any]], optimizer: Optimizer, layout: Layout, device: jax.Device
+    tensors: Mapping[str, np.ndarray[Any, Any]], optimizer: Optimizer, layout: WeightMapping, device: jax.Device
 ) -> None:
     """The inverse: take over moments that any backend saved, in place."""
     adam = _adam(optimizer)

@@ -74,7 +74,7 @@ GEMMA3_ALIKE = GEMMA3 | {
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class WeightMapping:
     """Every tensor of a model folder, and where it lies."""
 
     shapes: Mapping[str, Shape]
@@ -87,7 +87,7 @@ class Layout:
     """Tunix's shape of each parameter."""
 
     @classmethod
-    def of(cls, architecture: Architecture, table: Mapping[str, Place], params: Mapping[Path, Shape]) -> Layout:
+    def of(cls, architecture: Architecture, table: Mapping[str, Place], params: Mapping[Path, Shape]) -> WeightMapping:
         """`table`: QWEN, say; `params`: the shapes of the model's parameters."""
         shapes, places, kinds = {}, {}, {}
         for tensor in tensors_of(architecture):
@@ -98,7 +98,7 @@ class Layout:
                 inner = table[tensor.name.partition(prefix)[2]]
                 place = replace(inner, path=("layers", tensor.layer, *inner.path))
             shapes[tensor.name], places[tensor.name] = tensor.shape, place
-            kinds[place.path] = kind_of(tensor.own)
+            kinds[place.path] = kind_of(tensor.canonical_name)
         assert set(kinds) == set(params), set(kinds) ^ set(params)
         return cls(shapes, places, kinds, params)
 

@@ -36,7 +36,7 @@ class Tensor:
     name: str
     shape: Shape
     """As it lies in the file."""
-    own: str
+    canonical_name: str
     """Own part in which it lies."""
     layer: int | None
     pieces: tuple[Shape, ...]

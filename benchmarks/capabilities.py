@@ -177,7 +177,7 @@ def streams(trial: Trial) -> None:
         raise TunixError("one piece at the end")
 
 
-POWERS: dict[str, Callable[[Trial], None]] = {
+CAPABILITIES: dict[str, Callable[[Trial], None]] = {
     **{f"`{family}`": computes(family) for family in sorted(FAMILIES)},
     "`llama` with scaled positions (Llama 3.1 and later)": computes("llama", rope_parameters=SCALED),
     "LoRA": declared("model/adapter=lora"),
@@ -191,10 +191,10 @@ POWERS: dict[str, Callable[[Trial], None]] = {
 }
 
 
-def powers(backend: str) -> dict[str, str]:
-    """Of each of POWERS: YES, or the first line of the refusal. In a process of its own: it starts the framework."""
+def capabilities(backend: str) -> dict[str, str]:
+    """YES for each of CAPABILITIES, or the first line of the refusal. Starts the framework: run it in a new process."""
     found = {}
-    for name, attempt in POWERS.items():
+    for name, attempt in CAPABILITIES.items():
         with tempfile.TemporaryDirectory() as folder:
             try:
                 attempt(Trial(backend, Path(folder)))

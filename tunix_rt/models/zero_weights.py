@@ -11,7 +11,7 @@ from tunix_rt.models.families.registry import read, tensor_shapes
 from tunix_rt.models.folder import CONFIG, WEIGHTS
 
 
-def write_blank(folder: Path, config: JsonObject) -> None:
+def write_zero_weights(folder: Path, config: JsonObject) -> None:
     """Write config.json and a model.safetensors of zeros, float32, a hole in a sparse file.
 
     Layout: 8 bytes with the length of the header, the header as JSON, the data

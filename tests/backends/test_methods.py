@@ -1,4 +1,4 @@
-"""What every backend promises of its verbs: exact continuation, what it writes, what it refuses."""
+"""What every backend promises of its methods: exact continuation, what it writes, what it refuses."""
 
 from __future__ import annotations
 

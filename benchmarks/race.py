@@ -64,7 +64,7 @@ class Lap:
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class RaceResult:
     """All laps of a contestant."""
 
     warm_up: Lap
@@ -91,7 +91,7 @@ Ready = Callable[[], Lap]
 """Does one lap. Making it ready (imports, data, weights) is not measured."""
 
 
-def race(contestants: Mapping[str, Callable[[], Ready]], rounds: int) -> dict[str, Result]:
+def run(contestants: Mapping[str, Callable[[], Ready]], rounds: int) -> dict[str, RaceResult]:
     """Let every contestant get ready, warm up and make `rounds` laps in turn. They must be picklable."""
     names = list(contestants)
     with ExitStack() as stack:
@@ -102,7 +102,7 @@ def race(contestants: Mapping[str, Callable[[], Ready]], rounds: int) -> dict[st
             first = number % len(names)
             for name in names[first:] + names[:first]:
                 laps[name].append(_told(name, f"round {number + 1}", lap[name]()))
-    return {name: Result(warm_ups[name], tuple(laps[name])) for name in names}
+    return {name: RaceResult(warm_ups[name], tuple(laps[name])) for name in names}
 
 
 def _told(name: str, when: str, lap: Lap) -> Lap:
@@ -166,13 +166,13 @@ class Ratio:
         return f"{self.median:.2f} × ({self.lowest:.2f} to {self.highest:.2f})"
 
 
-def ratios(results: Mapping[str, Result], to: str = THEIRS) -> dict[str, Ratio]:
+def ratios(results: Mapping[str, RaceResult], to: str = THEIRS) -> dict[str, Ratio]:
     """Tokens per CPU-second over those of the contestant `to`."""
     theirs = [lap.rate for lap in results[to].laps]
     return {name: Ratio.of([lap.rate for lap in result.laps], theirs) for name, result in results.items()}
 
 
-def show(title: str, results: Mapping[str, Result], to: str = THEIRS) -> None:
+def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS) -> None:
     """The table at the end."""
     columns = ("", "real tokens", "CPU-s a lap", "tokens / CPU-s", "ratio", "tokens / s", "warm-up CPU-s")
     found = ratios(results, to)
@@ -191,12 +191,12 @@ def show(title: str, results: Mapping[str, Result], to: str = THEIRS) -> None:
     table(title, columns, rows, right=range(1, len(columns)))
 
 
-def write(path: Path, benchmark: str, settings: JsonObject, results: Mapping[str, Result]) -> None:
+def write(path: Path, benchmark: str, settings: JsonObject, results: Mapping[str, RaceResult]) -> None:
     """Everything as JSON: settings, versions, each lap, the ratios."""
     write_json(path, benchmark, settings | {"threads": THREADS}, numbers(results))
 
 
-def numbers(results: Mapping[str, Result], to: str = THEIRS) -> JsonObject:
+def numbers(results: Mapping[str, RaceResult], to: str = THEIRS) -> JsonObject:
     """Each lap, and the ratios."""
     contestants = {
         name: asdict(result) | {"warm_up_cpu_seconds": result.warm_up_seconds} for name, result in results.items()

@@ -1,4 +1,4 @@
-"""The course of a sweep, whichever sweeper chooses its members: its folder, what is known, the work, the table."""
+"""A sweep from its folder to its ranking, whichever sweeper chooses its members."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt import hints
 from tunix_rt.config.identity import STAGES
 from tunix_rt.errors import Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
+from tunix_rt.hints import say_folders
 from tunix_rt.runs.secrets import mask_values
-from tunix_rt.runs.sweep import Record, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
-from tunix_rt.sweeps.plan import Planned, estimate, seconds_a_member
-from tunix_rt.sweeps.ranking import Member, ranking, rows, varying
+from tunix_rt.sweeps.plan import Planned, estimate, seconds_per_member
+from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, varying, verdict
 from tunix_rt.terminal import out, say, table, warn
 from tunix_rt.tracking import sweep as track
 from tunix_rt.tracking.follow import surroundings
@@ -46,7 +48,7 @@ def require(config: DictConfig) -> None:
                 raise MissingExtra(f"hydra/{node}={choice} needs the extra: pip install 'tunix_rt[{extra}]'")
 
 
-def settle(config: DictConfig, search: JsonObject) -> SweepFolder:
+def resolve_sweep_folder(config: DictConfig, search: JsonObject) -> SweepFolder:
     """The folder of a sweep, made known to Hydra as `hydra.sweep.dir`, so that each member finds it.
 
     Its identity is the declared experiment, what is varied (`search`), and what is optimised.
@@ -74,6 +76,7 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
     from omegaconf import OmegaConf
 
     tracking: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    say_folders(str(config.run.root), str(config.run.data))
     with sweep.locked(), stopping(sweep):
         facts: JsonObject = {"experiment": str(config.name), "metric": str(config.sweep.metric)}
         facts |= {"direction": str(config.sweep.direction), "varying": list(vary)}
@@ -96,7 +99,7 @@ def _wait_for(parent: subprocess.Popen[bytes], sweep: SweepFolder, seconds: floa
         warn(f"tracking: the parent run is still being sent after {seconds:g} s; it goes on in the background")
         return
     if code != 0:
-        command = f"python -m tunix_rt.tracking.sweep {_relative(sweep.path)}"
+        command = hints.command(["python", "-m", "tunix_rt.tracking.sweep", _relative(sweep.path)])
         warn(f"tracking: the parent run is not complete (see {_relative(sweep.path)}/{track.LOG}); send it: {command}")
 
 
@@ -110,11 +113,11 @@ def preview(planned: Sequence[Planned], config: DictConfig) -> None:
     table(f"{config.name}: {len(planned)} members", ["", *keys, "", "run"], shown, right=(0,))
     missing = sum(not member.done and member.mistake is None for member in planned)
     out(f"{sum(member.done for member in planned)} of {len(planned)} members are finished; nothing was started")
-    out(estimate(missing, seconds_a_member(Path(str(config.run.root)), str(config.name))))
+    out(estimate(missing, seconds_per_member(Path(str(config.run.root)), str(config.name))))
 
 
 def _values(member: Planned) -> dict[str, str]:
-    return Record(member.overrides, "running", None).values
+    return MemberRecord(member.overrides, "running", None).values
 
 
 def _standing(member: Planned) -> tuple[str, str]:
@@ -130,14 +133,14 @@ def skip_done(sweep: SweepFolder, planned: Sequence[Planned]) -> list[Planned]:
     done = [member for member in planned if member.done and member.folder is not None]
     for member in done:
         assert member.folder is not None
-        sweep.write(Record(member.overrides, "finished", str(member.folder.path)))
+        sweep.write(MemberRecord(member.overrides, "finished", str(member.folder.path)))
     if done:
         names = ", ".join(label(sweep, _values(member)) for member in done)
         say(f"{len(done)} of {len(planned)} members are finished and not run again: {names}")
     return [member for member in planned if not member.done]
 
 
-def conclude(sweep: SweepFolder, records: Sequence[Record], total: int, draw: Callable[[], None]) -> None:
+def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int, draw: Callable[[], None]) -> None:
     """Print the table, leave it and the figures in the sweep's folder, send them on.
 
     Raises RunError where a member failed, Interrupted where the sweep was stopped. `draw`: a sweeper's own figures.
@@ -145,9 +148,17 @@ def conclude(sweep: SweepFolder, records: Sequence[Record], total: int, draw: Ca
     status = sweep.status()
     metric, direction = str(status["metric"]), str(status["direction"])
     members = [Member.of(record) for record in records]
-    columns, shown = rows(members, metric, direction)
-    table(f"{status['experiment']}: {len(members)} members, ranked by {metric}", columns, shown, right=(0,))
-    write_json(sweep.ranking, ranking(members, metric, direction))
+    found = ranked(members, metric, direction)
+    columns, shown = rows(found, metric)
+    table(
+        f"{status['experiment']}: {len(members)} members, ranked by {metric}",
+        columns,
+        shown,
+        right=(0,),
+        whole=(0, len(columns) - 4, len(columns) - 1),
+    )
+    out(verdict(found, label(sweep, found[0].member.values) if found else ""))
+    write_json(sweep.ranking, ranking(found, metric))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
     draw()
     say(f"ranking: {_relative(sweep.ranking)}")

@@ -1,0 +1,111 @@
+"""What is read is what was written: a recorded sha256 is compared whenever its file is used.
+
+Hashing gigabytes at each start would take minutes, so a hash is remembered together with what the file system says of
+the file (size, times, inode), in this process and, for large files, in the cache folder. Where that cannot be written
+nothing is lost but time. `full` always reads the bytes: `verify` does, for a disk may also lose bits in silence.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TypedDict
+
+from tunix_rt.errors import MachineError, TunixError
+from tunix_rt.files import cache_folder, read_json, sha256_file, write_json
+
+LARGE = 2**20
+"""Bytes from which a hash is worth remembering on disk."""
+REMEMBERED = 1000
+"""Files whose hashes are kept there, the newest ones."""
+SETTLED_NS = 2 * 10**9
+"""A file that was written less than this before it was hashed may change again within one tick of its clock."""
+MEMORY = "verified.json"
+
+_known: dict[str, _Entry] = {}
+_lock = Lock()
+
+
+class Seal(TypedDict):
+    """What a file was when it was written."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    stat: tuple[int, ...]
+    sha256: str
+
+
+def sha256_of(path: Path, full: bool = False) -> str:
+    """Hex SHA-256 of a file's bytes, remembered as long as the file is untouched; `full`: read in any case."""
+    name, before = str(path.resolve()), _stat(path)
+    if not full and (known := _known.get(name) or _remembered(name)) is not None and known.stat == before:
+        _known[name] = known
+        return known.sha256
+    sha256 = sha256_file(path)
+    if _stat(path) == before:
+        _known[name] = _Entry(before, sha256)
+        if before[0] >= LARGE and time.time_ns() - max(before[1:3]) > SETTLED_NS:
+            _remember(name, _known[name])
+    return sha256
+
+
+def _stat(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _memory() -> dict[str, list[object]]:
+    with suppress(TunixError, OSError):
+        found = read_json(cache_folder() / MEMORY)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _remembered(name: str) -> _Entry | None:
+    match _memory().get(name):
+        case [*stat, str(sha256)] if len(sha256) == 64 and all(isinstance(item, int) for item in stat):
+            return _Entry(tuple(int(str(item)) for item in stat), sha256)
+    return None
+
+
+def _remember(name: str, entry: _Entry) -> None:
+    """The file is replaced whole: of two processes that write at once one's entry is lost, and hashed again."""
+    with _lock, suppress(MachineError, OSError):
+        kept = {key: value for key, value in _memory().items() if key != name}
+        newest = list(kept.items())[1 - REMEMBERED :]
+        write_json(cache_folder() / MEMORY, dict(newest) | {name: [*entry.stat, entry.sha256]})
+
+
+def seal(folder: Path, names: Iterable[str] | None = None) -> dict[str, Seal]:
+    """Size and sha256 of files of a folder, by their path in it (default: all, but locks and part files)."""
+    if names is None:
+        files = (file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".lock", ".part"))
+        names = sorted(file.relative_to(folder).as_posix() for file in files)
+    return {name: Seal(sha256=sha256_of(folder / name), bytes=(folder / name).stat().st_size) for name in names}
+
+
+def damage(folder: Path, sealed: Mapping[str, Seal], full: bool = False) -> list[str]:
+    """What is no longer as it was sealed, a line each that begins with the file's path; empty where all is."""
+    found = {folder / name: problem(folder / name, record, full) for name, record in sealed.items()}
+    return [f"{file}: {what}" for file, what in found.items() if what is not None]
+
+
+def problem(file: Path, sealed: Seal, full: bool = False) -> str | None:
+    """What is wrong with one file, in words; None where it is as it was sealed."""
+    if not file.is_file():
+        return "missing"
+    size = file.stat().st_size
+    if size != sealed["bytes"]:
+        return f"damaged ({size} bytes, {sealed['bytes']} were written)"
+    if sha256_of(file, full) != sealed["sha256"]:
+        return "damaged (its sha256 is not that of the bytes that were written)"
+    return None

@@ -1,0 +1,51 @@
+"""A run that is being made: its config, its identities, its folders. What a stage's request is filled from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunix_rt.config.identity import identities
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.inputs import prepared_folder, recorded_data
+from tunix_rt.models.sources import Store
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.traces.prepared import PreparedData
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """Everything the engine knows of a run."""
+
+    config: ExperimentConfig
+    input_digests: Mapping[str, str]
+    """Digest of each local file and model that the config names."""
+    chain: Mapping[str, str]
+    """The identity of each stage (`chain_of`)."""
+    run: RunFolder
+    interrupt: Interrupt
+    store: Store
+    """Of registered models."""
+    base: RunFolder | None = None
+    """A run whose finished stages count, and whose data is used."""
+    home: Path | None = None
+    """For DVC: the checkout. Each stage then has a folder of its own, and the data lie where `dvc.yaml` says."""
+
+    @property
+    def prepared(self) -> PreparedData:
+        """Where the prepared data is or will be."""
+        if self.home is not None:
+            return PreparedData(Path(self.config.run.data) / self.run.path.name)
+        if self.base is not None and (recorded := recorded_data(self.base)).is_whole:
+            return recorded
+        return PreparedData(prepared_folder(self.config, self.chain["prepare"]))
+
+
+def chain_of(
+    config: ExperimentConfig, input_digests: Mapping[str, str], kept: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """The identity of each stage; a report is known by the results that it shows. `kept`: see `identities`."""
+    chain = identities(config, input_digests, kept)
+    return chain | {"report": chain["evaluate"]}

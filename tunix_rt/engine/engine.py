@@ -1,0 +1,190 @@
+"""A stage claimed, done and recorded. A session is one command's work on a run: some stages, or all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tunix_rt import faults
+from tunix_rt.backends import registry
+from tunix_rt.config.identity import plain
+from tunix_rt.engine.context import RunContext
+from tunix_rt.engine.stages import STAGES, Stage
+from tunix_rt.errors import InputError, Interrupted, TunixError
+from tunix_rt.files import JsonObject, read_json, sha256_tree, write_json, write_text
+from tunix_rt.inputs import cache_folder, check_recorded_data, source_digest
+from tunix_rt.models.sources import folder_digest
+from tunix_rt.runs.environment import command_line, gather
+from tunix_rt.runs.folder import RunFolder, find_done
+from tunix_rt.runs.secrets import mask_values
+from tunix_rt.terminal import say, warn
+from tunix_rt.tracking import follow
+from tunix_rt.tracking.uri import problem
+from tunix_rt.tracking.versions import version_table
+
+LEAVING_SECONDS = 2.0
+"""So long the tracker is waited for on the way out of a signal: enough for one that answers."""
+
+
+@contextmanager
+def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
+    """Record beginning and end of the block's work in the run folder, and have it sent to the tracker meanwhile.
+
+    Of several sessions that make one run (DVC's) those that train or report are followed while they work, others
+    where they fail; only the one that ends the run waits for the tracker.
+    """
+    run, last = context.run, stages[-1] == STAGES[-1]
+    write_text(run.config, _yaml(mask_values(plain(context.config))))
+    shared = {"identity": context.chain["evaluate"], "key": f"{run.path.name}-{source_digest()[:12]}"}
+    run.begin(shared if context.home else None)
+    follower = _follow(context) if last or any(stage.name == "train" for stage in stages) else None
+    try:
+        with _ending(run):
+            write_json(run.environment, _environment(context, stages))
+            yield
+        if last:
+            run.end("finished")
+        else:
+            following = STAGES[STAGES.index(stages[-1]) + 1]
+            run.end("waiting", f"{stages[-1].name} is done; `dvc repro` goes on with {following.name}")
+    except BaseException as error:
+        leaving = isinstance(error, Interrupted)
+        seconds = context.config.tracking.wait_seconds
+        _report_tracking(follower or _follow(context), min(seconds, LEAVING_SECONDS) if leaving else seconds)
+        raise
+    if last and follower:
+        _report_tracking(follower, context.config.tracking.wait_seconds)
+
+
+def _yaml(value: JsonObject) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(value))
+
+
+@contextmanager
+def _ending(run: RunFolder) -> Iterator[None]:
+    """Record in the folder how the work ended, unless it ended well."""
+    try:
+        yield
+    except Interrupted as error:
+        run.end("interrupted", str(error), error.exit_code)
+        raise
+    except TunixError as error:
+        run.end("failed", str(error), error.exit_code)
+        raise
+    except BaseException as error:
+        run.end("failed", f"{type(error).__name__}: {error}", 1)
+        raise
+
+
+def _environment(context: RunContext, stages: tuple[Stage, ...]) -> JsonObject:
+    """Of the machine that works now. The backend is made, so that a missing device is known before any work."""
+    config = context.config
+    if any(stage.computes for stage in stages):
+        backend = registry.create(config.backend, config.hardware, cache_folder()).describe()
+    else:
+        backend = dict(context.run.stages().get("train", {}).get("backend", {}))
+    return gather(command_line(), backend) | {"source_sha256": source_digest()}
+
+
+def _follow(context: RunContext) -> follow.Follower:
+    tracking = context.config.tracking
+    trouble = problem(tracking.uri) if tracking.kind == "mlflow" else None
+    if trouble:
+        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
+    return follow.spawn(context.run.path, tracking, context.home)
+
+
+def _report_tracking(follower: follow.Follower, seconds: float) -> None:
+    """Wait for the follower, and say so where not everything has been sent."""
+    report = follower.wait(seconds)
+    if report is not None and not report.complete:
+        warn(f"tracking: {report.message}")
+    elif report is None and follower.process is not None:
+        warn(f"tracking: still sending after {seconds:g} s; it goes on in the background")
+
+
+def do(stage: Stage, context: RunContext) -> None:
+    """Do a stage, unless it is done here, or in a run whose training or predictions can be referred to.
+
+    Prepared data is shared and may be gone: whether it is there, its own folder knows. Raises what the stage raises.
+    """
+    run, name, identity = context.run, stage.name, context.chain[stage.name]
+    if run.is_done(name, identity) and name != "prepare":
+        return
+    other = _elsewhere(stage, context)
+    if other is not None and other.place(name).resolve() != run.path.resolve():
+        say(f"{name}: done by {other.name}, which is used")
+        folder = os.path.relpath(other.place(name).resolve(), run.path.resolve())
+        run.record_stage(name, other.stages()[name] | {"folder": folder})
+        return
+    run.note_stage(name)
+    place = RunFolder(run.place(name))
+    started = time.monotonic()
+    faults.point(f"begun {name}")
+    with context.interrupt.at_once(f"during {name}; nothing of it is kept"):  # training and predicting know better
+        facts = stage.work(context) or {}
+    faults.point(f"worked {name}")
+    if name == "prepare":
+        write_json(place.path / run.data.name, mask_values(_data_record(context)))
+    seconds = round(time.monotonic() - started, 3)
+    if stage.computes:
+        facts["backend"] = read_json(run.environment)["backend"]
+    record = {"identity": identity, "state": "done", "stage_seconds": seconds, **facts}
+    place.record_stage(name, record)
+    if place != run:
+        run.record_stage(name, record | {"folder": name})
+
+
+def _elsewhere(stage: Stage, context: RunContext) -> RunFolder | None:
+    """A run that has done the same work; DVC's has a cache of its own."""
+    if not stage.computes or context.home is not None:
+        return None
+    base, config, identity = context.base, context.config, context.chain[stage.name]
+    if base is not None and base.is_done(stage.name, identity):
+        return base
+    return None if config.run.new else find_done(Path(config.run.root), config.name, stage.name, identity)
+
+
+def _data_record(context: RunContext) -> JsonObject:
+    """`data.json`: the manifest, where it is, the table of versions, and hashes of all that went in and came out."""
+    prepared = context.prepared
+    if context.base is not None:
+        check_recorded_data(context.base, prepared)
+    hashes = {
+        "sources": dict(context.input_digests),
+        "prepared": sha256_tree(prepared.folder),
+        "start_model": folder_digest(prepared.model_folder),
+    }
+    folder = os.path.relpath(prepared.folder)
+    return prepared.manifest | {"folder": folder, "versions": version_table(prepared), "hashes": hashes}
+
+
+def claim(stage: Stage, context: RunContext) -> None:
+    """Where each stage has a folder of its own: make it, with what an interruption of the same work left in it.
+
+    The records of the stages before are put together anew, for DVC may have brought others. Raises InputError where
+    one of them did other work than is declared.
+    """
+    run, name = context.run, stage.name
+    begun = {"identity": context.chain[name], "state": "begun", "source_sha256": source_digest()}
+    records: dict[str, JsonObject] = {}
+    for earlier in STAGES[: STAGES.index(stage)]:
+        record = RunFolder(run.path / earlier.name).stages().get(earlier.name, {})
+        if (record.get("identity"), record.get("state")) != (context.chain[earlier.name], "done"):
+            raise InputError(f"{run.path / earlier.name}: not what is declared; `dvc repro` does the stages in order")
+        records[earlier.name] = record | {"folder": earlier.name}
+    if stage != STAGES[-1]:
+        place = RunFolder(run.path / name)
+        if place.stages().get(name) != begun:
+            shutil.rmtree(place.path, ignore_errors=True)
+            if name == "prepare":
+                shutil.rmtree(context.prepared.folder, ignore_errors=True)
+        place.record_stage(name, begun)
+        records[name] = begun | {"folder": name}
+    write_json(run.path / "stages.json", records)

@@ -1,0 +1,85 @@
+"""The stages in their order: what each is asked for (its request, filled from the config), and what it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tunix_rt.engine.context import RunContext
+from tunix_rt.files import JsonObject
+from tunix_rt.inputs import cache_folder, ensure_prepared
+from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
+from tunix_rt.stages.predict import PredictRequest, predict
+from tunix_rt.stages.report import ReportRequest, report
+from tunix_rt.stages.train import TrainRequest, train
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage as the engine sees it."""
+
+    name: str
+    work: Callable[[RunContext], JsonObject | None]
+    """Does it; returns what it found on the way, for its record."""
+    computes: bool = False
+    """Uses a backend. Its result may be another run's, which is then referred to."""
+
+
+def train_request(context: RunContext) -> TrainRequest:
+    """What training is asked for."""
+    config = context.config
+    return TrainRequest(
+        seed=config.seed,
+        format=config.format,
+        backend=config.backend,
+        adapter=config.model.adapter,
+        optimizer=config.optimizer,
+        schedule=config.schedule,
+        training=config.training,
+        stop_step=config.run.stop_step,
+        prepared=context.prepared,
+        run=context.run,
+        identity=context.chain["train"],
+        hardware=config.hardware,
+        checkpoint=config.checkpoint,
+        cache=cache_folder(),
+        interrupt=context.interrupt,
+    )
+
+
+def predict_request(context: RunContext) -> PredictRequest:
+    """What prediction is asked for."""
+    config = context.config
+    return PredictRequest(
+        seed=config.seed,
+        format=config.format,
+        backend=config.backend,
+        adapter=config.model.adapter,
+        generation=config.generation,
+        prepared=context.prepared,
+        run=context.run,
+        hardware=config.hardware,
+        cache=cache_folder(),
+        interrupt=context.interrupt,
+    )
+
+
+def evaluate_request(context: RunContext) -> EvaluateRequest:
+    """What evaluation is asked for."""
+    config = context.config
+    return EvaluateRequest(
+        evaluation=config.evaluation, split=config.generation.split, prepared=context.prepared, run=context.run
+    )
+
+
+def _prepare(context: RunContext) -> None:
+    ensure_prepared(context.config, context.prepared.folder, context.store)
+
+
+STAGES = (
+    Stage("prepare", _prepare),
+    Stage("train", lambda context: train(train_request(context)), computes=True),
+    Stage("predict", lambda context: predict(predict_request(context)), computes=True),
+    Stage("evaluate", lambda context: evaluate(evaluate_request(context))),
+    Stage("report", lambda context: report(ReportRequest(run=context.run))),
+)
