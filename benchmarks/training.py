@@ -23,9 +23,9 @@ from benchmarks import race
 from benchmarks.race import THEIRS, THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
 from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.schedule import batch_schedule
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.config.training import TrainingConfig
-from tunix_rt.stages.train import plan as plan_of_stage
 from tunix_rt.terminal import out
 from tunix_rt.traces.prepared import PreparedData
 
@@ -46,7 +46,7 @@ class TrainingCase:
     def of(cls, workload: Workload, num_traces: int, num_updates: int) -> TrainingCase:
         """The first updates of an epoch over all the data, of about `num_traces` traces each. Prepares the data."""
         config, prepared = workload.config, workload.prepared()
-        order, facts = plan_of_stage(config.training, prepared, config.seed)
+        order, facts = batch_schedule(config.training, prepared)
         dataset = EncodedDataset.open(prepared.encoded("train"))
         rows = max(1, round(num_traces * order.num_rows / len(dataset)))
         if num_updates * rows > order.num_rows:
@@ -54,7 +54,7 @@ class TrainingCase:
                 f"--steps {num_updates} of {rows} rows are more than the {order.num_rows} rows of the data"
             )
         made = cls(workload, rows, int(facts["row_length"]), num_updates, ())
-        order, _ = plan_of_stage(made.training, prepared, config.seed)
+        order, _ = batch_schedule(made.training, prepared)
         index = {name: place for place, name in enumerate(dataset.ids)}
         return replace(made, chosen=tuple(index[name] for step in range(num_updates) for name in order.ids_at(step)))
 
@@ -84,7 +84,7 @@ def ours(plan: TrainingCase, backend: str) -> Ready:
 
     config, prepared, training = plan.workload.on(backend).config, plan.workload.prepared(), plan.training
     engine = registry.create(config.backend, config.hardware, cache_folder())
-    setup = TrainingSetup(config.optimizer, training.clip_norm, config.seed)
+    setup = TrainingSetup(config.optimizer, training.clip_norm, config.training.seed)
 
     def lap() -> Lap:
         state = engine.load(prepared.model_folder, setup)
@@ -99,10 +99,10 @@ def _run_loop(
 ) -> Lap:
     from tunix_rt.runs.interrupt import Interrupt
     from tunix_rt.runs.log import MetricsLog
-    from tunix_rt.training.checkpoint import Checkpoints, Mark
-    from tunix_rt.training.loop import Work, train
+    from tunix_rt.training.checkpoint import Checkpoints, Progress
+    from tunix_rt.training.loop import TrainPlan, train
 
-    order, _ = plan_of_stage(training, prepared, config.seed)
+    order, _ = batch_schedule(training, prepared)
     log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)
     laps: list[Lap] = []
 
@@ -113,7 +113,7 @@ def _run_loop(
         laps.append(clock.lap(tokens, updates=len(losses), loss=float(np.mean(losses))))
         return {"eval/none": 0.0}
 
-    work = Work(
+    work = TrainPlan(
         num_steps=training.max_steps or 0,
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda _step: config.optimizer.learning_rate,
@@ -122,7 +122,7 @@ def _run_loop(
     checkpoints = Checkpoints(folder / "checkpoints", {}, keep=1)
     cadence = replace(config.checkpoint, save_every=None)
     clock = Clock()
-    train(engine, state, Mark(), work, training, cadence, log, checkpoints, Interrupt(folder / "stop"))
+    train(engine, state, Progress(), work, training, cadence, log, checkpoints, Interrupt(folder / "stop"))
     (lap,) = laps
     return lap
 
@@ -160,7 +160,7 @@ def theirs(plan: TrainingCase) -> Ready:
                 disable_tqdm=True,
                 use_cpu=True,
                 dataloader_pin_memory=False,
-                seed=config.seed,
+                seed=config.training.seed,
             )
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             return _run_trainer(model, arguments, examples, collate)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,13 @@ TOY = (
 """A whole experiment in a second or two."""
 
 
+UNIT = frozenset(["batches", "config", "evaluation", "inference", "report", "runs", "traces", "training"])
+"""Folders of the tier `unit`; the files beside them are in it too."""
+FRAMEWORKS = ("jax", "torch", "transformers", "mlflow")
+_loaded: list[str] = []
+"""Those for which a test has been blamed."""
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Where the acceptance tests find whole data sets."""
     parser.addoption(
@@ -39,9 +47,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m unit` looks at nothing else."""
+    if config.option.markexpr == "unit" and collection_path.is_dir() and collection_path.parent == ROOT / "tests":
+        return collection_path.name not in UNIT or None
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first: at the end no worker waits for another's long one."""
+    """Mark the unit tests. Slow tests first: at the end no worker waits for another's long one."""
+    for item in items:
+        folder = item.path.relative_to(ROOT / "tests").parts[0]
+        if not any(item.get_closest_marker(name) for name in ("framework", "slow", "stress", "acceptance")) and (
+            folder in UNIT or folder == item.path.name
+        ):
+            item.add_marker("unit")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(autouse=True)
+def _no_framework(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In `-m unit`, which a change is tried with every minute: what imports a framework is no unit test."""
+    yield
+    if request.config.option.markexpr == "unit":
+        new = [name for name in FRAMEWORKS if name in sys.modules and name not in _loaded]
+        _loaded.extend(new)
+        assert not new, f"{', '.join(new)} imported: mark the test `framework`"
 
 
 @pytest.fixture(scope="session")

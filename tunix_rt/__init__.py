@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tunix_rt.errors import InputError
+
 if TYPE_CHECKING:
     from tunix_rt.experiment import Result
 
@@ -19,6 +21,8 @@ def run(experiment: str | None = None, overrides: Sequence[str] = ()) -> Result:
 
     Returns the metrics, the predictions and the run folder. Raises the errors of `tunix_rt.errors`.
     """
+    if isinstance(overrides, str):
+        raise InputError(f"overrides: a list of overrides is expected, such as [{overrides!r}], not one string")
     from tunix_rt.config.load import check, compose
     from tunix_rt.experiment import run as run_experiment
 

@@ -7,19 +7,41 @@ without importing them, so that it answers at once.
 from __future__ import annotations
 
 import ast
+import difflib
 import importlib
 import os
 import select
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunix_rt import __version__
-from tunix_rt.errors import InputError, explained
+from tunix_rt.backends import heap
+from tunix_rt.commands.experiments import header
+from tunix_rt.config.folders import config_folders
+from tunix_rt.config.overrides import experiment_meant
+from tunix_rt.errors import InputError, explained, wants_traceback
+from tunix_rt.hints import missing_module
+from tunix_rt.runs.secrets import mask_values, masked_traceback
+from tunix_rt.terminal import say
 
 COMMANDS = Path(__file__).parent / "commands"
 STDOUT = 1  # its file descriptor
+SYNONYMS = {
+    "train": "run",
+    "start": "run",
+    "list": "runs",
+    "ls": "runs",
+    "delete": "rm",
+    "remove": "rm",
+    "generate": "predict",
+    "eval": "evaluate",
+    "test": "evaluate",
+    "compare": "diff",
+    "chat": "ask",
+    "help": "--help",
+}
+"""What other programs call a command → what it is here."""
 ISSUES = "please report it with this traceback"
 
 
@@ -49,7 +71,12 @@ def help_text() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code and never lets an exception through."""
+    """Run one command line; returns the exit code and never lets an exception through.
+
+    `arguments` None: this process is the program `tunix_rt`, with the words that were typed.
+    """
+    if arguments is None:
+        heap.own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = any(word.lstrip("+") == "debug=true" for word in words)
     return guarded(lambda: dispatch(words), debug)
@@ -65,6 +92,9 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         return _explain(error, "interrupted", 130, debug)
     except BrokenPipeError as error:
         return 0 if _nobody_reads() else _bug(error)
+    except ModuleNotFoundError as error:
+        advice = missing_module(error)
+        return _bug(error) if advice is None else _explain(error, advice, 3, debug)
     except Exception as error:
         known = explained(error)
         return _bug(error) if known is None else _explain(error, str(known), known.exit_code, debug)
@@ -94,21 +124,39 @@ def dispatch(words: Sequence[str]) -> int:
     else:
         name, rest = "run", list(words)
         if words and words[0].isidentifier():
-            known = ", ".join(commands())
-            raise InputError(f"{words[0]!r} is neither a command ({known}) nor an override (key=value); see --help")
+            raise InputError(f"{words[0]!r} is neither a command nor an override (key=value){_meant(words[0])}")
+        if not words:
+            _say_quickstart()
     return int(importlib.import_module(f"tunix_rt.commands.{name}").main(rest))
 
 
+def _meant(word: str) -> str:
+    """The name of an experiment, a command, or what other programs call one; where nothing is near all commands."""
+    if found := experiment_meant(word, config_folders()):
+        return found
+    close = difflib.get_close_matches(word, [*commands(), *SYNONYMS], n=1)
+    if not close:
+        return f"; the commands are {', '.join(commands())}"
+    return f"; did you mean {SYNONYMS.get(close[0], close[0])!r}?"
+
+
+def _say_quickstart() -> None:
+    """Before anything is imported that takes a second."""
+    files = [folder / "experiment" / "quickstart.yaml" for folder in config_folders()]
+    what, time = header(next(file.read_text("utf-8") for file in files if file.exists()))
+    say(f"running quickstart, about {time}: {what} --help lists the commands, Ctrl-C stops.")
+
+
 def _explain(error: BaseException, message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    print(f"error: {message}", file=sys.stderr)
+    if debug or wants_traceback(error):
+        sys.stderr.write(masked_traceback(error))
+    say(f"error: {mask_values(message)}")
     return code
 
 
 def _bug(error: Exception) -> int:
-    traceback.print_exception(error)
-    print(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}", file=sys.stderr)
+    sys.stderr.write(masked_traceback(error))
+    say(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}")
     return 1
 
 

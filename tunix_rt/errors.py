@@ -102,6 +102,16 @@ class Interrupted(TunixError):
         self.exit_code = exit_code
 
 
+def ask_for_traceback(error: BaseException) -> None:
+    """Mark an error of an experiment that declares `debug: true`: whoever reports it shows its traceback."""
+    vars(error)["wants_traceback"] = True
+
+
+def wants_traceback(error: BaseException) -> bool:
+    """Whether it was marked so."""
+    return bool(vars(error).get("wants_traceback", False))
+
+
 def explained(error: Exception) -> TunixError | None:
     """What an error of the operating system or of the YAML reader is for a person; None for all others."""
     if isinstance(error, TunixError):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+from tunix_rt import faults
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import JsonlSource
 from tunix_rt.config.identity import identities
@@ -116,7 +118,7 @@ def prepare_request(
 ) -> PrepareRequest:
     """What preparation is asked for."""
     return PrepareRequest(
-        seed=config.seed,
+        seed=config.training.seed,
         source=config.model.source,
         tokenizer=config.tokenizer,
         dataset=config.dataset,
@@ -141,19 +143,16 @@ def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
 def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
     """The prepared data in `folder`, made where it is not there yet or damaged; one process makes it, others wait.
 
-    Raises what `prepare` raises, and DataError where data made again is not what it was.
+    The lock is taken in any case: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError
+    where data made again is not what it was.
     """
-    from filelock import FileLock
-
     prepared = PreparedData(folder)
-    if not prepared.is_whole or prepared.damage():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            damaged = prepared.damage() if prepared.is_whole else []
-            if damaged:
-                warn(f"{damaged[0]}; the data is prepared again")
-            if damaged or not prepared.is_whole:
-                _prepare_beside(config, prepared, store, damaged)
+    with _locked(folder):
+        damaged = prepared.damage() if prepared.is_whole else []
+        if damaged:
+            warn(f"{damaged[0]}; the data is prepared again")
+        if damaged or not prepared.is_whole:
+            _prepare_beside(config, prepared, store, damaged)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
         materialise(config.model.source, _models(config), store)
     return prepared
@@ -176,7 +175,26 @@ def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Sto
             f"put the file back, or remove {prepared.folder} to go on with what is prepared today"
         )
     shutil.rmtree(prepared.folder, ignore_errors=True)
+    faults.point("removed", prepared.folder)
     part.rename(prepared.folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Claim a folder of prepared data; one that is there may be in a place where nobody can write, and stays so."""
+    from filelock import FileLock
+
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        if not PreparedData(folder).is_whole:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
@@ -187,7 +205,7 @@ def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
 
 def recorded_data(run: RunFolder) -> PreparedData:
     """The prepared data that a run used, whether it is still there or not."""
-    return PreparedData(Path(read_json(run.data)["folder"]))
+    return PreparedData(run.data_folder)
 
 
 def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:

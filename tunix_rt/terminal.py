@@ -1,6 +1,7 @@
 """What a person sees while a command works: progress, tables, notes. Plain lines where stderr is no terminal.
 
-Progress and notes go to stderr, results to stdout. Knows nothing of experiments.
+Progress and notes go to stderr, results to stdout. Everything is shown through `visible`, so that text of a data
+file or a model cannot steer the terminal. Knows nothing of experiments.
 """
 
 from __future__ import annotations
@@ -10,93 +11,95 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 PLAIN_EVERY_SECONDS = 10.0
+MEANINGFUL_SECONDS = 2.0
+"""How long a rate is measured before it is shown. The measurement begins when the first thing is done, so that what
+comes once (compilation, loading) is no part of it."""
+BURST_SECONDS = 0.2
+"""Things that are done within so little time of each other were done together."""
+Sample = tuple[float, int]
+"""When, and how many were done then."""
+NARROWEST = 10
+"""Characters to which a column may be cut where a table is wider than the terminal."""
 
 
-class Progress(Protocol):
-    """A running count."""
+def visible(text: str, keep: str = "") -> str:
+    """`text` with every unprintable character but those of `keep` as its escape in JSON (`\\u001b`, `\\u202e`)."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
 
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        """Count on; `note` (a loss, say) stands beside the rate."""
+
+def _escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[at]:02x}{units[at + 1]:02x}" for at in range(0, len(units), 2))
 
 
 @dataclass(slots=True)
-class _Plain:
-    """A line every ten seconds, for logs and pipes."""
+class Progress:
+    """A running count of `total` things named `unit`; shown as a bar, or as a line every ten seconds."""
 
     title: str
     total: int
-    done: int
     unit: str
-    first: int = field(init=False)
-    started: float = field(init=False)
-    printed: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.first = self.done
-        self.started = self.printed = time.monotonic()
+    done: int
+    bar: Any = None
+    """rich's, where stderr is a terminal."""
+    _samples: list[Sample] = field(default_factory=list, init=False)
+    """The first and the latest."""
+    _last: Sample | None = field(default=None, init=False)
+    _burst: float = field(default=0.0, init=False)
+    """When what is done now began to be done; of what goes on and on, the latest two seconds."""
+    _printed: float = field(default_factory=lambda: time.monotonic(), init=False)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        self.done += amount
+        """Count on; `note` (a loss, say) stands beside the rate."""
         now = time.monotonic()
-        if now - self.printed >= PLAIN_EVERY_SECONDS:
-            self.printed = now
-            rate = (self.done - self.first) / max(now - self.started, 1e-9)
-            left = (self.total - self.done) / rate if rate > 0 else 0.0
-            say(f"{self.title}: {self.done}/{self.total} {self.unit}, {_rate(rate)}, {left:.0f} s left {note}".rstrip())
+        self._sample(now)
+        self.done += amount
+        self._last = now, self.done
+        if self.bar is not None:
+            self.bar.update(0, completed=self.done, pace=self.pace(), **({"note": note} if note else {}))
+        elif now - self._printed >= PLAIN_EVERY_SECONDS:
+            self._printed = now
+            shown = [f"{self.title}: {self.done}/{self.total} {self.unit}", self.pace(), note]
+            say(", ".join(part for part in shown if part))
 
+    def _sample(self, now: float) -> None:
+        """Keep where a burst ended: answers of one batch come at once, and the time that they took lies before them."""
+        if self._last is None:
+            self._burst = now
+        elif now - self._last[0] > BURST_SECONDS or now - self._burst > MEANINGFUL_SECONDS:
+            self._samples, self._burst = [*self._samples[:1], self._last], now
 
-@dataclass(slots=True)
-class _Bar:
-    """rich's bar with rate and time left."""
-
-    bar: Any
-    task: Any
-
-    def advance(self, amount: int = 1, note: str = "") -> None:
-        self.bar.update(self.task, advance=amount, **({"note": note} if note else {}))
+    def pace(self) -> str:
+        """Rate and time left, once they mean something: empty before."""
+        if len(self._samples) < 2:
+            return ""
+        (begun, at_first), (now, done) = self._samples
+        if now - begun < MEANINGFUL_SECONDS:
+            return ""
+        rate = (done - at_first) / (now - begun)
+        each = f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each"
+        return each if self.done >= self.total else f"{each}, {(self.total - self.done) / rate:.0f} s left"
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
     """Show the progress of `total` things named `unit`, `done` of which are there already."""
     if not sys.stderr.isatty():
-        yield _Plain(title, total, done, unit)
+        yield Progress(title, total, unit, done)
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as RichProgress
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}"),
-        _rate_column(),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[note]}"),
-    )
-    with RichProgress(*columns, console=_console(stderr=True)) as bar:
-        yield _Bar(bar, bar.add_task(title, total=total, completed=done, unit=unit, note=""))
-
-
-def _rate(per_second: float) -> str:
-    if 0 < per_second < 1:
-        return f"{1 / per_second:.1f} s each"
-    return f"{per_second:.1f}/s" if per_second else ""
-
-
-def _rate_column() -> Any:
-    from rich.progress import ProgressColumn, Task
-    from rich.text import Text
-
-    class RateColumn(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text(_rate(speed or 0.0))
-
-    return RateColumn()
+    fields = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("unit", "pace", "note")]
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *fields)
+    with Bar(*columns, console=_console(stderr=True)) as bar:
+        bar.add_task(title, total=total, completed=done, unit=unit, pace="", note="")
+        yield Progress(title, total, unit, done, bar)
 
 
 def _console(stderr: bool = False) -> Any:
@@ -107,7 +110,7 @@ def _console(stderr: bool = False) -> Any:
 
 def say(text: str) -> None:
     """A plain line to stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text, keep="\n\t"), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
@@ -117,30 +120,92 @@ def warn(text: str) -> None:
 
 def out(text: str = "") -> None:
     """A line of result to stdout."""
-    print(text, flush=True)
+    print(visible(text, keep="\n\t"), flush=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-    """A table to stdout; columns whose index is in `right` are aligned right. No columns: two of key and value."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+def table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Sequence[int] = (),
+    whole: Sequence[int] = (0,),
+) -> None:
+    """A table to stdout; columns whose index is in `right` are aligned right. No columns: two of key and value.
 
-    shown = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, show_header=bool(columns))
-    width = len(columns) or (len(rows[0]) if rows else 1)
-    for index in range(width):
-        name = columns[index] if columns else ""
-        shown.add_column(name, justify="right" if index in right else "left", overflow="fold")
-    for row in rows:
-        shown.add_row(*(Text(cell) for cell in row))
-    console = _console()
-    if not sys.stdout.isatty():
-        console.width = 160
-    console.print(shown)
+    Where the terminal is too narrow, text in columns that are not in `whole` is cut, then such columns are left out,
+    which is said; where those of `whole` alone do not fit, each row becomes lines of column and value. Columns without
+    any value are left out. A pipe gets every column in its full width.
+    """
+    rows = [[visible(cell) for cell in row] for row in rows]
+    kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    widths = {at: max(_cells(row[at]) for row in [columns, *rows]) for at in kept}
+    room = _console().width if sys.stdout.isatty() else sys.maxsize
+    dropped = _fit(widths, room, right, whole)
+    if title:
+        out(title)
+    if not columns:
+        _lines(rows)
+    elif _width(widths) > room:
+        for row in rows:
+            _lines([(columns[at], row[at]) for at in kept])
+    else:
+        _line(columns, widths, right)
+        out(f" {'─' * (_width(widths) - 2)}")
+        for row in rows:
+            _line(row, widths, right)
+        out(f" not shown for want of room: {', '.join(columns[at] for at in dropped)}\n" if dropped else "")
+
+
+def _width(widths: dict[int, int]) -> int:
+    return 2 + sum(widths.values()) + 2 * (len(widths) - 1)
+
+
+def _fit(widths: dict[int, int], room: int, right: Sequence[int], whole: Sequence[int]) -> list[int]:
+    """Make widths smaller until they fit, text before numbers, which are never cut; returns what was left out."""
+    dropped: list[int] = []
+    while _width(widths) > room and (loose := [at for at in widths if at not in whole]):
+        text = [at for at in loose if at not in right and widths[at] > NARROWEST]
+        if text:
+            widths[max(text, key=lambda at: widths[at])] -= 1
+        else:
+            least = max(loose, key=lambda at: (at not in right, at))
+            dropped.append(least)
+            del widths[least]
+    return sorted(dropped)
+
+
+def _line(cells: Sequence[str], widths: dict[int, int], right: Sequence[int]) -> None:
+    shown = []
+    for at, width in widths.items():
+        text = _cut(cells[at], width)
+        blank = " " * (width - _cells(text))
+        shown.append(blank + text if at in right else text + blank)
+    out(f" {'  '.join(shown)}".rstrip())
+
+
+def _cells(text: str) -> int:
+    """Columns of a terminal that it takes: a Chinese character two."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _cut(text: str, width: int) -> str:
+    from rich.cells import set_cell_size
+
+    return text if _cells(text) <= width else f"{set_cell_size(text, width - 1)}…"
+
+
+def _lines(rows: Sequence[Sequence[str]]) -> None:
+    """Key and value, a line each, never broken: a value may be a command to paste."""
+    width = max((_cells(row[0]) for row in rows), default=0)
+    for key, value in rows:
+        out(f" {key}{' ' * (width - _cells(key))}  {value}".rstrip())
+    out()
 
 
 def coloured(pieces: Sequence[tuple[str, str]]) -> None:
     """Text to stdout in pieces of (text, rich style); without a terminal the styles vanish."""
     from rich.text import Text
 
-    _console().print(Text.assemble(*pieces), soft_wrap=True)
+    _console().print(Text.assemble(*((visible(text, "\n\t"), style) for text, style in pieces)), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The default experiments at full size: what the README claims. `pytest -m acceptance -n 0`.
+"""The default experiments at full size: what the README claims. `tests/acceptance/run`.
 
 CI runs a seed of the quickstart per backend. Time has a ceiling of three times the goal only: machines differ, and
 share their cores with others.
@@ -14,6 +14,7 @@ import pytest
 
 from tests.pipeline.conftest import Person
 
+pytestmark = pytest.mark.timeout(3600)
 BACKENDS = ("jax", "torch")
 CEILING = 3
 

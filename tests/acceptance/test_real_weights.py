@@ -1,6 +1,6 @@
 """LoRA on real weights and real data, on both backends; each one's model opened by the other and by plain libraries.
 
-`pytest -m acceptance -n 0 tests/acceptance/test_real_weights.py`; some twenty minutes.
+`tests/acceptance/run -k test_real_weights`; some twenty minutes.
 """
 
 from __future__ import annotations

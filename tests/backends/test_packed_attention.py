@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from jax import numpy as jnp
 from torch.nn.functional import scaled_dot_product_attention
 
 from tunix_rt.backends.jax import attention as in_jax

@@ -36,7 +36,7 @@ def test_every_verdict_and_every_rate(rules: Rules, predict: Predict, ask: Ask) 
         "same number", "other number", "not in the format", "no end token", "failed: prompt too long",
     ]  # fmt: skip
     assert [item["malformed"] for item in result.items] == [False, False, True, True, False]
-    assert result.items[1]["steps"] == {
+    assert result.items[1]["step_checks"] == {
         "num_steps": 2, "num_checked": 2, "num_wrong": 1, "first_wrong": 1, "verdicts": [True, False],
     }  # fmt: skip
     assert result.items[0]["prompt"] == "prompt a" and result.items[0]["slices"] == {"level": "1"}

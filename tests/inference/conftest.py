@@ -33,7 +33,10 @@ def reader(model_folder: Path) -> Reader:
 
 
 class Scripted:
-    """Answers every prompt with `reply(prompt text)`, in two pieces; an exception in it is a device failure."""
+    """Answers every prompt with `reply(prompt text)`, in two pieces; an exception in it is a device failure.
+
+    As with a real one the last digits depend on the batch: here on its rows, its longest prompt and its declared size.
+    """
 
     def __init__(self, reader: Reader, reply: Callable[[str], str]) -> None:
         self.reader, self.reply = reader, reply
@@ -42,11 +45,12 @@ class Scripted:
     def generate(
         self, state: Any, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
+        logprob = -0.5 - len(prompts) / 64 - max(map(len, prompts)) / 1024 - generation.batch_size / 4096
         for index, prompt in enumerate(prompts):
             text = self.reader.tokenizer.decode(prompt.tolist())
             self.asked.append(text)
             ids = np.array(self.reader.tokenizer.encode(self.reply(text)).ids, np.int32)
-            logprobs = np.full(len(ids), -0.5, np.float32)
+            logprobs = np.full(len(ids), logprob, np.float32)
             middle = len(ids) // 2
             yield Piece(index, ids[:middle], logprobs[:middle], None)
             yield Piece(index, ids[middle:], logprobs[middle:], "stop")

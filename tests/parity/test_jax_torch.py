@@ -197,12 +197,12 @@ def decoding(**changes: Any) -> GenerationConfig:
     return GenerationConfig(**(values | changes))
 
 
-@torch.no_grad()
 def excused(model: Any, ids: list[int], generation: GenerationConfig, uniform: float) -> bool:
     """Whether transformers too finds the choice after `ids` too close to call: top-two gap, or a boundary."""
     from transformers.generation import LogitsProcessorList, TopKLogitsWarper, TopPLogitsWarper
 
-    logits = model(torch.tensor([ids])).logits[:, -1].double()
+    with torch.no_grad():
+        logits = model(torch.tensor([ids])).logits[:, -1].double()
     if generation.temperature == 0:
         first, second = logits[0].topk(2).values.tolist()
         return bool(first - second < 1e-4)

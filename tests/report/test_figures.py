@@ -14,7 +14,7 @@ import pytest
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.score import Score, score
 from tunix_rt.files import write_json, write_jsonl
-from tunix_rt.report.figures import draw, smooth
+from tunix_rt.report.figures import WINDOW, draw, smooth
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
@@ -132,7 +132,17 @@ def test_no_window_and_no_global_state(run: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_smoothing_has_no_bias_at_the_start() -> None:
-    assert smooth([2.0, 2.0, 2.0]) == pytest.approx([2.0, 2.0, 2.0])
-    assert smooth([1.0, 3.0], weight=0.5) == pytest.approx([1.0, (0.5 * 1 + 1 * 3) / 1.5])
+def test_smoothing_has_no_lag() -> None:
+    """Prevents: a smoothed line that lies far above a falling curve, from which training looks worse than it is."""
+    falling = [3 * exp(-step / 40) for step in range(300)]
+    means = smooth(falling)
+    middle = falling[WINDOW // 2 : WINDOW // 2 + len(means)]
+    assert len(means) == 300 - WINDOW + 1
+    assert all(abs(mean / value - 1) < 0.02 for mean, value in zip(means, middle, strict=True))
+    straight = [5.0 - step / 100 for step in range(60)]
+    assert smooth(straight) == pytest.approx(straight[WINDOW // 2 : -(WINDOW // 2)])
+
+
+def test_a_short_curve_is_not_smoothed() -> None:
+    assert smooth([1.0] * (2 * WINDOW - 1)) == []
     assert smooth([]) == []

@@ -6,6 +6,8 @@ from tests.report.conftest import MakeRun, four, prediction
 from tunix_rt.files import read_jsonl, write_jsonl
 from tunix_rt.report.summary import summary
 
+HOSTILE = ("\x1b]0;owned\x07", "two\nlines", "-x", "a question")
+
 
 def test_every_number_a_person_looks_for(make_run: MakeRun) -> None:
     run = make_run(baseline=[prediction(p.id, None, (), finish_reason="length") for p in four()])
@@ -20,7 +22,7 @@ def test_every_number_a_person_looks_for(make_run: MakeRun) -> None:
     assert rows["left out of the data"] == "5 invalid, 3 duplicate, 7 overlong, 2 overlaps allowed"
     assert rows["time"] == "prepare 2.5 s, train 49.0 s"
     assert rows["look at it"] == "mlflow ui"
-    assert rows["ask it"] == "python -m tunix_rt ask quickstart/0123456789ab '3*4='"
+    assert rows["ask it"].endswith("python -m tunix_rt ask quickstart/0123456789ab '3*4='")
 
 
 def test_a_run_without_baseline_and_tracking(make_run: MakeRun) -> None:
@@ -35,3 +37,13 @@ def test_a_question_is_quoted_for_the_shell(make_run: MakeRun) -> None:
     items = [item | {"prompt": "it's $(rm -r .)"} for _, item in read_jsonl(run.items)]
     write_jsonl(run.items, items)
     assert dict(summary(run, None))["ask it"].endswith(""" 'it'"'"'s $(rm -r .)'""")
+
+
+def test_a_prompt_that_steers_the_terminal_is_not_proposed(make_run: MakeRun) -> None:
+    """Prevents: escape sequences of a data file in the 'ask it' line."""
+    run = make_run()
+    items = [item | {"prompt": prompt} for (_, item), prompt in zip(read_jsonl(run.items), HOSTILE, strict=True)]
+    write_jsonl(run.items, items)
+    assert dict(summary(run, None))["ask it"].endswith(" quickstart/0123456789ab 'a question'")
+    write_jsonl(run.items, items[:3])
+    assert dict(summary(run, None))["ask it"].endswith(" quickstart/0123456789ab '…'")

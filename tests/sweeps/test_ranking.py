@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tunix_rt.errors import InputError
-from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, varying
+from tunix_rt.evaluation.statistics import wilson
+from tunix_rt.files import write_jsonl
+from tunix_rt.sweeps.plots import parallel_coordinates
+from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
 
 
 def metrics(k: int) -> dict[str, Any]:
@@ -25,26 +31,109 @@ MEMBERS = [
 ]
 
 
+def folders(members: Sequence[Member], direction: str = "maximize") -> list[str | None]:
+    return [place.member.folder for place in ranked(members, "accuracy", direction)]
+
+
 def test_best_first_and_failures_last() -> None:
-    assert [m.folder for m in ranked(MEMBERS, "accuracy", "maximize")] == ["runs/c", "runs/a", "runs/b", "runs/d"]
-    assert [m.folder for m in ranked(MEMBERS, "accuracy", "minimize")] == ["runs/a", "runs/c", "runs/b", "runs/d"]
+    assert folders(MEMBERS) == ["runs/c", "runs/a", "runs/b", "runs/d"]
+    assert folders(MEMBERS, "minimize") == ["runs/a", "runs/c", "runs/b", "runs/d"]
 
 
 def test_only_what_varied_is_a_column() -> None:
     assert varying([member.values for member in MEMBERS]) == ["seed"]
-    columns, shown = rows(MEMBERS, "accuracy", "maximize")
+    columns, shown = rows(ranked(MEMBERS, "accuracy", "maximize"), "accuracy")
     assert columns == ["rank", "seed", "accuracy", "95 % interval", "stop rate", "run"]
-    assert shown[0] == ["1", "3", "90.0 %", "[45.0 %, 100.0 %]", "100.0 %", "runs/c"]
+    assert shown[0] == ["1=", "3", "90.0 %", "[45.0 %, 100.0 %]", "100.0 %", "runs/c"]
     assert shown[2] == ["-", "2", "failed", "", "", "runs/b broke"]
     assert shown[3] == ["-", "4", "pruned", "", "", "runs/d hopeless"]
 
 
+def test_members_that_were_asked_other_questions_are_not_compared_in_silence() -> None:
+    """Prevents: a sweep over `dataset.seed` ranking members on different tests, and nothing saying so."""
+    alike = [replace(member, questions="a") for member in MEMBERS]
+    assert title("x", alike, "accuracy") == "x: 4 members, ranked by accuracy"
+    unlike = [*alike[:2], replace(alike[2], questions="b"), alike[3]]
+    assert "NOT comparable" in title("x", unlike, "accuracy")
+    found = ranked(unlike, "accuracy", "maximize")
+    assert [place.leading for place in found] == [True, True, False, False], "so no tag calls one of them best"
+    assert verdict(found, "seed=3").startswith("none of them is best")
+
+
 def test_the_file_has_values_with_intervals() -> None:
-    best, *_, last = ranking(MEMBERS, "accuracy", "maximize")
+    best, *_, last = ranking(ranked(MEMBERS, "accuracy", "maximize"), "accuracy")
     assert (best["value"], best["interval"], best["folder"]) == (0.9, [0.45, 1.0], "runs/c")
+    assert (best["rank"], best["leading"]) == (1, True)
     assert (last["value"], last["state"], last["reason"]) == (None, "pruned", "hopeless")
+    assert (last["rank"], last["leading"]) == (None, False)
 
 
 def test_an_unknown_metric_names_those_there_are() -> None:
     with pytest.raises(InputError, match=r"no number 'acuracy'; there are: accuracy, stop_rate"):
         ranked(MEMBERS, "acuracy", "maximize")
+
+
+def member(name: str, verdicts: Sequence[bool], loss: float = 1.0, folder: Path | None = None) -> Member:
+    """A finished member whose answers to the same prompts were right or wrong so."""
+    k, n = sum(verdicts), len(verdicts)
+    found = wilson(k, n)
+    scores = {
+        "n": n,
+        "accuracy": {"value": k / n, "k": k, "n": n, "low": found.low, "high": found.high},
+        "stop_rate": {"value": 1.0, "k": n, "n": n, "low": 0.9, "high": 1.0},
+    }
+    if folder is not None:
+        items = [{"id": str(at), "sample": 0, "reference": "1", "correct": right} for at, right in enumerate(verdicts)]
+        write_jsonl(folder / "items.jsonl", items)
+    return Member({"lr": name}, "finished", str(folder or name), scores, None, loss)
+
+
+def places(members: Sequence[Member]) -> list[tuple[str, int | None, bool]]:
+    return [(p.member.values["lr"], p.rank, p.leading) for p in ranked(members, "accuracy", "maximize")]
+
+
+def test_equal_results_share_a_rank_and_none_is_best() -> None:
+    """Prevents: 'best.optimizer.learning_rate: 0.001' of two members with 0 of 20 each."""
+    members = [member("1e-3", [False] * 20, 2.5), member("3e-3", [False] * 20, 0.9), member("x", [True] * 20, 9.0)]
+    assert places(members[:2]) == [("3e-3", 1, True), ("1e-3", 1, True)], "in order of the validation loss"
+    assert places(members) == [("x", 1, True), ("3e-3", 2, False), ("1e-3", 2, False)]
+    tied, clear = (ranked(some, "accuracy", "maximize") for some in (members[:2], members))
+    assert verdict(tied, "lr=3e-3").startswith("2 members (=) cannot be told apart")
+    assert verdict(clear, "lr=x") == "best: lr=x"
+    assert [row[0] for row in rows(tied, "accuracy")[1]] == ["1=", "1="]
+    assert [row[0] for row in rows(clear, "accuracy")[1]] == ["1", "2", "2"]
+    assert verdict(ranked(MEMBERS[1:2], "accuracy", "maximize"), "") == "no member finished"
+
+
+def test_what_overlaps_is_not_told_apart() -> None:
+    """Prevents: 13 of 20 called better than 12 of 20."""
+    assert places([member("a", [True] * 12 + [False] * 8), member("b", [True] * 13 + [False] * 7)]) == [
+        ("b", 1, True),
+        ("a", 2, True),
+    ]
+
+
+def test_the_same_test_items_tell_more(tmp_path: Path) -> None:
+    """Intervals overlap, yet one is right wherever the other is and in eight more: a coin does that once in 128."""
+    worse, better = [True] * 50 + [False] * 50, [True] * 58 + [False] * 42
+    alone = [member("worse", worse), member("better", better)]
+    assert places(alone) == [("better", 1, True), ("worse", 2, True)]
+    paired = [member("worse", worse, folder=tmp_path / "w"), member("better", better, folder=tmp_path / "b")]
+    assert places(paired) == [("better", 1, True), ("worse", 2, False)]
+    five = [
+        member("worse", worse, folder=tmp_path / "w"),
+        member("five", [True] * 55 + [False] * 45, folder=tmp_path / "f"),
+    ]
+    assert places(five) == [("five", 1, True), ("worse", 2, True)], "5 to 0 happens by chance once in 16"
+
+
+def test_parallel_coordinates_are_drawn_of_results_that_differ(tmp_path: Path) -> None:
+    """Prevents: a picture of a tie, which says nothing."""
+    picture = tmp_path / "parallel.png"
+    parallel_coordinates([member("1e-3", [False] * 20), member("3e-3", [False] * 20)], "accuracy", picture)
+    assert not picture.exists()
+    members = [member(name, [True] * k + [False] * (20 - k)) for name, k in (("1e-4", 2), ("3e-3", 9), ("1", 5))]
+    parallel_coordinates(members, "accuracy", picture)
+    assert picture.stat().st_size > 5_000
+    parallel_coordinates([member("adamw", [True] * 3), member("sgd", [False] * 3)], "accuracy", picture)
+    assert picture.stat().st_size > 5_000

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.sweeps.conftest import Shell
-from tunix_rt.sweeps import course
+from tunix_rt.sweeps import run
 
 CODE = """
 import sys
@@ -36,7 +36,7 @@ def test_nothing_heavy_on_the_way_to_a_mistake(work: Path) -> None:
     ],
 )
 def test_a_missing_extra_is_named(experiment: str, module: str, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(course, "find_spec", lambda name: None if name == module else name)
+    monkeypatch.setattr(run, "find_spec", lambda name: None if name == module else name)
     done = shell.types(f"+experiment={experiment}")
     extra = experiment.removeprefix("sweep_")
     assert done.code == 3, done.err

@@ -16,6 +16,8 @@ from tunix_rt.traces.format import Formatter, Part, formatter
 from tunix_rt.traces.layout import Parsed
 from tunix_rt.traces.trace import Message
 
+pytestmark = pytest.mark.framework  # chat templates are run by transformers
+
 CHATML = (
     "{% for message in messages %}"
     "{% if loop.first and message['role'] != 'system' %}[system]Be kind.[end]\n{% endif %}"

@@ -112,6 +112,7 @@ def test_tags_that_decoding_leaves_out_are_refused(make: Make) -> None:
         formatter(ThinkFormat(kind="think", prompt_end="\n", step_end="\n"), tokenizer)
 
 
+@pytest.mark.framework
 def test_a_template_that_writes_the_block_itself_agrees_with_ours(make: Make) -> None:
     """Qwen3: the last turn's thinking is taken apart and written anew, a previous turn's is left out."""
     form = chat(make, QWEN3)
@@ -123,6 +124,7 @@ def test_a_template_that_writes_the_block_itself_agrees_with_ours(make: Make) ->
         form.parts(trace("Q?", ("one",), "\n5"))
 
 
+@pytest.mark.framework
 def test_a_generation_prompt_that_opens_the_block_leaves_the_rest_to_the_model(make: Make) -> None:
     """DeepSeek-R1: the prompt ends with `<think>`, and a finished turn is shown without its thinking."""
     form = chat(make, R1)
@@ -133,6 +135,7 @@ def test_a_generation_prompt_that_opens_the_block_leaves_the_rest_to_the_model(m
     assert completion(form.parts(trace("Q?", ("one",), "5"), "drop")) == "\n</think>\n\n5"
 
 
+@pytest.mark.framework
 def test_a_prompt_with_thinking_turned_off_is_refused(make: Make) -> None:
     with pytest.raises(ConfigError, match=r"closed <think> block .* set what it asks in format\.variables"):
         chat(make, QWEN3, variables={"enable_thinking": False})

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.config.folders import config_folders
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -13,10 +14,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="tunix_rt experiments", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print a JSON array")
     chosen = parser.parse_args(list(arguments))
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
     found: dict[str, tuple[str, str]] = {}
-    for folder in (installed, Path.cwd() / "conf"):
+    for folder in reversed(config_folders()):
         for file in sorted((folder / "experiment").glob("*.yaml")):
             found[file.stem] = header(file.read_text("utf-8"))
     if chosen.json:

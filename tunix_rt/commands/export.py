@@ -11,7 +11,7 @@ def main(arguments: Sequence[str]) -> int:
     """Export a finished run."""
     parser = argparse.ArgumentParser(prog="tunix_rt export", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
-    parser.add_argument("file", nargs="?", type=Path, help="default: EXPERIMENT-IDENTITY.zip here")
+    parser.add_argument("file", nargs="?", type=Path, help="default: EXPERIMENT-IDENTITY.zip in the folder of the runs")
     parser.add_argument("--no-model", action="store_true", help="leave the model folder out")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from dataclasses import asdict
 
+    from tunix_rt import hints
     from tunix_rt.files import to_json
     from tunix_rt.records.verify import export_run
     from tunix_rt.runs.folder import find_run
@@ -29,5 +30,5 @@ def main(arguments: Sequence[str]) -> int:
         out(to_json(asdict(made)))
     else:
         out(f"{made.file}: {made.files} files, {made.bytes:,} bytes{'' if made.model else ', without the model'}")
-        out(f"check it: python -m tunix_rt verify {made.file}")
+        out(f"check it: {hints.tunix_rt('verify', str(made.file))}")
     return 0

@@ -21,13 +21,21 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.terminal import out, table
 
     found = reclaimable(Path(chosen.root), Path(chosen.data))
-    total = clear(found) if chosen.yes else sum(item.bytes for item in found)
+    if chosen.yes:
+        found = clear(found, Path(chosen.root), Path(chosen.data))
+    total = sum(item.bytes for item in found)
     if chosen.json:
         items = [{"kind": item.kind, "path": str(item.path), "bytes": item.bytes} for item in found]
         out(to_json({"removed": chosen.yes, "bytes": total, "items": items}))
         return 0
     if found:
-        table("", ("what", "where", "bytes"), [(i.kind, str(i.path), f"{i.bytes:,}") for i in found], right=(2,))
+        table(
+            "",
+            ("what", "where", "bytes"),
+            [(i.kind, str(i.path), f"{i.bytes:,}") for i in found],
+            right=(2,),
+            whole=(1, 2),
+        )
     what = f"removed: {total:,} bytes" if chosen.yes else f"{total:,} bytes can go; --yes removes them"
     out(what if found else "nothing can go")
     return 0

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from tunix_rt.errors import ConfigError
+from tunix_rt.errors import ConfigError, InputError, ask_for_traceback
+from tunix_rt.hints import say_folders
+from tunix_rt.runs.secrets import mask_values, masked_output, password_to_variable
 from tunix_rt.sweeps.member import Home, member
+from tunix_rt.terminal import out
+from tunix_rt.tracking.content import URI_VARIABLE
 
 DRY_RUN = "--dry-run"
 """A sweep that lists its members and starts nothing."""
@@ -22,33 +28,96 @@ DRY_RUN = "--dry-run"
 
 def main(arguments: Sequence[str]) -> int:
     """Hand the command line to Hydra, with overrides checked first. Raises what the experiment raises."""
-    import hydra
-    from hydra._internal.utils import get_args_parser
-
-    from tunix_rt.config.load import check_overrides, config_folders, report, search_working_directory
+    from tunix_rt.config.folders import config_folders, search_working_directory
+    from tunix_rt.config.load import report
+    from tunix_rt.config.overrides import check_overrides
 
     folders = config_folders()
-    words = [word for word in arguments if word != DRY_RUN]
-    parsed = get_args_parser().parse_args(words)
-    overrides = list(parsed.overrides or [])
-    preview = ["--multirun", "++sweep.preview=true"] if DRY_RUN in arguments else []
-    if not (parsed.help or parsed.hydra_help or parsed.shell_completion):
-        mistakes, kept = check_overrides(overrides, folders)
+    flags, overrides, chosen = _parsed([word for word in arguments if word != DRY_RUN])
+    if DRY_RUN in arguments:
+        flags += ["--multirun"]
+    asked = chosen.help or chosen.hydra_help or chosen.shell_completion
+    if not asked:
+        mistakes, overrides = check_overrides(overrides, folders)
+        if mistakes or chosen.cfg:
+            mistakes += _mistakes_in_values(overrides)
         if mistakes:
-            raise ConfigError(report([*mistakes, *_mistakes_in_values(kept)]))
-        flags = [word for word in words if word not in overrides]
-        words = [*flags, *preview, *kept]
-    sys.argv = [sys.argv[0], *words]
+            raise ConfigError(report(mistakes))
+        overrides = password_to_variable(overrides, "tracking.uri", URI_VARIABLE)
+    if DRY_RUN in arguments:
+        overrides = ["++sweep.preview=true", *overrides]
+    sys.argv = [sys.argv[0], *overrides, *flags]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing and exiting by itself
     search_working_directory()
+    if chosen.cfg == "job":
+        return _show_config(overrides, chosen)
     task = _Task(Home.here())
-    try:
-        hydra.main(config_path=str(folders[-1]), config_name="config", version_base="1.3")(task)()
-    except hydra.errors.HydraException as error:
-        raise ConfigError(" ".join(str(error).split())) from error
+    with masked_output() if asked or chosen.cfg or chosen.info else nullcontext():
+        _call_hydra(task, folders[-1])
     if task.caught:
         raise task.caught[0]
     return 0
+
+
+def _call_hydra(task: _Task, folder: Path) -> None:
+    import hydra
+
+    from tunix_rt.config.overrides import hydra_message
+
+    try:
+        hydra.main(config_path=str(folder), config_name="config", version_base="1.3")(task)()
+    except hydra.errors.HydraException as error:
+        raise ConfigError(hydra_message(error)) from error
+
+
+def _parsed(words: Sequence[str]) -> tuple[list[str], list[str], Namespace]:
+    """Hydra's options and the overrides, in whichever order they were typed, and what the options say.
+
+    Hydra itself takes an override after `-m` for an unknown option (facebookresearch/hydra#3053). Raises InputError.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    from tunix_rt.config.load import key_meant
+
+    parser: Any = get_args_parser()
+    parser.error = _refuse
+    chosen, unknown = parser.parse_known_intermixed_args(words)
+    if unknown:
+        key = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+        raise InputError(f"{unknown[0]}: no such option (values are given as KEY=VALUE{key_meant(key)}); see --help")
+    if sum(map(bool, (chosen.cfg, chosen.info, chosen.multirun, chosen.run, chosen.shell_completion))) > 1:
+        raise InputError("only one of --run, -m, --cfg, --info and --shell-completion at a time")
+    overrides, flags = list(chosen.overrides or []), list(words)
+    for override in overrides:
+        flags.remove(override)
+    return flags, overrides, chosen
+
+
+def _refuse(message: str) -> NoReturn:
+    raise InputError(f"{message}; see --help")
+
+
+def _show_config(overrides: Sequence[str], chosen: Namespace) -> int:
+    """What `--cfg job` prints: Hydra's own printing would show secrets."""
+    from omegaconf import OmegaConf
+
+    from tunix_rt.config.load import composed, resolve
+
+    config = composed([word for word in overrides if not _is_hydra(word)])
+    resolve(config)
+    shown: Any = mask_values(OmegaConf.to_container(config, resolve=bool(chosen.resolve)))
+    package = None if chosen.package in (None, "_global_") else chosen.package
+    if package is not None:
+        shown = OmegaConf.select(OmegaConf.create(shown), package)
+        if shown is None:
+            raise InputError(f"--package {package}: not found in the config")
+        out(f"# @package {package}")
+    out(OmegaConf.to_yaml(shown).rstrip() if isinstance(shown, dict) or OmegaConf.is_config(shown) else str(shown))
+    return 0
+
+
+def _is_hydra(override: str) -> bool:
+    return override.lstrip("+~").partition("=")[0].replace("/", ".").split(".")[0] == "hydra"
 
 
 @dataclass(slots=True)
@@ -65,6 +134,8 @@ class _Task:
         try:
             return _show(_run(composed))
         except Exception as error:
+            if composed.get("debug") is True:
+                ask_for_traceback(error)
             self.caught.append(error)
             return None
 
@@ -79,7 +150,7 @@ def _mistakes_in_values(overrides: Sequence[str]) -> list[str]:
     single = [
         text
         for text, override in zip(overrides, parsed, strict=True)
-        if not override.is_sweep_override() and not override.key_or_group.startswith("hydra")
+        if not override.is_sweep_override() and not _is_hydra(text)
     ]
     return [f"{path}: {what}" for path, what in find_mistakes(compose(single))[0]]
 
@@ -95,6 +166,7 @@ def _run(composed: Any) -> dict[str, Any]:
     from tunix_rt.config.load import check, resolve
 
     config = check(resolve(composed))
+    say_folders(config.run.root, config.run.data)
 
     from tunix_rt.experiment import run  # heavy: only when the config is right
 

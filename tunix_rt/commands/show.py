@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunix_rt.traces.prediction import Prediction
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         out(run.config.read_text("utf-8").rstrip())
     elif chosen.predictions is not None:
         for prediction, _ in zip(read_predictions(run.predictions), range(chosen.predictions), strict=False):
-            out(to_json(prediction.to_json()))
+            show(prediction)
     elif run.report.exists():
         out(run.report.read_text("utf-8").rstrip())
     else:
@@ -43,3 +47,20 @@ def main(arguments: Sequence[str]) -> int:
         stages = {name: record.get("state") for name, record in run.stages().items()}
         out(f"{run.name}: {status.get('state')} {status.get('reason') or ''}\nstages: {stages}\nfolder: {run.path}")
     return 0
+
+
+def show(prediction: Prediction) -> None:
+    """A prediction for a person; --json has everything of it."""
+    from tunix_rt.terminal import out
+
+    sample = f", sample {prediction.sample}" if prediction.sample else ""
+    out(f"{prediction.id}{sample}: {prediction.finish_reason}, {prediction.num_new_tokens} tokens")
+    out(_indented("prompt", prediction.prompt))
+    out(_indented("completion", prediction.completion))
+    out(_indented("answer", "none in the format" if prediction.answer is None else prediction.answer))
+    out(_indented("reference", prediction.reference))
+    out(_indented("error", prediction.error) + "\n" if prediction.error else "")
+
+
+def _indented(name: str, text: str) -> str:
+    return f"  {name:10}  " + text.replace("\n", "\n" + 14 * " ")

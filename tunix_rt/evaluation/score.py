@@ -106,7 +106,7 @@ def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) ->
     }
     if evaluation.steps == "arithmetic":
         report = check_steps(prediction.steps)
-        item["steps"] = {
+        item["step_checks"] = {
             "num_steps": report.num_steps,
             "num_checked": report.num_checked,
             "num_wrong": report.num_wrong,
@@ -159,18 +159,18 @@ def _lengths(items: Items) -> JsonObject:
 
 
 def _steps(items: Items) -> JsonObject:
-    checked = [item for item in items if item["steps"]["num_checked"]]
-    verdicts = [(place, item) for item in items for place in range(item["steps"]["num_steps"])]
+    checked = [item for item in items if item["step_checks"]["num_checked"]]
+    verdicts = [(place, item) for item in items for place in range(item["step_checks"]["num_steps"])]
     by_index: dict[int, list[JsonObject]] = defaultdict(list)
     for place, item in verdicts:
-        if item["steps"]["verdicts"][place] is not None:
+        if item["step_checks"]["verdicts"][place] is not None:
             by_index[place].append(item)
-    first = Counter(item["steps"]["first_wrong"] for item in checked if item["steps"]["num_wrong"])
+    first = Counter(item["step_checks"]["first_wrong"] for item in checked if item["step_checks"]["num_wrong"])
     return {
-        "checked": _rate(items, lambda item: item["steps"]["num_checked"] > 0),
-        "all_steps_right": _rate(checked, lambda item: item["steps"]["num_wrong"] == 0),
+        "checked": _rate(items, lambda item: item["step_checks"]["num_checked"] > 0),
+        "all_steps_right": _rate(checked, lambda item: item["step_checks"]["num_wrong"] == 0),
         "right_answer_wrong_steps": _rate(
-            [item for item in checked if item["correct"]], lambda item: item["steps"]["num_wrong"] > 0
+            [item for item in checked if item["correct"]], lambda item: item["step_checks"]["num_wrong"] > 0
         ),
         "first_wrong": {str(place): first[place] for place in sorted(first)},
         "by_index": {str(place): _rate(by_index[place], _right_at(place)) for place in sorted(by_index)},
@@ -178,7 +178,7 @@ def _steps(items: Items) -> JsonObject:
 
 
 def _right_at(place: int) -> Callable[[JsonObject], bool]:
-    return lambda item: bool(item["steps"]["verdicts"][place])
+    return lambda item: bool(item["step_checks"]["verdicts"][place])
 
 
 def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:

@@ -10,6 +10,7 @@ from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import InputError
 from tunix_rt.inference.loop import row_seed
+from tunix_rt.terminal import visible
 from tunix_rt.traces.layout import Parsed
 from tunix_rt.traces.trace import prompt_id
 
@@ -36,18 +37,18 @@ class Answerer:
             made += piece.ids.tolist()
             text = self.reader.tokenizer.decode(made)
             if text.startswith(shown) and not text.endswith("\N{REPLACEMENT CHARACTER}"):
-                stream.write(text[len(shown) :])
+                stream.write(visible(text[len(shown) :], keep="\n\t"))
                 stream.flush()
                 shown = text
             reason = piece.finish_reason or reason
         completion = self.reader.tokenizer.decode(made)
-        stream.write(completion[len(shown) :] + "\n")
+        stream.write(visible(completion[len(shown) :] + "\n", keep="\n\t"))
         parsed = self.reader.formatter.parse(completion)
         if reason == "length":
             stream.write(f"(stopped after {len(made)} tokens, the end was not reached)\n")
         elif parsed.answer is None:
             stream.write(f"(not in the format: {parsed.problem})\n")
         else:
-            stream.write(f"→ {parsed.answer}\n")
+            stream.write(f"→ {visible(parsed.answer, keep=chr(10))}\n")
         stream.flush()
         return parsed

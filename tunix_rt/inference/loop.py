@@ -6,8 +6,8 @@ Whatever fails becomes a line with its reason and the loop goes on. Knows text a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,11 +16,12 @@ import numpy as np
 from tunix_rt.backends.interface import Backend, Int32, Piece, State
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.errors import RunError
-from tunix_rt.files import append_line, write_jsonl
+from tunix_rt.errors import DataError, RunError
+from tunix_rt.files import append_line, read_appended, write_jsonl
+from tunix_rt.inference.batches import plan_batches
 from tunix_rt.runs.interrupt import Interrupt
-from tunix_rt.terminal import progress
-from tunix_rt.traces.prediction import Prediction, read_predictions
+from tunix_rt.terminal import progress, warn
+from tunix_rt.traces.prediction import Prediction, prediction_of
 from tunix_rt.traces.trace import Trace
 
 Key = tuple[str, int]
@@ -34,6 +35,10 @@ class _Question:
     ids: Int32
     problem: str | None
     """Why it cannot be asked."""
+
+    @property
+    def key(self) -> Key:
+        return self.trace.id, self.sample
 
 
 def row_seed(seed: int, identity: str, sample: int) -> int:
@@ -55,28 +60,58 @@ def predict(
 ) -> list[Prediction]:
     """Answer every trace's prompt `num_return_sequences` times; the predictions in order of trace and sample.
 
-    `path` gets a line per answer as it is made; what it holds already is not asked again, errors excepted.
-    Raises Interrupted, and RunError when all failed or more than `max_error_rate` did.
+    `path` gets a line per answer as it is made. A batch whose answers it holds already is not asked again; one that
+    was broken, or in which something failed, is asked again whole. Raises Interrupted, and RunError when all failed
+    or more than `max_error_rate` did.
     """
-    done = {(p.id, p.sample): p for p in _recorded(path) if p.finish_reason != "error"}
-    keys = [(trace.id, sample) for trace in traces for sample in range(generation.num_return_sequences)]
-    done = {key: done[key] for key in keys if key in done}
+    questions = [
+        _Question(trace, sample, *reader.encode(trace.prompt, trace.history))
+        for trace in traces
+        for sample in range(generation.num_return_sequences)
+    ]
+    asked = sorted((q for q in questions if q.problem is None), key=lambda q: (len(q.ids), q.key))
+    recorded = _recorded(path)
+    plan = plan_batches(
+        path.with_suffix(".batches.json"),
+        len(asked),
+        generation.batch_size,
+        lambda batch: _is_whole(asked[batch.start : batch.stop], recorded),
+    )
+    groups = [(asked[batch.start : batch.stop], batch.size) for batch in plan.batches()]
+    done = {q.key: _failed(q, q.problem) for q in questions if q.problem is not None}
+    done |= {q.key: recorded[q.key] for group, _ in groups if _is_whole(group, recorded) for q in group}
     write_jsonl(path, (p.to_json() for p in done.values()))
-    with progress(title, len(keys), "answers", done=len(done)) as bar:
-        for batch in _batches(traces, generation, reader, done):
-            interrupt.check(f"after {len(done)} of {len(keys)} answers, which are saved")
-            for prediction in _answers(backend, state, reader, batch, generation, seed):
+    with progress(title, len(questions), "answers", done=len(done)) as bar:
+        for group, size in groups:
+            if _is_whole(group, done):
+                continue
+            interrupt.release(f"after {len(done)} of {len(questions)} answers, which are saved")
+            for prediction in _answers(backend, state, reader, group, replace(generation, batch_size=size), seed):
                 append_line(path, prediction.to_json())
                 done[prediction.id, prediction.sample] = prediction
                 bar.advance()
-    ordered = [done[key] for key in keys]
+    ordered = [done[question.key] for question in questions]
     write_jsonl(path, (p.to_json() for p in ordered))
     _refuse_if_failed(ordered, generation.max_error_rate)
     return ordered
 
 
-def _recorded(path: Path) -> Iterator[Prediction]:
-    return read_predictions(path) if path.exists() else iter(())
+def _recorded(path: Path) -> dict[Key, Prediction]:
+    """The answers that a file holds, failed ones excepted; a line that is torn or damaged is left out."""
+    found: dict[Key, Prediction] = {}
+    for number, line in read_appended(path):
+        try:
+            prediction = prediction_of(line, f"{path}:{number}")
+        except DataError as error:
+            warn(f"{error}; it is left out, and what it answered is asked again")
+            continue
+        if prediction.finish_reason != "error":
+            found[prediction.id, prediction.sample] = prediction
+    return found
+
+
+def _is_whole(group: Sequence[_Question], answers: Mapping[Key, Prediction]) -> bool:
+    return all(question.key in answers for question in group)
 
 
 def _refuse_if_failed(predictions: Sequence[Prediction], max_error_rate: float) -> None:
@@ -88,21 +123,6 @@ def _refuse_if_failed(predictions: Sequence[Prediction], max_error_rate: float) 
         )
 
 
-def _batches(
-    traces: Sequence[Trace], generation: GenerationConfig, reader: Reader, done: dict[Key, Prediction]
-) -> Iterator[list[_Question]]:
-    """What is still to be asked, in batches of like length."""
-    asked = [
-        _Question(trace, sample, *reader.encode(trace.prompt, trace.history))
-        for trace in traces
-        for sample in range(generation.num_return_sequences)
-        if (trace.id, sample) not in done
-    ]
-    asked.sort(key=lambda question: (len(question.ids), question.trace.id, question.sample))
-    for start in range(0, len(asked), generation.batch_size):
-        yield asked[start : start + generation.batch_size]
-
-
 def _answers(
     backend: Backend,
     state: State,
@@ -112,35 +132,22 @@ def _answers(
     seed: int,
 ) -> Iterator[Prediction]:
     """One prediction per question, each as soon as it is complete."""
-    askable = [question for question in questions if question.problem is None]
-    for question in questions:
-        if question.problem is not None:
-            yield failed(question.trace, question.sample, question.prompt, len(question.ids), question.problem)
-    pieces: list[list[Piece]] = [[] for _ in askable]
-    seeds = [row_seed(seed, question.trace.id, question.sample) for question in askable]
+    pieces: list[list[Piece]] = [[] for _ in questions]
+    seeds = [row_seed(seed, *question.key) for question in questions]
+    unanswered, reason = dict(enumerate(questions)), "the backend left it without an end"
     try:
-        for piece in backend.generate(state, [question.ids for question in askable], generation, seeds):
+        for piece in backend.generate(state, [question.ids for question in questions], generation, seeds):
             pieces[piece.index].append(piece)
             if piece.finish_reason is not None:
-                question = askable[piece.index]
-                yield completed(
-                    question.trace,
-                    question.sample,
-                    question.prompt,
-                    len(question.ids),
-                    pieces[piece.index],
-                    reader,
-                )
+                yield _completed(questions[piece.index], pieces[piece.index], reader)
+                del unanswered[piece.index]
     except Exception as error:  # the contract: whatever fails is a line in the file, and the run goes on
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        for question, got in zip(askable, pieces, strict=True):
-            if not got or got[-1].finish_reason is None:
-                yield failed(question.trace, question.sample, question.prompt, len(question.ids), reason)
+    for question in unanswered.values():
+        yield _failed(question, reason)
 
 
-def completed(
-    trace: Trace, sample: int, prompt: str, num_prompt_tokens: int, pieces: Sequence[Piece], reader: Reader
-) -> Prediction:
+def _completed(question: _Question, pieces: Sequence[Piece], reader: Reader) -> Prediction:
     """The prediction that a row's pieces make."""
     ids = np.concatenate([piece.ids for piece in pieces])
     logprobs = np.concatenate([piece.logprobs for piece in pieces])
@@ -148,34 +155,34 @@ def completed(
     parsed = reader.formatter.parse(completion)
     finish: Literal["stop", "length"] = pieces[-1].finish_reason or "length"
     return Prediction(
-        id=trace.id,
-        sample=sample,
-        prompt=prompt,
-        reference=trace.final_answer,
+        id=question.trace.id,
+        sample=question.sample,
+        prompt=question.prompt,
+        reference=question.trace.final_answer,
         completion=completion,
         steps=parsed.steps,
         answer=parsed.answer if finish == "stop" else None,
         finish_reason=finish,
         error=None,
-        num_prompt_tokens=num_prompt_tokens,
+        num_prompt_tokens=len(question.ids),
         num_new_tokens=len(ids),
         logprobs=tuple(round(float(value), 6) for value in logprobs),
     )
 
 
-def failed(trace: Trace, sample: int, prompt: str, num_prompt_tokens: int, reason: str) -> Prediction:
+def _failed(question: _Question, reason: str) -> Prediction:
     """The record of a prompt that got no answer."""
     return Prediction(
-        id=trace.id,
-        sample=sample,
-        prompt=prompt,
-        reference=trace.final_answer,
+        id=question.trace.id,
+        sample=question.sample,
+        prompt=question.prompt,
+        reference=question.trace.final_answer,
         completion="",
         steps=(),
         answer=None,
         finish_reason="error",
         error=reason,
-        num_prompt_tokens=num_prompt_tokens,
+        num_prompt_tokens=len(question.ids),
         num_new_tokens=0,
         logprobs=(),
     )

@@ -14,6 +14,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
+from tunix_rt import faults
 from tunix_rt.errors import CheckpointError, DataError, ModelError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.families import registry
@@ -247,3 +248,4 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+            faults.point("copied", target / name)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
+from tunix_rt import faults
 from tunix_rt.checked import damage, seal, sha256_of
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
 from tunix_rt.errors import DataError, MissingExtra, ModelError
@@ -135,8 +136,10 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
         make(part)
         apply_umask(part)
         write_json(part / MADE, seal(part))
+        faults.point("made", folder)
         shutil.rmtree(folder, ignore_errors=True)
         part.rename(folder)
+        faults.point("renamed", folder)
     return folder
 
 

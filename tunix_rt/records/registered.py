@@ -30,8 +30,9 @@ def registered_run(model: str, store: ModelStore, models: Path) -> RunFolder:
         kept = {name: record for name, record in read_json(stages).items() if name in ("prepare", "train")}
         for record in kept.values():
             record.pop("folder", None)
-            record.pop("outputs", None)
+            record.pop("outputs", None)  # of which only the model is fetched
         kept["train"]["model_digest"] = folder_digest(trained)  # of an adapter the merged model is registered
         (run.path / "model").symlink_to(trained.resolve())
+        write_json(run.data, read_json(run.data) | {"folder": "nowhere"})  # it is prepared again here
         write_json(stages, kept)
     return run

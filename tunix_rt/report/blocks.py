@@ -9,13 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from tunix_rt.terminal import visible
+
 LONGEST_BLOCK = 2_000
 LONGEST_CODE = 200
-
-
-def visible(text: str, keep: str = "") -> str:
-    """`text` with every unprintable character but those of `keep` as its Python escape (`\\x1b`, `\\u202e`)."""
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def code(text: str) -> str:

@@ -7,14 +7,17 @@ state, so that runs in threads do not disturb each other.
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunix_rt.files import JsonObject, atomic_writer, read_json, read_jsonl
+from tunix_rt.files import JsonObject, atomic_writer, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.rates import interval
+from tunix_rt.runs.rates import interval, rate_title, rates
+from tunix_rt.traces.prediction import read_items
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,13 +28,9 @@ BLUE, ORANGE, GREEN, RED, GREY, PALE = "#2563ab", "#d9772b", "#3a8a4d", "#b8393b
 MOST_STEPS = 40
 """Step indices shown; a completion that does not end has hundreds."""
 BINS = 40
-RATES = {
-    "accuracy": "right",
-    "contains_answer": "contain the\nreference",
-    "stop_rate": "stopped\nby itself",
-    "malformed_rate": "malformed",
-    "majority": "right by\nmajority",
-}
+NOTHING: JsonObject = {"value": 0.0, "low": 0.0, "high": 0.0}
+WINDOW = 25
+"""Logged losses in the mean that is drawn through them, as many before as after."""
 
 
 def draw(run_folder: Path) -> list[Path]:
@@ -41,8 +40,7 @@ def draw(run_folder: Path) -> list[Path]:
     log = MetricsLog(trained.metrics_log, trained.timings_log, exact=False)
     metrics = dict(read_json(run.metrics)) if run.metrics.exists() else {}
     before = dict(read_json(run.baseline_metrics)) if run.baseline_metrics.exists() else None
-    items = [item for _, item in read_jsonl(run.items)] if run.items.exists() else []
-    answered = [item for item in items if item["finish_reason"] != "error"]
+    answered = [item for item in read_items(run.items) if item["finish_reason"] != "error"]
     jobs: list[tuple[str, bool, Callable[[], Figure]]] = [
         ("loss", bool(log.series("train/loss")), lambda: _loss(log)),
         ("accuracy", bool(metrics), lambda: _accuracy(metrics, before, log.series("eval/accuracy"))),
@@ -53,18 +51,20 @@ def draw(run_folder: Path) -> list[Path]:
     for name, has_data, make in jobs:
         if has_data:
             path = run_folder / "figures" / f"{name}.png"
-            _save(make(), path)
+            save(make(), path)
             written.append(path)
     return written
 
 
-def smooth(values: Sequence[float], weight: float = 0.9) -> list[float]:
-    """Exponential moving average, free of the bias towards 0 at its start (arXiv 1412.6980, section 3)."""
-    mean, smoothed = 0.0, []
-    for count, value in enumerate(values, start=1):
-        mean = weight * mean + (1 - weight) * value
-        smoothed.append(mean / (1 - weight**count))
-    return smoothed
+def smooth(values: Sequence[float]) -> list[float]:
+    """The mean of `WINDOW` values around each, for those that have as many before as after.
+
+    It has no lag, so that it lies neither above a falling curve nor below a rising one. Empty for a short curve.
+    """
+    sums = [0.0, *accumulate(values)]
+    if len(values) < 2 * WINDOW:
+        return []
+    return [(sums[at + WINDOW] - sums[at]) / WINDOW for at in range(len(values) - WINDOW + 1)]
 
 
 def _figure(height: float = 4.5) -> Figure:
@@ -73,7 +73,8 @@ def _figure(height: float = 4.5) -> Figure:
     return Figure(figsize=(8, height), dpi=100, layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture, whole or not at all; the same figure gives the same bytes."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     with atomic_writer(path) as file:
@@ -97,17 +98,32 @@ def _whole_numbers(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
+def _plain_numbers(axis: Axis) -> None:
+    """0.6 in the place of 6 × 10⁻¹, on a logarithmic axis too."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    for which in (axis.set_major_formatter, axis.set_minor_formatter):
+        which(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_minor_locator(LogLocator(subs=()))
+
+
 def _loss(log: MetricsLog) -> Figure:
     figure = _figure(5.4)
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     steps, losses = zip(*log.series("train/loss"), strict=True)
-    top.plot(steps, losses, color=BLUE, alpha=0.35, linewidth=1, label="training, as logged")
-    top.plot(steps, smooth(losses), color=BLUE, linewidth=2, label="training, smoothed")
+    means = smooth(losses)
+    alpha, width = (0.35, 1.0) if means else (1.0, 2.0)
+    top.plot(steps, losses, color=BLUE, alpha=alpha, linewidth=width, label="training")
+    if means:
+        middle = steps[WINDOW // 2 : WINDOW // 2 + len(means)]
+        top.plot(middle, means, color=BLUE, linewidth=2, label=f"training, mean of {WINDOW} logged values")
     validation = log.series("eval/loss")
     if validation:
         top.plot(*zip(*validation, strict=True), color=ORANGE, marker="o", markersize=5, label="validation")
     if min(losses) > 0 and max(losses) > 20 * min(losses):
         top.set_yscale("log")
+        _plain_numbers(top.yaxis)
     _style(top, "Loss", "", "nats per target token")
     top.legend(frameon=False, fontsize=10)
     rates = log.series("train/learning_rate")
@@ -133,14 +149,15 @@ def _accuracy(metrics: JsonObject, before: JsonObject | None, curve: list[tuple[
 
 
 def _bars(axes: Axes, metrics: JsonObject, before: JsonObject | None) -> None:
-    names = [name for name in RATES if name in metrics]
-    sets = [(metrics, BLUE, "after training")]
+    found = rates(metrics)
+    names = [name for name, record in found.items() if record["value"] is not None]
+    sets = [(found, BLUE, "after training")]
     if before is not None:
-        sets.insert(0, (before, GREY, "before training"))
+        sets.insert(0, (rates(before), GREY, "before training"))
     width = 0.8 / len(sets)
     for index, (source, colour, label) in enumerate(sets):
         places = [place + (index - (len(sets) - 1) / 2) * width for place in range(len(names))]
-        values, below, above = _in_per_cent([source[name] for name in names])
+        values, below, above = _in_per_cent([source.get(name, NOTHING) for name in names])
         whiskers = {"ecolor": "#333333", "capsize": 4, "elinewidth": 1.2}
         axes.bar(places, values, 0.92 * width, yerr=[below, above], color=colour, label=label, error_kw=whiskers)
         for place, value, reach in zip(places, values, above, strict=True):
@@ -148,7 +165,7 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject | None) -> None:
             axes.annotate(f"{value:.1f}", at, (0, 3), textcoords="offset points", ha="center", fontsize=10)
     _style(axes, "Answers, with 95 % intervals", "", f"% (of {metrics['prompts']:,} prompts)")
     axes.set(ylim=(0, 112), yticks=range(0, 101, 20))
-    axes.set_xticks(range(len(names)), [RATES[name] for name in names])
+    axes.set_xticks(range(len(names)), [textwrap.fill(rate_title(name), 14) for name in names])
     axes.grid(visible=False, axis="x")
     if before is not None:
         axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
@@ -191,7 +208,7 @@ def _steps(by_index: dict[str, JsonObject]) -> Figure:
     rates = [by_index[str(index)] for index in indices]
     values, below, above = _in_per_cent(rates)
     places = [index + 1 for index in indices]
-    axes.errorbar(places, values, [below, above], color=BLUE, marker="o", capsize=4, linewidth=2, elinewidth=1.2)
+    axes.errorbar(places, values, [below, above], color=BLUE, fmt="o", capsize=4, elinewidth=1.2)
     if len(places) <= 12:
         for place, value, reach, rate in zip(places, values, below, rates, strict=True):
             at = (place, value - reach)

@@ -5,16 +5,18 @@ Every number is one of the run's files; a file that is not there is left out. Th
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 
-from tunix_rt.files import JsonObject, read_json, read_jsonl, write_text
+from tunix_rt.files import JsonObject, read_json, write_text
+from tunix_rt.hints import tunix_rt
 from tunix_rt.report.blocks import block, code, shortened, table
+from tunix_rt.report.summary import question
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.secrets import mask
-from tunix_rt.traces.prediction import Prediction, read_predictions
+from tunix_rt.runs.rates import rate_title, rates
+from tunix_rt.runs.secrets import mask_values
+from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
 
 DECLARED = {
     "backend": "backend.name backend.precision",
@@ -37,14 +39,6 @@ DECLARED = {
     "seed": "seed",
 }
 """What a reader asks first of a config; the whole is in config.yaml."""
-RATES = {
-    "accuracy": "right answers",
-    "majority": "right by majority vote",
-    "stop_rate": "stopped by itself",
-    "malformed_rate": "malformed",
-    "error_rate": "failed",
-    "contains_answer": "contain the answer",
-}
 STEP_RATES = {
     "checked": "completions with a step that can be checked",
     "all_steps_right": "of those, all checked steps right",
@@ -67,11 +61,13 @@ MARKS = {True: "✓", False: "✗", None: "·"}
 SAMPLES = 5
 WRONG_SAMPLES = 3
 MOST_PLACES = 12
-LONGEST_PROMPT = 200
 
 
-def write_report(run_folder: Path) -> None:
-    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged."""
+def write_report(run_folder: Path, ui_command: str | None = None) -> None:
+    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged.
+
+    `ui_command` shows the run in its tracker, where there is one.
+    """
     run = RunFolder(run_folder)
     metrics, before = _object(run.metrics), _object(run.baseline_metrics)
     config = run.read_config()
@@ -83,7 +79,7 @@ def write_report(run_folder: Path) -> None:
         "Slices": _slices(metrics.get("slices", {})),
         "Data": _data(_object(run.data)),
         "Predictions": _predictions(run),
-        "What to type next": _commands(run, config),
+        "What to type next": _commands(run, config, ui_command),
     }
     lines = [f"# {run.name}", "", *_verdict(metrics, before, config)]
     for title, body in sections.items():
@@ -123,11 +119,10 @@ def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
     if not metrics:
         return []
     both = [before, metrics] if before else [metrics]
-    rows = [[title, *(_rate(found.get(name)) for found in both)] for name, title in RATES.items() if name in metrics]
-    pass_at = [found.get("pass_at", {}) for found in both]
-    rows += [[f"pass@{k}", *(_rate(found.get(k)) for found in pass_at)] for k in pass_at[-1]]
+    found = [rates(numbers) for numbers in both]
+    rows = [[rate_title(name), *(_rate(records.get(name)) for records in found)] for name in found[-1]]
     for name in ("mean", "median", "p95", "max"):
-        values = [found.get("completion_tokens", {}).get(name) for found in both]
+        values = [numbers.get("completion_tokens", {}).get(name) for numbers in both]
         rows.append(
             [f"tokens per completion, {name}", *("–" if value is None else f"{value:,.4g}" for value in values)]
         )
@@ -142,7 +137,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     rows = [["experiment", code(str(config.get("name", run.path.parent.name)))]]
     for title, keys in DECLARED.items():
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
-        rows.append([title, " ".join(code(f"{key}={mask(str(value))}") for key, value in values.items())])
+        rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
     environment = _object(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
@@ -215,10 +210,10 @@ def _data(data: JsonObject) -> list[str]:
 
 
 def _predictions(run: RunFolder) -> list[str]:
-    """The first few wrong predictions, and right ones beside them."""
-    if not run.predictions.exists() or not run.items.exists():
+    """The first few wrong predictions, and right ones after them."""
+    if not run.predictions.exists():
         return []
-    items = {(item["id"], item["sample"]): item for _, item in read_jsonl(run.items)}
+    items = {(item["id"], item["sample"]): item for item in read_items(run.items)}
     judged = [
         (found, items[key]) for found in read_predictions(run.predictions) if (key := (found.id, found.sample)) in items
     ]
@@ -226,7 +221,7 @@ def _predictions(run: RunFolder) -> list[str]:
     wrong = [pair for pair in judged if not pair[1]["correct"]]
     some_wrong = wrong[: max(WRONG_SAMPLES, SAMPLES - len(right))]
     lines = []
-    for prediction, item in [*right[: SAMPLES - len(some_wrong)], *some_wrong]:
+    for prediction, item in [*some_wrong, *right[: SAMPLES - len(some_wrong)]]:
         lines += _sample(prediction, item)
     return lines
 
@@ -235,34 +230,17 @@ def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
     prompt = shortened(item["prompt"], 1_000)
     facts = [f"answer {code(item['extracted'])}" if item["extracted"] is not None else "no answer"]
     facts += [f"reference {code(item['reference'])}", code(item["reason"]), f"{prediction.num_new_tokens:,} tokens"]
-    if marks := " ".join(MARKS[verdict] for verdict in item.get("steps", {}).get("verdicts", [])):
+    if marks := " ".join(MARKS[verdict] for verdict in item.get("step_checks", {}).get("verdicts", [])):
         facts.append(f"steps {marks}")
     title = f"### {'Right' if item['correct'] else 'Wrong'}: {code(prediction.id)}"
     title += f", sample {prediction.sample}" if prediction.sample else ""
     return [title, "", *block(f"{prompt}\n→\n{prediction.completion}"), ", ".join(facts) + ".", ""]
 
 
-def _commands(run: RunFolder, config: JsonObject) -> list[str]:
+def _commands(run: RunFolder, config: JsonObject, ui_command: str | None) -> list[str]:
     root = value_at(config, "run.root") or "runs"
-    ask = f"python -m tunix_rt ask {shlex.quote(run.name)} {_question(run)}"
-    ask += "" if root == "runs" else f" --root {shlex.quote(root)}"
+    ask = tunix_rt("ask", run.name, question(run), *(() if root == "runs" else ("--root", root)))
     lines = ["Ask the trained model:", "", *block(ask, "sh")]
-    uri = value_at(config, "tracking.uri")
-    if value_at(config, "tracking.kind") == "mlflow" and uri:
-        lines += ["See it in MLflow:", "", *block(_ui_command(uri), "sh")]
+    if ui_command is not None:
+        lines += ["See it in the tracker:", "", *block(ui_command, "sh")]
     return lines
-
-
-def _question(run: RunFolder) -> str:
-    """The first prompt that can be typed in a shell, or dots."""
-    prompts = [str(item["prompt"]) for _, item in read_jsonl(run.items)] if run.items.exists() else []
-    plain = (text for text in prompts if text.isprintable() and len(text) <= LONGEST_PROMPT and text[:1] != "-")
-    return shlex.quote(next(plain, "…"))
-
-
-def _ui_command(uri: str) -> str:
-    """As `tracking.uri.ui_command`, which this layer may not import; a test holds both together."""
-    shown = mask(uri)
-    if uri.startswith(("http://", "https://")):
-        return shown
-    return f"mlflow ui --backend-store-uri {shlex.quote(shown)} --host 127.0.0.1 --port 5000"

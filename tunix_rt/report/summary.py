@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
 
-from tunix_rt.files import JsonObject, read_json, read_jsonl
+from tunix_rt.files import JsonObject, read_json
+from tunix_rt.hints import tunix_rt
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import interval, lookup
+from tunix_rt.traces.prediction import read_items
 
+LONGEST_PROMPT = 200
 Rows = list[tuple[str, str]]
 
 
@@ -27,9 +29,15 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
     rows += [*_training(run), *_left_out(run), *_times(run), ("run folder", os.path.relpath(run.path))]
     if ui_command is not None:
         rows.append(("look at it", ui_command))
-    question = next(iter(read_jsonl(run.items)))[1]["prompt"]
-    rows.append(("ask it", f"python -m tunix_rt ask {run.name} {shlex.quote(question)}"))
+    rows.append(("ask it", tunix_rt("ask", run.name, question(run))))
     return rows
+
+
+def question(run: RunFolder) -> str:
+    """The first prompt that can be typed in a shell, or dots."""
+    prompts = (str(item["prompt"]) for item in read_items(run.items))
+    plain = (text for text in prompts if text.isprintable() and len(text) <= LONGEST_PROMPT and text[:1] != "-")
+    return next(plain, "…")
 
 
 def rate(metrics: JsonObject, name: str) -> str:

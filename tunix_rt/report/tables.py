@@ -14,8 +14,7 @@ from pathlib import Path
 from tunix_rt.files import JsonObject, read_json, write_text
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
-
-RATES = ("accuracy", "contains_answer", "stop_rate", "malformed_rate", "majority")
+from tunix_rt.runs.rates import rates
 
 
 def write_tables(run_folder: Path) -> None:
@@ -30,13 +29,12 @@ def write_tables(run_folder: Path) -> None:
     _write(plots / "training.csv", ("step", "loss"), log.series("train/loss"))
     validation = [(step, loss, accuracy.get(step, "")) for step, loss in log.series("eval/loss")]
     _write(plots / "validation.csv", ("step", "loss", "accuracy"), validation)
-    rates = [
-        (name, when, *_rate(found[name]))
+    answers = [
+        (name, when, *_rate(record))
         for when, found in (("before training", before), ("trained", metrics))
-        for name in RATES
-        if name in found
+        for name, record in rates(found).items()
     ]
-    _write(plots / "accuracy.csv", ("rate", "when", "value", "low", "high"), rates)
+    _write(plots / "accuracy.csv", ("rate", "when", "value", "low", "high"), answers)
     steps = [(int(index) + 1, *_rate(rate), rate["n"]) for index, rate in sorted(by_index.items(), key=_index)]
     _write(plots / "steps.csv", ("step", "value", "low", "high", "n"), steps)
 

@@ -1,11 +1,21 @@
-"""Signals and a `stop` file become a question that both loops ask between two steps."""
+"""Signals and a `stop` file: how work is asked to end, and where it may.
+
+Most work may end anywhere, because what is on disk is always whole (`Interrupt.at_once`): there a signal raises in
+the middle of whatever the main thread does. A training step may not, since what it computed would be lost: there
+the loop asks between two steps (`hold`, `check`). A thread acknowledges the first signal at once, even while the
+main thread compiles a program; it ends the process on the second, and where the main thread does not come back.
+"""
 
 from __future__ import annotations
 
+import os
+import select
 import signal
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -13,6 +23,13 @@ from types import FrameType
 from tunix_rt.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ECHO = 0.3
+"""Seconds within which a signal is the first one again: from the terminal and from a parent that passes it on."""
+PATIENCE = 4.0
+"""Seconds after which work that may end anywhere is ended, wherever a library keeps the main thread."""
+OVER = 0
+"""A byte in the place of a signal's number: nobody is watched any more."""
+SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopRequested(Interrupted):
@@ -23,46 +40,134 @@ class StopRequested(Interrupted):
         self.why = why
 
 
+class _Leave(KeyboardInterrupt):
+    """Raised by the signal handler; no `except Exception` of a library takes a KeyboardInterrupt for a failure."""
+
+
 @dataclass(slots=True)
 class Interrupt:
-    """Asked with `check`; set by SIGINT, SIGTERM or a file named `stop` in the run folder."""
+    """Whether somebody asked to stop: by SIGINT, SIGTERM or a file named `stop` in the run folder."""
 
     stop_file: Path
     received: int | None = field(default=None)
+    """The first signal."""
+    saved: str | None = field(default=None)
+    """What is on disk, as words behind 'stopped', while a signal ends the work anywhere; None: only `check` does."""
 
-    def check(self, doing: str) -> None:
-        """Raise Interrupted where somebody asked to stop. `doing` says what is on disk."""
+    def check(self, saved: str) -> None:
+        """Raise Interrupted where somebody asked to stop. `saved` says what is on disk."""
         if self.received is not None:
-            name = signal.Signals(self.received).name
-            raise Interrupted(
-                f"{name} received: stopped {doing}; the same command goes on from there", 128 + self.received
-            )
+            raise self._interrupted(saved)
         if self.stop_file.exists():
             why = self.stop_file.read_text("utf-8").strip()
             self.stop_file.unlink()
             said = f" ({why})" if why else ""
-            raise StopRequested(
-                f"{self.stop_file} found{said}: stopped {doing}; the same command goes on from there", why
-            )
+            raise StopRequested(f"{self.stop_file} found{said}: {_stopped(saved)}", why)
+
+    @contextmanager
+    def at_once(self, saved: str) -> Iterator[None]:
+        """Within the block a signal raises Interrupted wherever the main thread is, but after `hold`."""
+        before = self.saved
+        try:
+            self.release(saved)
+            yield
+        except _Leave:
+            raise self._interrupted(self.saved or saved) from None
+        finally:
+            self.saved = before
+
+    def release(self, saved: str) -> None:
+        """From here on a signal ends the work anywhere; one that came before does so now. Raises Interrupted."""
+        self.saved = saved
+        self.check(saved)
+
+    def hold(self) -> None:
+        """From here on only `check` ends the work: there is something that is not saved yet."""
+        self.saved = None
+
+    def _interrupted(self, saved: str) -> Interrupted:
+        assert self.received is not None
+        name = signal.Signals(self.received).name
+        return Interrupted(f"{name} received: {_stopped(saved)}", 128 + self.received)
+
+    def _receive(self, number: int, _: FrameType | None) -> None:
+        first, self.received = self.received is None, self.received or number
+        if first and self.saved is not None:
+            raise _Leave
 
 
 @contextmanager
 def watching(run_folder: Path) -> Iterator[Interrupt]:
-    """Turn signals into a flag while the block runs; a second one of the same kind ends the process at once."""
+    """Turn signals into answers of an `Interrupt` while the block runs; a second signal ends the process at once.
+
+    A signal that this process ignores (`nohup`) stays ignored. Outside of the main thread only the file counts.
+    """
     interrupt = Interrupt(run_folder / "stop")
-
-    def receive(number: int, _: FrameType | None) -> None:
-        interrupt.received = number
-        signal.signal(number, signal.SIG_DFL)
-
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    watcher = threading.Thread(target=_watch, args=(heard, interrupt), daemon=True)
+    watcher.start()
+    descriptor = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in SIGNALS:
-        signal.signal(number, receive)
+    before = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in before:
+        signal.signal(number, interrupt._receive)
     try:
         yield interrupt
+    except _Leave:  # between two blocks
+        raise interrupt._interrupted("between two stages") from None
     finally:
+        interrupt.hold()
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(descriptor)
+        told.send(bytes([OVER]))
+        watcher.join()
+        heard.close()
+        told.close()
+
+
+def _watch(heard: socket.socket, interrupt: Interrupt) -> None:
+    """Read signals as they come, whatever the main thread is doing."""
+    first = 0
+    since = deadline = float("inf")
+    while True:
+        left = None if deadline == float("inf") else max(deadline - time.monotonic(), 0.0)
+        if not select.select([heard], [], [], left)[0]:
+            deadline = float("inf")
+            if interrupt.saved is not None:
+                _end(first, _stopped(interrupt.saved))
+            continue
+        number = heard.recv(1)[0]
+        if number == OVER:
+            return
+        if number not in SIGNALS:
+            continue
+        if not first:
+            first, since = number, time.monotonic()
+            deadline = since + PATIENCE
+            what = "stopping after this step" if interrupt.saved is None else "stopping"
+            _say(f"{signal.Signals(number).name} received: {what}; again to stop at once")
+        elif time.monotonic() - since > ECHO:
+            _end(number, "ended at once; what is saved stays")
+
+
+def _end(number: int, how: str) -> None:
+    _say(f"{signal.Signals(number).name} received: {how}")
+    if os.isatty(2):
+        os.write(2, SHOW_CURSOR)
+    os._exit(128 + number)
+
+
+def _stopped(saved: str) -> str:
+    return f"stopped {saved}; the same command goes on from there"
+
+
+def _say(text: str) -> None:
+    """A line to stderr past all buffers: the main thread may hold their lock."""
+    start = "\n" if os.isatty(2) else ""  # behind the `^C` that the terminal shows, or a progress bar
+    with suppress(OSError):
+        os.write(2, f"{start}{text}\n".encode())

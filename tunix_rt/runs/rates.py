@@ -17,6 +17,37 @@ class Interval:
     high: float
 
 
+TITLES = {
+    "accuracy": "right answers",
+    "majority": "right by majority vote",
+    "stop_rate": "stopped by itself",
+    "malformed_rate": "malformed",
+    "error_rate": "failed",
+    "contains_answer": "contain the answer",
+}
+"""What a person calls a rate of `metrics.json`; any other is called by its key."""
+
+
+def rates(metrics: JsonObject) -> dict[str, JsonObject]:
+    """Every rate at the top of a `metrics.json`, in its order, and each pass@k: name → value, low, high, n."""
+    found = {name: record for name, record in metrics.items() if _is_rate(record)}
+    return found | {f"pass@{k}": record for k, record in metrics.get("pass_at", {}).items()}
+
+
+def rate_title(name: str) -> str:
+    """What a person calls a rate."""
+    return TITLES.get(name, name.removesuffix("_rate").replace("_", " "))
+
+
+def shown(value: float) -> str:
+    """A rate in per cent, another number with four digits."""
+    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
+
+
+def _is_rate(record: Any) -> bool:
+    return isinstance(record, dict) and {"value", "low", "high", "n"} <= record.keys()
+
+
 def lookup(metrics: JsonObject, key: str) -> float:
     """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); of a rate, its value.
 

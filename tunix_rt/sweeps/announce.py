@@ -9,13 +9,9 @@ from pathlib import Path
 from tunix_rt.errors import InputError
 from tunix_rt.files import read_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.rates import lookup, shown
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.terminal import say
-
-
-def shown(value: float) -> str:
-    """A rate in per cent, another number with four digits."""
-    return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
 
 
 def label(sweep: SweepFolder, values: dict[str, str]) -> str:
@@ -46,8 +42,6 @@ def announce(sweep: SweepFolder, record: MemberRecord) -> None:
 
 
 def _value(sweep: SweepFolder, record: MemberRecord) -> str:
-    from tunix_rt.runs.rates import lookup
-
     metric = str(sweep.status()["metric"])
     try:
         return f"{metric} {shown(lookup(read_json(RunFolder(Path(record.folder or '')).metrics), metric))}"

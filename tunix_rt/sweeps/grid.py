@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
-from tunix_rt.sweeps import course
+from tunix_rt.sweeps import run
 from tunix_rt.sweeps.launch import launch
 from tunix_rt.sweeps.plan import plan_all
 from tunix_rt.sweeps.ranking import varying
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each member, in Hydra's own order; the command line wins over `params`.
 
-    Raises HydraException for an interval, which has no end of values.
+    Raises ConfigError for an interval, which has no end of values.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,6 +29,12 @@ def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence
     known = {str(override.key_or_group) for override in given}
     words = [f"{key}={value}" for key, value in (params or {}).items() if key not in known]
     overrides = [*parser.parse_overrides(words), *given]
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise ConfigError(
+                f"{str(override.input_line).lstrip('+')}: an interval has no end of values to try: "
+                "give values (A,B), or search it with hydra/sweeper=optuna"
+            )
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 
@@ -37,17 +44,17 @@ def sweep_grid(
     """Run what of the grid is not finished. Raises RunError where members failed, Interrupted where stopped."""
     planned = plan_all(loader, config, members)
     if config.sweep.preview:
-        course.preview(planned, config)
+        run.preview(planned, config)
         return
     keys = [key_of(member) for member in members]
     vary = varying([MemberRecord(tuple(member), "running", None).values for member in members])
-    with course.running(sweep, config, vary):
-        missing = course.skip_done(sweep, planned)
+    with run.running(sweep, config, vary):
+        missing = run.skip_done(sweep, planned)
         size = at_once or max(len(missing), 1)
         for first in range(0, len(missing), size):
             launch(sweep, launcher, missing[first : first + size], first, lambda _: None)
         records = [record for key in keys if (record := sweep.read(key)) is not None]
-        course.conclude(sweep, records, len(keys), lambda: None)
+        run.finish_sweep(sweep, records, len(keys), lambda: None)
 
 
 def search_of(params: dict[str, Any] | None) -> dict[str, Any]:

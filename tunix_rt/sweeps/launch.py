@@ -19,8 +19,8 @@ from tunix_rt.terminal import say, warn
 
 GLANCE = 0.2
 """Seconds between two looks at the members' records."""
-SILENCE = 15.0
-"""Seconds without a beat after which nobody looks after a member any more."""
+LOST_SECONDS = 15.0
+"""Seconds without a heartbeat after which nobody looks after a member any more."""
 ATTEMPTS = 3
 """How often members are handed over again that a broken launcher has dropped."""
 ENDED = ("finished", "pruned", "failed")
@@ -88,7 +88,7 @@ def _hand_over(sweep: SweepFolder, launcher: Any, members: Sequence[Planned], fi
 
 def _cared_for(sweep: SweepFolder, member: Planned) -> bool:
     record = sweep.read(member.key)
-    return record is not None and record.state == "running" and sweep.silence(member.key) < SILENCE
+    return record is not None and record.state == "running" and sweep.seconds_since_heartbeat(member.key) < LOST_SECONDS
 
 
 def _fail(sweep: SweepFolder, member: Planned, reason: str) -> None:

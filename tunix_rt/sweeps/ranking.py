@@ -1,16 +1,24 @@
-"""Members of a sweep, ranked by the declared metric, as rows of a table and as `ranking.json`."""
+"""Members of a sweep, ranked by the declared metric, as rows of a table and as `ranking.json`.
+
+Equal results share a rank. Which of them are as good as the first, as far as the test can say, is decided on the same
+test items where both answered the same ones (McNemar's exact test), else by their intervals.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunix_rt.files import JsonObject, read_json
+from tunix_rt.files import JsonObject, read_json, read_jsonl
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.rates import interval, lookup
+from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.rates import interval, lookup, shown
 from tunix_rt.runs.sweep import MemberRecord, MemberState
-from tunix_rt.sweeps.announce import shown
+
+SIGNIFICANT = 0.05
+"""Probability of a difference by chance alone, below which two members are told apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +32,45 @@ class Member:
     metrics: JsonObject | None
     """`metrics.json`; None where it did not finish."""
     reason: str | None
+    validation_loss: float = math.inf
+    """The last one, which orders members of equal rank."""
+    questions: str | None = None
+    """Digest of what it was asked and of the right answers; None where that is not recorded."""
 
     @classmethod
     def of(cls, record: MemberRecord) -> Member:
         """From its record, and what is in its run folder."""
-        done = record.state == "finished" and record.folder is not None
-        metrics = dict(read_json(RunFolder(Path(record.folder or "")).metrics)) if done else None
-        return cls(record.values, record.state, record.folder, metrics, record.reason)
+        if record.state != "finished" or record.folder is None:
+            return cls(record.values, record.state, record.folder, None, record.reason)
+        run = RunFolder(Path(record.folder))
+        trained = RunFolder(run.model.parent)  # a sibling, where that one did the training
+        losses = MetricsLog(trained.metrics_log, trained.timings_log, exact=False).series("eval/loss")
+        loss = losses[-1][1] if losses else math.inf
+        metrics = dict(read_json(run.metrics))
+        questions = read_json(run.data).get("questions", {}).get(run.read_config()["generation"]["split"])
+        return cls(record.values, record.state, record.folder, metrics, record.reason, loss, questions)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A member in its place."""
+
+    member: Member
+    rank: int | None
+    """From 1; None where it did not finish."""
+    leading: bool
+    """Whether it cannot be told from the first, for want of a difference or of a common test."""
+
+
+def comparable(members: Sequence[Member]) -> bool:
+    """Whether those that finished were asked the same questions, as far as that is recorded."""
+    return len({member.questions for member in members if member.metrics is not None}) < 2
+
+
+def title(experiment: str, members: Sequence[Member], metric: str) -> str:
+    """What stands above the table."""
+    unlike = "" if comparable(members) else "; NOT comparable: their questions differ (dataset)"
+    return f"{experiment}: {len(members)} members, ranked by {metric}{unlike}"
 
 
 def varying(members: Sequence[dict[str, str]]) -> list[str]:
@@ -39,32 +79,96 @@ def varying(members: Sequence[dict[str, str]]) -> list[str]:
     return [key for key in keys if len({values.get(key) for values in members}) > 1]
 
 
-def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Member]:
-    """Best first; those that did not finish last, in their own order."""
-    sign = -1.0 if direction == "maximize" else 1.0
-    done = [member for member in members if member.metrics is not None]
-    others = [member for member in members if member.metrics is None]
-    return sorted(done, key=lambda member: sign * lookup(member.metrics or {}, metric)) + others
-
-
-def rows(members: Sequence[Member], metric: str, direction: str) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows: rank, what varied, the metric with its 95 % interval, stop rate, run or why there is none.
+def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranked]:
+    """Best first; those that did not finish last, in their own order.
 
     Raises InputError where the metric is none of `metrics.json`.
     """
-    keys = varying([member.values for member in members])
-    found: list[list[str]] = []
-    for rank, member in enumerate(ranked(members, metric, direction), start=1):
+    sign = -1.0 if direction == "maximize" else 1.0
+    done = [(sign * lookup(m.metrics, metric), m.validation_loss, m) for m in members if m.metrics is not None]
+    done.sort(key=lambda item: item[:2])
+    values = [value for value, _, _ in done]
+    alike = comparable(members)
+    placed = [
+        Ranked(
+            member,
+            1 + values.index(value),
+            not alike or value == values[0] or not distinguishable(done[0][2], member, metric),
+        )
+        for value, _, member in done
+    ]
+    return placed + [Ranked(member, None, False) for member in members if member.metrics is None]
+
+
+def distinguishable(first: Member, other: Member, metric: str) -> bool:
+    """Whether two members with unequal results differ by more than chance; a number without interval always does."""
+    if metric == "accuracy" and (pairs := _pairs(first, other)) is not None:
+        return _mcnemar(*pairs) < SIGNIFICANT
+    spans = [interval(member.metrics or {}, metric) for member in (first, other)]
+    if spans[0] is None or spans[1] is None:
+        return True
+    return spans[0].low > spans[1].high or spans[1].low > spans[0].high
+
+
+def _pairs(first: Member, other: Member) -> tuple[int, int] | None:
+    """Test items that only the one, and only the other answered rightly; None where they had other items.
+
+    Samples of one prompt are not independent, so there must be one of each.
+    """
+    verdicts = []
+    for member in (first, other):
+        items = RunFolder(Path(member.folder or "")).items
+        if not items.exists():
+            return None
+        verdicts.append({(item["id"], item["reference"]): bool(item["correct"]) for _, item in read_jsonl(items)})
+        if len(verdicts[-1]) != (member.metrics or {}).get("n"):
+            return None
+    mine, theirs = verdicts
+    if mine.keys() != theirs.keys():
+        return None
+    return sum(mine[key] > theirs[key] for key in mine), sum(mine[key] < theirs[key] for key in mine)
+
+
+def _mcnemar(more: int, less: int) -> float:
+    """Two-sided probability that a fair coin falls as unevenly in `more + less` throws (McNemar's exact test)."""
+    throws = more + less
+    tail: int = sum(math.comb(throws, count) for count in range(min(more, less) + 1))
+    probability: float = 2 * tail / 2**throws  # of integers: a float power would overflow
+    return min(1.0, probability)
+
+
+def verdict(found: Sequence[Ranked], values: str) -> str:
+    """A line that says what the ranking allows to say; `values`: what the first member varied."""
+    leading = sum(place.leading for place in found)
+    if leading == 0:
+        return "no member finished"
+    if not comparable([place.member for place in found]):
+        return "none of them is best: they were not asked the same questions (one dataset.seed for all compares)"
+    if leading > 1:
+        return f"{leading} members (=) cannot be told apart by this test at 95 %: none of them is best"
+    return f"best: {values}" if sum(place.rank is not None for place in found) > 1 else f"the only result: {values}"
+
+
+def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str]]]:
+    """Column names and rows: rank, what varied, the metric with its 95 % interval, stop rate, run or why there is none.
+
+    `=` after a rank: not distinguishable from the first.
+    """
+    keys = varying([place.member.values for place in found])
+    lines: list[list[str]] = []
+    tied = sum(place.leading for place in found) > 1
+    for place in found:
+        member = place.member
         changed = [_short(member.values.get(key, "")) for key in keys]
         if member.metrics is None:
             reason = (member.reason or "").splitlines()[:1]
-            found.append(["-", *changed, member.state, "", "", " ".join([*filter(None, [member.folder]), *reason])])
+            lines.append(["-", *changed, member.state, "", "", " ".join([*filter(None, [member.folder]), *reason])])
             continue
         between = interval(member.metrics, metric)
         spread = f"[{shown(between.low)}, {shown(between.high)}]" if between else ""
-        stops = shown(lookup(member.metrics, "stop_rate"))
-        found.append([str(rank), *changed, shown(lookup(member.metrics, metric)), spread, stops, member.folder or ""])
-    return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], found
+        numbers = [shown(lookup(member.metrics, metric)), spread, shown(lookup(member.metrics, "stop_rate"))]
+        lines.append([f"{place.rank}{'=' if tied and place.leading else ''}", *changed, *numbers, member.folder or ""])
+    return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], lines
 
 
 def _short(text: str) -> str:
@@ -75,13 +179,16 @@ def _short(text: str) -> str:
         return text
 
 
-def ranking(members: Sequence[Member], metric: str, direction: str) -> list[JsonObject]:
-    """The contents of `ranking.json`, best first. Raises InputError where the metric is none of `metrics.json`."""
-    found: list[JsonObject] = []
-    for member in ranked(members, metric, direction):
-        line: JsonObject = {"values": member.values, "state": member.state, "folder": member.folder}
-        between = None if member.metrics is None else interval(member.metrics, metric)
-        value = None if member.metrics is None else lookup(member.metrics, metric)
-        spread = None if between is None else [between.low, between.high]
-        found.append(line | {"value": value, "interval": spread, "metrics": member.metrics, "reason": member.reason})
-    return found
+def ranking(found: Sequence[Ranked], metric: str) -> list[JsonObject]:
+    """The contents of `ranking.json`, best first."""
+    lines: list[JsonObject] = []
+    for place in found:
+        member = place.member
+        line: JsonObject = {"rank": place.rank, "leading": place.leading, "values": member.values}
+        line |= {"state": member.state, "folder": member.folder, "value": None, "interval": None}
+        if member.metrics is not None:
+            between = interval(member.metrics, metric)
+            line["value"] = lookup(member.metrics, metric)
+            line["interval"] = None if between is None else [between.low, between.high]
+        lines.append(line | {"metrics": member.metrics, "reason": member.reason})
+    return lines

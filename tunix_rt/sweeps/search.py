@@ -10,7 +10,7 @@ from tunix_rt.files import read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import lookup
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
-from tunix_rt.sweeps import course, plots
+from tunix_rt.sweeps import plots, run
 from tunix_rt.sweeps.declared import StudySettings
 from tunix_rt.sweeps.launch import launch
 from tunix_rt.sweeps.plan import Planned, estimate, plan, seconds_per_member
@@ -35,7 +35,7 @@ class Search:
     def run(self) -> None:
         """Run the trials that are missing. Raises RunError where members failed, Interrupted where stopped."""
         total = self._settings.n_trials
-        with course.running(self._sweep, self._config, list(self._space.searched)):
+        with run.running(self._sweep, self._config, list(self._space.searched)):
             study = Study(self._sweep, self._settings, self._space, self._direction)
             self._tidy(study)
             again, done = study.to_repeat(), study.num_done()
@@ -47,7 +47,7 @@ class Search:
                 batch = [study.ask(again.pop(0) if again else None) for _ in range(size)]
                 self._run_batch(study, batch, total - left)
                 left -= size
-            course.conclude(self._sweep, self._records(study), total, lambda: self._draw(study))
+            run.finish_sweep(self._sweep, self._records(study), total, lambda: self._draw(study))
 
     def preview(self) -> None:
         """Show what is searched, the trials that are known, and what the others may take."""
@@ -84,7 +84,7 @@ class Search:
         """Run these trials side by side; those that propose the same are one member."""
         candidates = {candidate.key: candidate for candidate in reversed(batch)}
         planned = [plan(self._loader, self._config, candidate.overrides) for candidate in candidates.values()]
-        missing = course.skip_done(self._sweep, planned)
+        missing = run.skip_done(self._sweep, planned)
 
         def watch(member: Planned) -> None:
             study.watch(candidates[member.key], member)

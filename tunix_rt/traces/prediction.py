@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, read_appended
+from tunix_rt.files import JsonObject, read_appended, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,30 @@ class Prediction:
         return asdict(self) | {"steps": list(self.steps), "logprobs": list(self.logprobs)}
 
 
+def prediction_of(record: JsonObject, where: str) -> Prediction:
+    """The prediction that a line holds. Raises DataError that begins with `where`."""
+    try:
+        values = record | {"steps": tuple(record["steps"]), "logprobs": tuple(record["logprobs"])}
+        return Prediction(**values)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{where}: not a prediction record ({error})") from None
+
+
 def read_predictions(path: Path) -> Iterator[Prediction]:
     """Predictions of a file, in its order, without a line that was torn. Raises DataError where it is missing."""
     if not path.exists():
         raise DataError(f"{path}: no such file")
     for number, record in read_appended(path):
-        try:
-            values = dict(record) | {"steps": tuple(record["steps"]), "logprobs": tuple(record["logprobs"])}
-            yield Prediction(**values)
-        except (KeyError, TypeError) as error:
-            raise DataError(f"{path}:{number}: not a prediction record ({error})") from None
+        yield prediction_of(record, f"{path}:{number}")
+
+
+def renamed(item: JsonObject) -> JsonObject:
+    """A line of `items.jsonl`; one written before the verdicts on the steps were called `step_checks` as it is now."""
+    checks = item.get("steps")
+    return item if checks is None else {key: item[key] for key in item if key != "steps"} | {"step_checks": checks}
+
+
+def read_items(path: Path) -> Iterator[JsonObject]:
+    """The lines of `items.jsonl`, in its order; none where there is no file. Raises DataError."""
+    for _, item in read_jsonl(path) if path.exists() else ():
+        yield renamed(item)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tunix_rt.checked import seal
+from tunix_rt.checked import hashes
 from tunix_rt.config.choices import Adapter, SplitName
 from tunix_rt.config.dataset import ArithmeticSource, HuggingfaceSource, JsonlFile, JsonlSource
 from tunix_rt.errors import DataError, MachineError, MissingExtra
@@ -81,7 +81,7 @@ def content_digest(source: Source) -> str | None:
     if not isinstance(source, HuggingfaceSource):
         return None
     if Path(source.name).is_dir():
-        return digest({name: sealed["sha256"] for name, sealed in seal(Path(source.name)).items()})
+        return digest(hashes(Path(source.name)))
     return None if COMMIT.fullmatch(source.revision) else _commit(source)
 
 

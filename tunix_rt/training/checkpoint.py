@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tunix_rt import faults
 from tunix_rt.errors import CheckpointError, DataError
 from tunix_rt.files import copy_file, digest, read_json, sha256_file, sync_folder, write_json
 from tunix_rt.terminal import warn
@@ -68,6 +69,7 @@ class Checkpoints:
         path = self.path(progress.step)
         _remove(path)
         path.mkdir(parents=True, exist_ok=True)
+        faults.point("made", path)
         committed: Future[None] = Future()
 
         def commit(written: Future[Hashes]) -> None:
@@ -200,4 +202,5 @@ def _step_of(folder: Path) -> int:
 def _remove(folder: Path) -> None:
     """The marker first: half of a checkpoint is never taken for a whole one."""
     (folder / MARKER).unlink(missing_ok=True)
+    faults.point("unmarked", folder)
     shutil.rmtree(folder, ignore_errors=True)

@@ -20,11 +20,11 @@ class GridSweeper(Sweeper):
         """Settle the sweep's folder, then make the launcher. Raises MissingExtra."""
         from hydra.core.plugins import Plugins
 
-        from tunix_rt.sweeps import course, grid
+        from tunix_rt.sweeps import grid, run
 
-        course.require(config)
+        run.require(config)
         self._loader, self._config = hydra_context.config_loader, config
-        self._sweep = course.settle(config, grid.search_of(self._params))
+        self._sweep = run.resolve_sweep_folder(config, grid.search_of(self._params))
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )

@@ -20,12 +20,12 @@ class OptunaSweeper(Sweeper):
         """Settle the sweep's folder, then make the launcher. Raises ConfigError, MissingExtra."""
         from hydra.core.plugins import Plugins
 
-        from tunix_rt.sweeps import course, declared
+        from tunix_rt.sweeps import declared, run
 
-        course.require(config)
+        run.require(config)
         self._settings, self._params = declared.settings_of(self._declared), self._declared["params"] or {}
         self._loader, self._config = hydra_context.config_loader, config
-        self._sweep = course.settle(config, declared.search_of(self._declared))
+        self._sweep = run.resolve_sweep_folder(config, declared.search_of(self._declared))
         self._launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )

@@ -1,0 +1,76 @@
+"""SIGKILL at every write, rename and change of state; the same command again ends as if nothing had happened.
+
+Bit-identical model, log, predictions, verdicts and scores; so each step and each prediction is there once. CI kills at
+each file once; `pytest -m stress -n 0 tests/crash` at every point, and at random ones.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.crash.cases import JOINED, VARIANTS, Laboratory, reduced
+
+BACKENDS = ("torch", "jax")
+RANDOM_KILLS = 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_at_each_file_once(backend: str, laboratory: Callable[[str], Laboratory]) -> None:
+    here = laboratory(backend)
+    references = {variant: here.reference(variant) for variant in JOINED}
+    for reference in references.values():
+        (run,) = reference.folder.glob("runs/crash/*")
+        answers = [(line["id"], line["sample"]) for line in lines(run / "predictions.jsonl")]
+        steps = [line["step"] for line in lines(run / "metrics.jsonl") if "train/loss" in line]
+        assert len(set(answers)) == len(answers) and steps == list(range(1, len(steps) + 1))
+    chosen = reduced(references, BACKENDS.index(backend))
+    assert {point.stage for _, point in chosen} == {"start", "prepare", "train", "predict", "evaluate", "report"}
+    found = {f"{variant}: {point.words}": here.killed_at(variant, point) for variant, point in chosen}
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+def lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("variant", JOINED)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_at_every_point(backend: str, variant: str, laboratory: Callable[[str], Laboratory]) -> None:
+    here = laboratory(backend)
+    found = {point.words: here.killed_at(variant, point) for point in here.reference(variant).points}
+    assert {name: what for name, what in found.items() if what} == {}
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_killed_at_random(
+    backend: str, laboratory: Callable[[str], Laboratory], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Half of the kills at a point, half after a time; each variant in turn."""
+    here, chance = laboratory(backend), random.Random(backend)
+    rows = []
+    for number in range(RANDOM_KILLS):
+        variant = list(VARIANTS)[number % len(VARIANTS)]
+        reference = here.reference(variant)
+        if number % 4 < 2:
+            point = chance.choice(reference.points)
+            place, differing = f"{point.stage}: {point.words}", here.killed_at(variant, point)
+        else:
+            seconds = chance.uniform(0.0, reference.seconds)
+            place, differing = f"after {seconds:.2f} s", here.killed_after(variant, seconds)
+        rows.append((variant, place, differing))
+    with capsys.disabled():
+        print(f"\n{backend}: {len(rows)} kills, {sum(bool(row[2]) for row in rows)} end otherwise")
+        for variant, place, differing in rows:
+            print(f"  {variant:13} {place:55} {'; '.join(differing) or 'equal'}")
+    assert [row for row in rows if row[2]] == []

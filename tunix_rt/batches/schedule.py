@@ -1,0 +1,62 @@
+"""What of the data comes when: from the section `training` and the lengths of the traces, rows, steps and epochs.
+
+In: prepared data. Out: a `BatchOrder`, and facts for the record. Asked by training and by all who foretell it.
+"""
+
+from __future__ import annotations
+
+from tunix_rt.batches.batch import BatchOrder
+from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.pack import choose_row_length
+from tunix_rt.config.training import TrainingConfig
+from tunix_rt.errors import DataError, InputError
+from tunix_rt.files import JsonObject
+from tunix_rt.models.folder import read_architecture
+from tunix_rt.traces.prepared import PreparedData
+
+
+def batch_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[BatchOrder, JsonObject]:
+    """The order of batches, and what follows from the data: row length, steps, epochs, packing efficiency.
+
+    Raises DataError (no training traces), InputError (a trace longer than the declared row).
+    """
+    dataset = EncodedDataset.open(prepared.encoded("train"))
+    if len(dataset) == 0:
+        raise DataError(f"{prepared.folder}: no training traces")
+    longest = int(dataset.lengths.max())
+    row_length = training.row_length
+    if row_length is None:
+        hidden_size = read_architecture(prepared.model_folder).hidden_size
+        row_length = choose_row_length(dataset.lengths, hidden_size) if training.packing else _round_up(longest, 8)
+    if row_length < longest:
+        raise InputError(
+            f"training.row_length: {row_length} is shorter than the longest trace, which takes {longest} positions; "
+            "raise it, or set dataset.max_length with dataset.on_overlong"
+        )
+    order = BatchOrder(
+        dataset,
+        row_length=row_length,
+        packing=training.packing,
+        num_micro_batches=training.gradient_accumulation_steps,
+        rows=training.per_device_batch_size,
+        seed=training.seed,
+        num_epochs=training.num_epochs,
+    )
+    num_steps = training.max_steps if training.max_steps is not None else order.num_steps
+    assert num_steps is not None
+    facts: JsonObject = {
+        "row_length": row_length,
+        "num_steps": num_steps,
+        "num_epochs": round(num_steps / order.steps_per_epoch, 4),
+        "packing_efficiency": round(float(dataset.lengths.sum()) / (order.num_rows * row_length), 4),
+    }
+    return order, facts
+
+
+def evaluation_length(dataset: EncodedDataset, row_length: int) -> int:
+    """Positions of a row when the loss of `dataset` is taken: as in training, or as its longest trace needs."""
+    return max(row_length, _round_up(int(dataset.lengths.max()), 8))
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

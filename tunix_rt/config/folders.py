@@ -1,0 +1,63 @@
+"""Where configs are: the folders that are searched, the names in them, and that Hydra searches the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+EXPERIMENT = "experiment"
+"""The group whose files are whole experiments; `+experiment=NAME` chooses one."""
+PLUGGED = ("hydra/launcher", "hydra/sweeper")
+GRID_SWEEPER = "hydra_plugins.tunix_rt_sweeps.grid_sweeper.GridSweeper"
+"""Every combination of `-m KEY=A,B OTHER=C,D`, and of `hydra.sweeper.params`."""
+
+
+def config_folders() -> list[Path]:
+    """Folders searched for configs: `conf/` of the working directory first, then the installed one."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+    own = (Path.cwd() / "conf").resolve()
+    return [own, installed] if own.is_dir() and own != installed else [installed]
+
+
+@cache
+def search_working_directory() -> None:
+    """Make Hydra look into `conf/` of the working directory before the installed configs, once a process."""
+    from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.search_path_plugin import SearchPathPlugin
+
+    class WorkingDirectory(SearchPathPlugin):
+        def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+            for folder in config_folders()[:-1]:
+                search_path.prepend(provider="working-directory", path=f"file://{folder}", anchor="main")
+
+    Plugins.instance().register(WorkingDirectory)
+    _prefer_ours()
+
+
+def _prefer_ours() -> None:
+    """Launchers and sweepers are what `conf/hydra/` says; Hydra would merge them with stored ones of the same name.
+
+    `basic`, which is chosen where nothing is, has no file there: DVC's composition would warn of one each time.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    for group in PLUGGED:
+        for name in files(group, config_folders()):
+            store.repo["hydra"][group.removeprefix("hydra/")].pop(f"{name}.yaml", None)
+    grid = {"_target_": GRID_SWEEPER, "max_batch_size": None, "params": None}
+    store.store(group="hydra/sweeper", name="basic", node=grid, provider="tunix_rt")
+
+
+def choices(group: str, folders: Iterable[Path]) -> list[str]:
+    """Names that can be chosen for a group, sorted."""
+    return sorted(files(group, folders) | ({"basic"} if group in PLUGGED else set()))
+
+
+def files(group: str, folders: Iterable[Path]) -> set[str]:
+    """Names of the group's files."""
+    found = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
+    return {name for name in found if not name.startswith("_")}

@@ -1,0 +1,95 @@
+"""The words of a command line before Hydra sees them: what is wrong with an override, and what it means."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.config.folders import EXPERIMENT, choices
+from tunix_rt.config.suggest import nearest
+
+NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '\+*(.*?)'(?: 1\. To use| requires)")
+"""What Hydra says of several values without `-m`."""
+
+
+def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """Look at command-line overrides before Hydra does.
+
+    Returns the mistakes in choices of groups, and the other overrides with values forced in (`++`), so that
+    a misspelt key reaches our check, which names all of them, instead of Hydra's, which stops at the first.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    groups = {path.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*") if path.is_dir()}
+    mistakes: list[str] = []
+    kept: list[str] = []
+    for text in overrides:
+        try:
+            override = OverridesParser.create().parse_override(text)
+            key = str(override.key_or_group)
+        except HydraException as error:
+            key, why = "", f" ({str(error).splitlines()[0]})" if "=" in text else ""
+        else:
+            why = ""
+        if not key:
+            mistakes.append(f"{text!r} is not an override{why}{experiment_meant(text, folders)}; the form is key=value")
+        elif key in groups and not override.is_delete():
+            wrong = _wrong_choices(key, override, folders)
+            mistakes += wrong
+            if not wrong:
+                kept.append(f"+{text}" if text.startswith(f"{EXPERIMENT}=") else text)
+        elif override.is_delete() or text.startswith("+") or key.split(".")[0].split("/")[0] == "hydra":
+            kept.append(text)
+        else:
+            kept.append(f"++{text}")
+    return mistakes, kept
+
+
+def experiment_meant(word: str, folders: Sequence[Path]) -> str:
+    """`; did you mean +experiment=…?` where a bare word is like the name of an experiment."""
+    close = difflib.get_close_matches(word, choices(EXPERIMENT, folders), n=1, cutoff=0.75)
+    return f"; did you mean +{EXPERIMENT}={close[0]}?" if close else ""
+
+
+def hydra_message(error: Exception) -> str:
+    """What Hydra says, in one line; of several values without `-m` what to do."""
+    text = " ".join(str(error).split())
+    found = NEEDS_MULTIRUN.search(text)
+    return text if found is None else f"{found[1]}: several values are a sweep, which needs -m (a list is [A,B])"
+
+
+def _wrong_choices(group: str, override: Any, folders: Sequence[Path]) -> list[str]:
+    """A line for each name that the group does not have."""
+    from hydra.core.override_parser.types import Glob
+
+    known, value = choices(group, folders), override.value()
+    if isinstance(value, Glob):
+        there = f"{group}: {override.input_line.partition('=')[2]} matches none of {', '.join(known)}"
+        return [] if value.filter(known) else [there]
+    if override.is_sweep_override():
+        names = list(override.sweep_string_iterator())
+    else:
+        names = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return [
+        f"{group}: no {name!r}{_choice_meant(group, name, known, folders)} (there are: {', '.join(known)})"
+        for name in names
+        if name not in known and name.removesuffix(".yaml") not in known and name != "None"
+    ]
+
+
+def _choice_meant(group: str, name: str, known: Sequence[str], folders: Sequence[Path]) -> str:
+    """Of the names that begin so, the shortest that needs no download; else the nearest."""
+    begun = sorted(
+        (item for item in known if item.startswith(name)), key=lambda item: (_hub(group, item, folders), len(item))
+    )
+    return f"; did you mean {begun[0]!r}?" if name and begun else nearest(name, known)
+
+
+def _hub(group: str, name: str, folders: Sequence[Path]) -> bool:
+    """Whether a choice has to be downloaded from a hub."""
+    files = (folder / group / f"{name}.yaml" for folder in folders)
+    return "kind: hub" in next((file.read_text("utf-8") for file in files if file.exists()), "")

@@ -1,0 +1,60 @@
+"""What a person is told to type next, as it works for who typed the command before; and where things go.
+
+Text out; knows no run and no config.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tunix_rt.terminal import say
+
+
+def command(words: Sequence[str]) -> str:
+    """`words` (a program of this environment and its arguments) as a line to paste into the shell at hand.
+
+    `uv run` stands in front where this program was started so. A program of an environment that is not activated is
+    given by its path.
+    """
+    program, rest = words[0], words[1:]
+    if "UV_RUN_RECURSION_DEPTH" in os.environ:
+        return shlex.join(["uv", "run", program, *rest])
+    programs = Path(sys.executable).parent
+    activated = str(programs) in os.environ.get("PATH", "").split(os.pathsep)
+    if sys.prefix != sys.base_prefix and not activated:
+        program = (
+            os.path.relpath(programs / program) if programs.is_relative_to(Path.cwd()) else str(programs / program)
+        )
+    return shlex.join([program, *rest])
+
+
+def tunix_rt(*words: str) -> str:
+    """A command of ours to paste: `tunix_rt("ask", "last")`."""
+    return command(["python", "-m", "tunix_rt", *words])
+
+
+def missing_module(error: ModuleNotFoundError) -> str | None:
+    """What to do where a package that we need is not installed; None where the module is one of ours or Python's."""
+    name = (error.name or "").partition(".")[0]
+    if not name or name == "tunix_rt" or name in sys.stdlib_module_names:
+        return None
+    checkout = Path(__file__).resolve().parents[1]
+    if not (checkout / "pyproject.toml").exists():
+        return f"the package {name!r} is not installed for {sys.executable}: pip install tunix_rt"
+    where = os.path.relpath(checkout)
+    activate = shlex.quote(str(Path(where) / ".venv" / "bin" / "activate"))
+    project = "" if where == "." else f"--project {shlex.quote(where)} "
+    return (
+        f"the package {name!r} is not installed for {sys.executable}: "
+        f"type `uv run {project}python -m tunix_rt …`, or activate the environment: . {activate}"
+    )
+
+
+def say_folders(root: str, data: str) -> None:
+    """Where runs and data go, once: while there are no runs yet."""
+    if not Path(root).exists():
+        say(f"runs go to {Path(root).absolute()}, prepared data to {Path(data).absolute()}")
