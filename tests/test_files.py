@@ -127,6 +127,20 @@ def test_a_line_that_does_not_fit_leaves_nothing_of_itself(tmp_path: Path) -> No
     assert file.read_bytes() == b'{"a": 1}\n'
 
 
+def test_the_last_words_are_written_over_the_first_where_there_is_no_room_for_both(tmp_path: Path) -> None:
+    """Prevents: a run that a full disk ended and that still says 'running'. (No new byte may be written here.)"""
+    program = (
+        "import os, resource, sys; from pathlib import Path; from tunix_rt import files\n"
+        "file = Path(sys.argv[1]); files.write_json(file, {'state': 'running', 'reason': 'x' * 99})\n"
+        "def full(path, text): raise OSError(28, os.strerror(28), str(path))\n"
+        "files.write_text = full\n"
+        "files.overwrite_json(file, {'state': 'failed'})\n"
+    )
+    file = tmp_path / "status.json"
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True)
+    assert read_json(file) == {"state": "failed"}
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_files_of_others_get_the_mode_of_our_own(tmp_path: Path, mask: int) -> None:
     """Prevents: weights that colleagues on a shared machine cannot read, while all other files can be."""

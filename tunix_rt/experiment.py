@@ -24,6 +24,7 @@ from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.hints import mlflow_ui
 from tunix_rt.inference.answer import Answerer
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import cache_folder, check_family, checked_contents, prepared_of, source_digest
 from tunix_rt.models.adapter_folder import is_adapter, opened
 from tunix_rt.models.sources import folder_digest
@@ -128,13 +129,12 @@ def recorded_mapping(run: RunFolder) -> JsonObject:
 def answerer(run: RunFolder) -> Answerer:
     """The trained model of a run, ready to be asked. Raises InputError where there is none yet."""
     config = recorded_config(run)
-    if not run.model.is_dir():
-        raise InputError(f"{run.name}: no trained model there yet; run its command again to finish it")
+    trained = trained_model(run)
     backend = registry.create(config.backend, config.hardware, cache_folder())
-    base = run.model
-    if is_adapter(run.model):
+    base = trained
+    if is_adapter(trained):
         base = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
-    model, adapter = opened(run.model, base, folder_digest)
+    model, adapter = opened(trained, base, folder_digest)
     reader = Reader.of(model, config.format)
     return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.generation.seed)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tunix_rt import faults
-from tunix_rt.errors import DataError, MachineError
+from tunix_rt.errors import FULL, DataError, MachineError
 from tunix_rt.terminal import warn
 
 JsonObject = dict[str, Any]
@@ -125,6 +125,21 @@ def read_json(path: Path, remedy: str = REMEDY) -> Any:
         raise DataError(f"{error}; {remedy}") from None
 
 
+def overwrite_json(path: Path, value: object) -> None:
+    """Like `write_json`; where the disk has no room for a second copy, over the bytes of the first one.
+
+    For a few words that must be said when all else fails: a crash in the middle of the latter leaves half of them.
+    """
+    try:
+        write_json(path, value)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        with _named(path), path.open("r+b", buffering=0) as file:
+            file.write((json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
+            file.truncate()
+
+
 def parse_json(raw: bytes, where: str) -> Any:
     """The JSON value of `raw`. Raises DataError beginning with `where`, whatever the bytes are."""
     try:
@@ -203,7 +218,8 @@ def append_line(path: Path, record: object) -> None:
             while line:
                 line = line[file.write(line) :]
         except OSError:
-            file.truncate(end)
+            with suppress(OSError):
+                file.truncate(end)
             raise
     faults.point("appended", path)
 
@@ -237,6 +253,13 @@ def read_appended(path: Path) -> Iterator[tuple[int, JsonObject]]:
             elif raw.strip() and (path, number) not in _reported:
                 _reported.add((path, number))
                 warn(f"{path}:{number}: a torn line (a crash, a full disk), left out")
+
+
+def is_torn(path: Path) -> bool:
+    """Whether `read_appended` leaves a line of the file out."""
+    whole = sum(1 for _ in read_appended(path))
+    with path.open("rb") as file:
+        return sum(1 for raw in file if raw.strip()) > whole
 
 
 def copy_file(source: Path, target: Path) -> str:
@@ -276,12 +299,6 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_tree(folder: Path) -> dict[str, str]:
-    """Hex SHA-256 of every file below a folder, by its path in there; locks and part files are left out."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".lock", ".part"))
-    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
 
 
 def digest(value: object) -> str:

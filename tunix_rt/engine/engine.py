@@ -17,7 +17,7 @@ from tunix_rt.engine.context import RunContext
 from tunix_rt.engine.outputs import discard_damaged, problem_of, sealed
 from tunix_rt.engine.stages import STAGES, Stage
 from tunix_rt.engine.turn import turn
-from tunix_rt.errors import InputError, Interrupted, TunixError
+from tunix_rt.errors import InputError, Interrupted, TunixError, explained
 from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inputs import cache_folder, check_recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
@@ -78,11 +78,12 @@ def _ending(run: RunFolder) -> Iterator[None]:
     except Interrupted as error:
         run.end("interrupted", str(error), error.exit_code)
         raise
-    except TunixError as error:
-        run.end("failed", str(error), error.exit_code)
+    except Exception as error:
+        known = explained(error) or TunixError(f"{type(error).__name__}: {error}")
+        run.end("failed", str(known), known.exit_code)
         raise
     except BaseException as error:
-        run.end("failed", f"{type(error).__name__}: {error}", 1)
+        run.end("failed", type(error).__name__, 1)
         raise
 
 

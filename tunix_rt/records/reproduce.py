@@ -16,7 +16,7 @@ from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
-from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file, write_json
+from tunix_rt.files import JsonObject, read_appended, read_json, sha256_file, write_json
 from tunix_rt.inputs import input_digests, recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
@@ -151,7 +151,9 @@ def _named(config: ExperimentConfig, key: str) -> str:
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
     """Where the prepared data of two runs differ: a file prepared anew, and not to the same bytes."""
-    before, now = (run.data_hashes().get("prepared", {}) for run in (recorded, again))
+    before, now = (dict(run.data_hashes().get("prepared", {})) for run in (recorded, again))
+    for hashes in (before, now):
+        hashes.pop("manifest.json", None)  # what it says of them is in these hashes
     lines = _lines(compare("data", before, now)) if before else []
     return f"prepared data {lines[0]}" if lines else None
 
@@ -187,5 +189,5 @@ def _roughly(recorded: RunFolder, again: RunFolder) -> str | None:
 
 
 def _losses(run: RunFolder) -> dict[tuple[int, str], float]:
-    lines: list[JsonObject] = [line for _, line in read_jsonl(run.metrics_log) if line["step"] <= FIRST_STEPS]
+    lines: list[JsonObject] = [line for _, line in read_appended(run.metrics_log) if line["step"] <= FIRST_STEPS]
     return {(line["step"], name): value for line in lines for name, value in line.items() if name.endswith("/loss")}

@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tunix_rt import faults, hints
 from tunix_rt.errors import DataError, InputError, MachineError
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, overwrite_json, read_json, write_json
 from tunix_rt.runs.liveness import STALE, is_alive, is_local, seconds_since_heartbeat, this_process
 from tunix_rt.runs.secrets import mask
 from tunix_rt.terminal import say
@@ -188,7 +188,8 @@ class RunFolder:
         status = dict(read_json(self.status_file))
         said = None if reason is None else mask(reason)
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
-        write_json(self.status_file, status | end)
+        with nullcontext() if state == "finished" else suppress(OSError):  # what went wrong is raised, not this
+            overwrite_json(self.status_file, status | end)
 
     def _remove_torn(self) -> None:
         """Files that a killed process had begun to write; those of the tracker's process are its own affair."""
