@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
+from tunix_rt.config.change import of_today
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.load import check
-from tunix_rt.config.older import upgraded
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
 from tunix_rt.engine.engine import do, session
@@ -119,7 +119,7 @@ def recorded_config(run: RunFolder) -> ExperimentConfig:
 
 def recorded_mapping(run: RunFolder) -> JsonObject:
     """The same as plain data, unchecked: with the folders in which run and data are now, not those of then."""
-    mapping = upgraded(run.read_config())
+    mapping = of_today(run.read_config())
     places = {"root": str(run.root)}
     if run.data.exists() and run.data_folder.parent.name == mapping["dataset"]["name"]:
         places["data"] = str(run.data_folder.parent.parent)

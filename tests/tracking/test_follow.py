@@ -13,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.lazy import lazy
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking import follow as station
 from tunix_rt.tracking.follow import Follower, FollowReport, follow, main, send_command, spawn
-
-MlflowClient = lazy("mlflow.tracking", "MlflowClient")
 
 MakeRun = Callable[..., tuple[RunFolder, TrackingConfig]]
 Train = Callable[..., subprocess.Popen[bytes]]

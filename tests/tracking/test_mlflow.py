@@ -10,15 +10,13 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.lazy import lazy
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking import follow as station
 from tunix_rt.tracking.follow import FollowReport, follow
 from tunix_rt.tracking.mlflow import MlflowRun, StoreError, connect, store_errors
-
-MlflowClient = lazy("mlflow.tracking", "MlflowClient")
 
 MakeRun = Callable[..., tuple[RunFolder, TrackingConfig]]
 Train = Callable[..., subprocess.Popen[bytes]]

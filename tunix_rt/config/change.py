@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from tunix_rt.config.folders import config_folders
@@ -10,6 +11,21 @@ from tunix_rt.config.identity import first_stage, follows
 from tunix_rt.config.load import compose, resolve
 from tunix_rt.config.overrides import check_overrides
 from tunix_rt.errors import ConfigError
+
+RENAMED = (("dataset", "loss_weights", "earlier", "previous_turns"), ("run", "watched", "dvc_paths"))
+"""Keys of records of version 0.1: sections, name then, name now."""
+
+
+def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config, of whichever version, by the names that keys have now."""
+    mapping = deepcopy(dict(recorded))
+    for *sections, then, now in RENAMED:
+        inside: Any = mapping
+        for name in sections:
+            inside = inside.get(name, {})
+        if then in inside:
+            inside[now] = inside.pop(then)
+    return mapping
 
 
 def changed(recorded: Mapping[str, Any], overrides: Sequence[str], stage: str) -> dict[str, Any]:
@@ -34,7 +50,7 @@ def changed(recorded: Mapping[str, Any], overrides: Sequence[str], stage: str) -
             mistakes.append(f"{override.input_line}: one value at a time")
     if mistakes:
         raise ConfigError("; ".join(mistakes))
-    made = OmegaConf.create({str(key): value for key, value in recorded.items()})
+    made = OmegaConf.create(of_today(recorded))
     for override in parsed:
         key, value = str(override.key_or_group), override.value()
         if isinstance(made.get(key), DictConfig) and isinstance(value, str):

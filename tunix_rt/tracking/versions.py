@@ -40,7 +40,7 @@ def version_table(prepared: PreparedData) -> list[JsonObject]:
             "file": file["path"],
             "split": f"source of {file['split']}",
             "sha256": file["sha256"],
-            "dvc_md5": md5_file(Path(file["path"])),
+            "dvc_md5": md5_file(Path(file["path"])) if Path(file["path"]).is_file() else None,
             "mlflow": None,
         }
         for file in manifest["files"]
