@@ -22,7 +22,6 @@ from tunix_rt.engine.outputs import problem_of
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json, write_json
-from tunix_rt.hints import mlflow_ui
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import cache_folder, check_family, checked_contents, prepared_of, source_digest
@@ -31,11 +30,11 @@ from tunix_rt.models.sources import folder_digest
 from tunix_rt.report.summary import summary
 from tunix_rt.runs.folder import RunFolder, choose
 from tunix_rt.runs.interrupt import watching
-from tunix_rt.runs.secrets import is_masked, mask
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.tracking.registry import ModelStore
+from tunix_rt.tracking.store import ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +64,6 @@ def run(
     registry.require(config.backend.name)
     store = ModelStore(config.tracking.uri)
     check_family(config, store)
-    if config.tracking.kind == "mlflow" and is_masked(config.tracking.uri):
-        raise InputError("tracking.uri: its password is masked in the record: give tracking.uri=URI, or tracking=none")
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}
     digests = checked_contents(config, store) if base is None else dict(base.data_hashes().get("sources", {}))
     chain = chain_of(config, digests, kept)
@@ -108,8 +105,7 @@ def _result(folder: RunFolder) -> Result:
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """The table at the end of a run."""
-    command = mlflow_ui(mask(tracking.uri)) if tracking.kind == "mlflow" else None
-    table(run.name, (), summary(run, command))
+    table(run.name, (), summary(run, ui_command(tracking)))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:

@@ -24,7 +24,6 @@ from tunix_rt.inputs import checked_contents
 from tunix_rt.runs.folder import PIPELINE, RunFolder
 from tunix_rt.runs.interrupt import watching
 from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.uri import resolve
 
 PARAMS = Path("params.yaml")
 
@@ -55,7 +54,7 @@ def run_stage(name: str) -> int:
     """Do one stage of what `params.yaml` declares; returns 0. Raises the errors of `tunix_rt.errors`."""
     config = read_params()
     home = workspace(Path.cwd())
-    store = ModelStore(resolve(config.tracking.uri, home))
+    store = ModelStore.of(config.tracking, home)
     digests = checked_contents(config, store, home / config.run.data)
     run = RunFolder(Path(config.run.root) / PIPELINE)
     (stage,) = (stage for stage in STAGES if stage.name == name)

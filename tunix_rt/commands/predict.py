@@ -35,7 +35,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a name, a prefix, `last`, or model.source=models:/NAME/VERSION")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of generation, evaluation (or of where it runs)")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--columns", metavar="KEY,KEY", help="shown besides the usual ones")
     parser.add_argument("--json", action="store_true", help="print a JSON array, config and metrics included")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt import hints
     from tunix_rt.files import to_json

@@ -26,27 +26,24 @@ from tunix_rt.runs.folder import VERSION, RunFolder, find_done
 from tunix_rt.runs.liveness import heartbeat
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import say, warn
-from tunix_rt.tracking import follow
-from tunix_rt.tracking.uri import problem
-from tunix_rt.tracking.versions import version_table
-
-LEAVING_SECONDS = 2.0
-"""So long the tracker is waited for on the way out of a signal: enough for one that answers."""
+from tunix_rt.tracking.syncer import syncing, warn_of_trouble
 
 
 @contextmanager
 def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
     """Record beginning and end of the block's work in the run folder, and have it sent to the tracker meanwhile.
 
-    Of several sessions that make one run (DVC's) those that train or report are followed while they work, others
-    where they fail; only the one that ends the run waits for the tracker.
+    Of several sessions that make one run (DVC's) those that train or report are sent while they work, others where
+    they fail; only the one that ends the run waits for the tracker.
     """
-    run, last = context.run, stages[-1] == STAGES[-1]
+    run, tracking, last = context.run, context.config.tracking, stages[-1] == STAGES[-1]
+    now = last or any(stage.name == "train" for stage in stages)
+    if now:
+        warn_of_trouble(run.path, tracking, context.home)
     write_text(run.config, _yaml(mask_values(plain(context.config))))
     shared = {"identity": context.chain["evaluate"], "key": f"{run.path.name}-{source_digest()[:12]}"}
     run.begin(shared if context.home else None)
-    follower = _follow(context) if last or any(stage.name == "train" for stage in stages) else None
-    try:
+    with syncing(run.path, tracking, context.home, now, last):
         with heartbeat(run.status_file), _ending(run):
             write_json(run.environment, _environment(context, stages))
             yield
@@ -55,13 +52,6 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
         else:
             following = STAGES[STAGES.index(stages[-1]) + 1]
             run.end("waiting", f"{stages[-1].name} is done; `dvc repro` goes on with {following.name}")
-    except BaseException as error:
-        leaving = isinstance(error, Interrupted)
-        seconds = context.config.tracking.wait_seconds
-        _report_tracking(follower or _follow(context), min(seconds, LEAVING_SECONDS) if leaving else seconds)
-        raise
-    if last and follower:
-        _report_tracking(follower, context.config.tracking.wait_seconds)
 
 
 def _yaml(value: JsonObject) -> str:
@@ -95,23 +85,6 @@ def _environment(context: RunContext, stages: tuple[Stage, ...]) -> JsonObject:
     else:
         backend = dict(context.run.stages().get("train", {}).get("backend", {}))
     return gather(command_line(), backend) | {"source_sha256": source_digest()}
-
-
-def _follow(context: RunContext) -> follow.Follower:
-    tracking = context.config.tracking
-    trouble = problem(tracking.uri) if tracking.kind == "mlflow" else None
-    if trouble:
-        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
-    return follow.spawn(context.run.path, tracking, context.home)
-
-
-def _report_tracking(follower: follow.Follower, seconds: float) -> None:
-    """Wait for the follower, and say so where not everything has been sent."""
-    report = follower.wait(seconds)
-    if report is not None and not report.complete:
-        warn(f"tracking: {report.message}")
-    elif report is None and follower.process is not None:
-        warn(f"tracking: still sending after {seconds:g} s; it goes on in the background")
 
 
 def do(stage: Stage, context: RunContext) -> None:
@@ -174,7 +147,7 @@ def _elsewhere(stage: Stage, context: RunContext) -> RunFolder | None:
 
 
 def _data_record(context: RunContext, place: Path) -> JsonObject:
-    """`data.json` in `place`: the manifest, where it is, the table of versions, hashes of what went in and came out."""
+    """`data.json` in `place`: the manifest, where it is, and hashes of all that went in and came out."""
     prepared = context.prepared
     if context.base is not None:
         check_recorded_data(context.base, prepared)
@@ -184,8 +157,7 @@ def _data_record(context: RunContext, place: Path) -> JsonObject:
         "start_model": folder_digest(prepared.model_folder),
     }
     folder = os.path.relpath(prepared.folder.resolve(), place.resolve())
-    facts = {"record_version": VERSION, "folder": folder, "versions": version_table(prepared), "hashes": hashes}
-    return prepared.manifest | facts
+    return prepared.manifest | {"record_version": VERSION, "folder": folder, "hashes": hashes}
 
 
 def claim(stage: Stage, context: RunContext) -> None:

@@ -13,6 +13,7 @@ from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
 from tunix_rt.stages.predict import PredictRequest, predict
 from tunix_rt.stages.report import ReportRequest, report
 from tunix_rt.stages.train import TrainRequest, train
+from tunix_rt.tracking.store import ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,11 @@ def evaluate_request(context: RunContext) -> EvaluateRequest:
     )
 
 
+def report_request(context: RunContext) -> ReportRequest:
+    """What a report is asked for."""
+    return ReportRequest(run=context.run, ui_command=ui_command(context.config.tracking))
+
+
 def _prepare(context: RunContext) -> None:
     check_asked(ensure_prepared(context.config, context.prepared.folder, context.store), context.config.generation)
 
@@ -91,5 +97,5 @@ STAGES = (
         lambda context: evaluate(evaluate_request(context)),
         ("items.jsonl", "metrics.json", "baseline_metrics.json"),
     ),
-    Stage("report", lambda context: report(ReportRequest(run=context.run)), ("report.md", "figures", "plots")),
+    Stage("report", lambda context: report(report_request(context)), ("report.md", "figures", "plots")),
 )

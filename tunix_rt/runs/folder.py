@@ -191,12 +191,6 @@ class RunFolder:
         with nullcontext() if state == "finished" else suppress(OSError):  # what went wrong is raised, not this
             overwrite_json(self.status_file, status | end)
 
-    def _remove_torn(self) -> None:
-        """Files that a killed process had begun to write; those of the tracker's process are its own affair."""
-        for part in self.path.rglob("*.part"):
-            if part.is_file() and not part.name.startswith("tracking"):
-                part.unlink()
-
     @contextmanager
     def locked(self, patient: bool = False) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError where another one has it, on whatever host.
@@ -212,7 +206,6 @@ class RunFolder:
                     if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):
                         raise MachineError(self._in_use(f" ({other})"))
                 faults.point("locked", self.path)
-                self._remove_torn()
                 yield
         except Timeout:
             raise MachineError(self._in_use(f" (pid {self.status().get('pid', 'unknown')})")) from None

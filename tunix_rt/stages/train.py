@@ -90,7 +90,7 @@ def train(request: TrainRequest) -> JsonObject:
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
-        evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"])),
+        evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"]), request.interrupt),
         stop_step=request.stop_step,
     )
     end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
@@ -116,7 +116,12 @@ def setup_of(
 
 
 def evaluator(
-    engine: Backend, prepared: PreparedData, format: FormatConfig, training: TrainingConfig, row_length: int
+    engine: Backend,
+    prepared: PreparedData,
+    format: FormatConfig,
+    training: TrainingConfig,
+    row_length: int,
+    interrupt: Interrupt,
 ) -> Callable[[State, int], Mapping[str, float]]:
     """What the loop calls on its cadence: loss on the validation split, and the accuracy of a few answers."""
     dataset = EncodedDataset.open(prepared.encoded("validation"))
@@ -129,15 +134,16 @@ def evaluator(
     sampler = Sampler.of(prepared.model_folder, format, traces) if traces else None
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
-        length = evaluation_length(dataset, row_length)
+        length, saved = evaluation_length(dataset, row_length), f"after step {step}, which is saved"
         loss, weight = 0.0, 0.0
         for batch in sequential_batches(dataset, length, training.packing, training.per_device_batch_size):
+            interrupt.check(saved)
             logprobs = engine.fetch(engine.logprobs(state, batch))["logprobs"]
             loss -= float(np.sum(logprobs.astype(np.float64) * batch.weights))
             weight += float(np.sum(batch.weights, dtype=np.float64))
         metrics = {"eval/loss": loss / max(weight, 1e-9)}
         if sampler is not None:
-            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step)
+            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, lambda: interrupt.check(saved))
         return metrics
 
     return evaluate
