@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunix_rt import __version__
+from tunix_rt.backends import heap
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import experiment_meant
@@ -70,7 +71,12 @@ def help_text() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code and never lets an exception through."""
+    """Run one command line; returns the exit code and never lets an exception through.
+
+    `arguments` None: this process is the program `tunix_rt`, with the words that were typed.
+    """
+    if arguments is None:
+        heap.own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = any(word.lstrip("+") == "debug=true" for word in words)
     return guarded(lambda: dispatch(words), debug)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from tunix_rt.backends import heap
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
@@ -52,6 +53,7 @@ def workspace(directory: Path) -> Path:
 
 def run_stage(name: str) -> int:
     """Do one stage of what `params.yaml` declares; returns 0. Raises the errors of `tunix_rt.errors`."""
+    heap.own_process()
     config = read_params()
     home = workspace(Path.cwd())
     store = ModelStore.of(config.tracking, home)

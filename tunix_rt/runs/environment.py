@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tunix_rt.files import JsonObject, digest, sha256_bytes, sha256_file
+from tunix_rt.machine import usable_cores, usable_memory
 from tunix_rt.runs.secrets import mask, mask_variables, mask_words
 
 PACKAGES = """
@@ -76,8 +77,9 @@ def _machine() -> JsonObject:
         "processor": _processor(),
         "instruction_set": _instruction_set(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
+        "usable_memory_bytes": usable_memory(),
         "accelerators": _accelerators(),
     }
 
