@@ -31,7 +31,7 @@ def test_a_run_of_version_1_stays_readable(work: Path, types: Types, monkeypatch
     assert machine_of(run) == json.loads((run.path / "fingerprint.json").read_text())["fingerprint"]
     verified = types("verify", "older", *root)
     assert verified.code == 0, verified.out + verified.err
-    assert "identities: not checked (an earlier version recorded them" in verified.out
+    assert "identities: not checked (made by version 0.1" in verified.out
     asked = types("ask", "older", "4+4=", *root)
     assert asked.code == 0 and asked.out.strip(), asked.err
     again = types("predict", "older", "generation.max_new_tokens=4", *root)

@@ -9,6 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.records.conftest import WORDS, Types
+from tunix_rt.commands.rm import staying
 from tunix_rt.files import read_json
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder, all_runs
@@ -58,6 +59,14 @@ def test_a_registered_model_is_described_found_and_started_from(finished: RunFol
     assert (nowhere.code, "models:/NAME/VERSION" in nowhere.err) == (2, True)
 
     _check_refusals(types, place, store)
+
+    (mine, *_) = list(staying(finished, removing=False))
+    assert mine.startswith(f"{finished.name}: its run {made['run_id']} in sqlite:///"), "it is said before it is asked"
+    gone = types("rm", finished.name, "--yes", "--force", "--tracking", "--json")
+    assert gone.code == 0, gone.err
+    (kept,) = json.loads(gone.out)["stays"]
+    assert kept.startswith(f"{finished.name}: its registered model models:/toy/1 in ")
+    assert client.get_run(made["run_id"]).info.lifecycle_stage == "deleted"
 
 
 def _check_refusals(types: Types, place: Path, store: str) -> None:

@@ -25,7 +25,7 @@ from tunix_rt.inputs import recorded_data
 from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
-from tunix_rt.runs.folder import VERSION, RunFolder
+from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked
 from tunix_rt.traces.prediction import read_items, read_predictions
 from tunix_rt.traces.prepared import PreparedData
@@ -124,8 +124,6 @@ def _splits(run: RunFolder, prepared: PreparedData) -> str:
 
 def _identities(run: RunFolder, config: ExperimentConfig) -> str:
     """Each stage was done for this config and this data."""
-    if run.status().get("record_version", 1) < VERSION:
-        return "identities: not checked (an earlier version recorded them, and made them in another way)"
     hashes = run.data_hashes()
     if not hashes or is_masked([declared(config, stage) for stage in STAGES]):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"

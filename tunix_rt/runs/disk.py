@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,8 +56,8 @@ def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
     return found
 
 
-def remove(run: RunFolder, root: Path, force: bool) -> int:
-    """Remove a run's folder; returns the bytes that it gave back.
+def remove(run: RunFolder, root: Path, force: bool, elsewhere: Callable[[RunFolder], object] | None = None) -> int:
+    """Remove a run's folder; returns the bytes that it gave back. `elsewhere` removes what others hold of it, first.
 
     Raises MachineError where a process works in it; InputError where others need it, unless `force`.
     """
@@ -66,6 +66,8 @@ def remove(run: RunFolder, root: Path, force: bool) -> int:
         if needed and not force:
             who = "; ".join(f"{name} ({', '.join(stages)})" for name, stages in needed.items())
             raise InputError(f"{run.name}: needed by {who}; remove those first, or with --force they lose it")
+        if elsewhere is not None:
+            elsewhere(run)
         freed = size(run.path)
         run.status_file.unlink(missing_ok=True)  # first, so that half of it is not taken for a run
         shutil.rmtree(run.path)

@@ -29,8 +29,13 @@ CLOCK_SLACK = 1.0
 
 def this_process() -> JsonObject:
     """What a record says of the process that works: `is_alive` finds it again."""
-    started = psutil.Process().create_time()
-    return {"host": platform.node(), "boot": _boot(), "pid": os.getpid(), "process_started": started}
+    return named(psutil.Process())
+
+
+def named(process: psutil.Process) -> JsonObject:
+    """A record of a process of this host, by which `living` finds it again."""
+    facts = {"pid": process.pid, "process_started": process.create_time()}
+    return {"host": platform.node(), "boot": _boot(), **facts}
 
 
 @cache
