@@ -16,7 +16,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--force", action="store_true", help="also where another run refers to it")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.errors import InputError
     from tunix_rt.files import to_json
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.terminal import out, say
 
     root = Path(chosen.root)
-    found = [find_run(root, word) for word in chosen.runs]
+    found = [find_run(root, word, newest=False) for word in chosen.runs]
     if not chosen.yes:
         for run in found:
             say(f"{run.name}: {run.status().get('state')}, {size(run.path):,} bytes")

@@ -33,7 +33,7 @@ class HardwareConfig:
     device: Execution[Annotated[int, Ge(0)]]
     """Index among the platform's devices."""
     threads: Execution[Count | Literal["auto"]]
-    """CPU threads of the framework; `auto`: the machine's cores."""
+    """CPU threads of the framework; `auto`: the cores that this process may use (affinity, the container's quota)."""
 
 
 @section
@@ -50,20 +50,22 @@ class CheckpointConfig:
 
 @section
 class TrackingConfig:
-    """What a second process sends to MLflow while the run goes on."""
+    """What a second process, the sync process, sends to a tracker while the run goes on."""
 
-    kind: Execution[Literal["mlflow", "none"]]
+    kind: Execution[Text]
+    """`mlflow`, `none`, or another file of `tracking/stores/`; see `tracking/store.py`."""
     uri: Execution[Text]
     """`sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]
-    """Experiment in MLflow."""
+    """The experiment (project) there that the run belongs to."""
     num_traces: Execution[Annotated[int, Ge(0)]]
-    """Predictions sent as MLflow traces, their steps as child spans."""
+    """Predictions sent whole: in MLflow as traces, their steps as child spans."""
     log_model: Execution[bool]
     """Also send the model folder."""
     system_metrics: Execution[bool]
-    wait_seconds: Execution[Annotated[float, Gt(0)]]
-    """How long the end of a run waits for the follower before it says how to send the rest later."""
+    wait_seconds: Execution[Annotated[float, Ge(0)]]
+    """How long the end of a run waits for the sync process at most, which then goes on by itself. After a signal nobody
+    waits."""
 
 
 @section
