@@ -151,3 +151,13 @@ def test_whatever_a_json_file_holds_is_one_message_with_the_way_on(tmp_path: Pat
     file.write_bytes(raw)
     with pytest.raises(DataError, match=rf"{file}: not .*; remove it, and the command that wrote it writes it again"):
         read_json(file)
+
+
+def test_what_a_killed_process_had_begun_to_write_goes_with_the_next_write(tmp_path: Path) -> None:
+    """Prevents: part files that nobody ever removes, in a folder that DVC or a person takes as it is."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, alive = tmp_path / f"a[1].{int(gone.stdout)}.part", tmp_path / f"a[1].{os.getppid()}.part"
+    for part in (dead, alive):
+        part.write_text("half")
+    write_json(tmp_path / "a[1]", 1)
+    assert not dead.exists() and alive.exists()

@@ -16,6 +16,7 @@ from tunix_rt import __main__ as command_line
 from tunix_rt import hints
 from tunix_rt.errors import ConfigError, InputError
 from tunix_rt.hints import say_folders
+from tunix_rt.tracking.stores._mlflow_uri import ui_command
 
 ANSWERS = {
     "optimizer.lr=1e-3": "optimizer.lr: unknown key; did you mean 'learning_rate'?",
@@ -145,10 +146,10 @@ def test_a_hint_is_a_command_that_works_as_it_stands(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", "/usr/bin")
     assert hints.tunix_rt("runs") == f"{programs}/python -m tunix_rt runs"
     monkeypatch.chdir(Path(programs).parents[1])
-    assert hints.mlflow_ui("sqlite:///a.db").startswith(".venv/bin/mlflow ui --backend-store-uri sqlite:///a.db ")
+    assert ui_command("sqlite:///a.db").startswith(".venv/bin/mlflow ui --backend-store-uri sqlite:///a.db ")
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     assert hints.tunix_rt("runs") == "uv run python -m tunix_rt runs"
-    assert hints.mlflow_ui("sqlite:///a.db").startswith("uv run mlflow ui --backend-store-uri sqlite:///a.db ")
+    assert ui_command("sqlite:///a.db").startswith("uv run mlflow ui --backend-store-uri sqlite:///a.db ")
 
 
 def test_outside_the_environment_it_says_how_to_get_in(root: Path, work: Path) -> None:

@@ -13,16 +13,17 @@ import importlib
 import os
 import select
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunix_rt import __version__
+from tunix_rt.backends import heap
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import experiment_meant
-from tunix_rt.errors import InputError, TunixError
+from tunix_rt.errors import InputError, TunixError, wants_traceback
 from tunix_rt.hints import missing_module
+from tunix_rt.runs.secrets import mask_values, masked_traceback
 from tunix_rt.terminal import say
 
 COMMANDS = Path(__file__).parent / "commands"
@@ -71,7 +72,12 @@ def help_text() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code and never lets an exception through."""
+    """Run one command line; returns the exit code and never lets an exception through.
+
+    `arguments` None: this process is the program `tunix_rt`, with the words that were typed.
+    """
+    if arguments is None:
+        heap.own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = any(word.lstrip("+") == "debug=true" for word in words)
     return guarded(lambda: dispatch(words), debug)
@@ -151,14 +157,14 @@ def _say_quickstart() -> None:
 
 
 def _explain(error: BaseException, message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    say(f"error: {message}")
+    if debug or wants_traceback(error):
+        sys.stderr.write(masked_traceback(error))
+    say(f"error: {mask_values(message)}")
     return code
 
 
 def _bug(error: Exception) -> int:
-    traceback.print_exception(error)
+    sys.stderr.write(masked_traceback(error))
     say(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}")
     return 1
 

@@ -8,6 +8,7 @@ Knows bytes, JSON and hashes; nothing of traces, runs or models.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+import psutil
 
 from tunix_rt import faults
 from tunix_rt.errors import DataError, MachineError
@@ -41,6 +44,14 @@ def _named(path: Path) -> Iterator[None]:
         raise
 
 
+def _remove_torn(path: Path) -> None:
+    """What killed processes had begun to write in the place of a file."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            part.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary binary file beside `path`; on success it is synced and takes the name in one step."""
@@ -48,6 +59,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    _remove_torn(path)
     try:
         with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
             faults.point("writing", path)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -112,7 +113,7 @@ def prepare_request(
 ) -> PrepareRequest:
     """What preparation is asked for."""
     return PrepareRequest(
-        seed=config.seed,
+        seed=config.training.seed,
         source=config.model.source,
         tokenizer=config.tokenizer,
         dataset=config.dataset,
@@ -135,20 +136,37 @@ def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
 
 
 def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
-    """The prepared data in `folder`, made where it is not there yet; one process makes it, others wait."""
-    from filelock import FileLock
+    """The prepared data in `folder`, made where it is not there yet; one process makes it, others wait.
 
+    The lock is taken in any case: under it `gc` removes what nobody uses.
+    """
     prepared = PreparedData(folder)
-    if not prepared.is_whole:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            if not prepared.is_whole:
-                shutil.rmtree(folder, ignore_errors=True)
-                faults.point("removed", folder)
-                write_prepared(config, folder, store)
+    with _locked(folder):
+        if not prepared.is_whole:
+            shutil.rmtree(folder, ignore_errors=True)
+            faults.point("removed", folder)
+            write_prepared(config, folder, store)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
         materialise(config.model.source, _models(config), store)
     return prepared
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Claim a folder of prepared data; one that is there may be in a place where nobody can write, and stays so."""
+    from filelock import FileLock
+
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        if not PreparedData(folder).is_whole:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
@@ -159,7 +177,7 @@ def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
 
 def recorded_data(run: RunFolder) -> PreparedData:
     """The prepared data that a run used, whether it is still there or not."""
-    return PreparedData(Path(read_json(run.data)["folder"]))
+    return PreparedData(run.data_folder)
 
 
 def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:

@@ -27,7 +27,15 @@ STAGES = ("prepare", "train", "predict", "evaluate", "report")
 PARTS = ("conf", "pipelines", "tunix_rt", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")
 TOYS = [word for override in ("backend=torch", *TOY) for word in ("-S", override)]
 TRACKED = [*TOYS, "-S", "tracking=mlflow"]
-UNTRACKED = {".lock", ".tracking.lock", "tracking.json", "tracking.log", "system.jsonl", "fingerprint.json"}
+UNTRACKED = {
+    ".lock",
+    ".tracking.lock",
+    "tracking.json",
+    "tracking.log",
+    "tracking_process.json",
+    "system.jsonl",
+    "fingerprint.json",
+}
 
 
 @dataclass(frozen=True)

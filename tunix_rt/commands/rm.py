@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.terminal import out, say
 
     root = Path(chosen.root)
-    found = [find_run(root, word) for word in chosen.runs]
+    found = [find_run(root, word, newest=False) for word in chosen.runs]
     if not chosen.yes:
         for run in found:
             say(f"{run.name}: {run.status().get('state')}, {size(run.path):,} bytes")

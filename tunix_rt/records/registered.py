@@ -30,6 +30,8 @@ def registered_run(model: str, store: ModelStore, models: Path) -> RunFolder:
         kept = {name: record for name, record in read_json(stages).items() if name in ("prepare", "train")}
         for record in kept.values():
             record.pop("folder", None)
+            record.pop("outputs", None)  # of which only the model is fetched
         (run.path / "model").symlink_to(trained.resolve())
+        write_json(run.data, read_json(run.data) | {"folder": "nowhere"})  # it is prepared again here
         write_json(stages, kept)
     return run

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt.config.choices import SPLITS
-from tunix_rt.config.identity import STAGES, identities, section_of
+from tunix_rt.config.identity import STAGES, declared, identities
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.evaluation.score import score
@@ -24,7 +24,7 @@ from tunix_rt.inputs import recorded_data
 from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
-from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.folder import VERSION, RunFolder
 from tunix_rt.runs.secrets import is_masked
 from tunix_rt.traces.prediction import read_items, read_predictions
 from tunix_rt.traces.prepared import PreparedData
@@ -39,7 +39,7 @@ def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exporte
     """One zip file with all that is needed to believe a run. Raises InputError (not finished), DataError."""
     if run.status().get("state") != "finished":
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
-    return export(run, recorded_data(run).folder, target or Path(f"{run.name.replace('/', '-')}.zip"), with_model)
+    return export(run, recorded_data(run).folder, target or run.root / f"{run.name.replace('/', '-')}.zip", with_model)
 
 
 def verify(what: Path | RunFolder) -> Checked:
@@ -99,12 +99,19 @@ def _splits(run: RunFolder, prepared: PreparedData) -> str:
 
 def _identities(run: RunFolder, config: ExperimentConfig) -> str:
     """Each stage was done for this config and this data."""
+    if run.status().get("record_version", 1) < VERSION:
+        return "identities: not checked (an earlier version recorded them, and made them in another way)"
     hashes = run.data_hashes()
-    sections = {name: section_of(config, name) for names in STAGES.values() for name in names}
-    if not hashes or is_masked(sections):
+    if not hashes or is_masked([declared(config, stage) for stage in STAGES]):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
-    for stage, identity in identities(config, hashes["sources"]).items():
-        recorded = run.stages().get(stage, {}).get("identity")
+    if "seed" not in run.read_config()["dataset"]:
+        return "identities: not checked (made by version 0.1, whose identities were others)"
+    stages = run.stages()
+    trained = stages.get("train", {})
+    # Where accuracy decides, training elsewhere went by the rules of its own config, not by those it is scored by here.
+    kept = {"train": trained["identity"]} if config.training.accuracy_decides and "folder" in trained else {}
+    for stage, identity in identities(config, hashes["sources"], kept).items():
+        recorded = stages.get(stage, {}).get("identity")
         if recorded != identity:
             raise GateError(f"stages.json {stage}: made for {recorded}, but config and data give {identity}")
     return f"identities: config and data give those of all {len(STAGES)} stages"

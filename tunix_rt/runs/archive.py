@@ -66,7 +66,7 @@ def export(run: RunFolder, prepared: Path, target: Path, with_model: bool) -> Ex
 def _files(run: RunFolder, prepared: Path, with_model: bool) -> dict[str, Path]:
     """Name in the archive → file."""
     found = {name: run.path / name for name in RECORDS} | result_files(run)
-    found |= {name: run.metrics_log.with_name(name) for name in ("timings.jsonl", "fingerprint.json")}
+    found |= {name: run.metrics_log.with_name(name) for name in ("timings.jsonl", "sessions.jsonl", "fingerprint.json")}
     found |= {f"figures/{file.name}": file for file in run.path.glob("figures/*") if file.is_file()}
     found |= {f"{DATA}{file.name}": file for file in (prepared / "manifest.json",)}
     found |= {f"{DATA}traces/{file.name}": file for file in (prepared / "traces").glob("*.jsonl")}

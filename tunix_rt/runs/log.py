@@ -52,6 +52,10 @@ class MetricsLog:
             if file.exists():
                 sync_file(file)
 
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the step's `eval/…` values are recorded."""
+        return (step, "eval") in self._recorded
+
     def evaluations(self, last: int) -> list[tuple[int, Values]]:
         """(step, `eval/…` values) up to step `last`, in order of step: after a kill the log may know more."""
         return sorted((step, line) for (step, kind), line in self._recorded.items() if kind == "eval" and step <= last)

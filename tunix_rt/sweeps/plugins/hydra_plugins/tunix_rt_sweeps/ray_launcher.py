@@ -38,7 +38,7 @@ class RayLauncher(Launcher):
             quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
             ray.init(address=self._address, **quiet, **own)
         try:
-            task = ray.remote(max_retries=0, **dict(self._resources))(_member)
+            task: Any = ray.remote(max_retries=0, **dict(self._resources))(_member)
             shared = [ray.put(part) for part in (self._context, self._config, self._task, Singleton.get_state())]
             waiting = [task.remote(*shared, list(job), initial_job_idx + at) for at, job in enumerate(job_overrides)]
             ray.wait(waiting, num_returns=len(waiting))
