@@ -65,10 +65,10 @@ def measure(case: Case) -> Peak:
 
     config, prepared = case.workload.config, case.workload.prepared()
     training = replace(config.training, per_device_batch_size=case.rows)
-    order, _ = batch_schedule(training, prepared, config.seed)
+    order, _ = batch_schedule(training, prepared)
     engine = registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss
-    setup = setup_of(config.optimizer, training, config.seed, config.model.adapter, prepared.model_folder)
+    setup = setup_of(config.optimizer, training, config.model.adapter, prepared.model_folder)
     state, loss = engine.load(prepared.model_folder, setup), 0.0
     for step in range(case.num_updates):
         state, measured = engine.train_step(state, order.batch_at(step), config.optimizer.learning_rate)

@@ -13,7 +13,6 @@ import importlib
 import os
 import select
 import sys
-import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from tunix_rt import __version__
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import experiment_meant
-from tunix_rt.errors import InputError, TunixError
+from tunix_rt.errors import InputError, TunixError, wants_traceback
 from tunix_rt.hints import missing_module
+from tunix_rt.runs.secrets import mask_values, masked_traceback
 from tunix_rt.terminal import say
 
 COMMANDS = Path(__file__).parent / "commands"
@@ -151,14 +151,14 @@ def _say_quickstart() -> None:
 
 
 def _explain(error: BaseException, message: str, code: int, debug: bool) -> int:
-    if debug:
-        traceback.print_exception(error)
-    say(f"error: {message}")
+    if debug or wants_traceback(error):
+        sys.stderr.write(masked_traceback(error))
+    say(f"error: {mask_values(message)}")
     return code
 
 
 def _bug(error: Exception) -> int:
-    traceback.print_exception(error)
+    sys.stderr.write(masked_traceback(error))
     say(f"error: this is a bug in tunix_rt {__version__}: {ISSUES}")
     return 1
 

@@ -77,3 +77,13 @@ class Interrupted(TunixError):
     def __init__(self, message: str, exit_code: int = 130) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def ask_for_traceback(error: BaseException) -> None:
+    """Mark an error of an experiment that declares `debug: true`: whoever reports it shows its traceback."""
+    vars(error)["wants_traceback"] = True
+
+
+def wants_traceback(error: BaseException) -> bool:
+    """Whether it was marked so."""
+    return bool(vars(error).get("wants_traceback", False))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
+from tunix_rt.config.change import of_today
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
@@ -100,7 +101,7 @@ def show(run: RunFolder, tracking: TrackingConfig) -> None:
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:
     """The config a run was made with. Raises ConfigError where today's code knows it no longer."""
-    return check(run.read_config())
+    return check(of_today(run.read_config()))
 
 
 def answerer(run: RunFolder) -> Answerer:
@@ -114,7 +115,7 @@ def answerer(run: RunFolder) -> Answerer:
         base = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
     model, adapter = opened(run.model, base, folder_digest)
     reader = Reader.of(model, config.format)
-    return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.seed)
+    return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.generation.seed)
 
 
 def _warn_of_other_code(folder: RunFolder) -> None:

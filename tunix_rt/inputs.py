@@ -112,7 +112,7 @@ def prepare_request(
 ) -> PrepareRequest:
     """What preparation is asked for."""
     return PrepareRequest(
-        seed=config.seed,
+        seed=config.training.seed,
         source=config.model.source,
         tokenizer=config.tokenizer,
         dataset=config.dataset,

@@ -9,20 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+from jax import numpy as jnp
 from safetensors.numpy import load_file
 
-from tests.lazy import lazy
+from tunix_rt.backends import xla
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import OutOfMemory
-
-jax = lazy("jax")
-jnp = lazy("jax.numpy")
-xla = lazy("tunix_rt.backends.xla")
 
 BatchOf = Callable[..., Batch]
 

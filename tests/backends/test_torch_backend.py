@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.registry import create
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
-
-torch = lazy("torch")
 
 
 def make(cache: Path, **hardware: Any) -> Backend:

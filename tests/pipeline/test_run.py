@@ -90,6 +90,20 @@ def test_the_same_command_again_runs_nothing_and_new_starts_anew(person: Person)
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
+def test_a_run_that_was_told_to_stop_early_is_another_run(person: Person) -> None:
+    """Prevents: the model of two steps returned as the result of six, and the other way round."""
+    whole = person.run_folder()
+    assert person.types("backend=torch", *TOY, "run.stop_step=2").code == 0
+    (stopped,) = (file.parent for file in whole.parent.glob("*/status.json") if file.parent != whole)
+    done = [json.loads((run / "stages.json").read_text())["train"]["steps_done"] for run in (whole, stopped)]
+    assert done == [6, 2]
+    again = person.types("reproduce", stopped.name)
+    assert again.code == 0, again.out
+    assert "finished before" in person.types("backend=torch", *TOY).err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
 def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person) -> None:
     first = person.run_folder()
     done = person.types("backend=torch", *TOY, "generation.max_new_tokens=6")

@@ -6,11 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lazy import lazy
-
-SHORT = lazy("benchmarks.memory", "SHORT")
-compare = lazy("benchmarks.memory", "compare")
-
+from benchmarks.memory import SHORT, compare
 
 MIDDLE = (
     "model.source.hidden_size=512",

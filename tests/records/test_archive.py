@@ -107,7 +107,7 @@ def test_every_change_is_found(finished: RunFolder, types: Types) -> None:
     assert f"metrics.json accuracy.k: {k + 1} recorded, {k} computed again" in wrong(better)
     verdict = changed("items.jsonl", swapped('"correct": false', '"correct": true'))
     assert "items.jsonl id " in wrong(verdict)
-    assert "the model" not in wrong(changed("config.yaml", swapped("seed: 0", "seed: 1")))
+    assert "the model" not in wrong(changed("config.yaml", swapped("training:\n  seed: 0", "training:\n  seed: 1")))
     assert "model: not the one that was trained" in wrong(changed("model/config.json", lambda data: data + b"\n"))
     whole = Path("all.zip").read_bytes()
     Path("torn.zip").write_bytes(whole[: len(whole) // 2])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.records.conftest import WORDS, Types
 from tunix_rt.files import write_json, write_text
@@ -55,7 +56,7 @@ def test_runs_are_filtered_and_sorted(work: Path, types: Types) -> None:
 
 @pytest.mark.slow
 def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> None:
-    assert types(*WORDS, "generation.max_new_tokens=6", "seed=1").code == 0
+    assert types(*WORDS, "generation.max_new_tokens=6", "seed=1", "dataset.seed=1").code == 0
     first, second = f"mine/{finished.path.name}", "last"
     shown = json.loads(types("show", first, "--json", "--predictions", "1").out)
     assert shown["status"]["state"] == "finished"
@@ -64,7 +65,8 @@ def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> 
     assert len(shown["predictions"]) == 1
     assert {"environment", "data", "metrics"} <= shown.keys()
     difference = json.loads(types("diff", first, second, "--json").out)
-    assert difference["config"]["different"] == {"generation.max_new_tokens": [8, 6], "seed": [0, 1]}
+    seeds = {f"{section}seed": [0, 1] for section in ("", "dataset.", "training.", "generation.")}
+    assert difference["config"]["different"] == seeds | {"generation.max_new_tokens": [8, 6]}
     assert difference["code"]["different"] == {}
     assert "sha256 of metrics.jsonl" in difference["results"]["different"]
     assert difference["data"]["different"]["splits.train.sha256"]
@@ -78,3 +80,26 @@ def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> 
     traces = json.loads(types("traces", *WORDS, "-n", "2", "--json").out)
     assert (len(traces["traces"]), traces["num_steps"]) == (2, 6)
     assert any(item["name"] == "quickstart" for item in json.loads(types("experiments", "--json").out))
+
+
+@pytest.mark.slow
+def test_a_record_of_version_0_1_stays_readable(finished: RunFolder, types: Types) -> None:
+    """One seed, other names of two keys, other identities."""
+    config = yaml.safe_load(finished.config.read_text())
+    for section in ("dataset", "training", "generation"):
+        del config[section]["seed"]
+    config["dataset"]["loss_weights"]["earlier"] = config["dataset"]["loss_weights"].pop("previous_turns")
+    config["run"]["watched"] = config["run"].pop("dvc_paths")
+    del config["run"]["stop_step"]
+    finished.config.write_text(yaml.safe_dump(config))
+    stages = json.loads((finished.path / "stages.json").read_text())
+    for number, record in enumerate(stages.values()):
+        record["identity"] = f"{number:012x}"
+    (finished.path / "stages.json").write_text(json.dumps(stages))
+    verified = types("verify", "last")
+    assert verified.code == 0, verified.out
+    assert "identities: not checked (made by version 0.1" in verified.out
+    assert types("ask", "last", "1+1=").code == 0
+    again = types("predict", "last", "generation=greedy", "generation.max_new_tokens=5")
+    assert again.code == 0, again.err
+    assert f"train: done by {finished.name}, which is used" in again.err

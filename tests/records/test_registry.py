@@ -6,14 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.lazy import lazy
 from tests.records.conftest import WORDS, Types
 from tunix_rt.files import read_json
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder, all_runs
-
-MlflowClient = lazy("mlflow.tracking", "MlflowClient")
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from matplotlib import image
 
-from tests.lazy import lazy
 from tests.report.conftest import MakeRun, four, prediction
 from tunix_rt.files import read_json, read_jsonl, write_json, write_jsonl
 from tunix_rt.report.blocks import block, code, table
@@ -19,8 +19,6 @@ from tunix_rt.report.figures import draw
 from tunix_rt.report.markdown import write_report
 from tunix_rt.report.tables import write_tables
 from tunix_rt.runs.folder import RunFolder
-
-image = lazy("matplotlib.image")
 
 HOSTILE = [
     "```\n# Broken out\n```",

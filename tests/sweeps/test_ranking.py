@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from tunix_rt.errors import InputError
 from tunix_rt.evaluation.statistics import wilson
 from tunix_rt.files import write_jsonl
-from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, varying, verdict
+from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
 
 
 def metrics(k: int) -> dict[str, Any]:
@@ -45,6 +46,17 @@ def test_only_what_varied_is_a_column() -> None:
     assert shown[0] == ["1=", "3", "90.0 %", "[45.0 %, 100.0 %]", "100.0 %", "runs/c"]
     assert shown[2] == ["-", "2", "failed", "", "", "runs/b broke"]
     assert shown[3] == ["-", "4", "pruned", "", "", "runs/d hopeless"]
+
+
+def test_members_that_were_asked_other_questions_are_not_compared_in_silence() -> None:
+    """Prevents: a sweep over `dataset.seed` ranking members on different tests, and nothing saying so."""
+    alike = [replace(member, questions="a") for member in MEMBERS]
+    assert title("x", alike, "accuracy") == "x: 4 members, ranked by accuracy"
+    unlike = [*alike[:2], replace(alike[2], questions="b"), alike[3]]
+    assert "NOT comparable" in title("x", unlike, "accuracy")
+    found = ranked(unlike, "accuracy", "maximize")
+    assert [place.leading for place in found] == [True, True, False, False], "so no tag calls one of them best"
+    assert verdict(found, "seed=3").startswith("none of them is best")
 
 
 def test_the_file_has_values_with_intervals() -> None:

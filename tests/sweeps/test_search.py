@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from optuna import get_all_study_names, load_study
 
-from tests.lazy import lazy
 from tests.sweeps.conftest import QUICK, Shell
 from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import SweepFolder
@@ -16,9 +16,6 @@ from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.declared import PrunerSettings, SamplerSettings, StudySettings
 from tunix_rt.sweeps.space import space_of
 from tunix_rt.sweeps.study import Study
-
-get_all_study_names = lazy("optuna", "get_all_study_names")
-load_study = lazy("optuna", "load_study")
 
 SEARCH = (
     "+experiment=sweep_optuna",

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.lazy import lazy
 from tests.tracking.conftest import MakeRun, Train
 from tunix_rt.tracking import sync as process
 from tunix_rt.tracking.remove import models, remove, stored
@@ -18,8 +18,6 @@ from tunix_rt.tracking.state import SyncReport
 from tunix_rt.tracking.store import Entry, Facts, StoreError, StoreRefused
 from tunix_rt.tracking.stores.mlflow import MlflowStore, connect
 from tunix_rt.tracking.sync import sync_run
-
-MlflowClient = lazy("mlflow.tracking", "MlflowClient")
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 

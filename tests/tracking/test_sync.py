@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.lazy import lazy
 from tests.tracking.conftest import PREDICTIONS, MakeRun, Train
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_json, write_json
@@ -23,8 +23,6 @@ from tunix_rt.tracking.content import parameters, read_config, records
 from tunix_rt.tracking.state import SyncReport
 from tunix_rt.tracking.sync import main, sync_run
 from tunix_rt.tracking.syncer import Syncer, send_command, served_by, start
-
-MlflowClient = lazy("mlflow.tracking", "MlflowClient")
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 """MLflow's own code, with the newest SQLAlchemy."""

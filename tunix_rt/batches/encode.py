@@ -55,6 +55,15 @@ def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) ->
     return Encoded(np.array(encoding.ids, dtype=np.int32), by_part[np.searchsorted(ends, starts, side="right")])
 
 
+def completion_length(parts: Sequence[Part], tokenizer: Tokenizer) -> int:
+    """Tokens that a model writes for what follows the last prompt, the end token included.
+
+    Raises DataError for unknown characters.
+    """
+    text = "".join(part.text for part in parts)
+    return len(tokenizer.encode(text).ids) - len(tokenizer.ids(text[: max(_takeovers(parts), default=0)]))
+
+
 def _takeovers(parts: Sequence[Part]) -> Iterator[int]:
     """Character positions where a prompt ends and the model begins to write."""
     ends = accumulate(len(part.text) for part in parts)

@@ -11,8 +11,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-SECTIONS = ("evaluation", "tracking", "run", "debug")
-
 
 def main(arguments: Sequence[str]) -> int:
     """Do the stages after prediction with the changed config, and show the result."""
@@ -30,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.runs.folder import RunFolder, find_run
 
     base = find_run(Path(chosen.root), chosen.run)
-    config = check(changed(base.read_config(), chosen.overrides, SECTIONS))
+    config = check(changed(base.read_config(), chosen.overrides, "evaluate"))
     result = run(config, base, keep=("train", "predict"))
     show(RunFolder(result.folder), config.tracking)
     return 0

@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     config = check(compose(chosen.overrides))
     prepared = prepared_data(config, ModelStore(config.tracking.uri))
     dataset = EncodedDataset.open(prepared.encoded("train"))
-    _, facts = batch_schedule(config.training, prepared, config.seed)
+    _, facts = batch_schedule(config.training, prepared)
     lengths = dataset.lengths + 1
     split = prepared.manifest["splits"]["train"]
     if chosen.json:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tunix_rt.engine.context import RunContext
 from tunix_rt.files import JsonObject
+from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import cache_folder, ensure_prepared
 from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
 from tunix_rt.stages.predict import PredictRequest, predict
@@ -30,7 +31,6 @@ def train_request(context: RunContext) -> TrainRequest:
     """What training is asked for."""
     config = context.config
     return TrainRequest(
-        seed=config.seed,
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -52,7 +52,6 @@ def predict_request(context: RunContext) -> PredictRequest:
     """What prediction is asked for."""
     config = context.config
     return PredictRequest(
-        seed=config.seed,
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -79,7 +78,7 @@ def report_request(context: RunContext) -> ReportRequest:
 
 
 def _prepare(context: RunContext) -> None:
-    ensure_prepared(context.config, context.prepared.folder, context.store)
+    check_asked(ensure_prepared(context.config, context.prepared.folder, context.store), context.config.generation)
 
 
 STAGES = (

@@ -45,7 +45,7 @@ def measure(engine: Backend, outline: Outline) -> Measured:
             shutil.copyfile(start / GENERATION, folder / GENERATION)
         adapter = config.model.adapter
         lora = None if adapter is None else AdapterSetup(adapter, Base(None, None, None))
-        setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.seed, lora)
+        setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.training.seed, lora)
         state = engine.load(folder, setup)
         state, first = engine.train_step(state, batches[0], 0.0)
         engine.fetch(first)

@@ -62,7 +62,7 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
 
 def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
     """The outline of `config` on data that are prepared. Raises DataError, InputError, ModelError."""
-    order, facts = batch_schedule(config.training, prepared, config.seed)
+    order, facts = batch_schedule(config.training, prepared)
     architecture = read_architecture(prepared.model_folder)
     num_steps, row_length = int(facts["num_steps"]), int(facts["row_length"])
     adapter = None if config.model.adapter is None else declared(config.model.adapter, architecture)

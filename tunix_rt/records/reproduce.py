@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from tunix_rt.config.identity import plain
+from tunix_rt.config.identity import first_stage, plain
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
@@ -33,8 +33,6 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import warn
 from tunix_rt.tracking.registry import ModelStore
 
-WHERE = ("hardware", "checkpoint", "tracking", "run")
-"""Sections that may be other than recorded: they never enter the identity."""
 FIRST_STEPS = 50
 RELATIVE = 0.01
 TOLERANCE = f"losses of the first {FIRST_STEPS} steps within {RELATIVE:.0%}, every rate in its recorded 95 % interval"
@@ -60,7 +58,7 @@ class Reproduction:
 
 
 def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Reproduction:
-    """Run it again and compare. `overrides`: KEY=VALUE of the sections `WHERE`. `strict`: other code is refused.
+    """Run it again and compare. `overrides`: KEY=VALUE of what changes no result. `strict`: other code is refused.
 
     Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
     """
@@ -96,13 +94,17 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
     """The recorded config, made to run anew beside it, untracked, and as many steps as a time budget allowed then."""
     from omegaconf import OmegaConf
 
-    wrong = [word for word in overrides if word.split(".")[0] not in WHERE or "=" not in word]
+    wrong = [word for word in overrides if "=" not in word or first_stage(word.partition("=")[0]) is not None]
     if wrong:
-        raise InputError(f"{wrong[0]!r}: only {', '.join(WHERE)} may differ from the record, as SECTION.KEY=VALUE")
+        raise InputError(
+            f"{wrong[0]!r}: only what changes no result may differ from the record (hardware, checkpoint, run.root, "
+            "the path of a file that was moved, …), as SECTION.KEY=VALUE"
+        )
     config = recorded_config(recorded)
     mapping = OmegaConf.merge(plain(config), OmegaConf.from_dotlist(list(overrides)))
     config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
-    steps = int(recorded.stages()["train"]["steps_done"]) if config.training.max_seconds is not None else None
+    budget = config.training.max_seconds is not None
+    steps = int(recorded.stages()["train"]["steps_done"]) if budget else config.run.stop_step
     return replace(
         config,
         run=replace(config.run, new=True, stop_step=steps),

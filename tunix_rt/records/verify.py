@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt.config.choices import SPLITS
-from tunix_rt.config.identity import STAGES, identities, section_of
+from tunix_rt.config.identity import STAGES, declared, identities
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.evaluation.score import score
@@ -100,11 +100,16 @@ def _splits(run: RunFolder, prepared: PreparedData) -> str:
 def _identities(run: RunFolder, config: ExperimentConfig) -> str:
     """Each stage was done for this config and this data."""
     hashes = run.data_hashes()
-    sections = {name: section_of(config, name) for names in STAGES.values() for name in names}
-    if not hashes or is_masked(sections):
+    if not hashes or is_masked([declared(config, stage) for stage in STAGES]):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
-    for stage, identity in identities(config, hashes["sources"]).items():
-        recorded = run.stages().get(stage, {}).get("identity")
+    if "seed" not in run.read_config()["dataset"]:
+        return "identities: not checked (made by version 0.1, whose identities were others)"
+    stages = run.stages()
+    trained = stages.get("train", {})
+    # Where accuracy decides, training elsewhere went by the rules of its own config, not by those it is scored by here.
+    kept = {"train": trained["identity"]} if config.training.accuracy_decides and "folder" in trained else {}
+    for stage, identity in identities(config, hashes["sources"], kept).items():
+        recorded = stages.get(stage, {}).get("identity")
         if recorded != identity:
             raise GateError(f"stages.json {stage}: made for {recorded}, but config and data give {identity}")
     return f"identities: config and data give those of all {len(STAGES)} stages"

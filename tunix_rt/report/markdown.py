@@ -15,7 +15,7 @@ from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import rate_title, rates
-from tunix_rt.runs.secrets import mask
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
 
 DECLARED = {
@@ -137,7 +137,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     rows = [["experiment", code(str(config.get("name", run.path.parent.name)))]]
     for title, keys in DECLARED.items():
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
-        rows.append([title, " ".join(code(f"{key}={mask(str(value))}") for key, value in values.items())])
+        rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
     environment = _object(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):

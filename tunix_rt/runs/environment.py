@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from tunix_rt.files import JsonObject, digest, sha256_bytes, sha256_file
-from tunix_rt.runs.secrets import mask, mask_values, mask_words
+from tunix_rt.runs.secrets import mask, mask_variables, mask_words
 
 PACKAGES = """
     tunix_rt numpy jax jaxlib flax optax google-tunix torch transformers tokenizers mlflow
@@ -44,7 +44,9 @@ def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
         "git": _git(Path.cwd()) or _git(Path(__file__).parent),
         "lock_sha256": _lock_hash(),
     }
-    return record | {"variables": mask_values({k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)})}
+    return record | {
+        "variables": mask_variables({k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)})
+    }
 
 
 def fingerprint(backend: dict[str, str]) -> str:

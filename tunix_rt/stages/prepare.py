@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.batches.encode import Encoded, encode, write_encoded
+from tunix_rt.batches.encode import Encoded, completion_length, encode, write_encoded
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
@@ -34,6 +35,8 @@ from tunix_rt.traces.trace import Trace
 
 ENCODED: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose completions are numbers too: `test` is only asked."""
+ASKED: tuple[SplitName, ...] = ("validation", "test")
+"""Splits whose prompts a model may be asked (`generation.split`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,7 @@ class PrepareRequest:
     """What is prepared, and where."""
 
     seed: int
+    """Of weights that are drawn (`training.seed`); the traces follow from `dataset.seed`."""
     source: ModelSource
     tokenizer: TokenizerConfig
     dataset: DatasetConfig
@@ -60,11 +64,11 @@ def prepare(request: PrepareRequest) -> None:
 
     Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
     """
-    seed, dataset, format, folder = request.seed, request.dataset, request.format, request.folder
+    dataset, format, folder = request.dataset, request.format, request.folder
     prepared = PreparedData(folder)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # what cannot be read back is refused before anything is read
-    collected = collect(dataset, seed)
+    collected = collect(dataset)
     start = _model_folder(request, collected.splits["train"])
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
@@ -93,12 +97,32 @@ def prepare(request: PrepareRequest) -> None:
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
         "name": dataset.name,
-        "seed": seed,
+        "seed": dataset.seed,
         "switches": _switches(dataset),
         "splits": splits,
         "model": {"folder": os.path.relpath(start, folder), "tokenizer": reader.digest},
+        "questions": {split: _questions(collected.splits[split]) for split in ASKED},
+        "completion_tokens": {
+            split: _completion_tokens(prepared.traces(split), writer, reader, dataset) for split in ASKED
+        },
     }
     write_json(prepared.manifest_file, manifest | {"digest": digest([splits, reader.digest])})
+
+
+def _questions(traces: Sequence[Trace]) -> str:
+    """Digest of what is asked and what is right, whatever steps lead there: equal where results can be compared."""
+    return digest([[trace.id, trace.questions, trace.final_answer] for trace in traces])
+
+
+def _completion_tokens(
+    traces: Sequence[Trace], writer: Formatter, tokenizer: Tokenizer, dataset: DatasetConfig
+) -> JsonObject:
+    """How many references have how many tokens; those that cannot be written as tokens count nowhere."""
+    lengths: Counter[int] = Counter()
+    for trace in traces:
+        with suppress(DataError):
+            lengths[completion_length(writer.parts(trace, dataset.steps), tokenizer)] += 1
+    return {str(length): count for length, count in sorted(lengths.items())}
 
 
 def _switches(dataset: DatasetConfig) -> JsonObject:

@@ -18,7 +18,7 @@ from tunix_rt.batches.schedule import batch_schedule, evaluation_length
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
-from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
+from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, copy_file, read_json, sync_folder, write_json
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
@@ -42,14 +42,13 @@ from tunix_rt.training.schedule import learning_rate
 class TrainRequest:
     """What is trained on what, how, and where."""
 
-    seed: int
     format: FormatConfig
     backend: BackendConfig
     adapter: LoraAdapter | None
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
-    stop_step: int | None = None
+    stop_step: int | None
     """Stop there, in place of a time budget."""
     prepared: PreparedData
     run: RunFolder
@@ -69,8 +68,8 @@ def train(request: TrainRequest) -> JsonObject:
     """
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
-    order, facts = batch_schedule(training, prepared, request.seed)
-    setup = setup_of(request.optimizer, training, request.seed, request.adapter, prepared.model_folder)
+    order, facts = batch_schedule(training, prepared)
+    setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
@@ -83,10 +82,9 @@ def train(request: TrainRequest) -> JsonObject:
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     num_steps = int(facts["num_steps"])
-    if schedule.warmup_steps >= num_steps:
-        raise InputError(
-            f"schedule.warmup_steps: {schedule.warmup_steps} must be below the number of steps, which is {num_steps}"
-        )
+    mistake = schedule_mistake(schedule, num_steps)
+    if mistake is not None:
+        raise InputError(": ".join(mistake))
     work = TrainPlan(
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
@@ -119,11 +117,11 @@ def _same_machine(run: RunFolder, engine: Backend) -> bool:
 
 
 def setup_of(
-    optimizer: OptimizerConfig, training: TrainingConfig, seed: int, adapter: LoraAdapter | None, start: Path
+    optimizer: OptimizerConfig, training: TrainingConfig, adapter: LoraAdapter | None, start: Path
 ) -> TrainingSetup:
     """What a backend is told; an adapter refers to the folder `start` by its content."""
     lora = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
-    return TrainingSetup(optimizer, training.clip_norm, seed, lora)
+    return TrainingSetup(optimizer, training.clip_norm, training.seed, lora)
 
 
 def evaluator(

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.config.identity import STAGES
+from tunix_rt.config.identity import entering
 from tunix_rt.config.load import section_from
 from tunix_rt.errors import ConfigError, Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest, write_json
 from tunix_rt.hints import say_folders
-from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.secrets import mask_values, password_to_variable
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
 from tunix_rt.sweeps.plan import Planned, estimate, seconds_per_member
-from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, varying, verdict
+from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
 from tunix_rt.terminal import out, say, table
+from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.syncer import start, warn_of_trouble
 
 if TYPE_CHECKING:
@@ -57,13 +58,14 @@ def resolve_sweep_folder(config: DictConfig, search: JsonObject) -> SweepFolder:
 
     overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
     swept = sorted(str(override.input_line).lstrip("+") for override in overrides if override.is_sweep_override())
-    sections = {name.partition(".")[0] for stage in STAGES.values() for name in stage}
     whole: Any = OmegaConf.to_container(config, resolve=False)
-    declared = {name: value for name, value in whole.items() if name in sections}
+    declared = {name: value for name, value in entering(whole).items() if name != "hydra"}
     aim = {"metric": config.sweep.metric, "direction": config.sweep.direction}
     identity = digest({"declared": declared, "swept": swept, "search": search, **aim})[:12]
     folder = (Path(str(config.run.root)) / str(config.name) / f"sweep-{identity}").absolute()
     with read_write(config), open_dict(config):
+        (uri,) = password_to_variable([f"tracking.uri={config.tracking.uri}"], "tracking.uri", URI_VARIABLE)
+        config.tracking.uri = uri.partition("=")[2]  # some launchers write the config to disk
         config.hydra.sweep.dir = str(folder)
         config.hydra.overrides.hydra.append("hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")))
     return SweepFolder(folder)
@@ -152,7 +154,7 @@ def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int
     found = ranked(members, metric, direction)
     columns, shown = rows(found, metric)
     table(
-        f"{status['experiment']}: {len(members)} members, ranked by {metric}",
+        title(str(status["experiment"]), members, metric),
         columns,
         shown,
         right=(0,),

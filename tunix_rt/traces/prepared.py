@@ -38,6 +38,11 @@ class PreparedData:
         """The folder of the initial weights, tokenizer included."""
         return (self.folder / str(self.manifest["model"]["folder"])).resolve()
 
+    def completion_tokens(self, split: SplitName) -> dict[int, int]:
+        """How many references of `validation` or `test` have how many tokens, the end token included."""
+        recorded = self.manifest.get("completion_tokens", {}).get(split, {})
+        return {int(length): count for length, count in recorded.items()}
+
     def traces_file(self, split: SplitName) -> Path:
         return self.folder / "traces" / f"{split}.jsonl"
 

@@ -64,7 +64,7 @@ def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
 
 def parameters(config: JsonObject) -> dict[str, str]:
     """`{"training.max_steps": "1600", …}`, secrets masked; values of any length."""
-    return {key[:MAX_KEY]: mask(_text(value)) for key, value in _leaves(mask_values(config), "")}
+    return {key[:MAX_KEY]: _text(value) for key, value in _leaves(mask_values(config), "")}
 
 
 def _text(value: object) -> str:
