@@ -58,17 +58,18 @@ class Peak:
 
 def measure(case: Case) -> Peak:
     """Load and train in this process."""
-    from tunix_rt.backends import registry
+    from tunix_rt.backends import heap, registry
     from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.inputs import cache_folder
     from tunix_rt.stages.train import setup_of
 
+    heap.own_process()
     config, prepared = case.workload.config, case.workload.prepared()
     training = replace(config.training, per_device_batch_size=case.rows)
-    order, _ = batch_schedule(training, prepared, config.seed)
+    order, _ = batch_schedule(training, prepared)
     engine = registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss
-    setup = setup_of(config.optimizer, training, config.seed, config.model.adapter, prepared.model_folder)
+    setup = setup_of(config.optimizer, training, config.model.adapter, prepared.model_folder)
     state, loss = engine.load(prepared.model_folder, setup), 0.0
     for step in range(case.num_updates):
         state, measured = engine.train_step(state, order.batch_at(step), config.optimizer.learning_rate)

@@ -46,7 +46,7 @@ class TrainingCase:
     def of(cls, workload: Workload, num_traces: int, num_updates: int) -> TrainingCase:
         """The first updates of an epoch over all the data, of about `num_traces` traces each. Prepares the data."""
         config, prepared = workload.config, workload.prepared()
-        order, facts = batch_schedule(config.training, prepared, config.seed)
+        order, facts = batch_schedule(config.training, prepared)
         dataset = EncodedDataset.open(prepared.encoded("train"))
         rows = max(1, round(num_traces * order.num_rows / len(dataset)))
         if num_updates * rows > order.num_rows:
@@ -54,7 +54,7 @@ class TrainingCase:
                 f"--steps {num_updates} of {rows} rows are more than the {order.num_rows} rows of the data"
             )
         made = cls(workload, rows, int(facts["row_length"]), num_updates, ())
-        order, _ = batch_schedule(made.training, prepared, config.seed)
+        order, _ = batch_schedule(made.training, prepared)
         index = {name: place for place, name in enumerate(dataset.ids)}
         return replace(made, chosen=tuple(index[name] for step in range(num_updates) for name in order.ids_at(step)))
 
@@ -84,7 +84,7 @@ def ours(plan: TrainingCase, backend: str) -> Ready:
 
     config, prepared, training = plan.workload.on(backend).config, plan.workload.prepared(), plan.training
     engine = registry.create(config.backend, config.hardware, cache_folder())
-    setup = TrainingSetup(config.optimizer, training.clip_norm, config.seed)
+    setup = TrainingSetup(config.optimizer, training.clip_norm, config.training.seed)
 
     def lap() -> Lap:
         state = engine.load(prepared.model_folder, setup)
@@ -102,7 +102,7 @@ def _run_loop(
     from tunix_rt.training.checkpoint import Checkpoints, Progress
     from tunix_rt.training.loop import TrainPlan, train
 
-    order, _ = batch_schedule(training, prepared, config.seed)
+    order, _ = batch_schedule(training, prepared)
     log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)
     laps: list[Lap] = []
 
@@ -160,7 +160,7 @@ def theirs(plan: TrainingCase) -> Ready:
                 disable_tqdm=True,
                 use_cpu=True,
                 dataloader_pin_memory=False,
-                seed=config.seed,
+                seed=config.training.seed,
             )
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             return _run_trainer(model, arguments, examples, collate)

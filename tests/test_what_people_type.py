@@ -16,6 +16,7 @@ from tunix_rt import __main__ as command_line
 from tunix_rt import hints
 from tunix_rt.errors import ConfigError, InputError
 from tunix_rt.hints import say_folders
+from tunix_rt.tracking.stores._mlflow_uri import ui_command
 
 ANSWERS = {
     "optimizer.lr=1e-3": "optimizer.lr: unknown key; did you mean 'learning_rate'?",
@@ -63,6 +64,16 @@ def test_options_stand_anywhere(typed: str, work: Path, capsys: pytest.CaptureFi
     """Prevents: argparse's 'unrecognized arguments' for what follows an option (facebookresearch/hydra#3053)."""
     assert command_line.main(typed.split(" ")) == 0
     assert "0 of 2 members are finished; nothing was started" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["traces", "predict last", "evaluate last"])
+def test_options_of_commands_stand_anywhere(command: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: `unrecognized arguments: seed=-1`, eight lines of usage, for what follows an option."""
+    option = "-n 1" if command == "traces" else "--root elsewhere"
+    assert command_line.main(f"{command} generation.temperature=0 {option} seed=-1".split(" ")) == 2
+    shown = capsys.readouterr().err
+    assert ("seed: got -1" if command == "traces" else "elsewhere: no run there yet") in shown
+    assert len(shown.splitlines()) == 1
 
 
 def test_glob_names_the_choices_of_a_sweep(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,10 +146,10 @@ def test_a_hint_is_a_command_that_works_as_it_stands(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", "/usr/bin")
     assert hints.tunix_rt("runs") == f"{programs}/python -m tunix_rt runs"
     monkeypatch.chdir(Path(programs).parents[1])
-    assert hints.mlflow_ui("sqlite:///a.db").startswith(".venv/bin/mlflow ui --backend-store-uri sqlite:///a.db ")
+    assert ui_command("sqlite:///a.db").startswith(".venv/bin/mlflow ui --backend-store-uri sqlite:///a.db ")
     monkeypatch.setenv("UV_RUN_RECURSION_DEPTH", "1")
     assert hints.tunix_rt("runs") == "uv run python -m tunix_rt runs"
-    assert hints.mlflow_ui("sqlite:///a.db").startswith("uv run mlflow ui --backend-store-uri sqlite:///a.db ")
+    assert ui_command("sqlite:///a.db").startswith("uv run mlflow ui --backend-store-uri sqlite:///a.db ")
 
 
 def test_outside_the_environment_it_says_how_to_get_in(root: Path, work: Path) -> None:

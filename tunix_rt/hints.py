@@ -37,16 +37,6 @@ def tunix_rt(*words: str) -> str:
     return command(["python", "-m", "tunix_rt", *words])
 
 
-def mlflow_ui(uri: str) -> str:
-    """What shows the runs of an MLflow store in a browser: a command that serves them to this machine, or an address.
-
-    `uri` without its password.
-    """
-    if uri.startswith(("http://", "https://")):
-        return uri
-    return command(["mlflow", "ui", "--backend-store-uri", uri, "--host", "127.0.0.1", "--port", "5000"])
-
-
 def missing_module(error: ModuleNotFoundError) -> str | None:
     """What to do where a package that we need is not installed; None where the module is one of ours or Python's."""
     name = (error.name or "").partition(".")[0]

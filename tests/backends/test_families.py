@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+import torch
+from flax import nnx
+from torch.nn.functional import cross_entropy
 
 from tests.families import CASES, model_of, write
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
+from tunix_rt.backends.torch import decoder, step
+from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import read_weights
-
-Packed = lazy("tunix_rt.backends.torch.attention", "Packed")
-cross_entropy = lazy("torch.nn.functional", "cross_entropy")
-decoder = lazy("tunix_rt.backends.torch.decoder")
-jax = lazy("jax")
-nnx = lazy("flax.nnx")
-step = lazy("tunix_rt.backends.torch.step")
-torch = lazy("torch")
 
 pytestmark = pytest.mark.slow
 BETA1 = 0.9
@@ -66,21 +63,18 @@ def pieces(batch: Batch) -> Iterator[tuple[Any, Any]]:
             yield (row, here), torch.from_numpy(batch.tokens[0, row, here]).long()[None]
 
 
-@cache
-def _in_jax() -> Any:
-    def logits(graph: Any, params: Any, *arrays: Any) -> Any:
-        model = nnx.merge(graph, params)
-        hidden, _ = model(*arrays)
-        return model.logits(hidden)
-
-    return jax.jit(logits, static_argnums=0)
+@partial(jax.jit, static_argnums=0)
+def _in_jax(graph: Any, params: Any, *arrays: Any) -> Any:
+    model = nnx.merge(graph, params)
+    hidden, _ = model(*arrays)
+    return model.logits(hidden)
 
 
 def logits_of(backend: Backend, state: Any, batch: Batch) -> Any:
     """Logits [B, T, V] of the one pass that training and scoring make."""
     tokens, positions, segments = batch.tokens[0], batch.positions[0], batch.segments[0]
     if hasattr(state, "graph"):
-        return np.asarray(_in_jax()(state.graph, state.params, tokens, positions, segments))
+        return np.asarray(_in_jax(state.graph, state.params, tokens, positions, segments))
     with torch.no_grad():
         attend = Packed(segments, state.model.architecture, state.model.device)
         long = [torch.from_numpy(x).long() for x in (tokens, positions)]

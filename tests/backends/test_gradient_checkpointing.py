@@ -9,23 +9,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from tests.backends.conftest import Traces
 from tests.families import CASES, write
-from tests.lazy import lazy
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
+from tunix_rt.backends.jax import step as jax_step
+from tunix_rt.backends.jax.optimizer import UpdateRule
 from tunix_rt.backends.registry import create
+from tunix_rt.backends.torch.step import micro_batch
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.models.adapter_folder import Base
-
-UpdateRule = lazy("tunix_rt.backends.jax.optimizer", "UpdateRule")
-jax_step = lazy("tunix_rt.backends.jax.step")
-micro_batch = lazy("tunix_rt.backends.torch.step", "micro_batch")
-torch = lazy("torch")
 
 LORA = LoraAdapter(kind="lora", rank=4, alpha=8.0, dropout=0.25, target="all-linear", rslora=False, path=None)
 WAYS = ("llama", "gpt2", "gemma3", "lora")

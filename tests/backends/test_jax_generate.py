@@ -6,23 +6,20 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+import torch
 
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, State
+from tunix_rt.backends.jax import generate
+from tunix_rt.backends.jax.generate import bucket
+from tunix_rt.backends.jax.sampling import Sampling, choose
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
-
-Sampling = lazy("tunix_rt.backends.jax.sampling", "Sampling")
-bucket = lazy("tunix_rt.backends.jax.generate", "bucket")
-choose = lazy("tunix_rt.backends.jax.sampling", "choose")
-generate = lazy("tunix_rt.backends.jax.generate")
-jax = lazy("jax")
-torch = lazy("torch")
 
 POSITIONS = 96
 Answer = tuple[list[int], list[float], str]

@@ -6,20 +6,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from torch.nn.functional import cross_entropy
 
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, TrainingSetup
+from tunix_rt.backends.jax import step
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
-
-cross_entropy = lazy("torch.nn.functional", "cross_entropy")
-jax = lazy("jax")
-step = lazy("tunix_rt.backends.jax.step")
-torch = lazy("torch")
 
 BatchOf = Callable[..., Batch]
 BETA1 = 0.9

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from tests.backends.conftest import Traces
 from tests.families import CASES, write
-from tests.lazy import lazy
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.sampling import dropout_keys
@@ -22,8 +22,6 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.models.adapter_folder import FILES, Base, merge
 from tunix_rt.models.sources import folder_digest
-
-torch = lazy("torch")
 
 pytestmark = [  # what `peft` makes transformers say, and that it corrects `fan_in_fan_out` by itself
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),

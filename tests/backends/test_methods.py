@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import CheckpointError, DeviceError, ModelError
-
-torch = lazy("torch")
 
 BatchOf = Callable[..., Batch]
 Make = Callable[..., Backend]

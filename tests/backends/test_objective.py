@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from jax import numpy as jnp
 
-from tests.lazy import lazy
 from tunix_rt.backends.objective import cross_entropy
-
-jnp = lazy("jax.numpy")
-torch = lazy("torch")
-
 
 LOGPROBS = np.array([[-0.5, -2.0, -1.0], [-4.0, 0.0, -8.0]], np.float32)
 WEIGHTS = np.array([[0.0, 1.0, 0.5], [2.0, 1.0, 0.0]], np.float32)

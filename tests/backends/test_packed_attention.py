@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
+import torch
+from jax import numpy as jnp
+from torch.nn.functional import scaled_dot_product_attention
 
-from tests.lazy import lazy
+from tunix_rt.backends.jax import attention as in_jax
+from tunix_rt.backends.torch import attention as in_torch
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import alike
-
-in_jax = lazy("tunix_rt.backends.jax.attention")
-in_torch = lazy("tunix_rt.backends.torch.attention")
-jax = lazy("jax")
-jnp = lazy("jax.numpy")
-scaled_dot_product_attention = lazy("torch.nn.functional", "scaled_dot_product_attention")
-torch = lazy("torch")
 
 ROWS = ([130, 60, 100], [300], [7, 1, 64, 128], [], [10])
 """Lengths of traces: boundaries inside, at and across blocks, padding, a full row, an empty one."""

@@ -8,16 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, State
 from tunix_rt.backends.registry import create
+from tunix_rt.backends.torch import generate
+from tunix_rt.backends.torch.generate import sample
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
-
-generate = lazy("tunix_rt.backends.torch.generate")
-sample = lazy("tunix_rt.backends.torch.generate", "sample")
-torch = lazy("torch")
 
 POSITIONS = 96
 Decoding = Callable[..., GenerationConfig]

@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
+from torch.nn.functional import cross_entropy
 
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
+from tunix_rt.backends.torch import step
+from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
-
-AdamW = lazy("tunix_rt.backends.torch.optimizer", "AdamW")
-cross_entropy = lazy("torch.nn.functional", "cross_entropy")
-step = lazy("tunix_rt.backends.torch.step")
-torch = lazy("torch")
 
 BatchOf = Callable[..., Batch]
 BETA1 = 0.9

@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import config_of
 from tunix_rt.config.load import check, compose
+from tunix_rt.config.training import warmup_of
 from tunix_rt.errors import ConfigError
 
 
@@ -68,7 +69,14 @@ def test_every_mistake_is_in_one_message() -> None:
         (["tokenizer.added_tokens=[a,a]"], "tokenizer.added_tokens: 'a' is there already"),
         (["tokenizer.added_tokens=['<end>']"], "tokenizer.added_tokens: '<end>' is there already"),
         (["backend=torch", "hardware=tpu"], "hardware.platform: backend 'torch' cannot run on 'tpu'"),
-        (["schedule.warmup_steps=1600"], "schedule.warmup_steps: 1600 must be below training.max_steps 1600"),
+        (["schedule.warmup_steps=1600"], "schedule.warmup_steps: 1600 must be below the number of steps 1600"),
+        (["schedule.warmup_steps=1.5"], "schedule.warmup_steps: got 1.5, expected a valid integer or less than 1"),
+        (["schedule=wsd", "training.max_steps=60"], "warm-up of 50 steps and the decay of the last 12"),
+        (["schedule=wsd", "schedule.decay_fraction=0.97"], "must not overlap, but there are 1600"),
+        (["training.clip_norm=inf"], "training.clip_norm: got inf, expected a finite number"),
+        (["optimizer.learning_rate=-inf"], "optimizer.learning_rate: got -inf, expected a finite number"),
+        (["evaluation.relative_tolerance=nan"], "evaluation.relative_tolerance: got nan, expected a finite number"),
+        (["model=distilgpt2_scratch", "model.source.config.attn_pdrop=nan"], "model.source.config.attn_pdrop: got nan"),
         (["evaluation.pass_at=[2]"], "evaluation.pass_at: pass@2 needs generation.num_return_sequences >= 2"),
         (["generation.top_k=5"], "generation: temperature 0 is greedy"),
         (["dataset.max_length=200", "training.row_length=100"], "training.row_length: 100 is shorter"),
@@ -161,3 +169,33 @@ def test_what_a_backend_lacks(words: list[str], expected: str) -> None:
     assert expected in message("backend=tunix", *words)
     check(compose(["backend=jax", *words]))
     check(compose(["backend=tunix", "generation=sample", "generation.batch_size=1"]))
+
+
+@pytest.mark.parametrize("schedule", ["linear", "constant"])
+def test_the_schedules_of_finetuning_fit_a_trial_of_three_steps(schedule: str) -> None:
+    """Prevents: 'schedule.warmup_steps: 5 must be below …' as the answer to every first small try."""
+    words = ("training=finetune", "training.num_epochs=null", "training.max_steps=3", f"schedule={schedule}")
+    assert warmup_of(config_of(words).schedule, 3) == 1
+
+
+def test_three_seeds() -> None:
+    """The split and generated problems stay what they are whatever `seed` is; one wrong value is one mistake."""
+
+    def seeds(*words: str) -> tuple[int, int, int]:
+        config = config_of(words)
+        return config.dataset.seed, config.training.seed, config.generation.seed
+
+    assert seeds("seed=3") == (0, 3, 3)
+    assert seeds("seed=3", "training.seed=4", "dataset.seed=5") == (5, 4, 3)
+    assert seeds("seed=3", "dataset.seed=null", "generation.seed=${training.seed}", "training.seed=1") == (3, 1, 1)
+    assert message("seed=-1").startswith("seed: got -1")
+    assert "training.seed: got -1" in message("training.seed=-1")
+
+
+def test_a_record_made_before_there_were_three_seeds_is_read_as_it_was_meant() -> None:
+    """`seed` decided everything then, the split too."""
+    mapping = compose(["seed=3"])
+    for section in ("dataset", "training", "generation"):
+        del mapping[section]["seed"]
+    config = check(mapping)
+    assert (config.dataset.seed, config.training.seed, config.generation.seed) == (3, 3, 3)

@@ -48,7 +48,7 @@ class Recipe:
             training.packing,
             training.gradient_accumulation_steps,
             training.per_device_batch_size,
-            self.config.seed,
+            self.config.training.seed,
             None,
         )
         if row_length is None:

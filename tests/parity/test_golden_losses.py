@@ -33,9 +33,9 @@ def first_losses(backend: str, folder: Path) -> list[float]:
     config = config_of([f"backend={backend}", "hardware=cpu", "hardware.threads=1"])
     data = folder / "data"
     write_prepared(config, data, None)
-    order, facts = batch_schedule(config.training, PreparedData(data), config.seed)
+    order, facts = batch_schedule(config.training, PreparedData(data))
     engine = create(config.backend, config.hardware, folder / "cache")
-    setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.seed)
+    setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.training.seed)
     state, losses = engine.load(PreparedData(data).model_folder, setup), []
     for step in range(1, NUM_STEPS + 1):
         rate = learning_rate(config.schedule, config.optimizer.learning_rate, step, facts["num_steps"])

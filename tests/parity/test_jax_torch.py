@@ -12,16 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
-from tests.lazy import lazy
 from tunix_rt.backends.interface import Backend, State
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.files import read_json, write_json
-
-torch = lazy("torch")
 
 pytestmark = pytest.mark.slow
 NUM_STEPS = 200

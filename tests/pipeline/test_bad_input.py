@@ -45,8 +45,48 @@ def explained(done: Done, code: int, *expected: str) -> None:
 
 @pytest.mark.slow
 def test_a_good_file_of_ones_own_runs(person: Person) -> None:
-    """Guards the tests below: the same command on a good file succeeds."""
-    assert own_data(person, traces(60).encode(), "dataset.split.validation=0.2").code == 0
+    """Guards the tests below: the same command on a good file succeeds, and says what cannot come out well."""
+    done = own_data(person, traces(60).encode(), "dataset.split.validation=0.2", "dataset.split.test=0.3")
+    assert done.code == 0
+    (file,) = person.folder.glob("data/mine/*/traces/test.jsonl")
+    answers = [json.loads(line)["final_answer"] for line in file.read_text().splitlines()]
+    lengths = [len("1+1=2;") + len(answer) + 1 for answer in answers]
+    longer = sum(length > 8 for length in lengths)
+    assert 0 < longer < len(lengths) == 4
+    assert (
+        f"warning: generation.max_new_tokens=8: {longer} of 4 test references ({25 * longer} %) are longer" in done.err
+    )
+    assert f"(longest {max(lengths)} tokens)" in done.err
+
+    (person.folder / "mine.jsonl").rename(person.folder / "moved.jsonl")
+    labels = ("dataset.source.train.path=moved.jsonl", "dataset.source.origin=here", "dataset.name=other")
+    words = ("dataset.split.validation=0.2", "dataset.split.test=0.3", "generation.batch_size=2")
+    moved = own_data(person, None, *words, "generation.max_error_rate=0.9", *labels)
+    assert moved.code == 0
+    assert "finished before; nothing is run again" in moved.err
+
+
+def test_an_empty_test_split_is_found_before_training(person: Person) -> None:
+    """Prevents: training to the end, and then an error."""
+    done = own_data(person, traces(60).encode(), "dataset.split={validation: 0.2, test: 0.0}")
+    explained(done, 2, "the test split is empty", "dataset.split.test")
+    assert not list(person.folder.glob("runs/*/*/metrics.jsonl"))
+
+
+def test_finetune_works_for_three_steps_and_a_decay_inside_the_warm_up_does_not(person: Person) -> None:
+    """The steps of an epoch are known once the data are prepared: still before the first one."""
+    finetune = ("training=finetune", "schedule=linear", "training.num_epochs=null", "training.max_steps=3")
+    assert own_data(person, traces(60).encode(), *finetune, "schedule.warmup_steps=0.1").code == 0
+    epoch = (
+        "training=finetune",
+        "name=epoch",
+        "schedule=wsd",
+        "schedule.warmup_steps=2",
+        "schedule.decay_fraction=0.9",
+    )
+    explained(
+        own_data(person, None, *epoch), 2, "schedule.warmup_steps: the warm-up of 2 steps and the decay of the last"
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,7 +124,7 @@ def test_debug_shows_the_traceback(person: Person) -> None:
         (["backend=tourch"], 2, ["no 'tourch'; did you mean 'torch'?"]),
         (["optimizer.learning_rat=1"], 2, ["optimizer.learning_rat: unknown key; did you mean 'learning_rate'?"]),
         (["training.max_steps=many"], 2, ['training.max_steps: got "many", expected a valid integer']),
-        (["schedule.warmup_steps=2000"], 2, ["must be below training.max_steps"]),
+        (["schedule.warmup_steps=2000"], 2, ["must be below the number of steps 6"]),
         (["tokenizer.characters='0123456789*+'"], 2, ["vocabulary lacks", "'='"]),
         (["hardware.device=7"], 3, ["hardware.device=7", "present: cpu: 0"]),
         (
@@ -179,3 +219,38 @@ def test_a_run_folder_in_use(person: Person) -> None:
     with run.locked():
         run.begin()
         explained(person.types("backend=torch", *TOY), 3, "in use by another process", "run.new=true")
+
+
+def test_nothing_that_is_shown_of_a_config_tells_a_secret(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: `--cfg job`, and errors that quote what was typed, printing passwords and variables."""
+    password, variable = token_hex(8), token_hex(8)
+    monkeypatch.setenv("MY_SERVICE_TOKEN", variable)
+    monkeypatch.delenv("TUNIX_RT_TRACKING_URI", raising=False)
+    uri = f"http://op:{password}@127.0.0.1:9"
+    shown = [
+        person.types("--cfg", "job", "--resolve", f"tracking.uri={uri}", "name=${oc.env:MY_SERVICE_TOKEN}"),
+        person.types("--cfg", "all", f"tracking.uri={uri}"),
+        person.types(f"tracking.kind={uri}"),
+        person.types(f"tracking.kind={uri}", "debug=true"),
+        person.types(f"tracking.experiment={uri}", "backend=tourch"),
+    ]
+    assert [done.code for done in shown] == [0, 0, 2, 2, 2]
+    assert "name: '***'" in shown[0].out
+    assert "uri: http://op:***@127.0.0.1:9" in shown[0].out
+    assert 'tracking.kind: got "http://op:***@127.0.0.1:9"' in shown[2].err
+    assert "Traceback" in shown[3].err
+    for done in shown:
+        assert password not in done.out + done.err
+        assert variable not in done.out + done.err
+
+
+def test_debug_in_an_experiment_file_has_effect(person: Person) -> None:
+    """Prevents: only the word on the command line showing tracebacks."""
+    own = person.folder / "conf" / "experiment" / "mine.yaml"
+    own.parent.mkdir(parents=True)
+    for text, tracebacks in (("debug: true", 1), ("debug: false", 0)):
+        own.write_text(f"# @package _global_\nname: mine\n{text}\n", "utf-8")
+        for mistake in ("dataset=gsm8k", "optimizer.learning_rate=-1"):
+            done = person.types("+experiment=mine", "tracking=none", mistake)
+            assert (done.code, done.err.count("Traceback")) == (2, tracebacks)
+            assert done.err.rstrip().splitlines()[-1].startswith("error: ")

@@ -50,7 +50,7 @@ def test_without_the_model_and_from_a_run_that_refers_to_another(finished: RunFo
     assert types(*WORDS, "evaluation=numeric").code == 0
     (other,) = (path for path in finished.path.parent.iterdir() if path.is_dir() and path.name != finished.path.name)
     assert types("export", f"mine/{other.name}", "--no-model").code == 0
-    file = f"mine-{other.name}.zip"
+    file = f"runs/mine-{other.name}.zip"
     names = zipfile.ZipFile(file).namelist()
     assert {"predictions.jsonl", "metrics.jsonl"} <= set(names)
     assert not any(name.startswith("model/") for name in names)
@@ -107,7 +107,7 @@ def test_every_change_is_found(finished: RunFolder, types: Types) -> None:
     assert f"metrics.json accuracy.k: {k + 1} recorded, {k} computed again" in wrong(better)
     verdict = changed("items.jsonl", swapped('"correct": false', '"correct": true'))
     assert "items.jsonl id " in wrong(verdict)
-    assert "the model" not in wrong(changed("config.yaml", swapped("seed: 0", "seed: 1")))
+    assert "the model" not in wrong(changed("config.yaml", swapped("training:\n  seed: 0", "training:\n  seed: 1")))
     assert "model: not the one that was trained" in wrong(changed("model/config.json", lambda data: data + b"\n"))
     whole = Path("all.zip").read_bytes()
     Path("torn.zip").write_bytes(whole[: len(whole) // 2])

@@ -55,7 +55,7 @@ def test_runs_are_filtered_and_sorted(work: Path, types: Types) -> None:
 
 @pytest.mark.slow
 def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> None:
-    assert types(*WORDS, "generation.max_new_tokens=6", "seed=1").code == 0
+    assert types(*WORDS, "generation.max_new_tokens=6", "seed=1", "dataset.seed=1").code == 0
     first, second = f"mine/{finished.path.name}", "last"
     shown = json.loads(types("show", first, "--json", "--predictions", "1").out)
     assert shown["status"]["state"] == "finished"
@@ -64,7 +64,8 @@ def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> 
     assert len(shown["predictions"]) == 1
     assert {"environment", "data", "metrics"} <= shown.keys()
     difference = json.loads(types("diff", first, second, "--json").out)
-    assert difference["config"]["different"] == {"generation.max_new_tokens": [8, 6], "seed": [0, 1]}
+    seeds = {f"{section}seed": [0, 1] for section in ("", "dataset.", "training.", "generation.")}
+    assert difference["config"]["different"] == seeds | {"generation.max_new_tokens": [8, 6]}
     assert difference["code"]["different"] == {}
     assert "sha256 of metrics.jsonl" in difference["results"]["different"]
     assert difference["data"]["different"]["splits.train.sha256"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.conftest import config_of
 from tunix_rt.config.identity import plain
 from tunix_rt.config.load import check
-from tunix_rt.runs.secrets import is_masked, mask, mask_values, mask_words
+from tunix_rt.runs.secrets import is_masked, mask, mask_values, mask_variables, mask_words
 
 SECRETS = st.text(string.ascii_letters + string.digits + "-_.~!$*+/@:%,;(}", min_size=8, max_size=40).map(
     lambda text: f"q7Z{text}x"
@@ -64,8 +64,8 @@ def test_no_planted_secret_survives(secret: str, prefix: str, word: str, around:
     for text in texts:
         assert secret not in mask(text), text
     assert secret not in " ".join(mask_words([f"{name}={secret} {secret}", f"--{name}", secret]))
-    record = {"a": [{name: secret}, f"x://u:{secret}@h"], name: [secret, {"b": secret}], "n": 1}
-    assert secret not in json.dumps(mask_values(record))
+    assert secret not in mask_variables({name: secret})[name]
+    assert secret not in json.dumps(mask_values({"a": [{"b": f"x://u:{secret}@h"}], "n": 1}))
 
 
 @given(SECRETS, st.text(max_size=20), st.text(max_size=20))
@@ -79,6 +79,14 @@ def test_a_secret_variable_is_masked_wherever_its_value_occurs(secret: str, befo
 @pytest.mark.parametrize("overrides", [[], ["+experiment=gsm8k"], ["+experiment=smollm2_traces"]])
 def test_a_config_without_secrets_stays_what_it_was(overrides: list[str]) -> None:
     config = config_of(overrides)
+    assert mask_values(plain(config)) == plain(config)
+
+
+def test_what_is_declared_is_not_masked_by_its_name() -> None:
+    """Prevents: `pad_token` and the like becoming `***` in config.yaml, and `***` in the next run."""
+    declared = {"pad_token": "<pad>", "sort_key": "len", "added_token": "x", "system": "secret: none; token=abc"}
+    assert mask_values(declared) == declared
+    config = config_of(["+experiment=gsm8k", "format.variables={pad_token: x, sort_key: yes_please}"])
     assert mask_values(plain(config)) == plain(config)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from secrets import token_hex
 
 import psutil
 import pytest
@@ -52,7 +53,7 @@ def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -
     assert last.startswith("error: SIGINT: sweep stopped; 0 of 2 members are done, 0 failed"), sweep.output()
     for record in shell.records():
         assert record["state"] == "interrupted"
-        run = shell.folder / record["folder"]
+        run = record["folder"]
         assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
         assert list(run.glob("checkpoints/*/checkpoint.json"))
 
@@ -60,13 +61,17 @@ def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [pytest.param("submitit", marks=pytest.mark.measured), "ray"])
 def test_members_run_and_fail_where_the_launcher_puts_them(launcher: str, shell: Shell) -> None:
-    """The second member fails at work, not for its config."""
-    done = shell.starts(f"+experiment=sweep_{launcher}", *QUICK, "optimizer.learning_rate=1e-3,1e30")
+    """The second member fails at work, not for its config. What a launcher pickles holds no password."""
+    secret = token_hex(8)
+    uri = f"tracking.uri=http://op:{secret}@127.0.0.1:9"
+    done = shell.starts(f"+experiment=sweep_{launcher}", *QUICK, uri, "optimizer.learning_rate=1e-3,1e30")
+    assert [file for file in shell.folder.rglob("*") if file.is_file() and secret.encode() in file.read_bytes()] == []
     assert done.code == 4, done.err
     good, bad = shell.ranking(f"sweep_{launcher}")
     assert (good["state"], bad["state"]) == ("finished", "failed")
     assert bad["values"]["optimizer.learning_rate"] == "1e+30"
-    assert f"failed ({bad['folder']}), the others go on: loss or gradient is not finite" in done.err
+    place = f"runs/sweep_{launcher}/{bad['folder'].removeprefix('../')}"
+    assert f"failed ({place}), the others go on: loss or gradient is not finite" in done.err
     assert done.err.splitlines()[-1] == "error: 1 of 2 members failed"
 
 

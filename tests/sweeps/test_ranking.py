@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from tunix_rt.errors import InputError
 from tunix_rt.evaluation.statistics import wilson
 from tunix_rt.files import write_jsonl
-from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, varying, verdict
+from tunix_rt.sweeps.plots import parallel_coordinates
+from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
 
 
 def metrics(k: int) -> dict[str, Any]:
@@ -45,6 +47,17 @@ def test_only_what_varied_is_a_column() -> None:
     assert shown[0] == ["1=", "3", "90.0 %", "[45.0 %, 100.0 %]", "100.0 %", "runs/c"]
     assert shown[2] == ["-", "2", "failed", "", "", "runs/b broke"]
     assert shown[3] == ["-", "4", "pruned", "", "", "runs/d hopeless"]
+
+
+def test_members_that_were_asked_other_questions_are_not_compared_in_silence() -> None:
+    """Prevents: a sweep over `dataset.seed` ranking members on different tests, and nothing saying so."""
+    alike = [replace(member, questions="a") for member in MEMBERS]
+    assert title("x", alike, "accuracy") == "x: 4 members, ranked by accuracy"
+    unlike = [*alike[:2], replace(alike[2], questions="b"), alike[3]]
+    assert "NOT comparable" in title("x", unlike, "accuracy")
+    found = ranked(unlike, "accuracy", "maximize")
+    assert [place.leading for place in found] == [True, True, False, False], "so no tag calls one of them best"
+    assert verdict(found, "seed=3").startswith("none of them is best")
 
 
 def test_the_file_has_values_with_intervals() -> None:
@@ -112,3 +125,15 @@ def test_the_same_test_items_tell_more(tmp_path: Path) -> None:
         member("five", [True] * 55 + [False] * 45, folder=tmp_path / "f"),
     ]
     assert places(five) == [("five", 1, True), ("worse", 2, True)], "5 to 0 happens by chance once in 16"
+
+
+def test_parallel_coordinates_are_drawn_of_results_that_differ(tmp_path: Path) -> None:
+    """Prevents: a picture of a tie, which says nothing."""
+    picture = tmp_path / "parallel.png"
+    parallel_coordinates([member("1e-3", [False] * 20), member("3e-3", [False] * 20)], "accuracy", picture)
+    assert not picture.exists()
+    members = [member(name, [True] * k + [False] * (20 - k)) for name, k in (("1e-4", 2), ("3e-3", 9), ("1", 5))]
+    parallel_coordinates(members, "accuracy", picture)
+    assert picture.stat().st_size > 5_000
+    parallel_coordinates([member("adamw", [True] * 3), member("sgd", [False] * 3)], "accuracy", picture)
+    assert picture.stat().st_size > 5_000

@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from optuna import get_all_study_names, load_study
 
-from tests.lazy import lazy
 from tests.sweeps.conftest import QUICK, Shell
 from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import SweepFolder
@@ -16,9 +16,6 @@ from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.declared import PrunerSettings, SamplerSettings, StudySettings
 from tunix_rt.sweeps.space import space_of
 from tunix_rt.sweeps.study import Study
-
-get_all_study_names = lazy("optuna", "get_all_study_names")
-load_study = lazy("optuna", "load_study")
 
 SEARCH = (
     "+experiment=sweep_optuna",
@@ -58,7 +55,8 @@ def test_trials_killed_on_the_way(shell: Shell) -> None:
     ranking = shell.ranking("sweep_optuna")
     assert {line["state"] for line in ranking} == {"finished", "pruned"}
     assert "eval/loss" in next(line["reason"] for line in ranking if line["state"] == "pruned")
-    assert (shell.sweep("sweep_optuna") / "parallel_coordinates.png").stat().st_size > 5_000
+    results = {line["value"] for line in ranking if line["state"] == "finished"}
+    assert (shell.sweep("sweep_optuna") / "parallel_coordinates.png").exists() == (len(results) > 1)
 
     again = shell.types(*SEARCH)
     assert "10 of 10 trials are done and not run again" in again.err

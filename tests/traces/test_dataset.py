@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,16 @@ def test_the_quickstart_holds_out_both_orders_of_a_problem(
 ) -> None:
     limits = LimitConfig(train=5_000, validation=None, test=500)
     config = dataset(arithmetic(), split=SplitConfig(validation=0.02, test=0.08), limit=limits)
-    collected = collect(config, 0)
+    collected = collect(config)
     groups = {split: {t.meta["group"] for t in traces} for split, traces in collected.splits.items()}
     assert {split: len(traces) for split, traces in collected.splits.items()}["test"] == 500
     assert groups["test"].isdisjoint(groups["train"] | groups["validation"])
     assert groups["validation"].isdisjoint(groups["train"])
     assert collected.counts()["kept"]["train"] == 5_000 and is_accounted_for(collected)
-    arms = {
-        steps: collect(dataset(arithmetic(steps=steps), split=config.split, limit=limits), 0) for steps in ("none",)
-    }
+    arms = {steps: collect(dataset(arithmetic(steps=steps), split=config.split, limit=limits)) for steps in ("none",)}
     assert [t.id for t in arms["none"].splits["test"]] == [t.id for t in collected.splits["test"]]
     assert [t.id for t in arms["none"].splits["train"]] == [t.id for t in collected.splits["train"]]
-    other = collect(config, 1)
+    other = collect(replace(config, seed=1))
     assert {t.id for t in other.splits["test"]} != {t.id for t in collected.splits["test"]}
 
 
@@ -57,7 +56,7 @@ def test_more_data_moves_no_trace_from_test_to_train(tmp_path: Path, dataset: Ma
     def splits(count: int) -> dict[str, set[str]]:
         source = jsonl(write(tmp_path / "t.jsonl", *(item(f"question {i}") for i in range(count))))
         limits = LimitConfig(train=None, validation=None, test=30)
-        collected = collect(dataset(source, split=SplitConfig(validation=0.1, test=0.2), limit=limits), 0)
+        collected = collect(dataset(source, split=SplitConfig(validation=0.1, test=0.2), limit=limits))
         return {split: {trace.id for trace in traces} for split, traces in collected.splits.items()}
 
     few, many = splits(300), splits(600)
@@ -73,11 +72,11 @@ def test_bad_lines_are_an_error_that_names_them_or_are_left_out_and_listed(
         tmp_path / "t.jsonl", item("1"), item("2", steps=None), "{\n", item("3", final_answer=3), item("4"), "x\n"
     )
     with pytest.raises(DataError) as caught:
-        collect(dataset(jsonl(path)), 0)
+        collect(dataset(jsonl(path)))
     message = str(caught.value)
     assert message.startswith(f"4 of 6 records are not valid traces: {path}:2: steps: expected a list, got null; ")
     assert message.endswith("; …; dataset.on_invalid=skip leaves them out") and "\n" not in message
-    collected = collect(dataset(jsonl(path), on_invalid="skip"), 0)
+    collected = collect(dataset(jsonl(path), on_invalid="skip"))
     assert [(bad.where, bad.kind) for bad in collected.rejected] == [(f"{path}:{n}", "invalid") for n in (2, 3, 4, 6)]
     assert collected.counts()["rejected"] == {"invalid": 4} and is_accounted_for(collected)
     assert len(collected.splits["train"]) == 2
@@ -88,8 +87,8 @@ def test_a_repeated_prompt_is_an_error_or_the_first_stays(
 ) -> None:
     path = write(tmp_path / "t.jsonl", item("Why?", final_answer="b"), item("x"), item("WHY? ", final_answer="c"))
     with pytest.raises(DataError, match=f"1 prompts occur again: {path}:3: same prompt as {path}:1; .*=first keeps"):
-        collect(dataset(jsonl(path)), 0)
-    collected = collect(dataset(jsonl(path), on_duplicate="first"), 0)
+        collect(dataset(jsonl(path)))
+    collected = collect(dataset(jsonl(path), on_duplicate="first"))
     assert {t.final_answer for t in collected.splits["train"] if t.prompt.startswith("W")} == {"b"}
     assert collected.counts()["rejected"] == {"duplicate": 1} and is_accounted_for(collected)
 
@@ -99,16 +98,16 @@ def test_an_evaluation_set_may_ask_again_in_another_spelling_but_not_in_the_same
 ) -> None:
     train = write(tmp_path / "t.jsonl", item("x"))
     test = write(tmp_path / "e.jsonl", item("Capital of France?"), item("Capital of FRANCE?"))
-    assert collect(dataset(jsonl(train, test=test)), 0).counts()["kept"]["test"] == 2
+    assert collect(dataset(jsonl(train, test=test))).counts()["kept"]["test"] == 2
     test = write(tmp_path / "e.jsonl", item("Capital of France?"), item("Capital of France?"))
     with pytest.raises(DataError, match="prompts occur again"):
-        collect(dataset(jsonl(train, test=test)), 0)
+        collect(dataset(jsonl(train, test=test)))
 
 
 def test_ids_are_unique_and_evaluation_keeps_its_own(tmp_path: Path, dataset: MakeDataset, jsonl: MakeJsonl) -> None:
     train = write(tmp_path / "t.jsonl", *(item(f"q{i}", id=name) for i, name in enumerate(["a", "a-1", "a", "a", "b"])))
     test = write(tmp_path / "e.jsonl", item("e", id="a"))
-    collected = collect(dataset(jsonl(train, test=test)), 0)
+    collected = collect(dataset(jsonl(train, test=test)))
     assert [trace.id for trace in collected.splits["test"]] == ["a"]
     names = {trace.prompt: trace.id for trace in collected.splits["train"]}
     assert names == {"q0": "a-1", "q1": "a-1-1", "q2": "a-2", "q3": "a-3", "q4": "b"}
@@ -122,14 +121,14 @@ def test_what_training_shares_with_evaluation_is_an_error_or_dropped_or_allowed(
     test = write(tmp_path / "e.jsonl", item(shared, id="e"))
     source = jsonl(train, test=test)
     with pytest.raises(DataError) as caught:
-        collect(dataset(source, overlap_ngram=4), 0)
+        collect(dataset(source, overlap_ngram=4))
     assert f"1 training prompts overlap with 1 of evaluation: {train}:2 shares " in str(caught.value)
     assert f"with test {test}:1; dataset.on_overlap=drop_train drops them, =allow keeps them" in str(caught.value)
-    dropped = collect(dataset(source, overlap_ngram=4, on_overlap="drop_train"), 0)
+    dropped = collect(dataset(source, overlap_ngram=4, on_overlap="drop_train"))
     assert [trace.prompt for trace in dropped.splits["train"]] == ["other"]
     assert [(bad.where, bad.kind) for bad in dropped.rejected] == [(f"{train}:2", "overlap")]
     assert dropped.counts()["overlaps_allowed"] == 0 and is_accounted_for(dropped)
-    allowed = collect(dataset(source, overlap_ngram=4, on_overlap="allow"), 0)
+    allowed = collect(dataset(source, overlap_ngram=4, on_overlap="allow"))
     assert len(allowed.splits["train"]) == 2 and allowed.rejected == ()
     assert allowed.counts()["overlaps"] == {"training": 1, "evaluation": 1}
     assert allowed.counts()["overlaps_allowed"] == 1
@@ -141,7 +140,7 @@ def test_a_validation_prompt_that_test_asks_too_is_dropped_like_training(
     train = write(tmp_path / "t.jsonl", *(item(f"question {i}") for i in range(40)))
     test = write(tmp_path / "e.jsonl", *(item(f"question {i}", id=f"e{i}") for i in range(20)))
     config = dataset(jsonl(train, test=test), split=SplitConfig(validation=0.5, test=0.0), on_overlap="drop_train")
-    collected = collect(config, 0)
+    collected = collect(config)
     kept = {trace.prompt for split in ("train", "validation") for trace in collected.splits[split]}
     assert kept == {f"question {i}" for i in range(20, 40)}
     assert is_accounted_for(collected) and collected.splits["validation"]
@@ -152,25 +151,25 @@ def test_a_declared_split_that_comes_out_empty_is_an_error(
 ) -> None:
     path = write(tmp_path / "t.jsonl", item("a"), item("b"))
     with pytest.raises(DataError) as caught:
-        collect(dataset(jsonl(path), split=SplitConfig(validation=0.0, test=0.001)), 0)
+        collect(dataset(jsonl(path), split=SplitConfig(validation=0.0, test=0.001)))
     assert "nothing is left for test (2 records read; train 2, validation 0, test 0)" in str(caught.value)
     assert "raise dataset.split.test (0.001) or give more data" in str(caught.value)
     with pytest.raises(DataError, match="nothing is left for train"):
-        collect(dataset(jsonl(write(tmp_path / "bad.jsonl", "x\n")), on_invalid="skip"), 0)
+        collect(dataset(jsonl(write(tmp_path / "bad.jsonl", "x\n")), on_invalid="skip"))
     with pytest.raises(DataError, match="nothing is left for train"):
-        collect(dataset(jsonl(path), split=SplitConfig(validation=0.0, test=0.9999)), 0)
+        collect(dataset(jsonl(path), split=SplitConfig(validation=0.0, test=0.9999)))
 
 
 def test_the_manifest_is_json_and_names_files_by_content(
     tmp_path: Path, dataset: MakeDataset, jsonl: MakeJsonl, arithmetic: Callable[..., ArithmeticSource]
 ) -> None:
     path = write(tmp_path / "t.jsonl", item("a"), item("b"), item("a"))
-    manifest = collect(dataset(jsonl(path), on_duplicate="first"), 0).manifest()
+    manifest = collect(dataset(jsonl(path), on_duplicate="first")).manifest()
     assert json.loads(json.dumps(manifest))["files"] == [
         {"path": str(path), "split": "train", "sha256": sha256_file(path)}
     ]
     assert manifest["rejected"] == [{"where": f"{path}:3", "kind": "duplicate", "reason": f"same prompt as {path}:1"}]
-    generated = collect(dataset(arithmetic(num_traces=5)), 0).manifest()
+    generated = collect(dataset(arithmetic(num_traces=5))).manifest()
     assert (generated["source"]["kind"], generated["source"]["version"], generated["files"]) == ("arithmetic", 1, [])
 
 
@@ -186,8 +185,8 @@ def test_the_real_datasets_are_collected_as_their_experiments_declare(
     asked = prompts(folder / "traces.jsonl", "prompt")
     repeated = len(asked) - len(set(asked))
     with pytest.raises(DataError, match=f"{repeated} prompts occur again"):
-        collect(dataset(source), 0)
-    counts = collect(dataset(source, on_duplicate="first"), 0).counts()
+        collect(dataset(source))
+    counts = collect(dataset(source, on_duplicate="first")).counts()
     assert counts["kept"] == {"train": len(set(asked)), "validation": 0, "test": 100}
     assert counts["rejected"] == {"duplicate": repeated} and counts["overlaps"] == {"training": 0, "evaluation": 0}
 
@@ -195,6 +194,6 @@ def test_the_real_datasets_are_collected_as_their_experiments_declare(
     source = jsonl(folder / "train.jsonl", "gsm8k", test=folder / "test.jsonl")
     train, test = (len(prompts(folder / f"{name}.jsonl", "question")) for name in ("train", "test"))
     with pytest.raises(DataError, match="4 training prompts overlap with 3 of evaluation"):
-        collect(dataset(source), 0)
-    counts = collect(dataset(source, on_overlap="drop_train"), 0).counts()
+        collect(dataset(source))
+    counts = collect(dataset(source, on_overlap="drop_train")).counts()
     assert counts["read"] == train + test and counts["kept"] == {"train": train - 4, "validation": 0, "test": test}

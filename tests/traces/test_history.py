@@ -60,10 +60,10 @@ def test_the_same_last_words_after_another_conversation_are_no_duplicate(
     rows = [record(), record(history=other), record(history=[])]
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     source = jsonl(tmp_path / "train.jsonl")
-    assert len(collect(dataset(source), 0).splits["train"]) == 3
+    assert len(collect(dataset(source)).splits["train"]) == 3
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, [record(), record()])), "utf-8")
     with pytest.raises(DataError, match="prompts occur again"):
-        collect(dataset(source), 0)
+        collect(dataset(source))
 
 
 def test_a_test_question_asked_on_the_way_is_an_overlap(
@@ -74,9 +74,9 @@ def test_a_test_question_asked_on_the_way_is_an_overlap(
     (tmp_path / "test.jsonl").write_text(json.dumps(record(prompt="2+2?", history=[])), "utf-8")
     source = jsonl(tmp_path / "train.jsonl", test=tmp_path / "test.jsonl")
     with pytest.raises(DataError, match="share"):
-        collect(dataset(source), 0)
+        collect(dataset(source))
     (tmp_path / "test.jsonl").write_text(json.dumps(record(prompt="Why?", history=[])), "utf-8")
-    assert len(collect(dataset(source), 0).splits["train"]) == 1
+    assert len(collect(dataset(source)).splits["train"]) == 1
 
 
 def test_conversations_that_begin_alike_stay_in_one_split() -> None:

@@ -1,27 +1,63 @@
+"""A run recorded by the product itself, replayed for a sync process to send; an empty MLflow store for each test."""
+
+from __future__ import annotations
+
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from tests.conftest import TOY
+from tests.pipeline.conftest import made_in
 from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.runs.folder import RunFolder
-from tunix_rt.tracking.mlflow import connect
+from tunix_rt.experiment import recorded_config
+from tunix_rt.files import write_jsonl
+from tunix_rt.runs.folder import RunFolder, all_runs
+from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
+from tunix_rt.stages.report import ReportRequest, report
+from tunix_rt.traces.prediction import Prediction, read_predictions
+from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.traces.trace import Trace
+from tunix_rt.tracking.stores.mlflow import connect
 
-CONFIG = """\
-name: quickstart
-seed: 0
-backend: {{name: jax, precision: float32}}
-optimizer: {{name: adamw, learning_rate: 3e-3, betas: [0.9, 0.99]}}
-dataset: {{name: arithmetic, note: {note}}}
-tracking: {{kind: mlflow, uri: '{uri}', experiment: tests, num_traces: {num_traces}, log_model: false,
-  system_metrics: true, wait_seconds: {wait_seconds}}}
-"""
+PREDICTIONS = 30
+TRACKING = {"kind": "mlflow", "experiment": "tests", "num_traces": 10, "log_model": False, "system_metrics": True}
 
+MakeRun = Callable[..., tuple[RunFolder, TrackingConfig]]
 Train = Callable[..., subprocess.Popen[bytes]]
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished toy run, its untrained answers replaced: of thirty, three are wrong, in their second step too."""
+    place = tmp_path_factory.mktemp("recorded")
+    words = ("backend=torch", *TOY, f"dataset.limit.test={PREDICTIONS}")
+    made_in(place, *words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        (run,) = all_runs(Path("runs"))
+        (prepared,) = (PreparedData(file.parent) for file in Path("data").glob("*/*/manifest.json"))
+        made = zip(read_predictions(run.predictions), prepared.traces("test"), strict=True)
+        write_jsonl(run.predictions, [_answered(*pair, number % 10 == 3).to_json() for number, pair in enumerate(made)])
+        evaluation = recorded_config(run).evaluation
+        evaluate(EvaluateRequest(evaluation=evaluation, split="test", prepared=prepared, run=run))
+        report(ReportRequest(run=run))
+    return RunFolder(place / run.path)
+
+
+def _answered(prediction: Prediction, trace: Trace, wrong: bool) -> Prediction:
+    steps = tuple(step.content for step in trace.steps)
+    answer = trace.final_answer
+    if wrong:
+        steps, answer = (steps[0], f"{steps[1]}1", *steps[2:]), f"{answer}0"
+    text = ";".join([*steps, answer])
+    return replace(prediction, steps=steps, answer=answer, completion=text, finish_reason="stop")
 
 
 @pytest.fixture(scope="session")
@@ -33,18 +69,15 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., tuple[RunFolder, TrackingConfig]]:
-    """Makes a run folder that has only its config, and the tracking section in it."""
+def make_run(tmp_path: Path, recorded: RunFolder) -> MakeRun:
+    """Makes a run folder that has only the recorded config, with another tracking section, and that section."""
 
     def make(identity: str = "0123456789ab", **values: Any) -> tuple[RunFolder, TrackingConfig]:
-        default = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "num_traces": 10, "wait_seconds": 40.0, "note": "n" * 700}
         run = RunFolder(tmp_path / "runs" / "quickstart" / identity)
         run.path.mkdir(parents=True)
-        values = default | values
-        run.config.write_text(CONFIG.format(**values))
-        del values["note"]
-        section = {"kind": "mlflow", "experiment": "tests", "log_model": False, "system_metrics": True}
-        return run, TrackingConfig(**(section | values))
+        section = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "wait_seconds": 5.0, **TRACKING, **values}
+        OmegaConf.save(OmegaConf.merge(OmegaConf.load(recorded.config), {"tracking": section}), run.config)
+        return run, TrackingConfig(**section)
 
     return make
 
@@ -57,14 +90,14 @@ def store(tmp_path: Path, empty_store: Path) -> str:
 
 
 @pytest.fixture
-def train() -> Iterator[Train]:
-    """Starts a stand-in for the training process (`fake_training.py`) and waits until it has begun."""
+def train(recorded: RunFolder) -> Iterator[Train]:
+    """Starts a stand-in for the training process (`replay.py`) and waits until it has begun."""
     started: list[subprocess.Popen[bytes]] = []
 
     def start(run: RunFolder, *words: str) -> subprocess.Popen[bytes]:
-        script = Path(__file__).with_name("fake_training.py")
+        script = Path(__file__).with_name("replay.py")
         pid = run.status().get("pid")
-        process = subprocess.Popen([sys.executable, str(script), str(run.path), *words])
+        process = subprocess.Popen([sys.executable, str(script), str(recorded.path), str(run.path), *words])
         started.append(process)
         while run.status().get("pid") == pid:
             assert process.poll() in (None, 0)

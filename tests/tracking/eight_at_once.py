@@ -10,18 +10,19 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
-from tunix_rt.tracking.mlflow import MlflowRun, store_errors
+from tunix_rt.tracking.store import Entry
+from tunix_rt.tracking.stores.mlflow import MlflowStore, store_errors
 
 PROCESSES = 8
 
 
 def work(uri: str, number: int, begin: float, out: Connection) -> None:
     time.sleep(max(begin - time.monotonic(), 0))
-    with store_errors(uri):
-        tags = {"tunix_rt.identity": "0123456789ab", "tunix_rt.key": str(number)}
-        run = MlflowRun.find_or_create(uri, "together", tags, None, 1_700_000_000_000)
-        run.set_status("FINISHED", None)
-    out.send(run.run_id)
+    tags = {"tunix_rt.identity": "0123456789ab", "tunix_rt.key": str(number)}
+    store = MlflowStore(uri, "together")
+    run_id = store.open(Entry("run", tags, 1_700_000_000_000, None, None, running=True))
+    store.close("finished", None)
+    out.send(run_id)
 
 
 def main() -> None:

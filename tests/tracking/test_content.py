@@ -1,24 +1,26 @@
 """What a run folder has to say, as plain data."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tunix_rt.config.execution import TrackingConfig
+from tests.tracking.conftest import PREDICTIONS, MakeRun
 from tunix_rt.errors import DataError
-from tunix_rt.files import write_json, write_jsonl
+from tunix_rt.files import read_json, write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking.content import (
     answers,
-    birth_tags,
     data_splits,
     description,
-    final_points,
-    later_tags,
+    facts,
+    identity_tags,
     parameters,
     read_tracking,
+    recorded_tags,
+    records,
+    run_name,
     sample,
+    summary_metrics,
     table,
 )
 
@@ -28,6 +30,27 @@ def run(tmp_path: Path) -> RunFolder:
     folder = RunFolder(tmp_path / "quickstart" / "0123456789ab-2")
     folder.path.mkdir(parents=True)
     return folder
+
+
+def test_what_the_product_records_is_read(recorded: RunFolder) -> None:
+    """Prevents: a reader and a writer of run folders that drift apart, each with tests of its own making."""
+    found = facts(recorded, ended=True)
+    assert found.parameters["training.max_steps"] == "6" and found.parameters["tracking.kind"] == "none"
+    assert len(found.parameters) > 80
+    assert found.tags["tunix_rt.backend"] == "torch" and found.tags["tunix_rt.experiment"] == "quickstart"
+    assert {"command", "version.torch", "version.numpy"} <= found.tags.keys()
+    assert found.note.startswith("**finished**\n\n# quickstart/") and "27 of 30" in found.note
+    splits = read_json(recorded.data)["splits"]
+    assert {split.name.partition("/")[2]: split.sha256 for split in found.datasets} == {
+        name: record["sha256"] for name, record in splits.items()
+    }
+    rows = answers(recorded)
+    assert sum(not row["correct"] for row in rows) == 3
+    assert all(len(row["steps"]) == row["step_checks"]["num_steps"] >= 3 for row in rows)
+    metrics = {point.key: point.value for point in summary_metrics(recorded.metrics, "")}
+    assert (metrics["accuracy"], metrics["accuracy_n"]) == (0.9, PREDICTIONS)
+    sent = {"config.yaml", "stages.json", "environment.json", "report.md", "data.json", "metrics.json"}
+    assert sent | {"figures/loss.png"} < records(recorded).keys()
 
 
 def test_parameters_are_flat_and_without_passwords() -> None:
@@ -49,7 +72,7 @@ def test_numbers_of_the_results_become_metrics_that_mlflow_takes(run: RunFolder)
     rate = {"value": 0.5, "k": 1, "n": 2, "low": 0.1, "high": 0.9}
     slices = {"operation=a/b": {"accuracy": rate}, "..": {"n": 3}, "": {"n": 4}, "x" * 300: {"n": 5}}
     write_json(run.metrics, {"accuracy": rate, "schema_version": 1, "ok": True, "nothing": None, "slices": slices})
-    points = {point.key: point for point in final_points(run.metrics, "")}
+    points = {point.key: point for point in summary_metrics(run.metrics, "")}
     assert {key: point.value for key, point in points.items() if "slices" not in key} == {
         "accuracy": 0.5,
         "accuracy_low": 0.1,
@@ -61,12 +84,12 @@ def test_numbers_of_the_results_become_metrics_that_mlflow_takes(run: RunFolder)
     assert len(points) == 4 + 1 + 1 + 1, '".." and "" become the same name'
     for key in points:
         _validate_metric_name(key)
-    assert final_points(run.baseline_metrics, "baseline/") == []
+    assert summary_metrics(run.baseline_metrics, "baseline/") == []
 
 
 def test_a_run_is_named_by_experiment_and_identity(run: RunFolder) -> None:
-    tags = birth_tags(run, "f00")
-    assert tags["mlflow.runName"] == "quickstart-01234567-2"
+    assert run_name(run) == "quickstart-01234567-2"
+    tags = identity_tags(run, "f00")
     assert tags["tunix_rt.identity"] == "0123456789ab-2"
     assert tags["tunix_rt.key"] == "f00"
     assert tags["tunix_rt.run_folder"] == str(run.path)
@@ -74,7 +97,7 @@ def test_a_run_is_named_by_experiment_and_identity(run: RunFolder) -> None:
 
 def test_tags_without_a_repository(run: RunFolder) -> None:
     write_json(run.environment, {"git": None, "packages": {"jax": "1.0"}})
-    tags = later_tags(run, {"name": "quickstart", "backend": {"name": "jax"}})
+    tags = recorded_tags(run, {"name": "quickstart", "backend": {"name": "jax"}})
     assert tags == {"tunix_rt.experiment": "quickstart", "tunix_rt.backend": "jax", "version.jax": "1.0"}
 
 
@@ -86,7 +109,7 @@ def test_description_tells_the_reason_first(run: RunFolder) -> None:
 
 
 def test_a_torn_prediction_is_left_out_and_the_rest_stays(run: RunFolder) -> None:
-    """A run killed while it predicts leaves half a line; its follower must still mark it KILLED."""
+    """A run killed while it predicts leaves half a line; its sync process must still mark it killed."""
     write_jsonl(run.predictions, [{"id": "a", "sample": 0, "answer": "1"}, {"id": "a", "sample": 1, "answer": "2"}])
     check = {"num_steps": 2, "num_wrong": 1, "first_wrong": 1, "verdicts": [True, False]}
     write_jsonl(run.items, [{"id": "a", "sample": 1, "correct": True, "steps": check, "slices": {"digits": "2"}}])
@@ -103,13 +126,14 @@ def test_table_has_a_row_per_prediction_and_verdicts_beside_the_answer() -> None
         {"id": "a", "sample": 0, "answer": "1", "steps": ["x", "y"], "logprobs": [0.1]},
         {"id": "b", "sample": 0, "answer": "2", "steps": [], "logprobs": [], "correct": True},
     ]
-    made = table(rows)
-    columns = made["columns"]
+    made = table(rows, 1, 7)
+    columns = made.columns
     assert columns[:4] == ["prompt", "reference", "answer", "correct"]
     assert "logprobs" not in columns
-    assert made["data"][0][columns.index("steps")] == "x\ny"
-    assert made["data"][0][columns.index("correct")] is None
-    assert [row[columns.index("id")] for row in made["data"]] == ["a", "b"]
+    assert made.rows[0][columns.index("steps")] == "x\ny"
+    assert made.rows[0][columns.index("correct")] is None
+    assert [row[columns.index("id")] for row in made.rows] == ["a", "b"]
+    assert (made.name, made.time, made.examples) == ("predictions.json", 7, sample(rows, 1))
 
 
 def test_sample_is_the_same_every_time_and_follows_no_pattern_of_the_file() -> None:
@@ -138,10 +162,8 @@ def test_a_config_of_another_kind_is_a_clear_error(run: RunFolder, text: str) ->
         read_tracking(run)
 
 
-def test_a_masked_uri_comes_from_the_environment(
-    make_run: Callable[..., tuple[RunFolder, TrackingConfig]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No file has the password: a follower gets it from the process that starts it, a person gives it."""
+def test_a_masked_uri_comes_from_the_environment(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file has the password: a sync process gets it from the process that starts it, a person gives it."""
     uri = "http://me:hunter2@host:5000"
     plain, _ = make_run("aaaaaaaaaaaa", uri="http://host:5000")
     masked, _ = make_run("bbbbbbbbbbbb", uri="http://me:***@host:5000")

@@ -5,27 +5,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from mlflow.tracking import MlflowClient
 
-from tests.lazy import lazy
-from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.runs.folder import RunFolder
-from tunix_rt.tracking import follow as station
-from tunix_rt.tracking.follow import FollowReport, follow
-from tunix_rt.tracking.mlflow import MlflowRun, StoreError, connect, store_errors
-
-MlflowClient = lazy("mlflow.tracking", "MlflowClient")
-
-MakeRun = Callable[..., tuple[RunFolder, TrackingConfig]]
-Train = Callable[..., subprocess.Popen[bytes]]
+from tests.tracking.conftest import MakeRun, Train
+from tunix_rt.tracking import sync as process
+from tunix_rt.tracking.remove import models, remove, stored
+from tunix_rt.tracking.state import SyncReport
+from tunix_rt.tracking.store import Entry, Facts, StoreError, StoreRefused
+from tunix_rt.tracking.stores.mlflow import MlflowStore, connect
+from tunix_rt.tracking.sync import sync_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
 TAGS = {"tunix_rt.identity": "0123456789ab", "tunix_rt.key": "a", "tunix_rt.run_folder": "/runs/a"}
+
+
+def entry(tags: dict[str, str] = TAGS, known: str | None = None, parent: str | None = None) -> Entry:
+    return Entry("a", tags, 1_700_000_000_000, known, parent, running=False)
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_eight_processes_open_a_fresh_sqlite_store_together(tmp_path: Path) -> N
 def test_a_run_is_found_by_its_id_and_by_its_tags(store: str) -> None:
     def run_id(known: str | None = None, **changed: str) -> str:
         tags = TAGS | {f"tunix_rt.{name}": value for name, value in changed.items()}
-        return MlflowRun.find_or_create(store, "tests", tags, known, 1_700_000_000_000).run_id
+        return MlflowStore(store, "tests").open(entry(tags, known))
 
     first = run_id()
     assert run_id() == first, "its id was lost before it could be kept"
@@ -58,38 +58,65 @@ def test_a_run_is_found_by_its_id_and_by_its_tags(store: str) -> None:
     assert run_id(known=first) != first, "a run that somebody deleted"
 
 
-def test_a_deleted_experiment_is_a_clear_error(store: str) -> None:
+def test_what_never_will_work_is_not_tried_again(make_run: MakeRun, store: str, train: Train, tmp_path: Path) -> None:
+    """A deleted experiment, a file that is no database (MLflow tries that ten times, for a hundred seconds)."""
     client = connect(store)
     client.delete_experiment(client.create_experiment("gone"))
-    with pytest.raises(StoreError, match="'gone' is deleted in sqlite"):
-        MlflowRun.find_or_create(store, "gone", TAGS, None, 0)
-
-
-def test_a_file_that_is_no_database_is_told_at_once(tmp_path: Path) -> None:
-    """MLflow tries such a file ten times, for a hundred seconds."""
+    run, tracking = make_run(experiment="gone")
+    train(run).wait()
+    report = sync_run(run, tracking, watch=True)
+    assert not report.complete and "'gone' is deleted in sqlite" in report.message
+    assert "trying again" not in (run.path / "tracking.log").read_text()
     (tmp_path / "broken.db").write_bytes(b"this is no database")
-    with pytest.raises(StoreError, match=r"broken\.db: not a SQLite file"):
+    with pytest.raises(StoreRefused, match=r"broken\.db: not a SQLite file"):
         connect(f"sqlite:///{tmp_path}/broken.db")
+    with pytest.raises(StoreRefused, match="psycopg"):
+        MlflowStore("postgresql://me:secret@host/db", "tests").open(entry())
 
 
 def test_store_errors_are_one_line_without_the_password() -> None:
     for uri in ("http://me:secret@127.0.0.1:9", "nonsense://me:secret@host"):
-        with pytest.raises(StoreError) as caught, store_errors(uri):
-            MlflowRun.find_or_create(uri, "tests", TAGS, None, 0)
+        with pytest.raises(StoreError) as caught:
+            MlflowStore(uri, "tests").open(entry())
         assert "me:***@" in str(caught.value)
         assert "secret" not in str(caught.value)
         assert "\n" not in str(caught.value)
 
 
-def test_parameters_that_changed_are_named_and_the_first_value_stays(store: str) -> None:
-    run = MlflowRun.find_or_create(store, "tests", TAGS, None, 0)
+def test_parameters_that_changed_are_named_and_the_first_value_stays(
+    store: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = MlflowStore(store, "tests")
+    run_id = run.open(entry())
     many = {f"p{number}": str(number) for number in range(250)}
-    assert run.log_parameters(many | {"long": "x" * 5000}) == []
-    assert run.log_parameters(many | {"p7": "other", "new": "1"}) == ["p7"]
-    params = MlflowClient(store).get_run(run.run_id).data.params
+    run.params(Facts(many | {"long": "x" * 5000}))
+    assert caplog.text == ""
+    run.params(Facts(many | {"p7": "other", "new": "1"}))
+    assert "parameter p7: MLflow keeps the value sent first" in caplog.text
+    params = MlflowClient(store).get_run(run_id).data.params
     assert (len(params), params["p7"], params["new"]) == (252, "7", "1")
     assert len(params["long"]) == 500
-    assert "long_params.json" in run.stored_files()
+    assert "long_params.json" in {item.path for item in MlflowClient(store).list_artifacts(run_id)}
+
+
+def test_a_run_is_removed_from_its_store_and_what_was_made_of_it_named(
+    make_run: MakeRun, store: str, train: Train
+) -> None:
+    """Prevents: a run removed here that stays in MLflow without a word."""
+    run, tracking = make_run(num_traces=0)
+    assert (stored(run), models(run), remove(run)) == (None, [], None)
+    train(run).wait()
+    run_id = str(sync_run(run, tracking, watch=True).run_id)
+    client = MlflowClient(store)
+    client.create_registered_model("toy")
+    client.create_model_version("toy", "file:///model", run_id)
+    found = stored(run)
+    assert found is not None and (found.kind, found.uri, found.run_id) == ("mlflow", store, run_id)
+    assert models(run) == ["models:/toy/1"]
+    assert remove(run) == remove(run) == found
+    assert client.get_run(run_id).info.lifecycle_stage == "deleted"
+    again = sync_run(run, tracking, watch=True)
+    assert again.run_id != run_id and again.complete
 
 
 @pytest.mark.slow
@@ -99,12 +126,12 @@ def test_a_server_that_starts_late_gets_everything(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     uri = f"http://127.0.0.1:{port}"
-    run, tracking = make_run(uri=uri, wait_seconds=120.0)
-    monkeypatch.setattr(station, "LONGEST_DELAY", 1.0)
+    run, tracking = make_run(uri=uri)
+    monkeypatch.setattr(process, "LONGEST_DELAY", 1.0)
     training = train(run, "--end", "hang-after-results")
-    reports: list[FollowReport] = []
-    follower = threading.Thread(target=lambda: reports.append(follow(run.path, tracking, watch=True)))
-    follower.start()
+    reports: list[SyncReport] = []
+    syncing = threading.Thread(target=lambda: reports.append(sync_run(run, tracking, watch=True)))
+    syncing.start()
     log = run.path / "tracking.log"
     while not (log.exists() and "trying again" in log.read_text()):
         time.sleep(0.1)
@@ -117,7 +144,7 @@ def test_a_server_that_starts_late_gets_everything(
             assert server.poll() is None, (tmp_path / "server.log").read_text()
             time.sleep(0.1)
         training.kill()
-        follower.join()
+        syncing.join()
         with urlopen(f"{uri}/health") as answer:
             assert answer.read() == b"OK"
     finally:
@@ -128,6 +155,6 @@ def test_a_server_that_starts_late_gets_everything(
     client = MlflowClient(store)
     assert client.get_run(str(report.run_id)).info.status == "KILLED"
     steps = [point.step for point in client.get_metric_history(str(report.run_id), "train/loss")]
-    assert sorted(steps) == list(range(1, 21))
+    assert sorted(steps) == list(range(1, 13))
     traces = client.search_traces(locations=[client.get_run(str(report.run_id)).info.experiment_id])
-    assert len(traces) == report.expected["traces"] == 10
+    assert len(traces) == 10

@@ -29,7 +29,7 @@ def everything() -> list[Point]:
 def test_files_that_grow_in_any_pieces_give_each_point_once(
     tmp_path: Path, pieces: list[tuple[str, int, bool]]
 ) -> None:
-    """`True` in a piece: the follower is killed and reads on from the offsets it had kept."""
+    """`True` in a piece: the sync process is killed and reads on from the offsets it had kept."""
     left = dict(TEXT)
     for name in LINES:
         (tmp_path / name).write_bytes(b"")

@@ -55,6 +55,15 @@ def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) ->
     return Encoded(np.array(encoding.ids, dtype=np.int32), by_part[np.searchsorted(ends, starts, side="right")])
 
 
+def completion_length(parts: Sequence[Part], tokenizer: Tokenizer) -> int:
+    """Tokens that a model writes for what follows the last prompt, the end token included.
+
+    Raises DataError for unknown characters.
+    """
+    text = "".join(part.text for part in parts)
+    return len(tokenizer.encode(text).ids) - len(tokenizer.ids(text[: max(_takeovers(parts), default=0)]))
+
+
 def _takeovers(parts: Sequence[Part]) -> Iterator[int]:
     """Character positions where a prompt ends and the model begins to write."""
     ends = accumulate(len(part.text) for part in parts)
@@ -134,7 +143,7 @@ class EncodedDataset:
     @classmethod
     def open(cls, folder: Path) -> EncodedDataset:
         """Map what `write_encoded` wrote. Raises DataError where it is missing, cut or of another version."""
-        index = read_json(folder / INDEX)
+        index = read_json(folder / INDEX, f"delete {folder} to prepare it again")
         if not isinstance(index, dict) or index.get("version") != VERSION:
             raise DataError(f"{folder / INDEX}: not of version {VERSION}; delete {folder} to prepare it again")
         counts = np.array(index["num_tokens"], dtype=np.int64)

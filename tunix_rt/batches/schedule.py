@@ -15,7 +15,7 @@ from tunix_rt.models.folder import read_architecture
 from tunix_rt.traces.prepared import PreparedData
 
 
-def batch_schedule(training: TrainingConfig, prepared: PreparedData, seed: int) -> tuple[BatchOrder, JsonObject]:
+def batch_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[BatchOrder, JsonObject]:
     """The order of batches, and what follows from the data: row length, steps, epochs, packing efficiency.
 
     Raises DataError (no training traces), InputError (a trace longer than the declared row).
@@ -39,7 +39,7 @@ def batch_schedule(training: TrainingConfig, prepared: PreparedData, seed: int) 
         packing=training.packing,
         num_micro_batches=training.gradient_accumulation_steps,
         rows=training.per_device_batch_size,
-        seed=seed,
+        seed=training.seed,
         num_epochs=training.num_epochs,
     )
     num_steps = training.max_steps if training.max_steps is not None else order.num_steps

@@ -1,4 +1,4 @@
-"""Show which bytes a run was made of, and prove that manifest, DVC and MLflow speak of the same ones."""
+"""Show which bytes a run was made of, and check that they, the manifest and DVC still agree."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table of data versions; exit code 2 where one of the three names other bytes."""
+    """Print the table of data versions; exit code 2 where a file is not what it was."""
     parser = argparse.ArgumentParser(prog="tunix_rt data", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
@@ -16,25 +16,19 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(list(arguments))
 
     from tunix_rt.errors import DataError
-    from tunix_rt.files import read_json, to_json
+    from tunix_rt.files import to_json
+    from tunix_rt.records.data_versions import mismatches, versions
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out, table
-    from tunix_rt.tracking.content import read_tracking
-    from tunix_rt.tracking.uri import resolve
-    from tunix_rt.tracking.versions import mismatches
 
     run = find_run(Path(chosen.root), chosen.run)
-    tracking = read_tracking(run)
-    uri = resolve(tracking.uri, Path.cwd()) if tracking.kind == "mlflow" else None
-    rows = read_json(run.data)["versions"]
-    wrong = list(mismatches(run, uri))
+    rows = versions(run)
+    wrong = list(mismatches(run, rows))
     if chosen.json:
         out(to_json({"versions": rows, "mismatches": wrong}))
     else:
-        columns = ("file", "split", "sha256 (manifest)", "md5 (DVC)", "digest (MLflow)")
-        shown = [
-            (row["file"], row["split"], f"{row['sha256'][:16]}…", row["dvc_md5"], row["mlflow"] or "") for row in rows
-        ]
+        columns = ("file", "split", "sha256 (manifest)", "md5 (DVC)")
+        shown = [(row["file"], row["split"], f"{row['sha256'][:16]}…", row["dvc_md5"] or "") for row in rows]
         table(run.name, columns, shown, whole=range(len(columns)))
     if wrong:
         raise DataError("\n  ".join([f"{run.name}: its data is not what it was:", *wrong]))

@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     run = find_run(Path(chosen.root), chosen.run)
     config = recorded_config(run)
     prepared = recorded_data(run)
-    order, facts = batch_schedule(config.training, prepared, config.seed)
+    order, facts = batch_schedule(config.training, prepared)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
     traces = {trace.id: trace for trace in prepared.traces("train")}

@@ -6,21 +6,21 @@ members of a sweep, tells which are finished and what the others may take, and s
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tunix_rt.errors import ConfigError, InputError
+from tunix_rt.errors import ConfigError, InputError, ask_for_traceback
 from tunix_rt.hints import say_folders
-from tunix_rt.runs.secrets import mask, mask_values
+from tunix_rt.runs.secrets import mask_values, masked_output, password_to_variable
 from tunix_rt.sweeps.member import Home, member
 from tunix_rt.terminal import out
+from tunix_rt.tracking.content import URI_VARIABLE
 
 DRY_RUN = "--dry-run"
 """A sweep that lists its members and starts nothing."""
@@ -43,6 +43,7 @@ def main(arguments: Sequence[str]) -> int:
             mistakes += _mistakes_in_values(overrides)
         if mistakes:
             raise ConfigError(report(mistakes))
+        overrides = password_to_variable(overrides, "tracking.uri", URI_VARIABLE)
     if DRY_RUN in arguments:
         overrides = ["++sweep.preview=true", *overrides]
     sys.argv = [sys.argv[0], *overrides, *flags]
@@ -51,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.cfg == "job":
         return _show_config(overrides, chosen)
     task = _Task(Home.here())
-    with _masked() if asked or chosen.cfg or chosen.info else nullcontext():
+    with masked_output() if asked or chosen.cfg or chosen.info else nullcontext():
         _call_hydra(task, folders[-1])
     if task.caught:
         raise task.caught[0]
@@ -119,17 +120,6 @@ def _is_hydra(override: str) -> bool:
     return override.lstrip("+~").partition("=")[0].replace("/", ".").split(".")[0] == "hydra"
 
 
-@contextmanager
-def _masked() -> Iterator[None]:
-    """What Hydra prints of the config meanwhile, without secrets."""
-    printed = io.StringIO()
-    try:
-        with redirect_stdout(printed):
-            yield
-    finally:
-        out(mask(printed.getvalue()).rstrip())
-
-
 @dataclass(slots=True)
 class _Task:
     """What Hydra calls once, or for each member of a sweep, wherever a launcher has carried it."""
@@ -144,6 +134,8 @@ class _Task:
         try:
             return _show(_run(composed))
         except Exception as error:
+            if composed.get("debug") is True:
+                ask_for_traceback(error)
             self.caught.append(error)
             return None
 

@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from tunix_rt.config.folders import config_folders
+from tunix_rt.config.identity import first_stage, follows
 from tunix_rt.config.load import compose, resolve
 from tunix_rt.config.overrides import check_overrides
-from tunix_rt.config.suggest import nearest
 from tunix_rt.errors import ConfigError
 
+RENAMED = (("dataset", "loss_weights", "earlier", "previous_turns"), ("run", "watched", "dvc_paths"))
+"""Keys of records of version 0.1: sections, name then, name now."""
 
-def changed(recorded: Mapping[str, Any], overrides: Sequence[str], sections: Sequence[str]) -> dict[str, Any]:
-    """`recorded` with `overrides` applied, in order.
+
+def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config, of whichever version, by the names that keys have now."""
+    mapping = deepcopy(dict(recorded))
+    for *sections, then, now in RENAMED:
+        inside: Any = mapping
+        for name in sections:
+            inside = inside.get(name, {})
+        if then in inside:
+            inside[now] = inside.pop(then)
+    return mapping
+
+
+def changed(recorded: Mapping[str, Any], overrides: Sequence[str], stage: str) -> dict[str, Any]:
+    """`recorded` with `overrides` applied, in order; `stage`: the first one that is done again.
 
     `group=choice` puts the group's file in the place of the whole recorded section, `key.path=value` changes one
-    value. Raises ConfigError for a wrong choice, and where an override reaches beyond `sections`.
+    value. Raises ConfigError for a wrong choice, and where an override changes what an earlier stage made.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
     mistakes, kept = check_overrides(overrides, config_folders())
     parsed = [OverridesParser.create().parse_override(text.lstrip("+")) for text in kept]
     for override in parsed:
-        section = str(override.key_or_group).split(".")[0]
-        if section not in sections:
+        first = first_stage(str(override.key_or_group).replace("/", "."))
+        if first is not None and not follows(first, stage):
             mistakes.append(
-                f"{override.key_or_group}: not among what can be changed here ({', '.join(sections)})"
-                f"{nearest(section, sections)}; for another {section} run the experiment itself"
+                f"{override.key_or_group}: not among what can be changed here: it decides what {first} makes, and only "
+                f"{stage} and what follows is done again; for that run the experiment itself"
             )
         elif override.is_sweep_override() or override.is_delete():
             mistakes.append(f"{override.input_line}: one value at a time")
     if mistakes:
         raise ConfigError("; ".join(mistakes))
-    made = OmegaConf.create({str(key): value for key, value in recorded.items()})
+    made = OmegaConf.create(of_today(recorded))
     for override in parsed:
         key, value = str(override.key_or_group), override.value()
-        if key in sections and isinstance(value, str):
+        if isinstance(made.get(key), DictConfig) and isinstance(value, str):
             value = compose([f"{key}={value}"])[key]
         OmegaConf.update(made, key, value, merge=False, force_add=True)
     return resolve(made)

@@ -8,18 +8,19 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Discriminator
 
 from tunix_rt.config.choices import Adapter
-from tunix_rt.config.section import section
+from tunix_rt.config.section import Execution, section
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0), Le(100)]
 Count = Annotated[int, Gt(0)]
 Text = Annotated[str, MinLen(1)]
 Digits = Annotated[int, Ge(1), Le(6)]
+Seed = Annotated[int, Ge(0)]
 
 
 @section
 class ArithmeticSource:
-    """Problems generated from the seed, every step written out."""
+    """Problems generated from `dataset.seed`, every step written out."""
 
     kind: Literal["arithmetic"]
     version: Literal[1]
@@ -39,7 +40,7 @@ class ArithmeticSource:
 class JsonlFile:
     """One file of records and the shape they are in."""
 
-    path: Text
+    path: Execution[Text]
     """Relative to the working directory, or absolute."""
     adapter: Adapter
 
@@ -49,12 +50,12 @@ class JsonlSource:
     """Local JSONL files. A split with no file of its own is carved from `train` by `dataset.split`."""
 
     kind: Literal["jsonl"]
-    version: Count | Text
+    version: Execution[Count | Text]
     """Names the content of the files: under the same version they may never change."""
     train: JsonlFile
     validation: JsonlFile | None
     test: JsonlFile | None
-    origin: Text | None
+    origin: Execution[Text | None]
     """Where the files can be downloaded, shown when one is missing."""
 
 
@@ -108,8 +109,12 @@ class LossWeights:
 class DatasetConfig:
     """Source, checks, split and what is learned of a trace."""
 
-    name: Annotated[str, MinLen(1)]
-    """Names the folder of prepared data: `data/<name>/<identity>/`."""
+    name: Execution[Annotated[str, MinLen(1)]]
+    """Names the folder of prepared data: `data/<name>/<identity>/`. A label: the same data under two names are one
+    identity, prepared in two folders with the same content."""
+    seed: Seed = 0
+    """Decides which problems are generated and which traces are held out: the same ones in every member of a sweep
+    over `seed`. null: the experiment's `seed`."""
     source: Annotated[ArithmeticSource | JsonlSource | HuggingfaceSource, Discriminator("kind")]
     split: SplitConfig
     limit: LimitConfig

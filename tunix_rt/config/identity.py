@@ -1,7 +1,7 @@
-"""Identity is what is declared: one hash per stage, each holding the one before.
+"""Identity is what changes a result: one hash per stage, each holding the one before.
 
-Execution sections (hardware, checkpoint, tracking, run, sweep, debug) never enter. The content of named
-files enters as digests that the caller brings (`input_digests`), so that this page needs no file system.
+What enters is marked on each field (`config/section.py`). The content of named files enters as digests that the
+caller brings (`input_digests`), so that this page needs no file system.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
+from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.config.section import fields_of, hints_of, is_execution, members
 from tunix_rt.files import digest
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "prepare": ("seed", "model.source", "tokenizer", "dataset", "format"),
-    "train": ("seed", "format", "backend", "model.adapter", "optimizer", "schedule", "training"),
-    "predict": ("seed", "format", "backend", "model.adapter", "generation"),
+    "prepare": ("training.seed", "model.source", "tokenizer", "dataset", "format"),
+    "train": ("format", "backend", "model.adapter", "optimizer", "schedule", "training", "run.stop_step"),
+    "predict": ("format", "backend", "model.adapter", "generation"),
     "evaluate": ("evaluation",),
 }
-"""The identity sections that each stage takes, by dotted path, in the order of the chain."""
+"""What each stage takes, by dotted path, in the order of the chain."""
+
+VERDICT = ("evaluation.answer", "evaluation.extract", "evaluation.relative_tolerance")
+"""What decides whether an answer is right."""
 
 LENGTH = 12
 """Hex digits of an identity: 48 bits."""
@@ -33,12 +38,77 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in data] if isinstance(data, list | tuple) else data
 
 
-def section_of(config: ExperimentConfig, path: str) -> Any:
-    """The section at a dotted path, as plain data."""
-    value: Any = config
+def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
+    """A plain config, whole or of the section `hint`, without the fields that change no result.
+
+    It need not be right: what its type does not know stays.
+    """
+    fields = fields_of(hint, data) if isinstance(data, dict) else {}
+    if not fields:
+        return data
+    kept = {key: value for key, value in data.items() if not is_execution(fields.get(key))}
+    return {key: entering(value, fields.get(key)) for key, value in kept.items()}
+
+
+def taken(config: ExperimentConfig, stage: str) -> tuple[str, ...]:
+    """The dotted paths that decide what a stage of this experiment makes.
+
+    Weights that exist are not drawn, so a sweep over seeds prepares once; and where accuracy decides which step
+    becomes the model, so do the rules for answers.
+    """
+    if stage == "prepare" and not isinstance(config.model.source, FreshModel | ScratchModel):
+        return STAGES[stage][1:]
+    if stage == "train" and config.training.accuracy_decides:
+        return (*STAGES[stage], *VERDICT)
+    return STAGES[stage]
+
+
+def declared(config: ExperimentConfig, stage: str) -> dict[str, Any]:
+    """What of the config enters the identity of a stage, by dotted path."""
+    data = entering(plain(config))
+    return {path: _at(data, path) for path in taken(config, stage)}
+
+
+def _at(data: Any, path: str) -> Any:
     for name in path.split("."):
-        value = getattr(value, name)
-    return plain(value)
+        data = data[name]
+    return data
+
+
+def first_stage(key: str) -> str | None:
+    """The first stage whose result the value at a dotted path may change; None: that of no stage.
+
+    A key that no section knows changes nothing either: the check of the config refuses it.
+    """
+    if key == "seed":  # through the seeds that are null
+        return next(iter(STAGES))
+    below = f"{key}."
+    for stage, paths in STAGES.items():
+        if _decides(key) and any(f"{path}.".startswith(below) or below.startswith(f"{path}.") for path in paths):
+            return stage
+    return None
+
+
+def follows(stage: str, other: str) -> bool:
+    """Whether a stage is `other`, or comes after it."""
+    order = list(STAGES)
+    return order.index(stage) >= order.index(other)
+
+
+def _decides(key: str) -> bool:
+    """Whether some field at or below a dotted path, whatever kind its sections are of, is not marked `Execution`."""
+    hints: list[Any] = [ExperimentConfig]
+    for name in key.split("."):
+        sections = [hints_of(member) for hint in hints for member in members(hint) if is_dataclass(member)]
+        hints = [fields[name] for fields in sections if name in fields] if sections else hints
+    return any(map(_changes_a_result, hints))
+
+
+def _changes_a_result(hint: Any) -> bool:
+    if is_execution(hint):
+        return False
+    sections = [hints_of(member) for member in members(hint) if is_dataclass(member)]
+    return not sections or any(_changes_a_result(field) for fields in sections for field in fields.values())
 
 
 def identities(
@@ -52,10 +122,10 @@ def identities(
     kept = kept or {}
     trained_on = {key: value for key, value in input_digests.items() if key.startswith("model.adapter")}
     parent = digest({key: value for key, value in input_digests.items() if key not in trained_on})
-    for stage, sections in STAGES.items():
-        declared = {name: section_of(config, name) for name in sections}
+    for stage in STAGES:
+        sections = declared(config, stage)
         if stage == "train" and trained_on:
-            declared |= trained_on
-        made = digest({"stage": stage, "parent": parent, "sections": declared})[:LENGTH]
+            sections |= trained_on
+        made = digest({"stage": stage, "parent": parent, "sections": sections})[:LENGTH]
         parent = chain[stage] = kept.get(stage, made)
     return chain

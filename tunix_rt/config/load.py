@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast, get_type_hints
 
@@ -15,8 +16,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory
 from tunix_rt.config.overrides import check_overrides, hydra_message
-from tunix_rt.config.schema import RULES, ExperimentConfig, Mistake
-from tunix_rt.config.suggest import hint_of, keys_beside, meant, members
+from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
+from tunix_rt.config.section import members
+from tunix_rt.config.suggest import hint_of, keys_beside, meant
 from tunix_rt.errors import ConfigError
 
 
@@ -78,11 +80,12 @@ def report(lines: Iterable[str]) -> str:
 
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """Every mistake (path, what), and the sections that are sound."""
+    mapping = _seeded(mapping)
     hints = get_type_hints(ExperimentConfig, include_extras=True)
     mistakes: list[Mistake] = []
     values: dict[str, Any] = {}
-    missing = set(_missing(mapping, ""))
-    mistakes += [(path, "missing: it has no default and must be given") for path in sorted(missing)]
+    unusable = dict(_unusable(mapping, ""))
+    mistakes += sorted(unusable.items())
     mistakes += [
         (str(key), f"unknown key{meant(str(key), [*hints, EXPERIMENT], ExperimentConfig)}")
         for key in mapping
@@ -97,7 +100,7 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
         except ValidationError as error:
             details = cast(list[Mapping[str, Any]], error.errors(include_url=False))
             found = [_mistake(name, hint, mapping[name], detail) for detail in details]
-            mistakes += [mistake for mistake in found if mistake[0] not in missing]
+            mistakes += [mistake for mistake in found if mistake[0] not in unusable]
     for rule in RULES:
         wanted = inspect.signature(rule).parameters
         if wanted.keys() <= values.keys():
@@ -110,13 +113,23 @@ def key_meant(word: str) -> str:
     return meant(word, get_type_hints(ExperimentConfig), ExperimentConfig)
 
 
-def _missing(value: Any, path: str) -> Iterator[str]:
-    """Dotted paths of what is still `???`."""
+def _seeded(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """`mapping` with a seed in each section that has none of its own. A wrong `seed` stays a single mistake."""
+    given = mapping.get("seed")
+    seed = given if isinstance(given, int) and given >= 0 else 0
+    own = {key: mapping[key] for key in SEEDED if isinstance(mapping.get(key), Mapping)}
+    return {**mapping, **{key: {**value, "seed": seed} for key, value in own.items() if value.get("seed") is None}}
+
+
+def _unusable(value: Any, path: str) -> Iterator[Mistake]:
+    """What is still `???`, and numbers that are none, whatever type a value should have."""
     if value == "???":
-        yield path
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _missing(item, f"{path}.{key}" if path else str(key))
+        yield path, "missing: it has no default and must be given"
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield path, f"got {value}, expected a finite number"
+    elif isinstance(value, Mapping | list):
+        for key, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from _unusable(item, f"{path}.{key}" if path else str(key))
 
 
 def section_from(hint: Any, value: Any) -> Any:

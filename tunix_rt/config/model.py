@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator
 
-from tunix_rt.config.section import section
+from tunix_rt.config.section import Execution, section
 
 Count = Annotated[int, Gt(0)]
 Text = Annotated[str, MinLen(1)]
@@ -16,7 +16,7 @@ Text = Annotated[str, MinLen(1)]
 
 @section
 class FreshModel:
-    """A Llama-family decoder with weights drawn from the seed; the vocabulary is the tokenizer's."""
+    """A Llama-family decoder with weights drawn from `training.seed`; the vocabulary is the tokenizer's."""
 
     kind: Literal["fresh"]
     family: Literal["llama"]
@@ -50,7 +50,7 @@ class FreshModel:
 
 @section
 class ScratchModel:
-    """A model of any supported family with weights drawn from the seed."""
+    """A model of any supported family with weights drawn from `training.seed`."""
 
     kind: Literal["scratch"]
     config: dict[str, Any]
@@ -76,7 +76,7 @@ class FolderModel:
     """A local folder in the Hugging Face layout."""
 
     kind: Literal["folder"]
-    path: Text
+    path: Execution[Text]
 
 
 @section
@@ -84,11 +84,11 @@ class GgufModel:
     """A GGUF file, dequantised once into a model folder."""
 
     kind: Literal["gguf"]
-    path: Text
+    path: Execution[Text]
     """The file; a relative path is looked up in `package` where that is given, else in the working directory."""
-    package: Text | None
+    package: Execution[Text | None]
     """An installed Python package that carries the file."""
-    extra: Text | None
+    extra: Execution[Text | None]
     """The extra of tunix_rt that installs `package`, named when it is missing."""
 
 
@@ -106,7 +106,7 @@ class RegistryModel:
     """A version of a model in MLflow's registry, in the store that `tracking.uri` names; pinned by its content."""
 
     kind: Literal["registry"]
-    uri: Annotated[str, AfterValidator(_pinned)]
+    uri: Execution[Annotated[str, AfterValidator(_pinned)]]
     """`models:/NAME/VERSION`"""
 
 
@@ -143,8 +143,8 @@ class LoraAdapter:
     """Matrices that get an addition, by the family's own names (`q_proj`, `c_attn`, …); all of every layer."""
     rslora: bool
     """Scale by alpha / sqrt(rank) instead (arXiv 2312.03732)."""
-    path: Text | None
-    """A folder in PEFT's layout that is trained on; null: B starts at zero, A is drawn from the seed."""
+    path: Execution[Text | None]
+    """A folder in PEFT's layout that is trained on; null: B starts at zero, A is drawn from `training.seed`."""
 
     def __post_init__(self) -> None:
         if len(set(self.target)) < len(self.target) and not isinstance(self.target, str):

@@ -6,15 +6,18 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from tunix_rt.config.section import section
+from tunix_rt.config.section import Execution, section
 
 Count = Annotated[int, Gt(0)]
+Seed = Annotated[int, Ge(0)]
 
 
 @section
 class GenerationConfig:
     """Decoding. A row's text depends on its prompt, the seed, its id and its sample number, on nothing else."""
 
+    seed: Seed = 0
+    """Of sampling. null: the experiment's `seed`."""
     split: Literal["validation", "test"]
     """Which prompts are answered."""
     max_new_tokens: Count
@@ -26,11 +29,11 @@ class GenerationConfig:
     """Sample among the smallest set of likeliest tokens whose probabilities sum to at least `top_p`."""
     num_return_sequences: Count
     """Samples per prompt."""
-    batch_size: Count
+    batch_size: Execution[Count]
     """Sequences decoded together."""
     baseline: bool
     """Also predict with what training begins with, the adapter at `model.adapter.path` included."""
-    max_error_rate: Annotated[float, Ge(0), Le(1)]
+    max_error_rate: Execution[Annotated[float, Ge(0), Le(1)]]
     """Share of failed predictions above which the run fails; it always fails when all failed."""
 
     def __post_init__(self) -> None:

@@ -21,8 +21,8 @@ from tunix_rt.config.execution import (
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import FreshModel, ModelConfig, ScratchModel, TokenizerConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
-from tunix_rt.config.section import section
-from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
+from tunix_rt.config.section import Execution, section
+from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 
 Mistake = tuple[str, str]
 """Dotted path, and what is wrong with what to do."""
@@ -32,10 +32,11 @@ Mistake = tuple[str, str]
 class ExperimentConfig:
     """What `conf/` composes. `identity.STAGES` says which sections each stage takes."""
 
-    name: Annotated[str, MinLen(1)]
+    name: Execution[Annotated[str, MinLen(1)]]
     seed: Annotated[int, Ge(0)]
-    """Everything random comes from it: data, split, weights, order, sampling."""
-    debug: bool
+    """What `training.seed` and `generation.seed` are where they are null (`SEEDED`); `dataset.seed` is 0 unless said,
+    so that a sweep over `seed` compares on one test set."""
+    debug: Execution[bool]
     """Show tracebacks."""
     backend: BackendConfig
     model: ModelConfig
@@ -52,6 +53,10 @@ class ExperimentConfig:
     tracking: TrackingConfig
     run: RunConfig
     sweep: SweepConfig
+
+
+SEEDED = ("dataset", "training", "generation")
+"""Sections whose own `seed`, left out (as in records of version 0.1) or null, is the experiment's."""
 
 
 def names(name: str, dataset: DatasetConfig) -> Iterator[Mistake]:
@@ -165,13 +170,11 @@ def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig
             yield "dataset.max_length", f"{longest} exceeds model.source.max_position_embeddings {positions}"
 
 
-def warmup(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mistake]:
-    """The warm-up ends before training does."""
-    if training.max_steps is not None and schedule.warmup_steps >= training.max_steps:
-        yield (
-            "schedule.warmup_steps",
-            f"{schedule.warmup_steps} must be below training.max_steps {training.max_steps}",
-        )
+def phases(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mistake]:
+    """Warm-up and decay fit into training; where epochs decide how long that is, the prepared data tell."""
+    mistake = None if training.max_steps is None else schedule_mistake(schedule, training.max_steps)
+    if mistake is not None:
+        yield mistake
 
 
 def enough_samples(generation: GenerationConfig, evaluation: EvaluationConfig) -> Iterator[Mistake]:
@@ -196,7 +199,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     previous_turns,
     problems_in_words,
     lengths,
-    warmup,
+    phases,
     enough_samples,
 )
 """Each takes the sections its parameters name, so `load` can apply those whose sections are sound."""

@@ -1,11 +1,31 @@
-"""How a section of the config is declared: a plain frozen dataclass that refuses unknown keys when checked."""
+"""How a section of the config is declared: a frozen dataclass whose check refuses unknown keys.
+
+A field is part of an identity unless it is marked as one that changes no result: `Execution[int]`. What neither is
+marked nor taken by a stage (`identity.STAGES`) fails a test, so that no value can be forgotten.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypeVar, dataclass_transform
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, is_dataclass
+from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What a field is, in the metadata of its type."""
+
+    name: str
+
+
+IDENTITY, EXECUTION = Mark("identity"), Mark("execution")
+Identity = Annotated[T, IDENTITY]
+"""Changes a result. What an unmarked field is too: written where it stands among `Execution` fields."""
+Execution = Annotated[T, EXECUTION]
+"""Changes no byte of a result: where and how it runs, labels, and paths (the content of what they name counts)."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -14,3 +34,36 @@ def section(cls: type[T]) -> type[T]:
     made = dataclass(frozen=True, slots=True, kw_only=True)(cls)
     made.__pydantic_config__ = {"extra": "forbid"}  # type: ignore[attr-defined]
     return made
+
+
+def is_execution(hint: Any) -> bool:
+    """Whether a field of that type is marked as one that changes no result."""
+    return get_origin(hint) is Annotated and EXECUTION in get_args(hint)[1:]
+
+
+def members(hint: Any) -> Iterator[Any]:
+    """The types that a hint may stand for, unions and Annotated opened."""
+    origin = get_origin(hint)
+    if origin is Annotated:
+        yield from members(get_args(hint)[0])
+    elif origin in (Union, types.UnionType):
+        for member in get_args(hint):
+            yield from members(member)
+    else:
+        yield hint
+
+
+def hints_of(cls: Any) -> dict[str, Any]:
+    """Name → type of each field of a section, marks included."""
+    return get_type_hints(cls, include_extras=True)
+
+
+def fields_of(hint: Any, data: Any) -> dict[str, Any]:
+    """Name → type of each field of the section that plain `data` is (by its `kind`); empty where it is none."""
+    for member in members(hint):
+        if is_dataclass(member):
+            hints = hints_of(member)
+            kinds = get_args(hints["kind"]) if "kind" in hints else ()
+            if not kinds or (isinstance(data, dict) and data.get("kind") in kinds):
+                return hints
+    return {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import types
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import is_dataclass
 from functools import cache
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
+
+from tunix_rt.config.section import fields_of, hints_of, members
 
 ALIASES = {
     "lr": "learning_rate",
@@ -58,7 +59,7 @@ def paths(root: Any) -> tuple[str, ...]:
     """The dotted path of every key below a section's type."""
     found: dict[str, None] = {}
     for member in members(root):
-        for name, hint in get_type_hints(member, include_extras=True).items() if is_dataclass(member) else ():
+        for name, hint in hints_of(member).items() if is_dataclass(member) else ():
             found |= {name: None} | {f"{name}.{below}": None for below in paths(hint)}
     return tuple(found)
 
@@ -69,27 +70,9 @@ def nearest(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def members(hint: Any) -> Iterator[Any]:
-    """The types that a hint may stand for, unions and Annotated opened."""
-    origin = get_origin(hint)
-    if origin is Annotated:
-        yield from members(get_args(hint)[0])
-    elif origin in (Union, types.UnionType):
-        for member in get_args(hint):
-            yield from members(member)
-    else:
-        yield hint
-
-
 def hint_of(hint: Any, inside: Any, item: Any) -> Any:
     """The hint of key `item` of a section; Any where there is none."""
-    for member in members(hint):
-        if is_dataclass(member) and isinstance(inside, dict) and isinstance(item, str):
-            hints = get_type_hints(member, include_extras=True)
-            kinds = get_args(hints["kind"]) if "kind" in hints else ()
-            if item in hints and (not kinds or inside.get("kind") in kinds):
-                return hints[item]
-    return Any
+    return fields_of(hint, inside).get(item, Any) if isinstance(item, str) else Any
 
 
 def keys_beside(hint: Any, value: Any, path: Sequence[str]) -> set[str]:
@@ -97,11 +80,4 @@ def keys_beside(hint: Any, value: Any, path: Sequence[str]) -> set[str]:
     for item in path:
         hint = hint_of(hint, value, item)
         value = value.get(item) if isinstance(value, dict) else None
-    known: set[str] = set()
-    for member in members(hint):
-        if is_dataclass(member):
-            hints = get_type_hints(member, include_extras=True)
-            kinds = get_args(hints["kind"]) if "kind" in hints else ()
-            if not kinds or (isinstance(value, dict) and value.get("kind") in kinds):
-                known |= {field.name for field in fields(member)}
-    return known
+    return set(fields_of(hint, value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -12,6 +13,9 @@ from tunix_rt.config.section import section
 Count = Annotated[int, Gt(0)]
 Positive = Annotated[float, Gt(0)]
 Beta = Annotated[float, Ge(0), Lt(1)]
+Seed = Annotated[int, Ge(0)]
+Warmup = Annotated[int, Ge(0)] | Annotated[float, Gt(0), Lt(1)]
+"""Steps; below 1 a share of all steps, rounded up (transformers 5 reads its `warmup_steps` so)."""
 
 
 @section
@@ -35,7 +39,7 @@ class CosineSchedule:
     """Linear warm-up, then half a cosine down to `final_fraction` of the peak at the last step."""
 
     kind: Literal["cosine"]
-    warmup_steps: Annotated[int, Ge(0)]
+    warmup_steps: Warmup
     final_fraction: Annotated[float, Ge(0), Le(1)]
 
 
@@ -44,7 +48,7 @@ class LinearSchedule:
     """Linear warm-up, then a straight line down to `final_fraction` of the peak at the last step."""
 
     kind: Literal["linear"]
-    warmup_steps: Annotated[int, Ge(0)]
+    warmup_steps: Warmup
     final_fraction: Annotated[float, Ge(0), Le(1)]
 
 
@@ -53,7 +57,7 @@ class ConstantSchedule:
     """Linear warm-up, then the peak."""
 
     kind: Literal["constant"]
-    warmup_steps: Annotated[int, Ge(0)]
+    warmup_steps: Warmup
 
 
 @section
@@ -61,7 +65,7 @@ class WsdSchedule:
     """Warm-up, stable, decay (arXiv 2404.06395): the last `decay_fraction` of the steps go down in a line."""
 
     kind: Literal["wsd"]
-    warmup_steps: Annotated[int, Ge(0)]
+    warmup_steps: Warmup
     decay_fraction: Annotated[float, Gt(0), Le(1)]
     final_fraction: Annotated[float, Ge(0), Le(1)]
 
@@ -70,6 +74,31 @@ ScheduleConfig = Annotated[
     CosineSchedule | LinearSchedule | ConstantSchedule | WsdSchedule,
     Discriminator("kind"),
 ]
+
+
+def warmup_of(schedule: ScheduleConfig, num_steps: int) -> int:
+    """Steps of warm-up in a training of `num_steps`; a share of them leaves at least the last step."""
+    if isinstance(schedule.warmup_steps, int):
+        return schedule.warmup_steps
+    return min(math.ceil(schedule.warmup_steps * num_steps), num_steps - 1)
+
+
+def decay_of(schedule: WsdSchedule, num_steps: int) -> int:
+    """Steps of the decay at the end of a training of `num_steps`."""
+    return max(round(num_steps * schedule.decay_fraction), 1)
+
+
+def schedule_mistake(schedule: ScheduleConfig, num_steps: int) -> tuple[str, str] | None:
+    """Dotted path and what is wrong where the schedule's parts do not fit into `num_steps`."""
+    warmup, where = warmup_of(schedule, num_steps), "schedule.warmup_steps"
+    if warmup >= num_steps:
+        return where, f"{warmup} must be below the number of steps {num_steps}; a share of them fits any, such as 0.1"
+    if isinstance(schedule, WsdSchedule) and warmup + decay_of(schedule, num_steps) > num_steps:
+        return where, (
+            f"the warm-up of {warmup} steps and the decay of the last {decay_of(schedule, num_steps)} "
+            f"(schedule.decay_fraction) must not overlap, but there are {num_steps}"
+        )
+    return None
 
 
 @section
@@ -86,6 +115,8 @@ class TrainingConfig:
     """How long, in what portions, and when to stop. Evaluation during training is part of it: it decides
     where early stopping stops and which step is best."""
 
+    seed: Seed = 0
+    """Of fresh weights and adapters, the order of the data and dropout. null: the experiment's `seed`."""
     max_steps: Count | None
     """Optimizer steps; exactly one of `max_steps` and `num_epochs` is given."""
     num_epochs: Positive | None
@@ -115,8 +146,11 @@ class TrainingConfig:
         needs = self.select != "last" or self.early_stopping is not None
         if needs and self.evaluate_every is None:
             raise ValueError("early_stopping and select=best_… need evaluate_every")
-        accuracy = self.select == "best_accuracy" or (
-            self.early_stopping is not None and self.early_stopping.metric == "accuracy"
-        )
-        if accuracy and self.evaluate_samples == 0:
+        if self.accuracy_decides and self.evaluate_samples == 0:
             raise ValueError("selecting or stopping by accuracy needs evaluate_samples > 0")
+
+    @property
+    def accuracy_decides(self) -> bool:
+        """Whether the verdicts on validation answers decide which step becomes the model, or when training stops."""
+        stops = self.early_stopping is not None and self.early_stopping.metric == "accuracy"
+        return self.select == "best_accuracy" or stops

@@ -9,11 +9,13 @@ from functools import partial
 from tunix_rt.engine.context import RunContext
 from tunix_rt.evaluation.answers import is_right
 from tunix_rt.files import JsonObject
+from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import cache_folder, ensure_prepared
 from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
 from tunix_rt.stages.predict import PredictRequest, predict
 from tunix_rt.stages.report import ReportRequest, report
 from tunix_rt.stages.train import TrainRequest, train
+from tunix_rt.tracking.store import ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class Stage:
     name: str
     work: Callable[[RunContext], JsonObject | None]
     """Does it; returns what it found on the way, for its record."""
+    outputs: tuple[str, ...] = ()
+    """Files and folders that it leaves in its place; the data that `prepare` leaves have a manifest of their own."""
     computes: bool = False
     """Uses a backend. Its result may be another run's, which is then referred to."""
 
@@ -31,7 +35,6 @@ def train_request(context: RunContext) -> TrainRequest:
     """What training is asked for."""
     config = context.config
     return TrainRequest(
-        seed=config.seed,
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -54,7 +57,6 @@ def predict_request(context: RunContext) -> PredictRequest:
     """What prediction is asked for."""
     config = context.config
     return PredictRequest(
-        seed=config.seed,
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -75,14 +77,28 @@ def evaluate_request(context: RunContext) -> EvaluateRequest:
     )
 
 
+def report_request(context: RunContext) -> ReportRequest:
+    """What a report is asked for."""
+    return ReportRequest(run=context.run, ui_command=ui_command(context.config.tracking))
+
+
 def _prepare(context: RunContext) -> None:
-    ensure_prepared(context.config, context.prepared.folder, context.store)
+    check_asked(ensure_prepared(context.config, context.prepared.folder, context.store), context.config.generation)
 
 
 STAGES = (
     Stage("prepare", _prepare),
-    Stage("train", lambda context: train(train_request(context)), computes=True),
-    Stage("predict", lambda context: predict(predict_request(context)), computes=True),
-    Stage("evaluate", lambda context: evaluate(evaluate_request(context))),
-    Stage("report", lambda context: report(ReportRequest(run=context.run))),
+    Stage("train", lambda context: train(train_request(context)), ("model", "metrics.jsonl"), computes=True),
+    Stage(
+        "predict",
+        lambda context: predict(predict_request(context)),
+        ("predictions.jsonl", "baseline_predictions.jsonl"),
+        computes=True,
+    ),
+    Stage(
+        "evaluate",
+        lambda context: evaluate(evaluate_request(context)),
+        ("items.jsonl", "metrics.json", "baseline_metrics.json"),
+    ),
+    Stage("report", lambda context: report(report_request(context)), ("report.md", "figures", "plots")),
 )

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
-from tunix_rt.config.identity import plain
+from tunix_rt.config.identity import first_stage, plain
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
-from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file, write_json
+from tunix_rt.files import JsonObject, read_appended, read_json, sha256_file, write_json
 from tunix_rt.inputs import input_digests, recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
@@ -30,11 +30,10 @@ from tunix_rt.runs.diff import (
 )
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.sessions import machine_of
 from tunix_rt.terminal import warn
 from tunix_rt.tracking.registry import ModelStore
 
-WHERE = ("hardware", "checkpoint", "tracking", "run")
-"""Sections that may be other than recorded: they never enter the identity."""
 FIRST_STEPS = 50
 RELATIVE = 0.01
 TOLERANCE = f"losses of the first {FIRST_STEPS} steps within {RELATIVE:.0%}, every rate in its recorded 95 % interval"
@@ -60,7 +59,7 @@ class Reproduction:
 
 
 def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Reproduction:
-    """Run it again and compare. `overrides`: KEY=VALUE of the sections `WHERE`. `strict`: other code is refused.
+    """Run it again and compare. `overrides`: KEY=VALUE of what changes no result. `strict`: other code is refused.
 
     Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
     """
@@ -77,7 +76,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
     again = RunFolder(run(config).folder)
     environment = compare_environments(before, dict(read_json(again.environment)))
-    exact = _fingerprint(recorded) is not None and _fingerprint(recorded) == _fingerprint(again)
+    exact = machine_of(recorded) is not None and machine_of(recorded) == machine_of(again)
     difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
     result = Reproduction(
         of=recorded.name,
@@ -96,13 +95,17 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
     """The recorded config, made to run anew beside it, untracked, and as many steps as a time budget allowed then."""
     from omegaconf import OmegaConf
 
-    wrong = [word for word in overrides if word.split(".")[0] not in WHERE or "=" not in word]
+    wrong = [word for word in overrides if "=" not in word or first_stage(word.partition("=")[0]) is not None]
     if wrong:
-        raise InputError(f"{wrong[0]!r}: only {', '.join(WHERE)} may differ from the record, as SECTION.KEY=VALUE")
+        raise InputError(
+            f"{wrong[0]!r}: only what changes no result may differ from the record (hardware, checkpoint, run.root, "
+            "the path of a file that was moved, …), as SECTION.KEY=VALUE"
+        )
     config = recorded_config(recorded)
     mapping = OmegaConf.merge(plain(config), OmegaConf.from_dotlist(list(overrides)))
     config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
-    steps = int(recorded.stages()["train"]["steps_done"]) if config.training.max_seconds is not None else None
+    budget = config.training.max_seconds is not None
+    steps = int(recorded.stages()["train"]["steps_done"]) if budget else config.run.stop_step
     return replace(
         config,
         run=replace(config.run, new=True, stop_step=steps),
@@ -148,20 +151,15 @@ def _named(config: ExperimentConfig, key: str) -> str:
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
     """Where the prepared data of two runs differ: a file prepared anew, and not to the same bytes."""
-    before, now = (run.data_hashes().get("prepared", {}) for run in (recorded, again))
+    before, now = (dict(run.data_hashes().get("prepared", {})) for run in (recorded, again))
+    for hashes in (before, now):
+        hashes.pop("manifest.json", None)  # what it says of them is in these hashes
     lines = _lines(compare("data", before, now)) if before else []
     return f"prepared data {lines[0]}" if lines else None
 
 
 def _lines(section: Section) -> list[str]:
     return [f"{key}: {left} then, {right} now" for key, (left, right) in section.different.items()]
-
-
-def _fingerprint(run: RunFolder) -> str | None:
-    """What must agree for equal bits; None where the record itself is not of one kind of machine."""
-    file = run.metrics_log.with_name("fingerprint.json")
-    record = read_json(file) if file.exists() else {}
-    return str(record["fingerprint"]) if record.get("bit_exact") else None
 
 
 def _exactly(recorded: RunFolder, again: RunFolder) -> str | None:
@@ -191,5 +189,5 @@ def _roughly(recorded: RunFolder, again: RunFolder) -> str | None:
 
 
 def _losses(run: RunFolder) -> dict[tuple[int, str], float]:
-    lines: list[JsonObject] = [line for _, line in read_jsonl(run.metrics_log) if line["step"] <= FIRST_STEPS]
+    lines: list[JsonObject] = [line for _, line in read_appended(run.metrics_log) if line["step"] <= FIRST_STEPS]
     return {(line["step"], name): value for line in lines for name, value in line.items() if name.endswith("/loss")}

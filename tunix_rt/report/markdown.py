@@ -8,14 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_json, write_text
-from tunix_rt.hints import mlflow_ui, tunix_rt
+from tunix_rt.hints import tunix_rt
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.summary import question
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import rate_title, rates
-from tunix_rt.runs.secrets import mask
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
 
 DECLARED = {
@@ -63,8 +63,11 @@ WRONG_SAMPLES = 3
 MOST_PLACES = 12
 
 
-def write_report(run_folder: Path) -> None:
-    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged."""
+def write_report(run_folder: Path, ui_command: str | None = None) -> None:
+    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged.
+
+    `ui_command` shows the run in its tracker, where there is one.
+    """
     run = RunFolder(run_folder)
     metrics, before = _object(run.metrics), _object(run.baseline_metrics)
     config = run.read_config()
@@ -76,7 +79,7 @@ def write_report(run_folder: Path) -> None:
         "Slices": _slices(metrics.get("slices", {})),
         "Data": _data(_object(run.data)),
         "Predictions": _predictions(run),
-        "What to type next": _commands(run, config),
+        "What to type next": _commands(run, config, ui_command),
     }
     lines = [f"# {run.name}", "", *_verdict(metrics, before, config)]
     for title, body in sections.items():
@@ -134,7 +137,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     rows = [["experiment", code(str(config.get("name", run.path.parent.name)))]]
     for title, keys in DECLARED.items():
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
-        rows.append([title, " ".join(code(f"{key}={mask(str(value))}") for key, value in values.items())])
+        rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
     environment = _object(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
@@ -234,11 +237,10 @@ def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
     return [title, "", *block(f"{prompt}\n→\n{prediction.completion}"), ", ".join(facts) + ".", ""]
 
 
-def _commands(run: RunFolder, config: JsonObject) -> list[str]:
+def _commands(run: RunFolder, config: JsonObject, ui_command: str | None) -> list[str]:
     root = value_at(config, "run.root") or "runs"
     ask = tunix_rt("ask", run.name, question(run), *(() if root == "runs" else ("--root", root)))
     lines = ["Ask the trained model:", "", *block(ask, "sh")]
-    uri = value_at(config, "tracking.uri")
-    if value_at(config, "tracking.kind") == "mlflow" and uri:
-        lines += ["See it in MLflow:", "", *block(mlflow_ui(mask(uri)), "sh")]
+    if ui_command is not None:
+        lines += ["See it in the tracker:", "", *block(ui_command, "sh")]
     return lines

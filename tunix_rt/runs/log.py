@@ -25,6 +25,7 @@ class MetricsLog:
         for _, line in read_appended(metrics):
             step = int(line.pop("step"))
             self._recorded[step, _kind(line)] = line
+
         self.last_step = max((step for step, kind in self._recorded if kind == "train"), default=0)
         """The last step that was recorded when the log was opened; 0: none."""
 
@@ -48,6 +49,10 @@ class MetricsLog:
         for file in (self._metrics, self._timings):
             if file.exists():
                 sync_file(file)
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the step's `eval/…` values are recorded."""
+        return (step, "eval") in self._recorded
 
     def evaluations(self, last: int) -> list[tuple[int, Values]]:
         """(step, `eval/…` values) up to step `last`, in order of step: after a kill the log may know more."""

@@ -1,13 +1,19 @@
 """Secrets never reach a record: what looks like one, or is one by its variable's name, becomes `***`.
 
-Text in, text out; nothing is decoded or guessed from entropy, so that a record stays what was written.
+Text in, text out; nothing is decoded or guessed from entropy, so that a record stays what was written. What was
+declared is masked by its values alone (`mask_values`): it is read again, and `pad_token` names no secret. A name
+tells something only where it is that of a variable (`mask_variables`) or in text of any origin (`mask`).
 """
 
 from __future__ import annotations
 
+import io
 import os
 import re
-from collections.abc import Iterable
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 MASK = "***"
@@ -34,19 +40,19 @@ _KNOWN_FORMS = re.compile(
 
 
 def mask(text: str) -> str:
-    """Text without secrets.
+    """Text of any origin without secrets: what `mask_values` masks, and what is assigned to secret names
+    (`name=…`, `"name": "…"`, `--name …`)."""
+    text = _ASSIGNED.sub(_quoted, _mask_values(text))
+    return _OPTION.sub(rf"\1{MASK}", text)
 
-    Masked are passwords in URIs, values assigned to secret names (`name=…`, `"name": "…"`, `--name …`), tokens of
-    well-known forms, and every value of a secret variable of this process, wherever it occurs.
-    """
+
+def _mask_values(text: str) -> str:
     for secret in _values_of_variables():
         text = text.replace(secret, MASK)
     text = _USER_AND_PASSWORD.sub(rf"\1:{MASK}@", text)
     text = _TOKEN_AS_USER.sub(rf"\1{MASK}@", text)
     text = _IN_QUERY.sub(rf"\1{MASK}", text)
-    text = _KNOWN_FORMS.sub(MASK, text)
-    text = _ASSIGNED.sub(_quoted, text)
-    return _OPTION.sub(rf"\1{MASK}", text)
+    return _KNOWN_FORMS.sub(MASK, text)
 
 
 def mask_words(words: Iterable[str]) -> list[str]:
@@ -63,17 +69,54 @@ def mask_words(words: Iterable[str]) -> list[str]:
     return masked
 
 
-def mask_values(value: Any, name: str = "") -> Any:
-    """JSON data whose texts hold no secrets; numbers, keys and shape stay, so that a config composes again."""
-    if value is None or isinstance(value, bool):
-        return value
-    if is_secret(name):
-        return MASK
+def mask_values(value: Any) -> Any:
+    """A text, or JSON data whose texts hold no secrets; numbers, keys and shape stay, so that a config composes again.
+
+    Masked are passwords in URIs, tokens of well-known forms, and every value of a secret variable of this process,
+    wherever it occurs.
+    """
     if isinstance(value, dict):
-        return {key: mask_values(item, str(key)) for key, item in value.items()}
+        return {key: mask_values(item) for key, item in value.items()}
     if isinstance(value, list):
         return [mask_values(item) for item in value]
-    return mask(value) if isinstance(value, str) else value
+    return _mask_values(value) if isinstance(value, str) else value
+
+
+def mask_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment variables without secrets: of one with a secret name the whole value."""
+    return {name: MASK if is_secret(name) else _mask_values(value) for name, value in variables.items()}
+
+
+def masked_traceback(error: BaseException) -> str:
+    """The traceback of an error as Python prints it, without secrets: a message may quote what was typed."""
+    return str(mask_values("".join(traceback.format_exception(error))))
+
+
+@contextmanager
+def masked_output() -> Iterator[None]:
+    """What the block prints appears at its end, without secrets."""
+    held = io.StringIO()
+    try:
+        with redirect_stdout(held):
+            yield
+    finally:
+        sys.stdout.write(mask_values(held.getvalue()))
+
+
+def password_to_variable(overrides: Sequence[str], key: str, variable: str) -> list[str]:
+    """Overrides in which a URI with a password is read from the environment, where it is put.
+
+    Hydra records and prints overrides, and some launchers write them to disk for processes that inherit the variable.
+    """
+    kept: list[str] = []
+    for text in overrides:
+        name, _, value = text.partition("=")
+        uri = value.strip("'\"")
+        if name.lstrip("+") == key and mask_values(uri) != uri:
+            os.environ[variable] = uri
+            text = f"{name}=${{oc.env:{variable}}}"
+        kept.append(text)
+    return kept
 
 
 def is_secret(name: str) -> bool:

@@ -8,22 +8,24 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.batches.encode import Encoded, encode, write_encoded
+from tunix_rt.batches.encode import Encoded, completion_length, encode, write_encoded
+from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
+from tunix_rt.files import JsonObject, digest, write_jsonl
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
-from tunix_rt.models.sources import Store, materialise
+from tunix_rt.models.sources import Store, materialise, model_files
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
@@ -34,6 +36,8 @@ from tunix_rt.traces.trace import Trace
 
 ENCODED: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose completions are numbers too: `test` is only asked."""
+ASKED: tuple[SplitName, ...] = ("validation", "test")
+"""Splits whose prompts a model may be asked (`generation.split`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,7 @@ class PrepareRequest:
     """What is prepared, and where."""
 
     seed: int
+    """Of weights that are drawn (`training.seed`); the traces follow from `dataset.seed`."""
     source: ModelSource
     tokenizer: TokenizerConfig
     dataset: DatasetConfig
@@ -60,11 +65,12 @@ def prepare(request: PrepareRequest) -> None:
 
     Raises DataError, ModelError, ConfigError, MachineError, MissingExtra.
     """
-    seed, dataset, format, folder = request.seed, request.dataset, request.format, request.folder
+    dataset, format, folder = request.dataset, request.format, request.folder
     prepared = PreparedData(folder)
+    prepared.manifest_file.unlink(missing_ok=True)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # what cannot be read back is refused before anything is read
-    collected = collect(dataset, seed)
+    collected = collect(dataset)
     start = _model_folder(request, collected.splits["train"])
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
@@ -88,17 +94,48 @@ def prepare(request: PrepareRequest) -> None:
                 "target_tokens": sum(int((item.weights[1:] > 0).sum()) for _, item in items),
             }
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
-        splits[split] = counts | {"sha256": sha256_file(prepared.traces_file(split))}
+        splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
     manifest: JsonObject = mask_values(collected.manifest())
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
         "name": dataset.name,
-        "seed": seed,
+        "seed": dataset.seed,
         "switches": _switches(dataset),
         "splits": splits,
-        "model": {"folder": os.path.relpath(start, folder), "tokenizer": reader.digest},
+        "outputs": seal(folder, _written(folder)),
+        "model": {
+            "folder": os.path.relpath(start, folder),
+            "tokenizer": reader.digest,
+            "files": seal(start, model_files(start)),
+        },
+        "questions": {split: _questions(collected.splits[split]) for split in ASKED},
+        "completion_tokens": {
+            split: _completion_tokens(prepared.traces(split), writer, reader, dataset) for split in ASKED
+        },
     }
-    write_json(prepared.manifest_file, manifest | {"digest": digest([splits, reader.digest])})
+    prepared.write_manifest(manifest | {"digest": digest([splits, reader.digest])})
+
+
+def _written(folder: Path) -> list[str]:
+    """Every file of the traces and their numbers."""
+    files = [file for place in ("traces", "encoded") for file in (folder / place).rglob("*") if file.is_file()]
+    return sorted(file.relative_to(folder).as_posix() for file in files)
+
+
+def _questions(traces: Sequence[Trace]) -> str:
+    """Digest of what is asked and what is right, whatever steps lead there: equal where results can be compared."""
+    return digest([[trace.id, trace.questions, trace.final_answer] for trace in traces])
+
+
+def _completion_tokens(
+    traces: Sequence[Trace], writer: Formatter, tokenizer: Tokenizer, dataset: DatasetConfig
+) -> JsonObject:
+    """How many references have how many tokens; those that cannot be written as tokens count nowhere."""
+    lengths: Counter[int] = Counter()
+    for trace in traces:
+        with suppress(DataError):
+            lengths[completion_length(writer.parts(trace, dataset.steps), tokenizer)] += 1
+    return {str(length): count for length, count in sorted(lengths.items())}
 
 
 def _switches(dataset: DatasetConfig) -> JsonObject:

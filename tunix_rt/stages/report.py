@@ -15,6 +15,8 @@ class ReportRequest:
     """Whose report."""
 
     run: RunFolder
+    ui_command: str | None = None
+    """What shows the run in its tracker."""
 
 
 def report(request: ReportRequest) -> None:
@@ -22,4 +24,4 @@ def report(request: ReportRequest) -> None:
     folder = request.run.path
     draw(folder)
     write_tables(folder)
-    write_report(folder)
+    write_report(folder, request.ui_command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +19,17 @@ from tunix_rt.batches.schedule import batch_schedule, evaluation_length
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
-from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig
+from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, copy_file, read_json, sync_folder, write_json
+from tunix_rt.files import JsonObject, copy_file, sync_folder
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer
 from tunix_rt.models.sources import folder_digest
-from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.sessions import begin_session, end_session, same_machine
 from tunix_rt.terminal import say
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.checkpoint import Checkpoints, Progress
@@ -42,14 +43,13 @@ from tunix_rt.training.schedule import learning_rate
 class TrainRequest:
     """What is trained on what, how, and where."""
 
-    seed: int
     format: FormatConfig
     backend: BackendConfig
     adapter: LoraAdapter | None
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
-    stop_step: int | None = None
+    stop_step: int | None
     """Stop there, in place of a time budget."""
     prepared: PreparedData
     run: RunFolder
@@ -71,11 +71,11 @@ def train(request: TrainRequest) -> JsonObject:
     """
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
-    order, facts = batch_schedule(training, prepared, request.seed)
-    setup = setup_of(request.optimizer, training, request.seed, request.adapter, prepared.model_folder)
+    order, facts = batch_schedule(training, prepared)
+    setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", engine.describe()))
     begin = checkpoints.newest(log.last_step)
     if begin is None:
         request.interrupt.release("before the first step")
@@ -84,11 +84,11 @@ def train(request: TrainRequest) -> JsonObject:
         request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
+    begin_session(run, "train", engine.describe(), begin.step + 1)
     num_steps = int(facts["num_steps"])
-    if schedule.warmup_steps >= num_steps:
-        raise InputError(
-            f"schedule.warmup_steps: {schedule.warmup_steps} must be below the number of steps, which is {num_steps}"
-        )
+    mistake = schedule_mistake(schedule, num_steps)
+    if mistake is not None:
+        raise InputError(": ".join(mistake))
     work = TrainPlan(
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
@@ -97,6 +97,7 @@ def train(request: TrainRequest) -> JsonObject:
         stop_step=request.stop_step,
     )
     end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
+    end_session(run, "train", end.step)
     selected = end.selected_step or end.step
     export_model(checkpoints, selected, prepared.model_folder, run.model)
     return facts | {
@@ -109,28 +110,17 @@ def train(request: TrainRequest) -> JsonObject:
     }
 
 
-def _same_machine(run: RunFolder, engine: Backend) -> bool:
-    """Whether numbers can be expected to repeat bit for bit; leaves this machine's fingerprint for the next time."""
-    file = run.metrics_log.with_name("fingerprint.json")
-    now = fingerprint(engine.describe())
-    before = read_json(file)["fingerprint"] if file.exists() else now
-    if before != now:
-        say("train: framework, device or processor differ from the first session; the record is marked not bit-exact")
-    write_json(file, {"fingerprint": now, "bit_exact": before == now})
-    return bool(before == now)
-
-
 def setup_of(
-    optimizer: OptimizerConfig, training: TrainingConfig, seed: int, adapter: LoraAdapter | None, start: Path
+    optimizer: OptimizerConfig, training: TrainingConfig, adapter: LoraAdapter | None, start: Path
 ) -> TrainingSetup:
     """What a backend is told; an adapter refers to the folder `start` by its content."""
     lora = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
-    return TrainingSetup(optimizer, training.clip_norm, seed, lora)
+    return TrainingSetup(optimizer, training.clip_norm, training.seed, lora)
 
 
 def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callable[[State, int], Mapping[str, float]]:
     """What the loop calls on its cadence: loss on the validation split, and the accuracy of a few answers."""
-    prepared, training = request.prepared, request.training
+    prepared, training, interrupt = request.prepared, request.training, request.interrupt
     dataset = EncodedDataset.open(prepared.encoded("validation"))
     if training.evaluate_every is not None and len(dataset) == 0:
         raise DataError(
@@ -141,15 +131,17 @@ def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callab
     sampler = Sampler.of(prepared.model_folder, request.format, traces) if traces else None
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
-        length = evaluation_length(dataset, row_length)
+        length, saved = evaluation_length(dataset, row_length), f"after step {step}, which is saved"
         loss, weight = 0.0, 0.0
         for batch in sequential_batches(dataset, length, training.packing, training.per_device_batch_size):
+            interrupt.check(saved)
             logprobs = engine.fetch(engine.logprobs(state, batch))["logprobs"]
             loss -= float(np.sum(logprobs.astype(np.float64) * batch.weights))
             weight += float(np.sum(batch.weights, dtype=np.float64))
         metrics = {"eval/loss": loss / max(weight, 1e-9)}
         if sampler is not None:
-            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right)
+            asked = partial(interrupt.check, saved)
+            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right, asked)
         return metrics
 
     return evaluate

@@ -13,20 +13,20 @@ import signal
 import subprocess
 import sys
 import threading
-import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.backends import heap
 from tunix_rt.config.load import check, resolve
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import Interrupted, TunixError
 from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
-from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.secrets import mask_values, masked_traceback
 from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder, key_of
 from tunix_rt.sweeps.announce import announce
 from tunix_rt.tracking.content import URI_VARIABLE
@@ -82,10 +82,12 @@ def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any
         sweep.write(record)
         state, reason = _run(sweep, config, folder)
     except TunixError as error:
-        state, reason = "failed", str(error)
+        if mapping.get("debug") is True:
+            sys.stderr.write(masked_traceback(error))
+        state, reason = "failed", mask_values(str(error))
     except Exception as error:  # a bug, ours or the framework's: the others go on all the same
-        traceback.print_exc()
-        state, reason = "failed", f"{type(error).__name__}: {error}"
+        sys.stderr.write(masked_traceback(error))
+        state, reason = "failed", mask_values(f"{type(error).__name__}: {error}")
     record = replace(record, state=state, reason=reason)
     sweep.write(record)
     return record
@@ -170,4 +172,5 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    heap.own_process()
     sys.exit(main(sys.argv[1:]))

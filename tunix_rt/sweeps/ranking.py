@@ -16,6 +16,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import interval, lookup, shown
 from tunix_rt.runs.sweep import MemberRecord, MemberState
+from tunix_rt.sweeps.announce import short
 
 SIGNIFICANT = 0.05
 """Probability of a difference by chance alone, below which two members are told apart."""
@@ -34,6 +35,8 @@ class Member:
     reason: str | None
     validation_loss: float = math.inf
     """The last one, which orders members of equal rank."""
+    questions: str | None = None
+    """Digest of what it was asked and of the right answers; None where that is not recorded."""
 
     @classmethod
     def of(cls, record: MemberRecord) -> Member:
@@ -44,7 +47,9 @@ class Member:
         trained = RunFolder(run.model.parent)  # a sibling, where that one did the training
         losses = MetricsLog(trained.metrics_log, trained.timings_log, exact=False).series("eval/loss")
         loss = losses[-1][1] if losses else math.inf
-        return cls(record.values, record.state, record.folder, dict(read_json(run.metrics)), record.reason, loss)
+        metrics = dict(read_json(run.metrics))
+        questions = read_json(run.data).get("questions", {}).get(run.read_config()["generation"]["split"])
+        return cls(record.values, record.state, record.folder, metrics, record.reason, loss, questions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,18 @@ class Ranked:
     rank: int | None
     """From 1; None where it did not finish."""
     leading: bool
-    """Whether it cannot be told from the first."""
+    """Whether it cannot be told from the first, for want of a difference or of a common test."""
+
+
+def comparable(members: Sequence[Member]) -> bool:
+    """Whether those that finished were asked the same questions, as far as that is recorded."""
+    return len({member.questions for member in members if member.metrics is not None}) < 2
+
+
+def title(experiment: str, members: Sequence[Member], metric: str) -> str:
+    """What stands above the table."""
+    unlike = "" if comparable(members) else "; NOT comparable: their questions differ (dataset)"
+    return f"{experiment}: {len(members)} members, ranked by {metric}{unlike}"
 
 
 def varying(members: Sequence[dict[str, str]]) -> list[str]:
@@ -73,8 +89,13 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
     done = [(sign * lookup(m.metrics, metric), m.validation_loss, m) for m in members if m.metrics is not None]
     done.sort(key=lambda item: item[:2])
     values = [value for value, _, _ in done]
+    alike = comparable(members)
     placed = [
-        Ranked(member, 1 + values.index(value), value == values[0] or not distinguishable(done[0][2], member, metric))
+        Ranked(
+            member,
+            1 + values.index(value),
+            not alike or value == values[0] or not distinguishable(done[0][2], member, metric),
+        )
         for value, _, member in done
     ]
     return placed + [Ranked(member, None, False) for member in members if member.metrics is None]
@@ -122,6 +143,8 @@ def verdict(found: Sequence[Ranked], values: str) -> str:
     leading = sum(place.leading for place in found)
     if leading == 0:
         return "no member finished"
+    if not comparable([place.member for place in found]):
+        return "none of them is best: they were not asked the same questions (one dataset.seed for all compares)"
     if leading > 1:
         return f"{leading} members (=) cannot be told apart by this test at 95 %: none of them is best"
     return f"best: {values}" if sum(place.rank is not None for place in found) > 1 else f"the only result: {values}"
@@ -137,7 +160,7 @@ def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str
     tied = sum(place.leading for place in found) > 1
     for place in found:
         member = place.member
-        changed = [_short(member.values.get(key, "")) for key in keys]
+        changed = [short(member.values.get(key, "")) for key in keys]
         if member.metrics is None:
             reason = (member.reason or "").splitlines()[:1]
             lines.append(["-", *changed, member.state, "", "", " ".join([*filter(None, [member.folder]), *reason])])
@@ -147,14 +170,6 @@ def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str
         numbers = [shown(lookup(member.metrics, metric)), spread, shown(lookup(member.metrics, "stop_rate"))]
         lines.append([f"{place.rank}{'=' if tied and place.leading else ''}", *changed, *numbers, member.folder or ""])
     return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], lines
-
-
-def _short(text: str) -> str:
-    """A number of seventeen digits with five."""
-    try:
-        return text if len(text) < 8 else f"{float(text):.5g}"
-    except ValueError:
-        return text
 
 
 def ranking(found: Sequence[Ranked], metric: str) -> list[JsonObject]:

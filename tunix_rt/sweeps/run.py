@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from tunix_rt import hints
-from tunix_rt.config.identity import STAGES
-from tunix_rt.errors import Interrupted, MissingExtra, RunError
-from tunix_rt.files import JsonObject, digest, write_json
+from tunix_rt.config.execution import TrackingConfig
+from tunix_rt.config.identity import entering
+from tunix_rt.config.load import section_from
+from tunix_rt.errors import ConfigError, Interrupted, MissingExtra, RunError
+from tunix_rt.files import JsonObject, digest
 from tunix_rt.hints import say_folders
-from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.liveness import heartbeat
+from tunix_rt.runs.secrets import mask_values, password_to_variable
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
 from tunix_rt.sweeps.plan import Planned, estimate, seconds_per_member
-from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, varying, verdict
-from tunix_rt.terminal import out, say, table, warn
-from tunix_rt.tracking import sweep as track
-from tunix_rt.tracking.follow import surroundings
+from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
+from tunix_rt.terminal import out, say, table
+from tunix_rt.tracking.content import URI_VARIABLE
+from tunix_rt.tracking.syncer import start, warn_of_trouble
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,13 +59,14 @@ def resolve_sweep_folder(config: DictConfig, search: JsonObject) -> SweepFolder:
 
     overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
     swept = sorted(str(override.input_line).lstrip("+") for override in overrides if override.is_sweep_override())
-    sections = {name.partition(".")[0] for stage in STAGES.values() for name in stage}
     whole: Any = OmegaConf.to_container(config, resolve=False)
-    declared = {name: value for name, value in whole.items() if name in sections}
+    declared = {name: value for name, value in entering(whole).items() if name != "hydra"}
     aim = {"metric": config.sweep.metric, "direction": config.sweep.direction}
     identity = digest({"declared": declared, "swept": swept, "search": search, **aim})[:12]
     folder = (Path(str(config.run.root)) / str(config.name) / f"sweep-{identity}").absolute()
     with read_write(config), open_dict(config):
+        (uri,) = password_to_variable([f"tracking.uri={config.tracking.uri}"], "tracking.uri", URI_VARIABLE)
+        config.tracking.uri = uri.partition("=")[2]  # some launchers write the config to disk
         config.hydra.sweep.dir = str(folder)
         config.hydra.overrides.hydra.append("hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")))
     return SweepFolder(folder)
@@ -75,32 +77,34 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
     """Claim the sweep's folder and record what is swept, while the block runs members."""
     from omegaconf import OmegaConf
 
-    tracking: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    section: Any = OmegaConf.to_container(config.tracking, resolve=True)
+    tracking = _tracking(section)
+    warn_of_trouble(sweep.path, tracking)
     say_folders(str(config.run.root), str(config.run.data))
-    with sweep.locked(), stopping(sweep):
+    with sweep.locked(), stopping(sweep), heartbeat(sweep.path / "sweep.json"):
         facts: JsonObject = {"experiment": str(config.name), "metric": str(config.sweep.metric)}
         facts |= {"direction": str(config.sweep.direction), "varying": list(vary)}
-        sweep.begin(facts | {"tracking": mask_values(tracking), "directory": str(Path.cwd())})
-        parent = track.spawn(sweep, surroundings(tracking["uri"])) if tracking["kind"] == "mlflow" else None
+        sweep.begin(facts | {"tracking": mask_values(section), "directory": str(Path.cwd())})
+        syncer = start(sweep.path, tracking)
         try:
             yield
         finally:
             if sweep.status()["state"] == "running":  # neither concluded nor stopped: something broke
                 sweep.end("failed")
-            if parent is not None:
-                _wait_for(parent, sweep, float(tracking["wait_seconds"]))
+            if sweep.asked_to_stop() is None:
+                syncer.finish()
+            else:
+                syncer.leave()
 
 
-def _wait_for(parent: subprocess.Popen[bytes], sweep: SweepFolder, seconds: float) -> None:
-    """Let the sweep's parent run in MLflow have its end, and say so where it has not."""
+def _tracking(section: Any) -> TrackingConfig:
+    from pydantic import ValidationError
+
     try:
-        code = parent.wait(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        warn(f"tracking: the parent run is still being sent after {seconds:g} s; it goes on in the background")
-        return
-    if code != 0:
-        command = hints.command(["python", "-m", "tunix_rt.tracking.sweep", _relative(sweep.path)])
-        warn(f"tracking: the parent run is not complete (see {_relative(sweep.path)}/{track.LOG}); send it: {command}")
+        return cast(TrackingConfig, section_from(TrackingConfig, section))
+    except ValidationError as error:
+        mistakes = [f"tracking.{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
+        raise ConfigError("; ".join(mistakes)) from None
 
 
 def preview(planned: Sequence[Planned], config: DictConfig) -> None:
@@ -151,14 +155,14 @@ def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int
     found = ranked(members, metric, direction)
     columns, shown = rows(found, metric)
     table(
-        f"{status['experiment']}: {len(members)} members, ranked by {metric}",
+        title(str(status["experiment"]), members, metric),
         columns,
         shown,
         right=(0,),
         whole=(0, len(columns) - 4, len(columns) - 1),
     )
     out(verdict(found, label(sweep, found[0].member.values) if found else ""))
-    write_json(sweep.ranking, ranking(found, metric))
+    sweep.write_ranking(ranking(found, metric))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
     draw()
     say(f"ranking: {_relative(sweep.ranking)}")

@@ -1,6 +1,6 @@
 """A declared dataset → checked traces in their splits: everything before text becomes tokens.
 
-In: the section `dataset` and the seed. Out: `Collected`, with the account of every record read: kept, left
+In: the section `dataset`. Out: `Collected`, with the account of every record read: kept, left
 out and why, or unused. What is wrong with data is an error unless a declared switch allows it.
 """
 
@@ -81,13 +81,13 @@ class Collected:
         }
 
 
-def collect(dataset: DatasetConfig, seed: int) -> Collected:
+def collect(dataset: DatasetConfig) -> Collected:
     """Read, check, split and limit a dataset.
 
     Raises DataError for bad records, duplicates and overlaps whose switch says `error`, for an unreadable
     file, and where a declared split comes out empty; MachineError, MissingExtra for a hub's source.
     """
-    records, rejected = _read(dataset.source, seed)
+    records, rejected = _read(dataset.source, dataset.seed)
     num_read = sum(len(found) for found in records.values()) + len(rejected)
     if rejected and dataset.on_invalid == "error":
         raise DataError(
@@ -95,8 +95,8 @@ def collect(dataset: DatasetConfig, seed: int) -> Collected:
             + "; dataset.on_invalid=skip leaves them out"
         )
     records, repeated = _without_duplicates(_with_unique_ids(records), dataset.on_duplicate)
-    good = _carve(records, dataset, seed)
-    chosen = {split: _limited(good[split], getattr(dataset.limit, split), seed) for split in SPLITS}
+    good = _carve(records, dataset)
+    chosen = {split: _limited(good[split], getattr(dataset.limit, split), dataset.seed) for split in SPLITS}
     overlapping, overlapped = _overlaps(chosen, dataset.overlap_ngram)
     apart = _separate(chosen, overlapping, dataset.on_overlap, len(overlapped))
     dropped = list(overlapping.values()) if dataset.on_overlap == "drop_train" else []
@@ -166,7 +166,7 @@ def _without_duplicates(records: Records, on_duplicate: Literal["error", "first"
     return kept, rejected
 
 
-def _carve(records: Records, dataset: DatasetConfig, seed: int) -> Records:
+def _carve(records: Records, dataset: DatasetConfig) -> Records:
     """Hold out the shares of `train` for those splits that have no source of their own."""
     shares = SplitConfig(
         validation=0.0 if "validation" in records else dataset.split.validation,
@@ -174,7 +174,7 @@ def _carve(records: Records, dataset: DatasetConfig, seed: int) -> Records:
     )
     carved: Records = {split: [] if split == "train" else list(records.get(split, [])) for split in SPLITS}
     for record in records["train"]:
-        carved[split_of(record.trace, shares, seed)].append(record)
+        carved[split_of(record.trace, shares, dataset.seed)].append(record)
     return carved
 
 

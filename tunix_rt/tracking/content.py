@@ -1,6 +1,6 @@
-"""What a run folder has to say, in MLflow's shapes but as plain data: parameters, tags, data, results, table.
+"""What a run folder says, as plain data for any store: identity, facts, results, the table of predictions.
 
-Reads files; knows MLflow's limits and reserved names, and never imports it.
+Reads files and knows no tracker; secrets are masked here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +18,23 @@ import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, digest, read_json, read_lines
+from tunix_rt.files import JsonObject, digest, read_appended, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.traces.prediction import renamed
+from tunix_rt.tracking.store import DataSplit, Facts, Table
 from tunix_rt.tracking.tail import Point
 
 URI_VARIABLE = "TUNIX_RT_TRACKING_URI"
-"""The environment variable in which a follower gets a tracking URI with its password, which no file has."""
-MAX_PARAM = 500
-MAX_TAG = 5000
+"""The environment variable in which a sync process gets a tracking URI with its password, which no file has."""
 MAX_KEY = 250
+"""Characters of a name that every tracker takes."""
+MAX_NOTE = 5000
 CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
-"""Splits → MLflow's `mlflow.data.context`."""
+RECORDS = ("config.yaml", "stages.json", "environment.json", "report.md")
+PREDICTIONS, DIFF = "predictions.json", "git.diff"
 TABLE_HEAD = ("prompt", "reference", "answer", "correct", "reason")
 TABLE_TAIL = ("finish_reason", "error", "steps", "completion", "num_prompt_tokens", "num_new_tokens", "id", "sample")
-
-
-@dataclass(frozen=True, slots=True)
-class DataSplit:
-    """One split of the prepared data."""
-
-    name: str
-    context: str
-    sha256: str
-    source: str
-    """Where it is."""
-    profile: JsonObject
-    """Counts."""
 
 
 def read_config(run: RunFolder) -> JsonObject:
@@ -75,7 +64,7 @@ def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
 
 def parameters(config: JsonObject) -> dict[str, str]:
     """`{"training.max_steps": "1600", …}`, secrets masked; values of any length."""
-    return {key[:MAX_KEY]: mask(_text(value)) for key, value in _leaves(mask_values(config), "")}
+    return {key[:MAX_KEY]: _text(value) for key, value in _leaves(mask_values(config), "")}
 
 
 def _text(value: object) -> str:
@@ -90,62 +79,85 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield from _leaves(item, f"{key}.{name}" if key else str(name))
 
 
-def birth_tags(run: RunFolder, key: str) -> dict[str, str]:
-    """What tells this run from all others: its identity, a `key` of its own, where it is.
-
-    A run that several commands make brings its key along in `status.json`: it is found by it from anywhere.
-    """
-    key = str(run.status().get("key") or key)
+def run_name(run: RunFolder) -> str:
+    """`<experiment>-<identity>`, short; a second run of an identity has its number behind."""
     experiment, identity = run.path.parent.name, run.identity
     if identity != run.path.name:
         experiment = str(read_config(run).get("name", experiment))
     number = identity.partition("-")[2]
+    return "-".join(part for part in (experiment, identity[:8], number) if part)
+
+
+def identity_tags(run: RunFolder, key: str) -> dict[str, str]:
+    """What distinguishes this run from all others: its identity, a `key` made for it, where it is.
+
+    A run that several commands make brings its key along in `status.json`: it is found by it from anywhere.
+    """
     return {
-        "mlflow.runName": "-".join(part for part in (experiment, identity[:8], number) if part),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.user": psutil.Process().username(),
-        "tunix_rt.identity": identity,
-        "tunix_rt.key": key,
+        "user": psutil.Process().username(),
+        "tunix_rt.identity": run.identity,
+        "tunix_rt.key": str(run.status().get("key") or key),
         "tunix_rt.run_folder": str(run.path),
         "tunix_rt.host": platform.node(),
     }
 
 
-def later_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
+def facts(run: RunFolder, ended: bool) -> Facts:
+    """Parameters, tags and data sets, as far as they are recorded; the description only once the run has `ended`.
+
+    Raises DataError where a record is damaged.
+    """
+    config = read_config(run)
+    splits = data_splits(run) if run.data.exists() else []
+    return Facts(parameters(config), recorded_tags(run, config), splits, description(run) if ended else "")
+
+
+def recorded_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
     """Backend, commit, versions and command, as far as they are recorded yet."""
-    environment = read_json(run.environment) if run.environment.exists() else {}
+    environment = _environment(run)
     git = environment.get("git") or {}
     tags = {
         "tunix_rt.experiment": str(config.get("name", run.path.parent.name)),
         "tunix_rt.backend": str((config.get("backend") or {}).get("name", "unknown")),
-        "mlflow.source.name": str(environment.get("command", "")),
-        "mlflow.source.git.commit": str(git.get("commit", "")),
+        "command": str(environment.get("command", "")),
+        "commit": str(git.get("commit", "")),
         "tunix_rt.git.dirty": _text(git["dirty"]) if "dirty" in git else "",
     }
     versions = {f"version.{name}": str(version) for name, version in environment.get("packages", {}).items()}
-    return {key: mask(value)[:MAX_TAG] for key, value in (tags | versions).items() if value}
+    return {key: mask(value) for key, value in (tags | versions).items() if value}
+
+
+def _environment(run: RunFolder) -> JsonObject:
+    return dict(read_json(run.environment)) if run.environment.exists() else {}
+
+
+def records(run: RunFolder) -> dict[str, Path]:
+    """The files that are sent as they are, by name; each is where the stage that wrote it has its folder."""
+    files = {name: run.path / name for name in RECORDS}
+    files |= {file.name: file for file in (run.data, run.metrics, run.baseline_metrics)}
+    files |= {f"figures/{file.name}": file for file in sorted(run.path.glob("figures/*.png"))}
+    return {name: file for name, file in files.items() if file.exists()}
 
 
 def git_diff(run: RunFolder) -> str:
     """What differed from the commit when the run began; empty where nothing did."""
-    environment = read_json(run.environment) if run.environment.exists() else {}
-    return str((environment.get("git") or {}).get("diff", ""))
+    return str((_environment(run).get("git") or {}).get("diff", ""))
 
 
 def description(run: RunFolder) -> str:
-    """Markdown for the top of MLflow's page: how the run ended, and the report without its pictures."""
+    """Markdown for the top of a run's page: how the run ended, and the report without its pictures."""
     status = run.status()
     reason = f": {status['reason']}" if status.get("reason") else ""
     report = run.report.read_text("utf-8") if run.report.exists() else ""
     text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", report)
-    return mask(f"**{status.get('state', 'unknown')}**{reason}\n\n{text}".strip())[:MAX_TAG]
+    return mask(f"**{status.get('state', 'unknown')}**{reason}\n\n{text}".strip())[:MAX_NOTE]
 
 
 def data_splits(run: RunFolder) -> list[DataSplit]:
     """The splits that the manifest in `data.json` lists with their sha256."""
     manifest = read_json(run.data)
     name = str(manifest.get("name", run.path.parent.name))
-    folder = str(manifest.get("folder", run.path))
+    folder = str(run.data_folder if "folder" in manifest else run.path)
     return [
         DataSplit(f"{name}/{split}", CONTEXTS.get(split, split), str(record["sha256"]), folder, dict(record))
         for split, record in manifest.get("splits", {}).items()
@@ -153,12 +165,12 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
     ]
 
 
-def final_points(file: Path, prefix: str) -> list[Point]:
+def summary_metrics(file: Path, prefix: str) -> list[Point]:
     """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high` and `…_n`.
 
-    Rates of slices and steps give their value only: MLflow draws each number, and the artifact has them all.
-    Their time is the file's, so that sending again sends the very same points. At step 0 only does MLflow
-    draw them as bars, a bar a run.
+    Rates of slices and steps give their value only: a tracker draws each number, and the artifact has them all.
+    Their time is the file's, so that sending again sends the very same points. They are at step 0: MLflow draws those
+    as bars, one per run.
     """
     if not file.exists():
         return []
@@ -198,17 +210,17 @@ def answers(run: RunFolder) -> list[JsonObject]:
 
 
 def _records(file: Path) -> list[JsonObject]:
-    """The lines of a file that a killed run may have left with a torn end, which is passed over."""
-    return [record for _, record in read_lines(file) if isinstance(record, dict)]
+    return [record for _, record in read_appended(file)]
 
 
-def table(rows: list[JsonObject]) -> JsonObject:
-    """`{"columns": […], "data": [[…], …]}`: as `mlflow.log_table` writes it; verdicts beside the answer."""
-    rows = [row | {"first_wrong_step": (row.get("step_checks") or {}).get("first_wrong")} for row in rows]
+def table(rows: list[JsonObject], examples: int, time: int) -> Table:
+    """The predictions (`answers`), verdicts beside the answer, with `examples` of them whole; made at `time`."""
+    shown = [row | {"first_wrong_step": (row.get("step_checks") or {}).get("first_wrong")} for row in rows]
     own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "step_checks", "slices")
-    verdict = list(dict.fromkeys(key for row in rows for key in row if key not in own))
+    verdict = list(dict.fromkeys(key for row in shown for key in row if key not in own))
     columns = [*TABLE_HEAD, *verdict, *TABLE_TAIL]
-    return {"columns": columns, "data": [[_cell(row.get(column)) for column in columns] for row in rows]}
+    cells = [[_cell(row.get(column)) for column in columns] for row in shown]
+    return Table(PREDICTIONS, columns, cells, sample(rows, examples), time)
 
 
 def _cell(value: Any) -> Any:

@@ -1,47 +1,46 @@
-"""The training process seen from outside: is it alive, how much processor and memory does it take.
+"""The load of a run's process, seen from outside and recorded in `system.jsonl`.
 
-Knows `status.json` and the operating system; nothing of MLflow.
+Knows run folders and the operating system; nothing of a tracker.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 
 import psutil
 
-from tunix_rt.files import JsonObject
+from tunix_rt.files import append_line
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.liveness import living
+from tunix_rt.tracking.tail import SYSTEM, whole_lines
 
-CLOCK_SLACK = 1.0
-"""Seconds by which two processes may read another start time of a third (the kernel's clock is adjusted)."""
+EVERY = 5.0
+"""Seconds between two samples."""
 
 
-@dataclass(slots=True)
-class TrainingProcess:
-    """The process that `status.json` names; a later process with the same pid is another one."""
+class LoadRecorder:
+    """Samples the load of a run's process with its children, each since the sample before."""
 
-    pid: int
-    started: float
-    """Its start, Unix seconds (`psutil.Process.create_time`)."""
-    _last: tuple[float, float] | None = field(default=None)
+    def __init__(self, run: RunFolder) -> None:
+        self._run, self._due = run, time.monotonic()
+        self._last: tuple[float, float] | None = None
+        first = next((record for _, record in whole_lines(run.path / SYSTEM, 0)), None)
+        self._begun = float(first["time"] - first["step"] if first else run.status()["started"])
 
-    @classmethod
-    def of(cls, status: JsonObject) -> TrainingProcess:
-        """From the contents of `status.json`."""
-        return cls(int(status["pid"]), float(status["process_started"]))
+    def record(self) -> None:
+        """Append a sample where it is time to, and the process runs on this host."""
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + EVERY
+        if (process := living(self._run.status())) is not None:
+            now = time.time()
+            append_line(self._run.path / SYSTEM, {"step": round(now - self._begun), "time": now} | self.sample(process))
 
-    def alive(self) -> bool:
-        """Whether it still runs. A zombie, which nobody has waited for yet, does not."""
-        return self._process() is not None
+    def sample(self, process: psutil.Process) -> dict[str, float]:
+        """Share of the processor (percent, 100: one core) and memory (10^6 bytes).
 
-    def sample(self) -> dict[str, float]:
-        """Load since the last sample (percent, 100: one core; with children), memory (10^6 bytes).
-
-        Empty where the process has ended, and without shares of the processor at the first call.
+        Without shares of the processor at the first call.
         """
-        process = self._process()
-        if process is None:
-            return {}
         memory = busy = 0.0
         for member in (process, *_children(process)):
             try:
@@ -58,14 +57,6 @@ class TrainingProcess:
             values |= {"process_cpu_percent": round(max(share, 0.0), 1), "machine_cpu_percent": machine}
         self._last = now, busy
         return values
-
-    def _process(self) -> psutil.Process | None:
-        try:
-            process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.started) < CLOCK_SLACK
-            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-        except psutil.NoSuchProcess:
-            return None
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:

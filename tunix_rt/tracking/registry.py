@@ -1,4 +1,4 @@
-"""The model registry: a run's model with its metrics, data and signature under a name, and its way back.
+"""The model registry: a run's model with its metrics, data and signature under a name, and how it is fetched again.
 
 What is registered is the Hugging Face folder itself, as the artifact of an MLflow logged model: no pickle, no
 framework. Its digest is a tag of the version and is checked by whoever loads it.
@@ -15,19 +15,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.model import parts_of
 from tunix_rt.errors import InputError, ModelError
 from tunix_rt.files import read_json
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_folder import is_adapter, merge, opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import content
-from tunix_rt.tracking.follow import follow
-from tunix_rt.tracking.mlflow import StoreError, connect, store_errors
-from tunix_rt.tracking.sender import STATE, Sent
-from tunix_rt.tracking.uri import resolve, sqlite_file
+from tunix_rt.tracking.state import SyncState
+from tunix_rt.tracking.store import StoreError
+from tunix_rt.tracking.stores._mlflow_uri import resolve, sqlite_file
+from tunix_rt.tracking.stores.mlflow import connect, store_errors
+from tunix_rt.tracking.sync import sync_run
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -58,10 +61,10 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
         raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
     elsewhere = None if uri is None else resolve(uri, Path.cwd())
     tracking = replace(content.read_tracking(run, elsewhere), kind="mlflow")
-    report = follow(run.path, tracking, watch=False)
+    report = sync_run(run, tracking, watch=False)
     if report.run_id is None or not report.complete:
         raise StoreError(report.message)
-    store = resolve(tracking.uri, Path(Sent.load(run.path / STATE).directory))
+    store = resolve(tracking.uri, Path(SyncState.load(run.path).directory))
     with _whole(run) as model, store_errors(store), _global_store(store):
         digest = folder_digest(model)
         client = connect(store)
@@ -89,13 +92,14 @@ def _global_store(uri: str) -> Iterator[None]:
 @contextmanager
 def _whole(run: RunFolder) -> Iterator[Path]:
     """The run's model; an adapter is merged into its base, so that what is registered can be used by itself."""
-    if not is_adapter(run.model):
-        yield run.model
+    trained = trained_model(run)
+    if not is_adapter(trained):
+        yield trained
         return
     with tempfile.TemporaryDirectory() as folder:
-        base = PreparedData(Path(str(read_json(run.data)["folder"]))).model_folder
-        opened(run.model, base, folder_digest)
-        merge(run.model, base, Path(folder))
+        base = PreparedData(run.data_folder).model_folder
+        opened(trained, base, folder_digest)
+        merge(trained, base, Path(folder))
         yield Path(folder)
 
 
@@ -112,7 +116,7 @@ def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, n
     client.finalize_logged_model(logged.model_id, "READY")
     data = read_json(run.data)
     of = {"model_id": logged.model_id, "dataset_name": str(data["name"]), "dataset_digest": str(data["digest"])[:16]}
-    points = [point for point in content.final_points(run.metrics, "") if "/" not in point.key]
+    points = [point for point in content.summary_metrics(run.metrics, "") if "/" not in point.key]
     client.log_batch(run_id, metrics=[Metric(p.key, p.value, p.time, p.step, **of) for p in points])
     return str(logged.model_id)
 
@@ -130,14 +134,14 @@ def _description(run_id: str, model_id: str, place: str) -> Any:
 def _tags(run: RunFolder, digest: str) -> dict[str, str]:
     """Where the model comes from: data, declared experiment, backend, commit."""
     config = content.read_config(run)
-    later = content.later_tags(run, config)
+    recorded = content.recorded_tags(run, config)
     tags = {
         DIGEST: digest,
         "tunix_rt.data_digest": str(read_json(run.data)["digest"]),
         "tunix_rt.identity": run.path.name,
         "tunix_rt.run": run.name,
-        "tunix_rt.backend": later["tunix_rt.backend"],
-        "tunix_rt.commit": later.get("mlflow.source.git.commit", ""),
+        "tunix_rt.backend": recorded["tunix_rt.backend"],
+        "tunix_rt.commit": recorded.get("commit", ""),
     }
     return {key: value for key, value in tags.items() if value}
 
@@ -167,6 +171,11 @@ class ModelStore:
 
     uri: str
     """`tracking.uri`"""
+
+    @classmethod
+    def of(cls, tracking: TrackingConfig, directory: Path) -> ModelStore:
+        """That of `tracking.uri`; a relative SQLite file is taken from `directory`."""
+        return cls(resolve(tracking.uri, directory))
 
     def digest(self, model: str) -> str:
         """The digest of the folder that was registered as `models:/NAME/VERSION`. Raises ModelError, StoreError."""

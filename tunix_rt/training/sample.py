@@ -53,18 +53,24 @@ class Sampler:
         )
         return cls(reader, tuple(trace for trace, _ in asked), tuple(ids for _, ids in asked), generation)
 
-    def accuracy(self, engine: Backend, state: State, step: int, is_right: Verdict) -> float:
-        """Share of the answers that are right; prints the first few."""
-        predictions = self._predictions(engine, state)
+    def accuracy(
+        self, engine: Backend, state: State, step: int, is_right: Verdict, ask: Callable[[], None] = lambda: None
+    ) -> float:
+        """Share of the answers that are right; prints the first few.
+
+        `ask` is called again and again, and may raise Interrupted.
+        """
+        predictions = self._predictions(engine, state, ask)
         verdicts = [is_right(prediction) for prediction in predictions]
         for prediction, right in list(zip(predictions, verdicts, strict=True))[:NUM_PRINTED]:
             say(f"  step {step} {'right' if right else 'wrong'}: {prediction.prompt!r} → {prediction.completion!r}")
         return sum(verdicts) / max(len(verdicts), 1)
 
-    def _predictions(self, engine: Backend, state: State) -> list[Prediction]:
+    def _predictions(self, engine: Backend, state: State, ask: Callable[[], None]) -> list[Prediction]:
         ids: list[list[Int32]] = [[] for _ in self.traces]
         stopped = [False] * len(self.traces)
         for piece in engine.generate(state, self.prompts, self.generation, [0] * len(self.traces)):
+            ask()
             ids[piece.index].append(piece.ids)
             stopped[piece.index] = piece.finish_reason == "stop"
         return [self._prediction(*made) for made in zip(self.traces, self.prompts, ids, stopped, strict=True)]

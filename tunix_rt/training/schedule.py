@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 
-from tunix_rt.config.training import ConstantSchedule, CosineSchedule, LinearSchedule, ScheduleConfig
+from tunix_rt.config.training import (
+    ConstantSchedule,
+    CosineSchedule,
+    LinearSchedule,
+    ScheduleConfig,
+    decay_of,
+    warmup_of,
+)
 
 
 def learning_rate(schedule: ScheduleConfig, peak: float, step: int, num_steps: int) -> float:
-    """Rate of update `step` (1 … num_steps). Warm-up reaches the peak at step `warmup_steps`; the descent
+    """Rate of update `step` (1 … num_steps). Warm-up reaches the peak at its last step; the descent
     reaches `final_fraction * peak` at step `num_steps`."""
-    warmup = schedule.warmup_steps
+    warmup = warmup_of(schedule, num_steps)
     if step <= warmup:
         return peak * step / warmup
     if isinstance(schedule, ConstantSchedule):
@@ -21,7 +28,7 @@ def learning_rate(schedule: ScheduleConfig, peak: float, step: int, num_steps: i
         return peak * (final + (1 - final) * 0.5 * (1 + math.cos(math.pi * share)))
     if isinstance(schedule, LinearSchedule):
         return peak * (1 - (1 - final) * (step - warmup) / (num_steps - warmup))
-    decay = max(round(num_steps * schedule.decay_fraction), 1)
+    decay = decay_of(schedule, num_steps)
     into = max(step - (num_steps - decay), 0)
     return peak * (1 - (1 - final) * into / decay)
 

@@ -1,0 +1,74 @@
+"""The data of a run, file by file: which bytes they were, and whether they still are.
+
+The manifest knows a file by its sha256, DVC by its md5 (`dvc.lock` or a `.dvc` file). Each file is read once for both.
+A store shows the beginning of the sha256 as the digest of the data set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+
+from tunix_rt.files import JsonObject, read_json
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.traces.prepared import PreparedData
+
+BLOCK = 1 << 20
+
+
+def versions(run: RunFolder) -> list[JsonObject]:
+    """A row per file: `file` (where it is), `split`, `sha256` when the run used it."""
+    record = read_json(run.data)
+    prepared = PreparedData(run.data_folder)
+    rows = [
+        {"file": str(prepared.traces_file(split)), "split": split, "sha256": facts["sha256"]}
+        for split, facts in record["splits"].items()
+    ]
+    return rows + [
+        {"file": file["path"], "split": f"source of {file['split']}", "sha256": file["sha256"]}
+        for file in record["files"]
+    ]
+
+
+def mismatches(run: RunFolder, rows: list[JsonObject]) -> Iterator[str]:
+    """What does not agree with the rows, a line each: the bytes, the manifest, DVC. Adds `dvc_md5` to each row."""
+    prepared = PreparedData(run.data_folder)
+    splits = prepared.manifest["splits"] if prepared.is_whole else {}
+    for row in rows:
+        file, row["dvc_md5"] = Path(row["file"]), None
+        if not file.is_file():
+            yield f"{file}: not there any more"
+            continue
+        sha256, row["dvc_md5"] = _digests(file)
+        if sha256 != row["sha256"]:
+            yield f"{file}: changed since the run used it (sha256 of its bytes is not {row['sha256'][:12]}…)"
+        if (known := _known_to_dvc(file)) not in (None, row["dvc_md5"]):
+            yield f"{file}: DVC knows it as {known}, its md5 is {row['dvc_md5']}"
+        if row["split"] in splits and splits[row["split"]]["sha256"] != row["sha256"]:
+            yield f"{file}: its manifest names other bytes for {row['split']}"
+
+
+def _digests(file: Path) -> tuple[str, str]:
+    """Hex sha256 and md5 of a file's bytes, read once."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with file.open("rb") as content:
+        while block := content.read(BLOCK):
+            sha256.update(block)
+            md5.update(block)
+    return sha256.hexdigest(), md5.hexdigest()
+
+
+def _known_to_dvc(file: Path) -> str | None:
+    """The md5 by which `dvc.lock` (or a `.dvc` file) of the working directory knows a file; None where it does not."""
+    if not Path(".dvc").is_dir() or importlib.util.find_spec("dvc") is None:
+        return None
+    from dvc.api import DVCFileSystem
+
+    try:
+        found = DVCFileSystem(".").info(file.as_posix())
+    except FileNotFoundError:
+        return None
+    md5 = (found.get("dvc_info") or {}).get("md5")
+    return None if md5 is None else str(md5)

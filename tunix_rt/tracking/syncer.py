@@ -1,0 +1,235 @@
+"""What a run does about its tracker: start a sync process, or find one that serves it already, and say how it went.
+
+Nobody waits for a tracker longer than `tracking.wait_seconds`, and nobody at all on the way out of a signal: the sync
+process is one of its own and goes on. Imports no tracker.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from tunix_rt.config.execution import TrackingConfig
+from tunix_rt.errors import DataError, Interrupted
+from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.liveness import living, named
+from tunix_rt.runs.secrets import is_masked, mask, mask_values
+from tunix_rt.runs.sweep import SweepFolder
+from tunix_rt.terminal import say, warn
+from tunix_rt.tracking.content import URI_VARIABLE
+from tunix_rt.tracking.state import STATE, SyncReport, SyncState, session_of
+from tunix_rt.tracking.store import NONE, check
+from tunix_rt.tracking.sweep import ask_for, sweep_above, sweep_at
+
+LOG = "tracking.log"
+SERVED = "tracking_process.json"
+"""In a folder: the sync process that serves it."""
+GLANCE = 0.05
+QUIET = 0.5
+"""Seconds of waiting for the sync process of which nothing is said."""
+UNWANTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
+"""Variables that would send a run elsewhere than its config says."""
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+class _Detached(subprocess.Popen[bytes]):
+    """A process that may outlive this one, and of which Python shall not complain then."""
+
+    def __del__(self) -> None:
+        pass
+
+
+_children: list[_Detached] = []
+"""Started here, and still to be waited for by the kernel's rule: those that ended are when the next one starts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Syncer:
+    """The sync process of a folder, as seen by the run (or sweep) that works there."""
+
+    folder: Path
+    tracking: TrackingConfig
+    process: _Detached | None = None
+    """Where it was started for it; None where it was there already."""
+    waits: bool = True
+    """False where nothing is sent, and for a member of a sweep: the sweep waits for all of them."""
+
+    def wait(self, seconds: float) -> SyncReport | None:
+        """Its report when it is done; None where it is still busy after `seconds`, or there is none."""
+        until = time.monotonic() + seconds
+        while self.waits:
+            gone = served_by(self.folder) is None if self.process is None else self.process.poll() is not None
+            report = self._report()
+            if report is None and gone:
+                report = self._lost()
+            if report is not None or time.monotonic() >= until:
+                return report
+            time.sleep(min(GLANCE, seconds))
+        return None
+
+    def _report(self) -> SyncReport | None:
+        state = self._state()
+        return None if state is None else state.report_of(session_of(_status(self.folder)))
+
+    def _state(self) -> SyncState | None:
+        return SyncState.load(self.folder) if (self.folder / STATE).exists() else None
+
+    def _lost(self) -> SyncReport:
+        ended = "" if self.process is None else f" with exit code {self.process.returncode}"
+        message = f"the sync process ended{ended}; see {self.folder / LOG}"
+        later = send_command(self.folder, self.tracking.uri)
+        return SyncReport("running", None, False, f"{message}; send later with: {later}", "")
+
+    def finish(self) -> None:
+        """At the end of the work: wait a little while for the sync process, and say so; then say how it went."""
+        seconds = self.tracking.wait_seconds
+        report = self.wait(min(QUIET, seconds))
+        if report is None and self.waits and seconds > QUIET:
+            say(f"tracking: sending the rest to {mask(self.tracking.uri)} (waiting {seconds:g} s at most)")
+            report = self.wait(seconds - QUIET)
+        if report is None:
+            self.leave()
+        elif not report.complete:
+            warn(f"tracking: {report.message}")
+
+    def leave(self) -> None:
+        """Say, without waiting, that the sync process goes on by itself, and where to see how it went."""
+        if not self.waits or self._report() is not None:
+            return
+        state = self._state()
+        trouble = None if state is None else state.trouble
+        line = "what is left is sent by a process of its own; the last line of "
+        line += f"{os.path.relpath(self.folder / LOG)} says how it went"
+        if trouble is None:
+            say(f"tracking: {line}")
+        else:
+            warn(f"tracking: {trouble}; {line}")
+
+
+@contextmanager
+def syncing(
+    folder: Path, tracking: TrackingConfig, directory: Path | None = None, now: bool = True, last: bool = True
+) -> Iterator[None]:
+    """Serve a run by a sync process during the block, in which it also has to record its end; see `start`.
+
+    Of several commands that make one run only the `last` waits for the end; without `now` a process is started only
+    where the block fails.
+    """
+    syncer = start(folder, tracking, directory) if now else None
+    try:
+        yield
+    except Interrupted:
+        (syncer or start(folder, tracking, directory)).leave()
+        raise
+    except Exception:
+        (syncer or start(folder, tracking, directory)).finish()
+        raise
+    if syncer is not None and last:
+        syncer.finish()
+
+
+def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> None:
+    """Before the first step: say where the store is out of reach just now. Raises what `store.check` raises.
+
+    Nothing is asked again for a member of a sweep that is served.
+    """
+    sweep = sweep_above(folder)
+    if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
+        warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
+
+
+def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> Syncer:
+    """Let a sync process serve a run, or a sweep, that has written that it began (`status.json`, `sweep.json`).
+
+    That of the sweep which the run is a member of, where there is one on this host; one that serves the folder
+    already, for an earlier stage; else a new one, which has a session of its own, so that Ctrl-C in the terminal ends
+    the run only, and yields to the run. A relative SQLite file is taken from `directory` (default: here).
+    """
+    folder = folder.resolve()
+    sweep = sweep_above(folder)
+    if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):
+        return Syncer(folder, tracking, waits=False)
+    found = served_by(folder)
+    if found is not None and found["tracking"] == _shown(tracking) and not is_masked(found["tracking"]):
+        return Syncer(folder, tracking)
+    command = [sys.executable, "-m", "tunix_rt.tracking.sync", str(folder), "--watch"]
+    command += ["--directory", str(directory)] if directory else []
+    _children[:] = [child for child in _children if child.poll() is None]
+    with (folder / LOG).open("ab") as log:
+        process = _Detached(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=environment(tracking.uri),
+        )
+    _children.append(process)
+    announce(folder, psutil.Process(process.pid), tracking)
+    return Syncer(folder, tracking, process)
+
+
+def _handed_over(sweep: SweepFolder, folder: Path, tracking: TrackingConfig) -> bool:
+    """Whether the sweep's sync process is to send this run: one is there on this host, for the same store."""
+    if (found := served_by(sweep.path)) is None or found["tracking"] != _shown(tracking):
+        return False
+    request = ask_for(sweep, folder)
+    if served_by(sweep.path) is not None:  # it looks again after it has retired
+        return True
+    request.unlink()
+    return False
+
+
+def served_by(folder: Path) -> JsonObject | None:
+    """What is recorded of the sync process that serves a folder; None where none does on this host."""
+    file = folder / SERVED
+    try:
+        found = dict(read_json(file)) if file.exists() else {}
+    except DataError:  # removed in between
+        return None
+    return found if living(found) is not None else None
+
+
+def announce(folder: Path, process: psutil.Process, tracking: TrackingConfig) -> None:
+    """Record that a sync process serves a folder."""
+    write_json(folder / SERVED, named(process) | {"tracking": _shown(tracking)})
+
+
+def retire(folder: Path) -> None:
+    """Record that this process serves a folder no more; it has to look then whether somebody counted on it."""
+    found = served_by(folder)
+    if found is not None and found["pid"] == os.getpid():
+        (folder / SERVED).unlink(missing_ok=True)
+
+
+def _shown(tracking: TrackingConfig) -> JsonObject:
+    return dict(mask_values(asdict(tracking)))
+
+
+def _status(folder: Path) -> JsonObject:
+    sweep = sweep_at(folder)
+    return RunFolder(folder).status() if sweep is None else sweep.status()
+
+
+def environment(uri: str) -> dict[str, str]:
+    """The environment variables of a sync process; the files have the URI without its password."""
+    kept = {name: value for name, value in os.environ.items() if name not in UNWANTED}
+    return kept | ONE_THREAD | {URI_VARIABLE: uri}
+
+
+def send_command(folder: Path, uri: str) -> str:
+    """What sends the rest of a run or sweep later, from any directory; a password has to be given again."""
+    command = shlex.join([sys.executable, "-m", "tunix_rt.tracking.sync", str(folder.resolve())])
+    if (shown := mask(uri)) == uri:
+        return command
+    return f"{URI_VARIABLE}={shlex.quote(shown)} {command} (with the password in the place of ***)"
