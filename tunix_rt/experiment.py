@@ -20,7 +20,7 @@ from tunix_rt.engine.context import RunContext, chain_of
 from tunix_rt.engine.engine import do, session
 from tunix_rt.engine.outputs import is_finished
 from tunix_rt.engine.stages import STAGES
-from tunix_rt.errors import InputError
+from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.trained import trained_model
@@ -88,6 +88,11 @@ def _finished(run: RunFolder, stage: str) -> str:
     record = run.stages().get(stage, {})
     if record.get("state") != "done":
         raise InputError(f"{run.name}: its stage {stage} is not finished; run its command again first")
+    problem = problem_of(run, stage)
+    if problem is not None:
+        raise DataError(
+            f"{problem}; bring the file back, or run the command of {run.name} again: it does {stage} again"
+        )
     return str(record["identity"])
 
 
