@@ -58,11 +58,12 @@ class Peak:
 
 def measure(case: Case) -> Peak:
     """Load and train in this process."""
-    from tunix_rt.backends import registry
+    from tunix_rt.backends import heap, registry
     from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.inputs import cache_folder
     from tunix_rt.stages.train import setup_of
 
+    heap.own_process()
     config, prepared = case.workload.config, case.workload.prepared()
     training = replace(config.training, per_device_batch_size=case.rows)
     order, _ = batch_schedule(training, prepared)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt import files
+from tunix_rt.backends import heap
 from tunix_rt.files import JsonObject
 from tunix_rt.terminal import say, table
 
@@ -137,6 +138,7 @@ def _process(make: Callable[[], Ready]) -> Any:
 
 
 def _serve(make: Callable[[], Ready], asked: Connection) -> None:
+    heap.own_process()
     ready = make()
     while True:
         try:

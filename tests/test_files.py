@@ -127,6 +127,20 @@ def test_a_line_that_does_not_fit_leaves_nothing_of_itself(tmp_path: Path) -> No
     assert file.read_bytes() == b'{"a": 1}\n'
 
 
+def test_the_last_words_are_written_over_the_first_where_there_is_no_room_for_both(tmp_path: Path) -> None:
+    """Prevents: a run that a full disk ended and that still says 'running'. (No new byte may be written here.)"""
+    program = (
+        "import os, resource, sys; from pathlib import Path; from tunix_rt import files\n"
+        "file = Path(sys.argv[1]); files.write_json(file, {'state': 'running', 'reason': 'x' * 99})\n"
+        "def full(path, text): raise OSError(28, os.strerror(28), str(path))\n"
+        "files.write_text = full\n"
+        "files.overwrite_json(file, {'state': 'failed'})\n"
+    )
+    file = tmp_path / "status.json"
+    subprocess.run([sys.executable, "-c", program, str(file)], check=True)
+    assert read_json(file) == {"state": "failed"}
+
+
 @pytest.mark.parametrize("mask", [0o022, 0o077, 0o002])
 def test_files_of_others_get_the_mode_of_our_own(tmp_path: Path, mask: int) -> None:
     """Prevents: weights that colleagues on a shared machine cannot read, while all other files can be."""
@@ -151,3 +165,13 @@ def test_whatever_a_json_file_holds_is_one_message_with_the_way_on(tmp_path: Pat
     file.write_bytes(raw)
     with pytest.raises(DataError, match=rf"{file}: not .*; remove it, and the command that wrote it writes it again"):
         read_json(file)
+
+
+def test_what_a_killed_process_had_begun_to_write_goes_with_the_next_write(tmp_path: Path) -> None:
+    """Prevents: part files that nobody ever removes, in a folder that DVC or a person takes as it is."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    dead, alive = tmp_path / f"a[1].{int(gone.stdout)}.part", tmp_path / f"a[1].{os.getppid()}.part"
+    for part in (dead, alive):
+        part.write_text("half")
+    write_json(tmp_path / "a[1]", 1)
+    assert not dead.exists() and alive.exists()

@@ -48,6 +48,13 @@ def test_experiments_are_listed_with_their_time(capsys: pytest.CaptureFixture[st
         (OSError(errno.ENOSPC, "full", "a.json"), 3, "error: the disk is full while writing a.json"),
         (ValueError("ours"), 1, "this is a bug in tunix_rt"),
         (OSError(errno.EIO, "broken"), 1, "this is a bug in tunix_rt"),
+        (OSError(errno.EDQUOT, "quota", "a.json"), 3, "error: the disk is full while writing a.json"),
+        (OSError(errno.EFBIG, "large", "a.json"), 3, "error: the disk is full while writing a.json"),
+        (OSError(errno.EROFS, "read-only", "runs/x"), 3, "error: runs/x: the file system is read-only"),
+        (OSError(errno.EIO, "broken", "runs/x"), 3, "error: runs/x: the disk does not answer"),
+        (FileNotFoundError(errno.ENOENT, "none", "traces/test.jsonl"), 3, "error: traces/test.jsonl: no such file"),
+        (FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/t']"), 3, "set TMPDIR"),
+        (RecursionError("ours"), 1, "this is a bug in tunix_rt"),
     ],
 )
 def test_how_it_ends(

@@ -66,6 +66,16 @@ def test_options_stand_anywhere(typed: str, work: Path, capsys: pytest.CaptureFi
     assert "0 of 2 members are finished; nothing was started" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["traces", "predict last", "evaluate last"])
+def test_options_of_commands_stand_anywhere(command: str, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: `unrecognized arguments: seed=-1`, eight lines of usage, for what follows an option."""
+    option = "-n 1" if command == "traces" else "--root elsewhere"
+    assert command_line.main(f"{command} generation.temperature=0 {option} seed=-1".split(" ")) == 2
+    shown = capsys.readouterr().err
+    assert ("seed: got -1" if command == "traces" else "elsewhere: no run there yet") in shown
+    assert len(shown.splitlines()) == 1
+
+
 def test_glob_names_the_choices_of_a_sweep(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["-m", "schedule=glob(*)", "--dry-run"]) == 0
     shown = capsys.readouterr().out

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import errno
 import importlib
 import os
 import select
@@ -17,10 +16,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tunix_rt import __version__
+from tunix_rt.backends import heap
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import experiment_meant
-from tunix_rt.errors import InputError, TunixError, wants_traceback
+from tunix_rt.errors import InputError, explained, wants_traceback
 from tunix_rt.hints import missing_module
 from tunix_rt.runs.secrets import mask_values, masked_traceback
 from tunix_rt.terminal import say
@@ -71,7 +71,12 @@ def help_text() -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; returns the exit code and never lets an exception through."""
+    """Run one command line; returns the exit code and never lets an exception through.
+
+    `arguments` None: this process is the program `tunix_rt`, with the words that were typed.
+    """
+    if arguments is None:
+        heap.own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = any(word.lstrip("+") == "debug=true" for word in words)
     return guarded(lambda: dispatch(words), debug)
@@ -83,24 +88,16 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
         code = work()
         sys.stdout.flush()
         return code
-    except TunixError as error:
-        return _explain(error, str(error), error.exit_code, debug)
     except KeyboardInterrupt as error:
         return _explain(error, "interrupted", 130, debug)
     except BrokenPipeError as error:
         return 0 if _nobody_reads() else _bug(error)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            where = f" while writing {error.filename}" if error.filename else ""
-            return _explain(error, f"the disk is full{where}; free some space, the same command goes on", 3, debug)
-        if isinstance(error, PermissionError):
-            return _explain(error, f"{error.filename}: permission denied", 3, debug)
-        return _bug(error)
     except ModuleNotFoundError as error:
         advice = missing_module(error)
         return _bug(error) if advice is None else _explain(error, advice, 3, debug)
     except Exception as error:
-        return _bug(error)
+        known = explained(error)
+        return _bug(error) if known is None else _explain(error, str(known), known.exit_code, debug)
 
 
 def _nobody_reads() -> bool:

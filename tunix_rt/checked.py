@@ -93,6 +93,11 @@ def seal(folder: Path, names: Iterable[str] | None = None) -> dict[str, Seal]:
     return {name: Seal(sha256=sha256_of(folder / name), bytes=(folder / name).stat().st_size) for name in names}
 
 
+def hashes(folder: Path) -> dict[str, str]:
+    """The sha256 of every file below a folder, by its path in it."""
+    return {name: sealed["sha256"] for name, sealed in seal(folder).items()}
+
+
 def damage(folder: Path, sealed: Mapping[str, Seal], full: bool = False) -> list[str]:
     """What is no longer as it was sealed, a line each that begins with the file's path; empty where all is."""
     found = {folder / name: problem(folder / name, record, full) for name, record in sealed.items()}

@@ -1,10 +1,33 @@
 """The kinds of failure a person can cause or meet, each with the exit code of its class.
 
 Whoever raises one says what, where and what to do, in one message; `__main__` prints it and exits with
-the code. Anything else that escapes is our bug (exit 1, with its traceback).
+the code. What the operating system or the YAML reader refuses is one of them too (`explained`). Anything else that
+escapes is our bug (exit 1, with its traceback).
 """
 
 from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OF_MACHINE = {
+    errno.EROFS: "the file system is read-only; name a folder that can be written (run.root, run.data)",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "permission denied",
+    errno.EIO: "the disk does not answer as it should (an input/output error)",
+    errno.ESTALE: "the network file system has lost the file; the same command goes on once it is back",
+    errno.EMFILE: "too many open files (see `ulimit -n`)",
+    errno.ENFILE: "the system has too many open files",
+    errno.ENOENT: "no such file or folder (it was there, or its folder was: removed meanwhile?)",
+    errno.ENOTDIR: "a file is where a folder is needed",
+    errno.EISDIR: "a folder is where a file is needed",
+    errno.ENAMETOOLONG: "the name is too long for the file system",
+    errno.ELOOP: "its links lead round in a circle",
+}
+"""What the operating system refuses, in words."""
 
 
 class TunixError(Exception):
@@ -87,3 +110,38 @@ def ask_for_traceback(error: BaseException) -> None:
 def wants_traceback(error: BaseException) -> bool:
     """Whether it was marked so."""
     return bool(vars(error).get("wants_traceback", False))
+
+
+def explained(error: Exception) -> TunixError | None:
+    """What an error of the operating system or of the YAML reader is for a person; None for all others."""
+    if isinstance(error, TunixError):
+        return error
+    if isinstance(error, OSError):
+        return _of_machine(error)
+    yaml = sys.modules.get("yaml")
+    if yaml is not None and isinstance(error, yaml.YAMLError):
+        return ConfigError(f"not readable as a config: {' '.join(str(error).split())}")
+    if isinstance(error, RecursionError):
+        return _of_depth(error)
+    return None
+
+
+def _of_machine(error: OSError) -> MachineError | None:
+    where = "" if error.filename is None else str(os.fsdecode(error.filename))
+    if error.errno in FULL:
+        writing = f" while writing {where}" if where else ""
+        return MachineError(f"the disk is full{writing}; free some space, the same command goes on")
+    if error.errno in OF_MACHINE and where:
+        return MachineError(f"{where}: {OF_MACHINE[error.errno]}")
+    if error.errno == errno.ENOENT and "temporary directory" in str(error):
+        return MachineError(f"{error.strerror}; set TMPDIR to a folder that can be written")
+    return None
+
+
+def _of_depth(error: RecursionError) -> ConfigError | None:
+    """A config file nested more deeply than YAML's reader can follow, by its name."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = getattr(frame.f_locals.get("self"), "name", None)
+        if name is not None and str(frame.f_globals.get("__name__")).startswith("yaml."):
+            return ConfigError(f"{name}: not readable as a config: nested too deeply")
+    return None

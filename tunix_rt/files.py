@@ -8,6 +8,7 @@ Knows bytes, JSON and hashes; nothing of traces, runs or models.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -16,8 +17,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from tunix_rt import faults
-from tunix_rt.errors import DataError, MachineError
+from tunix_rt.errors import FULL, DataError, MachineError
 from tunix_rt.terminal import warn
 
 JsonObject = dict[str, Any]
@@ -41,6 +44,14 @@ def _named(path: Path) -> Iterator[None]:
         raise
 
 
+def _remove_torn(path: Path) -> None:
+    """What killed processes had begun to write in the place of a file."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        pid = part.name.split(".")[-2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            part.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary binary file beside `path`; on success it is synced and takes the name in one step."""
@@ -48,6 +59,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    _remove_torn(path)
     try:
         with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
             faults.point("writing", path)
@@ -123,6 +135,21 @@ def read_json(path: Path, remedy: str = REMEDY) -> Any:
         raise DataError(f"{path}: a folder, expected a file") from None
     except DataError as error:
         raise DataError(f"{error}; {remedy}") from None
+
+
+def overwrite_json(path: Path, value: object) -> None:
+    """Like `write_json`; where the disk has no room for a second copy, over the bytes of the first one.
+
+    For a few words that must be said when all else fails: a crash in the middle of the latter leaves half of them.
+    """
+    try:
+        write_json(path, value)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        with _named(path), path.open("r+b", buffering=0) as file:
+            file.write((json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
+            file.truncate()
 
 
 def parse_json(raw: bytes, where: str) -> Any:
@@ -203,7 +230,8 @@ def append_line(path: Path, record: object) -> None:
             while line:
                 line = line[file.write(line) :]
         except OSError:
-            file.truncate(end)
+            with suppress(OSError):
+                file.truncate(end)
             raise
     faults.point("appended", path)
 
@@ -237,6 +265,13 @@ def read_appended(path: Path) -> Iterator[tuple[int, JsonObject]]:
             elif raw.strip() and (path, number) not in _reported:
                 _reported.add((path, number))
                 warn(f"{path}:{number}: a torn line (a crash, a full disk), left out")
+
+
+def is_torn(path: Path) -> bool:
+    """Whether `read_appended` leaves a line of the file out."""
+    whole = sum(1 for _ in read_appended(path))
+    with path.open("rb") as file:
+        return sum(1 for raw in file if raw.strip()) > whole
 
 
 def copy_file(source: Path, target: Path) -> str:
@@ -276,12 +311,6 @@ def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sha256_tree(folder: Path) -> dict[str, str]:
-    """Hex SHA-256 of every file below a folder, by its path in there; locks and part files are left out."""
-    files = sorted(file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".lock", ".part"))
-    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
 
 
 def digest(value: object) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from tunix_rt.config.identity import identities
 from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
-from tunix_rt.files import JsonObject, read_json, sha256_bytes, sha256_file, write_json
+from tunix_rt.files import JsonObject, apply_umask, read_json, sha256_bytes, sha256_file, write_json
 from tunix_rt.files import cache_folder as cache_folder
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.stages.prepare import PrepareRequest, prepare
+from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.traces.sources import content_digest as dataset_digest
 from tunix_rt.traces.sources import source_files
 
 LEDGER = "versions.json"
@@ -43,6 +46,9 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
             had = f"; download it from {origin}" if origin else ""
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
         contents[key] = sha256_file(file)
+    held = dataset_digest(config.dataset.source)
+    if held is not None:
+        contents["dataset.source"] = held
     if not isinstance(config.model.source, FreshModel | ScratchModel):
         contents["model.source"] = content_digest(config.model.source, store)
     adapter = config.model.adapter
@@ -135,20 +141,60 @@ def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
 
 
 def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
-    """The prepared data in `folder`, made where it is not there yet; one process makes it, others wait."""
-    from filelock import FileLock
+    """The prepared data in `folder`, made where it is not there yet or damaged; one process makes it, others wait.
 
+    The lock is taken in any case: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError
+    where data made again is not what it was.
+    """
     prepared = PreparedData(folder)
-    if not prepared.is_whole:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f".{folder.name}.lock"):
-            if not prepared.is_whole:
-                shutil.rmtree(folder, ignore_errors=True)
-                faults.point("removed", folder)
-                write_prepared(config, folder, store)
+    with _locked(folder):
+        damaged = prepared.damage() if prepared.is_whole else []
+        if damaged:
+            warn(f"{damaged[0]}; the data is prepared again")
+        if damaged or not prepared.is_whole:
+            _prepare_beside(config, prepared, store, damaged)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
         materialise(config.model.source, _models(config), store)
     return prepared
+
+
+def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Store, damaged: Sequence[str]) -> None:
+    """Prepare in a folder beside, which then takes the place: who reads the old files keeps them until then.
+
+    Raises DataError where the new data is not what was `damaged`.
+    """
+    part = prepared.folder.with_name(f"{prepared.folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    write_prepared(config, part, store)
+    apply_umask(part)
+    difference = prepared.difference(PreparedData(part)) if damaged else None
+    if difference is not None:
+        shutil.rmtree(part)
+        raise DataError(
+            f"{damaged[0]}; prepared again it is not what it was ({difference} differs): "
+            f"put the file back, or remove {prepared.folder} to go on with what is prepared today"
+        )
+    shutil.rmtree(prepared.folder, ignore_errors=True)
+    faults.point("removed", prepared.folder)
+    part.rename(prepared.folder)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Claim a folder of prepared data; one that is there may be in a place where nobody can write, and stays so."""
+    from filelock import FileLock
+
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        if not PreparedData(folder).is_whole:
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
@@ -159,7 +205,7 @@ def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
 
 def recorded_data(run: RunFolder) -> PreparedData:
     """The prepared data that a run used, whether it is still there or not."""
-    return PreparedData(Path(read_json(run.data)["folder"]))
+    return PreparedData(run.data_folder)
 
 
 def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
@@ -169,9 +215,12 @@ def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
 
 
 def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> PreparedData:
-    """The prepared data that a run used; made again where it is gone. Raises DataError where that differs."""
+    """The prepared data that a run used; made again where it is gone or damaged.
+
+    Raises DataError where that is not the same.
+    """
     prepared = recorded_data(run)
-    if not prepared.is_whole:
+    if not prepared.is_whole or prepared.damage():
         folder = prepared_folder(config, str(run.stages()["prepare"]["identity"]))
         prepared = ensure_prepared(config, folder, store)
     check_recorded_data(run, prepared)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+from tunix_rt.backends import heap
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
@@ -52,13 +53,14 @@ def workspace(directory: Path) -> Path:
 
 def run_stage(name: str) -> int:
     """Do one stage of what `params.yaml` declares; returns 0. Raises the errors of `tunix_rt.errors`."""
+    heap.own_process()
     config = read_params()
     home = workspace(Path.cwd())
     store = ModelStore.of(config.tracking, home)
     digests = checked_contents(config, store, home / config.run.data)
     run = RunFolder(Path(config.run.root) / PIPELINE)
     (stage,) = (stage for stage in STAGES if stage.name == name)
-    with run.locked(), watching(run.path) as interrupt:
+    with run.locked(patient=True), watching(run.path) as interrupt:
         context = RunContext(config, digests, chain_of(config, digests), run, interrupt, store, home=home)
         claim(stage, context)
         with session(context, (stage,)):

@@ -1,4 +1,4 @@
-"""Free memory goes back to the system when a backend turns to another verb, and not before."""
+"""Free memory goes back to the system when a backend turns to another method; in a process of ours not before."""
 
 from __future__ import annotations
 
@@ -8,29 +8,56 @@ import sys
 
 import pytest
 
-FREED_IN_THE_MIDDLE = """
+RESIDENT = """
+import sys
 import numpy as np
 import psutil
 from tunix_rt.backends import heap
 
 def resident():
     return psutil.Process().memory_info().rss / 2**20
-
-heap.begin("train_step")
+"""
+FREED_IN_THE_MIDDLE = """
+heap.trim_between_phases("train_step")
 before = resident()
 pieces = [np.ones(12_000) for _ in range(2_000)]  # 96 kB each: glibc's heap, not pages of their own
 last = np.ones(12_000)  # what keeps the heap from shrinking at its end
 full = resident()
 assert full - before > 150, (before, full)
 del pieces
-heap.begin("train_step")
+heap.trim_between_phases("train_step")
 assert resident() > full - 20, "what the next step needs again stays"
-heap.begin("save")
-assert resident() < before + 40, "another verb: it went back"
+heap.trim_between_phases("save")
+assert resident() < before + 40, "another method: it went back"
 """
+RETAINED = """
+if "ours" in sys.argv:
+    heap.own_process()
+heap.retain_freed_memory()
+before = resident()
+large = np.ones(2**24)
+del large
+kept = resident() > before + 100
+assert kept == ("ours" in sys.argv), kept
+heap.give_back()
+assert resident() < before + 40
+"""
+on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's heap")
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's heap")
-def test_free_memory_goes_back_between_verbs_only() -> None:
-    done = subprocess.run([sys.executable, "-c", FREED_IN_THE_MIDDLE], capture_output=True, text=True, check=False)
+def run(script: str, *words: str) -> None:
+    command = [sys.executable, "-c", RESIDENT + script, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@on_glibc
+def test_free_memory_goes_back_between_methods_only() -> None:
+    run(FREED_IN_THE_MIDDLE)
+
+
+@on_glibc
+@pytest.mark.parametrize("whose", ["ours", "somebody else's"])
+def test_only_a_process_of_ours_keeps_what_is_freed(whose: str) -> None:
+    """Prevents: a notebook that called `tunix_rt.run` and never gives memory back again."""
+    run(RETAINED, whose)

@@ -78,6 +78,7 @@ def test_full_memory_names_the_setting_to_lower() -> None:
 TRAIN_AND_ANSWER = """
 import os, sys
 import numpy as np
+import psutil
 from pathlib import Path
 from tunix_rt.backends.interface import TrainingSetup
 from tunix_rt.backends.registry import create
@@ -111,12 +112,17 @@ tasks = Path("/proc/self/task")
 if tasks.is_dir():
     threads = [1 for task in tasks.iterdir() if (task / "comm").read_text().startswith("tf_XLAEigen")]
     assert len(threads) == backend.placement.threads == 3, threads
+before = psutil.Process().memory_info().rss
+mine = np.ones(2**25)
+del mine
+assert psutil.Process().memory_info().rss < before + 2**26, "the caller's allocator is no more what it was"
 """
 
 
 def test_a_fresh_process_imports_no_torch_and_keeps_its_programs(small_llama: Path, tmp_path: Path) -> None:
     """Twice the same process: threads as declared, compiled programs on disk, and the second compiles none of them.
 
+    What the caller frees goes back to the system, as before: only `python -m tunix_rt` has the process to itself.
     It may add one that took just too little time to be kept before: its name is not among those of the first.
     """
     kept = []

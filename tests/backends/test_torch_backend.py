@@ -13,6 +13,7 @@ import torch
 from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.registry import create
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.machine import usable_cores
 
 
 def make(cache: Path, **hardware: Any) -> Backend:
@@ -21,11 +22,10 @@ def make(cache: Path, **hardware: Any) -> Backend:
 
 
 def test_placement_says_what_was_found(tmp_path: Path) -> None:
-    import os
 
     found = make(tmp_path, platform="cpu", threads="auto").placement
     assert (found.platform, found.precision, found.num_processes) == ("cpu", "float32", 1)
-    assert found.threads == os.cpu_count()
+    assert found.threads == usable_cores()
     assert make(tmp_path, platform="auto").placement.platform in ("cpu", "gpu")
     assert make(tmp_path, threads=1).describe()["torch"] == torch.__version__
 
@@ -38,6 +38,7 @@ from tunix_rt.backends.interface import TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.machine import usable_cores
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.errors import OutOfMemory

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,33 @@ def test_seed_and_epoch_shuffle(make_dataset: MakeDataset) -> None:
     assert all(sorted(epoch) == sorted(dataset.ids) for epoch in different)
     pairs = [{frozenset(epoch[i : i + 2]) for i in range(0, 30, 2)} for epoch in different]
     assert len(pairs[0] & pairs[1]) < 5, "traces of equal length change their neighbours"
+
+
+@pytest.mark.parametrize(("row_length", "most"), [(208, 0.75), (300, 0.2), (512, 0.1)])
+def test_rows_are_put_together_anew_in_each_epoch(make_dataset: MakeDataset, row_length: int, most: float) -> None:
+    """Prevents: traces of unlike lengths that sit in a row with the same others in every epoch (86 of 86 rows)."""
+    random = np.random.default_rng(row_length)
+    lengths = random.permutation(np.arange(20, 200)).tolist()
+    order = BatchOrder(make_dataset(lengths), row_length, True, 1, 1, 3, None)
+    epochs = [[tuple(order.ids_at(e * order.num_rows + row)) for row in range(order.num_rows)] for e in range(4)]
+    for rows in epochs:
+        assert sorted(name for row in rows for name in row) == sorted(f"t{trace}" for trace in range(len(lengths)))
+    neighbours = [{frozenset(two) for row in rows for two in combinations(row, 2)} for rows in epochs]
+    for one, other in combinations(neighbours, 2):
+        assert len(one & other) < most * len(one), "the same traces sit together again"
+    again = BatchOrder(make_dataset(lengths), row_length, True, 1, 1, 3, None)
+    assert again.ids_at(3 * order.num_rows) == list(epochs[3][0]), "a pure function of seed and step"
+
+
+def test_the_first_epoch_is_packed_as_well_as_can_be_and_the_others_take_no_more_rows(
+    make_dataset: MakeDataset,
+) -> None:
+    """Steps per epoch are known ahead, and none of them is wasted on empty rows."""
+    lengths = [5, 5, 3, 7, 2, 8, 1, 9, 4, 6, 10]
+    order = BatchOrder(make_dataset(lengths), 10, True, 1, 1, 0, None)
+    assert order.num_rows == sum(lengths) // 10
+    for step in range(5 * order.num_rows):
+        assert order.batch_at(step).segments.all(), "every row is full"
 
 
 def test_ids_name_what_is_in_the_batch(make_dataset: MakeDataset) -> None:

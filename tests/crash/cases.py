@@ -79,8 +79,8 @@ class Point:
 
     @property
     def what(self) -> str:
-        """Which file or stage it is about, in which stage."""
-        return f"{self.stage} {self.name.split(' ', 1)[1]}"
+        """Which file or folder it is about, or which stage."""
+        return self.name.split(" ", 1)[1]
 
 
 @dataclass(frozen=True)
@@ -157,11 +157,11 @@ class Laboratory:
         found = self.stopped_at(variant, point, signal.SIGKILL)
         return found or self.resumed(variant)
 
-    def stopped_at(self, variant: str, point: Point, number: int) -> list[str]:
-        """Begin anew and give the process a signal at `point`."""
-        reference = self.reference(variant)
+    def stopped_at(self, variant: str, point: Point, number: int, *more: str) -> list[str]:
+        """Begin anew, with `more` words, and give the process a signal at `point`."""
+        words = (*self.reference(variant).words, *more)
         self.clear()
-        code = self.forking.run(self.place, reference.words, {faults.POINT: f"{point.words}:{int(number)}"})
+        code = self.forking.run(self.place, words, {faults.POINT: f"{point.words}:{int(number)}"})
         expected = -9 if number == signal.SIGKILL else 128 + number
         return [] if code == expected else [f"exit code {code} at {point.words}: {self.printed()[-800:]}"]
 

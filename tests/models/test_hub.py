@@ -18,6 +18,7 @@ from tests.families import CASES, write
 from tests.models.hub_server import COMMIT, REVOKED, TOKEN, Hub, serving
 from tunix_rt.config.model import HubModel
 from tunix_rt.errors import MachineError, ModelError
+from tunix_rt.models import hub as hub_client
 from tunix_rt.models.folder import read_weights
 from tunix_rt.models.sources import content_digest, materialise
 
@@ -36,6 +37,12 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert (folder / SHARD).is_file(), list(folder.iterdir())
     (folder / "tokenizer.json").write_text("{}")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _nothing_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test is a process that has not yet asked what a branch is."""
+    monkeypatch.setattr(hub_client, "_commits", {})
 
 
 @pytest.fixture
@@ -134,9 +141,19 @@ def test_a_name_that_cannot_be_one(cache: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_the_digest_is_the_pin() -> None:
-    assert content_digest(pinned()) == content_digest(pinned())
-    assert len({content_digest(source) for source in (pinned(), pinned("main"), pinned(name="a/b"))}) == 3
+def test_the_digest_is_the_commit_whatever_it_is_called_by(cache: Path, sharded: Path) -> None:
+    """Prevents: a branch that moved on giving new weights the identity, and the results, of the old ones."""
+    snapshot = laid_out(cache, sharded)
+    assert content_digest(pinned("main")) == content_digest(pinned()) != content_digest(pinned(name="a/b"))
+    before = content_digest(pinned("main"))
+    other = "f" * 40
+    snapshot.rename(snapshot.with_name(other))
+    (cache / "models--someone--small" / "refs" / "main").write_text(other)
+    with pytest.raises(MachineError, match=COMMIT):
+        content_digest(pinned("main"))  # within one process a branch stays what it was
+    hub_client._commits.clear()  # as another process begins
+    assert content_digest(pinned("main")) == content_digest(pinned(other)) != before
+    assert materialise(pinned("main"), UNUSED).name == other
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -9,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
 from tunix_rt.config.model import FolderModel, GgufModel
 from tunix_rt.errors import MissingExtra, ModelError
+from tunix_rt.models.folder import read_weights
 from tunix_rt.models.sources import content_digest, materialise
 from tunix_rt.models.tokenizer import train_char
 
@@ -36,6 +40,35 @@ def test_a_folder_is_used_in_place_and_known_by_content(model: Path, tmp_path: P
     with (tmp_path / "copy" / "tokenizer.json").open("a") as file:
         file.write("\n")
     assert content_digest(source) != content_digest(copy)
+
+
+def test_weights_below_the_folder_and_beside_an_adapter_are_part_of_what_it_is(model: Path) -> None:
+    """Prevents: weights in a sub-folder, or in a folder with an adapter, replaced under the same identity."""
+    (model / "w").mkdir()
+    (model / "model.safetensors").rename(model / "w" / "s.safetensors")
+    names = dict.fromkeys(load_file(model / "w" / "s.safetensors"), "w/s.safetensors")
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    source = FolderModel(kind="folder", path=str(model))
+    for adapter in (False, True):
+        if adapter:
+            (model / "adapter_config.json").write_text("{}")
+            (model / "adapter_model.safetensors").write_bytes(b"")
+        before = content_digest(source)
+        with (model / "w" / "s.safetensors").open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\x7f" if adapter else b"\x7e")
+        assert content_digest(source) != before
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "w/../../outside.safetensors", ""])
+def test_weights_outside_of_the_folder_are_refused(model: Path, name: str) -> None:
+    """Prevents: files that nobody named being read, and changed without a new identity."""
+    shutil.copy(model / "model.safetensors", model.parent / "outside.safetensors")
+    names = dict.fromkeys(load_file(model / "model.safetensors"), name)
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    for look in (content_digest, lambda source: read_weights(Path(source.path))):
+        with pytest.raises(ModelError, match=r"index\.json: weight_map: .* is not inside of the folder"):
+            look(FolderModel(kind="folder", path=str(model)))
 
 
 def test_a_folder_that_is_none(tmp_path: Path) -> None:
@@ -74,6 +107,7 @@ def test_a_gguf_file_is_converted_once(model: Path, write_gguf: Callable[..., Pa
     assert sorted(path.name for path in folders[0].iterdir()) == [
         "config.json",
         "generation_config.json",
+        "made.json",
         "model.safetensors",
         "tokenizer.json",
         "tokenizer_config.json",
@@ -86,3 +120,16 @@ def test_a_gguf_file_is_converted_once(model: Path, write_gguf: Callable[..., Pa
         materialise(GgufModel(kind="gguf", path=str(moved.rename(file)), package=None, extra=None), cache) == folders[0]
     )
     assert (folders[0] / "model.safetensors").stat().st_mtime_ns == made
+
+
+def test_a_damaged_conversion_is_made_again(
+    model: Path, write_gguf: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents: one bit of converted weights changed on disk, and every later run trains from them."""
+    source = GgufModel(kind="gguf", path=str(write_gguf(tmp_path / "small.gguf", model)), package=None, extra=None)
+    weights = materialise(source, tmp_path / "cache") / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    assert materialise(source, tmp_path / "cache") == weights.parent
+    assert weights.read_bytes() == good
+    assert f"warning: {weights}: damaged" in capsys.readouterr().err

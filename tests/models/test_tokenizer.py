@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,33 @@ def test_chat_equals_transformers(char: Path, tmp_path: Path, place: str) -> Non
         )
     with pytest.raises(ModelError, match="refuses the messages: no tools here"):
         ours.chat([{"role": "tool", "content": "x"}], False)
+
+
+LOOPS = "{% for a in range(99999) %}{% for b in range(99999) %}{{ a }}{% endfor %}{% endfor %}"
+MACROS = "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}"
+DOUBLES = "{% set n = namespace(x='aa') %}{% for a in range(99) %}{% set n.x = n.x ~ n.x %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        (LOOPS, "it does not end"),
+        (MACROS, "it does not end"),
+        (DOUBLES, "grows without end"),
+        ("{{ 10 ** 9999999999 }}", "a power that is too large"),
+        ("{{ 'x' * 99999999999 }}", "repeats a text or a list too often"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "RecursionError"),
+        ("{{ 1 / 0 }}", "ZeroDivisionError"),
+        ("{% for m in %}", "Expected an expression"),
+    ],
+)
+def test_a_template_that_does_not_end_is_refused(char: Path, tmp_path: Path, template: str, expected: str) -> None:
+    """Prevents: a folder of somebody else's that keeps a run busy for ever, or fills the machine's memory."""
+    folder = with_settings(char, tmp_path / "chat", chat_template=template)
+    started = time.monotonic()
+    with pytest.raises(ModelError, match=rf"^{folder}: the chat template refuses the messages: .*{expected}"):
+        Tokenizer.load(folder).chat([{"role": "user", "content": "1"}], True)
+    assert time.monotonic() - started < 60
 
 
 def test_without_a_template_chat_says_what_to_use(char: Path) -> None:

@@ -6,11 +6,9 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,30 +44,18 @@ class Person:
         shown = self.captured.readouterr()
         return Done(code, shown.out, shown.err)
 
-    def starts(self, *words: str, timeout: float = 300) -> Done:
-        """Run `python -m tunix_rt` with these words, a process of its own."""
+    def starts(self, *words: str, timeout: float = 300, env: Mapping[str, str] | None = None) -> Done:
+        """Run `python -m tunix_rt` with these words, a process of its own; `env`: more variables."""
         done = subprocess.run(
             [sys.executable, "-m", "tunix_rt", *words],
             cwd=self.folder,
+            env=os.environ | dict(env or {}),
             capture_output=True,
             text=True,
             check=False,
             timeout=timeout,
         )
         return Done(done.returncode, done.stdout, done.stderr)
-
-    def starts_and_kills(self, *words: str, when: Callable[[], bool], number: int = signal.SIGKILL) -> int:
-        """Run it and send a signal as soon as `when()` is true; returns the exit code."""
-        command = [sys.executable, "-m", "tunix_rt", *words]
-        with subprocess.Popen(
-            command, cwd=self.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as process:
-            deadline = time.monotonic() + 120
-            while not when() and process.poll() is None and time.monotonic() < deadline:
-                time.sleep(0.02)
-            assert process.poll() is None, "the run ended before it could be stopped"
-            os.kill(process.pid, number)
-            return process.wait(120)
 
     def run_folder(self, experiment: str = "quickstart") -> Path:
         """The only run of an experiment."""

@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 from tests.conftest import TOY
 from tests.pipeline.conftest import Person
 from tunix_rt.models.sources import folder_digest
+from tunix_rt.runs.folder import RunFolder
 
 LORA = ("name=low", "model/adapter=lora", "model.adapter.rank=2", "backend=torch", *TOY)
 
@@ -28,7 +29,7 @@ def test_a_run_with_an_adapter(person: Person, monkeypatch: pytest.MonkeyPatch) 
         "prepared data are shared"
     )
     assert stages["train"]["identity"] != full["train"]["identity"]
-    base = Path(person.reads("data.json", "low")["folder"]) / "model"
+    base = RunFolder(person.run_folder("low")).data_folder / "model"
     assert json.loads((run / "model" / "base.json").read_text()) == {"sha256": folder_digest(base)}
     (checkpoint,) = (run / "checkpoints").iterdir()
     for folder in (run / "model", checkpoint):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.conftest import Person
+from tunix_rt.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
@@ -88,7 +89,7 @@ def test_data_that_changed_needs_a_new_version_and_bytes_have_one_name_each(
     assert person.types("data", "last").code == 0
 
     newest = max((person.folder / "runs/mine").glob("*/data.json"), key=lambda file: file.stat().st_mtime_ns)
-    traces = person.folder / json.loads(newest.read_text())["folder"] / "traces" / "test.jsonl"
+    traces = RunFolder(newest.parent).data_folder / "traces" / "test.jsonl"
     traces.write_text(traces.read_text().replace("=", "-", 1))
     torn = person.types("data", "last", "--json")
     assert torn.code == 2

@@ -236,7 +236,7 @@ def test_nothing_that_is_shown_of_a_config_tells_a_secret(person: Person, monkey
         person.types(f"tracking.experiment={uri}", "backend=tourch"),
     ]
     assert [done.code for done in shown] == [0, 0, 2, 2, 2]
-    assert "name: ***" in shown[0].out
+    assert "name: '***'" in shown[0].out
     assert "uri: http://op:***@127.0.0.1:9" in shown[0].out
     assert 'tracking.kind: got "http://op:***@127.0.0.1:9"' in shown[2].err
     assert "Traceback" in shown[3].err

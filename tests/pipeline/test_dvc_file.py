@@ -26,7 +26,7 @@ from tunix_rt.runs.folder import RunFolder
 
 PIPELINE: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)  # type: ignore[assignment]
 ORDER = tuple(stage.name for stage in IN_ORDER)
-DOES_NOT_COMPUTE = {"config", "errors", "files", "runs", "terminal"}
+DOES_NOT_COMPUTE = {"checked", "config", "errors", "faults", "files", "hints", "machine", "runs", "terminal"}
 DVC_PATHS = [f"${{run.dvc_paths[{index}]}}" for index in range(3)]
 
 

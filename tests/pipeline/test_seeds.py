@@ -19,7 +19,7 @@ def made(tmp_path: Path) -> Any:
 
     def make(*words: str) -> tuple[dict[str, Any], str]:
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
-        write_prepared(config_of([*TOY, *words]), folder)
+        write_prepared(config_of([*TOY, *words]), folder, None)
         prepared = PreparedData(folder)
         return dict(prepared.manifest), sha256_file(prepared.model_folder / "model.safetensors")
 

@@ -50,7 +50,7 @@ def test_without_the_model_and_from_a_run_that_refers_to_another(finished: RunFo
     assert types(*WORDS, "evaluation=numeric").code == 0
     (other,) = (path for path in finished.path.parent.iterdir() if path.is_dir() and path.name != finished.path.name)
     assert types("export", f"mine/{other.name}", "--no-model").code == 0
-    file = f"mine-{other.name}.zip"
+    file = f"runs/mine-{other.name}.zip"
     names = zipfile.ZipFile(file).namelist()
     assert {"predictions.jsonl", "metrics.jsonl"} <= set(names)
     assert not any(name.startswith("model/") for name in names)

@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.records.conftest import WORDS, Types
 from tunix_rt.files import read_json, write_json
-from tunix_rt.runs.disk import reclaimable
+from tunix_rt.runs.disk import clear, reclaimable
 from tunix_rt.runs.folder import RunFolder
 
 
@@ -106,10 +107,37 @@ def test_what_can_go_and_what_cannot(work: Path) -> None:
     assert "prepared data of no run" not in kinds, "the running one may be about to say that it uses them"
 
 
+def test_nothing_of_a_run_on_another_host_goes(work: Path) -> None:
+    """Prevents: `gc` on a login node that takes the checkpoint which a compute node is writing."""
+    run = made("e/aaaaaaaaaaaa", "running")
+    write_json(work / "data/d/111111111111/manifest.json", {"model": {"folder": "model"}})
+    write_json(run.data, {"record_version": 2, "folder": "../../../data/d/111111111111"})
+    write_json(run.status_file, read_json(run.status_file) | {"host": "node7"})
+    assert not reclaimable(Path("runs"), Path("data"))
+    os.utime(run.status_file, (time.time() - 3600,) * 2)
+    (torn,) = reclaimable(Path("runs"), Path("data"))
+    assert torn.kind == "torn checkpoint", "it is killed: its data stays, for the same command goes on with it"
+
+
+def test_what_somebody_has_begun_to_use_since_it_was_listed_stays(work: Path) -> None:
+    """Prevents: a run that dies because its data went between the list and the removal."""
+    runs, data = Path("runs"), Path("data")
+    for name in ("d/111111111111", "d/222222222222"):
+        write_json(data / name / "manifest.json", {"model": {"folder": "model"}})
+    stopped = made("e/aaaaaaaaaaaa", "failed")
+    listed = reclaimable(runs, data)
+    assert len(listed) == 3
+    write_json(stopped.data, {"record_version": 2, "folder": "../../../data/d/111111111111"})
+    with stopped.locked(), FileLock(data / "d" / ".222222222222.lock"):
+        assert clear(listed, runs, data) == []
+    assert {item.path.name for item in clear(listed, runs, data)} == {"222222222222", "step_00000001"}
+    assert (data / "d/111111111111").exists()
+
+
 @pytest.mark.slow
 def test_gc_lists_then_removes_and_everything_still_works(finished: RunFolder, types: Types) -> None:
     unused = Path("data/mine/0123456789ab")
-    shutil.copytree(read_json(finished.data)["folder"], unused)
+    shutil.copytree(finished.data_folder, unused)
     listed = types("gc", "--json")
     found = json.loads(listed.out)
     assert {Path(item["path"]) for item in found["items"]} == {finished.checkpoints, unused}

@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from tests.records.conftest import WORDS, Types
 from tunix_rt.files import write_json, write_text
@@ -80,26 +79,3 @@ def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> 
     traces = json.loads(types("traces", *WORDS, "-n", "2", "--json").out)
     assert (len(traces["traces"]), traces["num_steps"]) == (2, 6)
     assert any(item["name"] == "quickstart" for item in json.loads(types("experiments", "--json").out))
-
-
-@pytest.mark.slow
-def test_a_record_of_version_0_1_stays_readable(finished: RunFolder, types: Types) -> None:
-    """One seed, other names of two keys, other identities."""
-    config = yaml.safe_load(finished.config.read_text())
-    for section in ("dataset", "training", "generation"):
-        del config[section]["seed"]
-    config["dataset"]["loss_weights"]["earlier"] = config["dataset"]["loss_weights"].pop("previous_turns")
-    config["run"]["watched"] = config["run"].pop("dvc_paths")
-    del config["run"]["stop_step"]
-    finished.config.write_text(yaml.safe_dump(config))
-    stages = json.loads((finished.path / "stages.json").read_text())
-    for number, record in enumerate(stages.values()):
-        record["identity"] = f"{number:012x}"
-    (finished.path / "stages.json").write_text(json.dumps(stages))
-    verified = types("verify", "last")
-    assert verified.code == 0, verified.out
-    assert "identities: not checked (made by version 0.1" in verified.out
-    assert types("ask", "last", "1+1=").code == 0
-    again = types("predict", "last", "generation=greedy", "generation.max_new_tokens=5")
-    assert again.code == 0, again.err
-    assert f"train: done by {finished.name}, which is used" in again.err

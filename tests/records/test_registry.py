@@ -9,6 +9,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from tests.records.conftest import WORDS, Types
+from tunix_rt.commands.rm import staying
 from tunix_rt.files import read_json
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder, all_runs
@@ -59,6 +60,14 @@ def test_a_registered_model_is_described_found_and_started_from(finished: RunFol
 
     _check_refusals(types, place, store)
 
+    (mine, *_) = list(staying(finished, removing=False))
+    assert mine.startswith(f"{finished.name}: its run {made['run_id']} in sqlite:///"), "it is said before it is asked"
+    gone = types("rm", finished.name, "--yes", "--force", "--tracking", "--json")
+    assert gone.code == 0, gone.err
+    (kept,) = json.loads(gone.out)["stays"]
+    assert kept.startswith(f"{finished.name}: its registered model models:/toy/1 in ")
+    assert client.get_run(made["run_id"]).info.lifecycle_stage == "deleted"
+
 
 def _check_refusals(types: Types, place: Path, store: str) -> None:
     for words, expected in (
@@ -73,7 +82,7 @@ def _check_refusals(types: Types, place: Path, store: str) -> None:
     (cached,) = Path("data/models").glob("toy-1-*[!k]")
     (cached / "config.json").write_text((cached / "config.json").read_text() + "\n")
     changed = types(*START, store, "model.source=models:/toy/1", "generation.max_new_tokens=6")
-    assert (changed.code, f"{cached}: changed since it was fetched" in changed.err) == (2, True)
+    assert (changed.code, f"warning: {cached}/config.json: damaged" in changed.err) == (0, True), "fetched again"
     (place / "model" / "config.json").write_text("{}")
     for file in (*cached.iterdir(), cached):
         file.unlink() if file.is_file() else file.rmdir()

@@ -59,7 +59,7 @@ def test_a_character_changed_in_the_data_is_named_and_nothing_is_run(finished: R
     assert done.code == 2
     assert done.err.splitlines()[-1].startswith("error: dataset.source.train: mine.jsonl changed since the run: ")
     file.write_text(text)
-    prepared = Path(read_json(finished.data)["folder"]) / "traces" / "train.jsonl"
+    prepared = finished.data_folder / "traces" / "train.jsonl"
     content = prepared.read_text()
     assert '"21+21="' in content
     prepared.write_text(content.replace('"21+21="', '"21+31="', 1))
@@ -73,7 +73,7 @@ def test_a_character_changed_in_the_data_is_named_and_nothing_is_run(finished: R
 
 @pytest.mark.slow
 def test_prepared_data_that_is_gone_is_prepared_again_to_the_same_bytes(finished: RunFolder, types: Types) -> None:
-    folder = Path(read_json(finished.data)["folder"])
+    folder = finished.data_folder
     (folder / "manifest.json").unlink()
     done = types("reproduce", "last")
     assert done.code == 0, done.err

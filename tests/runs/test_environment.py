@@ -52,3 +52,15 @@ def test_the_fingerprint_sees_threads_and_versions() -> None:
     base = {"threads": "2", "jax": "1"}
     assert fingerprint(base) == fingerprint({"jax": "1", "threads": "2"})
     assert fingerprint(base) != fingerprint(base | {"threads": "1"})
+
+
+def test_a_long_difference_is_recorded_by_its_hash_and_its_beginning(work: Path) -> None:
+    git(work, "init", "-q")
+    (work / "a.txt").write_text("x\n")
+    git(work, "add", ".")
+    git(work, "commit", "-qm", "first")
+    (work / "a.txt").write_text("changed line\n" * 20_000)
+    found = gather([], {})["git"]
+    assert len(found["diff"]) < 70_000 and "more characters, which are not recorded" in found["diff"]
+    (work / "a.txt").write_text("changed line\n" * 20_001)
+    assert gather([], {})["git"]["diff_sha256"] != found["diff_sha256"]

@@ -77,9 +77,9 @@ def test_a_killed_process_does_not_read_as_running(tmp_path: Path) -> None:
 def test_a_stage_done_by_a_sibling_is_found_and_referred_to(tmp_path: Path) -> None:
     first, second = made(tmp_path, "e/abc"), made(tmp_path, "e/def")
     first.record_stage("train", {"identity": "t", "state": "done"})
-    assert find_done(tmp_path, "e", "train", "t") == first
-    assert find_done(tmp_path, "e", "train", "other") is None
-    assert find_done(tmp_path, "other", "train", "t") is None
+    assert list(find_done(tmp_path, "e", "train", "t")) == [first]
+    assert not list(find_done(tmp_path, "e", "train", "other"))
+    assert not list(find_done(tmp_path, "other", "train", "t"))
     second.record_stage("train", {"identity": "t", "state": "done", "folder": "../abc"})
     assert second.model == first.path.resolve() / "model"
     assert second.is_done("train", "t")

@@ -31,12 +31,17 @@ class Shell(Person):
     def records(self) -> list[dict[str, Any]]:
         """What the members of all sweeps say of themselves."""
         files = sorted(self.folder.glob("runs/*/sweep-*/members/*.json"))
-        return [json.loads(file.read_text("utf-8")) for file in files if not file.name.endswith(".config.json")]
+        found: list[dict[str, Any]] = []
+        for file in (file for file in files if not file.name.endswith(".config.json")):
+            record = json.loads(file.read_text("utf-8"))
+            place = record["folder"] and (file.parent.parent / record["folder"]).resolve()
+            found.append(record | {"folder": place})
+        return found
 
     def training(self) -> list[int]:
         """Pids of members that are between two steps of training."""
         running = [record for record in self.records() if record["state"] == "running" and record["folder"]]
-        return [r["pid"] for r in running if (self.folder / r["folder"] / "metrics.jsonl").exists()]
+        return [r["pid"] for r in running if (r["folder"] / "metrics.jsonl").exists()]
 
     def logged(self) -> dict[Path, int]:
         """How much each run has logged: bytes of `metrics.jsonl`."""

@@ -53,7 +53,7 @@ def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -
     assert last.startswith("error: SIGINT: sweep stopped; 0 of 2 members are done, 0 failed"), sweep.output()
     for record in shell.records():
         assert record["state"] == "interrupted"
-        run = shell.folder / record["folder"]
+        run = record["folder"]
         assert json.loads((run / "status.json").read_text())["state"] == "interrupted"
         assert list(run.glob("checkpoints/*/checkpoint.json"))
 
@@ -70,7 +70,8 @@ def test_members_run_and_fail_where_the_launcher_puts_them(launcher: str, shell:
     good, bad = shell.ranking(f"sweep_{launcher}")
     assert (good["state"], bad["state"]) == ("finished", "failed")
     assert bad["values"]["optimizer.learning_rate"] == "1e+30"
-    assert f"failed ({bad['folder']}), the others go on: loss or gradient is not finite" in done.err
+    place = f"runs/sweep_{launcher}/{bad['folder'].removeprefix('../')}"
+    assert f"failed ({place}), the others go on: loss or gradient is not finite" in done.err
     assert done.err.splitlines()[-1] == "error: 1 of 2 members failed"
 
 

@@ -12,6 +12,7 @@ import pytest
 from tunix_rt.errors import InputError
 from tunix_rt.evaluation.statistics import wilson
 from tunix_rt.files import write_jsonl
+from tunix_rt.sweeps.plots import parallel_coordinates
 from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
 
 
@@ -124,3 +125,15 @@ def test_the_same_test_items_tell_more(tmp_path: Path) -> None:
         member("five", [True] * 55 + [False] * 45, folder=tmp_path / "f"),
     ]
     assert places(five) == [("five", 1, True), ("worse", 2, True)], "5 to 0 happens by chance once in 16"
+
+
+def test_parallel_coordinates_are_drawn_of_results_that_differ(tmp_path: Path) -> None:
+    """Prevents: a picture of a tie, which says nothing."""
+    picture = tmp_path / "parallel.png"
+    parallel_coordinates([member("1e-3", [False] * 20), member("3e-3", [False] * 20)], "accuracy", picture)
+    assert not picture.exists()
+    members = [member(name, [True] * k + [False] * (20 - k)) for name, k in (("1e-4", 2), ("3e-3", 9), ("1", 5))]
+    parallel_coordinates(members, "accuracy", picture)
+    assert picture.stat().st_size > 5_000
+    parallel_coordinates([member("adamw", [True] * 3), member("sgd", [False] * 3)], "accuracy", picture)
+    assert picture.stat().st_size > 5_000

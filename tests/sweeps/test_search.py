@@ -55,7 +55,8 @@ def test_trials_killed_on_the_way(shell: Shell) -> None:
     ranking = shell.ranking("sweep_optuna")
     assert {line["state"] for line in ranking} == {"finished", "pruned"}
     assert "eval/loss" in next(line["reason"] for line in ranking if line["state"] == "pruned")
-    assert (shell.sweep("sweep_optuna") / "parallel_coordinates.png").stat().st_size > 5_000
+    results = {line["value"] for line in ranking if line["state"] == "finished"}
+    assert (shell.sweep("sweep_optuna") / "parallel_coordinates.png").exists() == (len(results) > 1)
 
     again = shell.types(*SEARCH)
     assert "10 of 10 trials are done and not run again" in again.err

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from tunix_rt.config.dataset import ArithmeticSource, HuggingfaceSource, JsonlSource
-from tunix_rt.errors import DataError, MissingExtra
-from tunix_rt.traces.sources import Record, Rejected, has_split, read_source, source_files
+from tunix_rt.errors import DataError, MachineError, MissingExtra
+from tunix_rt.traces.sources import Record, Rejected, content_digest, has_split, read_source, source_files
 
 GOOD = '{"prompt": "1+1=", "steps": [], "final_answer": "2"}\n'
 
@@ -147,6 +148,32 @@ except MachineError as error:
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
-    assert line.startswith("dataset.source: someone/something at abc, split 'train', cannot be loaded (ConnectionError")
+    assert line.startswith("dataset.source: someone/something at abc, split 'train', cannot be loaded (")
     assert "datasets.load_dataset('someone/something', 'main', revision='abc', split='train')" in line
-    assert line.endswith("dataset=jsonl dataset.source.train.path=train.jsonl dataset.source.train.adapter=gsm8k")
+    assert "dataset=jsonl dataset.source.train.path=train.jsonl dataset.source.train.adapter=gsm8k" in line
+    assert line.endswith("name its commit, which needs no network: dataset.source.revision=COMMIT")
+
+
+def test_a_local_folder_of_the_datasets_library_is_known_by_its_bytes(hub_folder: Path) -> None:
+    """Prevents: a Parquet file put in the place of another, and the same command saying 'finished before'."""
+    before = content_digest(hub(hub_folder))
+    assert content_digest(hub(hub_folder)) == before is not None
+    with (hub_folder / "train.jsonl").open("a") as file:
+        file.write('{"question": "Q3", "answer": "#### 3"}\n')
+    assert content_digest(hub(hub_folder)) != before
+    assert len(list(read_source(hub(hub_folder), "train", 0))) == 3
+
+
+def test_a_branch_of_a_data_set_is_the_commit_that_the_cache_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: new rows of a branch under the identity of the old ones."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refs = tmp_path / "datasets--someone--rows" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("a" * 40)
+    assert content_digest(hub(Path("someone/rows"), revision="main")) == "a" * 40
+    assert content_digest(hub(Path("someone/rows"), revision="b" * 40)) is None, "the config says it"
+    with pytest.raises(MachineError, match=r"dataset\.source\.revision=COMMIT"):
+        content_digest(hub(Path("someone/rows"), revision="other"))

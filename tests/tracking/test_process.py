@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.tracking.process import LoadRecorder, living, named
+from tunix_rt.runs.liveness import living, named
+from tunix_rt.tracking.process import LoadRecorder
 
 
 def started(code: str) -> tuple[subprocess.Popen[bytes], psutil.Process]:

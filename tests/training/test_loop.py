@@ -82,6 +82,7 @@ def trained(
     num_steps: int = 4,
     losses: Mapping[int, float] | None = None,
     evaluation_seconds: float = 0.0,
+    during_evaluation: Callable[[int], None] = lambda step: None,
     stop_step: int | None = None,
 ) -> Progress:
     """Train, or go on; `losses`: of the evaluation of a step."""
@@ -94,6 +95,7 @@ def trained(
 
     def evaluate(state: float, step: int) -> Mapping[str, float]:
         time.sleep(evaluation_seconds)
+        during_evaluation(step)
         return {"eval/loss": (losses or {}).get(step, 1.0)}
 
     plan = TrainPlan(num_steps, batch_at, lambda step: 0.1, evaluate, stop_step)
@@ -208,6 +210,26 @@ def test_a_polite_stop_saves_the_step_it_stops_after(tmp_path: Path) -> None:
     (tmp_path / "stop").touch()
     with pytest.raises(Interrupted, match="after step 3, which is saved"):
         trained(BusyDevice(), tmp_path)
+
+
+def test_an_evaluation_that_was_interrupted_is_done_when_training_goes_on(tmp_path: Path) -> None:
+    """Prevents: a signal that waits for a whole evaluation; or a step that is saved and never evaluated."""
+
+    def leave(step: int) -> None:
+        if step == 4:
+            raise Interrupted("SIGTERM received", 143)
+
+    words = ("training.evaluate_every=2", "training.select=best_loss")
+    losses = {2: 2.0, 4: 1.0, 6: 3.0}
+    for num_steps in (4, 6):  # also after the last step
+        folder, whole = tmp_path / f"{num_steps}", tmp_path / f"whole {num_steps}"
+        expected = trained(BusyDevice(), whole, *words, num_steps=num_steps, losses=losses)
+        with pytest.raises(Interrupted):
+            trained(BusyDevice(), folder, *words, num_steps=num_steps, losses=losses, during_evaluation=leave)
+        assert getattr(newest(folder), "step", None) == 4
+        end = trained(BusyDevice(), folder, *words, num_steps=num_steps, losses=losses)
+        assert (end.step, end.selected_step) == (num_steps, 4) == (expected.step, expected.selected_step)
+        assert (folder / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
 
 
 EARLY: dict[str, tuple[tuple[str, ...], int | None]] = {

@@ -24,6 +24,7 @@ from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
 from tunix_rt.files import sha256_bytes
+from tunix_rt.machine import usable_cores
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """What jax says when a program has been compiled, or found in the cache."""
@@ -45,7 +46,7 @@ def start(hardware: HardwareConfig, cache: Path) -> tuple[jax.Device, int]:
     _configure("jax_default_matmul_precision", "highest")
     _configure("jax_cpu_enable_async_dispatch", False)
     _keep_compiled(cache)
-    wanted = (os.cpu_count() or 1) if hardware.threads == "auto" else hardware.threads
+    wanted = usable_cores() if hardware.threads == "auto" else hardware.threads
     threads = _start_with_threads(wanted, hardware.platform)
     return _choose(hardware), threads
 
@@ -61,7 +62,7 @@ def _start_with_threads(wanted: int, platform: str) -> int:
     """
     global _threads
     if _threads is None:
-        heap.keep()
+        heap.retain_freed_memory()
         _give_back_after_compiling()
         flags = os.environ.get("XLA_FLAGS", "")
         if platform == "cpu":

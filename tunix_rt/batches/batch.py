@@ -12,13 +12,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tunix_rt.batches.pack import pack
+from tunix_rt.batches.pack import Rows, pack, repack
 from tunix_rt.errors import DataError
 
 Int32 = np.ndarray[Any, np.dtype[np.int32]]
 Float32 = np.ndarray[Any, np.dtype[np.float32]]
 Int64 = np.ndarray[Any, np.dtype[np.int64]]
-Rows = Sequence[Sequence[int]]
 
 
 class Examples(Protocol):
@@ -80,9 +79,10 @@ def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batc
 class BatchOrder:
     """Every batch of a training run, computed from (seed, step) alone: resuming replays nothing.
 
-    The pattern of lengths is packed once. In each epoch traces of equal length change places and the rows are
-    shuffled, from a random stream of (seed, epoch): every trace comes exactly once per epoch. Steps cut the
-    endless sequence of rows into portions of A * B, across epochs too; after `num_epochs` rows are empty.
+    The traces are packed once, and anew into as many rows for each later epoch. In each epoch traces of equal
+    length change places and the rows are shuffled, from random streams of (seed, epoch): every trace comes exactly
+    once per epoch. Steps cut the endless sequence of rows into portions of A * B, across epochs too; after
+    `num_epochs` rows are empty.
     """
 
     def __init__(
@@ -101,12 +101,10 @@ class BatchOrder:
         self._dataset = dataset
         self._shape = (num_micro_batches, rows, row_length)
         self._seed = seed
-        pattern = pack(dataset.lengths, row_length, packing)
-        self.num_rows = len(pattern)
+        self._packing = packing
+        self._first = pack(dataset.lengths, row_length, packing)
+        self.num_rows = len(self._first)
         """Rows of one epoch."""
-        self._cuts = np.cumsum([len(row) for row in pattern])[:-1]
-        slots = dataset.lengths[np.concatenate(pattern)]
-        self._slots_by_length = np.argsort(slots, kind="stable")
         # 1e-9: 0.1 * 30 rows are 3 rows, not the 4 that binary fractions make of it.
         self._end = None if num_epochs is None else math.ceil(num_epochs * self.num_rows - 1e-9)
         self._epochs: dict[int, list[list[int]]] = {}
@@ -144,11 +142,14 @@ class BatchOrder:
         return self._epochs[epoch]
 
     def _shuffled(self, epoch: int) -> list[list[int]]:
+        lengths, pattern = self._dataset.lengths, self._first
+        if epoch > 0 and self._packing:
+            pattern = repack(pattern, lengths, self._shape[2], np.random.default_rng([self._seed, epoch, 1]))
         generator = np.random.default_rng([self._seed, epoch])
-        keys = generator.random(len(self._dataset.lengths))
-        filled = np.empty(len(self._dataset.lengths), dtype=np.int64)
-        filled[self._slots_by_length] = np.lexsort((keys, self._dataset.lengths))
-        rows = [part.tolist() for part in np.split(filled, self._cuts)]
+        keys = generator.random(len(lengths))
+        filled = np.empty(len(lengths), dtype=np.int64)
+        filled[np.argsort(lengths[np.concatenate(pattern)], kind="stable")] = np.lexsort((keys, lengths))
+        rows = [part.tolist() for part in np.split(filled, np.cumsum([len(row) for row in pattern])[:-1])]
         return [rows[place] for place in generator.permutation(self.num_rows)]
 
 

@@ -143,7 +143,7 @@ class EncodedDataset:
     @classmethod
     def open(cls, folder: Path) -> EncodedDataset:
         """Map what `write_encoded` wrote. Raises DataError where it is missing, cut or of another version."""
-        index = read_json(folder / INDEX)
+        index = read_json(folder / INDEX, f"delete {folder} to prepare it again")
         if not isinstance(index, dict) or index.get("version") != VERSION:
             raise DataError(f"{folder / INDEX}: not of version {VERSION}; delete {folder} to prepare it again")
         counts = np.array(index["num_tokens"], dtype=np.int64)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ import numpy as np
 from tunix_rt.errors import ConfigError
 
 Int64 = np.ndarray[Any, np.dtype[np.int64]]
+Float64 = np.ndarray[Any, np.dtype[np.float64]]
 Lengths = Sequence[int] | Int64
+Rows = Sequence[Sequence[int]]
 
 MULTIPLE = 8
 """Row lengths are multiples of this, for vector units."""
@@ -20,6 +23,10 @@ CANDIDATES = 32
 SAMPLE = 2000
 LOOKS = 300
 """Lengths tried to fill a row exactly: usually a few are enough, this bounds the time of the rest."""
+NOISES = (1.0, 0.3, 0.1)
+"""Of the order in which `repack` tries lengths, the first that needs no more rows than there are."""
+EXCHANGES = 50
+"""Times that each row meets another one there."""
 
 
 def pack(lengths: Lengths, row_length: int, packing: bool) -> list[list[int]]:
@@ -40,31 +47,68 @@ def pack(lengths: Lengths, row_length: int, packing: bool) -> list[list[int]]:
     return min(_filled(sizes, row_length), _best_fit(sizes, row_length), key=len)
 
 
-def _filled(sizes: Int64, row_length: int) -> list[list[int]]:
+def repack(rows: Rows, lengths: Lengths, row_length: int, generator: np.random.Generator) -> list[list[int]]:
+    """The same items in as many rows, put together otherwise as far as they fit: what `generator` makes of it.
+
+    Rows are filled anew, with lengths tried in another order (the less so, the fewer rows there must be); then items
+    of unlike length change places where both rows have room for it.
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    tried = (_filled(sizes, row_length, generator.standard_normal, noise) for noise in NOISES)
+    found = next((found for found in tried if len(found) <= len(rows)), [list(row) for row in rows])
+    while len(found) < len(rows):
+        found.append([max(found, key=len).pop()])
+    _exchange(found, sizes, row_length, generator)
+    return found
+
+
+def _exchange(rows: list[list[int]], sizes: Int64, row_length: int, generator: np.random.Generator) -> None:
+    """Let random items of random pairs of rows change places, where they fit."""
+    space = [row_length - int(sizes[row].sum()) for row in rows]
+    for _ in range(EXCHANGES):
+        places = generator.permutation(len(rows)).tolist()
+        draws = generator.random((len(rows), 2)).tolist()
+        for (left, right), (one, other) in zip(pairwise(places), draws, strict=False):
+            at, to = int(one * len(rows[left])), int(other * len(rows[right]))
+            longer = int(sizes[rows[left][at]] - sizes[rows[right][to]])
+            if -space[left] <= longer <= space[right]:
+                rows[left][at], rows[right][to] = rows[right][to], rows[left][at]
+                space[left], space[right] = space[left] + longer, space[right] - longer
+
+
+def _filled(
+    sizes: Int64, row_length: int, draw: Callable[[int], Float64] = np.zeros, noise: float = 0.0
+) -> list[list[int]]:
     """Each row: the longest item left, then those that fill the rest best (the minimum bin slack heuristic,
-    Gupta & Ho 1999, Production Planning & Control 10(6))."""
+    Gupta & Ho 1999, Production Planning & Control 10(6)), the longer ones tried first.
+
+    `noise`: by what share of themselves lengths count as longer or shorter in that order, times what `draw` gives.
+    """
     left: dict[int, deque[int]] = {}  # length → items of it, lengths descending
     for index in np.argsort(-sizes, kind="stable").tolist():
         left.setdefault(int(sizes[index]), deque()).append(index)
+    descending = np.array(list(left), dtype=np.int64)
+    order = descending[np.argsort(-descending * (1 + noise * draw(len(descending))), kind="stable")]
+    tried = {size: left[size] for size in order.tolist()}
     rows = []
     while left:
         longest = next(iter(left))
         row = []
-        for size in (longest, *_best_sum(left, row_length - longest)):
+        for size in (longest, *_best_sum(tried, longest, row_length - longest)):
             row.append(left[size].popleft())
             if not left[size]:
-                del left[size]
+                del left[size], tried[size]
         rows.append(row)
     return rows
 
 
-def _best_sum(left: dict[int, deque[int]], space: int) -> list[int]:
-    """Lengths, long ones first, whose sum comes closest to `space` from below.
+def _best_sum(left: dict[int, deque[int]], longest: int, space: int) -> list[int]:
+    """Lengths, the first of `left` first, whose sum comes closest to `space` from below.
 
     Subset sums as bits of one integer: bit s of `sums` is set when s can be reached. The longest item,
     which opens the row, is still in `left`: it counts once less.
     """
-    longest, sums, full = next(iter(left)), 1, 1 << space
+    sums, full = 1, 1 << space
     added: list[tuple[int, int]] = []  # (length, the sums without it)
     for size, items in left.items():
         for _ in range(min(len(items) - (size == longest), space // size)):

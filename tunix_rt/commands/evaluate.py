@@ -20,15 +20,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of evaluation (or of tracking)")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check
-    from tunix_rt.experiment import run, show
+    from tunix_rt.experiment import recorded_mapping, run, show
     from tunix_rt.runs.folder import RunFolder, find_run
 
     base = find_run(Path(chosen.root), chosen.run)
-    config = check(changed(base.read_config(), chosen.overrides, "evaluate"))
+    config = check(changed(recorded_mapping(base), chosen.overrides, "evaluate"))
     result = run(config, base, keep=("train", "predict"))
     show(RunFolder(result.folder), config.tracking)
     return 0

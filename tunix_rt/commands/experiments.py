@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 
 from tunix_rt.config.folders import config_folders
+from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -20,12 +21,12 @@ def main(arguments: Sequence[str]) -> int:
             found[file.stem] = header(file.read_text("utf-8"))
     if chosen.json:
         shown = [{"name": name, "time": time, "what": line} for name, (line, time) in sorted(found.items())]
-        print(json.dumps(shown, ensure_ascii=False))
+        out(json.dumps(shown, ensure_ascii=False))
         return 0
     width = max(map(len, found), default=0)
     times = max((len(time) for _, time in found.values()), default=0)
     for name, (line, time) in sorted(found.items()):
-        print(f"{name:{width}}  {time:{times}}  {line}")
+        out(f"{name:{width}}  {time:{times}}  {line}".rstrip())
     return 0
 
 

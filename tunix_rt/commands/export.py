@@ -11,7 +11,7 @@ def main(arguments: Sequence[str]) -> int:
     """Export a finished run."""
     parser = argparse.ArgumentParser(prog="tunix_rt export", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
-    parser.add_argument("file", nargs="?", type=Path, help="default: EXPERIMENT-IDENTITY.zip here")
+    parser.add_argument("file", nargs="?", type=Path, help="default: EXPERIMENT-IDENTITY.zip in the folder of the runs")
     parser.add_argument("--no-model", action="store_true", help="leave the model folder out")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")

@@ -21,7 +21,9 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.terminal import out, table
 
     found = reclaimable(Path(chosen.root), Path(chosen.data))
-    total = clear(found) if chosen.yes else sum(item.bytes for item in found)
+    if chosen.yes:
+        found = clear(found, Path(chosen.root), Path(chosen.data))
+    total = sum(item.bytes for item in found)
     if chosen.json:
         items = [{"kind": item.kind, "path": str(item.path), "bytes": item.bytes} for item in found]
         out(to_json({"removed": chosen.yes, "bytes": total, "items": items}))

@@ -23,20 +23,23 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse_args(list(arguments))
 
     from tunix_rt.errors import InputError
+    from tunix_rt.inputs import recorded_data
     from tunix_rt.models.adapter_folder import is_adapter, merge, opened
     from tunix_rt.models.sources import base_folder, folder_digest
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out
 
-    folder = Path(chosen.adapter)
+    folder, start = Path(chosen.adapter), chosen.base
     if not is_adapter(folder):
         run = find_run(Path(chosen.root), chosen.adapter)
         folder = run.model
         if not is_adapter(folder):
             raise InputError(f"{run.name}: its model is a whole one already ({folder}), or not there yet")
+        if start is None and (prepared := recorded_data(run)).is_whole:
+            start = prepared.model_folder  # where it is now; the adapter says where it was
     if chosen.out.exists():
         raise InputError(f"{chosen.out}: exists already; name a new folder")
-    base, _ = opened(folder, chosen.base or base_folder(folder), folder_digest)
+    base, _ = opened(folder, start or base_folder(folder), folder_digest)
     merge(folder, base, chosen.out)
     out(f"{chosen.out}: the adapter {folder} merged with its base {base}")
     return 0

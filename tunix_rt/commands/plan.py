@@ -1,7 +1,7 @@
 """Say what an experiment would take, before it is run: parameters, memory, tokens, steps and time.
 
-Nothing is loaded: memory follows from shapes. Where the experiment does not fit, the settings that would make it fit
-are named, and the exit code is 3.
+Memory follows from shapes; a second of training steps on a model of zeros shows what does not. Where the experiment
+does not fit, the settings that would make it fit are named, and the exit code is 3.
 """
 
 from __future__ import annotations

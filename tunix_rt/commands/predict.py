@@ -35,18 +35,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("run", help="a name, a prefix, `last`, or model.source=models:/NAME/VERSION")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of generation, evaluation (or of where it runs)")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check
-    from tunix_rt.experiment import run, show
+    from tunix_rt.experiment import recorded_mapping, run, show
     from tunix_rt.runs.folder import RunFolder, find_run
 
     if chosen.run.startswith(SOURCE):
         base = _registered(chosen.run.removeprefix(SOURCE), chosen.overrides)
+        recorded = base.read_config()  # with the places of its own host; the overrides say where it is used
     else:
         base = find_run(Path(chosen.root), chosen.run)
-    config = check(changed(base.read_config(), chosen.overrides, "predict"))
+        recorded = recorded_mapping(base)
+    config = check(changed(recorded, chosen.overrides, "predict"))
     result = run(config, base, keep=("train",))
     show(RunFolder(result.folder), config.tracking)
     return 0

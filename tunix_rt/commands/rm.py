@@ -1,11 +1,18 @@
-"""Remove runs; refused while a process works there or another run uses the model or predictions."""
+"""Remove runs; refused while a process works there or another run uses the model or predictions.
+
+What was sent to a tracker stays there, and is named; --tracking removes the runs there too, registered models never.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tunix_rt.runs.folder import RunFolder
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -14,18 +21,20 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("runs", nargs="+", metavar="run", help="a name, a prefix or `last`")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     parser.add_argument("--force", action="store_true", help="also where another run refers to it")
+    parser.add_argument("--tracking", action="store_true", help="also remove its run in MLflow (or another tracker)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.errors import InputError
     from tunix_rt.files import to_json
     from tunix_rt.runs.disk import remove, size
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out, say
+    from tunix_rt.tracking.remove import remove as in_store
 
     root = Path(chosen.root)
-    found = [find_run(root, word) for word in chosen.runs]
+    found = [find_run(root, word, newest=False) for word in chosen.runs]
     if not chosen.yes:
         for run in found:
             say(f"{run.name}: {run.status().get('state')}, {size(run.path):,} bytes")
@@ -34,10 +43,29 @@ def main(arguments: Sequence[str]) -> int:
         if input("remove? [y/N] ").strip().lower() not in ("y", "yes"):
             out("nothing removed")
             return 0
-    freed = {run.name: remove(run, root, chosen.force) for run in found}
+    kept = [line for run in found for line in staying(run, chosen.tracking)]
+    freed = {run.name: remove(run, root, chosen.force, in_store if chosen.tracking else None) for run in found}
     if chosen.json:
-        out(to_json({"removed": freed}))
+        out(to_json({"removed": freed, "stays": kept}))
     else:
         for name, bytes_ in freed.items():
             out(f"removed {name}: {bytes_:,} bytes")
+        for line in kept:
+            out(f"stays: {line}")
     return 0
+
+
+def staying(run: RunFolder, removing: bool) -> Iterator[str]:
+    """What of a run its tracker has and keeps, a line each. A tracker that does not answer is no reason to stop."""
+    from tunix_rt.errors import TunixError
+    from tunix_rt.tracking.remove import models, stored
+
+    found = stored(run)
+    if found is None:
+        return
+    if not removing:
+        yield f"{run.name}: its run {found.run_id} in {found.uri} ({found.kind}); --tracking removes it too"
+    try:
+        yield from (f"{run.name}: its registered model {model} in {found.uri}" for model in models(run))
+    except TunixError as error:
+        yield f"{run.name}: models that were registered of it, if any ({error})"

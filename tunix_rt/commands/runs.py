@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-COLUMNS = ("run", "started", "state", "backend", "accuracy", "reason")
+COLUMNS = ("run", "started", "state", "backend", "accuracy")
+WHERE_KNOWN = ("from", "reason")
+"""Columns that are shown where a run has something to say there."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--columns", metavar="KEY,KEY", help="shown besides the usual ones")
     parser.add_argument("--json", action="store_true", help="print a JSON array, config and metrics included")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt import hints
     from tunix_rt.files import to_json
@@ -32,10 +34,11 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.json:
         out(to_json([record.to_json() for record in found]))
     elif found:
-        more = [key for key in [chosen.sort, *(chosen.columns or "").split(",")] if key and key not in COLUMNS]
-        columns = [*COLUMNS[:-1], *dict.fromkeys(more), COLUMNS[-1]]
+        asked = [key for key in (chosen.sort, *(chosen.columns or "").split(",")) if key and key not in COLUMNS]
+        known = [key for key in WHERE_KNOWN if any(record.value(key) is not None for record in found)]
+        columns = list(dict.fromkeys([*COLUMNS, *asked, *known]))
         rows = [[shown(column, record.value(column)) for column in columns] for record in found]
-        table("", columns, rows, right=range(4, len(columns) - 1))
+        table("", columns, rows, right=range(4, len(columns) - len(known)))
     elif chosen.filters:
         out(f"no run in {chosen.root}/ is like that")
     else:
@@ -51,4 +54,4 @@ def shown(column: str, value: Any) -> str:
         return f"{100 * value:.1f} %"
     if column == "started":
         return str(value)[:16]
-    return f"{value:.6g}" if isinstance(value, float) else str(value)[:60]
+    return f"{value:.6g}" if isinstance(value, float) else str(value)[:80]

@@ -12,7 +12,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-n", type=int, default=3, help="how many traces are shown (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("overrides", nargs="*", help="+experiment=NAME and KEY=VALUE, as for a run")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse_intermixed_args(list(arguments))
 
     from tunix_rt.batches.encode import EncodedDataset
     from tunix_rt.batches.schedule import batch_schedule

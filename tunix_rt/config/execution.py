@@ -33,7 +33,7 @@ class HardwareConfig:
     device: Execution[Annotated[int, Ge(0)]]
     """Index among the platform's devices."""
     threads: Execution[Count | Literal["auto"]]
-    """CPU threads of the framework; `auto`: the machine's cores."""
+    """CPU threads of the framework; `auto`: the cores that this process may use (affinity, the container's quota)."""
 
 
 @section

@@ -6,22 +6,26 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from tunix_rt import faults
 from tunix_rt.backends import registry
+from tunix_rt.checked import hashes
 from tunix_rt.config.identity import plain
 from tunix_rt.engine.context import RunContext
+from tunix_rt.engine.outputs import discard_damaged, problem_of, sealed
 from tunix_rt.engine.stages import STAGES, Stage
-from tunix_rt.errors import InputError, Interrupted, TunixError
-from tunix_rt.files import JsonObject, read_json, sha256_tree, write_json, write_text
+from tunix_rt.engine.turn import turn
+from tunix_rt.errors import InputError, Interrupted, TunixError, explained
+from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inputs import cache_folder, check_recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.environment import command_line, gather
-from tunix_rt.runs.folder import RunFolder, find_done
+from tunix_rt.runs.folder import VERSION, RunFolder, find_done
+from tunix_rt.runs.liveness import heartbeat
 from tunix_rt.runs.secrets import mask_values
-from tunix_rt.terminal import say
+from tunix_rt.terminal import say, warn
 from tunix_rt.tracking.syncer import syncing, warn_of_trouble
 
 
@@ -40,7 +44,7 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
     shared = {"identity": context.chain["evaluate"], "key": f"{run.path.name}-{source_digest()[:12]}"}
     run.begin(shared if context.home else None)
     with syncing(run.path, tracking, context.home, now, last):
-        with _ending(run):
+        with heartbeat(run.status_file), _ending(run):
             write_json(run.environment, _environment(context, stages))
             yield
         if last:
@@ -64,11 +68,12 @@ def _ending(run: RunFolder) -> Iterator[None]:
     except Interrupted as error:
         run.end("interrupted", str(error), error.exit_code)
         raise
-    except TunixError as error:
-        run.end("failed", str(error), error.exit_code)
+    except Exception as error:
+        known = explained(error) or TunixError(f"{type(error).__name__}: {error}")
+        run.end("failed", str(known), known.exit_code)
         raise
     except BaseException as error:
-        run.end("failed", f"{type(error).__name__}: {error}", 1)
+        run.end("failed", type(error).__name__, 1)
         raise
 
 
@@ -87,16 +92,30 @@ def do(stage: Stage, context: RunContext) -> None:
 
     Prepared data is shared and may be gone: whether it is there, its own folder knows. Raises what the stage raises.
     """
-    run, name, identity = context.run, stage.name, context.chain[stage.name]
-    if run.is_done(name, identity) and name != "prepare":
-        return
-    other = _elsewhere(stage, context)
-    if other is not None and other.place(name).resolve() != run.path.resolve():
-        say(f"{name}: done by {other.name}, which is used")
-        folder = os.path.relpath(other.place(name).resolve(), run.path.resolve())
-        run.record_stage(name, other.stages()[name] | {"folder": folder})
-        return
+    run, name = context.run, stage.name
+    if name != "prepare" and run.is_done(name, context.chain[name]):
+        problem = problem_of(run, name)
+        if problem is None:
+            return
+        warn(f"{problem}; {name} is done again")
+        discard_damaged(run, name)
     run.note_stage(name)
+    shared = stage.computes and context.home is None and not context.config.run.new
+    with turn(run, name, context.chain[name], context.interrupt) if shared else nullcontext():
+        other = _elsewhere(stage, context)
+        if other is None:
+            _work(stage, context)
+        else:
+            say(f"{name}: done by {other.name}, which is used")
+            folder = os.path.relpath(other.place(name).resolve(), run.path.resolve())
+            run.record_stage(name, other.stages()[name] | {"folder": folder})
+
+
+def _work(stage: Stage, context: RunContext) -> None:
+    """Do it and record that, with what it found and left: when all of it is on disk, and not before."""
+    run, name, identity = context.run, stage.name, context.chain[stage.name]
+    if context.home is None:
+        run.record_stage(name, {"identity": identity, "state": "begun"})
     place = RunFolder(run.place(name))
     started = time.monotonic()
     faults.point(f"begun {name}")
@@ -104,38 +123,41 @@ def do(stage: Stage, context: RunContext) -> None:
         facts = stage.work(context) or {}
     faults.point(f"worked {name}")
     if name == "prepare":
-        write_json(place.path / run.data.name, mask_values(_data_record(context)))
-    seconds = round(time.monotonic() - started, 3)
+        write_json(place.path / run.data.name, mask_values(_data_record(context, place.path)))
     if stage.computes:
         facts["backend"] = read_json(run.environment)["backend"]
-    record = {"identity": identity, "state": "done", "stage_seconds": seconds, **facts}
+    outputs = sealed(place.path, stage.outputs)
+    seconds = round(time.monotonic() - started, 3)
+    record = {"identity": identity, "state": "done", "stage_seconds": seconds, **facts, "outputs": outputs}
     place.record_stage(name, record)
     if place != run:
         run.record_stage(name, record | {"folder": name})
 
 
 def _elsewhere(stage: Stage, context: RunContext) -> RunFolder | None:
-    """A run that has done the same work; DVC's has a cache of its own."""
+    """Another run that has done the same work, and still holds what came of it; DVC's has a cache of its own."""
     if not stage.computes or context.home is not None:
         return None
-    base, config, identity = context.base, context.config, context.chain[stage.name]
-    if base is not None and base.is_done(stage.name, identity):
-        return base
-    return None if config.run.new else find_done(Path(config.run.root), config.name, stage.name, identity)
+    run, config, identity = context.run, context.config, context.chain[stage.name]
+    found = [context.base] if context.base is not None and context.base.is_done(stage.name, identity) else []
+    if not config.run.new:
+        found += find_done(run.root, config.name, stage.name, identity)
+    others = (other for other in found if other.path.resolve() != run.path.resolve())
+    return next((other for other in others if problem_of(other, stage.name) is None), None)
 
 
-def _data_record(context: RunContext) -> JsonObject:
-    """`data.json`: the manifest, where it is, and hashes of all that went in and came out."""
+def _data_record(context: RunContext, place: Path) -> JsonObject:
+    """`data.json` in `place`: the manifest, where it is, and hashes of all that went in and came out."""
     prepared = context.prepared
     if context.base is not None:
         check_recorded_data(context.base, prepared)
-    hashes = {
+    found = {
         "sources": dict(context.input_digests),
-        "prepared": sha256_tree(prepared.folder),
+        "prepared": hashes(prepared.folder),
         "start_model": folder_digest(prepared.model_folder),
     }
-    folder = os.path.relpath(prepared.folder)
-    return prepared.manifest | {"folder": folder, "hashes": hashes}
+    folder = os.path.relpath(prepared.folder.resolve(), place.resolve())
+    return prepared.manifest | {"record_version": VERSION, "folder": folder, "hashes": found}
 
 
 def claim(stage: Stage, context: RunContext) -> None:

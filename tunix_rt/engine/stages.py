@@ -23,6 +23,8 @@ class Stage:
     name: str
     work: Callable[[RunContext], JsonObject | None]
     """Does it; returns what it found on the way, for its record."""
+    outputs: tuple[str, ...] = ()
+    """Files and folders that it leaves in its place; the data that `prepare` leaves have a manifest of their own."""
     computes: bool = False
     """Uses a backend. Its result may be another run's, which is then referred to."""
 
@@ -83,8 +85,17 @@ def _prepare(context: RunContext) -> None:
 
 STAGES = (
     Stage("prepare", _prepare),
-    Stage("train", lambda context: train(train_request(context)), computes=True),
-    Stage("predict", lambda context: predict(predict_request(context)), computes=True),
-    Stage("evaluate", lambda context: evaluate(evaluate_request(context))),
-    Stage("report", lambda context: report(report_request(context))),
+    Stage("train", lambda context: train(train_request(context)), ("model", "metrics.jsonl"), computes=True),
+    Stage(
+        "predict",
+        lambda context: predict(predict_request(context)),
+        ("predictions.jsonl", "baseline_predictions.jsonl"),
+        computes=True,
+    ),
+    Stage(
+        "evaluate",
+        lambda context: evaluate(evaluate_request(context)),
+        ("items.jsonl", "metrics.json", "baseline_metrics.json"),
+    ),
+    Stage("report", lambda context: report(report_request(context)), ("report.md", "figures", "plots")),
 )

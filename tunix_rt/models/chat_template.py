@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+from jinja2 import Template, TemplateError
+
 from tunix_rt.errors import ModelError
+from tunix_rt.models.bounded import Budget, bounded
 
 CLOCK = "strftime_now"
 CODES = ("%Y", "%y", "%m", "%d", "%B", "%b", "%A", "%a", "%j")
@@ -27,10 +31,7 @@ NO_DAY = (
 
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], date: str | None) -> str:
-    """The text of a conversation. Raises ModelError where the template refuses the messages."""
-    from jinja2 import TemplateError
-    from transformers.utils.chat_template_utils import render_jinja_template
-
+    """The text of a conversation. Raises ModelError where the template refuses the messages, fails or does not end."""
     given = dict(variables)
     if CLOCK in template:
         template = (NO_DAY if date is None else ON_THAT_DAY) + template
@@ -38,7 +39,18 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapp
         given["declared_date"] = {} if day is None else {code: day.strftime(code) for code in CODES}
     conversation = [dict(message) for message in messages]
     try:
-        rendered: Any = render_jinja_template([conversation], chat_template=template, **given)
-    except TemplateError as error:
-        raise ModelError(f"the chat template refuses the messages: {error}") from None
-    return str(rendered[0][0])
+        compiled, budget = _compiled(template)
+        with budget.granted():
+            return str(compiled.render(messages=conversation, tools=None, documents=None, **given))
+    except Exception as error:  # whatever a foreign program may raise
+        what = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
+        raise ModelError(f"the chat template refuses the messages: {what}") from None
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> tuple[Template, Budget]:
+    """The template as `transformers` compiles it, with what limits it."""
+    from transformers.utils.chat_template_utils import _cached_compile_jinja_template
+
+    budget = Budget()
+    return bounded(_cached_compile_jinja_template("").environment, template, budget), budget

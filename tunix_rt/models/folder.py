@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
@@ -101,15 +101,22 @@ def _drop_tied_head(folder: Path, weights: Weights, embedding: str) -> None:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a folder, in order. Raises ModelError where one is missing."""
+    """The safetensors files of a folder, in order; they may lie in folders below it.
+
+    Raises ModelError where one is missing or, by the index, outside of the folder.
+    """
     if (folder / INDEX).is_file():
         shards = read_object(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             raise ModelError(f"{folder / INDEX}: weight_map: expected an object of tensor name → file name")
-        paths = tuple(folder / name for name in sorted(set(shards.values())))
+        names = sorted(set(shards.values()))
+        for name in names:
+            if not name or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+                raise ModelError(f"{folder / INDEX}: weight_map: {name!r} is not inside of the folder, and not read")
+        paths = tuple(folder / name for name in names)
     else:
         paths = (folder / WEIGHTS,)
-    missing = [path.name for path in paths if not path.is_file()]
+    missing = [path.relative_to(folder).as_posix() for path in paths if not path.is_file()]
     if missing:
         pickles = sorted(path.name for path in folder.glob("*.bin"))
         hint = f" (found {', '.join(pickles)}: only safetensors is read; convert it first)" if pickles else ""
@@ -196,7 +203,7 @@ def _opened(path: Path) -> Any:
 def read_object(path: Path) -> JsonObject:
     """A JSON object of a model folder. Raises ModelError naming the file."""
     try:
-        value = read_json(path)
+        value = read_json(path, "fetch or copy it again")
     except DataError as error:
         raise ModelError(str(error)) from None
     if not isinstance(value, dict):

@@ -5,6 +5,8 @@ The stored login is shown to the hub only where it answers that the repository i
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 from tunix_rt.config.model import HubModel
@@ -14,14 +16,31 @@ from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, w
 WANTED = ["model*.safetensors", INDEX, CONFIG, GENERATION, *TOKENIZER_FILES]
 OTHER_WEIGHTS = (".bin", ".gguf", ".h5", ".msgpack", ".pt", ".pth")
 UNAUTHORISED = 401
+COMMIT = re.compile("[0-9a-f]{40}")
+
+
+_commits: dict[HubModel, str] = {}
+"""The commit that a branch or tag was when this process first looked: it stays that one to the end."""
+
+
+def commit_of(source: HubModel) -> str:
+    """The commit that the revision names; of a branch or tag its weights are fetched. Raises as `snapshot`."""
+    return source.revision if COMMIT.fullmatch(source.revision) else snapshot(source).name
 
 
 def snapshot(source: HubModel) -> Path:
     """The model's folder; what the cache lacks of it is fetched first. Of a pinned commit, nothing is asked again.
 
-    Raises ModelError where there is no such model or revision, or nothing in it that is read; MachineError where
-    access is missing, or files are neither in the cache nor reachable: the message says how to get them.
+    A branch stays the commit that it was at the first call. Raises ModelError where there is no such model or
+    revision, or nothing in it that is read; MachineError where access is missing, or files are neither in the cache
+    nor reachable: the message says how to get them.
     """
+    folder = _snapshot(replace(source, revision=_commits.get(source, source.revision)))
+    _commits[source] = folder.name
+    return folder
+
+
+def _snapshot(source: HubModel) -> Path:
     from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError
 

@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Protocol
 
 from tunix_rt import faults
+from tunix_rt.checked import damage, seal, sha256_of
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
-from tunix_rt.errors import MissingExtra, ModelError
-from tunix_rt.files import digest, sha256_file
+from tunix_rt.errors import DataError, MissingExtra, ModelError
+from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter, read_base
-from tunix_rt.models.folder import CONFIG, GENERATION, TOKENIZER_FILES, weight_files
+from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, WEIGHTS, weight_files
+from tunix_rt.terminal import warn
 
+MADE = "made.json"
+"""In a folder of `made_once`: size and sha256 of every file of it."""
 Source = HubModel | FolderModel | GgufModel | RegistryModel
 
 
@@ -52,27 +56,36 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
 def content_digest(source: Source, store: Store | None = None) -> str:
     """What the source holds, as a hex sha256 of a file's or a folder's bytes.
 
-    Of a hub model it is the name and the revision: a commit names content for good, a branch may move.
+    Of a hub model it is the name and the commit, which names content for good; a branch or tag is asked for its own.
     """
     if isinstance(source, RegistryModel):
         return _given(store).digest(source.uri)
     if isinstance(source, HubModel):
-        return digest({"hub": source.name, "revision": source.revision})
+        return digest({"hub": source.name, "revision": hub.commit_of(source)})
     if isinstance(source, GgufModel):
-        return digest({"gguf": sha256_file(_file(source)), "conversion": gguf.VERSION})
+        return digest({"gguf": sha256_of(_file(source)), "conversion": gguf.VERSION})
     return folder_digest(_folder(source))
 
 
-def folder_digest(folder: Path) -> str:
-    """Hex sha256 of what makes a model folder the model it is: config, weights, tokenizer, generation config.
+def folder_digest(folder: Path, full: bool = False) -> str:
+    """Hex sha256 of what makes a model folder the model it is: `model_files`, each by its name and bytes.
 
-    An adapter's folder counts as one: what it says of its base is part of it.
+    `full`: every byte is read, whatever is remembered of the files.
     """
-    if is_adapter(folder):
-        names = {GENERATION, *TOKENIZER_FILES, *ADAPTER_FILES}
-    else:
-        names = {CONFIG, GENERATION, *TOKENIZER_FILES, *(path.name for path in weight_files(folder))}
-    return digest_of({name: sha256_file(folder / name) for name in names if (folder / name).is_file()})
+    return digest_of({name: sha256_of(folder / name, full) for name in model_files(folder)})
+
+
+def model_files(folder: Path) -> list[str]:
+    """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
+
+    An adapter's folder counts as one: what it says of its base is part of it. Where a folder holds a model and an
+    adapter both are in it. Raises ModelError where weights are missing.
+    """
+    whole = not is_adapter(folder) or any((folder / name).is_file() for name in (WEIGHTS, INDEX))
+    weights = weight_files(folder) if whole else ()
+    named = {CONFIG, GENERATION, *TOKENIZER_FILES, *ADAPTER_FILES}
+    found = {name for name in named if (folder / name).is_file()}
+    return sorted(found | {path.relative_to(folder).as_posix() for path in weights})
 
 
 def adapter_digest(folder: Path) -> str:
@@ -109,19 +122,35 @@ def _given(store: Store | None) -> Store:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `make` where it is not there yet; one process makes it, others wait."""
+    """`folder`, filled by `make` where it is not there yet or damaged; one process makes it, others wait."""
     from filelock import FileLock
 
     part = folder.with_name(f"{folder.name}.part")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
-        if not folder.is_dir():
-            shutil.rmtree(part, ignore_errors=True)
-            make(part)
-            faults.point("made", folder)
-            part.rename(folder)
-            faults.point("renamed", folder)
+        if folder.is_dir() and (problem := _damaged(folder)) is None:
+            return folder
+        if folder.is_dir():
+            warn(f"{problem}; it is made again")
+        shutil.rmtree(part, ignore_errors=True)
+        make(part)
+        apply_umask(part)
+        write_json(part / MADE, seal(part))
+        faults.point("made", folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.rename(folder)
+        faults.point("renamed", folder)
     return folder
+
+
+def _damaged(folder: Path) -> str | None:
+    """The first file that is not as it was made; None where all are, or where an earlier version made them."""
+    if not (folder / MADE).is_file():
+        return None
+    try:
+        return next(iter(damage(folder, read_json(folder / MADE))), None)
+    except DataError as error:
+        return str(error)
 
 
 def _registered(source: RegistryModel, cache: Path, store: Store) -> Path:
@@ -167,5 +196,5 @@ def _file(source: GgufModel) -> Path:
 
 
 def _converted(file: Path, cache: Path) -> Path:
-    name = f"{file.stem}-{digest({'gguf': sha256_file(file), 'conversion': gguf.VERSION})[:12]}"
+    name = f"{file.stem}-{digest({'gguf': sha256_of(file), 'conversion': gguf.VERSION})[:12]}"
     return made_once(cache / name, lambda part: gguf.convert(file, part))

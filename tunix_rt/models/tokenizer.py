@@ -45,7 +45,9 @@ class Tokenizer:
         content: str,
         begins: bool,
         stops: tuple[str, ...],
+        folder: Path,
     ) -> None:
+        self._folder = folder
         self._inner = inner
         self._settings = settings
         self._template = template
@@ -89,7 +91,7 @@ class Tokenizer:
         settings = special_tokens(folder, config, inner)
         begins = puts_begin_token(inner, settings.get("bos_token"))
         stops = tuple(text for text in map(inner.id_to_token, read_stop_ids(folder)) if text is not None)
-        return cls(inner, settings, chat_template(folder, config), sha256_file(path), begins, stops)
+        return cls(inner, settings, chat_template(folder, config), sha256_file(path), begins, stops, folder)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -190,7 +192,10 @@ class Tokenizer:
         if self._template is None:
             raise ModelError("the tokenizer has no chat template; use format=plain")
         given = {**self._settings, **(variables or {}), "add_generation_prompt": add_generation_prompt}
-        return render(self._template, messages, given, date)
+        try:
+            return render(self._template, messages, given, date)
+        except ModelError as error:
+            raise ModelError(f"{self._folder}: {error}") from None
 
 
 def train_char(texts: Iterable[str], characters: str | None, folder: Path, added: Sequence[str] = ()) -> None:

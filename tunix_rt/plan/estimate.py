@@ -1,72 +1,126 @@
-"""Whether an experiment fits into memory, and which change of a setting would make it fit.
+"""Memory from shapes, whether it fits, and which change of a setting would make it fit.
 
-In: a config's overrides. Out: an `Estimate`. An advice is only given when the changed experiment, estimated the same
-way, fits.
+In: a config's overrides. Out: an `Estimate`. Sizes are those of float32 weights, gradients and two moments of AdamW; a
+step's activations come from the backend (`backends/memory.py`). An advice is only given when the changed experiment,
+estimated the same way, fits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from tunix_rt.backends.memory import Phase, model_of
+import numpy as np
+
+from tunix_rt.backends.memory import FLOAT, MemoryQuery, asked
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError
+from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.plan.outline import Outline, outline
 from tunix_rt.traces.prepared import PreparedData
 
+Part = Literal["weights", "gradients", "optimizer", "activations", "kv_cache", "copies"]
 Change = tuple[str, ...]
 """Overrides that go together."""
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Phase:
+    """A moment of a run, with what is in memory then."""
+
+    name: Literal["load", "train", "save", "predict"]
+    parts: dict[Part, int]
+    """Bytes on one device, as they follow from shapes."""
+
+    @property
+    def total(self) -> int:
+        """Bytes above what the process holds anyway."""
+        return sum(self.parts.values())
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBudget:
     """The memory of a device, in bytes."""
 
     limit: int
-    resident: int
-    """What the process holds after import, before anything is loaded."""
+    overhead: int
+    """Beside what follows from shapes: what is held after import, or (measured) what a step took beyond it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run takes."""
+    """What a run takes, as far as it follows from shapes."""
 
     outline: Outline
     phases: tuple[Phase, ...]
+    activations_known: bool
+    """False: the backend does not say what a step takes, and `train` is a lower bound."""
 
     @property
     def largest(self) -> Phase:
         """The phase that decides."""
         return max(self.phases, key=lambda phase: phase.total)
 
-    @property
-    def peak(self) -> int:
-        """Most bytes above what is resident after import."""
-        return self.largest.total
+    def phase(self, name: str) -> Phase:
+        """The phase of that name."""
+        return next(phase for phase in self.phases if phase.name == name)
 
-    def fits(self, room: Room) -> bool:
+    def fits(self, budget: MemoryBudget) -> bool:
         """Whether all of it has room."""
-        return room.resident + self.peak <= room.limit
+        return budget.overhead + self.largest.total <= budget.limit
 
 
 def estimate(config: ExperimentConfig, prepared: PreparedData) -> Estimate:
-    """The estimate of `config` on data that are prepared. Raises InputError where the backend has no memory model."""
+    """The estimate of `config` on data that are prepared."""
     found = outline(config, prepared)
-    return Estimate(found, tuple(model_of(config.backend.name)(found.work)))
+    activations = asked(config.backend.name, "activations")
+    known = None if activations is None else activations(found.query)
+    return Estimate(found, tuple(_phases(found.query, known or 0)), known is not None)
 
 
-def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, room: Room) -> list[Change]:
+def _phases(query: MemoryQuery, activations: int) -> Iterator[Phase]:
+    trained = query.num_trained * FLOAT
+    weights = _weights(query)
+    yield Phase("load", {"weights": weights, "copies": query.architecture.num_parameters * FLOAT})  # the file's arrays
+    held: dict[Part, int] = {"weights": weights, "optimizer": 2 * trained}
+    yield Phase("train", held | {"gradients": trained, "activations": activations})
+    yield Phase("save", held | {"copies": 3 * trained})  # the snapshot that is written while training goes on
+    if query.predicted is not None:
+        shape, load, size = query.architecture, query.predicted, _compute_size(query)
+        longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
+        cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
+        matrices = _layer_matrices(query) * size  # laid out anew for decoding
+        yield Phase("predict", {"weights": weights, "copies": matrices, "kv_cache": cache})
+
+
+def _compute_size(query: MemoryQuery) -> int:
+    return 2 if query.backend.precision == "bfloat16" else FLOAT
+
+
+def _layer_matrices(query: MemoryQuery) -> int:
+    """Elements of the matrices of all layers."""
+    tensors = tensors_of(query.architecture)
+    return sum(int(np.prod(t.shape)) for t in tensors if t.layer is not None and len(t.shape) == 2)
+
+
+def _weights(query: MemoryQuery) -> int:
+    """Float32, but for the frozen matrices below an adapter, which are held as they are computed with."""
+    everything = query.num_parameters * FLOAT
+    return everything if query.adapter is None else everything - _layer_matrices(query) * (FLOAT - _compute_size(query))
+
+
+def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, budget: MemoryBudget) -> list[Change]:
     """Changes that make the experiment fit, each by itself; where none does alone, one of several that do together.
 
     Empty: nothing of this kind helps.
     """
 
     def fits(changes: Sequence[Change]) -> bool:
-        return _fits(overrides, _joined(changes), prepared, room)
+        return _fits(overrides, _joined(changes), prepared, budget)
 
-    changes = list(_changes(found, room))
+    changes = list(_changes(found, budget))
     alone = [change for change in changes if fits([change])]
     if alone or not changes or not fits(changes):
         return alone
@@ -81,24 +135,24 @@ def _joined(changes: Sequence[Change]) -> Change:
     return tuple({text.partition("=")[0]: text for change in changes for text in change}.values())
 
 
-def _fits(overrides: Sequence[str], change: Change, prepared: PreparedData, room: Room) -> bool:
+def _fits(overrides: Sequence[str], change: Change, prepared: PreparedData, budget: MemoryBudget) -> bool:
     """Whether the changed experiment has room; one that may not be declared so does not."""
     groups = {text.partition("=")[0] for text in change if "/" in text.partition("=")[0]}
     kept = [text for text in overrides if text.partition("=")[0] not in groups]
     try:
-        return estimate(check(compose([*kept, *change])), prepared).fits(room)
+        return estimate(check(compose([*kept, *change])), prepared).fits(budget)
     except InputError:
         return False
 
 
-def _changes(found: Estimate, room: Room) -> Iterator[Change]:
+def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:
     """What may help, as overrides; an update sees as many rows as before."""
     config = found.outline.config
-    over = {phase.name for phase in found.phases if room.resident + phase.total > room.limit}
+    over = {phase.name for phase in found.phases if budget.overhead + phase.total > budget.limit}
     rows, accumulated = config.training.per_device_batch_size, config.training.gradient_accumulation_steps
     if "train" in over and not config.backend.gradient_checkpointing:
         yield ("backend.gradient_checkpointing=true",)
-    if over & {"train", "evaluate"} and rows > 1:
+    if "train" in over and rows > 1:
         fewer = max(size for size in range(1, rows) if rows % size == 0)
         for size in dict.fromkeys((fewer, 1)):
             yield (

@@ -1,16 +1,19 @@
-"""A plan from beginning to end: outline, estimate, verdict, and a second of real work."""
+"""A plan from beginning to end: outline, estimate, a second of real work, verdict."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from tunix_rt.backends import registry
-from tunix_rt.backends.memory import device_memory, model_of
+from tunix_rt.backends.memory import asked
 from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.errors import DeviceError
 from tunix_rt.files import JsonObject
 from tunix_rt.inputs import cache_folder
-from tunix_rt.plan.estimate import Change, Estimate, Room, advice, estimate
+from tunix_rt.machine import free_memory, usable_memory
+from tunix_rt.plan.estimate import Change, Estimate, MemoryBudget, advice, estimate
 from tunix_rt.plan.measure import Measured, measure
 from tunix_rt.plan.outline import prepared_shapes
 
@@ -21,7 +24,9 @@ class Plan:
 
     devices: tuple[str, ...]
     estimate: Estimate
-    room: Room
+    budget: MemoryBudget
+    free: int | None
+    """Bytes of the host that nobody uses now; None: another device decides."""
     advice: list[Change]
     """Changes that would make it fit, each by itself, as overrides."""
     measured: Measured | None
@@ -29,33 +34,36 @@ class Plan:
     @property
     def fits(self) -> bool:
         """Whether the device holds it."""
-        return self.estimate.fits(self.room)
+        return self.estimate.fits(self.budget)
 
     @property
     def seconds(self) -> float | None:
         """Of the training steps alone."""
-        return None if self.measured is None else self.measured.seconds_per_step * self.estimate.outline.num_steps
+        each = None if self.measured is None else self.measured.seconds_per_step
+        return None if each is None else each * self.estimate.outline.num_steps
 
     def to_json(self) -> JsonObject:
         """Sizes in bytes, times in seconds."""
-        outline, measured = self.estimate.outline, self.measured
+        outline = self.estimate.outline
         return {
             "name": outline.config.name,
             "backend": outline.config.backend.name,
             "devices": list(self.devices),
-            "parameters": {"total": outline.work.num_parameters, "trained": outline.work.num_trained},
+            "parameters": {"total": outline.query.num_parameters, "trained": outline.query.num_trained},
             "tokens_per_epoch": outline.num_tokens,
             "steps_per_epoch": outline.steps_per_epoch,
             "row_length": outline.row_length,
             "num_steps": outline.num_steps,
             "num_epochs": outline.num_epochs,
             "phases": {phase.name: {**phase.parts, "total": phase.total} for phase in self.estimate.phases},
-            "peak": self.estimate.peak,
-            "resident_after_import": self.room.resident,
-            "limit": self.room.limit,
+            "activations_known": self.estimate.activations_known,
+            "peak": self.estimate.largest.total,
+            "overhead": self.budget.overhead,
+            "limit": self.budget.limit,
+            "free": self.free,
             "fits": self.fits,
             "advice": [list(change) for change in self.advice],
-            "measured": None if measured is None else {"num_steps": measured.num_steps, "seconds": measured.seconds},
+            "measured": None if self.measured is None else asdict(self.measured),
             "training_seconds": self.seconds,
         }
 
@@ -63,28 +71,41 @@ class Plan:
 def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, measuring: bool) -> Plan:
     """Plan `config`, which `overrides` declare, on the device that it names; `limit`: as if that had so many bytes.
 
-    Raises what preparing data raises, DeviceError, MissingExtra, InputError (a backend without a memory model).
+    Raises what preparing data raises, DeviceError, MissingExtra.
     """
     registry.require(config.backend.name)
-    model_of(config.backend.name)
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the process that measures needs the same device
     engine = registry.create(config.backend, config.hardware, cache_folder())
-    room = _room(engine.placement.platform, config, limit)
+    on_host = engine.placement.platform == "cpu"
+    present = usable_memory() if on_host else _device_memory(config, limit)
+    budget = MemoryBudget(limit or present, _resident() if on_host else 0)
     with prepared_shapes(config) as prepared:
-        found = estimate(config, prepared)
-        fits = found.fits(room)
+        found, measured = estimate(config, prepared), None
+        if measuring and found.fits(budget) and found.fits(MemoryBudget(present, budget.overhead)):
+            measured = measure(found.outline, min(budget.limit, present) if on_host else usable_memory())
+            at_least = budget.limit + 1 if measured.ended == "out of memory" else 0
+            beyond = max(measured.peak, at_least) - found.phase("train").total
+            budget = MemoryBudget(budget.limit, max(budget.overhead, beyond))
         return Plan(
             devices=engine.placement.devices,
             estimate=found,
-            room=room,
-            advice=[] if fits else advice(overrides, found, prepared, room),
-            measured=measure(engine, found.outline) if measuring and fits else None,
+            budget=budget,
+            free=free_memory() if on_host else None,
+            advice=[] if found.fits(budget) else advice(overrides, found, prepared, budget),
+            measured=measured,
         )
 
 
-def _room(platform: str, config: ExperimentConfig, limit: int | None) -> Room:
-    """On the host the process itself takes room; a device's memory is the model's alone."""
+def _resident() -> int:
     import psutil
 
-    if platform == "cpu":
-        return Room(limit or psutil.virtual_memory().total, psutil.Process().memory_info().rss)
-    return Room(limit or device_memory(config.backend.name)(config.hardware.device), 0)
+    return int(psutil.Process().memory_info().rss)
+
+
+def _device_memory(config: ExperimentConfig, limit: int | None) -> int:
+    known = asked(config.backend.name, "device_memory")
+    if known is not None:
+        return known(config.hardware.device)
+    if limit is None:
+        raise DeviceError(f"{config.backend.name} does not say how much memory this device has; use --memory SIZE")
+    return limit

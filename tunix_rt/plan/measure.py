@@ -1,57 +1,135 @@
-"""A measured second: training steps of the declared shapes on a model of zeros, by the real backend."""
+"""What does not follow from shapes, measured: training steps on a model of zeros, in a process of their own.
+
+The process holds what a run's would. It is killed when it takes more memory than it may, so that nothing else on the
+machine suffers, or more time than anybody waits for.
+"""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Literal
 
-from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
+from tunix_rt.backends import heap, registry
+from tunix_rt.backends.interface import AdapterSetup, TrainingSetup
+from tunix_rt.backends.memory import asked, largest_batch
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.errors import OutOfMemory, TunixError
+from tunix_rt.inputs import cache_folder
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import GENERATION, read_config
 from tunix_rt.models.zero_weights import write_zero_weights
 from tunix_rt.plan.outline import Outline
 
 SECONDS = 1.0
-"""How long steps are done at least."""
+"""How long steps are done at least, once everything is compiled."""
+LONGEST = 120.0
+"""Seconds after which the process is ended, whatever it has done."""
+GLANCE = 0.05
+"""Seconds between two looks at its memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was done in that second."""
+    """What the process did, and how it ended."""
 
-    num_steps: int
-    seconds: float
+    ended: Literal["done", "out of memory", "out of time"]
+    num_steps: int = 0
+    seconds: float = 0.0
+    """Of the clock, for those steps."""
+    peak: int = 0
+    """The most memory that it had, bytes: on the CPU the whole process, else what it had on the device."""
 
     @property
-    def seconds_per_step(self) -> float:
-        """Of the clock."""
-        return self.seconds / self.num_steps
+    def seconds_per_step(self) -> float | None:
+        """None where not one was finished."""
+        return self.seconds / self.num_steps if self.num_steps else None
 
 
-def measure(engine: Backend, outline: Outline) -> Measured:
-    """Train on the first batches for a second, after a first round in which programs are compiled.
+@dataclass(frozen=True, slots=True)
+class _Case:
+    config: ExperimentConfig
+    model_folder: Path
+    batch: Batch
 
-    Raises OutOfMemory where the estimate was wrong.
-    """
-    config, batches = outline.config, outline.work.batches
-    start = outline.prepared.model_folder
-    with tempfile.TemporaryDirectory(prefix="tunix_rt-zero-weights-") as place:
+
+def measure(outline: Outline, limit: int) -> Measured:
+    """Train on the batch with the most targets in a process that may hold `limit` bytes. Raises what it raises."""
+    import psutil
+
+    context = get_context("spawn")
+    ours, its = context.Pipe(duplex=False)
+    case = _Case(outline.config, outline.prepared.model_folder, largest_batch(outline.query))
+    process = context.Process(target=_serve, args=(case, its), daemon=True)
+    process.start()
+    its.close()
+    peak, deadline = 0, time.monotonic() + LONGEST
+    try:
+        watched = psutil.Process(process.pid)
+        while not ours.poll(GLANCE):
+            peak = max(peak, watched.memory_info().rss)
+            if peak > limit:
+                return Measured("out of memory", peak=peak)
+            if time.monotonic() > deadline:
+                return Measured("out of time", peak=peak)
+        found = ours.recv()
+    except (EOFError, psutil.NoSuchProcess):  # the kernel was quicker
+        return Measured("out of memory", peak=peak)
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(found, OutOfMemory):
+        return Measured("out of memory", peak=peak)
+    if isinstance(found, TunixError):
+        raise found
+    assert isinstance(found, Measured)
+    return found
+
+
+def _serve(case: _Case, answer: Connection) -> None:
+    heap.own_process()
+    try:
+        answer.send(_train(case))
+    except TunixError as error:
+        answer.send(error)
+
+
+def _train(case: _Case) -> Measured:
+    config, adapter = case.config, case.config.model.adapter
+    engine = registry.create(config.backend, config.hardware, cache_folder())
+    with tempfile.TemporaryDirectory(prefix="tunix_rt-zeros-") as place:
         folder = Path(place)
-        write_zero_weights(folder, read_config(start) | {"dtype": "float32"})
-        if (start / GENERATION).exists():
-            shutil.copyfile(start / GENERATION, folder / GENERATION)
-        adapter = config.model.adapter
-        lora = None if adapter is None else AdapterSetup(adapter, Base(None, None, None))
-        setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.training.seed, lora)
+        write_zero_weights(folder, read_config(case.model_folder) | {"dtype": "float32"})
+        if (case.model_folder / GENERATION).exists():
+            shutil.copyfile(case.model_folder / GENERATION, folder / GENERATION)
+        setup_adapter = None if adapter is None else AdapterSetup(adapter, Base(None, None, None))
+        setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.training.seed, setup_adapter)
         state = engine.load(folder, setup)
-        state, first = engine.train_step(state, batches[0], 0.0)
+        state, first = engine.train_step(state, case.batch, 0.0)
         engine.fetch(first)
         num_steps, started = 0, time.monotonic()
         while num_steps == 0 or time.monotonic() - started < SECONDS:
-            state, measured = engine.train_step(state, batches[0], 0.0)
+            state, measured = engine.train_step(state, case.batch, 0.0)
             engine.fetch(measured)
             num_steps += 1
-        return Measured(num_steps, time.monotonic() - started)
+        seconds = time.monotonic() - started
+    on_device = asked(config.backend.name, "peak_memory") if engine.placement.platform != "cpu" else None
+    return Measured("done", num_steps, seconds, _peak() if on_device is None else on_device(config.hardware.device))
+
+
+def _peak() -> int:
+    """The largest resident memory that this process ever had, bytes."""
+    status = Path("/proc/self/status")
+    if status.exists():  # where a parent's memory is not counted in, as getrusage does
+        lines = dict(line.split(":", 1) for line in status.read_text("utf-8").splitlines())
+        return int(lines["VmHWM"].split()[0]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

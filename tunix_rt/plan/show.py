@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tunix_rt.backends.memory import Part
+from tunix_rt.plan.estimate import Part
 from tunix_rt.plan.make import Plan
 from tunix_rt.terminal import out, table
 
@@ -13,43 +13,34 @@ COLUMNS: dict[Part, str] = {
     "activations": "activations",
     "kv_cache": "KV cache",
     "copies": "copies",
-    "framework": "framework",
-}
-PHASES = {
-    "load": "load",
-    "train": "train",
-    "evaluate": "evaluate: loss",
-    "sample": "evaluate: answers",
-    "save": "save",
-    "predict": "predict",
 }
 
 
 def show(plan: Plan) -> None:
     """Print it to stdout."""
-    outline = plan.estimate.outline
-    work = outline.work
+    outline, phases = plan.estimate.outline, plan.estimate.phases
+    query = outline.query
     rows = [
         ("backend", f"{outline.config.backend.name} on {', '.join(plan.devices)}, {outline.config.backend.precision}"),
-        ("parameters", f"{work.num_parameters:,}, of which {work.num_trained:,} are trained"),
+        ("parameters", f"{query.num_parameters:,}, of which {query.num_trained:,} are trained"),
         (
             "epoch",
             f"{outline.num_tokens:,} tokens in {outline.steps_per_epoch:,.1f} steps, rows of {outline.row_length}",
         ),
         ("training", f"{outline.num_steps:,} steps, {outline.num_epochs:g} epochs"),
+        ("measured", _measured(plan)),
         ("time", _time(plan)),
     ]
     table(outline.config.name, (), rows)
-    parts = [part for part in COLUMNS if any(part in phase.parts for phase in plan.estimate.phases)]
+    parts = [part for part in COLUMNS if any(part in phase.parts for phase in phases)]
     table(
-        "memory of one device above what is resident after import, MiB",
+        "memory of one device as it follows from shapes, MiB",
         ("phase", *(COLUMNS[part] for part in parts), "together"),
         [
-            (PHASES[phase.name], *(_mebibytes(phase.parts.get(part, 0)) for part in parts), _mebibytes(phase.total))
-            for phase in plan.estimate.phases
+            (phase.name, *(_mebibytes(phase.parts.get(part, 0)) for part in parts), _mebibytes(phase.total))
+            for phase in phases
         ],
         right=range(1, len(parts) + 2),
-        whole=(0, len(parts) + 1),
     )
     _verdict(plan)
 
@@ -62,11 +53,21 @@ def _mebibytes(size: int) -> str:
     return f"{-(-size // 2**20):,}" if size else ""
 
 
+def _measured(plan: Plan) -> str:
+    measured = plan.measured
+    if measured is None:
+        return "nothing"
+    if measured.ended != "done":
+        return f"{measured.ended} in training steps, with {_shown(measured.peak)}"
+    beyond = measured.peak - plan.estimate.phase("train").total
+    return f"{_shown(measured.peak)} at most in {measured.num_steps} training steps, {_shown(beyond)} beyond the table"
+
+
 def _time(plan: Plan) -> str:
     if plan.measured is None or plan.seconds is None:
         return "not measured"
     each = plan.measured.seconds_per_step
-    return f"about {_spoken(plan.seconds)}: {each:.3g} s a step; without compilation, evaluation and prediction"
+    return f"about {_spoken(plan.seconds)}: {each:.3g} s per step; without compilation, evaluation and prediction"
 
 
 def _spoken(seconds: float) -> str:
@@ -76,13 +77,17 @@ def _spoken(seconds: float) -> str:
 
 
 def _verdict(plan: Plan) -> None:
-    room, largest = plan.room, plan.estimate.largest
-    needs = f"{_shown(room.resident + largest.total)} in all ({PHASES[largest.name]}), of {_shown(room.limit)}"
-    if plan.fits:
-        out(f"fits: {needs}")
-        return
-    out(f"does not fit: {needs}")
+    budget, largest = plan.budget, plan.estimate.largest
+    free = "" if plan.free is None else f" ({_shown(plan.free)} free now)"
+    needs = f"{_shown(budget.overhead + largest.total)} in all ({largest.name}), of {_shown(budget.limit)}{free}"
+    out(f"{'fits' if plan.fits else 'does not fit'}: {needs}")
+    if plan.fits and plan.measured is None:
+        out("  by shapes alone: what a framework and its allocator take beside them was not measured")
+    if plan.fits and not plan.estimate.activations_known and plan.measured is None:
+        out("  and without activations, which this backend does not foresee")
+    if plan.fits and plan.free is not None and budget.overhead + largest.total > plan.free:
+        out("  but not beside what runs now")
     for change in plan.advice:
         out(f"  would fit with {' '.join(change)}")
-    if not plan.advice:
+    if not plan.fits and not plan.advice:
         out("  neither fewer rows, gradient checkpointing, bfloat16 nor LoRA would make it fit: a smaller model would")

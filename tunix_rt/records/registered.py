@@ -7,7 +7,7 @@ from pathlib import Path
 from tunix_rt.config.model import REGISTERED, RegistryModel, parts_of
 from tunix_rt.errors import ModelError
 from tunix_rt.files import read_json, write_json
-from tunix_rt.models.sources import materialise
+from tunix_rt.models.sources import folder_digest, materialise
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking.registry import ModelStore
 
@@ -30,6 +30,9 @@ def registered_run(model: str, store: ModelStore, models: Path) -> RunFolder:
         kept = {name: record for name, record in read_json(stages).items() if name in ("prepare", "train")}
         for record in kept.values():
             record.pop("folder", None)
+            record.pop("outputs", None)  # of which only the model is fetched
+        kept["train"]["model_digest"] = folder_digest(trained)  # of an adapter the merged model is registered
         (run.path / "model").symlink_to(trained.resolve())
+        write_json(run.data, read_json(run.data) | {"folder": "nowhere"})  # it is prepared again here
         write_json(stages, kept)
     return run

@@ -16,7 +16,7 @@ from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
-from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file, write_json
+from tunix_rt.files import JsonObject, read_appended, read_json, sha256_file, write_json
 from tunix_rt.inputs import input_digests, recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
@@ -30,6 +30,7 @@ from tunix_rt.runs.diff import (
 )
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.sessions import machine_of
 from tunix_rt.terminal import warn
 from tunix_rt.tracking.registry import ModelStore
 
@@ -75,7 +76,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
     again = RunFolder(run(config).folder)
     environment = compare_environments(before, dict(read_json(again.environment)))
-    exact = _fingerprint(recorded) is not None and _fingerprint(recorded) == _fingerprint(again)
+    exact = machine_of(recorded) is not None and machine_of(recorded) == machine_of(again)
     difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
     result = Reproduction(
         of=recorded.name,
@@ -150,20 +151,15 @@ def _named(config: ExperimentConfig, key: str) -> str:
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
     """Where the prepared data of two runs differ: a file prepared anew, and not to the same bytes."""
-    before, now = (run.data_hashes().get("prepared", {}) for run in (recorded, again))
+    before, now = (dict(run.data_hashes().get("prepared", {})) for run in (recorded, again))
+    for hashes in (before, now):
+        hashes.pop("manifest.json", None)  # what it says of them is in these hashes
     lines = _lines(compare("data", before, now)) if before else []
     return f"prepared data {lines[0]}" if lines else None
 
 
 def _lines(section: Section) -> list[str]:
     return [f"{key}: {left} then, {right} now" for key, (left, right) in section.different.items()]
-
-
-def _fingerprint(run: RunFolder) -> str | None:
-    """What must agree for equal bits; None where the record itself is not of one kind of machine."""
-    file = run.metrics_log.with_name("fingerprint.json")
-    record = read_json(file) if file.exists() else {}
-    return str(record["fingerprint"]) if record.get("bit_exact") else None
 
 
 def _exactly(recorded: RunFolder, again: RunFolder) -> str | None:
@@ -193,5 +189,5 @@ def _roughly(recorded: RunFolder, again: RunFolder) -> str | None:
 
 
 def _losses(run: RunFolder) -> dict[tuple[int, str], float]:
-    lines: list[JsonObject] = [line for _, line in read_jsonl(run.metrics_log) if line["step"] <= FIRST_STEPS]
+    lines: list[JsonObject] = [line for _, line in read_appended(run.metrics_log) if line["step"] <= FIRST_STEPS]
     return {(line["step"], name): value for line in lines for name, value in line.items() if name.endswith("/loss")}

@@ -16,10 +16,11 @@ from typing import Any
 from tunix_rt.config.choices import SPLITS
 from tunix_rt.config.identity import STAGES, declared, identities
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import DataError, GateError, InputError
+from tunix_rt.errors import DataError, GateError, InputError, ModelError
 from tunix_rt.evaluation.score import score
 from tunix_rt.experiment import recorded_config
-from tunix_rt.files import read_json, read_jsonl, sha256_file, to_json
+from tunix_rt.files import is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import recorded_data
 from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
@@ -36,10 +37,18 @@ Checked = list[str]
 
 
 def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exported:
-    """One zip file with all that is needed to believe a run. Raises InputError (not finished), DataError."""
+    """One zip file with all that is needed to believe a run.
+
+    Raises InputError (not finished), ModelError or DataError (a file of its model or its data is damaged).
+    """
     if run.status().get("state") != "finished":
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
-    return export(run, recorded_data(run).folder, target or Path(f"{run.name.replace('/', '-')}.zip"), with_model)
+    if run.model.is_dir():
+        trained_model(run)
+    prepared = recorded_data(run)
+    for line in prepared.damage() if prepared.is_whole else ():
+        raise DataError(f"{line}; the run's command again prepares it")
+    return export(run, prepared.folder, target or run.root / f"{run.name.replace('/', '-')}.zip", with_model)
 
 
 def verify(what: Path | RunFolder) -> Checked:
@@ -50,14 +59,30 @@ def verify(what: Path | RunFolder) -> Checked:
     if isinstance(what, RunFolder):
         if what.status().get("state") != "finished":
             raise InputError(f"{what.name}: not finished, so there is no result to verify")
-        model = folder_digest(what.model) if what.model.is_dir() else None
-        return _verified(what, recorded_data(what), model)
+        prepared = recorded_data(what)
+        return [_files(what, prepared), *_verified(what, prepared, _model(what))]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         listed = unpack(what, folder)
         files = {name[len(MODEL) :]: f["sha256"] for name, f in listed["files"].items() if name.startswith(MODEL)}
         checked = _verified(RunFolder(folder), PreparedData(folder / DATA), digest_of(files) if files else None)
         return [f"files: {len(listed['files'])}, each with the sha256 it was exported with", *checked]
+
+
+def _files(run: RunFolder, prepared: PreparedData) -> str:
+    """Every byte of the prepared data and of the trained model is what was written."""
+    for line in prepared.damage(full=True):
+        raise GateError(line)
+    try:
+        if run.model.is_dir():
+            trained_model(run, full=True)
+    except ModelError as error:
+        raise GateError(str(error)) from error
+    return "files: prepared data and model, each with the sha256 it was written with"
+
+
+def _model(run: RunFolder) -> str | None:
+    return folder_digest(run.model) if run.model.is_dir() else None
 
 
 def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> Checked:
@@ -117,8 +142,9 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
 
 def _training(run: RunFolder, model: str | None) -> str:
     record = run.stages()["train"]
-    steps = [int(line["step"]) for _, line in read_jsonl(run.metrics_log) if "train/loss" in line]
-    if steps != sorted(set(steps)) or steps[-1:] != [int(record["steps_done"])]:
+    steps = [int(line["step"]) for _, line in read_appended(run.metrics_log) if "train/loss" in line]
+    ends = steps[-1:] == [int(record["steps_done"])] or (run.metrics_log.exists() and is_torn(run.metrics_log))
+    if steps != sorted(set(steps)) or not ends:
         raise GateError(f"metrics.jsonl: its steps do not end with step {record['steps_done']}, as stages.json says")
     if model is None or "model_digest" not in record:
         return f"training: {len(steps)} steps; model not in it"

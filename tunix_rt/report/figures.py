@@ -51,7 +51,7 @@ def draw(run_folder: Path) -> list[Path]:
     for name, has_data, make in jobs:
         if has_data:
             path = run_folder / "figures" / f"{name}.png"
-            _save(make(), path)
+            save(make(), path)
             written.append(path)
     return written
 
@@ -73,7 +73,8 @@ def _figure(height: float = 4.5) -> Figure:
     return Figure(figsize=(8, height), dpi=100, layout="constrained")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture, whole or not at all; the same figure gives the same bytes."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     with atomic_writer(path) as file:
@@ -207,7 +208,7 @@ def _steps(by_index: dict[str, JsonObject]) -> Figure:
     rates = [by_index[str(index)] for index in indices]
     values, below, above = _in_per_cent(rates)
     places = [index + 1 for index in indices]
-    axes.errorbar(places, values, [below, above], color=BLUE, marker="o", capsize=4, linewidth=2, elinewidth=1.2)
+    axes.errorbar(places, values, [below, above], color=BLUE, fmt="o", capsize=4, elinewidth=1.2)
     if len(places) <= 12:
         for place, value, reach, rate in zip(places, values, below, rates, strict=True):
             at = (place, value - reach)

@@ -6,7 +6,6 @@ Knows files, not what they mean. The same run gives the same bytes: entries are 
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
 import zipfile
 import zlib
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tunix_rt.errors import DataError, GateError
-from tunix_rt.files import JsonObject, atomic_writer, to_json
+from tunix_rt.files import JsonObject, atomic_writer, parse_json, to_json
 from tunix_rt.runs.diff import result_files
 from tunix_rt.runs.folder import RunFolder
 
@@ -66,7 +65,7 @@ def export(run: RunFolder, prepared: Path, target: Path, with_model: bool) -> Ex
 def _files(run: RunFolder, prepared: Path, with_model: bool) -> dict[str, Path]:
     """Name in the archive → file."""
     found = {name: run.path / name for name in RECORDS} | result_files(run)
-    found |= {name: run.metrics_log.with_name(name) for name in ("timings.jsonl", "fingerprint.json")}
+    found |= {name: run.metrics_log.with_name(name) for name in ("timings.jsonl", "sessions.jsonl", "fingerprint.json")}
     found |= {f"figures/{file.name}": file for file in run.path.glob("figures/*") if file.is_file()}
     found |= {f"{DATA}{file.name}": file for file in (prepared / "manifest.json",)}
     found |= {f"{DATA}traces/{file.name}": file for file in (prepared / "traces").glob("*.jsonl")}
@@ -155,10 +154,10 @@ def _listed(file: Path, archive: zipfile.ZipFile, entries: dict[str, zipfile.Zip
     if CHECKSUMS not in entries:
         raise GateError(f"{file}: no {CHECKSUMS} in it, so it was not made by `export`")
     try:
-        listed = json.loads(archive.read(CHECKSUMS))
+        listed = parse_json(archive.read(CHECKSUMS), CHECKSUMS)
         version = listed["version"]
         names = {name: str(record["sha256"]) for name, record in listed["files"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (DataError, KeyError, TypeError, AttributeError) as error:
         raise GateError(f"{file}: {CHECKSUMS} is damaged ({type(error).__name__}: {error})") from None
     if version != VERSION or not names:
         raise GateError(f"{file}: {CHECKSUMS} is not of version {VERSION}, which this version reads")

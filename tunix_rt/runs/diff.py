@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
-from tunix_rt.files import JsonObject, read_json, read_jsonl, sha256_file
+from tunix_rt.files import JsonObject, is_torn, read_appended, read_json, sha256_file
 from tunix_rt.runs.folder import RunFolder
 
 ABSENT = "(absent)"
@@ -163,6 +163,8 @@ def first_difference(name: str, there: Path, here: Path) -> str | None:
     found: str | None = None
     if name.endswith(".jsonl"):
         found = _in_lines(name, there, here)
+        if found is None and is_torn(there):
+            return None
     elif name.endswith(".json"):
         found = first_in_values(name, read_json(there), read_json(here))
     elif name.endswith(".safetensors"):
@@ -171,7 +173,10 @@ def first_difference(name: str, there: Path, here: Path) -> str | None:
 
 
 def _in_lines(name: str, there: Path, here: Path) -> str | None:
-    for left, right in zip_longest(read_jsonl(there), read_jsonl(here)):
+    lefts, rights = list(read_appended(there)), list(read_appended(here))
+    if is_torn(there):  # what a crash tore off is unknown, which is no difference
+        rights = [line for line in rights if _key(line[1]) in {_key(known) for _, known in lefts}]
+    for left, right in zip_longest(lefts, rights):
         if left is None or right is None:
             number, record = left or right
             side = "missing here" if right is None else "only here"
@@ -180,6 +185,11 @@ def _in_lines(name: str, there: Path, here: Path) -> str | None:
         if found:
             return found
     return None
+
+
+def _key(record: JsonObject) -> tuple[object, ...]:
+    """What a line is called by in its file."""
+    return record.get("step"), record.get("id"), record.get("sample"), *sorted(record)
 
 
 def _place(record: JsonObject, number: int) -> str:

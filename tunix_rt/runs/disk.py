@@ -1,6 +1,7 @@
 """What of the disk can go: of finished runs, of data no run refers to, and of what was killed halfway.
 
-Nothing that a living run has, and nothing that does not look like ours: names are checked, not only places.
+Nothing that a living run has, and nothing that does not look like ours: names are checked, not only places. What
+belongs to a run or a preparation goes only under its lock, and only if it can still go then.
 """
 
 from __future__ import annotations
@@ -8,19 +9,21 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tunix_rt.errors import InputError
+from tunix_rt.errors import InputError, MachineError
 from tunix_rt.files import read_json
-from tunix_rt.runs.folder import RunFolder, all_runs
+from tunix_rt.runs.folder import RunFolder, all_runs, folder_in
 
 IDENTITY = re.compile(r"[0-9a-f]{12}(-\d+)?")
 CONVERTED = re.compile(r".+-[0-9a-f]{12}")
 PART = re.compile(r"\.\d+\.part$")
 """A file that is being written, with the number of the process."""
-HALVES = ("model.part",)
+PART_FOLDER = re.compile(r"(model|[0-9a-f]{12}|.+-[0-9a-f]{12})\.part")
+"""A folder that is being made: a trained model, prepared data, a converted model."""
 STALE_SECONDS = 3600.0
 """Age of a part file from which nobody is writing it any more."""
 
@@ -33,6 +36,8 @@ class Reclaimable:
     path: Path
     bytes: int
     """What is free afterwards; a file that has another name too (a hard link) does not count."""
+    lock: RunFolder | Path | None
+    """The run to claim, or the lock file to hold, while it is removed."""
 
 
 def size(path: Path) -> int:
@@ -51,8 +56,8 @@ def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
     return found
 
 
-def remove(run: RunFolder, root: Path, force: bool) -> int:
-    """Remove a run's folder; returns the bytes that it gave back.
+def remove(run: RunFolder, root: Path, force: bool, elsewhere: Callable[[RunFolder], object] | None = None) -> int:
+    """Remove a run's folder; returns the bytes that it gave back. `elsewhere` removes what others hold of it, first.
 
     Raises MachineError where a process works in it; InputError where others need it, unless `force`.
     """
@@ -61,42 +66,87 @@ def remove(run: RunFolder, root: Path, force: bool) -> int:
         if needed and not force:
             who = "; ".join(f"{name} ({', '.join(stages)})" for name, stages in needed.items())
             raise InputError(f"{run.name}: needed by {who}; remove those first, or with --force they lose it")
+        if elsewhere is not None:
+            elsewhere(run)
         freed = size(run.path)
-        (run.path / "status.json").unlink(missing_ok=True)  # first, so that half of it is not taken for a run
+        run.status_file.unlink(missing_ok=True)  # first, so that half of it is not taken for a run
         shutil.rmtree(run.path)
     return freed
 
 
 def reclaimable(root: Path, data: Path) -> list[Reclaimable]:
     """Everything that can go, by kind and path."""
-    found = [*_checkpoints(root), *_torn_runs(root), *_unused_data(root, data), *_parts(root, data)]
+    found = [item for item in _candidates(root, data) if _is_free(item.lock)]
     return sorted(found, key=lambda item: (item.kind, str(item.path)))
 
 
-def clear(items: list[Reclaimable]) -> int:
-    """Remove them; returns the bytes that this gave back."""
+def clear(items: list[Reclaimable], root: Path, data: Path) -> list[Reclaimable]:
+    """Remove what can still go once its lock is held; returns what was removed."""
+    removed: list[Reclaimable] = []
     for item in items:
-        if item.path.is_dir():
-            shutil.rmtree(item.path)
-        else:
-            item.path.unlink(missing_ok=True)
-    return sum(item.bytes for item in items)
+        with suppress(MachineError), _held(item.lock):  # somebody else has begun to work there: it stays
+            if any(item.path == other.path for other in _candidates(root, data)):
+                _remove(item.path)
+                removed.append(item)
+    return removed
 
 
-def _item(kind: str, path: Path) -> Reclaimable:
-    return Reclaimable(kind, path, size(path))
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        (path / "manifest.json").unlink(missing_ok=True)  # first, so that half of it is not taken for prepared data
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_free(lock: RunFolder | Path | None) -> bool:
+    """Whether nobody has it just now; of runs their status says so."""
+    if not isinstance(lock, Path) or not lock.exists():
+        return True
+    with suppress(MachineError), _held(lock):
+        return True
+    return False
+
+
+@contextmanager
+def _held(lock: RunFolder | Path | None) -> Iterator[None]:
+    """Raises MachineError where somebody has it."""
+    from filelock import FileLock, Timeout
+
+    if lock is None:
+        yield
+    elif isinstance(lock, RunFolder):
+        with lock.locked():
+            yield
+    else:
+        try:
+            with FileLock(lock, timeout=0):
+                yield
+        except Timeout:
+            raise MachineError(f"{lock}: held by another process") from None
+
+
+def _candidates(root: Path, data: Path) -> Iterator[Reclaimable]:
+    yield from _checkpoints(root)
+    yield from _torn_runs(root)
+    yield from _unused_data(root, data)
+    yield from _parts(root, data)
+
+
+def _item(kind: str, path: Path, lock: RunFolder | Path | None) -> Reclaimable:
+    return Reclaimable(kind, path, size(path), lock)
 
 
 def _checkpoints(root: Path) -> Iterator[Reclaimable]:
     """Of finished runs all; of stopped ones those that were not saved whole (the newest whole one goes on)."""
     for run in all_runs(root):
-        state = run.status().get("state")
-        if state == "finished" and run.checkpoints.is_dir() and (run.path / "model").is_dir():
-            yield _item("checkpoints of a finished run", run.checkpoints)
+        state, folder = run.status().get("state"), run.path / "checkpoints"
+        if state == "finished" and folder.is_dir() and (run.path / "model").is_dir():
+            yield _item("checkpoints of a finished run", folder, run)
         elif state not in ("running", "finished"):
-            for folder in run.checkpoints.glob("step_*"):
-                if not (folder / "checkpoint.json").exists():
-                    yield _item("torn checkpoint", folder)
+            for step in folder.glob("step_*"):
+                if not (step / "checkpoint.json").exists():
+                    yield _item("torn checkpoint", step, run)
 
 
 def _torn_runs(root: Path) -> Iterator[Reclaimable]:
@@ -104,52 +154,40 @@ def _torn_runs(root: Path) -> Iterator[Reclaimable]:
         named = folder.is_dir() and IDENTITY.fullmatch(folder.name)
         begun = any((place / "status.json").exists() for place in (folder, folder.parent))
         if named and not begun and _old(folder):
-            yield _item("torn run folder", folder)
+            yield _item("torn run folder", folder, RunFolder(folder))
 
 
 def _unused_data(root: Path, data: Path) -> Iterator[Reclaimable]:
     """Prepared data and converted models that nothing refers to; nothing while a run has yet to say what it uses."""
     if any(run.status().get("state") == "running" and not run.data.exists() for run in all_runs(root)):
         return
-    used = {Path(str(read_json(file).get("folder", ""))).resolve() for file in root.rglob("data.json")}
+    used = {folder_in(file, root).resolve() for file in root.rglob("data.json")}
     models: set[Path] = set()
     for folder in data.glob("*/*"):
         if not (folder.is_dir() and IDENTITY.fullmatch(folder.name) and folder.parent.name != "models"):
             continue
-        manifest = folder / "manifest.json"
+        manifest, lock = folder / "manifest.json", folder.parent / f".{folder.name}.lock"
         if not manifest.exists():
-            if _old(folder) and _unlocked(folder):
-                yield _item("torn prepared data", folder)
+            if _old(folder):
+                yield _item("torn prepared data", folder, lock)
         elif folder.resolve() in used:
             models.add((folder / read_json(manifest)["model"]["folder"]).resolve())
-        elif _unlocked(folder):
-            yield _item("prepared data of no run", folder)
+        else:
+            yield _item("prepared data of no run", folder, lock)
     for folder in (data / "models").glob("*"):
         if folder.is_dir() and CONVERTED.fullmatch(folder.name) and folder.resolve() not in models and _old(folder):
-            yield _item("converted model of no run", folder)
-
-
-def _unlocked(folder: Path) -> bool:
-    """Whether nobody prepares it just now."""
-    from filelock import FileLock, Timeout
-
-    file = folder.parent / f".{folder.name}.lock"
-    if not file.exists():
-        return True
-    try:
-        with FileLock(file, timeout=0):
-            return True
-    except Timeout:
-        return False
+            yield _item("converted model of no run", folder, folder.with_name(f"{folder.name}.lock"))
 
 
 def _parts(root: Path, data: Path) -> Iterator[Reclaimable]:
-    alive = [run.path.resolve() for run in all_runs(root) if run.status().get("state") == "running"]
+    runs = all_runs(root)
     for place in (root, data):
         for path in place.rglob("*.part"):
-            ours = PART.search(path.name) if path.is_file() else path.parent == data / "models" or path.name in HALVES
-            if ours and _old(path) and not any(path.resolve().is_relative_to(folder) for folder in alive):
-                yield _item("stale part file", path)
+            ours = PART_FOLDER.fullmatch(path.name) if path.is_dir() else PART.search(path.name)
+            run = next((run for run in runs if path.resolve().is_relative_to(run.path.resolve())), None)
+            alive = run is not None and run.status().get("state") == "running"
+            if ours and _old(path) and not alive:
+                yield _item("stale part file", path, run)
 
 
 def _old(path: Path) -> bool:

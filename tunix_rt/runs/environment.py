@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from tunix_rt.files import JsonObject, digest, sha256_bytes, sha256_file
+from tunix_rt.machine import usable_cores, usable_memory
 from tunix_rt.runs.secrets import mask, mask_variables, mask_words
 
 PACKAGES = """
@@ -28,6 +29,8 @@ VARIABLES = re.compile(
 """Names of variables that may change numbers, devices or where things go; values of secret ones are masked."""
 UNTRACKED = 200
 """Untracked files whose hash is recorded; the others are counted."""
+LONGEST_DIFF = 2**16
+"""Characters of the difference to the commit that are recorded."""
 LARGEST = 2**24
 """Bytes of an untracked file that is hashed; of a larger one the size is recorded, so that a start stays quick."""
 
@@ -74,8 +77,9 @@ def _machine() -> JsonObject:
         "processor": _processor(),
         "instruction_set": _instruction_set(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
+        "usable_memory_bytes": usable_memory(),
         "accelerators": _accelerators(),
     }
 
@@ -114,11 +118,17 @@ def _git(folder: Path) -> JsonObject | None:
     return {
         "commit": commit,
         "dirty": bool(diff or untracked),
-        "diff": mask(diff),
+        "diff": _bounded(mask(diff)),
         "diff_sha256": sha256_bytes(diff.encode()),
         "untracked": {name: _hash_or_size(Path(root) / name) for name in untracked[:UNTRACKED]},
         "num_untracked": len(untracked),
     }
+
+
+def _bounded(diff: str) -> str:
+    """Enough to see what was changed; whether two are the same, `diff_sha256` says."""
+    left = len(diff) - LONGEST_DIFF
+    return diff if left <= 0 else f"{diff[:LONGEST_DIFF]}\n… {left:,} more characters, which are not recorded\n"
 
 
 def _hash_or_size(file: Path) -> str:

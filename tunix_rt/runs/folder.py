@@ -8,20 +8,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import psutil
-
 from tunix_rt import faults, hints
 from tunix_rt.errors import DataError, InputError, MachineError
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, overwrite_json, read_json, write_json
+from tunix_rt.runs.liveness import STALE, is_alive, is_local, seconds_since_heartbeat, this_process
 from tunix_rt.runs.secrets import mask
+from tunix_rt.terminal import say
 
 State = Literal["running", "waiting", "finished", "failed", "interrupted"]
 """`waiting`: a stage is done, and another command will do the next."""
+VERSION = 2
+"""`record_version` of `status.json` and `data.json`. Before there was one, a status named no host, and paths were
+those of the working directory; now they are relative to the file that has them."""
 PIPELINE = "dvc"
 """Name of the one run folder that DVC's stages share: DVC needs fixed paths."""
 
@@ -36,6 +39,11 @@ class RunFolder:
     def name(self) -> str:
         """`<experiment>/<identity>`: how the run is called in messages and commands."""
         return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def root(self) -> Path:
+        """The folder of all runs."""
+        return self.path.parent if self.path.name == PIPELINE else self.path.parent.parent
 
     @property
     def identity(self) -> str:
@@ -54,6 +62,11 @@ class RunFolder:
     def data(self) -> Path:
         """`data.json`: the manifest of the prepared data, and where it is."""
         return self.place("prepare") / "data.json"
+
+    @property
+    def data_folder(self) -> Path:
+        """Where its prepared data is, or was."""
+        return folder_in(self.data, self.root)
 
     @property
     def metrics_log(self) -> Path:
@@ -146,65 +159,92 @@ class RunFolder:
         record = self.stages().get(stage, {})
         return record.get("identity") == identity and record.get("state") == "done"
 
+    @property
+    def status_file(self) -> Path:
+        """Who works here; while somebody does, it is touched again and again (`liveness.heartbeat`)."""
+        return self.path / "status.json"
+
     def status(self) -> JsonObject:
         """`status.json`; empty before the first start. A dead process makes `running` read `killed`."""
-        file = self.path / "status.json"
-        if not file.exists():
+        if not self.status_file.exists():
             return {}
-        status = dict(read_json(file))
-        if status.get("state") == "running" and not _alive(status):
+        status = dict(read_json(self.status_file))
+        if status.get("state") == "running" and not is_alive(status, self.status_file):
             status["state"] = "killed"
         return status
 
     def begin(self, known_by: JsonObject | None = None) -> None:
         """Record that this process works here; `known_by`: `identity` and `key` where its name says neither."""
-        started = psutil.Process().create_time()
-        status = {"state": "running", "pid": os.getpid(), "process_started": started, "started": time.time()}
+        status = {"record_version": VERSION, "state": "running", **this_process(), "started": time.time()}
         empty: JsonObject = {"ended": None, "stage": None, "reason": None, "exit_code": None}
-        write_json(self.path / "status.json", status | empty | (known_by or {}))
+        write_json(self.status_file, status | empty | (known_by or {}))
 
     def note_stage(self, stage: str) -> None:
         """Record what is being done."""
-        write_json(self.path / "status.json", dict(read_json(self.path / "status.json")) | {"stage": stage})
+        write_json(self.status_file, dict(read_json(self.status_file)) | {"stage": stage})
 
     def end(self, state: State, reason: str | None = None, exit_code: int = 0) -> None:
         """Record how the work ended; secrets in `reason` are masked."""
-        status = dict(read_json(self.path / "status.json"))
+        status = dict(read_json(self.status_file))
         said = None if reason is None else mask(reason)
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
-        write_json(self.path / "status.json", status | end)
-
-    def _remove_torn(self) -> None:
-        """Files that a killed process had begun to write; those of the tracker's process are its own affair."""
-        for part in self.path.rglob("*.part"):
-            if part.is_file() and not part.name.startswith("tracking"):
-                part.unlink()
+        with nullcontext() if state == "finished" else suppress(OSError):  # what went wrong is raised, not this
+            overwrite_json(self.status_file, status | end)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Claim the folder for this process. Raises MachineError where another one has it."""
+    def locked(self, patient: bool = False) -> Iterator[None]:
+        """Claim the folder for this process. Raises MachineError where another one has it, on whatever host.
+
+        `patient`: a process of another host that was heard of lately may be dead all the same; wait for its heartbeat.
+        """
         from filelock import FileLock, Timeout
 
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.path / ".lock", timeout=0):
+                while (other := self._elsewhere()) is not None:
+                    if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):
+                        raise MachineError(self._in_use(f" ({other})"))
                 faults.point("locked", self.path)
-                self._remove_torn()
                 yield
         except Timeout:
-            pid = self.status().get("pid", "unknown")
-            raise MachineError(
-                f"{self.path}: in use by another process (pid {pid}); wait for it, or start another with run.new=true"
-            ) from None
+            raise MachineError(self._in_use(f" (pid {self.status().get('pid', 'unknown')})")) from None
+
+    def _elsewhere(self) -> str | None:
+        """Who works here from another host, where a lock may say nothing."""
+        status = self.status()
+        if status.get("state") != "running" or is_local(status):
+            return None
+        ago = seconds_since_heartbeat(self.status_file)
+        return f"pid {status['pid']} on {status['host']}, heard of {ago:.0f} s ago"
+
+    def _in_use(self, by: str) -> str:
+        return f"{self.path}: in use by another process{by}; wait for it, or start another with run.new=true"
 
 
-def _alive(status: JsonObject) -> bool:
-    try:
-        process = psutil.Process(int(status["pid"]))
-        same = abs(process.create_time() - float(status["process_started"])) < 1.0
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+def _falls_silent(file: Path, who: str) -> bool:
+    """Whether a heartbeat stops; returns as soon as it is known."""
+    before = file.stat().st_mtime_ns
+    say(f"{who}; waiting up to {STALE:.0f} s to see whether it still works")
+    while file.stat().st_mtime_ns == before:
+        if seconds_since_heartbeat(file) >= STALE:
+            return True
+        time.sleep(1)
+    return False
+
+
+def folder_in(file: Path, root: Path) -> Path:
+    """The folder of prepared data that a `data.json` below the folder `root` of all runs names."""
+    record = read_json(file)
+    places = [file.parent] if "record_version" in record else [Path(), root.resolve().parent]
+    folders = [(place / str(record["folder"])).resolve() for place in places]
+    return from_here(next((folder for folder in folders if folder.is_dir()), folders[0]))
+
+
+def from_here(path: Path) -> Path:
+    """An absolute path as it is shown: relative to the working directory where it is below it."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def all_runs(root: Path) -> list[RunFolder]:
@@ -224,19 +264,19 @@ def choose(root: Path, experiment: str, identity: str, new: bool) -> RunFolder:
     return folder
 
 
-def find_done(root: Path, experiment: str, stage: str, identity: str) -> RunFolder | None:
-    """A run of the experiment in whose own folder the stage of that identity is finished."""
+def find_done(root: Path, experiment: str, stage: str, identity: str) -> Iterator[RunFolder]:
+    """The runs of the experiment in whose own folder the stage of that identity is finished."""
     for run in all_runs(root):
         record = run.stages().get(stage, {})
         if run.path.parent.name == experiment and run.is_done(stage, identity) and "folder" not in record:
-            return run
-    return None
+            yield run
 
 
-def find_run(root: Path, word: str) -> RunFolder:
+def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
     """The run a person means: `last`, a path, `<experiment>/<identity>` or a prefix of either part.
 
-    Raises InputError listing the candidates where none or several fit; an experiment's name means its newest run.
+    Raises InputError listing the candidates where none or several fit. An experiment's name means its `newest` run,
+    which is said where it has several; without, it fits all of them.
     """
     if Path(word).is_dir() and (Path(word) / "status.json").exists():
         return RunFolder(Path(word).resolve())
@@ -247,9 +287,13 @@ def find_run(root: Path, word: str) -> RunFolder:
         return runs[-1]
     named = [run for run in runs if run.path.parent.name == word]
     exact = [run for run in runs if word in (run.name, run.path.name)]
-    if named or len(exact) == 1:
-        return (named or exact)[-1]
-    fitting = [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
+    if named and (newest or len(named) == 1):
+        if len(named) > 1:
+            say(f"{word!r} names {len(named)} runs; taking the newest: {named[-1].name}")
+        return named[-1]
+    if len(exact) == 1:
+        return exact[0]
+    fitting = named or [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
     if len(fitting) == 1:
         return fitting[0]
     listed = ", ".join(run.name for run in (fitting or runs)[-10:])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunix_rt.errors import RunError
-from tunix_rt.files import append_line, read_lines, sync_file
+from tunix_rt.files import append_line, read_appended, sync_file
 
 Values = Mapping[str, float]
 
@@ -22,11 +22,9 @@ class MetricsLog:
         """Open the logs of a run. `exact`: a replayed step that differs is an error, else it stays as recorded."""
         self._metrics, self._timings, self._exact = metrics, timings, exact
         self._recorded: dict[tuple[int, str], dict[str, float]] = {}
-        if metrics.exists():
-            for _, line in read_lines(metrics):
-                if isinstance(line, dict):
-                    step = int(line.pop("step"))
-                    self._recorded[step, _kind(line)] = line
+        for _, line in read_appended(metrics):
+            step = int(line.pop("step"))
+            self._recorded[step, _kind(line)] = line
 
         self.last_step = max((step for step, kind in self._recorded if kind == "train"), default=0)
         """The last step that was recorded when the log was opened; 0: none."""
@@ -51,6 +49,10 @@ class MetricsLog:
         for file in (self._metrics, self._timings):
             if file.exists():
                 sync_file(file)
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the step's `eval/…` values are recorded."""
+        return (step, "eval") in self._recorded
 
     def evaluations(self, last: int) -> list[tuple[int, Values]]:
         """(step, `eval/…` values) up to step `last`, in order of step: after a kill the log may know more."""

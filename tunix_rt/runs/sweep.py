@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-import psutil
-
 from tunix_rt.errors import MachineError
 from tunix_rt.files import JsonObject, digest, read_json, write_json, write_text
-from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs import liveness
+from tunix_rt.runs.folder import RunFolder, from_here
 from tunix_rt.runs.secrets import mask_values
 
 MemberState = Literal["running", "finished", "pruned", "failed", "interrupted"]
@@ -104,9 +103,10 @@ class SweepFolder:
         """Record that this process sweeps here. The `key` made at the first start tells this folder from any other."""
         known = self.status()
         self.stop_file.unlink(missing_ok=True)
-        process = {"pid": os.getpid(), "process_started": psutil.Process().create_time()}
         life = {"state": "running", "started": known.get("started", time.time()), "ended": None}
-        write_json(self.path / "sweep.json", facts | process | life | {"key": known.get("key", uuid4().hex)})
+        write_json(
+            self.path / "sweep.json", facts | liveness.this_process() | life | {"key": known.get("key", uuid4().hex)}
+        )
 
     def end(self, state: Literal["finished", "failed", "interrupted"]) -> None:
         """Record how it ended."""
@@ -114,8 +114,24 @@ class SweepFolder:
 
     def write(self, record: MemberRecord) -> None:
         """Put a member's record in place of the one before."""
-        shown = mask_values({name: getattr(record, name) for name in ("state", "folder", "reason", "pid")})
-        write_json(self._record(record.key), {"overrides": list(record.overrides), **shown})
+        shown = mask_values({name: getattr(record, name) for name in ("state", "reason", "pid")})
+        place = {"folder": self._relative(record.folder)}
+        write_json(self._record(record.key), {"overrides": list(record.overrides), **shown, **place})
+
+    def write_ranking(self, lines: Sequence[JsonObject]) -> None:
+        """Leave the ranked members; each has its run folder as `folder`."""
+        write_json(self.ranking, [line | {"folder": self._relative(line["folder"])} for line in lines])
+
+    def _relative(self, folder: str | None) -> str | None:
+        """A member's run folder, relative to this one: sweep and runs can be moved together."""
+        return None if folder is None else os.path.relpath(Path(folder).resolve(), self.path.resolve())
+
+    def _from_here(self, folder: str | None) -> str | None:
+        """The way back; earlier versions wrote it as it was from the working directory."""
+        if folder is None:
+            return None
+        found = (self.path / folder).resolve()
+        return str(from_here(found)) if found.parent.is_dir() else folder
 
     def read(self, key: str) -> MemberRecord | None:
         """A member's record; None before it has begun."""
@@ -123,7 +139,8 @@ class SweepFolder:
         if not file.exists():
             return None
         found = read_json(file)
-        return MemberRecord(**(found | {"overrides": tuple(found["overrides"])}))
+        folder = self._from_here(found["folder"])
+        return MemberRecord(**(found | {"overrides": tuple(found["overrides"]), "folder": folder}))
 
     def forget(self, key: str) -> None:
         """Remove the record of a member that is to run again."""
@@ -137,7 +154,7 @@ class SweepFolder:
     def seconds_since_heartbeat(self, key: str) -> float:
         """Seconds since the last heartbeat."""
         file = self._record(key)
-        return time.time() - file.stat().st_mtime if file.exists() else 0.0
+        return liveness.seconds_since_heartbeat(file) if file.exists() else 0.0
 
     def _record(self, key: str) -> Path:
         return self.path / "members" / f"{key}.json"

@@ -17,7 +17,7 @@ from typing import Any
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json
-from tunix_rt.runs.diff import leaves
+from tunix_rt.runs.diff import compare, leaves
 from tunix_rt.runs.folder import RunFolder, all_runs
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
@@ -30,6 +30,12 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "=": operator.eq,
 }
 FILTER = re.compile(r"\s*([\w.@/-]+?)\s*(<=|>=|!=|~|<|>|=)\s*(.*?)\s*")
+
+
+WHERE = ("name", "debug", "hardware", "checkpoint", "tracking", "run", "sweep")
+"""Sections that say where a run is made, and not what."""
+SHOWN = 3
+"""Values of another run that are named."""
 
 
 @dataclass
@@ -59,6 +65,7 @@ class RunRecord:
             "accuracy": metrics.get("accuracy", {}).get("value"),
             "n": metrics.get("n"),
             "reproduces": read_json(file)["of"] if file.exists() else None,
+            "from": origin(self.run),
             "reason": self.status.get("reason"),
         }
 
@@ -83,6 +90,20 @@ class RunRecord:
     def to_json(self) -> JsonObject:
         """Everything, for `--json`."""
         return self.summary | {"folder": str(self.run.path), "metrics": self.metrics, "config": self.run.read_config()}
+
+
+def origin(run: RunFolder) -> str | None:
+    """Whose training or predictions a run uses, and what it declares otherwise; None where all of it is its own."""
+    records = [run.stages().get(stage, {}) for stage in ("predict", "train")]
+    folders = [(run.path / record["folder"]).resolve() for record in records if "folder" in record]
+    others = [RunFolder(folder) for folder in folders if not folder.is_relative_to(run.path.resolve())]
+    if not others:
+        return None
+    base = others[0]
+    before, now = ({k: v for k, v in one.read_config().items() if k not in WHERE} for one in (base, run))
+    differing = [f"{key}={value}" for key, (_, value) in compare("", before, now).different.items()]
+    shown = ", ".join(differing[:SHOWN]) + (f", … {len(differing) - SHOWN} more" if len(differing) > SHOWN else "")
+    return f"{base.path.parent.name}/{base.path.name[:4]}…" + (f": {shown}" if shown else "")
 
 
 def select(root: Path, filters: Sequence[str], sort: str, reverse: bool) -> list[RunRecord]:

@@ -13,10 +13,12 @@ from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.inference.asked import asked
 from tunix_rt.inference.loop import predict as run_loop
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_folder import opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.runs.sessions import begin_session
 from tunix_rt.traces.prepared import PreparedData
 
 
@@ -39,13 +41,14 @@ class PredictRequest:
 def predict(request: PredictRequest) -> None:
     """Answer the prompts of `generation.split`; what is in the file already is not asked again.
 
-    Raises DataError, DeviceError, MissingExtra, RunError (too many failed), Interrupted.
+    Raises DataError, ModelError (a damaged model), DeviceError, MissingExtra, RunError (too many failed), Interrupted.
     """
     generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
     traces = asked(prepared, generation.split)
     engine = registry.create(request.backend, request.hardware, request.cache)
+    begin_session(run, "predict", engine.describe())
     jobs: list[tuple[str, Path, Path, Path | None]] = [
-        ("predict", run.predictions, *opened(run.model, prepared.model_folder, folder_digest))
+        ("predict", run.predictions, *opened(trained_model(run), prepared.model_folder, folder_digest))
     ]
     if generation.baseline:
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()

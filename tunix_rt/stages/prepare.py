@@ -15,16 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.batches.encode import Encoded, completion_length, encode, write_encoded
+from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_jsonl
+from tunix_rt.files import JsonObject, digest, write_jsonl
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
-from tunix_rt.models.sources import Store, materialise
+from tunix_rt.models.sources import Store, materialise, model_files
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
@@ -66,6 +67,7 @@ def prepare(request: PrepareRequest) -> None:
     """
     dataset, format, folder = request.dataset, request.format, request.folder
     prepared = PreparedData(folder)
+    prepared.manifest_file.unlink(missing_ok=True)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # what cannot be read back is refused before anything is read
     collected = collect(dataset)
@@ -92,7 +94,7 @@ def prepare(request: PrepareRequest) -> None:
                 "target_tokens": sum(int((item.weights[1:] > 0).sum()) for _, item in items),
             }
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
-        splits[split] = counts | {"sha256": sha256_file(prepared.traces_file(split))}
+        splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
     manifest: JsonObject = mask_values(collected.manifest())
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
@@ -100,13 +102,24 @@ def prepare(request: PrepareRequest) -> None:
         "seed": dataset.seed,
         "switches": _switches(dataset),
         "splits": splits,
-        "model": {"folder": os.path.relpath(start, folder), "tokenizer": reader.digest},
+        "outputs": seal(folder, _written(folder)),
+        "model": {
+            "folder": os.path.relpath(start, folder),
+            "tokenizer": reader.digest,
+            "files": seal(start, model_files(start)),
+        },
         "questions": {split: _questions(collected.splits[split]) for split in ASKED},
         "completion_tokens": {
             split: _completion_tokens(prepared.traces(split), writer, reader, dataset) for split in ASKED
         },
     }
-    write_json(prepared.manifest_file, manifest | {"digest": digest([splits, reader.digest])})
+    prepared.write_manifest(manifest | {"digest": digest([splits, reader.digest])})
+
+
+def _written(folder: Path) -> list[str]:
+    """Every file of the traces and their numbers."""
+    files = [file for place in ("traces", "encoded") for file in (folder / place).rglob("*") if file.is_file()]
+    return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def _questions(traces: Sequence[Trace]) -> str:

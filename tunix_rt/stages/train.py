@@ -20,15 +20,15 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, copy_file, read_json, sync_folder, write_json
+from tunix_rt.files import JsonObject, copy_file, sync_folder
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer
 from tunix_rt.models.sources import folder_digest
-from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
+from tunix_rt.runs.sessions import begin_session, end_session, same_machine
 from tunix_rt.terminal import say
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.checkpoint import Checkpoints, Progress
@@ -72,7 +72,7 @@ def train(request: TrainRequest) -> JsonObject:
     setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=_same_machine(run, engine))
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", engine.describe()))
     begin = checkpoints.newest(log.last_step)
     if begin is None:
         request.interrupt.release("before the first step")
@@ -81,6 +81,7 @@ def train(request: TrainRequest) -> JsonObject:
         request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
+    begin_session(run, "train", engine.describe(), begin.step + 1)
     num_steps = int(facts["num_steps"])
     mistake = schedule_mistake(schedule, num_steps)
     if mistake is not None:
@@ -89,10 +90,11 @@ def train(request: TrainRequest) -> JsonObject:
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
-        evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"])),
+        evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"]), request.interrupt),
         stop_step=request.stop_step,
     )
     end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
+    end_session(run, "train", end.step)
     selected = end.selected_step or end.step
     export_model(checkpoints, selected, prepared.model_folder, run.model)
     return facts | {
@@ -105,17 +107,6 @@ def train(request: TrainRequest) -> JsonObject:
     }
 
 
-def _same_machine(run: RunFolder, engine: Backend) -> bool:
-    """Whether numbers can be expected to repeat bit for bit; leaves this machine's fingerprint for the next time."""
-    file = run.metrics_log.with_name("fingerprint.json")
-    now = fingerprint(engine.describe())
-    before = read_json(file)["fingerprint"] if file.exists() else now
-    if before != now:
-        say("train: framework, device or processor differ from the first session; the record is marked not bit-exact")
-    write_json(file, {"fingerprint": now, "bit_exact": before == now})
-    return bool(before == now)
-
-
 def setup_of(
     optimizer: OptimizerConfig, training: TrainingConfig, adapter: LoraAdapter | None, start: Path
 ) -> TrainingSetup:
@@ -125,7 +116,12 @@ def setup_of(
 
 
 def evaluator(
-    engine: Backend, prepared: PreparedData, format: FormatConfig, training: TrainingConfig, row_length: int
+    engine: Backend,
+    prepared: PreparedData,
+    format: FormatConfig,
+    training: TrainingConfig,
+    row_length: int,
+    interrupt: Interrupt,
 ) -> Callable[[State, int], Mapping[str, float]]:
     """What the loop calls on its cadence: loss on the validation split, and the accuracy of a few answers."""
     dataset = EncodedDataset.open(prepared.encoded("validation"))
@@ -138,15 +134,16 @@ def evaluator(
     sampler = Sampler.of(prepared.model_folder, format, traces) if traces else None
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
-        length = evaluation_length(dataset, row_length)
+        length, saved = evaluation_length(dataset, row_length), f"after step {step}, which is saved"
         loss, weight = 0.0, 0.0
         for batch in sequential_batches(dataset, length, training.packing, training.per_device_batch_size):
+            interrupt.check(saved)
             logprobs = engine.fetch(engine.logprobs(state, batch))["logprobs"]
             loss -= float(np.sum(logprobs.astype(np.float64) * batch.weights))
             weight += float(np.sum(batch.weights, dtype=np.float64))
         metrics = {"eval/loss": loss / max(weight, 1e-9)}
         if sampler is not None:
-            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step)
+            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, lambda: interrupt.check(saved))
         return metrics
 
     return evaluate

@@ -17,12 +17,13 @@ from tunix_rt.terminal import say
 def label(sweep: SweepFolder, values: dict[str, str]) -> str:
     """What tells a member from the others of its sweep."""
     keys: Sequence[str] = sweep.status().get("varying") or list(values)
-    return " ".join(f"{key}={_short(values[key])}" for key in keys if key in values) or "the only one"
+    return " ".join(f"{key}={short(values[key])}" for key in keys if key in values) or "the only one"
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A number of seventeen digits with five; a short one, and text, as it was written."""
     try:
-        return text if float(text).is_integer() else f"{float(text):.4g}"
+        return text if len(text) < 8 else f"{float(text):.5g}"
     except ValueError:
         return text
 

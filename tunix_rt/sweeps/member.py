@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.backends import heap
 from tunix_rt.config.load import check, resolve
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import Interrupted, TunixError
@@ -171,4 +172,5 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    heap.own_process()
     sys.exit(main(sys.argv[1:]))

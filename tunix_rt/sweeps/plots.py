@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunix_rt.files import atomic_writer
+from tunix_rt.report.figures import BLUE, GREY, PALE, save
 from tunix_rt.runs.rates import lookup
 from tunix_rt.sweeps.ranking import Member, varying
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, GREY, PALE = "#2563ab", "#8a8f98", "#e6e8eb"
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""Of an axis, where numbers are written beside it."""
 MOST_LABELS = 8
 """Values named along an axis of choices."""
 LONGEST = 24
@@ -31,13 +31,13 @@ def parallel_coordinates(members: Sequence[Member], metric: str, path: Path) -> 
         return
     axes = [_Axis.of(key, [member.values.get(key, "") for member in done]) for key in keys]
     axes.append(_Axis.of(metric, [repr(value) for value in values]))
-    _save(_draw_lines(axes, values, f"{len(done)} finished members"), path)
+    save(_draw_lines(axes, values, f"{len(done)} finished members"), path)
 
 
 class _Axis:
     """One vertical line: where each member crosses it (0 to 1), and what is written beside it."""
 
-    def __init__(self, name: str, places: list[float], ticks: list[tuple[float, str]]) -> None:
+    def __init__(self, name: str, places: Sequence[float], ticks: Mapping[str, float]) -> None:
         self.name, self.places, self.ticks = name, places, ticks
 
     @classmethod
@@ -47,17 +47,14 @@ class _Axis:
         if numbers is None:
             kinds = list(dict.fromkeys(values))
             place = {kind: (index + 0.5) / len(kinds) for index, kind in enumerate(kinds)}
-            return cls(name, [place[v] for v in values], [(place[k], _cut(k)) for k in kinds[:MOST_LABELS]])
+            return cls(name, [place[v] for v in values], {_cut(kind): place[kind] for kind in kinds[:MOST_LABELS]})
         low, high = min(numbers), max(numbers)
         log = low > 0 and high / low >= 100
         scale = math.log10 if log else float
-        reach = scale(high) - scale(low)
-        at = [(scale(number) - scale(low)) / reach if reach else 0.5 for number in numbers]
-        marks = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
-        if log:
-            marks = [low * (high / low) ** share for share in (0, 0.25, 0.5, 0.75, 1)]
-        spots = [(share, f"{mark:.3g}") for share, mark in zip((0, 0.25, 0.5, 0.75, 1), marks, strict=True)]
-        return cls(name + (" (log)" if log else ""), at, spots if reach else [(0.5, f"{low:.3g}")])
+        reach = scale(high) - scale(low) or 1.0
+        marks = [low * (high / low) ** share if log else low + share * (high - low) for share in SHARES]
+        ticks = {f"{mark:.3g}": (scale(mark) - scale(low)) / reach for mark in marks}
+        return cls(name + (" (log)" if log else ""), [(scale(n) - scale(low)) / reach for n in numbers], ticks)
 
 
 def _numbers(values: Sequence[str]) -> list[float] | None:
@@ -86,7 +83,7 @@ def _draw_lines(axes: Sequence[_Axis], values: Sequence[float], title: str) -> F
         plot.plot(range(len(axes)), line, color=colormaps["viridis_r"](0.1 + 0.9 * share), linewidth=1.6, alpha=0.85)
     for place, axis in enumerate(axes):
         plot.axvline(place, color=GREY, linewidth=1)
-        for height, text in axis.ticks:
+        for text, height in axis.ticks.items():
             plot.annotate(
                 text, (place, height), (-5, 0), textcoords="offset points", ha="right", va="center", fontsize=9,
                 bbox={"facecolor": "white", "edgecolor": "none", "pad": 1, "alpha": 0.75},
@@ -117,11 +114,4 @@ def importances(shares: Mapping[str, float], metric: str, path: Path) -> None:
     plot.set_axisbelow(True)
     plot.spines[["top", "right"]].set_visible(False)
     plot.set_title(f"What {metric} depends on", loc="left", fontsize=12, fontweight="bold", pad=12)
-    _save(figure, path)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    with atomic_writer(path) as file:
-        file.write(picture.getvalue())
+    save(figure, path)

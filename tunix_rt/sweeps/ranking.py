@@ -16,6 +16,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import interval, lookup, shown
 from tunix_rt.runs.sweep import MemberRecord, MemberState
+from tunix_rt.sweeps.announce import short
 
 SIGNIFICANT = 0.05
 """Probability of a difference by chance alone, below which two members are told apart."""
@@ -159,7 +160,7 @@ def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str
     tied = sum(place.leading for place in found) > 1
     for place in found:
         member = place.member
-        changed = [_short(member.values.get(key, "")) for key in keys]
+        changed = [short(member.values.get(key, "")) for key in keys]
         if member.metrics is None:
             reason = (member.reason or "").splitlines()[:1]
             lines.append(["-", *changed, member.state, "", "", " ".join([*filter(None, [member.folder]), *reason])])
@@ -169,14 +170,6 @@ def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str
         numbers = [shown(lookup(member.metrics, metric)), spread, shown(lookup(member.metrics, "stop_rate"))]
         lines.append([f"{place.rank}{'=' if tied and place.leading else ''}", *changed, *numbers, member.folder or ""])
     return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], lines
-
-
-def _short(text: str) -> str:
-    """A number of seventeen digits with five."""
-    try:
-        return text if len(text) < 8 else f"{float(text):.5g}"
-    except ValueError:
-        return text
 
 
 def ranking(found: Sequence[Ranked], metric: str) -> list[JsonObject]:

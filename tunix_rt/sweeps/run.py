@@ -13,8 +13,9 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.identity import entering
 from tunix_rt.config.load import section_from
 from tunix_rt.errors import ConfigError, Interrupted, MissingExtra, RunError
-from tunix_rt.files import JsonObject, digest, write_json
+from tunix_rt.files import JsonObject, digest
 from tunix_rt.hints import say_folders
+from tunix_rt.runs.liveness import heartbeat
 from tunix_rt.runs.secrets import mask_values, password_to_variable
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
@@ -80,7 +81,7 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
     tracking = _tracking(section)
     warn_of_trouble(sweep.path, tracking)
     say_folders(str(config.run.root), str(config.run.data))
-    with sweep.locked(), stopping(sweep):
+    with sweep.locked(), stopping(sweep), heartbeat(sweep.path / "sweep.json"):
         facts: JsonObject = {"experiment": str(config.name), "metric": str(config.sweep.metric)}
         facts |= {"direction": str(config.sweep.direction), "varying": list(vary)}
         sweep.begin(facts | {"tracking": mask_values(section), "directory": str(Path.cwd())})
@@ -161,7 +162,7 @@ def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int
         whole=(0, len(columns) - 4, len(columns) - 1),
     )
     out(verdict(found, label(sweep, found[0].member.values) if found else ""))
-    write_json(sweep.ranking, ranking(found, metric))
+    sweep.write_ranking(ranking(found, metric))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
     draw()
     say(f"ranking: {_relative(sweep.ranking)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, read_jsonl
+from tunix_rt.files import JsonObject, read_appended, read_jsonl
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,10 @@ def prediction_of(record: JsonObject, where: str) -> Prediction:
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Predictions of a file, in its order. Raises DataError with file and line where one is damaged."""
-    for number, record in read_jsonl(path):
+    """Predictions of a file, in its order, without a line that was torn. Raises DataError where it is missing."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    for number, record in read_appended(path):
         yield prediction_of(record, f"{path}:{number}")
 
 

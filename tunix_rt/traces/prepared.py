@@ -1,17 +1,25 @@
 """A folder of prepared data: what `prepare` left for all later stages, found again by its identity.
 
 `data/<name>/<identity>/`: `manifest.json` (written last: with it the folder is whole),
-`traces/<split>.jsonl`, `encoded/<split>/`, and for a fresh model `model/`.
+`traces/<split>.jsonl`, `encoded/<split>/`, and for a fresh model `model/`. The manifest has the sha256 of every file,
+and whoever takes a file from here gets one that has been compared with it.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunix_rt.checked import Seal, damage
 from tunix_rt.config.choices import SplitName
-from tunix_rt.files import JsonObject, read_json, read_jsonl
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, digest, read_json, read_jsonl, to_json, write_json
 from tunix_rt.traces.trace import Trace, parse_trace
+
+SEAL = "manifest_sha256"
+"""In the manifest: the digest of everything else that it says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +38,36 @@ class PreparedData:
 
     @property
     def manifest(self) -> JsonObject:
-        """Name, source, counts in / kept / rejected, splits with sha256 and counts, model folder."""
-        return dict(read_json(self.manifest_file))
+        """Name, source, counts in / kept / rejected, splits with sha256 and counts, files, model folder and its files.
+
+        Raises DataError where it is damaged.
+        """
+        found = read_json(self.manifest_file, self._remedy)
+        if not isinstance(found, dict):
+            raise DataError(f"{self.manifest_file}: expected a JSON object; {self._remedy}")
+        sealed = found.pop(SEAL, None)
+        if sealed not in (None, digest(found)):
+            raise DataError(f"{self.manifest_file}: damaged (its {SEAL} is that of another text); {self._remedy}")
+        return found
+
+    def write_manifest(self, manifest: JsonObject) -> None:
+        """Make the folder whole: `manifest`, with its own digest."""
+        write_json(self.manifest_file, manifest | {SEAL: digest(json.loads(to_json(manifest)))})
+
+    @property
+    def _remedy(self) -> str:
+        return f"remove {self.folder}, and the same command prepares it again"
 
     @property
     def model_folder(self) -> Path:
-        """The folder of the initial weights, tokenizer included."""
-        return (self.folder / str(self.manifest["model"]["folder"])).resolve()
+        """The folder of the initial weights, tokenizer included. Raises DataError naming a file that changed."""
+        model = self.manifest["model"]
+        folder = self.folder / str(model["folder"])
+        beside = ".." in folder.parts
+        back = f"put the model back as it was when {self.folder} was prepared with it (fetch or convert it again)"
+        for line in damage(folder.resolve() if beside else folder, model.get("files", {})):
+            raise DataError(f"{line}; {back if beside else self._remedy}")
+        return folder.resolve()
 
     def completion_tokens(self, split: SplitName) -> dict[int, int]:
         """How many references of `validation` or `test` have how many tokens, the end token included."""
@@ -47,10 +78,53 @@ class PreparedData:
         return self.folder / "traces" / f"{split}.jsonl"
 
     def traces(self, split: SplitName) -> list[Trace]:
-        """The traces of a split, in order of their hashes; empty where the split is."""
+        """The traces of a split, in order of their hashes; empty where the split is. Raises DataError if damaged."""
         file = self.traces_file(split)
+        self._check(f"traces/{split}.jsonl")
         return [parse_trace(record, f"{file}:{number}") for number, record in read_jsonl(file)]
 
     def encoded(self, split: SplitName) -> Path:
-        """The folder of a split's token ids and weights (`train` and `validation` have one)."""
+        """The folder of a split's token ids and weights (`train` and `validation` have one).
+
+        Raises DataError where one of its files is damaged.
+        """
+        self._check(f"encoded/{split}/")
         return self.folder / "encoded" / split
+
+    def _check(self, name: str) -> None:
+        """Compare the files whose path begins with `name`; before the manifest is written there is nothing to."""
+        if self.is_whole:
+            files = {file: sealed for file, sealed in self._files().items() if file.startswith(name)}
+            for line in damage(self.folder, files):
+                raise DataError(f"{line}; {self._remedy}")
+
+    def _files(self) -> dict[str, Seal]:
+        """Every file but those of the model; of data prepared by an earlier version nothing is known."""
+        return dict(self.manifest.get("outputs", {}))
+
+    def damage(self, full: bool = False) -> list[str]:
+        """What is not as it was prepared, a line each that begins with the file; `full`: every byte is read."""
+        return list(self._damage(full))
+
+    def _damage(self, full: bool) -> Iterator[str]:
+        try:
+            manifest = self.manifest
+        except DataError as error:
+            yield str(error).removesuffix(f"; {self._remedy}")
+            return
+        yield from damage(self.folder, self._files(), full)
+        model = manifest["model"]
+        yield from damage(self.folder / str(model["folder"]), model.get("files", {}), full)
+
+    def difference(self, other: PreparedData) -> str | None:
+        """The first file that is not the same in data prepared again; None where all are, or none is known here."""
+        try:
+            before, now = self._seals(), other._seals()
+        except DataError:
+            return None
+        return next((name for name in before if before[name] != now.get(name)), None)
+
+    def _seals(self) -> dict[str, Seal]:
+        return self._files() | {
+            f"model/{name}": sealed for name, sealed in self.manifest["model"].get("files", {}).items()
+        }

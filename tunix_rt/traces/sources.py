@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
+from tunix_rt.checked import hashes
 from tunix_rt.config.choices import Adapter, SplitName
 from tunix_rt.config.dataset import ArithmeticSource, HuggingfaceSource, JsonlFile, JsonlSource
 from tunix_rt.errors import DataError, MachineError, MissingExtra
-from tunix_rt.files import JsonObject, read_lines
+from tunix_rt.files import JsonObject, digest, read_lines
+from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
 from tunix_rt.traces.trace import Trace
 
+TIMEOUT_SECONDS = 20.0
+"""For the hub to say which commit a branch is."""
 Source = ArithmeticSource | JsonlSource | HuggingfaceSource
 
 
@@ -67,6 +72,44 @@ def source_files(source: Source) -> dict[SplitName, Path]:
     return {split: Path(file.path) for split, file in named.items() if file is not None}
 
 
+def content_digest(source: Source) -> str | None:
+    """What a source of the `datasets` library holds: the bytes of a local folder's files, or the commit of the hub.
+
+    None where the config says it all: other sources, and a commit that is named. Raises MachineError where the hub
+    cannot say which commit a branch is.
+    """
+    if not isinstance(source, HuggingfaceSource):
+        return None
+    if Path(source.name).is_dir():
+        return digest(hashes(Path(source.name)))
+    return None if COMMIT.fullmatch(source.revision) else _commit(source)
+
+
+@cache
+def _commit(source: HuggingfaceSource) -> str:
+    """The commit that is read, the same one in all of a process; a local folder's revision means nothing and stays.
+
+    Without a network a branch is what the hub's cache knows it as.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    if COMMIT.fullmatch(source.revision) or Path(source.name).is_dir():
+        return source.revision
+    try:
+        found = HfApi().dataset_info(source.name, revision=source.revision, timeout=TIMEOUT_SECONDS)
+        return str(found.sha)
+    except (HTTPError, OSError) as error:
+        known = Path(HF_HUB_CACHE).expanduser() / f"datasets--{source.name.replace('/', '--')}"
+        if (ref := known / "refs" / source.revision).is_file():
+            return ref.read_text("utf-8")
+        raise MachineError(
+            f"{_hub_message(source, source.train, error)}. Where the data is cached, name its commit, which needs no "
+            "network: dataset.source.revision=COMMIT"
+        ) from error
+
+
 def _read_file(file: JsonlFile, setting: str, origin: str | None) -> Iterator[Record | Rejected]:
     path = Path(file.path)
     if not path.exists():
@@ -106,7 +149,7 @@ def _load_dataset(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]
         ) from None
     try:
         rows: Iterable[JsonObject] = datasets.load_dataset(
-            source.name, source.subset, revision=source.revision, split=split
+            source.name, source.subset, revision=_commit(source), split=split
         )
     except OSError as error:
         raise MachineError(_hub_message(source, split, error)) from error

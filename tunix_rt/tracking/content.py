@@ -18,7 +18,7 @@ import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, digest, read_json, read_lines
+from tunix_rt.files import JsonObject, digest, read_appended, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.traces.prediction import renamed
@@ -157,7 +157,7 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
     """The splits that the manifest in `data.json` lists with their sha256."""
     manifest = read_json(run.data)
     name = str(manifest.get("name", run.path.parent.name))
-    folder = str(manifest.get("folder", run.path))
+    folder = str(run.data_folder if "folder" in manifest else run.path)
     return [
         DataSplit(f"{name}/{split}", CONTEXTS.get(split, split), str(record["sha256"]), folder, dict(record))
         for split, record in manifest.get("splits", {}).items()
@@ -210,8 +210,7 @@ def answers(run: RunFolder) -> list[JsonObject]:
 
 
 def _records(file: Path) -> list[JsonObject]:
-    """The lines of a file that a killed run may have left with a torn end, which is passed over."""
-    return [record for _, record in read_lines(file) if isinstance(record, dict)]
+    return [record for _, record in read_appended(file)]
 
 
 def table(rows: list[JsonObject], examples: int, time: int) -> Table:

@@ -1,41 +1,21 @@
-"""A run's process, seen from outside: whether it lives, and its load, which is recorded in `system.jsonl`.
+"""The load of a run's process, seen from outside and recorded in `system.jsonl`.
 
 Knows run folders and the operating system; nothing of a tracker.
 """
 
 from __future__ import annotations
 
-import platform
 import time
 
 import psutil
 
-from tunix_rt.files import JsonObject, append_line
+from tunix_rt.files import append_line
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.liveness import living
 from tunix_rt.tracking.tail import SYSTEM, whole_lines
 
-CLOCK_SLACK = 1.0
-"""Seconds by which two processes may read another start time of a third (the kernel's clock is adjusted)."""
 EVERY = 5.0
 """Seconds between two samples."""
-
-
-def living(record: JsonObject) -> psutil.Process | None:
-    """The process of this host that a record names by `pid` and `process_started`; None where it has ended.
-
-    A zombie, which nobody has waited for yet, has ended; a later process with the same pid is another one.
-    """
-    try:
-        process = psutil.Process(int(record["pid"]))
-        same = abs(process.create_time() - float(record["process_started"])) < CLOCK_SLACK
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.NoSuchProcess:
-        return None
-
-
-def named(process: psutil.Process) -> JsonObject:
-    """A record from which `living` finds the process again."""
-    return {"host": platform.node(), "pid": process.pid, "process_started": process.create_time()}
 
 
 class LoadRecorder:

@@ -19,6 +19,7 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.model import parts_of
 from tunix_rt.errors import InputError, ModelError
 from tunix_rt.files import read_json
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_folder import is_adapter, merge, opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
@@ -91,13 +92,14 @@ def _global_store(uri: str) -> Iterator[None]:
 @contextmanager
 def _whole(run: RunFolder) -> Iterator[Path]:
     """The run's model; an adapter is merged into its base, so that what is registered can be used by itself."""
-    if not is_adapter(run.model):
-        yield run.model
+    trained = trained_model(run)
+    if not is_adapter(trained):
+        yield trained
         return
     with tempfile.TemporaryDirectory() as folder:
-        base = PreparedData(Path(str(read_json(run.data)["folder"]))).model_folder
-        opened(run.model, base, folder_digest)
-        merge(run.model, base, Path(folder))
+        base = PreparedData(run.data_folder).model_folder
+        opened(trained, base, folder_digest)
+        merge(trained, base, Path(folder))
         yield Path(folder)
 
 

@@ -11,9 +11,10 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
+from tunix_rt.checked import hashes
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import digest, sha256_file, sha256_tree
+from tunix_rt.files import digest, sha256_file
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
 from tunix_rt.runs.sweep import sweep_of
@@ -169,7 +170,7 @@ class RunSync(FolderSync):
     def _send_model(self, store: Store) -> None:
         model = self._run.model
         if self.tracking.log_model and model.is_dir():
-            self._once("model", digest(sha256_tree(model)), lambda: store.artifact("model", model))
+            self._once("model", digest(hashes(model)), lambda: store.artifact("model", model))
 
     def _run_logs(self, offsets: Mapping[str, int]) -> RunLogs:
         trained = self._run.metrics_log.parent

@@ -17,11 +17,11 @@ import psutil
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.liveness import living
 from tunix_rt.runs.rates import shown
 from tunix_rt.runs.secrets import is_masked
 from tunix_rt.runs.sweep import SweepFolder, sweep_of
 from tunix_rt.tracking.content import URI_VARIABLE
-from tunix_rt.tracking.process import living
 from tunix_rt.tracking.state import FolderSync, SyncReport, session_of
 from tunix_rt.tracking.store import ENDED, Entry, Facts, Status, Store, Table
 from tunix_rt.tracking.tail import Point

@@ -26,11 +26,12 @@ import psutil
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError, MachineError, TunixError
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.liveness import living
 from tunix_rt.runs.secrets import mask
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.tracking import syncer
 from tunix_rt.tracking.content import read_tracking
-from tunix_rt.tracking.process import LoadRecorder, living
+from tunix_rt.tracking.process import LoadRecorder
 from tunix_rt.tracking.run import RunSync
 from tunix_rt.tracking.state import FolderSync, SyncReport, SyncState, session_of
 from tunix_rt.tracking.store import NONE, StoreError, StoreRefused

@@ -7,7 +7,6 @@ process is one of its own and goes on. Imports no tracker.
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 import subprocess
 import sys
@@ -23,11 +22,11 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError, Interrupted
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.liveness import living, named
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.terminal import say, warn
 from tunix_rt.tracking.content import URI_VARIABLE
-from tunix_rt.tracking.process import living, named
 from tunix_rt.tracking.state import STATE, SyncReport, SyncState, session_of
 from tunix_rt.tracking.store import NONE, check
 from tunix_rt.tracking.sweep import ask_for, sweep_above, sweep_at
@@ -198,7 +197,7 @@ def served_by(folder: Path) -> JsonObject | None:
         found = dict(read_json(file)) if file.exists() else {}
     except DataError:  # removed in between
         return None
-    return found if found.get("host") == platform.node() and living(found) is not None else None
+    return found if living(found) is not None else None
 
 
 def announce(folder: Path, process: psutil.Process, tracking: TrackingConfig) -> None:

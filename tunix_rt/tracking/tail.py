@@ -96,7 +96,7 @@ def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
 def _record(raw: bytes) -> JsonObject | None:
     try:
         record = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
 

@@ -37,7 +37,7 @@ class TrainPlan:
     batch_at: Callable[[int], Batch]
     rate_at: Callable[[int], float]
     evaluate: Callable[[State, int], Mapping[str, float]]
-    """(state, step) → `eval/…` metrics."""
+    """(state, step) → `eval/…` metrics. Raises Interrupted as if the step were saved."""
     stop_step: int | None = None
     """Stop after this step, whatever the clock says."""
 
@@ -128,6 +128,23 @@ class _Recorder:
         self.resume_clock()
         return now
 
+    def leave(self, state: State, now: Progress) -> None:
+        """Save before training is left, and wait for it."""
+        if now.step != self.saved_step:
+            self.save(state, now)
+        self.checkpoints.finish()
+
+    def evaluate(self, state: State, now: Progress, plan: TrainPlan, evaluations: Evaluations) -> None:
+        """Evaluate after a step. Interrupted meanwhile: the step is saved, and evaluated when training goes on."""
+        try:
+            metrics = plan.evaluate(state, now.step)
+        except Interrupted:
+            self.leave(state, now)
+            raise
+        self.log.write(now.step, metrics, {"time": time.time()})
+        evaluations.add(now.step, metrics)
+        self.resume_clock()
+
 
 def train(
     backend: Backend,
@@ -148,10 +165,13 @@ def train(
     evaluations = Evaluations(training)
     for step, metrics in log.evaluations(begin.step):
         evaluations.add(step, metrics)
-    now = replace(begin, ended=begin.ended or evaluations.reason())
-    batch = plan.batch_at(now.step + 1) if now.step < plan.num_steps else None
+    batch = plan.batch_at(begin.step + 1) if begin.step < plan.num_steps else None
     recorder.resume_clock()
-    with checkpoints.committing(), progress_bar("train", plan.num_steps, "steps", done=now.step) as bar:
+    with checkpoints.committing(), progress_bar("train", plan.num_steps, "steps", done=begin.step) as bar:
+        evaluating = begin.step > 0 and due(begin.step, training.evaluate_every, plan.num_steps)
+        if evaluating and not log.has_evaluation(begin.step):
+            recorder.evaluate(state, begin, plan, evaluations)
+        now = replace(begin, ended=begin.ended or evaluations.reason())
         while batch is not None and now.ended is None:
             checkpoints.check()
             _stop_if_asked(recorder, state, now, interrupt)
@@ -169,10 +189,7 @@ def train(
             if due(step, cadence.log_every, plan.num_steps) or evaluating:
                 now = recorder.flush(now)
             if evaluating:
-                metrics = plan.evaluate(state, step)
-                log.write(step, metrics, {"time": time.time()})
-                evaluations.add(step, metrics)
-                recorder.resume_clock()
+                recorder.evaluate(state, now, plan, evaluations)
             now = replace(now, seconds=recorder.clock(), selected_step=evaluations.best or step)
             now = replace(now, ended=None if last else _reason(plan, training, evaluations, log, now))
             best = evaluating and evaluations.best == step
@@ -187,9 +204,7 @@ def _stop_if_asked(recorder: _Recorder, state: State, now: Progress, interrupt: 
     try:
         interrupt.check(f"after step {now.step}, which is saved" if now.step > 0 else "before the first step")
     except Interrupted:
-        if now.step != recorder.saved_step:
-            recorder.save(state, now)
-        recorder.checkpoints.finish()
+        recorder.leave(state, now)
         raise
 
 

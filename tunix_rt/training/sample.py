@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,11 +50,15 @@ class Sampler:
         )
         return cls(reader, tuple(trace for trace, _ in asked), tuple(ids for _, ids in asked), generation)
 
-    def accuracy(self, engine: Backend, state: State, step: int) -> float:
-        """Share of the answers equal to the reference after normalisation; prints the first few."""
+    def accuracy(self, engine: Backend, state: State, step: int, ask: Callable[[], None]) -> float:
+        """Share of the answers equal to the reference after normalisation; prints the first few.
+
+        `ask` is called again and again, and may raise Interrupted.
+        """
         ids: list[list[Int32]] = [[] for _ in self.traces]
         stopped = [False] * len(self.traces)
         for piece in engine.generate(state, self.prompts, self.generation, [0] * len(self.traces)):
+            ask()
             ids[piece.index].append(piece.ids)
             stopped[piece.index] = piece.finish_reason == "stop"
         right = 0

@@ -101,7 +101,7 @@ class JaxBackend:
         self.placement = xla.placement(device, config.precision, threads)
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
-        heap.begin("load")
+        heap.trim_between_phases("load")
         architecture = read_architecture(model_folder)
         if training is not None and training.adapter is not None:
             found, base = start(training.adapter.config, architecture, training.seed), training.adapter.base
@@ -113,7 +113,7 @@ class JaxBackend:
         return self._place(model_folder, model_folder, training, None)
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        heap.begin("load")
+        heap.trim_between_phases("load")
         if training.adapter is None:
             return self._place(folder, model_folder, training, folder / OPTIMIZER)
         base = training.adapter.base
@@ -192,7 +192,7 @@ class JaxBackend:
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
-        heap.begin("train_step")
+        heap.trim_between_phases("train_step")
         before = xla.compilations()
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = train_step(
@@ -210,7 +210,7 @@ class JaxBackend:
         }
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
-        heap.begin("logprobs")
+        heap.trim_between_phases("logprobs")
         with xla.memory_errors(xla.ROWS):
             return {"logprobs": score(state.graph, state.whole, self._inputs(state, batch))}
 
@@ -223,14 +223,14 @@ class JaxBackend:
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
-        heap.begin("generate")
+        heap.trim_between_phases("generate")
         with xla.memory_errors("generation.batch_size"):
             yield from generate(
                 state.graph, state.whole, state.architecture, state.stop_ids, prompts, generation, seeds
             )
 
     def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        heap.begin("save")
+        heap.trim_between_phases("save")
         params, moments = jax.tree.map(lambda array: np.array(array), (state.params, state.moments))
         return self._writer.submit(_write, folder, state, params, moments)
 

@@ -96,7 +96,7 @@ class TorchBackend:
 
     def _read(self, folder: Path, origin: Path, training: TrainingSetup | None, frozen: bool = False) -> State:
         """Weights of `folder`; when to stop is known to `origin`, where training began."""
-        heap.begin("load")
+        heap.trim_between_phases("load")
         frozen = frozen or (training is not None and training.adapter is not None)
         matrices = torch.bfloat16 if frozen and self._precision == "bfloat16" else torch.float32
         with devices.memory_guard("use a smaller model"):
@@ -112,7 +112,7 @@ class TorchBackend:
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.optimizer is None or state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup")
-        heap.begin("train_step")
+        heap.trim_between_phases("train_step")
         adapters = masked(state.model.adapter, state.training.seed, state.step, len(batch.tokens))
         with devices.memory_guard(_fewer_rows(batch)):
             measured = step.train_step(
@@ -128,7 +128,7 @@ class TorchBackend:
         return state, measured
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
-        heap.begin("logprobs")
+        heap.trim_between_phases("logprobs")
         with devices.memory_guard(_fewer_rows(batch)):
             return {"logprobs": step.logprobs(state.model, batch, self._precision)}
 
@@ -138,12 +138,12 @@ class TorchBackend:
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
-        heap.begin("generate")
+        heap.trim_between_phases("generate")
         with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
             yield from generate.generate(state.model, prompts, generation, seeds, state.stop_ids, self._precision)
 
     def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        heap.begin("save")
+        heap.trim_between_phases("save")
         trained = weights.snapshot(state.model.trained)
         optimizer = None if state.optimizer is None else weights.optimizer_snapshot(state.optimizer)
         return self._writer.submit(_write, folder, state, trained, optimizer)

@@ -15,6 +15,7 @@ from tunix_rt.backends.interface import Placement
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
+from tunix_rt.machine import usable_cores
 
 
 def select(hardware: HardwareConfig) -> torch.device:
@@ -38,8 +39,8 @@ def select(hardware: HardwareConfig) -> torch.device:
 
 
 def num_threads(hardware: HardwareConfig) -> int:
-    """Threads of torch on the CPU: declared, or the machine's cores (never the affinity mask)."""
-    return (os.cpu_count() or 1) if hardware.threads == "auto" else hardware.threads
+    """Threads of torch on the CPU: declared, or the cores that this process may use."""
+    return usable_cores() if hardware.threads == "auto" else hardware.threads
 
 
 def placement(device: torch.device, precision: Precision) -> Placement:

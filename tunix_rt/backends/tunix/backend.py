@@ -87,7 +87,7 @@ class TunixBackend:
 
     def _read(self, folder: Path, model_folder: Path, training: TrainingSetup | None) -> State:
         """Weights of `folder`, the rest of `model_folder`."""
-        heap.begin("load")
+        heap.trim_between_phases("load")
         architecture = read_architecture(folder)
         weights = read_weights(folder)
         model, layout = build(architecture, weights, self._config, str(folder / CONFIG), self._device)
@@ -100,7 +100,7 @@ class TunixBackend:
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.trainer is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
-        heap.begin("train_step")
+        heap.trim_between_phases("train_step")
         before = xla.compilations()
         optimizer.set_rate(state.trainer.optimizer, learning_rate, self._device)
         train_step, _ = state.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
@@ -110,7 +110,7 @@ class TunixBackend:
         return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
-        heap.begin("logprobs")
+        heap.trim_between_phases("logprobs")
         with xla.memory_errors(xla.ROWS):
             return {"logprobs": step.score(state.model, step.inputs(batch))}
 
@@ -120,7 +120,7 @@ class TunixBackend:
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
-        heap.begin("generate")
+        heap.trim_between_phases("generate")
         limits = generate.Limits(state.stop_ids, state.architecture.max_positions, generation.max_new_tokens)
         self._ready_sampler(state, generate.slots_of(prompts) + generation.max_new_tokens)
         with xla.memory_errors("generation.batch_size"):
@@ -135,7 +135,7 @@ class TunixBackend:
             state.sampler.transformer_state = nnx.variables(state.model)
 
     def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        heap.begin("save")
+        heap.trim_between_phases("save")
         tensors = state.layout.to_files(arrays_of(nnx.state(state.model, nnx.Param)))
         trainer = state.trainer
         moments = None if trainer is None else optimizer.to_tensors(trainer.optimizer, state.layout)

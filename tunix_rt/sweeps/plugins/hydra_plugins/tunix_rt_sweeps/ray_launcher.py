@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ class RayLauncher(Launcher):
     """Hands members to a Ray cluster and waits for them."""
 
     def __init__(self, address: str | None, num_cpus: int | None, resources: dict[str, Any]) -> None:
+        """`address` None starts a cluster on this machine, which ends with the sweep's members."""
         self._address, self._num_cpus, self._resources = address, num_cpus, resources
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
@@ -23,13 +26,26 @@ class RayLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run every member, and wait for all of them. Raises RayError where Ray itself fails."""
+        # A task without GPUs would otherwise be shown none, also where the member asks for one by its index.
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        import ray
         from hydra.core.singleton import Singleton
 
-        from tunix_rt.sweeps.ray_tasks import run_on_ray
-
-        jobs = [(list(overrides), initial_job_idx + index) for index, overrides in enumerate(job_overrides)]
-        member = (self._context, self._config, self._task, Singleton.get_state())
-        return run_on_ray(self._address, self._num_cpus, dict(self._resources), _member, member, jobs)
+        started = not ray.is_initialized()
+        if started:
+            own: dict[str, Any] = {"num_cpus": self._num_cpus} if self._address is None else {}
+            quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
+            ray.init(address=self._address, **quiet, **own)
+        try:
+            task: Any = ray.remote(max_retries=0, **dict(self._resources))(_member)
+            shared = [ray.put(part) for part in (self._context, self._config, self._task, Singleton.get_state())]
+            waiting = [task.remote(*shared, list(job), initial_job_idx + at) for at, job in enumerate(job_overrides)]
+            ray.wait(waiting, num_returns=len(waiting))
+            return [ray.get(done) for done in waiting]
+        finally:
+            if started:
+                ray.shutdown()
 
 
 def _member(

@@ -1,0 +1,49 @@
+"""A signal in the middle of any stage: acknowledged, with a true word of what is saved; the command again is exact."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.crash.cases import Laboratory, Point
+
+STOPPED = (
+    ("prepare", "written traces/train.jsonl", 1, signal.SIGINT, "during prepare; nothing of it is kept"),
+    ("train", "renamed #/fingerprint.json", 1, signal.SIGTERM, "during train; nothing of it is kept"),
+    ("train", "dispatched step", 1, signal.SIGTERM, "after step 1, which is saved"),
+    ("train", "dispatched step", 5, signal.SIGINT, "after step 5, which is saved"),
+    ("train", "renamed #/model", 1, signal.SIGTERM, "after step 7, which is saved"),
+    ("predict", "torn #/predictions.jsonl", 6, signal.SIGTERM, "after 4 of "),
+    ("evaluate", "written #/items.jsonl", 1, signal.SIGINT, "during evaluate; nothing of it is kept"),
+    ("report", "written figures/loss.png", 1, signal.SIGTERM, "during report; nothing of it is kept"),
+)
+
+
+@pytest.mark.slow
+def test_a_signal_in_every_stage(laboratory: Callable[[str], Laboratory]) -> None:
+    """Prevents: 105 s of silence in prepare and 'stopped after step 0, which is saved'; a run that ends 'finished'."""
+    here = laboratory("torch")
+    for stage, name, count, number, said in STOPPED:
+        assert here.stopped_at("float32", Point(stage, name, count), number) == [], name
+        printed = here.printed()
+        assert f"{number.name} received: stopping" in printed, name
+        assert f"error: {number.name} received: stopped {said}" in printed, printed[-500:]
+        (status,) = here.place.glob("runs/crash/*/status.json")
+        ended = json.loads(status.read_text("utf-8"))
+        assert (ended["state"], ended["exit_code"]) == ("interrupted", 128 + number), name
+        assert here.resumed("float32") == [], name
+
+
+@pytest.mark.slow
+def test_a_tracking_server_that_is_out_of_reach_keeps_nobody(laboratory: Callable[[str], Laboratory]) -> None:
+    """Prevents: everything is saved, and the process ends a minute after its SIGTERM."""
+    here = laboratory("torch")
+    tracking = ("tracking=mlflow", "tracking.uri=http://127.0.0.1:9", "tracking.wait_seconds=300")
+    before = time.monotonic()
+    here.stopped_at("float32", Point("train", "dispatched step", 3), signal.SIGTERM, *tracking)
+    assert "stopped after step 3, which is saved" in here.printed()
+    assert time.monotonic() - before < here.reference("float32").seconds + 25

@@ -1,0 +1,51 @@
+"""What a stage leaves on disk: made durable and hashed before it is recorded, compared before it is believed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tunix_rt.checked import Seal, damage, seal
+from tunix_rt.errors import InputError
+from tunix_rt.files import sync_file, sync_folder
+from tunix_rt.runs.folder import RunFolder
+
+
+def sealed(place: Path, names: Sequence[str]) -> dict[str, Seal]:
+    """Size and sha256 of each file that a stage left below `place`, once all of them are on the disk itself."""
+    files = sorted({file for name in names for file in _files(place / name)})
+    for file in files:
+        sync_file(file)
+    for folder in sorted({folder for file in files for folder in (file.parent, place)}):
+        sync_folder(folder)
+    return seal(place, [file.relative_to(place).as_posix() for file in files])
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (file for file in path.rglob("*") if file.is_file())
+    elif path.exists():
+        yield path
+
+
+def problem_of(run: RunFolder, stage: str) -> str | None:
+    """Why what a stage is recorded to have left is not there any more, in words; None where it is."""
+    try:
+        place = run.place(stage)
+    except InputError as error:  # another run's, which was removed or did something else since
+        return str(error)
+    return next(iter(damage(place, run.stages()[stage].get("outputs", {}))), None)
+
+
+def discard_damaged(run: RunFolder, stage: str) -> None:
+    """Remove what is damaged of a stage's own files, so that it is made again.
+
+    Steps that a log has lost are logged again only where they are trained again: then checkpoints go too.
+    """
+    record = run.stages().get(stage, {})
+    for name, was in record.get("outputs", {}).items() if "folder" not in record else ():
+        if damage(run.path, {name: was}):
+            (run.path / name).unlink(missing_ok=True)
+            if stage == "train" and name.endswith(".jsonl"):
+                shutil.rmtree(run.checkpoints, ignore_errors=True)

@@ -1,0 +1,35 @@
+"""The trained model of a run: handed out only where its bytes are those that training left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunix_rt.checked import damage
+from tunix_rt.errors import InputError, ModelError
+from tunix_rt.models.sources import folder_digest
+from tunix_rt.runs.folder import RunFolder
+
+REMEDY = "bring the file back, or train again: the run's command with run.new=true"
+
+
+def trained_model(run: RunFolder, full: bool = False) -> Path:
+    """The model folder, compared with the record of the stage `train`; `full`: every byte is read.
+
+    Raises InputError where there is none yet, ModelError naming the file where one was changed.
+    """
+    if not run.model.is_dir():
+        raise InputError(f"{run.name}: no trained model there yet; run its command again to finish it")
+    record = run.stages().get("train", {})
+    files = {name: sealed for name, sealed in record.get("outputs", {}).items() if name.startswith("model/")}
+    for line in damage(run.model.parent, files, full):
+        raise ModelError(f"{line}; {REMEDY}")
+    if record.get("model_digest") not in (None, _digest(run.model, full)):
+        raise ModelError(f"{run.model}: not the model that was trained (its digest in stages.json differs); {REMEDY}")
+    return run.model
+
+
+def _digest(model: Path, full: bool) -> str:
+    try:
+        return folder_digest(model, full)
+    except ModelError as error:
+        raise ModelError(f"{error}; {REMEDY}") from None

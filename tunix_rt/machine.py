@@ -1,0 +1,80 @@
+"""Cores and memory that this process may use: the machine's, or fewer where a container or a scheduler says so.
+
+Linux limits a container by control groups (in the kernel's documentation: admin-guide/cgroup-v2, cgroup-v1/memory,
+scheduler/sched-bwc). Each group above this process may set a limit; the smallest counts. A container often sees its
+own group as the root: then the path in /proc/self/cgroup is not below /sys/fs/cgroup, and the root's files are its own.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path("/")
+_UNIFIED = ""
+"""Cgroup v2 has one tree for all controllers; its line in /proc/self/cgroup names none."""
+_MEMORY_FILES = {
+    _UNIFIED: ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+"""Controller → files with the limit and what is used, and the row of memory.stat with files kept in memory."""
+
+
+def usable_cores(root: Path = ROOT) -> int:
+    """CPU cores: of the affinity mask, and no more than the CPU quota allows, rounded up. At least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([affinity, *(math.ceil(quota) for quota in _quotas(root))]))
+
+
+def usable_memory(root: Path = ROOT) -> int:
+    """Bytes of memory: the machine's, and no more than the container's limit."""
+    import psutil
+
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _memory_limits(root))])
+
+
+def free_memory(root: Path = ROOT) -> int:
+    """Bytes that nobody uses now, of the machine and within the container's limit; kept files count as free."""
+    import psutil
+
+    return min([int(psutil.virtual_memory().available), *(free for _, free in _memory_limits(root))])
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """(Limit, what is free of it) of each group that has a limit, bytes. Without one, v1 says about 2**63."""
+    for controller, (limit_file, used_file, kept) in _MEMORY_FILES.items():
+        for folder in _groups(root, controller):
+            limit = _text(folder / limit_file)
+            if limit.isdigit():
+                stat = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines())
+                used = int(_text(folder / used_file) or 0) - int(stat.get(kept, 0))
+                yield int(limit), max(0, int(limit) - used)
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """CPU quotas of the groups, in cores."""
+    shares = [_text(folder / "cpu.max").split() for folder in _groups(root, _UNIFIED)]
+    names = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
+    shares += [[_text(folder / name) for name in names] for folder in _groups(root, "cpu")]
+    for share in shares:
+        if len(share) == 2 and all(number.isdigit() for number in share):  # no quota: `max`, -1
+            yield int(share[0]) / int(share[1])
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The group of this process and those above it."""
+    top = root / "sys/fs/cgroup" / controller
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controller in controllers.split(","):
+            folder = top if ".." in path.split("/") else top / path.lstrip("/")
+            yield from (place for place in (folder, *folder.parents) if place.is_relative_to(top) and place.is_dir())
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("utf-8").strip()
+    except OSError:
+        return ""

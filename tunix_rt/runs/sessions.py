@@ -1,0 +1,56 @@
+"""`sessions.jsonl`: on what machine each session of training or prediction computed, one line after the other.
+
+A resumed run may have changed machines in between. Bits can be expected again only where all of its sessions agree.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+
+from tunix_rt.files import JsonObject, append_line, read_appended, read_json
+from tunix_rt.runs.environment import fingerprint
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.terminal import say
+
+FILE = "sessions.jsonl"
+OLDER = "fingerprint.json"
+"""What earlier versions wrote in its place: the last fingerprint, and whether it was that of the session before."""
+
+
+def same_machine(run: RunFolder, stage: str, backend: dict[str, str]) -> bool:
+    """Whether every session so far was on a machine like this one; `backend`: what the framework says of itself."""
+    same = set(_fingerprints(run, stage)) <= {fingerprint(backend)}
+    if not same:
+        say(f"{stage}: framework, device or processor differ from an earlier session; the record is not bit-exact")
+    return same
+
+
+def begin_session(run: RunFolder, stage: str, backend: dict[str, str], first_step: int | None = None) -> None:
+    """Append the facts of a session that begins. `first_step`: of training, from 1."""
+    step = {} if first_step is None else {"first_step": first_step}
+    facts = {"stage": stage, **step, "fingerprint": fingerprint(backend), "host": platform.node(), "backend": backend}
+    append_line(run.place(stage) / FILE, facts)
+
+
+def end_session(run: RunFolder, stage: str, last_step: int) -> None:
+    """Append the step after which the session that began last ended."""
+    append_line(run.place(stage) / FILE, {"stage": stage, "last_step": last_step})
+
+
+def machine_of(run: RunFolder) -> str | None:
+    """The fingerprint that all sessions of training and prediction have; None where they differ or say nothing."""
+    found = {*_fingerprints(run, "train"), *_fingerprints(run, "predict")}
+    return found.pop() if len(found) == 1 else None
+
+
+def _fingerprints(run: RunFolder, stage: str) -> Iterator[str]:
+    place = run.place(stage)
+    older: JsonObject = read_json(place / OLDER) if stage == "train" and (place / OLDER).exists() else {}
+    if older:
+        yield str(older["fingerprint"])
+        if not older["bit_exact"]:
+            yield "another one"
+    for _, line in read_appended(place / FILE):
+        if line.get("stage") == stage and "fingerprint" in line:
+            yield str(line["fingerprint"])
