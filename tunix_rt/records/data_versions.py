@@ -13,7 +13,6 @@ from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.traces.prepared import PreparedData
 
 BLOCK = 1 << 20
 

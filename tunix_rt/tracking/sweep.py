@@ -20,7 +20,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living
 from tunix_rt.runs.rates import shown
 from tunix_rt.runs.secrets import is_masked
-from tunix_rt.runs.sweep import SweepFolder
+from tunix_rt.runs.sweep import SweepFolder, sweep_of
 from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.state import FolderSync, SyncReport, session_of
 from tunix_rt.tracking.store import ENDED, Entry, Facts, Status, Store, Table
@@ -56,6 +56,17 @@ def parent_id(sweep: SweepFolder, store: Store, running: bool = False) -> str:
                 running=running,
             )
         )
+
+
+def sweep_at(folder: Path) -> SweepFolder | None:
+    """The sweep whose folder this is; None for a run's. (A member of a sweep has a file `sweep.json` too.)"""
+    sweep = SweepFolder(folder)
+    return sweep if "state" in sweep.status() else None
+
+
+def sweep_above(folder: Path) -> SweepFolder | None:
+    """The sweep that the run of this folder is a member of; None for others, and for a sweep's folder."""
+    return None if sweep_at(folder) is not None else sweep_of(RunFolder(folder))
 
 
 def ask_for(sweep: SweepFolder, run_folder: Path) -> Path:

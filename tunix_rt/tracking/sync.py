@@ -35,7 +35,7 @@ from tunix_rt.tracking.process import LoadRecorder
 from tunix_rt.tracking.run import RunSync
 from tunix_rt.tracking.state import FolderSync, SyncReport, SyncState, session_of
 from tunix_rt.tracking.store import NONE, StoreError, StoreRefused
-from tunix_rt.tracking.sweep import SweepSync, asked_for, tracking_of
+from tunix_rt.tracking.sweep import SweepSync, asked_for, sweep_at, tracking_of
 
 POLL = 2.0
 """Seconds between two looks at the logs."""
@@ -232,17 +232,16 @@ class _Masked(io.TextIOBase):
 
 def serve(folder: Path, directory: Path | None) -> SyncReport:
     """Send a folder until it has ended, and everybody who counted on this process meanwhile has been served."""
-    sweep, run = SweepFolder(folder), RunFolder(folder)
-    is_sweep = bool(sweep.status())
-    tracking = tracking_of(sweep) if is_sweep else read_tracking(run)
+    sweep, run = sweep_at(folder), RunFolder(folder)
+    tracking = read_tracking(run) if sweep is None else tracking_of(sweep)
     while True:
-        if is_sweep:
-            report = sync_sweep(sweep, True)
-        else:
+        if sweep is None:
             report = sync_run(run, tracking, True, directory)
             _linger(run)
+        else:
+            report = sync_sweep(sweep, True)
         syncer.retire(folder)
-        if not (_asked(sweep) if is_sweep else run.status()["state"] == "running"):
+        if not (run.status()["state"] == "running" if sweep is None else _asked(sweep)):
             return report
         syncer.announce(folder, psutil.Process(), tracking)  # before it could know that this process was about to end
         time.sleep(POLL)
@@ -287,7 +286,7 @@ def _main(folder: Path, watch: bool, directory: Path | None) -> int:
         if watch:
             _yield_to_the_run()
             report = serve(folder, directory)
-        elif (sweep := SweepFolder(folder)).status():
+        elif (sweep := sweep_at(folder)) is not None:
             report = sync_sweep(sweep, False)
         else:
             report = sync_run(RunFolder(folder), read_tracking(RunFolder(folder)), False, directory)

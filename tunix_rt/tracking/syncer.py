@@ -24,12 +24,12 @@ from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living, named
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
-from tunix_rt.runs.sweep import SweepFolder, sweep_of
+from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.terminal import say, warn
 from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.state import STATE, SyncReport, SyncState, session_of
 from tunix_rt.tracking.store import NONE, check
-from tunix_rt.tracking.sweep import ask_for
+from tunix_rt.tracking.sweep import ask_for, sweep_above, sweep_at
 
 LOG = "tracking.log"
 SERVED = "tracking_process.json"
@@ -143,7 +143,7 @@ def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | No
 
     Nothing is asked again for a member of a sweep that is served.
     """
-    sweep = sweep_of(RunFolder(folder))
+    sweep = sweep_above(folder)
     if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
         warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
 
@@ -156,7 +156,7 @@ def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None)
     the run only, and yields to the run. A relative SQLite file is taken from `directory` (default: here).
     """
     folder = folder.resolve()
-    sweep = sweep_of(RunFolder(folder))
+    sweep = sweep_above(folder)
     if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):
         return Syncer(folder, tracking, waits=False)
     found = served_by(folder)
@@ -217,7 +217,8 @@ def _shown(tracking: TrackingConfig) -> JsonObject:
 
 
 def _status(folder: Path) -> JsonObject:
-    return SweepFolder(folder).status() or RunFolder(folder).status()
+    sweep = sweep_at(folder)
+    return RunFolder(folder).status() if sweep is None else sweep.status()
 
 
 def environment(uri: str) -> dict[str, str]:
