@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.traces.prepared import PreparedData
 
 BLOCK = 1 << 20
 
