@@ -197,7 +197,7 @@ def served_by(folder: Path) -> JsonObject | None:
         found = dict(read_json(file)) if file.exists() else {}
     except DataError:  # removed in between
         return None
-    return found if living(found) is not None else None
+    return found if found and living(found) is not None else None
 
 
 def announce(folder: Path, process: psutil.Process, tracking: TrackingConfig) -> None:
