@@ -18,7 +18,7 @@ from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
 from tunix_rt.engine.engine import do, session
-from tunix_rt.engine.outputs import is_finished
+from tunix_rt.engine.outputs import is_finished, problem_of
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
