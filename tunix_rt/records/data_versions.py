@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_json
-from tunix_rt.inputs import recorded_data
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.traces.prepared import PreparedData
 
 BLOCK = 1 << 20
 
@@ -21,7 +21,7 @@ BLOCK = 1 << 20
 def versions(run: RunFolder) -> list[JsonObject]:
     """A row per file: `file` (where it is), `split`, `sha256` when the run used it."""
     record = read_json(run.data)
-    prepared = recorded_data(run)
+    prepared = PreparedData(run.data_folder)
     rows = [
         {"file": str(prepared.traces_file(split)), "split": split, "sha256": facts["sha256"]}
         for split, facts in record["splits"].items()
@@ -34,7 +34,7 @@ def versions(run: RunFolder) -> list[JsonObject]:
 
 def mismatches(run: RunFolder, rows: list[JsonObject]) -> Iterator[str]:
     """What does not agree with the rows, a line each: the bytes, the manifest, DVC. Adds `dvc_md5` to each row."""
-    prepared = recorded_data(run)
+    prepared = PreparedData(run.data_folder)
     splits = prepared.manifest["splits"] if prepared.is_whole else {}
     for row in rows:
         file, row["dvc_md5"] = Path(row["file"]), None
