@@ -50,6 +50,7 @@ def test_members_are_children_of_one_run(shell: Shell) -> None:
     assert {state for (state,) in query(shell, "select status from runs")} == {"FAILED", "FINISHED"}
     logs = [file.read_text() for file in shell.folder.glob("runs/quickstart/*/tracking.log")]
     assert len(logs) == 3 and all("all sent" in log for log in logs)
+    assert psutil.wait_procs(sync_processes(shell.folder), timeout=60)[1] == []
     assert not list(shell.folder.glob("runs/quickstart/*/tracking_process.json"))
     ((failed,),) = query(shell, "select value from latest_metrics where key = 'members/failed'")
     assert failed == 1
