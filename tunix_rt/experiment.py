@@ -23,6 +23,7 @@ from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.inference.answer import Answerer
+from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import cache_folder, check_family, checked_contents, prepared_of, source_digest
 from tunix_rt.models.adapter_folder import is_adapter, opened
@@ -54,11 +55,16 @@ class Result:
 
 
 def run(
-    config: ExperimentConfig, base: RunFolder | None = None, keep: Sequence[str] = (), sweep: Path | None = None
+    config: ExperimentConfig,
+    base: RunFolder | None = None,
+    keep: Sequence[str] = (),
+    sweep: Path | None = None,
+    batches_of: RunFolder | None = None,
 ) -> Result:
     """Run what of the experiment is not finished yet, and return its result. `sweep`: whose member it is.
 
     `keep`: stages that are not done again, whatever the config says of them: those of the run `base` count.
+    `batches_of`: a run whose questions were answered together as those of this one shall be.
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """
     registry.require(config.backend.name)
@@ -75,6 +81,9 @@ def run(
             return _result(folder)
         if sweep is not None:
             write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
+        for predictions in () if batches_of is None else (batches_of.predictions, batches_of.baseline_predictions):
+            if plan_file(predictions).exists():
+                copy_file(plan_file(predictions), folder.path / plan_file(predictions).name)
         with watching(folder.path) as interrupt:
             context = RunContext(config, digests, chain, folder, interrupt, store, base)
             with session(context, STAGES):

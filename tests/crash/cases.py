@@ -62,7 +62,8 @@ COMPARED = (
     *("baseline_metrics.json", "model/*", "plots/*", "figures/*"),
 )
 """In the run folder; and all prepared data."""
-CLOCKS = {"stage_seconds", "seconds"}
+CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md")
+"""Facts and files in which there are times."""
 
 
 @dataclass(frozen=True)
@@ -233,9 +234,11 @@ def _files(folder: Path, run: Path) -> dict[str, Path]:
 
 def _facts(run: Path) -> dict[str, dict[str, object]]:
     stages = json.loads((run / "stages.json").read_text("utf-8"))
-    return {
-        stage: {name: value for name, value in record.items() if name not in CLOCKS} for stage, record in stages.items()
-    }
+    for record in stages.values():
+        for name in CLOCKS:
+            record.pop(name, None)
+            record.get("outputs", {}).pop(name, None)
+    return dict(stages)
 
 
 def _first_difference(one: Path, other: Path) -> str:

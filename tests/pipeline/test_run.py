@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sqlite3
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ import tunix_rt
 from tests.conftest import TOY
 from tests.pipeline.conftest import Person
 from tunix_rt import faults
+from tunix_rt.backends.torch.backend import TorchBackend
 
 TRACKED = (*(word for word in TOY if word != "tracking=none"), "tracking.num_traces=2", "tracking.wait_seconds=300")
 
@@ -105,10 +109,23 @@ def test_a_run_that_was_told_to_stop_early_is_another_run(person: Person) -> Non
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
-def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person) -> None:
+def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person, monkeypatch: pytest.MonkeyPatch) -> None:
     first = person.run_folder()
-    done = person.types("backend=torch", *TOY, "generation.max_new_tokens=6")
+    weights: list[weakref.ref[Any]] = []
+    held: list[int] = []
+    load = TorchBackend.load
+
+    def watched(self: TorchBackend, *arguments: Any) -> Any:
+        gc.collect()
+        held.append(sum(weight() is not None for weight in weights))
+        state = load(self, *arguments)
+        weights.append(weakref.ref(next(iter(state.model.weights.values()))))
+        return state
+
+    monkeypatch.setattr(TorchBackend, "load", watched)
+    done = person.types("backend=torch", *TOY, "generation.max_new_tokens=6", "generation.baseline=true")
     assert done.code == 0, done.err
+    assert held == [0, 0], "the model of the baseline is still in memory while the next is loaded"
     assert f"train: done by quickstart/{first.name}, which is used" in done.err
     (second,) = (path for path in first.parent.iterdir() if path.is_dir() and path != first)
     assert not (second / "model").exists()

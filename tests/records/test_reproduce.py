@@ -45,8 +45,11 @@ def test_one_changed_number_is_found_with_file_step_and_values(finished: RunFold
     true = line["train/loss"]
     line["train/loss"] = true + 1e-9
     finished.metrics_log.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    batches = finished.path / "predictions.batches.json"
+    write_json(batches, read_json(batches) | {"batch_size": 3, "segments": [[0, 2], [4, 3]]})  # as after a change
     done = types("reproduce", "last")
     assert done.code == 5
+    assert (finished.path.with_name(f"{finished.path.name}-2") / batches.name).read_bytes() == batches.read_bytes()
     assert f"DIFFERENT: metrics.jsonl step 4 train/loss: {true + 1e-9!r} there, {true!r} here\n" in done.out
 
 

@@ -53,16 +53,24 @@ class BatchPlan:
         return BatchPlan(self.total, batch_size, tuple(segments))
 
 
+def plan_file(predictions: Path) -> Path:
+    """Where the plan of a file of predictions is: beside it."""
+    return predictions.with_suffix(".batches.json")
+
+
 def plan_batches(file: Path, total: int, batch_size: int, is_whole: Callable[[Batch], bool]) -> BatchPlan:
     """The plan of `total` questions that `file` holds; made and written there where it holds none of as many."""
-    plan = _recorded(file, total) or BatchPlan(total, batch_size, ((0, batch_size),))
+    plan = recorded_plan(file)
+    if plan is None or plan.total != total:
+        plan = BatchPlan(total, batch_size, ((0, batch_size),))
     if plan.batch_size != batch_size:
         plan = plan.resized(batch_size, is_whole)
     write_json(file, asdict(plan))
     return plan
 
 
-def _recorded(file: Path, total: int) -> BatchPlan | None:
+def recorded_plan(file: Path) -> BatchPlan | None:
+    """The plan that a file holds; None where there is none, or it is damaged."""
     try:
         record = read_json(file)
         segments = tuple((int(start), int(size)) for start, size in record["segments"])
@@ -71,4 +79,4 @@ def _recorded(file: Path, total: int) -> BatchPlan | None:
         return None
     starts = [start for start, _ in segments]
     valid = starts[:1] == [0] and starts == sorted(set(starts)) and all(size > 0 for _, size in segments)
-    return plan if valid and plan.total == total else None
+    return plan if valid else None

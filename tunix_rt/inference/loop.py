@@ -18,7 +18,7 @@ from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError, RunError
 from tunix_rt.files import append_line, read_appended, write_jsonl
-from tunix_rt.inference.batches import plan_batches
+from tunix_rt.inference.batches import plan_batches, plan_file
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.terminal import progress, warn
 from tunix_rt.traces.prediction import Prediction, prediction_of
@@ -72,7 +72,7 @@ def predict(
     asked = sorted((q for q in questions if q.problem is None), key=lambda q: (len(q.ids), q.key))
     recorded = _recorded(path)
     plan = plan_batches(
-        path.with_suffix(".batches.json"),
+        plan_file(path),
         len(asked),
         generation.batch_size,
         lambda batch: _is_whole(asked[batch.start : batch.stop], recorded),

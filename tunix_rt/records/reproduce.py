@@ -17,6 +17,7 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
 from tunix_rt.files import JsonObject, read_appended, read_json, sha256_file, write_json
+from tunix_rt.inference.batches import plan_file, recorded_plan
 from tunix_rt.inputs import input_digests, recorded_data, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
@@ -74,7 +75,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         warn(f"not as recorded: {line}")
     if differing and strict:
         raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
-    again = RunFolder(run(config).folder)
+    again = RunFolder(run(config, batches_of=recorded).folder)
     environment = compare_environments(before, dict(read_json(again.environment)))
     exact = machine_of(recorded) is not None and machine_of(recorded) == machine_of(again)
     difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
@@ -102,6 +103,8 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
             "the path of a file that was moved, …), as SECTION.KEY=VALUE"
         )
     config = recorded_config(recorded)
+    if (batches := recorded_plan(plan_file(recorded.predictions))) is not None:  # its config may be of a later session
+        config = replace(config, generation=replace(config.generation, batch_size=batches.batch_size))
     mapping = OmegaConf.merge(plain(config), OmegaConf.from_dotlist(list(overrides)))
     config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
     budget = config.training.max_seconds is not None
