@@ -6,7 +6,7 @@ The only places that see the whole config are this one, the engine, and those ab
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
 from tunix_rt.engine.engine import do, session
-from tunix_rt.engine.outputs import problem_of
+from tunix_rt.engine.outputs import is_finished, problem_of
 from tunix_rt.engine.stages import STAGES
-from tunix_rt.errors import InputError
+from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.trained import trained_model
@@ -69,7 +69,7 @@ def run(
     chain = chain_of(config, digests, kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
     with folder.locked(patient=True):
-        if _is_finished(folder, chain):
+        if is_finished(folder, chain):
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
             _warn_of_other_code(folder)
             return _result(folder)
@@ -88,14 +88,12 @@ def _finished(run: RunFolder, stage: str) -> str:
     record = run.stages().get(stage, {})
     if record.get("state") != "done":
         raise InputError(f"{run.name}: its stage {stage} is not finished; run its command again first")
+    problem = problem_of(run, stage)
+    if problem is not None:
+        raise DataError(
+            f"{problem}; bring the file back, or run the command of {run.name} again: it does {stage} again"
+        )
     return str(record["identity"])
-
-
-def _is_finished(folder: RunFolder, chain: Mapping[str, str]) -> bool:
-    """Whether every stage is done, and what it left is still there as it was."""
-    stages = [stage.name for stage in STAGES]
-    done = all(folder.is_done(name, chain[name]) for name in stages)
-    return done and all(problem_of(folder, name) is None for name in stages)
 
 
 def _result(folder: RunFolder) -> Result:

@@ -221,7 +221,7 @@ def test_a_sync_process_killed_in_the_middle_loses_and_doubles_nothing(
 ) -> None:
     """Started as a run starts it; one that is there already serves another command of the same run too."""
     run, tracking = make_run()
-    train(run, "--steps", "0", "--seconds", "0.01")
+    train(run, "--steps", "0", "--seconds", "0.05")
     syncer = start(run.path, tracking)
     assert syncer.process is not None
     assert syncer.wait(0.1) is None

@@ -38,7 +38,7 @@ class RunContext:
         """Where the prepared data is or will be."""
         if self.home is not None:
             return PreparedData(Path(self.config.run.data) / self.run.path.name)
-        if self.base is not None and (recorded := recorded_data(self.base)).is_whole:
+        if self.base is not None and (recorded := recorded_data(self.base)).is_whole and not recorded.damage():
             return recorded
         return PreparedData(prepared_folder(self.config, self.chain["prepare"]))
 

@@ -94,7 +94,8 @@ def do(stage: Stage, context: RunContext) -> None:
     """
     run, name = context.run, stage.name
     if name != "prepare" and run.is_done(name, context.chain[name]):
-        problem = problem_of(run, name)
+        with context.interrupt.at_once(f"before {name}"):
+            problem = problem_of(run, name)
         if problem is None:
             return
         warn(f"{problem}; {name} is done again")
@@ -121,12 +122,13 @@ def _work(stage: Stage, context: RunContext) -> None:
     faults.point(f"begun {name}")
     with context.interrupt.at_once(f"during {name}; nothing of it is kept"):  # training and predicting know better
         facts = stage.work(context) or {}
-    faults.point(f"worked {name}")
-    if name == "prepare":
-        write_json(place.path / run.data.name, mask_values(_data_record(context, place.path)))
-    if stage.computes:
-        facts["backend"] = read_json(run.environment)["backend"]
-    outputs = sealed(place.path, stage.outputs)
+        faults.point(f"worked {name}")
+        if name == "prepare":
+            write_json(place.path / run.data.name, mask_values(_data_record(context, place.path)))
+        if stage.computes:
+            facts["backend"] = read_json(run.environment)["backend"]
+        outputs = sealed(place.path, stage.outputs)
+    faults.point(f"sealed {name}")
     seconds = round(time.monotonic() - started, 3)
     record = {"identity": identity, "state": "done", "stage_seconds": seconds, **facts, "outputs": outputs}
     place.record_stage(name, record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tunix_rt.checked import Seal, damage, seal
@@ -36,6 +36,12 @@ def problem_of(run: RunFolder, stage: str) -> str | None:
     except InputError as error:  # another run's, which was removed or did something else since
         return str(error)
     return next(iter(damage(place, run.stages()[stage].get("outputs", {}))), None)
+
+
+def is_finished(run: RunFolder, chain: Mapping[str, str]) -> bool:
+    """Whether every stage of these identities is done, and what it left is still there as it was."""
+    done = all(run.is_done(stage, identity) for stage, identity in chain.items())
+    return done and all(problem_of(run, stage) is None for stage in chain)
 
 
 def discard_damaged(run: RunFolder, stage: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tunix_rt.engine.context import RunContext
+from tunix_rt.evaluation.answers import is_right
 from tunix_rt.files import JsonObject
 from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import cache_folder, ensure_prepared
@@ -47,6 +49,7 @@ def train_request(context: RunContext) -> TrainRequest:
         checkpoint=config.checkpoint,
         cache=cache_folder(),
         interrupt=context.interrupt,
+        is_right=partial(is_right, evaluation=config.evaluation),
     )
 
 

@@ -49,6 +49,11 @@ def judge(prediction: Prediction, reference: str, evaluation: EvaluationConfig) 
     return None, Match(False, _why_none(prediction, evaluation))
 
 
+def is_right(prediction: Prediction, evaluation: EvaluationConfig) -> bool:
+    """Whether a prediction is right by the rules of `evaluation`: training and scoring ask the same."""
+    return judge(prediction, prediction.reference, evaluation)[1].equal
+
+
 def _why_none(prediction: Prediction, evaluation: EvaluationConfig) -> str:
     if prediction.finish_reason == "error":
         return f"failed: {prediction.error or 'no reason given'}"

@@ -9,7 +9,7 @@ from tunix_rt.errors import InputError, ModelError
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 
-REMEDY = "bring the file back, or train again: the run's command with run.new=true"
+REMEDY = "bring the file back, or run its command again: it trains again, from the last checkpoint on"
 
 
 def trained_model(run: RunFolder, full: bool = False) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,7 @@ from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 from tunix_rt.training.loop import TrainPlan
 from tunix_rt.training.loop import train as run_loop
-from tunix_rt.training.sample import Sampler
+from tunix_rt.training.sample import Sampler, Verdict
 from tunix_rt.training.schedule import learning_rate
 
 
@@ -59,6 +60,8 @@ class TrainRequest:
     cache: Path
     """Of compiled programs."""
     interrupt: Interrupt
+    is_right: Verdict
+    """Of answers to validation prompts, by the section `evaluation`."""
 
 
 def train(request: TrainRequest) -> JsonObject:
@@ -90,7 +93,7 @@ def train(request: TrainRequest) -> JsonObject:
         num_steps=num_steps,
         batch_at=lambda step: order.batch_at(step - 1),
         rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
-        evaluate=evaluator(engine, prepared, request.format, training, int(facts["row_length"]), request.interrupt),
+        evaluate=evaluator(engine, request, int(facts["row_length"])),
         stop_step=request.stop_step,
     )
     end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
@@ -115,15 +118,9 @@ def setup_of(
     return TrainingSetup(optimizer, training.clip_norm, training.seed, lora)
 
 
-def evaluator(
-    engine: Backend,
-    prepared: PreparedData,
-    format: FormatConfig,
-    training: TrainingConfig,
-    row_length: int,
-    interrupt: Interrupt,
-) -> Callable[[State, int], Mapping[str, float]]:
+def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callable[[State, int], Mapping[str, float]]:
     """What the loop calls on its cadence: loss on the validation split, and the accuracy of a few answers."""
+    prepared, training, interrupt = request.prepared, request.training, request.interrupt
     dataset = EncodedDataset.open(prepared.encoded("validation"))
     if training.evaluate_every is not None and len(dataset) == 0:
         raise DataError(
@@ -131,7 +128,7 @@ def evaluator(
             "or set training.evaluate_every=null"
         )
     traces = prepared.traces("validation")[: training.evaluate_samples]
-    sampler = Sampler.of(prepared.model_folder, format, traces) if traces else None
+    sampler = Sampler.of(prepared.model_folder, request.format, traces) if traces else None
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
         length, saved = evaluation_length(dataset, row_length), f"after step {step}, which is saved"
@@ -143,7 +140,8 @@ def evaluator(
             weight += float(np.sum(batch.weights, dtype=np.float64))
         metrics = {"eval/loss": loss / max(weight, 1e-9)}
         if sampler is not None:
-            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, lambda: interrupt.check(saved))
+            asked = partial(interrupt.check, saved)
+            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right, asked)
         return metrics
 
     return evaluate

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, resolve
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, TunixError
@@ -38,12 +37,14 @@ class Planned:
 
 def folder_of(config: ExperimentConfig) -> tuple[RunFolder, bool]:
     """The run folder that a config belongs to, and whether the run in it is finished. Raises DataError, ModelError."""
-    from tunix_rt.inputs import input_digests  # heavy
+    from tunix_rt.engine.context import chain_of  # heavy
+    from tunix_rt.engine.outputs import is_finished
+    from tunix_rt.inputs import input_digests
     from tunix_rt.tracking.registry import ModelStore
 
-    identity = identities(config, input_digests(config, ModelStore(config.tracking.uri)))["evaluate"]
-    folder = choose(Path(config.run.root), config.name, identity, config.run.new)
-    return folder, folder.is_done("report", identity)
+    chain = chain_of(config, input_digests(config, ModelStore(config.tracking.uri)))
+    folder = choose(Path(config.run.root), config.name, chain["report"], config.run.new)
+    return folder, is_finished(folder, chain)
 
 
 def plan(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Planned:

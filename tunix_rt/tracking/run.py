@@ -118,12 +118,13 @@ class RunSync(FolderSync):
         return None if sweep is None else parent_id(sweep, self.make_store())
 
     def _send_points(self, store: Store, status: Status) -> None:
-        points, offsets = self._logs.new(ended=status != "running")
-        if offsets == self._logs.offsets:
-            return
-        store.metrics(points)
-        self._logs.offsets = self.state.offsets = offsets
-        self.state.save()
+        while True:
+            points, offsets = self._logs.new(ended=status != "running")
+            if offsets == self._logs.offsets:
+                return
+            store.metrics(points)
+            self._logs.offsets = self.state.offsets = offsets
+            self.state.save()
 
     def _changed(self, name: str, files: Sequence[Path], send: Callable[[], None]) -> None:
         """Call `send` where one of the files is not what it was; a damaged file is reported, and the rest goes on."""

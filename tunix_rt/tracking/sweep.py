@@ -157,7 +157,7 @@ class SweepSync(FolderSync):
             store.artifact(sweep.ranking.name, sweep.ranking)
             store.table(table)
             nothing: JsonObject = {"values": {}, "folder": "none"}
-            leading = [line for line in lines if line["leading"]]
+            leading = [line for line in lines if line.get("leading")]
             best = leading[0] if len(leading) == 1 else nothing
             tags = {f"best.{key}": str(best["values"].get(key, "")) for key in facts["varying"]}
             store.params(self._facts(tags | {"best.run_folder": str(best["folder"])}, _markdown(table)))
@@ -170,7 +170,7 @@ def _table(lines: Sequence[JsonObject], varying: Sequence[str], metric: str) -> 
     columns = ["rank", *varying, "state", metric, "low", "high", "folder", "reason"]
     data = [
         [
-            *(line["rank"], *(line["values"].get(key) for key in varying)),
+            *(line.get("rank"), *(line["values"].get(key) for key in varying)),
             *(line["state"], line["value"], *(line["interval"] or [None, None]), line["folder"], line["reason"]),
         ]
         for line in lines

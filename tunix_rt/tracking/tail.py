@@ -40,8 +40,8 @@ class RunLogs:
         self._times: dict[int, int] = {}
         self._times_offset = 0
 
-    def new(self, ended: bool) -> tuple[list[Point], dict[str, int]]:
-        """Points behind the offsets, and the offsets to keep once they have been sent.
+    def new(self, ended: bool, most: int = 5000) -> tuple[list[Point], dict[str, int]]:
+        """Points behind the offsets, about `most` of them, and the offsets to keep once they have been sent.
 
         A line of `metrics.jsonl` waits for the time of its step, until the run has `ended`.
         """
@@ -52,7 +52,7 @@ class RunLogs:
             offset = self.offsets.get(name, 0)
             for behind, record in whole_lines(file, offset):
                 time = self._time(record["step"], ended) if name == METRICS else _milliseconds(record)
-                if time is None:
+                if time is None or len(points) >= most:
                     break
                 points += _points(record, time, PREFIX.get(name, ""))
                 offset = behind

@@ -13,9 +13,12 @@ from tunix_rt.batches.reader import Reader
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.terminal import say
-from tunix_rt.traces.trace import Trace, normalise
+from tunix_rt.traces.prediction import Prediction
+from tunix_rt.traces.trace import Trace
 
 NUM_PRINTED = 2
+Verdict = Callable[[Prediction], bool]
+"""Whether an answer is right, by the rules that evaluation will judge by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +53,43 @@ class Sampler:
         )
         return cls(reader, tuple(trace for trace, _ in asked), tuple(ids for _, ids in asked), generation)
 
-    def accuracy(self, engine: Backend, state: State, step: int, ask: Callable[[], None]) -> float:
-        """Share of the answers equal to the reference after normalisation; prints the first few.
+    def accuracy(
+        self, engine: Backend, state: State, step: int, is_right: Verdict, ask: Callable[[], None] = lambda: None
+    ) -> float:
+        """Share of the answers that are right; prints the first few.
 
         `ask` is called again and again, and may raise Interrupted.
         """
+        predictions = self._predictions(engine, state, ask)
+        verdicts = [is_right(prediction) for prediction in predictions]
+        for prediction, right in list(zip(predictions, verdicts, strict=True))[:NUM_PRINTED]:
+            say(f"  step {step} {'right' if right else 'wrong'}: {prediction.prompt!r} → {prediction.completion!r}")
+        return sum(verdicts) / max(len(verdicts), 1)
+
+    def _predictions(self, engine: Backend, state: State, ask: Callable[[], None]) -> list[Prediction]:
         ids: list[list[Int32]] = [[] for _ in self.traces]
         stopped = [False] * len(self.traces)
         for piece in engine.generate(state, self.prompts, self.generation, [0] * len(self.traces)):
             ask()
             ids[piece.index].append(piece.ids)
             stopped[piece.index] = piece.finish_reason == "stop"
-        right = 0
-        for index, (trace, got) in enumerate(zip(self.traces, ids, strict=True)):
-            completion = self.reader.tokenizer.decode(np.concatenate(got).tolist())
-            answer = self.reader.formatter.parse(completion).answer if stopped[index] else None
-            correct = answer is not None and normalise(answer) == normalise(trace.final_answer)
-            right += correct
-            if index < NUM_PRINTED:
-                say(f"  step {step} {'right' if correct else 'wrong'}: {trace.prompt!r} → {completion!r}")
-        return right / max(len(self.traces), 1)
+        return [self._prediction(*made) for made in zip(self.traces, self.prompts, ids, stopped, strict=True)]
+
+    def _prediction(self, trace: Trace, prompt: Int32, pieces: list[Int32], stopped: bool) -> Prediction:
+        ids = np.concatenate(pieces).tolist()
+        completion = self.reader.tokenizer.decode(ids)
+        parsed = self.reader.formatter.parse(completion)
+        return Prediction(
+            id=trace.id,
+            sample=0,
+            prompt=trace.prompt,
+            reference=trace.final_answer,
+            completion=completion,
+            steps=parsed.steps,
+            answer=parsed.answer if stopped else None,
+            finish_reason="stop" if stopped else "length",
+            error=None,
+            num_prompt_tokens=len(prompt),
+            num_new_tokens=len(ids),
+            logprobs=(),
+        )
