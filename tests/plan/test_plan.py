@@ -16,6 +16,8 @@ from tunix_rt.batches.encode import EncodedDataset
 from tunix_rt.inputs import prepared_data
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
 from tunix_rt.models.zero_weights import write_zero_weights
+from tunix_rt.plan.measure import measure
+from tunix_rt.plan.outline import outline, prepared_shapes
 from tunix_rt.tracking.registry import ModelStore
 
 BACKENDS = ("jax", "torch")
@@ -195,15 +197,13 @@ def test_what_is_derived_is_most_of_what_is_measured(backend: str, plan: Any) ->
     assert made["overhead"] >= beyond
 
 
-def test_a_step_that_takes_more_than_it_may_is_ended(planned: Any, plan: Any) -> None:
-    """What follows from shapes has room, what a process takes beside it has not: only a measurement shows that."""
-    derived = planned("backend=torch", *MIDDLE)
-    memory = ("--memory", str(derived["overhead"] + derived["peak"] + 2**20))
-    assert planned(*memory, "backend=torch", *MIDDLE)["fits"]
-    code, out, _ = plan(*memory, "backend=torch", *MIDDLE)
-    assert code == 3
-    assert "out of memory in training steps" in out
-    assert "does not fit" in out
+def test_steps_that_take_more_than_they_may_are_ended(work: Path) -> None:
+    """Prevents: a plan that fills the memory of the machine to find out whether it would."""
+    config = config_of([*TOY, "backend=torch", *MIDDLE])
+    with prepared_shapes(config) as prepared:
+        measured = measure(outline(config, prepared), 2**28)
+    assert (measured.ended, measured.num_steps) == ("out of memory", 0)
+    assert measured.peak > 2**28
 
 
 def test_the_limit_is_what_was_named(planned: Any) -> None:

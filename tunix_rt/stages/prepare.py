@@ -106,7 +106,7 @@ def prepare(request: PrepareRequest) -> None:
         "model": {
             "folder": os.path.relpath(start, folder),
             "tokenizer": reader.digest,
-            "files": seal(start, model_files(start)),
+            "files": seal(start, model_files(start)) if request.weights else {},
         },
         "questions": {split: _questions(collected.splits[split]) for split in ASKED},
         "completion_tokens": {
