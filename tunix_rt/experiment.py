@@ -21,7 +21,7 @@ from tunix_rt.engine.engine import do, session
 from tunix_rt.engine.outputs import is_finished, problem_of
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, copy_file, read_json, write_json
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
