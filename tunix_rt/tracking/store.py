@@ -168,7 +168,8 @@ def names() -> list[str]:
 
 def store_class(kind: str) -> type[Store]:
     """The store of that name. Raises ConfigError naming those there are."""
-    if not kind.startswith("_") and importlib.util.find_spec(f"{stores.__name__}.{kind}") is not None:
+    ours = kind.isidentifier() and not kind.startswith("_")
+    if ours and importlib.util.find_spec(f"{stores.__name__}.{kind}") is not None:
         return cast(type[Store], importlib.import_module(f"{stores.__name__}.{kind}").STORE)
     for found in entry_points(group=GROUP, name=kind):
         return cast(type[Store], found.load())
