@@ -117,6 +117,7 @@ def _work(request: dict[str, object]) -> None:
         os.dup2(log, 2)
         os.environ.update(request["env"])  # type: ignore[call-overload]
         gc.enable()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may ignore it
 
         from tunix_rt import faults
         from tunix_rt.__main__ import main

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -14,6 +16,14 @@ import pytest
 
 from tunix_rt.errors import Interrupted
 from tunix_rt.runs.interrupt import StopRequested, watching
+
+
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """SIGINT is ignored where the tests were started in the background of a script."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -88,23 +98,30 @@ def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def started(body: str) -> subprocess.Popen[str]:
-    """A program that watches and does `body`; returns when that has kept a processor busy for a while."""
+@contextmanager
+def started(body: str) -> Iterator[subprocess.Popen[str]]:
+    """A program that watches and does `body`, when that has kept a processor busy for a while; killed at the end."""
     code = f"""
-import hashlib, time
+import hashlib, signal
 from pathlib import Path
 from tunix_rt.runs import interrupt as module
 module.PATIENCE = 1.0
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with module.watching(Path("nowhere")) as interrupt:
     {body}
 """
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "ready\n"
-    seen = psutil.Process(process.pid)
-    before = seen.cpu_times().user
-    while seen.cpu_times().user < before + 0.2:
-        time.sleep(0.02)
-    return process
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
+            seen = psutil.Process(process.pid)
+            before = seen.cpu_times().user
+            while seen.cpu_times().user < before + 0.2:
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.kill()
 
 
 BUSY = "print('ready', flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 2_000_000_000)"
