@@ -113,9 +113,10 @@ def test_what_can_never_work_costs_no_import_of_mlflow(work: Path) -> None:
 import sys
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.tracking.store import check
+section = dict(kind="mlflow", experiment="x", num_traces=0, log_model=False, system_metrics=False, wait_seconds=0.0)
 for uri in ("htp://host", "mlruns", "sqlite:///a.db"):
     try:
-        check(TrackingConfig(uri=uri, **{section}))
+        check(TrackingConfig(uri=uri, **section))
     except Exception as error:
         print(type(error).__name__)
 print({"mlflow", "sqlalchemy"} & sys.modules.keys())
