@@ -128,10 +128,10 @@ print({"mlflow", "sqlalchemy"} & sys.modules.keys())
 def server(answer: bytes, code: int = 200) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(f"{self.path} {self.headers.get('Authorization')}")
             self.send_response(code)
             self.end_headers()
             self.wfile.write(answer)
-            asked.append(f"{self.path} {self.headers.get('Authorization')}")
 
         def log_message(self, *_: Any) -> None:
             pass
