@@ -80,8 +80,10 @@ class Point:
 
     @property
     def what(self) -> str:
-        """Which file or folder it is about, or which stage."""
-        return self.name.split(" ", 1)[1]
+        """Which kind of file it is about; of a stage as a whole, the moment."""
+        moment, path = self.name.split(" ", 1)
+        folder, _, file = path.rpartition("/")
+        return moment if not folder else folder if folder in ("figures", "plots") else file.removeprefix("baseline_")
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ def base_model(reference: Reference) -> Path:
 
 
 def reduced(references: Mapping[str, Reference], part: int) -> list[tuple[str, Point]]:
-    """(variant, point): of each file once, chosen by chance, the same ones each time.
+    """(variant, point): of each kind of file once, chosen by chance, the same ones each time.
 
     What a backend has no part in (preparing, judging, reporting) is shared among two backends: `part` is 0 or 1.
     """

@@ -1,7 +1,7 @@
 """SIGKILL at every write, rename and change of state; the same command again ends as if nothing had happened.
 
 Bit-identical model, log, predictions, verdicts and scores; so each step and each prediction is there once. CI kills at
-each file once; `pytest -m stress -n 0 tests/crash` at every point, and at random ones.
+each kind of file once; `pytest -m stress -n 0 tests/crash` at every point, and at random ones.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ RANDOM_KILLS = 50
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_killed_at_each_file_once(backend: str, laboratory: Callable[[str], Laboratory]) -> None:
+def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], Laboratory]) -> None:
     here = laboratory(backend)
     references = {variant: here.reference(variant) for variant in JOINED}
     for reference in references.values():
