@@ -112,6 +112,13 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def _no_tracking_uri(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command keeps a URI with a password in this variable, for the processes that it starts; not for other tests."""
+    monkeypatch.setenv("TUNIX_RT_TRACKING_URI", "")
+    monkeypatch.delenv("TUNIX_RT_TRACKING_URI")
+
+
+@pytest.fixture(autouse=True)
 def _unmeasured(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Coverage leaves out the programs that a test starts, and they take a third less time; see the mark `measured`."""
     if request.node.get_closest_marker("measured") is None:

@@ -238,7 +238,7 @@ def test_nothing_that_is_shown_of_a_config_tells_a_secret(person: Person, monkey
     assert [done.code for done in shown] == [0, 0, 2, 2, 2]
     assert "name: '***'" in shown[0].out
     assert "uri: http://op:***@127.0.0.1:9" in shown[0].out
-    assert 'tracking.kind: got "http://op:***@127.0.0.1:9"' in shown[2].err
+    assert "tracking.kind: no store 'http://op:***@127.0.0.1:9' (there are: mlflow, none)" in shown[2].err
     assert "Traceback" in shown[3].err
     for done in shown:
         assert password not in done.out + done.err

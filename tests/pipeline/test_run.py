@@ -176,16 +176,17 @@ def test_looking_at_a_run(person: Person) -> None:
     assert name in person.types("runs").out
     assert "# " in person.types("show", "last").out
     assert "max_steps: 6" in person.types("show", "last", "--config").out
-    assert len(person.types("show", "quickstart", "--predictions", "2").out.splitlines()) == 2
+    two = json.loads(person.types("show", "quickstart", "--predictions", "2", "--json").out)["predictions"]
+    said = person.types("show", "quickstart", "--predictions", "2").out
+    assert len(two) == 2 and all(f"{one['id']}: {one['finish_reason']}, " in said for one in two)
     asked = person.types("ask", "last", "47*86=")
     assert asked.code == 0
     assert asked.out.strip()
     typed = person.types("ask", "last", stdin="47*86=\n12*12=\n")
     assert typed.out.count("? ") == 3
     assert person.types("ask", "last", "47ä86=").code == 2
-    rows = person.types("rows", "last", "1")
-    assert rows.code == 0
-    traces = [json.loads(line) for line in rows.out.splitlines()]
+    assert "step 1: 8 traces" in person.types("rows", "last", "1").out
+    traces = json.loads(person.types("rows", "last", "1", "--json").out)["traces"]
     assert len(traces) == 8
     assert all(trace["steps"] for trace in traces)
     assert "the run has steps 1 to 6" in person.types("rows", "last", "7").err

@@ -24,11 +24,11 @@ def test_four_side_by_side_and_one_of_them_is_killed(shell: Shell) -> None:
         os.kill(pid, signal.SIGKILL)
         assert sweep.process.wait(200) == 4, sweep.output()
     (killed,) = (record for record in shell.records() if record["state"] == "failed")
-    assert f"failed ({killed['folder']}), the others go on: its process was ended by SIGKILL" in sweep.output()
+    place = killed["folder"].relative_to(shell.folder)
+    assert f"failed ({place}), the others go on: its process was ended by SIGKILL" in sweep.output()
     assert sweep.output().splitlines()[-1] == "error: 1 of 4 members failed"
     assert [line["state"] for line in shell.ranking("sweep_joblib")] == ["finished"] * 3 + ["failed"]
     assert len(list(shell.folder.glob("data/*/*/manifest.json"))) == 1
-    assert (shell.sweep("sweep_joblib") / "parallel_coordinates.png").stat().st_size > 10_000
 
     again = shell.starts(*words)
     assert again.code == 0, again.err

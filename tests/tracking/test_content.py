@@ -164,6 +164,7 @@ def test_a_config_of_another_kind_is_a_clear_error(run: RunFolder, text: str) ->
 
 def test_a_masked_uri_comes_from_the_environment(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file has the password: a sync process gets it from the process that starts it, a person gives it."""
+    monkeypatch.delenv("TUNIX_RT_TRACKING_URI", raising=False)
     uri = "http://me:hunter2@host:5000"
     plain, _ = make_run("aaaaaaaaaaaa", uri="http://host:5000")
     masked, _ = make_run("bbbbbbbbbbbb", uri="http://me:***@host:5000")

@@ -8,7 +8,6 @@ first step and after its last (`check`, `ui_command`) and imports nothing heavy 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from typing import Any, Literal, cast
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import ConfigError, InputError, MachineError
 from tunix_rt.files import JsonObject
-from tunix_rt.runs.secrets import is_masked
+from tunix_rt.runs.secrets import is_masked, mask
 from tunix_rt.tracking import stores
 from tunix_rt.tracking.tail import Point
 
@@ -162,17 +161,20 @@ class Store(ABC):
 
 def names() -> list[str]:
     """Every `tracking.kind` but none."""
-    own = [module.name for module in pkgutil.iter_modules(stores.__path__) if not module.name.startswith("_")]
-    return sorted({*own, *(found.name for found in entry_points(group=GROUP))})
+    return sorted({*_own(), *(found.name for found in entry_points(group=GROUP))})
+
+
+def _own() -> set[str]:
+    return {module.name for module in pkgutil.iter_modules(stores.__path__) if not module.name.startswith("_")}
 
 
 def store_class(kind: str) -> type[Store]:
     """The store of that name. Raises ConfigError naming those there are."""
-    if not kind.startswith("_") and importlib.util.find_spec(f"{stores.__name__}.{kind}") is not None:
+    if kind in _own():
         return cast(type[Store], importlib.import_module(f"{stores.__name__}.{kind}").STORE)
     for found in entry_points(group=GROUP, name=kind):
         return cast(type[Store], found.load())
-    raise ConfigError(f"tracking.kind: no store {kind!r} (there are: {', '.join([*names(), NONE])})")
+    raise ConfigError(f"tracking.kind: no store {mask(kind)!r} (there are: {', '.join([*names(), NONE])})")
 
 
 def check(tracking: TrackingConfig, directory: Path | None = None) -> str | None:
