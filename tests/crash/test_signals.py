@@ -13,7 +13,7 @@ from tests.crash.cases import Laboratory, Point
 
 STOPPED = (
     ("prepare", "written traces/train.jsonl", 1, signal.SIGINT, "during prepare; nothing of it is kept"),
-    ("train", "appended #/sessions.jsonl", 1, signal.SIGTERM, "during train; nothing of it is kept"),
+    ("train", "appended #/sessions.jsonl", 1, signal.SIGTERM, "before the first step"),
     ("train", "dispatched step", 1, signal.SIGTERM, "after step 1, which is saved"),
     ("train", "dispatched step", 5, signal.SIGINT, "after step 5, which is saved"),
     ("train", "renamed #/model", 1, signal.SIGTERM, "after step 7, which is saved"),
@@ -30,7 +30,8 @@ def test_a_signal_in_every_stage(laboratory: Callable[[str], Laboratory]) -> Non
     for stage, name, count, number, said in STOPPED:
         assert here.stopped_at("float32", Point(stage, name, count), number) == [], name
         printed = here.printed()
-        assert f"{number.name} received: stopping" in printed, name
+        where = " after this step" if name == "dispatched step" else ""
+        assert f"{number.name} received: stopping{where}; again to stop at once\n" in printed, name
         assert f"error: {number.name} received: stopped {said}" in printed, printed[-500:]
         (status,) = here.place.glob("runs/crash/*/status.json")
         ended = json.loads(status.read_text("utf-8"))

@@ -51,6 +51,8 @@ class Interrupt:
     stop_file: Path
     received: int | None = field(default=None)
     """The first signal."""
+    left: bool = field(default=False)
+    """Whether the signal has ended the work where it was."""
     saved: str | None = field(default=None)
     """What is on disk, as words behind 'stopped', while a signal ends the work anywhere; None: only `check` does."""
 
@@ -93,6 +95,7 @@ class Interrupt:
     def _receive(self, number: int, _: FrameType | None) -> None:
         first, self.received = self.received is None, self.received or number
         if first and self.saved is not None:
+            self.left = True
             raise _Leave
 
 
@@ -149,7 +152,8 @@ def _watch(heard: socket.socket, interrupt: Interrupt) -> None:
         if not first:
             first, since = number, time.monotonic()
             deadline = since + PATIENCE
-            what = "stopping after this step" if interrupt.saved is None else "stopping"
+            at_once = interrupt.left or interrupt.saved is not None
+            what = "stopping" if at_once else "stopping after this step"
             _say(f"{signal.Signals(number).name} received: {what}; again to stop at once")
         elif time.monotonic() - since > ECHO:
             _end(number, "ended at once; what is saved stays")
