@@ -13,7 +13,7 @@ from tests.crash.cases import Laboratory, Point
 
 STOPPED = (
     ("prepare", "written traces/train.jsonl", 1, signal.SIGINT, "during prepare; nothing of it is kept"),
-    ("train", "appended #/sessions.jsonl", 1, signal.SIGTERM, "during train; nothing of it is kept"),
+    ("train", "appended #/sessions.jsonl", 1, signal.SIGTERM, "before the first step"),
     ("train", "dispatched step", 1, signal.SIGTERM, "after step 1, which is saved"),
     ("train", "dispatched step", 5, signal.SIGINT, "after step 5, which is saved"),
     ("train", "renamed #/model", 1, signal.SIGTERM, "after step 7, which is saved"),
