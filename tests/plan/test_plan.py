@@ -152,6 +152,7 @@ def test_what_no_setting_helps_is_said(plan: Any) -> None:
     assert "a smaller model would" in out
 
 
+@pytest.mark.acceptance  # a model of 135 M parameters is compiled for a dozen settings
 def test_several_changes_together_where_none_is_enough(planned: Any) -> None:
     """Moments alone are too much, and so are activations alone; answers have room as they are."""
     wide = (*DEEP, "model.source.hidden_size=1024", "model.source.intermediate_size=4096")

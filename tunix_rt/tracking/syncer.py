@@ -37,6 +37,8 @@ SERVED = "tracking_process.json"
 GLANCE = 0.05
 QUIET = 0.5
 """Seconds of waiting for the sync process of which nothing is said."""
+COPY_PATIENCE = 60.0
+"""Seconds to wait in a copy of the checkout: DVC removes that of a queued experiment as soon as the work is done."""
 UNWANTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 """Variables that would send a run elsewhere than its config says."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -61,6 +63,8 @@ class Syncer:
     tracking: TrackingConfig
     process: _Detached | None = None
     """Where it was started for it; None where it was there already."""
+    patience: float = 0.0
+    """Seconds to wait at least, whatever is declared: where the folder goes away with the work."""
     waits: bool = True
     """False where nothing is sent, and for a member of a sweep: the sweep waits for all of them."""
 
@@ -92,7 +96,7 @@ class Syncer:
 
     def finish(self) -> None:
         """At the end of the work: wait a little while for the sync process, and say so; then say how it went."""
-        seconds = self.tracking.wait_seconds
+        seconds = max(self.tracking.wait_seconds, self.patience)
         report = self.wait(min(QUIET, seconds))
         if report is None and self.waits and seconds > QUIET:
             say(f"tracking: sending the rest to {mask(self.tracking.uri)} (waiting {seconds:g} s at most)")
@@ -160,8 +164,9 @@ def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None)
     if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):
         return Syncer(folder, tracking, waits=False)
     found = served_by(folder)
+    patience = 0.0 if directory is None or directory.resolve() == Path.cwd() else COPY_PATIENCE
     if found is not None and found["tracking"] == _shown(tracking) and not is_masked(found["tracking"]):
-        return Syncer(folder, tracking)
+        return Syncer(folder, tracking, patience=patience)
     command = [sys.executable, "-m", "tunix_rt.tracking.sync", str(folder), "--watch"]
     command += ["--directory", str(directory)] if directory else []
     _children[:] = [child for child in _children if child.poll() is None]
@@ -176,7 +181,7 @@ def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None)
         )
     _children.append(process)
     announce(folder, psutil.Process(process.pid), tracking)
-    return Syncer(folder, tracking, process)
+    return Syncer(folder, tracking, process, patience)
 
 
 def _handed_over(sweep: SweepFolder, folder: Path, tracking: TrackingConfig) -> bool:
