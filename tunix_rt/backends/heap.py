@@ -1,7 +1,7 @@
-"""The heap of a process that computes on the CPU: when freed memory goes back to the system, and when it does not.
+"""The heap of a process that computes on the CPU: when freed memory is returned to the system, and when it is kept.
 
-Tensors come from glibc's heap. What is free there stays with the process, in holes that the next tensors may not
-fit into. Elsewhere than on glibc nothing happens here. Knows no framework.
+Tensors come from glibc's heap. Memory freed there stays with the process, in holes that the next tensors may not
+fit into. Without glibc these functions do nothing. Independent of the framework.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import ctypes
 import sys
 
 _ours = False
-"""Whether this process is a program of tunix_rt, and no notebook or service that calls it among other things."""
+"""Whether this process runs only tunix_rt, and is not a notebook or service that calls it among other things."""
 _last_method: str | None = None
-"""What the backend did last; None: memory is to go back before whatever comes."""
+"""The backend method called last; None if memory is to be returned before the next one, whichever it is."""
 
 
 def own_process() -> None:
-    """Say that this process runs nothing but tunix_rt, so that its allocator may be set up for that."""
+    """Declare that this process runs nothing but tunix_rt, so that its allocator may be tuned for it."""
     global _ours
     _ours = True
 
 
 def trim_between_phases(method: str) -> None:
-    """Hand free memory to the system when the backend turns to another method.
+    """Return free memory to the system when the backend switches to another method.
 
-    What one method left free does not suit the next one, and small things settle in it (training SmolLM2-135M under
-    jax: 4.6 GB in the place of 3.2; answering after training with LoRA under torch: 2.5 GB in the place of 2.0).
+    Memory freed by one method does not suit the next one, and small allocations fragment it (training SmolLM2-135M
+    under jax: 4.6 GB instead of 3.2; answering after training with LoRA under torch: 2.5 GB instead of 2.0).
     """
     global _last_method
     if method != _last_method:
@@ -34,7 +34,7 @@ def trim_between_phases(method: str) -> None:
 
 
 def give_back() -> None:
-    """Hand free memory to the system; the next method does so once more, whichever it is."""
+    """Return free memory to the system; the next method, whichever it is, does so again."""
     global _last_method
     _last_method = None
     if _glibc("malloc_trim"):
@@ -42,11 +42,11 @@ def give_back() -> None:
 
 
 def retain_freed_memory() -> None:
-    """Let glibc keep all freed memory until `give_back`, in one heap for all threads; only in a process of ours.
+    """Let glibc keep all freed memory until `give_back`, in one heap for all threads; only after `own_process`.
 
-    For a framework that takes a large piece anew at each step: the kernel would clear each page each time. Four steps
-    of a 10 M-parameter model under jax took 14.5 CPU-seconds; 20.7 where blocks of 1 GiB and free memory beyond 2 GiB
-    went back. It cannot be undone, so a process of somebody else keeps the allocator that it has.
+    For a framework that allocates a large block at each step: the kernel would clear every page each time. Four steps
+    of a 10 M-parameter model under jax took 14.5 CPU-seconds; 20.7 when blocks of 1 GiB and free memory beyond 2 GiB
+    were returned. It cannot be undone, so other processes keep their allocator as it is.
     """
     if _ours and _glibc("mallopt"):
         libc = ctypes.CDLL(None)

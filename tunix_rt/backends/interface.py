@@ -1,7 +1,7 @@
-"""The one narrow door between the product and a framework: eight methods and the records they exchange.
+"""The only interface between the product and a framework: eight methods and the records they exchange.
 
 `State` and `Measurements` are opaque outside a backend; everything else is numpy and plain Python.
-Legend: A micro-batches, B rows of this process, T positions, N tokens. Nothing here knows text.
+Legend: A micro-batches, B rows of this process, T positions, N tokens. Text does not appear here.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Float32 = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What was found at start, with no `auto` in it."""
+    """The devices found at start, with every `auto` resolved."""
 
     process: int
     num_processes: int
@@ -42,22 +42,22 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class AdapterSetup:
-    """What is trained in the place of the weights."""
+    """The adapter that is trained instead of the weights."""
 
     config: LoraAdapter
     base: Base
-    """What `save` says of the model folder."""
+    """What `save` records of the model folder."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """What training needs of a backend beside the weights. The rate comes with each step."""
+    """What a backend needs for training besides the weights. The learning rate comes with each step."""
 
     optimizer: OptimizerConfig
     clip_norm: float | None
     seed: int
     adapter: AdapterSetup | None = None
-    """None: every weight is trained."""
+    """None if every weight is trained."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +71,34 @@ class Piece:
     logprobs: Float32
     """[n] natural log-probabilities under the model at temperature 1, before any top-k or top-p."""
     finish_reason: FinishReason | None
-    """None: more follows."""
+    """None if more follows."""
 
 
 class Backend(Protocol):
-    """One framework, made by `registry.create(BackendConfig, HardwareConfig, cache)`."""
+    """One framework, created by `registry.create(BackendConfig, HardwareConfig, cache)`."""
 
     placement: Placement
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
-        """Weights of a Hugging Face folder, with a fresh optimizer state where `training` is given.
+        """Load the weights of a Hugging Face folder, with a fresh optimizer state if `training` is given.
 
-        `training.adapter`: the weights are frozen and only the adapter is trained. `adapter`: a folder in PEFT's
-        layout, whose additions are computed with (without `training`).
+        With `training.adapter` the weights are frozen and only the adapter is trained. `adapter`: a folder in PEFT's
+        layout whose adapter is applied (without `training`).
 
-        Raises ModelError where the folder does not fit, DeviceError where the device is gone.
+        Raises ModelError if the folder does not fit, DeviceError if the device is gone.
         """
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once.
 
         Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum`,
-        `weight_sum`, `grad_norm` (before clipping) and `finite` on the device, and says in `compiled` whether the
-        call compiled a program (absent: it never does). Sums over tensors go in the order of their names.
+        `weight_sum`, `grad_norm` (before clipping) and `finite` on the device, and reports in `compiled` whether the
+        call compiled a program (absent if it never does). Sums over tensors are in the order of their names.
         Raises OutOfMemory.
         """
 
     def logprobs(self, state: State, batch: Batch) -> Measurements:
-        """`logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device."""
+        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device."""
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         """Device → host: the only synchronisation in the loop."""
@@ -106,24 +106,24 @@ class Backend(Protocol):
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
-        """Answer prompts (int32 [N] each, N ≥ 1), one seed (64 bits) a prompt, in batches of `generation.batch_size`.
+        """Answer prompts (int32 [N] each, N ≥ 1), one seed (64 bits) per prompt, in batches of `generation.batch_size`.
 
-        Stops at the stop ids of the model folder's `generation_config.json`, after `max_new_tokens`, or where
-        the model's positions end. Yields pieces as they are made; each index ends with one that has a
+        Stops at the stop ids of the model folder's `generation_config.json`, after `max_new_tokens`, or at the
+        model's last position. Yields pieces as they are made; the last one of each index has a
         `finish_reason`. What a row yields depends on its prompt and seed only. Raises OutOfMemory.
         """
 
     def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        """Into an existing folder: `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
+        """Save to an existing folder `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
         with an adapter what `models/adapter_folder.py` names instead; and
         `optimizer.safetensors` (`m.<name>`, `v.<name>` float32, `count` int64). The snapshot is taken on return;
-        the future is done when the files are on disk, each whole, and holds the hex SHA-256 of each by its name."""
+        the future is done when all files are complete on disk, and holds the hex SHA-256 of each by name."""
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        """Exact continuation of what `save` wrote, also when the other backend wrote it.
+        """Load what `save` wrote, here or in another backend, to continue exactly.
 
-        `model_folder` is where training began: with an adapter its base. Raises ModelError where that is another one,
-        CheckpointError where the file of the moments does not fit.
+        `model_folder` is the model that training began with: with an adapter, its base. Raises ModelError if it is
+        another one, CheckpointError if the optimizer's file does not fit.
         """
 
     def describe(self) -> dict[str, str]:

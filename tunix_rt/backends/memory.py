@@ -1,11 +1,11 @@
-"""What a backend is asked about the memory of a training step before anything is loaded. Knows no framework.
+"""Queries to a backend about the memory of a training step, before anything is loaded. Independent of the framework.
 
 A backend's folder may hold a file `memory.py` with three functions, each optional:
 
-    activations(query: MemoryQuery) -> int    bytes that a step needs beside weights, gradients and moments, as the
-                                              compiler or the code itself says from shapes alone
+    activations(query: MemoryQuery) -> int    bytes that a step needs besides weights, gradients and moments, found
+                                              from shapes alone by the compiler or by tracing the code
     device_memory(index: int) -> int          bytes of a device
-    peak_memory(index: int) -> int            the most bytes that this process ever had there
+    peak_memory(index: int) -> int            the most bytes that this process ever used there
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class GenerationLoad:
 
     num_prompts: int
     longest_prompt: int
-    """In tokens."""
+    """Length in tokens."""
     max_new_tokens: int
 
 
@@ -46,28 +46,28 @@ class MemoryQuery:
     backend: BackendConfig
     optimizer: OptimizerConfig
     batches: tuple[Batch, ...]
-    """The first steps' batches."""
+    """The batches of the first steps."""
     predicted: GenerationLoad | None
 
     @property
     def num_parameters(self) -> int:
-        """Of the model, with the adapter's."""
+        """Parameters of the model, including the adapter's."""
         return self.architecture.num_parameters + (self.num_trained if self.adapter else 0)
 
     @property
     def num_trained(self) -> int:
-        """Of those, how many training changes."""
+        """How many of those are trained."""
         shapes = tensor_shapes(self.architecture) if self.adapter is None else self.adapter.shapes
         return sum(math.prod(shape) for shape in shapes.values())
 
 
 def largest_batch(query: MemoryQuery) -> Batch:
-    """The one of the first batches with the most targets: logits are what differs most between batches."""
+    """The batch with the most targets among the first: logits are what differs most between batches."""
     return max(query.batches, key=lambda batch: int((batch.weights > 0).sum()))
 
 
 def asked(backend: str, function: str) -> Callable[[Any], int] | None:
-    """A function of the backend's `memory.py`; None where it has none."""
+    """A function of the backend's `memory.py`; None if it has none of that name."""
     module = f"tunix_rt.backends.{backend}.memory"
     try:
         found: Callable[[Any], int] | None = getattr(importlib.import_module(module), function, None)

@@ -1,4 +1,4 @@
-"""From a backend's name to the backend. The framework is imported here and only then."""
+"""Creates a backend from its name. The framework is imported only here, when it is needed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def require(name: str) -> None:
 
 
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:
-    """Make the backend `backend.name` on `hardware`; compiled programs are kept under `cache`.
+    """Create the backend `backend.name` on `hardware`; compiled programs are kept under `cache`.
 
     Raises MissingExtra, DeviceError.
     """

@@ -1,6 +1,6 @@
-"""The random numbers of decoding and of dropout: counter-based hashes, so that a draw depends on its place only.
+"""The random numbers of decoding and of dropout: counter-based hashes, so that a draw depends only on its position.
 
-Computed on the host in numpy and handed to the device, so both backends draw the same numbers by construction.
+Computed on the host in numpy and copied to the device, so all backends draw the same numbers by construction.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def uniforms(seeds: Sequence[int], num_positions: int) -> Float32:
 
 
 def dropout_keys(seed: int, step: int, num_micro_batches: int, names: Sequence[str]) -> UInt32:
-    """Keys of the masks of an update, uint32 [A, len(names), 2]: two for each named input in each micro-batch.
+    """Keys of the dropout masks of an update, uint32 [A, len(names), 2]: two for each named input and micro-batch.
 
-    Element i (of the flat array) of an input is left out where `mix(i)`, below, is less than dropout * 2^32:
+    Element i (of the flat array) of an input is dropped if `mix(i)`, below, is less than dropout * 2^32:
 
         i ^= key[0]; i ^= i >> 16; i *= 0x85EBCA6B; i ^= key[1]; i ^= i >> 13; i *= 0xC2B2AE35; i ^= i >> 16
 
-    (the finaliser of MurmurHash3 by Austin Appleby, public domain, with the second key let in half-way).
+    (the finaliser of MurmurHash3 by Austin Appleby, public domain, with the second key mixed in half-way).
     """
     streams = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") for name in names]
     of_step = _splitmix64(np.array(seed, np.uint64), np.array(step, np.uint64))
@@ -43,7 +43,7 @@ def dropout_keys(seed: int, step: int, num_micro_batches: int, names: Sequence[s
 
 
 def _splitmix64(seeds: Any, index: Any) -> Any:
-    """The index-th output, from 0, of the generator with each seed; both uint64, broadcast."""
+    """Output number `index`, from 0, of the generator with each seed; both uint64, broadcast."""
     with np.errstate(over="ignore"):
         z = seeds + (index + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,4 +1,4 @@
-"""What the backends that compute with jax share: the device, the threads, the cache of compiled programs.
+"""What the backends based on jax share: the device, the threads, the cache of compiled programs.
 
 The only file that touches jax's globals.
 """
@@ -27,21 +27,21 @@ from tunix_rt.files import sha256_bytes
 from tunix_rt.machine import usable_cores
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
-"""What jax says when a program has been compiled, or found in the cache."""
+"""The event that jax reports when a program has been compiled or found in the cache."""
 ROWS = "training.per_device_batch_size (rows of a micro-batch)"
-"""The setting to lower where a step has no room."""
+"""The setting to lower if a step does not fit into memory."""
 _compilations = 0
-"""Programs that this process has compiled or found in the cache."""
+"""Number of programs that this process has compiled or found in the cache."""
 _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
 
 
 def start(hardware: HardwareConfig, cache: Path) -> tuple[jax.Device, int]:
-    """Start jax (once a process) and choose the device; returns it and the number of CPU threads in use.
+    """Start jax (once per process) and choose the device; returns it and the number of CPU threads in use.
 
-    Matrix products of float32 are computed in float32 on every device. On the CPU a program has ended when its call
-    returns: programs that wait would each hold their scratch already (8 steps of a 10 M-parameter model: 4.1 GB in
-    the place of 1.3, at the same speed). Raises DeviceError.
+    Matrix products of float32 are computed in float32 on every device. On the CPU dispatch is synchronous: queued
+    programs would each hold their scratch memory already (8 steps of a 10 M-parameter model: 4.1 GB instead of 1.3,
+    at the same speed). Raises DeviceError.
     """
     _configure("jax_default_matmul_precision", "highest")
     _configure("jax_cpu_enable_async_dispatch", False)
@@ -56,9 +56,9 @@ def _configure(name: str, value: object) -> None:
 
 
 def _start_with_threads(wanted: int, platform: str) -> int:
-    """XLA sizes its thread pool when its client is made: by NPROC, or else by the affinity mask.
+    """XLA sizes its thread pool when its client is created: by NPROC, or else by the affinity mask.
 
-    Later calls in the same process cannot change it; they are told what is.
+    Later calls in the same process cannot change it; they return the number in use.
     """
     global _threads
     if _threads is None:
@@ -80,7 +80,7 @@ def _start_with_threads(wanted: int, platform: str) -> int:
 
 @contextmanager
 def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for a while: other programs that this process starts must not see them."""
+    """Set environment variables temporarily: other programs that this process starts must not see them."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:
@@ -94,7 +94,7 @@ def _environment(**values: str) -> Iterator[None]:
 
 
 def _give_back_after_compiling() -> None:
-    """A compilation leaves 0.1 GB free, which no scratch would fit in; nor would what a program's first run leaves."""
+    """A compilation leaves 0.1 GB free, too fragmented for scratch memory; so does a program's first run."""
 
     def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         global _compilations
@@ -133,7 +133,7 @@ def placement(device: jax.Device, precision: Precision, threads: int) -> Placeme
 
 
 def description(placement: Placement) -> dict[str, str]:
-    """What beside the versions of packages may change numbers, for `environment.json`."""
+    """What may change numbers besides package versions, for `environment.json`."""
     return {
         "device": placement.devices[0],
         "processor": processor_name(),
@@ -145,7 +145,7 @@ def description(placement: Placement) -> dict[str, str]:
 
 
 def _keep_compiled(cache: Path) -> None:
-    """Compiled programs hold instructions of one processor: a folder for each processor and versions."""
+    """Compiled programs hold instructions of one processor, so each processor and version has its own folder."""
     words = repr((processor_name(), version("jax"), version("jaxlib")))
     folder = str(cache.absolute() / "jax" / sha256_bytes(words.encode())[:12])
     if folder == jax.config.values["jax_compilation_cache_dir"]:
@@ -157,14 +157,14 @@ def _keep_compiled(cache: Path) -> None:
 
 
 def processor_name() -> str:
-    """Model of the processor, and a digest of all that `_processor` tells of it."""
+    """Model of the processor, and a digest of everything that `_processor` returns."""
     facts = _processor()
     model = next((fact.partition(":")[2].strip() for fact in facts if fact.startswith("model name")), facts[0])
     return f"{model} ({sha256_bytes(repr(facts).encode())[:8]})"
 
 
 def _processor() -> tuple[str, ...]:
-    """Architecture, model and instruction sets, as far as the system tells."""
+    """Architecture, model and instruction sets, as far as the system reports them."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -186,7 +186,7 @@ def fetch(measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
 
 @contextmanager
 def memory_errors(setting: str) -> Iterator[None]:
-    """Turn 'the device has no memory left' into OutOfMemory, which names the `setting` to lower."""
+    """Turn jax's out-of-memory error into OutOfMemory, which names the `setting` to lower."""
     try:
         yield
     except jax.errors.JaxRuntimeError as error:

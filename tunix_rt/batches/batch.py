@@ -1,6 +1,6 @@
 """The batch that every backend takes, and the order of batches as a pure function of (seed, step).
 
-In: traces as numbers (`Examples`). Out: int32 and float32 arrays. Knows neither text nor framework.
+In: traces as numbers (`Examples`). Out: int32 and float32 arrays. Independent of text and framework.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Int64 = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Examples(Protocol):
-    """What is asked of a dataset here; `encode.EncodedDataset` is one."""
+    """The dataset interface used here; `encode.EncodedDataset` implements it."""
 
     @property
     def ids(self) -> Sequence[str]:
@@ -48,13 +48,13 @@ class Batch:
     segments: Int32
     """1, 2, … per trace in a row; 0 is padding. Attention never crosses segments."""
     weights: Float32
-    """0: not a target."""
+    """0 if the position is not a target."""
 
 
 def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batch:
-    """Lay out `rows` of trace indices in arrays of `shape` [A, B, T], micro-batch by micro-batch.
+    """Fill arrays of `shape` [A, B, T] with `rows` of trace indices, micro-batch by micro-batch.
 
-    Where there are fewer than A * B rows the last ones stay empty (segments 0).
+    If there are fewer than A * B rows, the last ones stay empty (segments 0).
     """
     flat = (shape[0] * shape[1], shape[2])
     tokens, targets, positions, segments = (np.zeros(flat, dtype=np.int32) for _ in range(4))
@@ -79,9 +79,9 @@ def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batc
 class BatchOrder:
     """Every batch of a training run, computed from (seed, step) alone: resuming replays nothing.
 
-    The traces are packed once, and anew into as many rows for each later epoch. In each epoch traces of equal
-    length change places and the rows are shuffled, from random streams of (seed, epoch): every trace comes exactly
-    once per epoch. Steps cut the endless sequence of rows into portions of A * B, across epochs too; after
+    The traces are packed once, and repacked into as many rows for each later epoch. In each epoch traces of equal
+    length swap places and the rows are shuffled, from random streams of (seed, epoch): every trace comes exactly
+    once per epoch. Each step takes the next A * B rows of the endless sequence, across epochs too; after
     `num_epochs` rows are empty.
     """
 
@@ -95,7 +95,7 @@ class BatchOrder:
         seed: int,
         num_epochs: float | None,
     ) -> None:
-        """Raises DataError where there is no trace, ConfigError where one is longer than a row."""
+        """Raises DataError if there is no trace, ConfigError if one is longer than a row."""
         if len(dataset.lengths) == 0:
             raise DataError("there is no trace to train on: the training split is empty")
         self._dataset = dataset
@@ -104,19 +104,19 @@ class BatchOrder:
         self._packing = packing
         self._first = pack(dataset.lengths, row_length, packing)
         self.num_rows = len(self._first)
-        """Rows of one epoch."""
-        # 1e-9: 0.1 * 30 rows are 3 rows, not the 4 that binary fractions make of it.
+        """Number of rows in one epoch."""
+        # 1e-9: 0.1 * 30 rows are 3 rows, not 4 by floating-point rounding.
         self._end = None if num_epochs is None else math.ceil(num_epochs * self.num_rows - 1e-9)
         self._epochs: dict[int, list[list[int]]] = {}
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in which each trace comes once."""
+        """Number of steps in which each trace comes once."""
         return self.num_rows / (self._shape[0] * self._shape[1])
 
     @property
     def num_steps(self) -> int | None:
-        """Steps until `num_epochs` are over, the last perhaps with empty rows; None: endless."""
+        """Number of steps until `num_epochs` are over, the last perhaps with empty rows; None if endless."""
         return None if self._end is None else math.ceil(self._end / (self._shape[0] * self._shape[1]))
 
     def batch_at(self, step: int) -> Batch:
@@ -135,7 +135,7 @@ class BatchOrder:
         return [self._epoch(place // self.num_rows)[place % self.num_rows] for place in range(first, last)]
 
     def _epoch(self, epoch: int) -> list[list[int]]:
-        """Rows of an epoch, in its order; those used last are kept."""
+        """Rows of an epoch, in its order; the previous epoch stays cached."""
         if epoch not in self._epochs:
             self._epochs = {known: rows for known, rows in self._epochs.items() if known == epoch - 1}
             self._epochs[epoch] = self._shuffled(epoch)
@@ -154,7 +154,7 @@ class BatchOrder:
 
 
 def sequential_batches(dataset: Examples, row_length: int, packing: bool, rows: int) -> Iterator[Batch]:
-    """Every trace once, in batches [1, rows, row_length], always in one order; the last has empty rows."""
+    """Every trace once, in batches [1, rows, row_length], always in the same order; the last may have empty rows."""
     packed = pack(dataset.lengths, row_length, packing)
     for first in range(0, len(packed), rows):
         yield assemble(dataset, packed[first : first + rows], (1, rows, row_length))

@@ -3,8 +3,8 @@
 The text is tokenised once as a whole; each token takes the weight of the part in which its first
 character lies (a token that straddles two parts belongs to the first). Where the model takes over from a
 prompt none may straddle: there the ids must be those of the prompt alone, which is what inference is given.
-Targets are shifted when an example is read, so no target can belong to another trace. Knows no template and
-no framework.
+Targets are shifted when an example is read, so no target can belong to another trace. Independent of template
+and framework.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ TOKENS, WEIGHTS, INDEX = "tokens.int32", "weights.float32", "index.json"
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """One trace as numbers: `ids` int32 [N] and, for each as a target, `weights` float32 [N]."""
+    """One trace as numbers: `ids` int32 [N] and `weights` float32 [N], the weight of each token as a target."""
 
     ids: Int32
     weights: Float32
 
 
 def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) -> Encoded:
-    """Tokenise the joined parts, weigh each token by its part.
+    """Tokenise the joined parts and weight each token by its part.
 
-    Raises DataError for unknown characters, where the prompt alone becomes other tokens than the text's first
-    ones, where the end is not the one token at which generation stops, and for a doubled begin token.
+    Raises DataError for unknown characters, for a doubled begin token, if the tokens of the prompt alone differ
+    from the text's first ones, and if the end is not the single token at which generation stops.
     """
     text = "".join(part.text for part in parts)
     encoding = tokenizer.encode(text)
@@ -56,7 +56,7 @@ def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) ->
 
 
 def completion_length(parts: Sequence[Part], tokenizer: Tokenizer) -> int:
-    """Tokens that a model writes for what follows the last prompt, the end token included.
+    """Number of tokens that follow the last prompt, including the end token.
 
     Raises DataError for unknown characters.
     """
@@ -73,7 +73,7 @@ def _takeovers(parts: Sequence[Part]) -> Iterator[int]:
 
 
 def _check_prompt(ids: Sequence[int], whole: Encoding, text: str, end: int, tokenizer: Tokenizer) -> None:
-    """Raises DataError, with both sides, unless the tokens of `text[:end]` alone are the first ones of all."""
+    """Raises DataError, showing both sides, unless the tokens of `text[:end]` alone are the first of the whole text."""
     count = len(ids)
     if whole.ids[:count] == ids and all(start >= end for start, _ in whole.offsets[count : count + 1]):
         return
@@ -91,7 +91,7 @@ def _shown(ids: Sequence[int], tokenizer: Tokenizer) -> str:
 
 
 def refuse_double_begin(ids: Sequence[int], tokenizer: Tokenizer) -> None:
-    """Raises DataError where a text begins with two begin tokens, which no model has been trained on."""
+    """Raises DataError if a text begins with two begin tokens, which no model has been trained on."""
     if tokenizer.begin_id is not None and list(ids[:2]) == [tokenizer.begin_id] * 2:
         raise DataError(
             f"the text begins with {tokenizer.piece(tokenizer.begin_id)!r} twice (format, or the chat template): "
@@ -100,7 +100,7 @@ def refuse_double_begin(ids: Sequence[int], tokenizer: Tokenizer) -> None:
 
 
 def _check_end(encoding: Encoding, start: int, text: str, tokenizer: Tokenizer) -> None:
-    """Raises DataError unless the end, `text[start:]`, is one token of its own."""
+    """Raises DataError unless the end, `text[start:]`, is exactly one token."""
     if encoding.offsets[-1:] != [(start, len(text))]:
         raise DataError(
             f"the end token {text[start:]!r} becomes {_shown(encoding.ids[-3:], tokenizer)}: it is not among the added "
@@ -109,7 +109,7 @@ def _check_end(encoding: Encoding, start: int, text: str, tokenizer: Tokenizer) 
 
 
 def write_encoded(folder: Path, items: Iterable[tuple[str, Encoded]]) -> int:
-    """Write (trace id, numbers) one after the other; the index comes last and makes the folder complete.
+    """Write (trace id, numbers) one after the other; the index is written last and marks the folder complete.
 
     Raises DataError for a trace of fewer than two tokens (it has no target). Returns the number of traces.
     """
@@ -135,14 +135,14 @@ class EncodedDataset:
     ids: tuple[str, ...]
     """Trace ids."""
     lengths: np.ndarray[Any, np.dtype[np.int64]]
-    """int64 [n]: positions each takes in a row, one fewer than its tokens."""
+    """int64 [n]: positions that each takes in a row, one fewer than its tokens."""
     _tokens: Int32
     _weights: Float32
     _starts: np.ndarray[Any, np.dtype[np.int64]]
 
     @classmethod
     def open(cls, folder: Path) -> EncodedDataset:
-        """Map what `write_encoded` wrote. Raises DataError where it is missing, cut or of another version."""
+        """Memory-map what `write_encoded` wrote. Raises DataError if it is missing, truncated or of another version."""
         index = read_json(folder / INDEX, f"delete {folder} to prepare it again")
         if not isinstance(index, dict) or index.get("version") != VERSION:
             raise DataError(f"{folder / INDEX}: not of version {VERSION}; delete {folder} to prepare it again")

@@ -1,4 +1,4 @@
-"""Lengths → rows: which traces share a row, and how long a row should be. Knows numbers only."""
+"""Lengths → rows: which traces share a row, and how long a row should be. Handles numbers only."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ MULTIPLE = 8
 CANDIDATES = 32
 SAMPLE = 2000
 LOOKS = 300
-"""Lengths tried to fill a row exactly: usually a few are enough, this bounds the time of the rest."""
+"""Most lengths tried to fill a row exactly: usually a few are enough, this bounds the time otherwise."""
 NOISES = (1.0, 0.3, 0.1)
-"""Of the order in which `repack` tries lengths, the first that needs no more rows than there are."""
+"""Noise in the order in which `repack` tries lengths; it uses the first that needs no more rows than there are."""
 EXCHANGES = 50
-"""Times that each row meets another one there."""
+"""Rounds in `repack` in which each row may exchange items with another."""
 
 
 def pack(lengths: Lengths, row_length: int, packing: bool) -> list[list[int]]:
     """Distribute items over rows of `row_length` positions; returns the indices in each row.
 
-    The better of two heuristics: rows filled exactly one after the other, and best-fit decreasing.
-    `packing` false: one item a row. Deterministic. Raises ConfigError where an item does not fit into a row.
+    Takes the better of two heuristics: rows filled exactly one after the other, and best-fit decreasing.
+    Without `packing`, one item per row. Deterministic. Raises ConfigError if an item does not fit into a row.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     longest = int(sizes.max(initial=0))
@@ -48,10 +48,10 @@ def pack(lengths: Lengths, row_length: int, packing: bool) -> list[list[int]]:
 
 
 def repack(rows: Rows, lengths: Lengths, row_length: int, generator: np.random.Generator) -> list[list[int]]:
-    """The same items in as many rows, put together otherwise as far as they fit: what `generator` makes of it.
+    """Combine the same items differently, as far as they fit, in as many rows; random by `generator`.
 
-    Rows are filled anew, with lengths tried in another order (the less so, the fewer rows there must be); then items
-    of unlike length change places where both rows have room for it.
+    Rows are filled again, with lengths tried in a noisy order (less noise if that needs too many rows); then items
+    of different length swap places if both rows have space.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     tried = (_filled(sizes, row_length, generator.standard_normal, noise) for noise in NOISES)
@@ -63,7 +63,7 @@ def repack(rows: Rows, lengths: Lengths, row_length: int, generator: np.random.G
 
 
 def _exchange(rows: list[list[int]], sizes: Int64, row_length: int, generator: np.random.Generator) -> None:
-    """Let random items of random pairs of rows change places, where they fit."""
+    """Swap random items of random pairs of rows if they fit."""
     space = [row_length - int(sizes[row].sum()) for row in rows]
     for _ in range(EXCHANGES):
         places = generator.permutation(len(rows)).tolist()
@@ -82,7 +82,7 @@ def _filled(
     """Each row: the longest item left, then those that fill the rest best (the minimum bin slack heuristic,
     Gupta & Ho 1999, Production Planning & Control 10(6)), the longer ones tried first.
 
-    `noise`: by what share of themselves lengths count as longer or shorter in that order, times what `draw` gives.
+    In that order each length is scaled by 1 + `noise` * what `draw` returns.
     """
     left: dict[int, deque[int]] = {}  # length → items of it, lengths descending
     for index in np.argsort(-sizes, kind="stable").tolist():
@@ -105,8 +105,8 @@ def _filled(
 def _best_sum(left: dict[int, deque[int]], longest: int, space: int) -> list[int]:
     """Lengths, the first of `left` first, whose sum comes closest to `space` from below.
 
-    Subset sums as bits of one integer: bit s of `sums` is set when s can be reached. The longest item,
-    which opens the row, is still in `left`: it counts once less.
+    Subset sums are bits of one integer: bit s of `sums` is set when s can be reached. The longest item,
+    which opens the row, is still in `left`, so one fewer of its length is available.
     """
     sums, full = 1, 1 << space
     added: list[tuple[int, int]] = []  # (length, the sums without it)
@@ -132,7 +132,7 @@ def _best_fit(sizes: Int64, row_length: int) -> list[list[int]]:
     """The longest item first, each into the fullest row that still takes it (Johnson et al. 1974,
     doi 10.1137/0203025: never more than 11/9 of the optimum and a few rows)."""
     rows: list[list[int]] = []
-    by_space: dict[int, list[int]] = {}  # space left → rows with just that much
+    by_space: dict[int, list[int]] = {}  # space left → rows with exactly that much
     spaces: list[int] = []  # its keys, sorted
     for index in np.argsort(-sizes, kind="stable").tolist():
         size = int(sizes[index])
@@ -154,11 +154,11 @@ def _best_fit(sizes: Int64, row_length: int) -> list[list[int]]:
 
 
 def choose_row_length(lengths: Lengths, hidden_size: int) -> int:
-    """The row length, a multiple of 8 from the longest item to four times that, with the least expected cost.
+    """The row length, a multiple of 8 from the longest item to four times that, with the lowest expected cost.
 
     Cost = rows * T * (1 + T / (1.6 * hidden_size)): the matrices cost the same for every position; attention
     grows with T, and with it what a packed row spends on positions of other traces (fitted to CPU timings
-    of masked dense attention at width 64, rows of 69 to 552). A large set is judged by a sample of it.
+    of masked dense attention at width 64, rows of 69 to 552). For a large set a sample is used.
     """
     ordered = np.sort(np.asarray(lengths, dtype=np.int64))
     sample = ordered[np.linspace(0, len(ordered) - 1, min(len(ordered), SAMPLE)).astype(np.int64)]

@@ -1,4 +1,4 @@
-"""Between text and tokens for one model folder: a prompt's ids, and the text of ids. Shared by all who generate."""
+"""Converts between text and tokens for one model folder: prompt to ids, ids to text. Shared by all generation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tunix_rt.traces.trace import Message
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """What turns a trace's prompt into token ids and a completion back into steps and answer."""
+    """Turns a trace's prompt into token ids, and a completion back into steps and answer."""
 
     tokenizer: Tokenizer
     formatter: Formatter
@@ -33,7 +33,7 @@ class Reader:
         return cls(tokenizer, formatter(format, tokenizer), read_architecture(model_folder).max_positions)
 
     def encode(self, prompt: str, history: Sequence[Message] = ()) -> tuple[str, Int32, str | None]:
-        """The prompt as formatted text, its token ids (int32 [N]), and why it cannot be asked (None: it can)."""
+        """The prompt as formatted text, its token ids (int32 [N]), and why it cannot be asked (None if it can)."""
         try:
             text = self.formatter.prompt(prompt, history)
         except DataError as error:

@@ -1,6 +1,6 @@
-"""What of the data comes when: from the section `training` and the lengths of the traces, rows, steps and epochs.
+"""Which data comes when: rows, steps and epochs from the section `training` and the lengths of the traces.
 
-In: prepared data. Out: a `BatchOrder`, and facts for the record. Asked by training and by all who foretell it.
+In: prepared data. Out: a `BatchOrder`, and facts for the record. Used by training and by whatever predicts it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def batch_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[Ba
 
 
 def evaluation_length(dataset: EncodedDataset, row_length: int) -> int:
-    """Positions of a row when the loss of `dataset` is taken: as in training, or as its longest trace needs."""
+    """Row length for the loss of `dataset`: as in training, or longer if its longest trace needs it."""
     return max(row_length, _round_up(int(dataset.lengths.max()), 8))
 
 

@@ -1,1 +1,1 @@
-"""Prompts in, parsed predictions out: the one prediction loop."""
+"""Prompts in, parsed predictions out: the prediction loop."""

@@ -1,4 +1,4 @@
-"""One question to a trained model, answered while one watches: text streams, then the parsed answer."""
+"""Answer one question with a trained model: the text is streamed, then the parsed answer shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunix_rt.traces.trace import prompt_id
 
 @dataclass(frozen=True, slots=True)
 class Answerer:
-    """A loaded model and how it was declared to answer."""
+    """A loaded model and its generation settings."""
 
     engine: Backend
     state: State
@@ -26,7 +26,7 @@ class Answerer:
     seed: int
 
     def answer(self, question: str, stream: TextIO) -> Parsed:
-        """Write the completion to `stream` as it is made, then steps and answer. Raises InputError."""
+        """Write the completion to `stream` as it is generated, then the answer. Raises InputError."""
         _, ids, problem = self.reader.encode(question)
         if problem is not None:
             raise InputError(f"the question cannot be asked: {problem}")

@@ -1,4 +1,4 @@
-"""The prompts that are asked: whether there are any, and whether their answers have room. Known before any training."""
+"""Checks before training that there are prompts to ask, and that their answers fit into `max_new_tokens`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tunix_rt.traces.trace import Trace
 
 
 def asked(prepared: PreparedData, split: SplitName) -> list[Trace]:
-    """The traces whose prompts are asked. Raises DataError where there are none."""
+    """The traces whose prompts are asked. Raises DataError if there are none."""
     traces = prepared.traces(split)
     if not traces:
         raise DataError(
@@ -22,7 +22,7 @@ def asked(prepared: PreparedData, split: SplitName) -> list[Trace]:
 
 
 def check_asked(prepared: PreparedData, generation: GenerationConfig) -> None:
-    """Say before the first step what cannot come out well. Raises DataError where there is nothing to ask."""
+    """Warn about references longer than `max_new_tokens`. Raises DataError if there is nothing to ask."""
     asked(prepared, generation.split)
     lengths, most = prepared.completion_tokens(generation.split), generation.max_new_tokens
     total, longer = sum(lengths.values()), sum(count for length, count in lengths.items() if length > most)

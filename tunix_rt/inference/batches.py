@@ -1,8 +1,8 @@
-"""Which questions are asked together: planned once over all of them, and kept over every session of a run.
+"""Which questions are asked together: planned once over all of them, and kept in all sessions of a run.
 
-Numbers of an answer depend on its batch (its padding, the number of rows) in their last digits. So a batch is
-asked whole or not at all, and the plan stays as it was when the run began; with another `generation.batch_size` only
-what is not answered yet is planned anew.
+The numbers of an answer depend on its batch (its padding, the number of rows) in their last digits. So a batch is
+asked completely or not at all, and the plan stays as it was when the run began; with another
+`generation.batch_size` only the questions not yet answered are planned again.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ class BatchPlan:
     """From each `(start, size)` of `segments` on, batches have that size, until the next segment or `total`."""
 
     total: int
-    """Questions that can be asked."""
+    """Number of questions that can be asked."""
     batch_size: int
     """`generation.batch_size` of the last session."""
     segments: tuple[tuple[int, int], ...]
 
     def batches(self) -> Iterator[Batch]:
-        """All of them in order."""
+        """All batches in order."""
         for (first, size), (end, _) in pairwise((*self.segments, (self.total, 0))):
             for start in range(first, end, size):
                 yield Batch(start, min(start + size, end), size)
 
     def resized(self, batch_size: int, is_whole: Callable[[Batch], bool]) -> BatchPlan:
-        """Batches that are not whole have `batch_size` from now on."""
+        """A plan in which incomplete batches have size `batch_size`."""
         segments: list[tuple[int, int]] = []
         firsts = {first for first, _ in self.segments}
         stays = False
@@ -54,12 +54,12 @@ class BatchPlan:
 
 
 def plan_file(predictions: Path) -> Path:
-    """Where the plan of a file of predictions is: beside it."""
+    """The plan's file, next to the file of predictions."""
     return predictions.with_suffix(".batches.json")
 
 
 def plan_batches(file: Path, total: int, batch_size: int, is_whole: Callable[[Batch], bool]) -> BatchPlan:
-    """The plan of `total` questions that `file` holds; made and written there where it holds none of as many."""
+    """The plan in `file` if it is for `total` questions, otherwise a new one; written to `file`."""
     plan = recorded_plan(file)
     if plan is None or plan.total != total:
         plan = BatchPlan(total, batch_size, ((0, batch_size),))
@@ -70,12 +70,12 @@ def plan_batches(file: Path, total: int, batch_size: int, is_whole: Callable[[Ba
 
 
 def recorded_plan(file: Path) -> BatchPlan | None:
-    """The plan that a file holds; None where there is none, or it is damaged."""
+    """The plan in a file; None if there is none or it is damaged."""
     try:
         record = read_json(file)
         segments = tuple((int(start), int(size)) for start, size in record["segments"])
         plan = BatchPlan(int(record["total"]), int(record["batch_size"]), segments)
-    except (DataError, KeyError, TypeError, ValueError):  # not there, or cut: whole batches of its size stay whole
+    except (DataError, KeyError, TypeError, ValueError):  # missing or cut: complete batches stay complete
         return None
     starts = [start for start, _ in segments]
     valid = starts[:1] == [0] and starts == sorted(set(starts)) and all(size > 0 for _, size in segments)

@@ -1,6 +1,6 @@
-"""THE prediction loop: prompts are answered in batches of like length, each answer a line on disk at once.
+"""THE prediction loop: prompts are answered in batches of similar length, each answer is written at once as a line.
 
-Whatever fails becomes a line with its reason and the loop goes on. Knows text and files, no framework.
+Whatever fails becomes a line with its reason and the loop goes on. Handles text and files, independent of framework.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _Question:
     prompt: str
     ids: Int32
     problem: str | None
-    """Why it cannot be asked."""
+    """Why it cannot be asked, if so."""
 
     @property
     def key(self) -> Key:
@@ -42,7 +42,7 @@ class _Question:
 
 
 def row_seed(seed: int, identity: str, sample: int) -> int:
-    """64 bits that decide a row's draws, from the experiment's seed, the trace's id and the sample number."""
+    """64-bit seed of a row's sampling, from the experiment's seed, the trace's id and the sample number."""
     text = f"{seed}\0{identity}\0{sample}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
 
@@ -58,11 +58,11 @@ def predict(
     interrupt: Interrupt,
     title: str = "predict",
 ) -> list[Prediction]:
-    """Answer every trace's prompt `num_return_sequences` times; the predictions in order of trace and sample.
+    """Answer every trace's prompt `num_return_sequences` times; predictions are in order of trace and sample.
 
-    `path` gets a line per answer as it is made. A batch whose answers it holds already is not asked again; one that
-    was broken, or in which something failed, is asked again whole. Raises Interrupted, and RunError when all failed
-    or more than `max_error_rate` did.
+    `path` gets a line per answer as it is made. A batch whose answers it already holds is not asked again; one that
+    was cut short, or in which something failed, is asked again completely. Raises Interrupted, and RunError when all
+    or more than `max_error_rate` of them failed.
     """
     questions = [
         _Question(trace, sample, *reader.encode(trace.prompt, trace.history))
@@ -97,7 +97,7 @@ def predict(
 
 
 def _recorded(path: Path) -> dict[Key, Prediction]:
-    """The answers that a file holds, failed ones excepted; a line that is torn or damaged is left out."""
+    """The answers in a file except failed ones; truncated or damaged lines are left out."""
     found: dict[Key, Prediction] = {}
     for number, line in read_appended(path):
         try:
@@ -141,14 +141,14 @@ def _answers(
             if piece.finish_reason is not None:
                 yield _completed(questions[piece.index], pieces[piece.index], reader)
                 del unanswered[piece.index]
-    except Exception as error:  # the contract: whatever fails is a line in the file, and the run goes on
+    except Exception as error:  # by contract, whatever fails is a line in the file, and the run goes on
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     for question in unanswered.values():
         yield _failed(question, reason)
 
 
 def _completed(question: _Question, pieces: Sequence[Piece], reader: Reader) -> Prediction:
-    """The prediction that a row's pieces make."""
+    """The prediction from a row's pieces."""
     ids = np.concatenate([piece.ids for piece in pieces])
     logprobs = np.concatenate([piece.logprobs for piece in pieces])
     completion = reader.tokenizer.decode(ids.tolist())

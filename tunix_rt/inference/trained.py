@@ -1,4 +1,4 @@
-"""The trained model of a run: handed out only where its bytes are those that training left."""
+"""The trained model of a run, returned only if its bytes are those that training wrote."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ REMEDY = "bring the file back, or run its command again: it trains again, from t
 
 
 def trained_model(run: RunFolder, full: bool = False) -> Path:
-    """The model folder, compared with the record of the stage `train`; `full`: every byte is read.
+    """The model folder, checked against the record of the stage `train`; `full` reads every byte.
 
-    Raises InputError where there is none yet, ModelError naming the file where one was changed.
+    Raises InputError if there is none yet, ModelError naming the file if one was changed.
     """
     if not run.model.is_dir():
         raise InputError(f"{run.name}: no trained model there yet; run its command again to finish it")

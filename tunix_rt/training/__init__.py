@@ -1,1 +1,1 @@
-"""The one training loop and what it needs: rates, cadence, stopping, checkpoints. Numbers only, no text."""
+"""The training loop and what it needs: rates, cadence, stopping, checkpoints. It handles numbers only, no text."""

@@ -1,8 +1,8 @@
-"""Checkpoints on disk: whole as soon as the last byte is down, damaged ones passed over, old ones rotated away.
+"""Checkpoints on disk: complete once the last byte is written; damaged ones are skipped, old ones deleted.
 
-`checkpoints/step_00000500/` holds what `Backend.save` writes, and `checkpoint.json`, written last and by the thread
+`checkpoints/step_00000500/` holds what `Backend.save` writes, and `checkpoint.json`, written last by the thread
 that wrote the rest: the progress, what it belongs to, and the sha256 of every file, taken from what was written.
-A folder without it is what a kill left of a save. Knows no framework.
+A folder without it is a save that was killed. Independent of the framework.
 """
 
 from __future__ import annotations
@@ -21,49 +21,49 @@ from tunix_rt.terminal import warn
 
 MARKER = "checkpoint.json"
 VERSION = 2
-"""1, before it had a number, knew neither `selected_step` and `ended` nor its own sha256; it can be continued."""
+"""Version 1 had no version number, `selected_step`, `ended` or sha256 of itself; training can resume from it."""
 Hashes = dict[str, str]
 """File name → sha256."""
 
 
 class DamagedCheckpoint(CheckpointError):
-    """A file of a checkpoint is missing or has other bytes than were saved. The message names it."""
+    """A file of a checkpoint is missing or differs from what was saved. The message names it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far training has come."""
+    """How far training has progressed."""
 
     step: int = 0
-    """Updates done."""
+    """Number of updates done."""
     tokens: int = 0
-    """Tokens of traces seen, padding not counted."""
+    """Number of trace tokens seen, without padding."""
     seconds: float = 0.0
     """Wall-clock seconds in the loop, over all sessions."""
     selected_step: int | None = None
     """The step that becomes the model if no better one follows."""
     ended: str | None = None
-    """Why training ended before its last step; None: it goes on, or that step is done."""
+    """Why training ended before its last step; None if it goes on or that step is done."""
 
 
 @dataclass(slots=True)
 class Checkpoints:
-    """The checkpoints of one run. `belongs`: what must agree for a checkpoint to be continued."""
+    """The checkpoints of one run. `belongs`: what must agree for training to resume from a checkpoint."""
 
     folder: Path
     belongs: dict[str, str]
     keep: int
     _pending: Future[None] | None = field(default=None)
-    """The save under way, done when it is committed."""
+    """The save in progress, done when it is committed."""
 
     def path(self, step: int) -> Path:
         """The folder of a step."""
         return self.folder / f"step_{step:08d}"
 
     def save(self, progress: Progress, write: Callable[[Path], Future[Hashes]]) -> None:
-        """Begin to save; `write` fills an empty folder (`Backend.save`). The thread that ends it commits.
+        """Start a save; `write` fills an empty folder (`Backend.save`). The thread that finishes it commits.
 
-        Waits for the save before, if that is still under way, and raises what it raised.
+        Waits for the previous save if that is still in progress, and raises what it raised.
         """
         self.finish()
         path = self.path(progress.step)
@@ -84,7 +84,7 @@ class Checkpoints:
         write(path).add_done_callback(commit)
 
     def _commit(self, progress: Progress, files: Hashes) -> None:
-        """Make a checkpoint whole, its files being down, and remove those that are not needed any more."""
+        """Complete a checkpoint whose files are written, and remove those that are no longer needed."""
         path = self.path(progress.step)
         record = {"version": VERSION, "progress": asdict(progress), "belongs": self.belongs, "files": files}
         sync_folder(path)
@@ -94,27 +94,27 @@ class Checkpoints:
         self._rotate(progress)
 
     def _rotate(self, progress: Progress) -> None:
-        """Keep the newest `keep` up to `progress` and the selected one. Torn ones go, and those of steps to come,
-        which were passed over as damaged."""
+        """Keep the newest `keep` up to `progress` and the selected one. Removes incomplete ones, and those of later
+        steps, which were skipped as damaged."""
         stays = {*[step for step in self.steps() if step <= progress.step][-self.keep :], progress.selected_step}
         for path in self.folder.glob("step_*"):
             if _step_of(path) not in stays:
                 _remove(path)
 
     def check(self) -> None:
-        """Raise what the save under way raised (a full disk, say), if it is over. Waits for nothing."""
+        """If the save in progress has ended, raise what it raised (a full disk, say). Does not wait."""
         if self._pending is not None and self._pending.done():
             self.finish()
 
     def finish(self) -> None:
-        """Wait until the save under way is committed. Raises what it raised."""
+        """Wait until the save in progress is committed. Raises what it raised."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     @contextmanager
     def committing(self) -> Iterator[None]:
-        """However the block ends: the save under way is committed before it is left, or its error is reported."""
+        """However the block ends, the save in progress is committed before it exits, or its error is reported."""
         try:
             yield
         except BaseException:
@@ -126,14 +126,14 @@ class Checkpoints:
         self.finish()
 
     def steps(self) -> list[int]:
-        """Steps with a whole checkpoint, ascending."""
+        """Steps with a complete checkpoint, ascending."""
         return sorted(_step_of(file.parent) for file in self.folder.glob(f"step_*/{MARKER}"))
 
     def newest(self, last_logged: int) -> Progress | None:
-        """Progress of the newest checkpoint that can be continued; None: of none, so training begins anew.
+        """Progress of the newest checkpoint to resume from; None if there is none, so training starts from scratch.
 
-        Damaged ones are named in a warning, and the one before is taken; so are those beyond `last_logged`, the last
-        step of the log, which tells when to stop and which step is best. Raises CheckpointError where one belongs to
+        A damaged one is named in a warning, and the one before it is taken. So is one beyond `last_logged`, the last
+        step of the log, which decides when to stop and which step is best. Raises CheckpointError if one belongs to
         another run.
         """
         for step in reversed(self.steps()):
@@ -163,7 +163,7 @@ class Checkpoints:
         return progress
 
     def copy(self, step: int, names: Collection[str], target: Path) -> None:
-        """Copy files of a checkpoint into a folder. Raises DamagedCheckpoint where one is not what was saved."""
+        """Copy files of a checkpoint into a folder. Raises DamagedCheckpoint if one is not what was saved."""
         path = self.path(step)
         files = _read_marker(path / MARKER, step)[2]
         for name in names:
@@ -171,7 +171,7 @@ class Checkpoints:
 
 
 def _check(path: Path, sha256: str, read: Callable[[Path], str]) -> None:
-    """Raises DamagedCheckpoint unless `read` finds in the file what was saved."""
+    """Raises DamagedCheckpoint unless `read` returns the sha256 that was saved."""
     try:
         found = read(path)
     except FileNotFoundError:
@@ -181,7 +181,7 @@ def _check(path: Path, sha256: str, read: Callable[[Path], str]) -> None:
 
 
 def _read_marker(file: Path, step: int) -> tuple[Progress, Hashes, Hashes]:
-    """Progress, what it belongs to, files. Raises DamagedCheckpoint."""
+    """Returns progress, what it belongs to, and files. Raises DamagedCheckpoint."""
     try:
         record = dict(read_json(file))
         sha256 = record.pop("sha256", None)
@@ -200,7 +200,7 @@ def _step_of(folder: Path) -> int:
 
 
 def _remove(folder: Path) -> None:
-    """The marker first: half of a checkpoint is never taken for a whole one."""
+    """Removes the marker first, so that half a checkpoint is never mistaken for a complete one."""
     (folder / MARKER).unlink(missing_ok=True)
     faults.point("unmarked", folder)
     shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,7 @@
-"""THE training loop: batches in, updates done, metrics and checkpoints out. Knows no framework and no text.
+"""THE training loop: batches in, updates done, metrics and checkpoints out. Independent of framework and text.
 
 The order within a step is law:
- 1. ask whether somebody wants to stop (between updates, so that a checkpoint is a whole step);
+ 1. check for an interrupt (between updates, so that a checkpoint holds complete steps);
  2. dispatch the update; 3. build the next batch while the device works;
  4. at a logging, evaluation or saving step only, fetch the measurements of all steps since the last one
     and refuse non-finite ones (before a checkpoint could hold them);
@@ -31,13 +31,13 @@ from tunix_rt.training.stopping import Evaluations
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """What is to be done: `batch_at(step)` and `rate_at(step)` for steps 1 … `num_steps`, and how to evaluate."""
+    """What to train: `batch_at(step)` and `rate_at(step)` for steps 1 … `num_steps`, and how to evaluate."""
 
     num_steps: int
     batch_at: Callable[[int], Batch]
     rate_at: Callable[[int], float]
     evaluate: Callable[[State, int], Mapping[str, float]]
-    """(state, step) → `eval/…` metrics. Raises Interrupted as if the step were saved."""
+    """(state, step) → `eval/…` metrics. May raise Interrupted, with a message that says the step is saved."""
     stop_step: int | None = None
     """Stop after this step, whatever the clock says."""
 
@@ -49,10 +49,10 @@ class _Dispatched:
     step: int
     rate: float
     tokens: int
-    """Of all steps so far."""
+    """Tokens of all steps so far."""
     own_tokens: int
     seconds: float
-    """That the call took; most of it compilation, where a program had to be compiled."""
+    """Duration of the call; mostly compilation if a program had to be compiled."""
     measurements: Measurements
 
 
@@ -64,28 +64,28 @@ class _Recorder:
     log: MetricsLog
     checkpoints: Checkpoints
     started: float
-    """Of `time.monotonic`, as if training had never been interrupted."""
+    """Start on the clock `time.monotonic`, as if training had never been interrupted."""
     saved_step: int
-    """Of the last save, finished or not."""
+    """Step of the last save, finished or not."""
     loss: float | None = None
-    """Of the last step that was fetched."""
+    """Loss of the last step that was fetched."""
     _since: float = 0.0
-    """Clock when the steps that are pending began."""
+    """Clock when the first pending step began."""
     _pending: list[_Dispatched] = field(default_factory=list)
 
     def clock(self) -> float:
-        """Seconds of training so far, those of earlier sessions included."""
+        """Seconds of training so far, including earlier sessions."""
         return time.monotonic() - self.started
 
     def resume_clock(self) -> None:
-        """What was done since the last step counts for no step's throughput."""
+        """Exclude what was done since the last step from every step's throughput."""
         self._since = self.clock()
 
     def add(self, step: _Dispatched) -> None:
         self._pending.append(step)
 
     def flush(self, now: Progress) -> Progress:
-        """Fetch and log every pending step; the progress, with the time at which the device was done with it.
+        """Fetch and log every pending step. Returns the progress, with the time when the device had finished them.
 
         Raises NonFiniteError with the interval.
         """
@@ -120,7 +120,7 @@ class _Recorder:
         )
 
     def save(self, state: State, now: Progress) -> Progress:
-        """Log what is pending, then save: a checkpoint never holds what has not been looked at, nor is ahead of it."""
+        """Log what is pending, then save: a checkpoint never holds a step that has not been checked and logged."""
         now = self.flush(now)
         self.log.sync()
         self.checkpoints.save(now, partial(self.backend.save, state))
@@ -129,13 +129,13 @@ class _Recorder:
         return now
 
     def leave(self, state: State, now: Progress) -> None:
-        """Save before training is left, and wait for it."""
+        """Save before leaving training, and wait for the save."""
         if now.step != self.saved_step:
             self.save(state, now)
         self.checkpoints.finish()
 
     def evaluate(self, state: State, now: Progress, plan: TrainPlan, evaluations: Evaluations) -> None:
-        """Evaluate after a step. Interrupted meanwhile: the step is saved, and evaluated when training goes on."""
+        """Evaluate after a step. If interrupted, the step is saved, and evaluated when training resumes."""
         try:
             metrics = plan.evaluate(state, now.step)
         except Interrupted:
@@ -157,7 +157,7 @@ def train(
     checkpoints: Checkpoints,
     interrupt: Interrupt,
 ) -> Progress:
-    """Train from `begin` to the end of `plan`; leaves a whole checkpoint of the selected and the last step.
+    """Train from `begin` to the end of `plan`; leaves a complete checkpoint of the selected and the last step.
 
     Raises Interrupted (after saving), NonFiniteError, OutOfMemory.
     """
@@ -211,10 +211,10 @@ def _stop_if_asked(recorder: _Recorder, state: State, now: Progress, interrupt: 
 def _reason(
     plan: TrainPlan, training: TrainingConfig, evaluations: Evaluations, log: MetricsLog, now: Progress
 ) -> str | None:
-    """Why training ends now, in words; None: it goes on. A declared step takes the place of the time budget."""
+    """Why training ends now, in words; None if it goes on. A declared stop step replaces the time budget."""
     if plan.stop_step is not None and now.step >= plan.stop_step:
         return f"at step {plan.stop_step}, as declared by run.stop_step"
     budget = training.max_seconds if plan.stop_step is None else None
-    # What the log holds already was within the budget before a kill, and is done again whatever it takes.
+    # Steps already in the log were within the budget before a kill; they are repeated, however long that takes.
     over = budget is not None and now.seconds >= budget and now.step >= log.last_step
     return evaluations.reason() or (f"time budget of {budget:g} s used" if over else None)

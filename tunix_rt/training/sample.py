@@ -1,4 +1,4 @@
-"""A look at a model while it trains: greedy answers to a few prompts, their accuracy, and some of them printed."""
+"""Samples during training: greedy answers to a few prompts, their accuracy, and some of them printed."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tunix_rt.traces.trace import Trace
 
 NUM_PRINTED = 2
 Verdict = Callable[[Prediction], bool]
-"""Whether an answer is right, by the rules that evaluation will judge by."""
+"""Whether an answer is right, by the rules of evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Greedy generation for fixed prompts; room for the longest reference completion and a half more."""
+    """Greedy generation for fixed prompts, up to 1.5 times the longest reference completion."""
 
     reader: Reader
     traces: tuple[Trace, ...]
@@ -32,7 +32,7 @@ class Sampler:
 
     @classmethod
     def of(cls, model_folder: Path, format: FormatConfig, traces: Sequence[Trace]) -> Sampler:
-        """Ready the prompts that can be asked."""
+        """Encode the prompts, without those that cannot be asked."""
         reader = Reader.of(model_folder, format)
         encoded = [(trace, *reader.encode(trace.prompt, trace.history)) for trace in traces]
         asked = [(trace, ids) for trace, _, ids, problem in encoded if problem is None]
@@ -58,7 +58,7 @@ class Sampler:
     ) -> float:
         """Share of the answers that are right; prints the first few.
 
-        `ask` is called again and again, and may raise Interrupted.
+        `ask` is called for every generated piece, and may raise Interrupted.
         """
         predictions = self._predictions(engine, state, ask)
         verdicts = [is_right(prediction) for prediction in predictions]

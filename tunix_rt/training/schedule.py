@@ -1,4 +1,4 @@
-"""The learning rate of a step, and when something that happens every so often is due."""
+"""The learning rate of a step, and when something with a cadence is due."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tunix_rt.config.training import (
 
 
 def learning_rate(schedule: ScheduleConfig, peak: float, step: int, num_steps: int) -> float:
-    """Rate of update `step` (1 … num_steps). Warm-up reaches the peak at its last step; the descent
+    """Rate of update `step` (1 … num_steps). Warm-up reaches the peak at its last step; the decay
     reaches `final_fraction * peak` at step `num_steps`."""
     warmup = warmup_of(schedule, num_steps)
     if step <= warmup:
@@ -34,5 +34,5 @@ def learning_rate(schedule: ScheduleConfig, peak: float, step: int, num_steps: i
 
 
 def due(step: int, every: int | None, last: int) -> bool:
-    """Whether something with cadence `every` (None: never) happens after `step`; the last step always counts."""
+    """Whether something with cadence `every` (None: never) happens after `step`; it also does after the last step."""
     return every is not None and (step % every == 0 or step == last)

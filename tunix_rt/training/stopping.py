@@ -1,4 +1,4 @@
-"""When training ends early and which step is best, from the evaluations so far. Each is looked at once."""
+"""When training ends early and which step is best, from the evaluations so far. Each is added once."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from tunix_rt.config.training import TrainingConfig
 
 @dataclass(slots=True)
 class Evaluations:
-    """What the evaluations so far decide. The same ones in the same order decide the same."""
+    """What the evaluations so far decide. The same evaluations in the same order give the same decision."""
 
     training: TrainingConfig
     best: int | None = field(default=None, init=False)
-    """The step with the best value of the metric that `training.select` names, the earliest of equals; None: `last`,
-    or no evaluation yet."""
+    """The step with the best value of the metric that `training.select` names, the earliest of equals; None for `last`,
+    or before any evaluation."""
     _best: float = field(default=math.inf, init=False)
     _reference: float = field(default=math.inf, init=False)
-    """The value that early stopping wants improved."""
+    """The value that early stopping requires to improve."""
     _without_improvement: int = field(default=0, init=False)
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -35,7 +35,7 @@ class Evaluations:
             self._without_improvement = 0 if improved else self._without_improvement + 1
 
     def reason(self) -> str | None:
-        """Why training ends now, in words; None: it goes on."""
+        """Why training ends now, in words; None if it goes on."""
         rule = self.training.early_stopping
         if rule is None or self._without_improvement < rule.patience:
             return None
@@ -43,6 +43,6 @@ class Evaluations:
 
 
 def _loss_of(metrics: Mapping[str, float], metric: str) -> float | None:
-    """The metric's value, turned so that lower is better; None where it was not taken."""
+    """The metric's value, negated if needed so that lower is better; None if it was not measured."""
     value = metrics.get(f"eval/{metric}")
     return None if value is None else value if metric == "loss" else -value

@@ -1,6 +1,6 @@
 """LoRA inside the decoder: what is added to the product with a frozen matrix, and its tensors by PEFT's names.
 
-Tensors of all layers are stacked among the layer's own: `qkv_0_lora_a` [L, rank, in] and `qkv_0_lora_b`
+Tensors of all layers are stacked next to the layer's weights: `qkv_0_lora_a` [L, rank, in] and `qkv_0_lora_b`
 [L, out, rank] belong to the first tensor of the part `qkv`. Legend: L layers, A micro-batches, M matrices of a layer.
 """
 
@@ -23,28 +23,28 @@ from tunix_rt.models.folder import Float32, Weights
 
 Params = dict[str, Any]
 KEYS = "dropout_keys"
-"""Name among the tensors of a layer: uint32 [L, M, 2]; absent: nothing is left out."""
+"""Name of the dropout keys among the tensors of a layer: uint32 [L, M, 2]; absent without dropout."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoraSlice:
-    """One matrix of a layer's part."""
+    """One matrix within a layer's part."""
 
     canonical_name: str
     index: int
-    """Among the tensors in which the part lies."""
+    """Its number among the tensors of the part."""
     first: int
     """Its first row in the part."""
     rows: int
 
     def key(self, side: Side) -> str:
-        """Its A or B among the tensors of a layer."""
+        """Name of its A or B among the tensors of a layer."""
         return f"{self.canonical_name}_{self.index}_lora_{side.lower()}"
 
 
 @dataclass(frozen=True, slots=True)
 class LoraLayout:
-    """What of an adapter is compiled in."""
+    """The parts of an adapter that are compiled in."""
 
     scaling: float
     dropout: float
@@ -52,7 +52,7 @@ class LoraLayout:
 
     @classmethod
     def of(cls, adapter: Adapter, architecture: Architecture) -> LoraLayout:
-        """The pieces are those of the first layer: all have the same."""
+        """Takes the pieces of the first layer; all layers have the same."""
         found: list[LoraSlice] = []
         taken: dict[str, tuple[int, int]] = {}
         for tensor in tensors_of(architecture):
@@ -67,9 +67,9 @@ class LoraLayout:
     def add(
         self, own: str, part: Callable[[str], jax.Array], keys: jax.Array | None, x: jax.Array, y: jax.Array
     ) -> jax.Array:
-        """`y` [..., rows of the part], the product of `x` [..., in] with the part `own`, with its additions.
+        """`y` [..., rows of the part], the product of `x` [..., in] with the part `own`, plus its LoRA terms.
 
-        `part`: a tensor of the layer by name; `keys`: of the masks, uint32 [M, 2].
+        `part`: returns a tensor of the layer by name; `keys`: keys of the dropout masks, uint32 [M, 2].
         """
         ends, parts = 0, []
         for number, piece in enumerate(self.pieces):
@@ -97,29 +97,29 @@ def dropped(x: jax.Array, key: jax.Array, dropout: float) -> jax.Array:
 
 
 def keys(adapter: Adapter, plan: LoraLayout, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
-    """Keys of an update's masks, uint32 [A, L, M, 2]; None: nothing is left out."""
+    """Keys of an update's dropout masks, uint32 [A, L, M, 2]; None without dropout."""
     if adapter.dropout == 0:
         return None
     names = [module_name(module) for module in adapter.modules]
     found = dropout_keys(seed, step, num_micro_batches, names)
-    return found.reshape(num_micro_batches, -1, len(plan.pieces), 2)  # modules go layer by layer
+    return found.reshape(num_micro_batches, -1, len(plan.pieces), 2)  # modules are ordered layer by layer
 
 
 def joined(frozen: Params, trained: Params) -> Params:
-    """The whole state of a decoder, from its frozen and its trained tensors."""
+    """The complete state of a decoder, from its frozen and trained tensors."""
     layers = {**frozen.get("layers", {}), **trained.get("layers", {})}
     return {**frozen, **trained, "layers": layers}
 
 
 def frozen_in(params: Params, dtype: Any) -> Params:
-    """Host arrays of a model with the layers' matrices in `dtype`, in which they multiply anyway."""
+    """Host arrays of a model with the layers' matrices cast to `dtype`, in which they are multiplied anyway."""
     layers = params["layers"]
     cast = {own: array.astype(dtype) if kind_of(own) == "matrices" else array for own, array in layers.items()}
     return params | {"layers": cast}
 
 
 def from_peft(tensors: Mapping[str, Float32], adapter: Adapter, plan: LoraLayout) -> Params:
-    """Tensors by PEFT's names → stacked among the layers' own."""
+    """Tensors by PEFT's names → stacked tensors by `LoraSlice.key`."""
     layers: dict[str, list[Float32]] = {}
     for module, piece in _placed(adapter, plan):
         for side in ("A", "B"):
@@ -137,7 +137,7 @@ def to_peft(params: Params, adapter: Adapter, plan: LoraLayout) -> Weights:
 
 
 def names_of(adapter: Adapter, plan: LoraLayout) -> WeightMapping:
-    """The adapter's tensors under PEFT's names."""
+    """Maps the adapter's tensors to PEFT's names."""
     return WeightMapping(
         adapter.shapes,
         lambda params: to_peft(params, adapter, plan),

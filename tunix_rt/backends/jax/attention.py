@@ -1,9 +1,9 @@
 """Rotary positions and masked attention, over packed rows and over a cache.
 
-In: queries, keys and values of one layer. Out: what the heads read. Knows no weights.
-Long packed rows are taken in pairs of blocks: nothing is computed but where queries and keys share a trace.
+In: queries, keys and values of one layer. Out: the output of the heads. Holds no weights.
+Long packed rows are computed in pairs of blocks, only where queries and keys share a trace.
 Legend: B rows, T query positions, S key positions or slots of the cache, K key-value heads, G query heads of
-each, d width of one; N pairs of blocks, C positions of a block.
+each, d head width; N pairs of blocks, C positions of a block.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import numpy as np
 from tunix_rt.models.families.architecture import Rope, rotary_frequencies
 
 MASKED = -1e30
-"""Added to a score that must not be read: its exponential is exactly 0. Finite, so that no row gives NaN."""
+"""Added to a masked score, so that its exponential is exactly 0. Finite, so that no row gives NaN."""
 BLOCK = 64
-"""C: the smaller, the less is computed for nothing; below this the products get slow."""
+"""C: a smaller block wastes less computation; below this the products get slow."""
 PAIR_COST = 1.5
-"""A score in a pair of blocks costs so many in a whole row, for gathering and adding up (measured: 1.3, CPU)."""
+"""Cost of a score in a pair of blocks relative to one in a full row, for gather and sums (measured: 1.3, CPU)."""
 
 Scores = tuple[float, float | None]
-"""How scores are made, static: the factor of the products, and the cap (None: none) that bounds them by tanh."""
+"""How scores are computed (static): the scale of the products, and the cap (None: none) that bounds them by tanh."""
 Table = np.ndarray[Any, np.dtype[np.float32]]
 KeyValue = tuple[jax.Array, jax.Array]
-"""The cache of a layer: keys [B, K, d, S] and values [B, K, S, d], as the products of decoding read them."""
+"""The cache of a layer: keys [B, K, d, S] and values [B, K, S, d], as decoding reads them."""
 
 
 def rotary_tables(num_positions: int, head_dim: int, rope: Rope | None) -> tuple[Table, Table]:
-    """Cosines and sines, float32 [num_positions, d/2] each; without `rope` those of no turn.
+    """Cosines and sines, float32 [num_positions, d/2] each; without `rope`, those of angle 0.
 
-    Made on the host: inside the compiled program XLA would compute them again for every use.
+    Computed on the host: inside the compiled program XLA would compute them again for every use.
     """
     frequencies = np.zeros(head_dim // 2, np.float32) if rope is None else rotary_frequencies(rope, head_dim)
     angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies
@@ -41,7 +41,7 @@ def rotary_tables(num_positions: int, head_dim: int, rope: Rope | None) -> tuple
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Turn the pairs (i, i + d/2) of `x` [..., d] by angles whose `cos`, `sin` broadcast to [..., d/2]."""
+    """Rotate the pairs (i, i + d/2) of `x` [..., d] by angles whose `cos`, `sin` broadcast to [..., d/2]."""
     first, second = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
@@ -49,7 +49,7 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
 def packed_bias(segments: jax.Array, window: int | None) -> jax.Array:
     """Segments int32 [B, T] → bias float32 [B, 1, 1, T, T]: 0 within a segment and not ahead, else MASKED.
 
-    With a window a position sees itself and the `window` - 1 before it.
+    With a window a position attends to itself and the `window` - 1 before it.
     """
     length = segments.shape[1]
     seen = jnp.tril(jnp.ones((length, length), bool))
@@ -62,8 +62,8 @@ def packed_bias(segments: jax.Array, window: int | None) -> jax.Array:
 def block_pairs(segments: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any, np.dtype[np.int32]] | None:
     """Segments int32 [A, B, T] → pairs int32 [A, N, 2] of (query block, key block) that share a trace.
 
-    Blocks are numbered through the rows of a micro-batch. N is rounded up to a multiple of the number of blocks
-    (few values of N mean few compilations) with pairs of a query block that does not exist. None: not worth it.
+    Blocks are numbered across the rows of a micro-batch. N is rounded up to a multiple of the number of blocks
+    (few values of N mean few compilations) with pairs of a nonexistent query block. None if not worth it.
     """
     micro, rows, length = segments.shape
     per_row = -(-length // BLOCK)
@@ -99,9 +99,9 @@ def pair_bias(segments: jax.Array, pairs: jax.Array, window: int | None) -> jax.
 def attend_pairs(
     queries: jax.Array, keys: jax.Array, values: jax.Array, pairs: jax.Array, bias: jax.Array, made: Scores
 ) -> jax.Array:
-    """As `attend`, from `queries` [B, K, G, T, d], `keys` and `values` [B, K, T, d], where `pairs` [N, 2] say.
+    """As `attend`, from `queries` [B, K, G, T, d], `keys` and `values` [B, K, T, d], only in `pairs` [N, 2].
 
-    The scores of a query lie in several pairs: its greatest score and its sums are taken over them.
+    The scores of a query lie in several pairs: its maximum and its sums are taken over all of them.
     """
     rows, length = queries.shape[0], queries.shape[3]
     query, key = pairs[:, 0], pairs[:, 1]
@@ -125,7 +125,7 @@ def attend_pairs(
 
 
 def _blocks(x: jax.Array, axis: int) -> jax.Array:
-    """Cut `axis` (T, filled up with zeros) of `x` [B, ..., T, ...] into blocks: [B * T / C, ..., C, ...]."""
+    """Cut `axis` (T, zero-padded) of `x` [B, ..., T, ...] into blocks: [B * T / C, ..., C, ...]."""
     more = -x.shape[axis] % BLOCK
     x = jnp.pad(x, [(0, more if place == axis else 0) for place in range(x.ndim)])
     cut = x.reshape(*x.shape[:axis], -1, BLOCK, *x.shape[axis + 1 :])
@@ -140,7 +140,7 @@ def capped(x: jax.Array, cap: float | None) -> jax.Array:
 def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, made: Scores) -> jax.Array:
     """Scaled dot-product attention, softmax in float32.
 
-    `queries` [B, K, G, T, d], `keys` [B, K, d, S] (so a cache needs no turning), `values` [B, K, S, d], `bias`
+    `queries` [B, K, G, T, d], `keys` [B, K, d, S] (so a cache needs no transpose), `values` [B, K, S, d], `bias`
     broadcasts to [B, K, G, T, S]; returns [B, K, G, T, d]. Dividing last saves a pass over the scores.
     """
     queries = queries * made[0]
@@ -153,7 +153,7 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Arr
 
 
 def keep(keys: jax.Array, values: jax.Array, slots: int) -> KeyValue:
-    """Start a cache of `slots` slots with keys and values [B, K, S, d] in its first ones."""
+    """Start a cache of `slots` slots with keys and values [B, K, S, d] in the first ones."""
     return widen((jnp.swapaxes(keys, 2, 3), values), slots)
 
 
@@ -165,7 +165,7 @@ def widen(kept: KeyValue, slots: int) -> KeyValue:
 
 
 def append(kept: KeyValue, keys: jax.Array, values: jax.Array, slot: jax.Array) -> KeyValue:
-    """Put the keys and values [B, K, 1, d] of one position of each row into `slot`."""
+    """Write the keys and values [B, K, 1, d] of one position per row into `slot`."""
     return (
         jax.lax.dynamic_update_slice_in_dim(kept[0], jnp.swapaxes(keys, 2, 3), slot, axis=3),
         jax.lax.dynamic_update_slice_in_dim(kept[1], values, slot, axis=2),

@@ -1,6 +1,6 @@
-"""The eight methods on jax, by delegation: what a state is, and how it goes to and from disk.
+"""The eight methods on jax, by delegation: what a state is, and how it is saved and loaded.
 
-In and out: numpy batches, model folders, checkpoints. Computation lives in `step` and `generate`.
+In and out: numpy batches, model folders, checkpoints. The computation is in `step` and `generate`.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class LoraState:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A model on the device, and while it is trained the optimizer's moments."""
+    """A model on the device and, in training, the optimizer's moments."""
 
     architecture: Architecture
     config: JsonObject
@@ -65,22 +65,22 @@ class State:
     stop_ids: tuple[int, ...]
     graph: Graph
     training_graph: Graph
-    """Of the decoder as a training step computes it: with dropout and gradient checkpointing, where declared."""
+    """Graph of the decoder in training: with dropout and gradient checkpointing, if declared."""
     params: Params
-    """What is trained, or all there is."""
+    """The trained tensors; without an adapter, all of them."""
     names: WeightMapping
-    """Of `params`."""
+    """Maps `params` to checkpoint names."""
     training: TrainingSetup | None
     moments: optax.OptState | None
     frozen: Params
-    """The other weights, where an adapter lies on them."""
+    """The base weights under an adapter; otherwise empty."""
     lora: LoraState | None
     step: int
-    """Updates done."""
+    """Number of updates done."""
 
     @property
     def whole(self) -> Params:
-        """Every tensor that the decoder computes with."""
+        """All tensors of the decoder."""
         return joined(self.frozen, self.params)
 
 
@@ -91,7 +91,7 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Jax
 
 
 class JaxBackend:
-    """`Backend` of the interface; its methods are documented there."""
+    """Implements `interface.Backend`; its methods are documented there."""
 
     def __init__(self, config: BackendConfig, device: jax.Device, threads: int) -> None:
         self._device = device
@@ -122,7 +122,7 @@ class JaxBackend:
         return self._attach_adapter(model_folder, found, base, training, folder / OPTIMIZER)
 
     def _place(self, folder: Path, model_folder: Path, training: TrainingSetup | None, optimizer: Path | None) -> State:
-        """Weights of `folder`, the rest of `model_folder`; moments from a file, or fresh ones."""
+        """Load weights from `folder` and the rest from `model_folder`; moments from a file, or fresh ones."""
         architecture = read_architecture(folder)
         names = WeightMapping.of(architecture)
         params = jax.device_put(names.from_files(read_weights(folder)), self._device)
@@ -137,7 +137,7 @@ class JaxBackend:
         training: TrainingSetup | None,
         optimizer: Path | None,
     ) -> State:
-        """An adapter on the frozen weights of `model_folder`."""
+        """Attach an adapter to the frozen weights of `model_folder`."""
         architecture, (adapter, tensors) = read_architecture(model_folder), found
         plan = LoraLayout.of(adapter, architecture)
         names = names_of(adapter, plan)
@@ -152,7 +152,7 @@ class JaxBackend:
     def _graphs(
         self, architecture: Architecture, whole: Params, training: Params, plan: LoraLayout | None
     ) -> tuple[Graph, Graph]:
-        """Of the decoder that answers with the tensors `whole`, and of the one that is trained with `training`."""
+        """Graphs of the decoder for inference, with the tensors `whole`, and for training, with `training`."""
         answering = Decoder(architecture, self._dtype, whole, plan)
         trained = Decoder(architecture, self._dtype, training, plan, self._gradient_checkpointing)
         return nnx.graphdef(answering), nnx.graphdef(trained)

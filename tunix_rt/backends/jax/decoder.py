@@ -1,8 +1,8 @@
-"""The decoder as flax modules: from tokens to hidden states and to logits, put together from declared parts.
+"""The decoder as flax modules: from tokens to hidden states and to logits, built from declared parts.
 
-Weights of all layers are stacked, [L, ...] each; matrices lie as [out, in], and those that read the same
-input lie together; the parts are those of `models/families/architecture.py`. Residuals, norms, softmax and
-logits are float32; matrices multiply in `dtype`. Knows neither loss nor loops.
+Weights of all layers are stacked, [L, ...] each; matrices are stored as [out, in], and those that read the same
+input are concatenated; the parts are those of `models/families/architecture.py`. Residuals, norms, softmax and
+logits are float32; matrices multiply in `dtype`. Independent of losses and loops.
 Legend: L layers, B rows, T positions, D width, F inner width, K key-value heads, G query heads of each,
 d width of a head, V vocabulary.
 """
@@ -38,16 +38,16 @@ from tunix_rt.models.families.architecture import Activation, Architecture, Rope
 Params = dict[str, Any]
 """Nested dict of arrays, the pure state of a `Decoder`: `architecture.whole_parts`, and `layers` with the rest."""
 Rotation = tuple[jax.Array, jax.Array] | None
-"""Cosines and sines [B, T, d/2]; None: no turn."""
+"""Cosines and sines [B, T, d/2]; None: no rotation."""
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
-"""Queries [B, K, G, T, d], keys and values [B, K, T, d] → what was read [B, K, G, T, d], and what to keep."""
+"""Queries [B, K, G, T, d], keys and values [B, K, T, d] → the output [B, K, G, T, d], and what to keep."""
 Layers = tuple[Any, ...]
-"""The weights of each layer by itself, as `Decoder.separate` makes them."""
+"""The weights of each layer separately, as `Decoder.separate` returns them."""
 Cache = tuple[KeyValue, ...]
 """Keys and values of each layer."""
 
 UNROLLED_LAYERS = 8
-"""Up to so many layers the compiler sees each (faster steps); beyond, one loop body (faster compilation)."""
+"""Up to this many layers are unrolled (faster steps); more become one loop body (faster compilation)."""
 
 
 ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
@@ -78,14 +78,14 @@ class LayerVariants:
 
     @classmethod
     def of(cls, architecture: Architecture, length: int) -> LayerVariants:
-        """For rows of `length` positions: a window as wide is none."""
+        """Variants for rows of `length` positions: a window at least that wide counts as none."""
         wide = [None if kind.window is None or kind.window >= length else kind.window for kind in architecture.layers]
         turns = [kind.rope for kind in architecture.layers]
         windows, ropes = tuple(dict.fromkeys(wide)), tuple(dict.fromkeys(turns))
         return cls(ropes, tuple(map(ropes.index, turns)), windows, tuple(map(windows.index, wide)))
 
     def rotations(self, head_dim: int, length: int, positions: jax.Array) -> tuple[jax.Array, jax.Array] | None:
-        """Cosines and sines [ropes, B, T, d/2] at `positions` [B, T] below `length`; None: no layer turns anything."""
+        """Cosines and sines [ropes, B, T, d/2] at `positions` [B, T] below `length`; None: no layer rotates."""
         if self.ropes == (None,):
             return None
         tables = [rotary_tables(length, head_dim, rope) for rope in self.ropes]
@@ -94,7 +94,7 @@ class LayerVariants:
 
 
 def pick(stack: jax.Array, index: jax.Array) -> jax.Array:
-    """`stack[index]`, without looking where there is one only."""
+    """`stack[index]`, without a lookup if there is only one entry."""
     return stack[0] if len(stack) == 1 else stack[index]
 
 
@@ -116,14 +116,14 @@ def normalise(x: jax.Array, module: nnx.Module, name: str, architecture: Archite
 
 
 def scores_of(architecture: Architecture) -> Scores:
-    """What `attention` needs to know of the family."""
+    """The parameters of the family that `attention` needs."""
     return architecture.attention_scale, architecture.score_cap
 
 
 class Layer(nnx.Module):
     """One layer, or all of them stacked: attention and feed-forward, each in a residual branch with its norms.
 
-    Its parts are those of `architecture.layer_parts`, with a first axis L where stacked.
+    Its parts are those of `architecture.layer_parts`, with a first axis L if stacked.
     """
 
     def __init__(self, architecture: Architecture, dtype: Any, arrays: Params, adapter: LoraLayout | None) -> None:
@@ -178,7 +178,7 @@ class Layer(nnx.Module):
         return found
 
     def _norm(self, name: str, x: jax.Array) -> jax.Array:
-        """The norm `name`, in float32; `x` itself where the family has none there."""
+        """The norm `name`, in float32; `x` itself if the family has none there."""
         return normalise(x, self, name, self.architecture) if hasattr(self, name) else x
 
     def _part(self, name: str) -> jax.Array:
@@ -238,8 +238,8 @@ class Decoder(nnx.Module):
             policy = jax.checkpoint_policies.nothing_saveable
             one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
         elif not few:
-            # What a loop keeps for the backward pass it copies into stacks: computing all but the large products
-            # again is cheaper (12.5 → 11.8 CPU-seconds a step of SmolLM2-135M), and takes less memory.
+            # A loop copies what it keeps for the backward pass into stacks: recomputing all but the large products
+            # is cheaper (12.5 → 11.8 CPU-seconds per step of SmolLM2-135M), and takes less memory.
             policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
             one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
         layers = (weights, np.array(kinds.rope_of, np.int32), np.array(kinds.window_of, np.int32))
@@ -248,7 +248,7 @@ class Decoder(nnx.Module):
         return normalise(x, self, "norm", shape), kept
 
     def separate(self) -> Layers:
-        """Copy the stacked layers apart: decoding token by token would else slice them every time."""
+        """Copy each layer out of the stack: otherwise decoding would slice it at every token."""
         _, weights = nnx.split(self.layers)
         count = self.architecture.num_layers
         return tuple(jax.tree.map(lambda stack, i=i: stack[i], weights) for i in range(count))
@@ -256,9 +256,9 @@ class Decoder(nnx.Module):
     def read_one(
         self, layers: Layers, tokens: jax.Array, starts: jax.Array, slot: jax.Array, cache: Cache
     ) -> tuple[jax.Array, Cache]:
-        """Read one token a row, int32 [B], into `slot` of the cache → hidden states float32 [B, D], the cache.
+        """Read one token per row, int32 [B], into `slot` of the cache → hidden states float32 [B, D], the cache.
 
-        `starts` int32 [B]: the slot of a row's position 0; those before it are not seen.
+        `starts` int32 [B]: the slot of a row's position 0; earlier slots are masked.
         """
         shape, slots = self.architecture, cache[0][0].shape[3]
         kinds = LayerVariants.of(shape, slots)

@@ -1,7 +1,7 @@
 """Answering prompts: prefill, decoding with a preallocated cache in compiled portions, sampling.
 
-In: prompts as ids, one seed each. Out: pieces, as they are made. A row's result depends on its prompt and its
-seed only: padding is masked, and its random numbers come from the host.
+In: prompts as ids, one seed each. Out: pieces, as they are made. A row's result depends only on its prompt and
+seed: padding is masked, and its random numbers come from the host.
 Legend: R rows on the device, P slots of prompts (right-aligned), S slots of the cache, C tokens of a portion,
 L layers, K key-value heads, d width of a head, V vocabulary.
 """
@@ -28,27 +28,27 @@ from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.architecture import Architecture
 
 PORTION = 32
-"""Tokens a row makes between two looks of the host."""
+"""Tokens per row between two synchronisations with the host."""
 SINGLE_PORTION = 8
 """The same for a single row, which somebody may be watching."""
 SHRINK = 4
-"""Finished rows leave when so many times fewer would do: each number of rows is one more compilation."""
+"""Finished rows are dropped once the batch can shrink by this factor: each number of rows is one more compilation."""
 SMALL_CACHE = 128
 """Slots up to which a cache does not grow in stages: each stage is one more compilation."""
 
 
 class Carry(NamedTuple):
-    """What goes from one portion to the next."""
+    """What is carried from one portion to the next."""
 
     cache: Cache
-    tokens: jax.Array  # int32 [R] chosen, not yet read
+    tokens: jax.Array  # int32 [R] chosen, not yet fed to the model
     starts: jax.Array  # int32 [R] slot of the first prompt token
     left: jax.Array  # int32 [R] tokens that may still be made; 0: finished
     slot: jax.Array  # int32 [] where `tokens` will be written
 
 
 Progress = tuple[Carry, jax.Array, jax.Array, jax.Array]
-"""Carry, tokens int32 [C, R], log-probabilities float32 [C, R], and how many of the C have been made."""
+"""Carry, tokens int32 [C, R], log-probabilities float32 [C, R], and the number of the C tokens made so far."""
 
 
 @partial(jax.jit, static_argnames=("graph", "sampling", "capacity"))
@@ -94,7 +94,7 @@ def decode(
     stop_ids: jax.Array,
     uniform: jax.Array,
 ) -> Progress:
-    """Up to C more tokens of each row; ends early when all rows have finished. `uniform` float32 [C, R]."""
+    """Generate up to C more tokens of each row; ends early when all rows have finished. `uniform` float32 [C, R]."""
     decoder = nnx.merge(graph, params)
     portion, rows = uniform.shape
 
@@ -121,7 +121,7 @@ def _separate(graph: Graph, params: Params) -> Layers:
 
 @partial(jax.jit, static_argnames=("capacity",))
 def refit(carry: Carry, rows: jax.Array, capacity: int) -> Carry:
-    """Keep only `rows` int32 [R'], and give the cache `capacity` slots, not fewer than it has."""
+    """Keep only `rows` int32 [R'], and widen the cache to `capacity` slots, at least as many as it has."""
     cache = tuple(widen((keys[rows], values[rows]), capacity) for keys, values in carry.cache)
     return Carry(cache, carry.tokens[rows], carry.starts[rows], carry.left[rows], carry.slot)
 
@@ -132,7 +132,7 @@ def capacity_of(carry: Carry) -> int:
 
 
 def bucket(size: int) -> int:
-    """The next of few sizes: powers of two and the numbers halfway between them, from 16."""
+    """Round up to one of few sizes: powers of two from 16 and the numbers halfway between them."""
     power = 16
     while power * 2 <= size:
         power *= 2
@@ -141,7 +141,7 @@ def bucket(size: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Everything that one call of `generate` holds fixed."""
+    """Everything that stays fixed during one call of `generate`."""
 
     graph: Graph
     params: Params
@@ -164,7 +164,7 @@ def generate(
     generation: GenerationConfig,
     seeds: Sequence[int],
 ) -> Iterator[Piece]:
-    """Answer prompts in batches of like length, longest first; see `Backend.generate`."""
+    """Answer prompts in batches of similar length, longest first; see `Backend.generate`."""
     limits = [min(generation.max_new_tokens, architecture.max_positions - len(prompt)) for prompt in prompts]
     answering = Answering(
         graph=graph,
@@ -187,7 +187,7 @@ def generate(
 
 
 def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> Iterator[Piece]:
-    """Answer the prompts `indices` together. A device row that has no prompt (padding) has owner None."""
+    """Answer the prompts `indices` together. A device row without a prompt (padding) has owner None."""
     rows = min(_power_of_two(len(indices)), batch_size)
     owners: list[int | None] = [*indices, *[None] * (rows - len(indices))]
     slots = bucket(max(len(answering.prompts[index]) for index in indices))
@@ -246,7 +246,7 @@ def _decode_portion(
 def _refit_batch(
     carry: Carry, owners: list[int | None], live: list[int], capacity: int
 ) -> tuple[Carry, list[int | None]]:
-    """Drop the finished rows when most have finished; make room in the cache when it is full."""
+    """Drop finished rows when most have finished; enlarge the cache when it is full."""
     size = min(_power_of_two(len(live)), len(owners))
     kept = list(range(len(owners)))
     if size * SHRINK <= len(owners):
@@ -259,7 +259,7 @@ def _refit_batch(
 
 
 def _piece(answering: Answering, index: int, ids: Int32, logprobs: Float32, made: int) -> Piece:
-    """Cut what a row made at its stop token or its limit; `made` tokens went before."""
+    """Cut a row's new tokens at its stop token or its limit; `made` tokens came before them."""
     room = answering.limits[index] - made
     stops = np.flatnonzero(np.isin(ids, answering.stop_ids))
     end, reason = len(ids), cast(FinishReason | None, None)
@@ -271,7 +271,7 @@ def _piece(answering: Answering, index: int, ids: Int32, logprobs: Float32, made
 
 
 def _uniform(answering: Answering, owners: list[int | None], first: int, count: int) -> Float32:
-    """Random numbers [count, rows] of the next tokens."""
+    """Random numbers [count, rows] for the next tokens."""
     rows = [0 if owner is None else owner for owner in owners]
     return np.ascontiguousarray(answering.numbers[rows, first : first + count].T)
 

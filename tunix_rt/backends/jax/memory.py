@@ -1,4 +1,4 @@
-"""What a training step takes under jax, from shapes alone: its program is compiled, and the compiler says."""
+"""Memory of a training step under jax, from shapes alone: its program is compiled, and the compiler reports it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tunix_rt.models.families.architecture import kind_of, layer_parts, whole_pa
 
 
 def device_memory(index: int) -> int:
-    """Bytes of a device that jax may use. Raises DeviceError where jax does not know."""
+    """Bytes of a device that jax may use. Raises DeviceError if jax does not report them."""
     return _stat(index, "bytes_limit")
 
 
 def peak_memory(index: int) -> int:
-    """The most bytes that this process had on a device. Raises DeviceError where jax does not know."""
+    """The most bytes that this process had on a device. Raises DeviceError if jax does not report them."""
     return _stat(index, "peak_bytes_in_use")
 
 
@@ -38,7 +38,7 @@ def _stat(index: int, name: str) -> int:
 
 
 def activations(query: MemoryQuery) -> int:
-    """Bytes of the step's program beside its arguments and the gradients, of the batch with the most targets."""
+    """Bytes of the step's program for the batch with the most targets, besides its arguments and the gradients."""
     model = _Model(query)
     inputs = model.inputs(largest_batch(query))
     rule, one = UpdateRule.of(query.optimizer), np.float32(1)
@@ -74,7 +74,7 @@ class _Model:
         self.training_graph = nnx.graphdef(Decoder(shape, dtype, training, plan, checkpointing))
 
     def inputs(self, batch: Batch) -> step.Inputs:
-        """As a training step takes them."""
+        """The inputs of a training step."""
         shape, adapter = self.query.architecture, self.query.adapter
         inputs = step.select(batch, shape.vocab_size, shape.hidden_size)
         if adapter is None or self.plan is None:

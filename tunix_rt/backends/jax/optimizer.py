@@ -1,6 +1,6 @@
 """AdamW as the config declares it: what decays, how gradients become an update, moments by weight name.
 
-In: parameters and gradients of one structure (see `decoder`). The learning rate comes with each call.
+In: parameters and gradients of the same structure (see `decoder`). The learning rate comes with each call.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tunix_rt.models.families.architecture import kind_of
 
 @dataclass(frozen=True, slots=True)
 class UpdateRule:
-    """What of the training setup is compiled into the step: sweeps over the rest share the program."""
+    """The parts of the training setup that are compiled into the step: sweeps over the rest share the program."""
 
     beta1: float
     beta2: float
@@ -37,7 +37,7 @@ class UpdateRule:
 
 
 def adam(rule: UpdateRule) -> optax.GradientTransformation:
-    """Bias-corrected moments; eps is added to the square root of the corrected second one."""
+    """Bias-corrected moments; eps is added to the square root of the corrected second moment."""
     return optax.scale_by_adam(rule.beta1, rule.beta2, rule.eps)
 
 

@@ -1,4 +1,4 @@
-"""The next token from logits: greedy, or by inversion of one uniform number a row, filters in between.
+"""The next token from logits: greedy, or filtered and drawn by inversion of one uniform number per row.
 
 Legend: R rows, V vocabulary.
 """
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """What of the generation config is compiled in."""
+    """The parts of the generation config that are compiled in."""
 
     temperature: float
     top_k: int | None
@@ -24,7 +24,7 @@ def choose(logits: jax.Array, uniform: jax.Array, sampling: Sampling) -> tuple[j
     """`logits` float32 [R, V], `uniform` float32 [R] in [0, 1) → token int32 [R] and its log-probability.
 
     The log-probability is the model's, at temperature 1 and before filters. Temperature 0 takes the first of
-    the likeliest. Otherwise the first token, in the order of the vocabulary, at which the running sum of the
+    the likeliest tokens; otherwise the first token in vocabulary order is taken at which the running sum of the
     filtered probabilities exceeds `uniform` times their total.
     """
     size = logits.shape[-1]
@@ -45,7 +45,7 @@ def choose(logits: jax.Array, uniform: jax.Array, sampling: Sampling) -> tuple[j
 def _filtered(shares: jax.Array, sampling: Sampling) -> jax.Array:
     """Shares [R, V] (probabilities, up to a factor); those outside top-k, then outside top-p, become 0.
 
-    Ties at a threshold all stay.
+    All ties at a threshold are kept.
     """
     if sampling.top_k is not None:
         ranked, _ = jax.lax.top_k(shares, min(sampling.top_k, shares.shape[-1]))
@@ -57,9 +57,9 @@ def _filtered(shares: jax.Array, sampling: Sampling) -> jax.Array:
 
 
 def _largest_threshold(shares: jax.Array, needed: jax.Array) -> jax.Array:
-    """The largest value [R, 1] such that the shares [R, V] not below it still sum to `needed` [R, 1].
+    """The largest value [R, 1] such that the shares [R, V] not below it sum to at least `needed` [R, 1].
 
-    Found by halving the interval of bit patterns, which order non-negative floats: sorting a large vocabulary
+    Found by bisection over bit patterns, which order non-negative floats: sorting a large vocabulary
     takes as long as the model (16 rows of SmolLM2: 170 ms).
     """
 

@@ -23,28 +23,28 @@ from tunix_rt.backends.objective import cross_entropy
 from tunix_rt.batches.batch import Batch
 
 LOGITS_AT_ONCE = 1 << 25
-"""Floats (128 MiB) of logits that exist at a time; more targets are taken in portions."""
+"""Most logits (floats, 128 MiB) in memory at once; more targets are computed in portions."""
 
 Graph = nnx.GraphDef[Decoder]
 
 
 class Inputs(NamedTuple):
-    """A batch as the device takes it."""
+    """A batch in the form in which it is passed to the device."""
 
     tokens: Any  # int32 [A, B, T]
     positions: Any  # int32 [A, B, T]
     segments: Any  # int32 [A, B, T]
-    pairs: Any  # int32 [A, N, 2] blocks that share a trace (`attention.block_pairs`); None: rows are taken whole
+    pairs: Any  # int32 [A, N, 2] blocks that share a trace (`attention.block_pairs`); None: complete rows
     selected: Any  # int32 [A, K] places of targets in the flat micro-batch, B * T: none; None: all, K = B * T
     targets: Any  # int32 [A, K]
     weights: Any  # float32 [A, K]
-    dropout: Any = None  # uint32 [A, L, M, 2] (`adapter.keys`); None: nothing is left out
+    dropout: Any = None  # uint32 [A, L, M, 2] (`adapter.keys`); None: no dropout
 
 
 def select(batch: Batch, vocab_size: int, hidden_size: int) -> Inputs:
-    """Keep the places that are targets: K is their number, rounded up to a quarter of B * T.
+    """Keep the positions that are targets: K is their number, rounded up to a multiple of a quarter of B * T.
 
-    Few values of K mean few compilations. A vocabulary narrower than the model is not worth selecting for.
+    Few values of K mean few compilations. If the vocabulary is not larger than the model's width, all are kept.
     """
     micro, rows, length = batch.tokens.shape
     weights = batch.weights.reshape(micro, -1)
@@ -62,7 +62,7 @@ def select(batch: Batch, vocab_size: int, hidden_size: int) -> Inputs:
         clipped = np.minimum(selected, rows * length - 1)
         targets = np.take_along_axis(targets, clipped, axis=1)
         weights = np.take_along_axis(weights, clipped, axis=1) * inside
-    pairs = block_pairs(batch.segments) if jax.default_backend() == "cpu" else None  # its gain was measured there alone
+    pairs = block_pairs(batch.segments) if jax.default_backend() == "cpu" else None  # a gain was measured only there
     return Inputs(batch.tokens, batch.positions, batch.segments, pairs, selected, targets, weights)
 
 
@@ -88,7 +88,7 @@ def target_logprobs(decoder: Decoder, inputs: Inputs) -> jax.Array:
 
 
 def _logprobs_at(decoder: Decoder, hidden: jax.Array, targets: jax.Array) -> jax.Array:
-    """`hidden` float32 [N, D], `targets` int32 [N] → float32 [N]."""
+    """`hidden` float32 [N, D], `targets` int32 [N] → log-probabilities float32 [N]."""
     logits = decoder.logits(hidden)
     hit = jnp.arange(logits.shape[-1]) == targets[:, None]
     found: jax.Array = jnp.where(hit, logits, 0).sum(axis=-1) - jax.nn.logsumexp(logits, axis=-1)
@@ -135,7 +135,7 @@ def train_step(
 ) -> tuple[Params, optax.OptState, dict[str, jax.Array]]:
     """One update of `params` (`clip_norm` inf: no clipping); `frozen`: the tensors that are not trained.
 
-    Where loss or gradient is not finite, all comes back as it was.
+    If loss or gradient is not finite, everything is returned unchanged.
     """
     loss_sum, weight_sum, gradients = loss_and_gradients(graph, params, frozen, inputs)
     new = update(rule, params, gradients, moments, learning_rate, clip_norm)

@@ -1,6 +1,6 @@
-"""The decoder's own parameters ↔ tensors under Hugging Face names. Numpy on both sides; knows no device.
+"""The decoder's parameters ↔ tensors under Hugging Face names. Numpy on both sides, independent of devices.
 
-Own layout: see `decoder`. Both directions serve the weights and, name for name, the optimizer's moments.
+Layout of the parameters: see `decoder`. Both directions serve the weights and the optimizer's moments.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ Array = np.ndarray[Any, np.dtype[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class WeightMapping:
-    """The trained tensors under the names of files, and back: all of a model, or those of an adapter."""
+    """Maps trained tensors to their names in files, and back: all of a model, or those of an adapter."""
 
     shapes: Mapping[str, tuple[int, ...]]
-    """By name, as they lie in a file."""
+    """Shapes by name, as in a file."""
     to_files: Callable[[Any], dict[str, Array]]
-    """From the own parameters, on the host."""
+    """Converts parameters on the host to tensors by file name."""
     from_files: Callable[[Mapping[str, Array]], dict[str, Any]]
 
     @classmethod
     def of(cls, architecture: Architecture) -> WeightMapping:
-        """Of every weight."""
+        """Maps every weight."""
         return cls(
             tensor_shapes(architecture),
             lambda params: to_hugging_face(params, architecture),

@@ -25,15 +25,15 @@ class Lora:
 
     adapter: Adapter
     tensors: dict[str, Tensor]
-    """By PEFT's names, float32."""
+    """Maps PEFT's names to tensors, float32."""
     pairs: dict[str, tuple[Tensor, Tensor]]
-    """Matrix → its A and its B."""
+    """Maps each matrix to its A and B."""
     keys: Mapping[str, Any] | None = None
-    """Matrix → keys of the mask of its input in this micro-batch, uint32 [2]; None: nothing is left out."""
+    """Maps each matrix to the keys of its input's dropout mask in this micro-batch, uint32 [2]; None: no dropout."""
 
     @classmethod
     def of(cls, adapter: Adapter, arrays: Mapping[str, Any], device: torch.device, trainable: bool) -> Lora:
-        """Arrays by PEFT's names, put on the device."""
+        """Put arrays by PEFT's names on the device."""
         tensors = {name: torch.tensor(value, device=device, requires_grad=trainable) for name, value in arrays.items()}
         pairs = {
             module.name: (tensors[tensor_name(module, "A")], tensors[tensor_name(module, "B")])
@@ -42,9 +42,9 @@ class Lora:
         return cls(adapter, tensors, pairs)
 
     def add(self, place: Named, x: Tensor, y: Tensor) -> Tensor:
-        """`y` [..., out], the product of `x` [..., in] with the matrix at `place`; an addition is made in `y` itself.
+        """`y` [..., out], the product of `x` [..., in] with the matrix at `place`, plus its LoRA term, added in place.
 
-        (A sum beside it would leave holes between what is kept for the backward pass: 0.25 of 1.4 GB, measured.)
+        (A new tensor would leave holes between those kept for the backward pass: 0.25 of 1.4 GB, measured.)
         """
         pair = self.pairs.get(place.name)
         if pair is None:
@@ -55,7 +55,7 @@ class Lora:
 
 
 def masked(lora: Lora | None, seed: int, step: int, num_micro_batches: int) -> list[Lora | None]:
-    """The adapter as each micro-batch of an update sees it, with the masks of its dropout."""
+    """The adapter for each micro-batch of an update, with its dropout masks."""
     if lora is None or lora.adapter.dropout == 0:
         return [lora] * num_micro_batches
     modules = lora.adapter.modules
@@ -67,7 +67,7 @@ def masked(lora: Lora | None, seed: int, step: int, num_micro_batches: int) -> l
 def dropped(x: Tensor, key: Any, dropout: float) -> Tensor:
     """`x` with a share `dropout` of its elements set to 0 and the others scaled up; see `sampling.dropout_keys`.
 
-    torch has no shifts of uint32: int32 has the same bits, wraps as well, and its shifts are cut.
+    torch cannot shift uint32: int32 has the same bits and also wraps; masks clear the sign bits that its shifts insert.
     """
     first, second = (int(part) for part in np.asarray(key).view(np.int32))
     mixed = torch.arange(x.numel(), dtype=torch.int32, device=x.device).bitwise_xor_(first)
@@ -76,7 +76,7 @@ def dropped(x: Tensor, key: Any, dropout: float) -> Tensor:
     mixed ^= (mixed >> 13) & 0x7FFFF
     mixed.mul_(_signed(0xC2B2AE35))
     mixed ^= (mixed >> 16) & 0xFFFF
-    least = round(dropout * 2**32) - 2**31  # in the order of unsigned numbers, which flipping the sign gives
+    least = round(dropout * 2**32) - 2**31  # unsigned order, obtained by flipping the sign
     kept = mixed.bitwise_xor_(-(2**31)) >= least
     return x * kept.view(x.shape) * (1 / (1 - dropout))
 

@@ -1,4 +1,4 @@
-"""Attention over packed rows and over the cache of generation. Knows no weights.
+"""Attention over packed rows and over the cache of generation. Holds no weights.
 
 Legend: B rows, T positions of the queries, S of the keys, H query heads, K key and value heads, D head width.
 """
@@ -16,21 +16,21 @@ from tunix_rt.backends.interface import Int32
 from tunix_rt.models.families.architecture import Architecture
 
 RUN_COST = 1 << 20
-"""Multiplications that one more call costs as much as (0.1 ms forward and backward, measured on the CPU)."""
+"""Cost of one more call, in multiplications (0.1 ms forward and backward, measured on the CPU)."""
 
 
 class Attend(Protocol):
-    """How a layer's queries look at keys: the one thing in which training and generation differ."""
+    """How a layer's queries attend to keys: the only difference between training and generation."""
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """`queries` [B, H, T, D], `keys` and `values` [B, K, T, D], rotated; returns [B, H, T, D]."""
 
 
 class Packed:
-    """Causal attention inside each segment of a row, in some layers within a window."""
+    """Causal attention inside each segment of a row, in some layers limited to a window."""
 
     def __init__(self, segments: Int32, architecture: Architecture, device: torch.device) -> None:
-        """`segments` int32 [B, T], 0 for padding, which sees padding, so that no softmax is empty."""
+        """`segments` int32 [B, T], 0 for padding, which attends to padding, so that no softmax is empty."""
         length = segments.shape[1]
         self._architecture = architecture
         self._windows = [
@@ -50,7 +50,7 @@ class Packed:
                 self._masks[window] = _mask(torch.from_numpy(segments).to(device), window)
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Scores scaled (and capped) as the family does, float32 softmax."""
+        """Scale (and cap) scores as the family does, with float32 softmax."""
         group = queries.shape[1] // keys.shape[1]
         if group > 1:
             keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))
@@ -62,7 +62,7 @@ class Packed:
 
 
 def _mask(segments: Tensor, window: int | None) -> Tensor:
-    """Segments int32 [B, T] → bool [B, 1, T, T]: within a segment, not ahead, not further back than the window."""
+    """Segments int32 [B, T] → bool [B, 1, T, T]: True within a segment, not ahead, within the window."""
     length = segments.shape[1]
     seen = torch.ones(length, length, dtype=torch.bool, device=segments.device).tril()
     if window is not None:
@@ -73,9 +73,9 @@ def _mask(segments: Tensor, window: int | None) -> Tensor:
 def look(
     queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, causal: bool, architecture: Architecture
 ) -> Tensor:
-    """What queries [B, H, T, D] read of keys and values [B, H, S, D] where `mask` (bool; None: everywhere) allows.
+    """Attention of queries [B, H, T, D] to keys and values [B, H, S, D] where `mask` allows (bool; None: everywhere).
 
-    torch's own kernels know no cap of scores; with one there is always a mask where rows are causal.
+    torch's own kernels do not support a score cap; with a cap, causal rows always have a mask.
     """
     scale, cap = architecture.attention_scale, architecture.score_cap
     if cap is None:
@@ -87,7 +87,7 @@ def look(
 
 
 def _by_runs(runs: list[int], queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Each run by itself: no score between two traces is computed."""
+    """Compute each run separately, so that no score between two traces is computed."""
     rows, heads, length, width = queries.shape
     parts = (
         torch.split(x.transpose(1, 2).reshape(1, rows * length, heads, width).transpose(1, 2), runs, dim=2)
@@ -98,22 +98,22 @@ def _by_runs(runs: list[int], queries: Tensor, keys: Tensor, values: Tensor, sca
 
 
 def _runs(segments: Int32) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Lengths of the stretches of one segment, row after row."""
+    """Lengths of the runs of equal segments, row after row."""
     starts = np.diff(segments, axis=1, prepend=-1) != 0
     return np.diff(np.flatnonzero(starts), append=segments.size)
 
 
 def _causal_alone(segments: Int32) -> bool:
-    """Whether each row is one trace with padding on its right: then no real position can see a wrong one."""
+    """Whether each row is one trace padded on the right: then the causal mask alone is enough."""
     return bool(segments.max(initial=0) <= 1 and (np.diff(segments, axis=1) <= 0).all())
 
 
 class Cache:
-    """Keys and values of the positions so far, in memory reserved once. Rows are padded on the left,
+    """Keys and values of the positions so far, in memory allocated once. Rows are padded on the left,
     so that all of them write to the same column."""
 
     def __init__(self, segments: Int32, architecture: Architecture, capacity: int) -> None:
-        """`segments` int32 [B, T] of the left-padded prompts; `capacity`: columns when done."""
+        """`segments` int32 [B, T] of the left-padded prompts; `capacity`: columns of the full cache."""
         self._architecture = architecture
         self._segments = segments
         self._starts = (segments == 0).sum(axis=1)
@@ -142,7 +142,7 @@ class Cache:
         return out.reshape(rows, heads, 1, width)
 
     def _begin(self, layer: int) -> int:
-        """The first column that the newest position sees in a layer."""
+        """The first column that the newest position attends to in a layer."""
         window = self._architecture.layers[layer].window
         return 0 if window is None else max(0, self._length - window)
 
@@ -164,7 +164,7 @@ class Cache:
         return whole
 
     def keep(self, rows: Tensor) -> None:
-        """Forget all rows but `rows` (int64 indices)."""
+        """Drop all rows except `rows` (int64 indices)."""
         for layer, stored in enumerate(self._stored):
             if stored is not None:
                 keys, values = (self._reserve(x[:, :, : self._length][rows]) for x in stored)

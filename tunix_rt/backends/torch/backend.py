@@ -1,6 +1,6 @@
 """The torch backend: the eight methods, by delegation. One process, one device.
 
-In and out: what `backends/interface.py` says. Knows nothing of text, runs or schedules.
+In and out: see `backends/interface.py`. Independent of text, runs and schedules.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ Measurements = dict[str, Tensor]
 
 @dataclass(slots=True)
 class State:
-    """Weights, and while training the optimizer. Steps change it in place."""
+    """The weights and, in training, the optimizer. Steps change it in place."""
 
     model: Decoder
     config: JsonObject
-    """config.json as `save` writes it: what was read, with the dtype of the weights."""
+    """config.json as `save` writes it: as it was read, with the dtype of the weights."""
     stop_ids: tuple[int, ...]
     training: TrainingSetup | None = None
     base: Base | None = None
-    """Of the adapter, if there is one."""
+    """The adapter's base, if there is one."""
     optimizer: AdamW | None = None
     step: int = 0
-    """Updates done."""
+    """Number of updates done."""
 
 
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:
-    """Make the backend; `cache` stays unused, nothing is compiled. Raises DeviceError."""
+    """Create the backend; `cache` is unused, since nothing is compiled. Raises DeviceError."""
     return TorchBackend(backend, devices.select(hardware))
 
 
@@ -95,7 +95,7 @@ class TorchBackend:
         return state
 
     def _read(self, folder: Path, origin: Path, training: TrainingSetup | None, frozen: bool = False) -> State:
-        """Weights of `folder`; when to stop is known to `origin`, where training began."""
+        """Read the weights of `folder`, and the stop ids of `origin`, the model that training began with."""
         heap.trim_between_phases("load")
         frozen = frozen or (training is not None and training.adapter is not None)
         matrices = torch.bfloat16 if frozen and self._precision == "bfloat16" else torch.float32
@@ -105,7 +105,7 @@ class TorchBackend:
         return State(model, model_folder.config_to_save(folder), model_folder.read_stop_ids(origin), training)
 
     def _attach_adapter(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
-        """Lay an adapter on frozen weights."""
+        """Attach an adapter to frozen weights."""
         lora = Lora.of(*found, self._device, trainable=state.training is not None)
         state.model, state.base = replace(state.model, adapter=lora), base
 

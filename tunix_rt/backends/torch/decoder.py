@@ -1,7 +1,7 @@
-"""The decoder: token ids → hidden states, over plain tensors named as Hugging Face names them.
+"""The decoder: token ids → hidden states, over plain tensors with Hugging Face names.
 
-The mathematics is that of the families' models in `transformers` (tested against them), put together from the
-parts that an `Architecture` declares; training and generation run this one function and differ only in
+The mathematics is that of the families' models in `transformers` (tested against them), built from the
+parts that an `Architecture` declares; training and generation run the same function and differ only in
 `Attend`. Own code because importing the transformers model alone costs 9 CPU-seconds, three times what torch
 itself takes, and its per-call overhead slows decoding of small models.
 Legend: B rows, T positions, E hidden width, H query heads, K key and value heads, D head width, V vocabulary.
@@ -36,26 +36,26 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 TIDY_EVERY = 5
-"""With gradient checkpointing on the CPU: layers after which the holes between tensors go back to the system.
-SmolLM2-135M with LoRA, 4 rows of 448 tokens: 1.8 to 2.0 GB never, 1.3 after five layers (in 12 % more time), 1.2 after
+"""With gradient checkpointing on the CPU: return free memory to the system every so many layers.
+SmolLM2-135M with LoRA, 4 rows of 448 tokens: 1.8 to 2.0 GB if never, 1.3 every five layers (12 % more time), 1.2 after
 each (40 %)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoder:
-    """A model's numbers and its weights."""
+    """A model's architecture and weights."""
 
     architecture: Architecture
     weights: dict[str, Tensor]
-    """By Hugging Face name; a tied output head has no entry."""
+    """Weights by Hugging Face name; a tied output head has no entry."""
     adapter: Lora | None = None
-    """Additions to frozen weights."""
+    """The adapter on frozen weights, if any."""
     gradient_checkpointing: bool = False
-    """Keep of a layer its input alone, and compute it again in the backward pass."""
+    """Keep only the input of a layer, and recompute the layer in the backward pass."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
-    """(own part, layer) → where it lies; made once, for it is asked at every token."""
+    """Maps (canonical part name, layer) to its tensors; built once, as it is used for every token."""
     frequencies: tuple[Tensor | None, ...] = field(init=False, repr=False)
-    """Of each layer: radians a position, float32 [D/2], one tensor for equal layers; None: no rotary positions."""
+    """Radians per position of each layer, float32 [D/2], shared by equal layers; None: no rotary positions."""
 
     def __post_init__(self) -> None:
         named: dict[tuple[str, int | None], list[Named]] = {}
@@ -83,11 +83,11 @@ class Decoder:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """The device of the weights."""
         return self.head.device
 
     def whole(self, own: str) -> Tensor:
-        """A part outside the layers, by its own name."""
+        """A part outside the layers, by its canonical name."""
         return self.weights[self._places[own, None][0][0].name]
 
     def trained_in(self, layer: int) -> list[Tensor]:
@@ -98,7 +98,7 @@ class Decoder:
         return [self.weights[place.name] for place in places]
 
     def project(self, own: str, layer: int, x: Tensor) -> list[Tensor]:
-        """`x` [..., in] times each piece of a part of a layer, with its bias → [..., out] each."""
+        """`x` [..., in] times each piece of a layer's part, plus its bias → [..., out] each."""
         found: list[Tensor] = []
         for place, bias in self._places[own, layer]:
             matrix = self.weights[place.name]
@@ -111,7 +111,7 @@ class Decoder:
         return found
 
     def norm(self, own: str, layer: int | None, x: Tensor) -> Tensor:
-        """A norm over the last axis, float32; `x` itself where the family has none there."""
+        """A norm over the last axis, float32; `x` itself if the family has none there."""
         place = self._places.get((own, layer))
         if place is None:
             return x
@@ -124,7 +124,7 @@ class Decoder:
 
 
 def kinds_of(model: Decoder) -> dict[str, str]:
-    """Which `no_decay` kind each trained tensor is."""
+    """Maps each trained tensor to its `no_decay` kind."""
     if model.adapter is not None:
         return dict.fromkeys(model.adapter.tensors, "matrices")
     return {tensor.name: kind_of(tensor.canonical_name) for tensor in registry.tensors_of(model.architecture)}
@@ -150,10 +150,10 @@ def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Att
 
 
 class _ComputedAgain(torch.autograd.Function):
-    """A layer of which only the input is kept: its gradients are those of a second forward pass.
+    """A layer of which only the input is kept: its gradients come from a second forward pass.
 
-    Own code because `torch.utils.checkpoint` imports torch's compiler, 5 CPU-seconds at each start. Nothing random is
-    drawn in a layer (dropout is a function of keys), so both passes are alike.
+    Own code because `torch.utils.checkpoint` imports torch's compiler, 5 CPU-seconds at each start. No random numbers
+    are drawn in a layer (dropout is a function of keys), so both passes are identical.
     """
 
     @staticmethod
@@ -215,7 +215,7 @@ def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None,
 
 
 def _rotations(model: Decoder, positions: Tensor) -> Iterator[Rotation | None]:
-    """Of each layer; layers that turn alike share theirs."""
+    """Rotation of each layer; layers with the same frequencies share one."""
     made: dict[int, Rotation] = {}
     for frequencies in model.frequencies:
         if frequencies is None:
@@ -241,5 +241,5 @@ def _rotation(shape: Architecture, frequencies: Tensor, positions: Tensor) -> Ro
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions on [B, T, H, D] (arXiv 2104.09864), halves paired as in transformers."""
+    """Rotary positions on [B, T, H, D] (arXiv 2104.09864), with halves paired as in transformers."""
     return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)

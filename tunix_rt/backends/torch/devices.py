@@ -1,6 +1,6 @@
 """Where the torch backend computes: device, threads, precision; memory failures as one clear line.
 
-In: the section `hardware` and the declared precision. Out: what was found. Knows no model.
+In: the section `hardware` and the declared precision. Out: the devices found. Independent of the model.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def select(hardware: HardwareConfig) -> torch.device:
 
 
 def num_threads(hardware: HardwareConfig) -> int:
-    """Threads of torch on the CPU: declared, or the cores that this process may use."""
+    """CPU threads of torch: as declared, or the number of cores that this process may use."""
     return usable_cores() if hardware.threads == "auto" else hardware.threads
 
 
 def placement(device: torch.device, precision: Precision) -> Placement:
-    """What was found: one process, one device."""
+    """The device found: one process, one device."""
     platform = "gpu" if device.type == "cuda" else "cpu"
     return Placement(
         process=0,
@@ -85,7 +85,7 @@ def _present() -> dict[str, list[str]]:
 
 
 def _make_deterministic() -> None:
-    """On CUDA some kernels add in any order; on the CPU those used here are deterministic as they are."""
+    """On CUDA some kernels add in any order; on the CPU those used here are deterministic already."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
-"""Generation: prompts of like length prefilled together, then decoded one token at a time with a cache.
+"""Generation: prompts of similar length are prefilled together, then decoded one token at a time with a cache.
 
-In: prompts and seeds; out: pieces as they are made. A row's numbers depend on its own prompt and seed:
+In: prompts and seeds; out: pieces as they are made. A row's numbers depend only on its prompt and seed:
 padding is masked and the random numbers are a function of (seed, position). Finished rows leave the batch.
 Legend: R rows in the batch, T positions, V vocabulary.
 """
@@ -26,7 +26,7 @@ from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.registry import tensors_of
 
 PIECE_LENGTH = 16
-"""Tokens after which an unfinished row is heard of; a single prompt, which somebody may be watching: each."""
+"""Tokens per piece of an unfinished row; a single prompt, which somebody may be watching, yields every token."""
 CROWDED = 0.75
 """Share of unfinished rows below which finished ones are removed: removing copies the cache."""
 
@@ -56,7 +56,7 @@ def generate(
 
 @dataclass(slots=True)
 class _Row:
-    """One prompt's completion in the making: what is not yet handed out."""
+    """One prompt's unfinished completion: the tokens not yet yielded."""
 
     index: int
     room: int
@@ -91,7 +91,7 @@ def _decode(
     stop_ids: set[int],
     precision: Precision,
 ) -> Iterator[Piece]:
-    """Answer the prompts of one batch. `rows` follows the batch: a row that left it is not in it."""
+    """Answer the prompts of one batch. `rows` follows the batch: rows that left it are removed."""
     uniform = None if draws is None else torch.from_numpy(draws).to(model.device)
     tokens, segments, positions = _left_padded(prompts)
     length, most = segments.shape[1], max(row.room for row in rows)
@@ -127,7 +127,7 @@ def _next_tokens(
     generation: GenerationConfig,
     precision: Precision,
 ) -> tuple[Tensor, Tensor]:
-    """Feed int64 [R, T]; the next token of each row, int64 [R], and its log-probability, float32 [R]."""
+    """Read `tokens` int64 [R, T]; returns each row's next token, int64 [R], and its log-probability, float32 [R]."""
     with autocast(model.device, precision):
         hidden = hidden_states(model, tokens, positions, cache)[:, -1]
     logits = capped(linear(hidden.float(), model.head), model.architecture.logit_cap)
@@ -136,9 +136,9 @@ def _next_tokens(
 
 
 def sample(logits: Tensor, uniform: Tensor, generation: GenerationConfig) -> Tensor:
-    """Tokens int64 [R] from `logits` [R, V] and one uniform number [R] each: inversion in vocabulary order.
+    """Tokens int64 [R] from `logits` [R, V] and one uniform number [R] each, by inversion in vocabulary order.
 
-    Temperature first, then top-k, then top-p, as in transformers; ties at a threshold all stay.
+    Temperature first, then top-k, then top-p, as in transformers; all ties at a threshold are kept.
     """
     logits = logits / generation.temperature
     if generation.top_k is not None and generation.top_k < logits.shape[-1]:
@@ -151,7 +151,7 @@ def sample(logits: Tensor, uniform: Tensor, generation: GenerationConfig) -> Ten
         probabilities = probabilities.where(probabilities >= ranked.gather(-1, needed - 1), 0.0)
     cumulative = probabilities.cumsum(-1)
     total = cumulative[:, -1]
-    # Rounding may lift u * total to the total itself, beyond which nothing lies.
+    # Rounding may lift u * total to the total itself, beyond the last token.
     drawn = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     return torch.searchsorted(cumulative, drawn[:, None], right=True)[:, 0]
 
@@ -168,7 +168,7 @@ def _left_padded(prompts: list[Int32]) -> tuple[Int32, Int32, Int32]:
 def _for_decoding(model: Decoder, precision: Precision) -> Decoder:
     """The same model with its layers' matrices cast to `precision` once, not at every token.
 
-    They lie transposed in memory, in the same shape: up to a fifth faster on the CPU for a few rows.
+    They are stored transposed in memory, in the same shape: up to a fifth faster on the CPU for a few rows.
     """
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     matrices = {
@@ -180,6 +180,6 @@ def _for_decoding(model: Decoder, precision: Precision) -> Decoder:
 
 
 def _cast(matrix: Tensor, dtype: torch.dtype, turned: bool) -> Tensor:
-    """A copy in `dtype`; `turned`: of the same shape, but transposed in memory."""
+    """A copy in `dtype`; if `turned`, of the same shape but transposed in memory."""
     matrix = matrix.to(dtype)
     return matrix.t().contiguous().t() if turned else matrix.contiguous()

@@ -1,8 +1,8 @@
-"""What a training step takes under torch, from shapes alone: its own code runs on tensors without storage.
+"""Memory of a training step under torch, from shapes alone: the step's own code runs on tensors without storage.
 
-Fake tensors know shape, type and device, and hold nothing. `_Watch` sees every operation and keeps account of the
-storages that are alive, so that the most that was alive at once follows from the code itself. What the allocator
-leaves unused between them is not in it.
+Fake tensors have shape, dtype and device, but no data. `_Watch` sees every operation and tracks the storages that
+are alive, so that the peak follows from the code itself. What the allocator leaves unused between them is not
+included.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tunix_rt.models.families.registry import tensors_of
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the storages that are alive, and the most there ever were."""
+    """Bytes of the storages that are alive, and their peak."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -63,12 +63,12 @@ def device_memory(index: int) -> int:
 
 
 def peak_memory(index: int) -> int:
-    """The most bytes that this process had on a GPU, what the allocator keeps for later included."""
+    """The most bytes that this process had on a GPU, including what the allocator reserves."""
     return int(torch.cuda.max_memory_reserved(index))
 
 
 def activations(query: MemoryQuery) -> int:
-    """Most bytes alive at once in a step on the batch with the most targets, beyond weights, gradients and moments."""
+    """Peak bytes of a step on the batch with the most targets, besides weights, gradients and moments."""
     batch = largest_batch(query)
     with FakeTensorMode(), _Watch() as watch:
         model, optimizer = _state(query)
@@ -79,7 +79,7 @@ def activations(query: MemoryQuery) -> int:
 
 
 def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
-    """As `backend.load` makes it, of nothing."""
+    """The state as `backend.load` creates it, with fake tensors."""
     frozen = query.adapter is not None
     weights = {}
     for tensor in tensors_of(query.architecture):

@@ -1,4 +1,4 @@
-"""AdamW as `config/training.OptimizerConfig` defines it, with its state under the weights' names.
+"""AdamW as `config/training.OptimizerConfig` defines it, with its state keyed by weight name.
 
 Calls torch's fused kernel itself: `torch.optim.AdamW` is the same kernel (tested equal), but its constructor
 imports torch's compiler, 5 CPU-seconds at each start.
@@ -21,7 +21,7 @@ class AdamW:
 
     config: OptimizerConfig
     kinds: Mapping[str, str]
-    """Of each weight: which `no_decay` kind it is."""
+    """Maps each weight to its `no_decay` kind."""
     first: dict[str, Tensor]
     second: dict[str, Tensor]
     count: Tensor
@@ -51,9 +51,9 @@ class AdamW:
         scale: Tensor,
         skip: Tensor,
     ) -> None:
-        """Apply one update in place from `gradients` / `scale`; nothing changes where `skip` is 1.
+        """Apply one update in place from `gradients` / `scale`; nothing changes if `skip` is 1.
 
-        `scale`, `skip`: float32 scalars on the device, so that the host need not wait to know them.
+        `scale`, `skip`: float32 scalars on the device, so that the host need not wait for them.
         """
         self.count += 1 - skip
         for decay, names in self._groups:

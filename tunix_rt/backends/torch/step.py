@@ -1,7 +1,7 @@
 """One training step: log-probabilities of targets, accumulation over micro-batches, clipping, update.
 
-Order, and why: sums are accumulated as sums; only then is their weight known and divided by, once; the norm
-is that of the mean's gradient; what is not finite is found before the update and suppresses it. Nothing here
+The order matters: sums are accumulated as sums; only then is their total weight known, and divided by once; the
+norm is that of the mean's gradient; non-finite values are found before the update and suppress it. Nothing here
 waits for the device. Legend: A micro-batches, B rows, T positions, N targets, E hidden width, V vocabulary.
 """
 
@@ -25,7 +25,7 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Precision
 
 MAX_LOGITS = 1 << 25
-"""Logits in memory at once (128 MiB)."""
+"""Most logits in memory at once (128 MiB)."""
 
 
 def train_step(
@@ -39,14 +39,14 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Update the trained tensors and the optimizer in place; see `Backend.train_step`.
 
-    `adapters`: the model's own, as each micro-batch sees it.
+    `adapters`: the model's adapter for each micro-batch.
     """
     for weight in model.trained.values():
         weight.grad = None
     loss_sum, weight_sum = _accumulate(model, batch, precision, adapters)
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
     divisor = weight_sum.where(weight_sum > 0, 1.0)
-    # In the order of the names: a restored mapping holds its tensors in another one, and a sum would tell.
+    # In the order of names: a restored mapping has another order, which would change the sum.
     grad_norm = torch.nn.utils.get_total_norm([gradients[name] for name in sorted(gradients)]) / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
     excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
@@ -57,7 +57,7 @@ def train_step(
 def _accumulate(
     model: Decoder, batch: Batch, precision: Precision, adapters: Sequence[Lora | None]
 ) -> tuple[Tensor, Tensor]:
-    """Gradients of the loss sum into `weight.grad`; returns (loss sum, weight sum)."""
+    """Add the gradients of the loss sum to `weight.grad`; returns (loss sum, weight sum)."""
     loss_sum, weight_sum = torch.zeros(2, device=model.device)
     for index, adapter in enumerate(adapters):
         seen = model if adapter is model.adapter else replace(model, adapter=adapter)
@@ -80,7 +80,7 @@ def logprobs(model: Decoder, batch: Batch, precision: Precision) -> Tensor:
 
 
 def micro_batch(model: Decoder, batch: Batch, index: int, precision: Precision) -> tuple[Any, Tensor]:
-    """Micro-batch `index`: flat positions int64 [N] of its targets, and their log-probabilities [N]."""
+    """Returns, for micro-batch `index`, flat positions int64 [N] of its targets and their log-probabilities [N]."""
     tokens, positions = (
         torch.from_numpy(part[index]).to(model.device, torch.int64) for part in (batch.tokens, batch.positions)
     )
@@ -98,31 +98,31 @@ def micro_batch(model: Decoder, batch: Batch, index: int, precision: Precision) 
 def target_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
     """Log-probabilities float32 [N] of `targets` int64 [N] from `hidden` [N, E] and the output matrix [V, E].
 
-    Logits are float32 in either precision, and never more than MAX_LOGITS at once.
+    Logits are float32 in either precision, at most MAX_LOGITS at once.
     """
     return _TargetLogprobs.apply(hidden.float(), head, targets, cap)  # type: ignore[no-any-return]
 
 
 def capped(logits: Tensor, cap: float | None) -> Tensor:
-    """cap * tanh(logits / cap), in place (arXiv 2408.00118); the logits themselves without a cap."""
+    """cap * tanh(logits / cap), in place (arXiv 2408.00118); without a cap, the logits themselves."""
     return logits if cap is None else logits.div_(cap).tanh_().mul_(cap)
 
 
 class _TargetLogprobs(torch.autograd.Function):
-    """Written out: autograd would keep two more arrays [N, V], and all chunks of the logits."""
+    """Written by hand: autograd would keep two more arrays [N, V], and all chunks of the logits."""
 
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
         chosen, log_sums = [], []
         logits: Any = None
         for rows, wanted in _chunks(hidden, head, targets):
-            del logits  # before the next ones come: two chunks are never in memory
+            del logits  # before the next chunk: two are never in memory
             logits = capped(rows @ head.T, cap)
             chosen.append(logits.gather(-1, wanted[:, None])[:, 0])
             largest = logits.amax(-1, keepdim=True)
             sums = logits.sub_(largest).exp_().sum(-1, keepdim=True)
             log_sums.append((sums.log() + largest)[:, 0])
-        # One chunk: its exponentials serve the backward pass. Several (or capped): each is computed again there.
+        # With one chunk, the backward pass uses its exponentials; with several (or a cap), it recomputes each.
         only = (logits, sums) if len(chosen) == 1 and cap is None else (None, None)
         ctx.cap = cap
         log_sum = torch.cat(log_sums)

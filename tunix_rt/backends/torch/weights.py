@@ -1,7 +1,7 @@
-"""Between this backend's tensors and files: weights under Hugging Face names, optimizer state beside them.
+"""Converts between this backend's tensors and files: weights under Hugging Face names, and optimizer state.
 
 `model.safetensors` holds the weights; `optimizer.safetensors` holds `m.<name>`, `v.<name>` (float32) and
-`count` (int64, updates applied), which the other backend reads as well.
+`count` (int64, updates applied), which the other backends read as well.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 
 def read_decoder(folder: Path, device: torch.device, trainable: bool, matrices: torch.dtype) -> Decoder:
-    """The model of a Hugging Face folder on `device`, float32 but for the layers' `matrices`.
+    """The model of a Hugging Face folder on `device`, float32 except the layers' matrices, in dtype `matrices`.
 
-    Raises ModelError where it does not fit.
+    Raises ModelError if it does not fit.
     """
     architecture = model_folder.read_architecture(folder)
     arrays = model_folder.read_weights(folder)
     weights = {}
-    for tensor in tensors_of(architecture):  # one after the other: two whole copies are never in memory
+    for tensor in tensors_of(architecture):  # one by one: two complete copies are never in memory
         inner = tensor.layer is not None and len(tensor.shape) == 2
         dtype = matrices if inner else torch.float32
         array = arrays.pop(tensor.name)
@@ -42,7 +42,7 @@ def read_decoder(folder: Path, device: torch.device, trainable: bool, matrices: 
 def read_optimizer(
     folder: Path, config: OptimizerConfig, kinds: Mapping[str, str], weights: dict[str, Tensor]
 ) -> AdamW:
-    """The optimizer state that either backend saved. Raises CheckpointError where it does not fit."""
+    """The optimizer state that any backend saved. Raises CheckpointError if it does not fit."""
     shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
     stored = model_folder.read_moments(folder / model_folder.OPTIMIZER, shapes)
     first, second = (
@@ -54,11 +54,11 @@ def read_optimizer(
 
 
 def snapshot(tensors: dict[str, Tensor], prefix: str = "") -> Arrays:
-    """Copies on the host, so that later steps cannot reach them."""
+    """Copies on the host, so that later steps cannot change them."""
     return {prefix + name: np.array(value.detach().cpu().numpy()) for name, value in tensors.items()}
 
 
 def optimizer_snapshot(optimizer: AdamW) -> Arrays:
-    """The optimizer state as it is stored."""
+    """The optimizer state as arrays to store."""
     count = {"count": np.array(int(optimizer.count), np.int64)}
     return snapshot(optimizer.first, "m.") | snapshot(optimizer.second, "v.") | count

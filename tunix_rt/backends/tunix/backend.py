@@ -1,6 +1,6 @@
 """The eight methods on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
 
-In and out: numpy batches, model folders, checkpoints. Our loop drives: Tunix keeps neither rates nor checkpoints.
+In and out: numpy batches, model folders, checkpoints. Our loop, not Tunix, handles learning rates and checkpoints.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from tunix_rt.models.tensor_file import write_weights
 
 @dataclass(slots=True)
 class State:
-    """Tunix's model on the device, and its trainer while it is trained. Steps change both in place."""
+    """Tunix's model on the device and, in training, its trainer. Steps change both in place."""
 
     architecture: Architecture
     config: JsonObject
@@ -65,7 +65,7 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Tun
 
 
 class TunixBackend:
-    """`Backend` of the interface; its methods are documented there."""
+    """Implements `interface.Backend`; its methods are documented there."""
 
     def __init__(self, config: BackendConfig, device: jax.Device, threads: int) -> None:
         self._device = device
@@ -86,7 +86,7 @@ class TunixBackend:
         return state
 
     def _read(self, folder: Path, model_folder: Path, training: TrainingSetup | None) -> State:
-        """Weights of `folder`, the rest of `model_folder`."""
+        """Load weights from `folder` and the rest from `model_folder`."""
         heap.trim_between_phases("load")
         architecture = read_architecture(folder)
         weights = read_weights(folder)
@@ -127,7 +127,7 @@ class TunixBackend:
             yield from generate.generate(state.sampler, state.model, limits, prompts, generation, seeds)
 
     def _ready_sampler(self, state: State, size: int) -> None:
-        """The state's Sampler, with `size` slots and today's weights."""
+        """Prepare the state's Sampler, with `size` slots and the current weights."""
         a = state.architecture
         if state.sampler is None or state.sampler.cache_config.cache_size != size:
             state.sampler = generate.sampler(state.model, a.num_layers, a.num_kv_heads, a.head_dim, size)

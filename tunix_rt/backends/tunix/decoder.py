@@ -1,7 +1,7 @@
-"""From an architecture to one of Tunix's own models; what they cannot compute is refused by name.
+"""Builds one of Tunix's own models from an architecture; what they cannot compute is refused by name.
 
-Llama and Mistral run as Tunix's `Qwen2` with biases that are 0 and never trained: Tunix 0.1.7's `Llama3` rotates by a
-base of 1,000,000 whatever its config says and has no dtype of its own, and its `Qwen3` has the same fixed base.
+Llama and Mistral run as Tunix's `Qwen2` with biases that are 0 and never trained: Tunix 0.1.7's `Llama3` uses a rotary
+base of 1,000,000 whatever its config says and has no dtype setting, and its `Qwen3` has the same fixed base.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tunix_rt.models.folder import Weights
 
 
 class Frozen(nnx.Variable[jax.Array]):
-    """What is computed with and never trained: Tunix's trainer trains `nnx.Param`."""
+    """A variable that is used but never trained: Tunix's trainer trains `nnx.Param`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +36,13 @@ class Kind:
     name: str
     make: Callable[[Architecture, BackendConfig], nnx.Module]
     computes: Callable[[Architecture], Architecture]
-    """The nearest architecture that it computes."""
+    """Returns the nearest architecture that the model computes."""
     table: Callable[[Architecture], Mapping[str, Place]]
     precisions: tuple[str, ...] = ("float32", "bfloat16")
 
 
 def _plain(a: Architecture, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
-    """The sizes of `a`, everything else a Llama's (which are the defaults), then `parts`."""
+    """The sizes of `a`, everything else as in Llama (the defaults), then `parts`."""
     sizes = {field.name: getattr(a, field.name) for field in fields(a) if field.default is MISSING}
     return Architecture(**sizes | {"layers": layers, "attention_scale": a.head_dim**-0.5} | parts)
 
@@ -65,7 +65,7 @@ def _qwen3(a: Architecture) -> Architecture:
 
 
 EVERY = 6
-"""Of so many layers of a Gemma 3 the last sees everything."""
+"""Every so many layers of a Gemma 3, one has global attention."""
 
 
 def _near_and_far(a: Architecture) -> tuple[LayerKind, LayerKind]:
@@ -92,7 +92,7 @@ def _gemma3(a: Architecture) -> Architecture:
 
 
 def _shared(module: Any, a: Architecture, backend: BackendConfig) -> dict[str, Any]:
-    """Fields that all of Tunix's configs have."""
+    """Fields common to all of Tunix's configs."""
     remat = module.RematConfig.DECODER if backend.gradient_checkpointing else module.RematConfig.NONE
     return {
         "num_layers": a.num_layers,
@@ -150,11 +150,11 @@ KINDS: dict[str, Kind] = {
         precisions=("float32",),
     ),
 }
-"""By `model_type`; `config/choices.py` names the same for the config check."""
+"""Models by `model_type`; `config/choices.py` lists the same ones for the config check."""
 
 
 def kind_of_model(a: Architecture, precision: str, where: str) -> Kind:
-    """Tunix's model for an architecture. Raises ModelError: a family it has not, or what in it differs."""
+    """Tunix's model for an architecture. Raises ModelError for an unsupported family, or with what differs."""
     instead = "use backend=jax or backend=torch"
     if a.family not in KINDS:
         raise ModelError(
@@ -173,7 +173,7 @@ def kind_of_model(a: Architecture, precision: str, where: str) -> Kind:
 
 
 def _differences(path: str, found: Any, computed: Any) -> Iterator[str]:
-    """A line for each field that differs; of a tuple the first entry that does."""
+    """Yields a line for each field that differs; for a tuple, only its first differing entry."""
     if found == computed:
         return
     if is_dataclass(found) and is_dataclass(computed):
@@ -190,7 +190,7 @@ def _differences(path: str, found: Any, computed: Any) -> Iterator[str]:
 def build(
     a: Architecture, weights: Weights, backend: BackendConfig, where: str, device: jax.Device
 ) -> tuple[Any, WeightMapping]:
-    """Tunix's model with these weights on the device, and where which lies. Raises ModelError."""
+    """Tunix's model with these weights on the device, and their mapping. Raises ModelError."""
     kind = kind_of_model(a, backend.precision, where)
     model: Any = nnx.eval_shape(lambda: kind.make(a, backend))
     if kind is QWEN2 and a.attention_bias == "none":
@@ -205,7 +205,7 @@ def build(
 
 
 def assign(state: nnx.State[Any, Any], arrays: Mapping[Path, Any], device: jax.Device) -> None:
-    """Give the variables of a state (of a model, or the like of an optimizer) these values, in place."""
+    """Set the variables of a state (of a model or an optimizer) to these values, in place."""
     for path, variable in nnx.to_flat_state(state):
         variable.set_value(jax.device_put(arrays[path], device))
 

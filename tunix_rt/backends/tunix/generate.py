@@ -1,8 +1,8 @@
-"""Answering prompts with Tunix's `Sampler`: each batch is read, decoded to its end and handed on as one piece a prompt.
+"""Answering prompts with Tunix's `Sampler`: each batch is decoded to its end and yields one piece per prompt.
 
 Tunix's Sampler takes strings and one seed for a whole batch. Here it gets ids, padded with a number that is no token;
-greedy prompts go in batches, sampled ones one by one, each with its own seed, so that an answer depends on its prompt
-and seed only. Its log-probabilities are those at the sampling temperature, so sampled ones are scored by the model.
+greedy prompts run in batches, sampled ones one by one, each with its own seed, so that an answer depends only on its
+prompt and seed. Its log-probabilities are those at the sampling temperature, so sampled ones are scored by the model.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.config.results import GenerationConfig
 
 PADDING, NOTHING = -1, -2
-"""Ids that no token has: Tunix masks every token equal to the padding, and stops at the tokenizer's end."""
+"""Ids that no token has: Tunix masks every token equal to the padding, and stops at the tokenizer's end token."""
 
 
 class Ids:
-    """What the Sampler asks of a tokenizer, where prompts are ids already."""
+    """The tokenizer interface that the Sampler needs, for prompts that are already ids."""
 
     def encode(self, prompt: Int32) -> list[int]:
         """The ids themselves."""
         return [int(token) for token in prompt]
 
     def decode(self, ids: list[int]) -> str:
-        """Nothing: the ids are what is wanted."""
+        """Returns no text: only the ids are used."""
         return ""
 
     def bos_id(self) -> None:
-        """None is put in front."""
+        """No begin token is added."""
 
     def eos_id(self) -> int:
-        """Used where the model has no stop ids."""
+        """Used if the model has no stop ids."""
         return NOTHING
 
     def pad_id(self) -> int:
-        """Of the left of short prompts."""
+        """Pads short prompts on the left."""
         return PADDING
 
 
@@ -77,7 +77,7 @@ def generate(
     generation: GenerationConfig,
     seeds: Sequence[int],
 ) -> Iterator[Piece]:
-    """Answer prompts, those of like length together; see `Backend.generate`."""
+    """Answer prompts, those of similar length together; see `Backend.generate`."""
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
     for index in (index for index in order if limits.room(prompts[index]) < 1):
         yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
@@ -99,7 +99,7 @@ def _answer(
     seed: int,
     batch_size: int,
 ) -> Iterator[tuple[Int32, Float32]]:
-    """What the Sampler writes to each prompt, up to a stop token; repeated prompts fill up the rows."""
+    """The Sampler's completion of each prompt, up to a stop token; repeated prompts fill the remaining rows."""
     rows = min(1 << (len(prompts) - 1).bit_length(), batch_size)
     sampled = generation.temperature > 0
     made = sampler(
@@ -118,7 +118,7 @@ def _answer(
 
 
 def _piece(index: int, prompt: Int32, ids: Int32, logprobs: Float32, limits: Limits, model: Any) -> Piece:
-    """The Sampler leaves out the stop token, so what is short of the room was stopped. `model`: scores, if given."""
+    """The Sampler omits the stop token, so fewer ids than `room` mean a stop. `model`, if given, scores the ids."""
     room = limits.room(prompt)
     reason: FinishReason = "length" if len(ids) >= room else "stop"
     ids = ids[:room]
@@ -127,7 +127,7 @@ def _piece(index: int, prompt: Int32, ids: Int32, logprobs: Float32, limits: Lim
 
 
 def _scored(model: Any, prompt: Int32, ids: Int32) -> Float32:
-    """Log-probabilities float32 [n] of `ids` behind `prompt`, at temperature 1, in one pass."""
+    """Log-probabilities float32 [n] of `ids` after `prompt`, at temperature 1, in one pass."""
     length = slots_of([prompt]) + slots_of([ids]) if len(ids) else 0
     if length == 0:
         return np.zeros(0, np.float32)

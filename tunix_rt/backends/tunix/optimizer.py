@@ -1,6 +1,6 @@
-"""AdamW as the config declares it, for Tunix's trainer to apply; its moments by weight name.
+"""AdamW as the config declares it, applied by Tunix's trainer; its moments by weight name.
 
-Tunix's trainer takes any optax transformation. Ours holds the learning rate in its state, where `set_rate` writes it.
+Tunix's trainer takes any optax transformation. Ours keeps the learning rate in its state, and `set_rate` sets it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Optimizer = nnx.Optimizer[nnx.Module]
 def adamw(
     config: OptimizerConfig, clip_norm: float | None, kinds: Mapping[Parameter, str]
 ) -> optax.GradientTransformation:
-    """Clip by global norm, then AdamW (arXiv 1711.05101); nothing changes where the gradient is not finite.
+    """Clip by global norm, then AdamW (arXiv 1711.05101); nothing changes if the gradient is not finite.
 
-    `kinds`: of each parameter, which `no_decay` kind it is.
+    `kinds` maps each parameter to its `no_decay` kind.
     """
 
     def decayed(params: Any) -> Any:
@@ -59,7 +59,7 @@ def _where_finite(inner: optax.GradientTransformation) -> optax.GradientTransfor
 
 
 def set_rate(optimizer: Optimizer, learning_rate: float, device: jax.Device) -> None:
-    """The rate of the next update."""
+    """Set the learning rate of the next update."""
     optimizer.opt_state.hyperparams["learning_rate"].set_value(jax.device_put(np.float32(learning_rate), device))
 
 
@@ -79,7 +79,7 @@ def to_tensors(optimizer: Optimizer, layout: WeightMapping) -> dict[str, np.ndar
 def from_tensors(
     tensors: Mapping[str, np.ndarray[Any, Any]], optimizer: Optimizer, layout: WeightMapping, device: jax.Device
 ) -> None:
-    """The inverse: take over moments that any backend saved, in place."""
+    """The inverse: load moments that any backend saved, in place."""
     adam = _adam(optimizer)
     for kind, state in (("m", adam.mu), ("v", adam.nu)):
         assign(state, layout.from_files({name: tensors[f"{kind}.{name}"] for name in layout.shapes}), device)

@@ -1,7 +1,7 @@
 """The loss that Tunix's train step computes, its trainer, and one scoring pass.
 
 Tunix calls the loss with its model and the fields of a batch. Packed rows stay isolated by the attention mask that
-the loss hands to the model. Micro-batches are summed inside the loss: Tunix's own accumulation averages averages.
+the loss passes to the model. Micro-batches are summed inside the loss: Tunix's own accumulation averages averages.
 Legend: A micro-batches, B rows, T positions, V vocabulary.
 """
 
@@ -41,7 +41,7 @@ def _logprobs(model: nnx.Module, micro: Micro) -> jax.Array:
 def loss(model: nnx.Module, batch: Micro) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean over all targets of the batch [A, B, T], and `loss_sum`, `weight_sum`. Without any target it is 0.
 
-    Of several micro-batches one at a time is in memory, at the price of computing it a second time.
+    With several micro-batches only one is in memory at a time, at the price of computing each twice.
     """
     graph, state = nnx.split(model)
 
@@ -52,15 +52,15 @@ def loss(model: nnx.Module, batch: Micro) -> tuple[jax.Array, dict[str, jax.Arra
         total, weight = one({name: array[0] for name, array in batch.items()})
     else:
         total, weight = (sums.sum() for sums in jax.lax.map(jax.checkpoint(one), batch))
-    # A loss that is not finite makes the gradient so, by which the optimizer knows.
+    # A non-finite loss makes the gradient non-finite, which the optimizer detects.
     safe = jnp.where(jnp.isfinite(total), 1.0, jnp.nan)
     return safe * total / jnp.where(weight > 0, weight, 1.0), {"loss_sum": total, "weight_sum": weight}
 
 
 def trainer(model: nnx.Module, optimizer: optax.GradientTransformation, device: jax.Device) -> PeftTrainer:
-    """Tunix's trainer, of which we drive the jitted step: it keeps no checkpoints and no metrics."""
+    """Tunix's trainer, of which only the jitted step is used: it keeps no checkpoints and no metrics."""
     made: PeftTrainer = PeftTrainer(model, optimizer, TrainingConfig(eval_every_n_steps=1))
-    # Where it is after the first step: else the second one would be compiled again.
+    # Placed as it is after the first step: otherwise the second step would be compiled again.
     nnx.update(made.optimizer, jax.device_put(nnx.state(made.optimizer), device))
     return made.with_loss_fn(loss, has_aux=True).with_gen_model_input_fn(lambda batch: {"batch": batch})
 

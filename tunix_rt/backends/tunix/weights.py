@@ -16,18 +16,18 @@ from tunix_rt.models.families.registry import tensors_of
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
 Path = tuple[Any, ...]
-"""Of a parameter in the state of an nnx module: names, and numbers of layers."""
+"""Path of a parameter in the state of an nnx module: names and layer numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor of a model folder lies."""
+    """Where a tensor of a model folder is stored in Tunix's model."""
 
     path: Path
     axes: tuple[int, ...] = ()
-    """The parameter's axes, as numbers of those of the tensor once its heads are an axis; empty: it lies as it is."""
+    """Permutation of the tensor's axes, once its heads are an axis, to the parameter's; empty: unchanged."""
     slot: int | None = None
-    """Which entry of the parameter's first axis it is, where several tensors lie in one."""
+    """Index in the parameter's first axis, if several tensors share a parameter."""
 
 
 TO_HEADS, FROM_HEADS, TURNED = (2, 0, 1), (1, 2, 0), (1, 0)
@@ -49,7 +49,7 @@ QWEN = MLP | {
     "self_attn.q_norm.weight": Place(("attn", "q_norm", "w")),
     "self_attn.k_norm.weight": Place(("attn", "k_norm", "w")),
 }
-"""Of `Qwen2` and `Qwen3`; names inside a layer without the layer's prefix."""
+"""Places in `Qwen2` and `Qwen3`; names inside a layer lack the layer's prefix."""
 
 PER_HEAD = (0, 2, 1)
 GEMMA3 = MLP | {
@@ -70,25 +70,25 @@ GEMMA3_ALIKE = GEMMA3 | {
     f"self_attn.{name}_proj.weight": Place(("attn", "qkv_einsum", "w"), PER_HEAD, slot)
     for slot, name in enumerate("qkv")
 }
-"""Of a Gemma 3 with as many key-value heads as heads."""
+"""Places in a Gemma 3 with as many key-value heads as query heads."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightMapping:
-    """Every tensor of a model folder, and where it lies."""
+    """Maps every tensor of a model folder to its place in Tunix's model."""
 
     shapes: Mapping[str, Shape]
-    """By name, as in a file."""
+    """Shapes by name, as in a file."""
     places: Mapping[str, Place]
-    """By name."""
+    """Places by name."""
     kinds: Mapping[Path, str]
-    """Which kind of `optimizer.no_decay` a parameter is."""
+    """Maps each parameter to its `optimizer.no_decay` kind."""
     params: Mapping[Path, Shape]
     """Tunix's shape of each parameter."""
 
     @classmethod
     def of(cls, architecture: Architecture, table: Mapping[str, Place], params: Mapping[Path, Shape]) -> WeightMapping:
-        """`table`: QWEN, say; `params`: the shapes of the model's parameters."""
+        """`table`: QWEN, for example; `params`: the shapes of the model's parameters."""
         shapes, places, kinds = {}, {}, {}
         for tensor in tensors_of(architecture):
             if tensor.layer is None:
@@ -117,7 +117,7 @@ class WeightMapping:
         return found | {path: np.stack(arrays) for path, arrays in slots.items()}
 
     def to_files(self, params: Mapping[Path, Array]) -> dict[str, Array]:
-        """The inverse: views where that is possible."""
+        """The inverse: views where possible."""
         found = {}
         for name, place in self.places.items():
             array = params[place.path] if place.slot is None else params[place.path][place.slot]
