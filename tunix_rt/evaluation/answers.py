@@ -1,9 +1,9 @@
-"""What a completion answers, and whether that is the reference. Nothing else judges content.
+"""The answer in a completion, and whether it matches the reference. No other module judges content.
 
 In: a `Prediction`, the reference text and the `evaluation` section; out: the extracted text and a `Match`
 with its reason. `exact` compares text after NFKC, white space and case (`ignore_case: true` in
 EleutherAI/lm-evaluation-harness at 47f16bf, `lm_eval/tasks/gsm8k/gsm8k.yaml`). `numeric` compares numbers read
-by the rules of `numerals.py`; where the reference is no number (`Friday`), it compares as `exact` does.
+by the rules of `numerals.py`; if the reference is no number (`Friday`), it compares as `exact` does.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from tunix_rt.traces.trace import normalise
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Whether an answer is the reference, and why."""
+    """Whether an answer matches the reference, and why."""
 
     equal: bool
     reason: str
 
 
 def extract(prediction: Prediction, evaluation: EvaluationConfig) -> str | None:
-    """The text that is judged, or None where there is none.
+    """The text that is judged, or None if there is none.
 
-    `format`: the answer where the format puts it, if the model ended it with its end token (an answer cut off
+    `format`: the answer at its place in the format, if the model ended it with its end token (an answer cut off
     by the length limit may be half a number). `last_number`: the last numeral of the completion, ended or not
     (`flexible-extract` in EleutherAI/lm-evaluation-harness at 47f16bf, `lm_eval/tasks/gsm8k/gsm8k.yaml`).
     """
@@ -50,7 +50,7 @@ def judge(prediction: Prediction, reference: str, evaluation: EvaluationConfig) 
 
 
 def is_right(prediction: Prediction, evaluation: EvaluationConfig) -> bool:
-    """Whether a prediction is right by the rules of `evaluation`: training and scoring ask the same."""
+    """Whether a prediction is right under `evaluation`; training and scoring use the same rule."""
     return judge(prediction, prediction.reference, evaluation)[1].equal
 
 
@@ -79,7 +79,7 @@ def _compare_numerals(number: Numeral, right: Numeral, relative_tolerance: float
         return Match(False, f"unit {number.unit}, expected {right.unit}")
     if number.value == right.value:
         return Match(True, "same number")
-    # The tolerance as declared: Fraction(0.3) would be the binary number just below it.
+    # The tolerance as declared; Fraction(0.3) would be the binary number just below it.
     if abs(number.value - right.value) <= Fraction(str(relative_tolerance)) * abs(right.value):
         return Match(True, f"within the relative tolerance {relative_tolerance}")
     return Match(False, "other number")

@@ -1,4 +1,4 @@
-"""A line of arithmetic with units → its exact value. No `eval`; knows nothing of steps or equations.
+"""A line of arithmetic with units → its exact value. No `eval`; independent of steps and equations.
 
 sum       = product (("+" | "-") product)*
 product   = power (("*" | "/" | "of") power)*      also × · ÷, `5 x 3`, `5 times 3`, `2(3 + 4)`; `of` after 3/4 or 75%
@@ -6,7 +6,7 @@ power     = "-"* atom ("^" "-"? numeral)?
 atom      = "$"? numeral "%"? unit? | "(" sum ")" unit?
 unit      = up to three words, `km/h`, `cm^2`, `$`
 
-What follows a number and leaves its value open (`12 x 1 and 1/4`, `0.333...`) is a token of kind `other`.
+Text after a number that makes its value uncertain (`12 x 1 and 1/4`, `0.333...`) is a token of kind `other`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tunix_rt.evaluation.numerals import DECIMAL, MIXED, UNITS, VALUE_WORDS, val
 
 Kind = Literal["number", "operator", "currency", "percent", "word", "equals", "break", "other", "end"]
 DEEPEST = 40
-"""Parentheses within parentheses."""
+"""Maximum depth of nested parentheses."""
 MOST_BITS = 20_000
-"""Of a power's numerator and denominator."""
+"""Maximum size of a power's numerator and denominator."""
 
 
 class UnclearError(Exception):
-    """The text cannot be read as one expression in one way only."""
+    """The text is not one expression with a single reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,22 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What an expression is worth."""
+    """The value of an expression."""
 
     number: Fraction
-    """A percentage is its hundredth."""
+    """For a percentage, the hundredth."""
     unit: str = ""
-    """A value of `numerals.UNITS` or `RATE`; empty where there is none that is known."""
+    """A value of `numerals.UNITS` or `RATE`; empty if no known unit is given."""
     percent: bool = False
-    """It is a percentage or a sum of percentages."""
+    """The expression is a percentage or a sum of percentages."""
     places: int | None = None
-    """Decimals of a lone decimal numeral; None: computed."""
+    """Decimals of a single decimal numeral; None: computed."""
     divides: bool = False
-    """Something was divided, so that a result in decimals may be rounded."""
+    """The expression divides, so that a decimal result may be rounded."""
 
 
 RATE = "/"
-"""Unit of what is counted per something (`1000 ml/liter`): times a unit, it may become any other."""
+"""Unit of a rate (`1000 ml/liter`): multiplied by a unit, it may become any other."""
 END = Token("end", "")
 _HUNDRED_PERCENT = Value(Fraction(1), percent=True, places=2)
 _TOKEN = re.compile(
@@ -114,21 +114,21 @@ def is_variable(token: Token) -> bool:
 
 
 def can_be_unit(token: Token) -> bool:
-    """Whether a word may name what is counted: not a variable, and it does not change the number before it."""
+    """Whether a word may name what is counted: not a variable, and no word that changes the preceding number."""
     return token.kind == "word" and not is_variable(token) and token.text.casefold() not in VALUE_WORDS
 
 
 def evaluate(tokens: Sequence[Token]) -> tuple[Value, int]:
     """Value of the longest expression at the start of `tokens`, and the number of tokens it takes.
 
-    Raises UnclearError where there is none or it has more than one reading, ZeroDivisionError where it has no value.
+    Raises UnclearError if there is none or it has more than one reading, ZeroDivisionError if it has no value.
     """
     reader = _Reader(tokens)
     return reader.sum(0), reader.place
 
 
 class _Reader:
-    """A place in a list of tokens; each method reads one rule of the grammar from there."""
+    """A position in a list of tokens; each method parses one rule of the grammar from there."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self.tokens = tokens
@@ -177,7 +177,7 @@ class _Reader:
             left = Value(number, unit, percent=right == _HUNDRED_PERCENT, divides=divides)
 
     def spacing(self, operator: Token, before: bool | None) -> bool | None:
-        """Whether a `/` stands apart. `2 / 1/5` after a division is 10 to its writer and 2/5 to a calculator."""
+        """Whether a `/` has spaces around it. `2 / 1/5` means 10 to its writer and 2/5 to a calculator."""
         if operator.text != "/":
             return None
         apart = operator.spaced or self.at().spaced
@@ -229,9 +229,9 @@ class _Reader:
         return Value(number, currency or unit, percent, places, divides="/" in token.text)
 
     def unit(self) -> str:
-        """Take the words that follow if the expression goes on or ends after them; else leave them as prose.
+        """Take the following words if the expression continues or ends after them; else leave them as prose.
 
-        The first word may be a known unit even so: `26 cents more than Dawn`, `120 minutes left`.
+        The first word may still be a known unit: `26 cents more than Dawn`, `120 minutes left`.
         """
         length = 0
         first = UNITS.get(self.at().text.casefold(), "") if can_be_unit(self.at()) else ""

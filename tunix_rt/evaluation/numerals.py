@@ -1,4 +1,4 @@
-"""Numbers as people write them → exact fractions. In: text; out: `Numeral`. Knows nothing of answers or steps.
+"""Numbers as people write them → exact fractions. In: text; out: `Numeral`. Independent of answers and steps.
 
 Sources of the rules, by what they read:
 
@@ -6,13 +6,13 @@ Sources of the rules, by what they read:
   (`grade_school_math/dataset.py`, `extract_answer`), EleutherAI/lm-evaluation-harness at 47f16bf
   (`lm_eval/tasks/gsm8k/gsm8k.yaml`, `regexes_to_ignore`). Stricter here: groups have three digits, so `1,5` is
   no number (there it is 15).
-- What stands left of the last `=` does not matter, nor do units: Lewkowycz et al. 2022 (Minerva), appendix D, as
+- Text left of the last `=` does not matter, nor do units: Lewkowycz et al. 2022 (Minerva), appendix D, as
   in EleutherAI/lm-evaluation-harness at 4785623 (`lm_eval/tasks/minerva_math/utils.py`,
   `normalize_final_answer`).
 - `a/b` is a fraction, `.5` is 0.5, a percent sign is a unit (50 % is 50, never 0.5): hendrycks/math at 940d1bf
   (`modeling/math_equivalence.py`, `_strip_string`). microsoft/ToRA at 723a8f7 (`src/eval/grader.py`,
   `math_equal`) also takes 50 for 0.5; we do not: it hides errors by a factor of 100.
-- `1 1/2` is 3/2, `-1 1/2` is -3/2, what follows the whole number must be below one, and spaces may group
+- `1 1/2` is 3/2, `-1 1/2` is -3/2, the fraction must be below one, and spaces may group
   thousands: huggingface/Math-Verify at 2123114 (`tests/test_mixed_number_extraction.py`) and 056ad62
   (`src/math_verify/parser.py`, `lazy_expr_regex`).
 - Ours: units that are both in `UNITS` and differ make two numbers differ (`$50` is not `50%`, `5 km` is not
@@ -28,11 +28,11 @@ from fractions import Fraction
 
 _INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)"
 DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]+)?(?:e[+-]?[0-9]{{1,3}}(?![0-9]))?|\.[0-9]+)"
-"""An unsigned decimal number; the exponent is bounded, because a fraction holds every digit."""
+"""An unsigned decimal number; the exponent is bounded, because a Fraction stores every digit."""
 MIXED = rf"{_INTEGER}[ ]+{_INTEGER}/{_INTEGER}"
 CURRENCIES = "$€£¥₹¢"
 LONGEST = 1_000
-"""Characters of a numeral; Python refuses to convert integers of more than 4,300 digits."""
+"""Maximum characters of a numeral; Python refuses to convert integers of more than 4,300 digits."""
 
 _VALUE = rf"(?:{MIXED}|{DECIMAL}[ ]?/[ ]?{DECIMAL}|{DECIMAL})"
 _IN_TEXT = re.compile(
@@ -93,7 +93,7 @@ VALUE_WORDS = frozenset(
         "dozens k bn half squared cubed plus minus times of"
     ).split()
 )
-"""Words that change the number before them."""
+"""Words that change the value of the preceding number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def find_numerals(text: str) -> list[str]:
 
 
 def read_numeral(text: str) -> Numeral | None:
-    """The number that the whole text is, with a unit or without; None where it is not exactly one number."""
+    """The number in a text that is exactly one number, with or without a unit; else None."""
     plain = " ".join(unify(text).rsplit("=", 1)[-1].split()).rstrip(". ")
     match = _WHOLE.fullmatch(plain) if len(plain) <= LONGEST else None
     if match is None or (match["sign"] and match["inner"]):
@@ -144,7 +144,7 @@ def read_numeral(text: str) -> Numeral | None:
 
 
 def value_of(text: str) -> Fraction | None:
-    """Value of an unsigned numeral (`1,234.5`, `2e3`, `3/4`, `1 1/2`, `1 234`); None where it has none (`1/0`)."""
+    """Value of an unsigned numeral (`1,234.5`, `2e3`, `3/4`, `1 1/2`, `1 234`); None if it has none (`1/0`)."""
     if len(text) > LONGEST:
         return None
     whole, top, bottom = _parts(text.replace(",", ""))
@@ -163,7 +163,7 @@ def _parts(text: str) -> tuple[Fraction | None, Fraction, Fraction]:
 
 
 def _unit(currency: str, text: str) -> str | None:
-    """The unit's name, empty where it is unknown or absent; None where the text cannot be a unit."""
+    """The unit's name, empty if unknown or absent; None if the text cannot be a unit."""
     if not text:
         return currency
     words = text.casefold().split()

@@ -1,6 +1,6 @@
-"""Predictions and the traces they answer → a verdict per item and the numbers of `metrics.json`.
+"""Predictions and their traces → a verdict per item and the numbers of `metrics.json`.
 
-Knows no files and no model; docs/metrics.md describes both records. Every rate has its count and a 95 % Wilson
+Uses no files and no model; docs/metrics.md describes both records. Every rate has its count and a 95 % Wilson
 interval. Samples of one prompt are not independent: the interval counts prompts, not samples, so that it is never
 too narrow (a mean of values in [0, 1] varies at most as much as a rate with the same mean).
 """
@@ -29,7 +29,7 @@ Items = Sequence[JsonObject]
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """The verdicts, in the order of the predictions, and what they add up to."""
+    """The verdicts, in the order of the predictions, and their totals."""
 
     items: list[JsonObject]
     metrics: JsonObject
@@ -38,7 +38,7 @@ class Score:
 def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> Score:
     """Judge every prediction against its trace. A failed prediction is a wrong answer.
 
-    Raises DataError where there is nothing to score, a prediction is there twice, belongs to no trace or was made
+    Raises DataError if there is nothing to score, a prediction is duplicated, belongs to no trace or was generated
     for another reference, or a prompt has too few samples for pass@k; InputError for a slice that no trace has.
     """
     _check(predictions, traces, evaluation)
@@ -133,7 +133,7 @@ def _by_prompt(items: Items) -> dict[str, list[JsonObject]]:
 
 
 def _rate(items: Items, holds: Callable[[JsonObject], bool]) -> JsonObject:
-    """Share of the items for which it holds; value and interval are null where there are no items."""
+    """Share of the items for which `holds` is true; value and interval are null if there are no items."""
     return _record(sum(map(holds, items)), len(items), len({item["id"] for item in items}))
 
 
@@ -146,7 +146,7 @@ def _record(k: int, n: int, prompts: int) -> JsonObject:
 
 
 def _lengths(items: Items) -> JsonObject:
-    """Of the answers that did not fail; the 95th percentile is the smallest length that 95 % do not exceed."""
+    """Lengths of the answers that did not fail; the 95th percentile is the smallest length that 95 % do not exceed."""
     lengths = sorted(int(item["num_new_tokens"]) for item in items if item["finish_reason"] != "error")
     if not lengths:
         return {"mean": None, "median": None, "p95": None, "max": None}
@@ -182,7 +182,7 @@ def _right_at(place: int) -> Callable[[JsonObject], bool]:
 
 
 def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
-    """Mean over the prompts; the interval is that of the rates just below and above it."""
+    """Mean pass@k over the prompts; the interval spans those of the rates just below and above it."""
     short = next((name for name, group in prompts.items() if len(group) < k), None)
     if short is not None:
         raise DataError(f"prompt {short}: {len(prompts[short])} samples, pass@{k} needs at least {k}")
@@ -193,7 +193,7 @@ def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
 
 
 def _majority(prompts: Mapping[str, Items], evaluation: EvaluationConfig) -> JsonObject:
-    """Share of the prompts whose commonest answer is right; the earlier sample decides between equals."""
+    """Share of the prompts whose most common answer is right; ties go to the earlier sample."""
     right = 0
     for group in prompts.values():
         ordered = sorted(group, key=lambda item: int(item["sample"]))

@@ -1,4 +1,4 @@
-"""Intervals and estimates from counts. Plain numbers in and out; knows nothing of predictions."""
+"""Intervals and estimates from counts. Plain numbers in and out; independent of predictions."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def pass_at_k(n: int, c: int, k: int) -> float:
 
 
 def majority(answers: Sequence[Hashable | None]) -> int | None:
-    """Index of the first answer that gives the commonest value; None does not vote.
+    """Index of the first answer with the most common value; None does not vote.
 
-    Wang et al. 2022 (self-consistency), arXiv 2203.11171. Of equally common values the one given first wins.
+    Wang et al. 2022 (self-consistency), arXiv 2203.11171. Ties go to the value given first.
     """
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:

@@ -1,15 +1,15 @@
-"""Every equation in the steps of a completion, computed again with exact fractions.
+"""Recomputes every equation in the steps of a completion with exact fractions.
 
-In: the texts of the steps; out: per step right, wrong or not checked. It never raises, whatever a model wrote. What
-cannot be read in one way only is not checked rather than called wrong: a variable (`2x + 3 = 7`), a word that
+In: the texts of the steps; out: per step right, wrong or not checked. It never raises, whatever a model wrote. Text
+without a single reading is not checked rather than called wrong: a variable (`2x + 3 = 7`), a word that
 changes a value (`half of 6 = 3`), units that were converted (`3 * 20 minutes = 1 hour`).
 
-A text is cut at `,` `;` `:` `.`, line breaks, `and`, `so`, `<<`, `->` and the like; what lies between is a chain
-`side = side = …` if it has a `=`. Prose may stand before the first side and after the last
-(`Mary has 3 large stickers + 42 stickers = 45 stickers in all`). Neighbouring sides that can be read must have
-one value, and one of them must compute something.
+A text is cut at `,` `;` `:` `.`, line breaks, `and`, `so`, `<<`, `->` and the like; a segment with a `=` is a
+chain `side = side = …`. Prose may precede the first side and follow the last
+(`Mary has 3 large stickers + 42 stickers = 45 stickers in all`). Neighbouring sides that can be read must be
+equal, and one of them must compute something.
 
-A side that is a numeral with d > 0 decimals may be rounded to d places if the other one divides
+A side that is a numeral with d > 0 decimals may be rounded to d places if the other side divides
 (`100 / 3 = 33.33`), and a percentage may stand for itself or its hundredth (`20 / 80 * 100 = 25%`, `1/4 = 25%`).
 """
 
@@ -33,47 +33,47 @@ from tunix_rt.evaluation.expressions import (
 from tunix_rt.evaluation.numerals import unify
 
 LONGEST_SIDE = 200
-"""Tokens of a side; more is not checked."""
+"""Maximum tokens of a side; longer ones are not checked."""
 _BULLET = re.compile(r"^[ \t]*(?:[-*•+]|[0-9]+[.)])[ \t]+", re.MULTILINE)
 _WORDS_BEFORE = frozenset("of from than half twice double triple average root sqrt log negative".split())
-"""A number after one of these is only a part of what is computed."""
+"""A number after one of these words is only part of what is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """What was found, step by step."""
+    """The results of the check, step by step."""
 
     verdicts: tuple[bool | None, ...]
-    """Of each step: all its equations hold, one does not, or (None) it has none that could be checked."""
+    """Per step: all its equations hold, one does not, or (None) it has none that could be checked."""
 
     @property
     def num_steps(self) -> int:
-        """Steps in all."""
+        """Total number of steps."""
         return len(self.verdicts)
 
     @property
     def num_checked(self) -> int:
-        """Steps with at least one equation that could be read."""
+        """Number of steps with at least one equation that could be checked."""
         return sum(verdict is not None for verdict in self.verdicts)
 
     @property
     def num_wrong(self) -> int:
-        """Steps with an equation that does not hold."""
+        """Number of steps with an equation that does not hold."""
         return self.verdicts.count(False)
 
     @property
     def first_wrong(self) -> int | None:
-        """Index from 0 of the first wrong step."""
+        """0-based index of the first wrong step; None if there is none."""
         return self.verdicts.index(False) if False in self.verdicts else None
 
 
 def check_steps(steps: Sequence[str]) -> StepReport:
-    """Compute every equation in `steps` again."""
+    """Recompute every equation in `steps`."""
     return StepReport(tuple(check_step(step) for step in steps))
 
 
 def check_step(text: str) -> bool | None:
-    """Whether all equations in `text` hold; None where none can be checked. A division by zero does not hold."""
+    """Whether all equations in `text` hold; None if none can be checked. A division by zero does not hold."""
     verdicts = [_check_chain(chain) for chain in _chains(tokenise(_BULLET.sub("", unify(text))))]
     checked = [verdict for verdict in verdicts if verdict is not None]
     return all(checked) if checked else None
@@ -98,7 +98,7 @@ def _split(tokens: Sequence[Token], kind: str) -> list[list[Token]]:
 
 
 def _check_chain(sides: Sequence[Sequence[Token]]) -> bool | None:
-    """A middle side that is not one expression ends one chain and begins the next."""
+    """Check a chain; a middle side that is not one expression ends it and begins the next."""
     verdicts: list[bool | None] = []
     values: list[Value] = []
     try:
@@ -118,7 +118,7 @@ def _check_chain(sides: Sequence[Sequence[Token]]) -> bool | None:
 
 
 def _read(side: Sequence[Token], before: bool, after: bool) -> Value | None:
-    """The side's value, prose allowed before or after it; None where it is unclear."""
+    """The side's value, with prose allowed `before` or `after` it; None if unclear."""
     if len(side) > LONGEST_SIDE:
         return None
     for start in range(len(side) if before else min(1, len(side))):
@@ -137,15 +137,15 @@ def _read(side: Sequence[Token], before: bool, after: bool) -> Value | None:
 
 
 def _operates(side: Sequence[Token], place: int) -> bool:
-    """Whether an operator stands there: `20 + 10 balls to the 29 + 24`; the dash of `20-pound` is none."""
+    """Whether there is an operator at `place`: `20 + 10 balls to the 29 + 24`; the dash of `20-pound` is none."""
     kinds = [token.kind for token in side[max(0, place - 1) : place + 2]]
     return side[place].text in ("+", "*") or (side[place].text == "-" and kinds == ["number", "operator", "number"])
 
 
 def _ambiguous(side: Sequence[Token], start: int, end: int, value: Value, before: bool, after: bool) -> bool:
-    """Whether what was read may not be what is meant."""
+    """Whether the expression that was read may not be the one that was meant."""
     read = side[start:end]
-    # Words and a lone number at the left end say what is computed: `8 batches = 5.5 * 8 = 44 cups`.
+    # Words and a single number at the left end name what is computed: `8 batches = 5.5 * 8 = 44 cups`.
     names = before and value.places is not None and any(token.kind == "word" for token in side[:end])
     # The result 1/3, or a third of 150: `3/3 - 2/3 = 1/3 of $150`.
     share = after and any(token.text == "of" for token in read)
@@ -166,7 +166,7 @@ def _continues(side: Sequence[Token], start: int) -> bool:
 
 
 def _prose_follows(rest: Sequence[Token]) -> bool:
-    """Whether what stands after an expression leaves its value alone: `42 stickers to the 6 pages`, `6 times a day`."""
+    """Whether text after an expression leaves its value unchanged: `42 stickers to the 6 pages`, `6 times a day`."""
     first, second = rest[0], rest[1] if len(rest) > 1 else None
     if first.text == "(":
         return first.spaced
@@ -179,9 +179,9 @@ def _prose_follows(rest: Sequence[Token]) -> bool:
 
 
 def _all_equal(values: Sequence[Value]) -> bool | None:
-    """Whether all values equal the first computed one; None where there is none, or nothing to compare it with.
+    """Whether all values equal the first computed one; None if there is none, or nothing to compare it with.
 
-    A value in another unit than those before it was converted: `4 - 2 = 2 hours = 120 minutes`.
+    A value whose unit differs from those before it was converted: `4 - 2 = 2 hours = 120 minutes`.
     """
     anchor = next((value for value in values if value.places is None), None)
     if anchor is None:

@@ -1,7 +1,7 @@
-"""LoRA as numbers: which matrices get an addition, its shapes, how it starts, and adding it for good.
+"""LoRA as numbers: which matrices get an adapter, its shapes, its initial values, and merging it into the weights.
 
-An addition to a matrix W [out, in] is `scaling` * B A with A [rank, in] and B [out, rank] (arXiv 2106.09685).
-Names are those of `peft` (0.21): `base_model.model.<module>.lora_A.weight`. Knows no file and no framework.
+The adapter adds `scaling` * B A to a matrix W [out, in], with A [rank, in] and B [out, rank] (arXiv 2106.09685).
+Names are those of `peft` (0.21): `base_model.model.<module>.lora_A.weight`. Uses no file and no framework.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ class Adapter:
     alpha: float
     rslora: bool
     dropout: float
-    """Share of the inputs of the addition that a training step leaves out."""
+    """Share of the adapter's inputs that a training step drops."""
     modules: tuple[Tensor, ...]
-    """The matrices that get an addition, in the order of a forward pass."""
+    """The matrices that get an adapter, in the order of a forward pass."""
 
     @property
     def scaling(self) -> float:
-        """Factor of B A: alpha / rank, with `rslora` alpha / sqrt(rank) (arXiv 2312.03732)."""
+        """Factor of B A: alpha / rank, or alpha / sqrt(rank) with `rslora` (arXiv 2312.03732)."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Name and shape of each of its tensors."""
+        """Name and shape of each tensor of the adapter."""
         found: dict[str, Shape] = {}
         for module in self.modules:
             out, width = module.shape[::-1] if module.transposed else module.shape
@@ -53,7 +53,7 @@ class Adapter:
 
 
 def tensor_name(module: Tensor, side: Side) -> str:
-    """What `peft` calls A or B of a matrix."""
+    """The name `peft` gives to A or B of a matrix."""
     return f"{PREFIX}{module_name(module)}.lora_{side}.weight"
 
 
@@ -86,12 +86,12 @@ def declared(config: LoraAdapter, architecture: Architecture) -> Adapter:
 
 
 def fits(module: Tensor, target: str) -> bool:
-    """Whether a target names the matrix: by the last words of its name, as in `peft`."""
+    """Whether a target names the matrix: it matches the end of the matrix's name, as in `peft`."""
     return f".{module_name(module)}".endswith(f".{target}")
 
 
 def short_names(modules: tuple[Tensor, ...], among: tuple[Tensor, ...]) -> tuple[str, ...]:
-    """The shortest ends of names that mean `modules` and none else `among` the matrices of the model."""
+    """The shortest name suffixes that match `modules` and no other matrix in `among`, the matrices of the model."""
     chosen: dict[str, None] = {}
     for module in modules:
         words = module_name(module).split(".")
@@ -102,9 +102,9 @@ def short_names(modules: tuple[Tensor, ...], among: tuple[Tensor, ...]) -> tuple
 
 
 def fresh(adapter: Adapter, seed: int) -> Weights:
-    """B zero, so that training starts at the base; A uniform within 1/sqrt(in), as `peft` draws it.
+    """B is zero, so that training starts at the base; A is uniform within 1/sqrt(in), as `peft` draws it.
 
-    (Kaiming, arXiv 1502.01852, with a = sqrt(5).) Each tensor has its own stream, named by the seed and its name.
+    (Kaiming, arXiv 1502.01852, with a = sqrt(5).) Each tensor has its own random stream, seeded by seed and name.
     """
     return {name: _draw(name, shape, seed) for name, shape in adapter.shapes.items()}
 
@@ -118,7 +118,7 @@ def _draw(name: str, shape: Shape, seed: int) -> Float32:
 
 
 def merged(weights: Mapping[str, Float32], adapter: Adapter, tensors: Mapping[str, Float32]) -> Weights:
-    """The base's `weights` with the additions made part of them."""
+    """The base's `weights` with the adapter merged in."""
     whole = dict(weights)
     for module in adapter.modules:
         addition = tensors[tensor_name(module, "B")] @ tensors[tensor_name(module, "A")] * np.float32(adapter.scaling)

@@ -1,10 +1,10 @@
-"""An adapter's folder in PEFT's layout: read it, write it, find the base it belongs to, merge the two.
+"""An adapter folder in PEFT's layout: read it, write it, find its base model, merge the two.
 
     adapter_config.json          numbers and targets, as `peft` (0.21) reads and writes them
     adapter_model.safetensors    float32
     base.json                    the sha256 of the base (`sources.folder_digest`); adapters from elsewhere have none
 
-What of a config would change the mathematics and is not computed here is refused by name, never ignored.
+A config field that would change the mathematics but is not supported here is refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -52,18 +52,18 @@ SNAPSHOT = re.compile(r"models--([^/]+)/snapshots/([0-9a-f]+)$")
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """The model folder to which an adapter is an addition."""
+    """The model that an adapter was trained on."""
 
     name: str | None
-    """A local folder, or a name of the Hugging Face hub."""
+    """A local folder, or a name on the Hugging Face hub."""
     revision: str | None
-    """Of the hub model."""
+    """Revision of the hub model."""
     sha256: str | None
-    """Of its content; None: not known."""
+    """Hash of its content; None: not known."""
 
     @classmethod
     def of(cls, folder: Path, sha256: str) -> Base:
-        """A folder with its digest; what lies in the hub's cache is called by its name there."""
+        """A folder with its digest; a folder in the hub's cache is named as on the hub."""
         found = SNAPSHOT.search(folder.as_posix())
         if found is None:
             return cls(str(folder), None, sha256)
@@ -71,16 +71,16 @@ class Base:
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds an adapter and no whole model."""
+    """Whether the folder holds an adapter."""
     return (folder / ADAPTER_CONFIG).is_file()
 
 
 def write_adapter(
     folder: Path, architecture: Architecture, adapter: Adapter, weights: Weights, base: Base
 ) -> dict[str, str]:
-    """Write the three files into a folder made if missing; `weights` by PEFT's names, float32.
+    """Write the three files into a folder, created if missing; `weights` under PEFT's names, float32.
 
-    Returns the hex SHA-256 of each by its name.
+    Returns the hex SHA-256 of each file by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     config: JsonObject = {
@@ -107,16 +107,16 @@ def write_adapter(
 
 
 def read_base(folder: Path) -> Base:
-    """What an adapter's folder says of its base. Raises ModelError where the folder is none or damaged."""
+    """The base that an adapter folder names. Raises ModelError if the folder is not an adapter or is damaged."""
     config = _config(folder)
     sha256 = read_object(folder / BASE).get("sha256") if (folder / BASE).is_file() else None
     return Base(config.get("base_model_name_or_path") or None, config.get("revision"), sha256)
 
 
 def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Weights]:
-    """An adapter for a model, and its tensors (float32, by PEFT's names).
+    """An adapter for a model, and its tensors (float32, under PEFT's names).
 
-    Raises ModelError: what is missing, damaged or not computed here, tensors that do not fit the model (both sides).
+    Raises ModelError: missing, damaged or not supported, or tensors that do not fit the model (both sides).
     """
     config, where = _config(folder), folder / ADAPTER_CONFIG
     if config.get("peft_type") != "LORA":
@@ -144,7 +144,7 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
 
 
 def _kind(module: Tensor) -> tuple[str, str]:
-    """What the matrix is called in any layer."""
+    """The matrix's name without its layer."""
     return module.canonical_name, module_name(module).rpartition(".")[2]
 
 
@@ -162,9 +162,9 @@ def _number(config: JsonObject, name: str, where: Path) -> float:
 
 
 def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[Adapter, Weights]:
-    """What training begins with: a fresh adapter, or that of `config.path`.
+    """The adapter that training starts from: a fresh one, or that of `config.path`.
 
-    Raises ModelError where the folder's adapter is not the declared one: each difference, both sides.
+    Raises ModelError if the folder's adapter is not the declared one: each difference, both sides.
     """
     adapter = declared(config, architecture)
     if config.path is None:
@@ -185,9 +185,9 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
 
 
 def opened(folder: Path, base: Path, digest: Callable[[Path], str]) -> tuple[Path, Path | None]:
-    """A trained model as `Backend.load` takes it: (model folder, adapter folder), an adapter with its `base`.
+    """A trained model as `Backend.load` takes it: (model folder, adapter folder); of an adapter, (`base`, `folder`).
 
-    `digest`: `sources.folder_digest`. Raises ModelError where the base is not the one it was trained on.
+    `digest`: `sources.folder_digest`. Raises ModelError if the base is not the one it was trained on.
     """
     if not is_adapter(folder):
         return folder, None
@@ -197,7 +197,7 @@ def opened(folder: Path, base: Path, digest: Callable[[Path], str]) -> tuple[Pat
 
 
 def merge(folder: Path, base: Path, target: Path) -> None:
-    """Write into `target` the whole model, float32, that an adapter and its base are, with the base's tokenizer."""
+    """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either."""
     adapter, tensors = read_adapter(folder, read_architecture(base))
     write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
     tokenizer = folder if (folder / "tokenizer.json").is_file() else base
@@ -209,7 +209,7 @@ def merge(folder: Path, base: Path, target: Path) -> None:
 
 
 def check_base(folder: Path, base: Path, sha256: str | None) -> None:
-    """Refuse a base (whose content has `sha256`) other than the one that an adapter was trained on."""
+    """Refuse a base (with content hash `sha256`) other than the one that an adapter was trained on."""
     recorded = read_base(folder).sha256
     if recorded is not None and sha256 is not None and recorded != sha256:
         raise ModelError(

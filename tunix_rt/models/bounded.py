@@ -1,7 +1,7 @@
-"""A chat template made to end: it is a program of whoever made the model, and may loop or grow without end.
+"""Limits on a chat template: it is a program written by the model's author, and may loop or grow without end.
 
 In: the environment in which `transformers` runs templates (a sandbox: no files, no Python internals) and a template.
-Out: the template, which counts its own iterations. Knows Jinja; nothing of messages or tokenizers.
+Out: the template, which counts its own iterations. Handles Jinja only, no messages or tokenizers.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import jinja2
 from jinja2 import TemplateRuntimeError, nodes
 
 ITERATIONS = 200_000
-"""Of all loops and macros together, for one conversation; a real template takes a handful for each message."""
+"""Limit for all loops and macros together, per conversation; a real template takes a handful per message."""
 SECONDS = 20.0
 KIBIBYTES = 2**20
-"""By which the process may grow meanwhile (where the system counts in kibibytes, as Linux does)."""
+"""How much the process may grow while rendering (if the system counts in kibibytes, as Linux does)."""
 SIZE = 10**7
-"""Characters or items of a product, and the largest result of a power, in digits."""
+"""Limit on the characters or items of a product, and on the result of a power, in bits."""
 SPEND = "_spend"
 
 
 class Budget:
-    """What is left for the conversation that is being rendered."""
+    """The remaining budget of the conversation that is being rendered."""
 
     def __init__(self) -> None:
         self.left, self.deadline, self.memory = 0, 0.0, 0
 
     @contextmanager
     def granted(self) -> Iterator[None]:
-        """A whole budget for the block."""
+        """Grant a full budget for the block."""
         self.left, self.deadline = ITERATIONS, time.monotonic() + SECONDS
         self.memory = _memory() + KIBIBYTES
         yield
 
     def spend(self) -> None:
-        """One iteration. Raises TemplateRuntimeError where that was one too many."""
+        """Count one iteration. Raises TemplateRuntimeError when the budget is exceeded."""
         self.left -= 1
         if self.left < 0 or time.monotonic() > self.deadline or _memory() > self.memory:
             raise TemplateRuntimeError(
@@ -52,9 +52,9 @@ def _memory() -> int:
 
 
 def bounded(environment: jinja2.Environment, template: str, budget: Budget) -> jinja2.Template:
-    """The template with a call of `budget.spend` in each loop and macro, and products and powers of a bounded size.
+    """The template with a call to `budget.spend` in each loop and macro, and with products and powers bounded in size.
 
-    `environment` belongs to this template from now on. Raises TemplateSyntaxError.
+    Modifies `environment`; use it for no other template. Raises TemplateSyntaxError.
     """
     environment.globals[SPEND] = budget.spend
     environment.intercepted_binops = frozenset(("*", "**"))  # type: ignore[attr-defined]
@@ -68,7 +68,7 @@ def bounded(environment: jinja2.Environment, template: str, budget: Budget) -> j
 
 
 def _product(context: Any, operator: str, left: Any, right: Any) -> Any:
-    """`left * right` or `left ** right`. Raises TemplateRuntimeError where it would be too large."""
+    """`left * right` or `left ** right`. Raises TemplateRuntimeError if the result would be too large."""
     if operator == "**":
         if _is_large_power(left, right):
             raise TemplateRuntimeError("it computes a power that is too large")

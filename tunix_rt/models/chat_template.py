@@ -1,7 +1,7 @@
-"""A chat template rendered as `transformers` does, on a declared day instead of today.
+"""Renders a chat template as `transformers` does, with a declared date instead of today's.
 
-In: the template's text, messages, what else it asks for. Out: text. Only here is `transformers` imported, in
-the function, and then neither torch nor jax.
+In: the template's text, messages, its other variables. Out: text. `transformers` is imported only here, inside
+the function, and it imports neither torch nor jax.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ NO_DAY = (
     "{%- macro strftime_now(format) -%}{{ raise_exception('it writes the date of the day, so that what is trained "
     "would change from day to day; declare one: format.date=YYYY-MM-DD') }}{%- endmacro %}\n"
 )
-"""In front of the template it takes the place of the function of this name. (The newline goes with the block.)"""
+"""Prepended to a template, the macro replaces the function of this name. (Jinja drops the newline after a block.)"""
 
 
 def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], date: str | None) -> str:
-    """The text of a conversation. Raises ModelError where the template refuses the messages, fails or does not end."""
+    """The text of a conversation. Raises ModelError if the template refuses the messages, fails or does not end."""
     given = dict(variables)
     if CLOCK in template:
         template = (NO_DAY if date is None else ON_THAT_DAY) + template
@@ -42,14 +42,14 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapp
         compiled, budget = _compiled(template)
         with budget.granted():
             return str(compiled.render(messages=conversation, tools=None, documents=None, **given))
-    except Exception as error:  # whatever a foreign program may raise
+    except Exception as error:  # a template from elsewhere may raise anything
         what = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
         raise ModelError(f"the chat template refuses the messages: {what}") from None
 
 
 @lru_cache(maxsize=16)
 def _compiled(template: str) -> tuple[Template, Budget]:
-    """The template as `transformers` compiles it, with what limits it."""
+    """The template as `transformers` compiles it, with its budget."""
     from transformers.utils.chat_template_utils import _cached_compile_jinja_template
 
     budget = Budget()

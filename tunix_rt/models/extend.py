@@ -1,7 +1,7 @@
-"""A model folder whose tokenizer has more tokens: tokenizer.json extended, the vocabulary's tensors grown to it.
+"""Adds tokens to a model folder: extends tokenizer.json and grows the tensors indexed by the vocabulary.
 
-In: a model folder and texts. Out: the folder itself, or a copy made once in the cache. Which tensors run over
-the vocabulary follows from the shapes that the family declares; no name is known here. Numpy alone, so every
+In: a model folder and texts. Out: the folder itself, or a copy created once in the cache. Which tensors are indexed
+by the vocabulary follows from the shapes that the family declares; no name is hard-coded. Uses numpy only, so every
 backend starts from the same numbers.
 """
 
@@ -35,10 +35,10 @@ VERSION = 1
 
 
 def with_tokens(folder: Path, added: Sequence[str], cache: Path, weights: bool = True) -> Path:
-    """The folder, where its tokenizer has the tokens `added` and its model a row for each token; else its copy.
+    """The folder itself if its tokenizer has the tokens `added` and its model a row per token; else an extended copy.
 
     Rows that a model has beyond its tokenizer are used as they are. Without `weights` the copy has none, and `cache`
-    is any folder of the caller's. Raises ModelError.
+    may be any folder of the caller. Raises ModelError.
     """
     tokenizer = Tokenizer.load(folder)
     missing = [text for text in added if text not in tokenizer.added_tokens]
@@ -66,11 +66,11 @@ def _extend(source: Path, added: Sequence[str], target: Path, weights: bool) -> 
 
 
 def grown(folder: Path, vocab_size: int) -> Weights:
-    """The folder's weights with `vocab_size` rows: new ones are the mean of those that are there.
+    """The folder's weights with `vocab_size` rows: new rows are the mean of the existing ones.
 
-    So a new token starts as no token in particular, and the other tokens' logits hardly move (Hewitt 2021,
+    So a new token starts as an average token, and the other tokens' logits hardly move (Hewitt 2021,
     nlp.stanford.edu/~johnhew/vocab-expansion.html; `mean_resizing` of `transformers` adds noise of scale 1e-9).
-    Raises ModelError where the model has more rows than that.
+    Raises ModelError if the model has more rows than that.
     """
     architecture = read_architecture(folder)
     if vocab_size < architecture.vocab_size:
@@ -80,7 +80,7 @@ def grown(folder: Path, vocab_size: int) -> Weights:
 
 
 def _grown(tensor: Float32, shape: tuple[int, ...]) -> Float32:
-    """`tensor` with the mean along each axis that is longer in `shape` appended until it is as long."""
+    """`tensor` extended to `shape`: its mean is appended along each axis that is longer in `shape`."""
     for axis, size in enumerate(shape):
         if size > tensor.shape[axis]:
             mean = tensor.mean(axis=axis, dtype=np.float64, keepdims=True).astype(np.float32)

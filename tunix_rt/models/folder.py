@@ -1,7 +1,7 @@
 """A model folder in the Hugging Face layout: read it, check it against its own config, write it.
 
 In and out: config.json as a JSON object, weights as float32 numpy arrays under Hugging Face names. A folder
-that does not fit is a ModelError that lists both sides. Knows no framework, no tokenizer's content, no hub.
+that does not fit is a ModelError that lists both sides. Uses no framework, no tokenizer content, no hub.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GENERATION = "generation_config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 OPTIMIZER = "optimizer.safetensors"
-"""Beside the weights of a checkpoint."""
+"""The optimizer's state, next to the weights of a checkpoint."""
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -45,19 +45,19 @@ READABLE = ("F32", "F16", "BF16", "F64")
 
 
 def read_config(folder: Path) -> JsonObject:
-    """The folder's config.json. Raises ModelError where folder or file is missing or damaged."""
+    """The folder's config.json. Raises ModelError if folder or file is missing or damaged."""
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder")
     return read_object(folder / CONFIG)
 
 
 def config_to_save(folder: Path) -> JsonObject:
-    """The folder's config.json as it goes with weights in float32. Raises as `read_config`."""
+    """The folder's config.json, adapted to float32 weights. Raises as `read_config`."""
     return {name: value for name, value in read_config(folder).items() if name != "torch_dtype"} | {"dtype": "float32"}
 
 
 def read_architecture(folder: Path) -> Architecture:
-    """The architecture of a model folder. Raises ModelError: no config.json, foreign family or field."""
+    """The architecture of a model folder. Raises ModelError: no config.json, unsupported family or field."""
     config, where = read_config(folder), str(folder / CONFIG)
     return registry.read(config, where)
 
@@ -65,7 +65,7 @@ def read_architecture(folder: Path) -> Architecture:
 def read_weights(folder: Path) -> Weights:
     """Every tensor of the folder as float32, from one file or shards; half precisions are upcast.
 
-    Raises ModelError where a file is missing, damaged or quantised, or where names or shapes do not fit
+    Raises ModelError if a file is missing, damaged or quantised, or if names or shapes do not fit
     config.json: the message lists what only the folder has, what only the model has, and shapes that differ.
     """
     architecture = read_architecture(folder)
@@ -101,9 +101,9 @@ def _drop_tied_head(folder: Path, weights: Weights, embedding: str) -> None:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a folder, in order; they may lie in folders below it.
+    """The safetensors files of a folder, in order; they may be in subfolders.
 
-    Raises ModelError where one is missing or, by the index, outside of the folder.
+    Raises ModelError if one is missing, or if the index places one outside of the folder.
     """
     if (folder / INDEX).is_file():
         shards = read_object(folder / INDEX).get("weight_map")
@@ -125,7 +125,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
 
 
 def read_tensors(path: Path) -> Weights:
-    """Every tensor of a safetensors file as float32. Raises ModelError: damaged, or not of floats."""
+    """Every tensor of a safetensors file as float32. Raises ModelError: damaged, or not floats."""
     with _opened(path) as file:
         for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
             _readable(path, name, file.get_slice(name))
@@ -133,9 +133,9 @@ def read_tensors(path: Path) -> Weights:
 
 
 def read_moments(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray[Any, Any]]:
-    """What any backend saved as OPTIMIZER: `m.<name>`, `v.<name>` of each of `shapes`, and `count`.
+    """Reads the OPTIMIZER file of any backend: `m.<name>` and `v.<name>` for each name of `shapes`, and `count`.
 
-    Raises CheckpointError where the file is missing, damaged, or of another model.
+    Raises CheckpointError if the file is missing, damaged, or of another model.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -173,7 +173,7 @@ def check_fit(
 
 
 def _stored(path: Path, names: Names) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name of each tensor → what the file calls it (a bare model leaves out the base), and its shape."""
+    """Maps each tensor's name to its name in the file (a bare model leaves out the base) and its shape."""
     with _opened(path) as file:
         stored = {}
         for called in file.keys():  # noqa: SIM118 (safe_open is no mapping)
@@ -201,7 +201,7 @@ def _opened(path: Path) -> Any:
 
 
 def read_object(path: Path) -> JsonObject:
-    """A JSON object of a model folder. Raises ModelError naming the file."""
+    """Reads a JSON object of a model folder. Raises ModelError naming the file."""
     try:
         value = read_json(path, "fetch or copy it again")
     except DataError as error:
@@ -212,9 +212,9 @@ def read_object(path: Path) -> JsonObject:
 
 
 def write_model(folder: Path, config: JsonObject, weights: Mapping[str, Float32]) -> dict[str, str]:
-    """Write config.json and model.safetensors (float32, Hugging Face names) into a folder made if missing.
+    """Write config.json and model.safetensors (float32, Hugging Face names) into a folder, created if missing.
 
-    Returns the hex SHA-256 of each file by its name.
+    Returns the hex SHA-256 of each file by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     return {WEIGHTS: write_weights(folder / WEIGHTS, weights), CONFIG: write_json(folder / CONFIG, config)}
@@ -235,13 +235,13 @@ def read_stop_ids(folder: Path) -> tuple[int, ...]:
 
 
 def write_generation_config(folder: Path, stop_ids: tuple[int, ...], pad_id: int) -> None:
-    """Write generation_config.json: where generation stops and what pads; no sampling settings (greedy)."""
+    """Write generation_config.json: stop ids and pad id; no sampling settings (greedy)."""
     stop = stop_ids[0] if len(stop_ids) == 1 else list(stop_ids)
     write_json(folder / GENERATION, {"eos_token_id": stop, "pad_token_id": pad_id})
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer's files, and only those. Raises ModelError where there is no tokenizer.json."""
+    """Copy the tokenizer's files, and only those. Raises ModelError if there is no tokenizer.json."""
     if not (source / "tokenizer.json").is_file():
         raise ModelError(f"{source}: no tokenizer.json (a fast tokenizer is needed)")
     target.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """A GGUF file → a model folder: weights dequantised in numpy, the tokenizer rebuilt from the metadata.
 
-In: a file of the Llama family with a byte-level BPE. Out: what `transformers` would have exported: weights,
-tokenizer, chat template. Needs the package `gguf`, no framework.
+In: a file of the Llama family with a byte-level BPE. Out: the folder that `transformers` would have exported:
+weights, tokenizer, chat template. Needs the package `gguf`, no framework.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gguf import GGUFReader
 
 VERSION = 1
-"""Of the conversion; raised when the same file would give another folder."""
+"""Version of the conversion; increased when the same file would give a different folder."""
 CONTROL, USER_DEFINED = 3, 4
 """`tokenizer.ggml.token_type` (llama.cpp, include/llama.h, llama_token_type)."""
 TENSORS = {
@@ -49,8 +49,8 @@ LAYER_TENSORS = {
 def convert(file: Path, folder: Path) -> None:
     """Write config.json, model.safetensors (float32), the tokenizer and generation_config.json into `folder`.
 
-    Raises ModelError where the file is damaged, of another family, or holds what the model would not compute;
-    MissingExtra where the package `gguf` is not installed.
+    Raises ModelError if the file is damaged, of another family, or holds what the model would not compute;
+    MissingExtra if the package `gguf` is not installed.
     """
     reader = _open(file)
     metadata = _Metadata(reader, file)
@@ -98,7 +98,7 @@ class _Metadata:
 
 
 def _architecture(metadata: _Metadata, reader: GGUFReader) -> Architecture:
-    """The config.json that the metadata stands for, read by the family's own page and its checks."""
+    """Builds the config.json equivalent to the metadata and reads it with the family's module and its checks."""
     metadata.required("general.architecture", ("llama",))
     get, required = metadata.optional, metadata.required
     shapes = {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
@@ -151,7 +151,7 @@ def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weig
 
 
 def _name(name: str) -> str:
-    """Hugging Face name of a GGUF tensor; the name itself where there is none."""
+    """Hugging Face name of a GGUF tensor; its GGUF name if there is none."""
     match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
     if match and match[2] in LAYER_TENSORS:
         return f"model.layers.{match[1]}.{LAYER_TENSORS[match[2]]}.weight"
@@ -161,13 +161,13 @@ def _name(name: str) -> str:
 def _unpermute(values: Float32, heads: int) -> Float32:
     """Undo the pairing of rotary dimensions (llama.cpp, convert_hf_to_gguf.py, LlamaModel.permute).
 
-    There (0, d/2), (1, d/2 + 1) … are neighbours; in a Hugging Face folder the halves lie apart.
+    In GGUF (0, d/2), (1, d/2 + 1) … are neighbours; in a Hugging Face folder the halves are separate.
     """
     return values.reshape(heads, -1, 2, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
 
 
 def _special_ids(metadata: _Metadata) -> dict[str, int]:
-    """Ids of `eos` and, where declared, `bos`, `eot`, `unknown` and `padding`."""
+    """Ids of `eos` and, if declared, `bos`, `eot`, `unknown` and `padding`."""
     count = len(metadata.required("tokenizer.ggml.tokens"))
     ids = {}
     for name in ("eos", "bos", "eot", "unknown", "padding"):

@@ -1,6 +1,6 @@
-"""A model of the Hugging Face hub → its folder in the hub client's own cache: safetensors only, no code, no pickles.
+"""A model on the Hugging Face hub → its folder in the hub client's own cache: safetensors only, no code, no pickles.
 
-The stored login is shown to the hub only where it answers that the repository is gated.
+The stored login is sent to the hub only if it answers that the repository is gated.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ COMMIT = re.compile("[0-9a-f]{40}")
 
 
 _commits: dict[HubModel, str] = {}
-"""The commit that a branch or tag was when this process first looked: it stays that one to the end."""
+"""The commit that a branch or tag pointed to when this process first looked; it stays fixed for the process."""
 
 
 def commit_of(source: HubModel) -> str:
-    """The commit that the revision names; of a branch or tag its weights are fetched. Raises as `snapshot`."""
+    """The commit that the revision names; for a branch or tag this fetches the weights. Raises as `snapshot`."""
     return source.revision if COMMIT.fullmatch(source.revision) else snapshot(source).name
 
 
 def snapshot(source: HubModel) -> Path:
-    """The model's folder; what the cache lacks of it is fetched first. Of a pinned commit, nothing is asked again.
+    """The model's folder; files missing from the cache are fetched first. A cached pinned commit needs no request.
 
-    A branch stays the commit that it was at the first call. Raises ModelError where there is no such model or
-    revision, or nothing in it that is read; MachineError where access is missing, or files are neither in the cache
-    nor reachable: the message says how to get them.
+    A branch stays at the commit of the first call. Raises ModelError if there is no such model or revision, or it
+    has no readable files; MachineError if access is missing, or files are neither in the cache nor reachable: the
+    message says how to get them.
     """
     folder = _snapshot(replace(source, revision=_commits.get(source, source.revision)))
     _commits[source] = folder.name
@@ -63,13 +63,13 @@ def _access(source: HubModel) -> str:
 
 
 def _download(source: HubModel, token: str | bool) -> Path:
-    """What is wanted of the repository, in the cache. Raises GatedRepoError, else as `snapshot`."""
+    """Downloads the `WANTED` files of the repository into the cache. Raises GatedRepoError, else as `snapshot`."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (  # type: ignore[attr-defined]
         GatedRepoError,
         HfHubHTTPError,
         HFValidationError,
-        HTTPError,  # the base class of its HTTP library, whichever that is
+        HTTPError,  # the base class of its HTTP library, whichever it uses
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
@@ -94,7 +94,7 @@ def _download(source: HubModel, token: str | bool) -> Path:
 
 
 def _whole(source: HubModel, folder: Path, token: str | bool) -> Path:
-    """The folder, if config and all weights are in it: the client takes a partial one where it cannot ask the hub."""
+    """The folder, if config and all weights are in it: the client accepts a partial one if it cannot reach the hub."""
     lack = _lack(folder)
     if lack is None:
         return folder
@@ -111,7 +111,7 @@ def _whole(source: HubModel, folder: Path, token: str | bool) -> Path:
 
 
 def _lack(folder: Path) -> str | None:
-    """Which file without which nothing can be read is missing; None where all are there."""
+    """The required file that is missing; None if all are there."""
     if not (folder / CONFIG).is_file():
         return f"{folder}: missing {CONFIG}"
     try:
@@ -122,7 +122,7 @@ def _lack(folder: Path) -> str | None:
 
 
 def _listed(source: HubModel, token: str | bool) -> list[str] | None:
-    """The files of the repository; None where the hub cannot be asked."""
+    """The files of the repository; None if the hub cannot be reached."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 

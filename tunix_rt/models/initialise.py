@@ -1,7 +1,7 @@
 """Seed → fresh weights, written once as a model folder, so that every backend starts from the same numbers.
 
-Each tensor has its own random stream, named by the seed and the tensor: neither order nor number of the
-others matters. Knows shapes and names, no framework.
+Each tensor has its own random stream, seeded by seed and tensor name: the order and number of the others
+do not matter. Uses shapes and names, no framework.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tunix_rt.models.families.registry import read, tensors_of
 from tunix_rt.models.folder import CONFIG, Float32, write_generation_config, write_model
 
 RESIDUAL = ("out", "down")
-"""Own names of the matrices that write into the residual stream."""
+"""Canonical names of the matrices that write into the residual stream."""
 
 
 def write_fresh(
@@ -39,7 +39,7 @@ def write_fresh(
 
     Matrices are normal(0, `initializer_range`); with `scale_residual_init` those that write into the residual
     stream are divided by sqrt(2 * layers) (GPT-2, Radford et al. 2019, section 2.3); norms scale by one, biases
-    are zero. Raises ModelError where a declared config.json is not one of a supported model.
+    are zero. Raises ModelError if a declared config.json is not of a supported model.
     """
     config, architecture = _declared(source, vocab_size, pad_id, end_id)
     if weights:
@@ -68,7 +68,7 @@ def _declared(
 
 
 def architecture_of(source: FreshModel, vocab_size: int) -> Architecture:
-    """The declared architecture with the tokenizer's vocabulary."""
+    """The declared architecture with the tokenizer's vocabulary size."""
     width = source.hidden_size // source.num_attention_heads
     return Architecture(
         family=source.family,

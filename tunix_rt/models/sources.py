@@ -1,7 +1,7 @@
-"""Where weights come from → a local model folder in the Hugging Face layout, and a digest of its content.
+"""A source of weights → a local model folder in the Hugging Face layout, and a digest of its content.
 
-A folder is used in place; a hub model is in the hub client's own cache (`hub.py`); a GGUF file is
-converted, a registered model fetched once into our cache, under a lock, and found again by its content.
+A folder is used in place; a hub model is in the hub client's own cache (`hub.py`); a GGUF file is converted and
+a registered model fetched once into our cache, under a lock, and found again by its content.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, W
 from tunix_rt.terminal import warn
 
 MADE = "made.json"
-"""In a folder of `made_once`: size and sha256 of every file of it."""
+"""In a folder of `made_once`: size and sha256 of each of its files."""
 Source = HubModel | FolderModel | GgufModel | RegistryModel
 
 
 class Store(Protocol):
-    """Where registered models are. (`tracking/registry.py` has MLflow's; nothing here knows that.)"""
+    """A model registry. (`tracking/registry.py` implements MLflow's; this module does not depend on it.)"""
 
     def digest(self, model: str) -> str:
         """`folder_digest` of `models:/NAME/VERSION` when it was registered."""
@@ -39,10 +39,10 @@ class Store(Protocol):
 
 
 def materialise(source: Source, cache: Path, store: Store | None = None) -> Path:
-    """The local model folder of a source. `cache` (made if missing) takes what is converted or fetched.
+    """The local model folder of a source. `cache` (created if missing) holds what is converted or fetched.
 
-    Raises ModelError where there is no such model or its content is another one, MachineError where it cannot be
-    fetched, MissingExtra where the package that carries it is not installed.
+    Raises ModelError if there is no such model or its content has changed, MachineError if it cannot be fetched,
+    MissingExtra if the package that ships it is not installed.
     """
     if isinstance(source, RegistryModel):
         return _registered(source, cache, _given(store))
@@ -54,9 +54,9 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
 
 
 def content_digest(source: Source, store: Store | None = None) -> str:
-    """What the source holds, as a hex sha256 of a file's or a folder's bytes.
+    """The content of the source, as a hex sha256 of a file's or a folder's bytes.
 
-    Of a hub model it is the name and the commit, which names content for good; a branch or tag is asked for its own.
+    For a hub model it is the name and the commit, which fixes the content; a branch or tag is resolved to its commit.
     """
     if isinstance(source, RegistryModel):
         return _given(store).digest(source.uri)
@@ -68,9 +68,9 @@ def content_digest(source: Source, store: Store | None = None) -> str:
 
 
 def folder_digest(folder: Path, full: bool = False) -> str:
-    """Hex sha256 of what makes a model folder the model it is: `model_files`, each by its name and bytes.
+    """Hex sha256 of the files that define a model, `model_files`, each by its name and bytes.
 
-    `full`: every byte is read, whatever is remembered of the files.
+    `full`: read every byte instead of trusting remembered digests.
     """
     return digest_of({name: sha256_of(folder / name, full) for name in model_files(folder)})
 
@@ -78,8 +78,8 @@ def folder_digest(folder: Path, full: bool = False) -> str:
 def model_files(folder: Path) -> list[str]:
     """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
 
-    An adapter's folder counts as one: what it says of its base is part of it. Where a folder holds a model and an
-    adapter both are in it. Raises ModelError where weights are missing.
+    An adapter folder counts as a model folder, its record of the base included. If a folder holds a model and an
+    adapter, both are listed. Raises ModelError if weights are missing.
     """
     whole = not is_adapter(folder) or any((folder / name).is_file() for name in (WEIGHTS, INDEX))
     weights = weight_files(folder) if whole else ()
@@ -89,7 +89,7 @@ def model_files(folder: Path) -> list[str]:
 
 
 def adapter_digest(folder: Path) -> str:
-    """`folder_digest` of an adapter's folder (`model.adapter.path`). Raises ModelError where it is none."""
+    """`folder_digest` of an adapter's folder (`model.adapter.path`). Raises ModelError if it is not one."""
     read_base(folder)
     return folder_digest(folder)
 
@@ -100,8 +100,8 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 
 def base_folder(adapter: Path) -> Path:
-    """The model folder to which an adapter says it belongs: a local one (as named, from the working directory), or
-    of the hub. Raises ModelError, MachineError."""
+    """The model folder that an adapter names as its base: a local one (relative to the working directory), or one of
+    the hub. Raises ModelError, MachineError."""
     base: Base = read_base(adapter)
     if base.name is None:
         raise ModelError(f"{adapter}: does not say to which model it belongs; name its folder with --base FOLDER")
@@ -122,7 +122,7 @@ def _given(store: Store | None) -> Store:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by `make` where it is not there yet or damaged; one process makes it, others wait."""
+    """`folder`, filled by `make` if it is missing or damaged; one process creates it, others wait."""
     from filelock import FileLock
 
     part = folder.with_name(f"{folder.name}.part")
@@ -144,7 +144,7 @@ def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 
 def _damaged(folder: Path) -> str | None:
-    """The first file that is not as it was made; None where all are, or where an earlier version made them."""
+    """The first file that has changed since it was written; None if none has, or if an earlier version wrote them."""
     if not (folder / MADE).is_file():
         return None
     try:
@@ -179,7 +179,7 @@ def _folder(source: FolderModel) -> Path:
 
 
 def _file(source: GgufModel) -> Path:
-    """The GGUF file, looked up in the package that carries it without importing that."""
+    """The GGUF file, looked up in the package that ships it, without importing the package."""
     if source.package is None:
         file = Path(source.path).expanduser()
     else:

@@ -1,6 +1,6 @@
-"""Writing a safetensors file tensor by tensor, hashed on the way: no second copy in memory, nothing read again.
+"""Writes a safetensors file tensor by tensor and hashes it while writing: no second copy in memory, no re-reading.
 
-The bytes are those that the library `safetensors` writes for the same tensors (tested), which has no way to hash
+The bytes are those that the library `safetensors` writes for the same tensors (tested); the library cannot hash
 while writing and gives its files the mode 0600. Format: https://github.com/huggingface/safetensors#format.
 """
 
@@ -18,13 +18,13 @@ from tunix_rt.files import JsonObject, atomic_writer
 
 Array = np.ndarray[Any, Any]
 CODES = {"int64": "I64", "float32": "F32"}
-"""Of the dtypes that are written here, in the order in which they come in a file."""
+"""Codes of the dtypes that are written here, in their order in a file."""
 ALIGNMENT = 8
-"""The header ends at a multiple of this many bytes."""
+"""The header ends at a multiple of this number of bytes."""
 
 
 def write_weights(path: Path, weights: Mapping[str, Array]) -> str:
-    """Write float32 and int64 arrays as a safetensors file, whole or not at all; returns its hex SHA-256."""
+    """Write float32 and int64 arrays as a safetensors file, atomically; returns its hex SHA-256."""
     codes = list(CODES)
     ordered = sorted(weights.items(), key=lambda item: (codes.index(item[1].dtype.name), item[0]))
     header = json.dumps(_header(ordered), separators=(",", ":"), ensure_ascii=False).encode("utf-8")
@@ -42,7 +42,7 @@ def write_weights(path: Path, weights: Mapping[str, Array]) -> str:
 
 
 def _header(ordered: list[tuple[str, Array]]) -> JsonObject:
-    """Dtype, shape and place (bytes from the end of the header) of each tensor."""
+    """Dtype, shape and offsets (bytes from the end of the header) of each tensor."""
     header: JsonObject = {"__metadata__": {"format": "pt"}}
     end = 0
     for name, array in ordered:

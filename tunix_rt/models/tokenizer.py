@@ -1,7 +1,7 @@
 """Text ↔ token ids: a tokenizer trained here, or the model's own, always from the folder's tokenizer.json.
 
-In: text, or chat messages. Out: ids with the characters they cover. Loading needs the `tokenizers` package
-alone; only rendering a chat (`chat_template`) imports `transformers`.
+In: text, or chat messages. Out: ids with the characters they cover. Loading needs only the `tokenizers`
+package; only rendering a chat (`chat_template`) imports `transformers`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAD, END = "<pad>", "<end>"
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """Ids of a text, and for each the [start, end) of the characters it covers."""
+    """Ids of a text, and for each id the [start, end) of the characters it covers."""
 
     ids: list[int]
     offsets: list[tuple[int, int]]
@@ -35,7 +35,7 @@ class Encoding:
 
 
 class Tokenizer:
-    """A tokenizer without a mind of its own: it adds no special token, cuts nothing, pads nothing."""
+    """A tokenizer without side effects on text: it adds no special tokens, does not truncate, does not pad."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Tokenizer:
         inner.no_truncation()
         inner.no_padding()
         self.begin_token = settings["bos_token"] if begins else ""
-        """What the model's own use of the tokenizer puts in front of any text; empty where it puts nothing."""
+        """The text that the model's own tokenizer prepends to any text; empty if none."""
         self.end_tokens = tuple(dict.fromkeys((settings["eos_token"], *stops)))
         """Texts of all tokens at which generation stops; `end_token` is the first."""
         self.digest = digest(
@@ -66,8 +66,8 @@ class Tokenizer:
                 "end": self.end_tokens,
             }
         )
-        """Hex sha256 of all that decides which tokens a text or a chat becomes."""
-        # A post-processor would trim white space off the offsets, and a part may begin with just that.
+        """Hex sha256 of everything that determines the tokens of a text or a chat."""
+        # A post-processor would trim white space from the offsets, and a part may begin with white space.
         inner.post_processor = None
         self._vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
         self._known: dict[str, bool] = {}
@@ -76,7 +76,7 @@ class Tokenizer:
     def load(cls, folder: Path) -> Tokenizer:
         """The tokenizer of a model folder.
 
-        Raises ModelError where tokenizer.json is missing or damaged, or where no end token is declared.
+        Raises ModelError if tokenizer.json is missing or damaged, or if no end token is declared.
         """
         from tokenizers import Tokenizer as Inner
 
@@ -95,12 +95,12 @@ class Tokenizer:
 
     @cached_property
     def vocab_size(self) -> int:
-        """One more than the largest id."""
+        """The largest id plus one."""
         return max(self._vocabulary.values()) + 1
 
     @property
     def begin_id(self) -> int | None:
-        """The id of the token that begins a text; None where the tokenizer declares none."""
+        """The id of the token that begins a text; None if the tokenizer declares none."""
         return self._vocabulary.get(self._settings.get("bos_token", ""))
 
     @property
@@ -110,22 +110,22 @@ class Tokenizer:
 
     @property
     def end_id(self) -> int:
-        """Its id."""
+        """The id of `end_token`."""
         return self._vocabulary[self.end_token]
 
     @property
     def pad_id(self) -> int:
-        """The id that pads; the end token's where the tokenizer declares none."""
+        """The id for padding; that of the end token if the tokenizer declares none."""
         return self._vocabulary[self._settings.get("pad_token", self.end_token)]
 
     @cached_property
     def added_tokens(self) -> frozenset[str]:
-        """Texts that become one token wherever they stand, special tokens included."""
+        """Texts that become one token wherever they occur, special tokens included."""
         return frozenset(token.content for token in self._inner.get_added_tokens_decoder().values())
 
     @cached_property
     def special_tokens(self) -> frozenset[str]:
-        """Texts that become one special token wherever they stand, and that `decode` leaves out."""
+        """Texts that become one special token wherever they occur, and that `decode` leaves out."""
         return frozenset(token.content for token in self._inner.get_added_tokens_decoder().values() if token.special)
 
     def encode(self, text: str) -> Encoding:
@@ -148,11 +148,11 @@ class Tokenizer:
         return self._inner.decode(list(ids), skip_special_tokens=True)
 
     def piece(self, token: int) -> str:
-        """The text of one id, special tokens included; a byte that is no whole character shows as �."""
+        """The text of one id, special tokens included; an incomplete character shows as �."""
         return self._inner.decode([token], skip_special_tokens=False)
 
     def unknown(self, text: str) -> set[str]:
-        """Characters of a text that become no token, or the unknown one."""
+        """Characters of a text that become no token or the unknown token."""
         if self._added is not None:
             text = self._added.sub("", text)
         return {character for character in set(text) if not self._knows(character)}
@@ -183,10 +183,10 @@ class Tokenizer:
         variables: Mapping[str, Any] | None = None,
         date: str | None = None,
     ) -> str:
-        """Render messages (`role`, `content`) by the tokenizer's chat template, as `transformers` does.
+        """Render messages (`role`, `content`) with the tokenizer's chat template, as `transformers` does.
 
-        `add_generation_prompt` opens the assistant's turn at the end; `variables` is what else the template asks
-        for, `date` (YYYY-MM-DD) its today. Raises ModelError where there is no template or where it refuses the
+        `add_generation_prompt` opens the assistant's turn at the end; `variables` are further variables of the
+        template, `date` (YYYY-MM-DD) its current date. Raises ModelError if there is no template or it refuses the
         messages.
         """
         if self._template is None:
@@ -199,9 +199,9 @@ class Tokenizer:
 
 
 def train_char(texts: Iterable[str], characters: str | None, folder: Path, added: Sequence[str] = ()) -> None:
-    """Write a tokenizer with one token a character, after `<pad>` = 0 and `<end>` = 1, before the tokens `added`.
+    """Write a tokenizer with one token per character, after `<pad>` = 0 and `<end>` = 1, before the tokens `added`.
 
-    `characters` is the alphabet in its order; None: every character of `texts`, sorted (`<end>` is none).
+    `characters` is the alphabet in order; None: every character of `texts`, sorted (`<end>` does not count as text).
     """
     from tokenizers import Regex, decoders, models, pre_tokenizers
     from tokenizers import Tokenizer as Inner
@@ -221,7 +221,7 @@ def train_char(texts: Iterable[str], characters: str | None, folder: Path, added
 def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path, added: Sequence[str] = ()) -> None:
     """Write a byte-level BPE of at most `vocab_size` tokens: `<pad>` = 0, `<end>` = 1, all bytes, merges; then `added`.
 
-    Digits stay single tokens, so that numbers are read place by place (as in SmolLM and Llama).
+    Digits stay single tokens, so that numbers are read digit by digit (as in SmolLM and Llama).
     """
     from tokenizers import Tokenizer as Inner
     from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -247,7 +247,7 @@ def _without(texts: Iterable[str], added: Sequence[str]) -> Iterator[str]:
 
 
 def byte_level_with_single_digits() -> tokenizers.pre_tokenizers.PreTokenizer:
-    """Every digit on its own, then the pieces of GPT-2 as bytes: what llama.cpp calls `smollm`."""
+    """Splits off every digit, then applies GPT-2's byte-level splitting: what llama.cpp calls `smollm`."""
     from tokenizers import pre_tokenizers
 
     return pre_tokenizers.Sequence(
@@ -262,9 +262,9 @@ def _write_trained(inner: tokenizers.Tokenizer, folder: Path, added: Sequence[st
 
 
 def add_tokens(inner: tokenizers.Tokenizer, added: Sequence[str]) -> None:
-    """Make each text one token wherever it stands, at the end of the vocabulary where it is none yet.
+    """Make each text one token wherever it occurs, appended to the vocabulary if it is not in it yet.
 
-    They are no special tokens: decoding keeps their text (as Qwen3's `<think>`).
+    They are not special tokens: decoding keeps their text (as with Qwen3's `<think>`).
     """
     from tokenizers import AddedToken
 
@@ -272,7 +272,7 @@ def add_tokens(inner: tokenizers.Tokenizer, added: Sequence[str]) -> None:
 
 
 def write_tokenizer(folder: Path, inner: tokenizers.Tokenizer, settings: JsonObject) -> None:
-    """Write tokenizer.json and tokenizer_config.json so that plain `AutoTokenizer` loads the same."""
+    """Write tokenizer.json and tokenizer_config.json so that plain `AutoTokenizer` loads the same tokenizer."""
     general = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     write_text(folder / "tokenizer.json", inner.to_str(pretty=True))
     write_json(folder / "tokenizer_config.json", general | settings)

@@ -1,4 +1,4 @@
-"""What the JSON files of a model folder say of its tokenizer: special tokens, begin token, chat template."""
+"""What the JSON files of a model folder say about its tokenizer: special tokens, begin token, chat template."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ SPECIAL_KEYS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token",
 
 
 def optional(path: Path) -> JsonObject:
-    """The JSON object in a file, empty where there is no such file. Raises ModelError."""
+    """The JSON object in a file, empty if there is no such file. Raises ModelError."""
     return read_object(path) if path.is_file() else {}
 
 
 def special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
     """Texts of bos, eos, pad …, from tokenizer_config.json, else special_tokens_map.json, else the ids of
-    generation_config.json and config.json. Raises ModelError where eos is missing, or eos or pad unknown."""
+    generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown."""
     legacy = optional(folder / "special_tokens_map.json")
     tokens: dict[str, str] = {}
     for key in SPECIAL_KEYS:
@@ -50,12 +50,12 @@ def special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer
 
 
 def puts_begin_token(inner: tokenizers.Tokenizer, begin: str | None) -> bool:
-    """Whether the tokenizer by itself puts the bos token in front of a text."""
+    """Whether the tokenizer prepends the bos token to a text by default."""
     return begin is not None and inner.encode("").ids[:1] == [inner.token_to_id(begin)]
 
 
 def chat_template(folder: Path, config: JsonObject) -> str | None:
-    """chat_template.jinja, else tokenizer_config.json; of several named ones the `default`."""
+    """The template in chat_template.jinja, else tokenizer_config.json; of several named ones the `default`."""
     if (folder / "chat_template.jinja").is_file():
         return (folder / "chat_template.jinja").read_text("utf-8")
     template = config.get("chat_template")

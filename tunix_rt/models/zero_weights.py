@@ -1,4 +1,4 @@
-"""A model folder whose weights are all zero and take no room on the disk: to try a model's size without its weights."""
+"""A model folder whose weights are all zero and take no disk space: to try a model's size without its weights."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tunix_rt.models.folder import CONFIG, WEIGHTS
 
 
 def write_zero_weights(folder: Path, config: JsonObject) -> None:
-    """Write config.json and a model.safetensors of zeros, float32, a hole in a sparse file.
+    """Write config.json and a model.safetensors of zeros, float32, as a hole in a sparse file.
 
     Layout: 8 bytes with the length of the header, the header as JSON, the data
-    (huggingface.co/docs/safetensors). Raises ModelError where the config is not one of a supported model.
+    (huggingface.co/docs/safetensors). Raises ModelError if the config is not of a supported model.
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / CONFIG, config)

@@ -1,7 +1,7 @@
-"""Records of other shapes → traces: GSM8K, chat messages, prompt and completion, evaluation sets.
+"""Records in other formats → traces: GSM8K, chat messages, prompt and completion, evaluation sets.
 
-In: one JSON object and where it stands (`file:line`). Out: a Trace, or a DataError that names place, field
-and what was expected. Fields that a shape does not know go to `meta`, where results can be sliced by them.
+In: one JSON object and its location (`file:line`). Out: a Trace, or a DataError that names place, field
+and what was expected. Fields that an adapter does not use go to `meta`, so that results can be sliced by them.
 Opens no file.
 """
 
@@ -32,20 +32,20 @@ from tunix_rt.traces.trace import (
 CALCULATION = re.compile(r"<<[^<>\n]*>>")
 """GSM8K's calculator annotations, `<<48/2=24>>` (Cobbe et al. 2021, arXiv 2110.14168)."""
 MARKED = re.compile(r"\s*(?:####|(?:final\s+)?answer\s*:)\s*(?P<answer>\S.*)", re.IGNORECASE)
-"""A line that is an answer by its form: `#### 42`, `Answer: 42`, `Final answer: 42`."""
+"""A line that is marked as the answer: `#### 42`, `Answer: 42`, `Final answer: 42`."""
 BOXED = "\\boxed{"
 REASONING = ("reasoning_content", "reasoning", "thinking")
-"""Where a message of a reasoning model keeps what it thought, apart from its `content`: as the APIs and chat templates
-of DeepSeek and Qwen, of vLLM, and of gpt-oss call it."""
+"""The fields that hold a message's reasoning, separate from its `content`, in the APIs and chat templates of DeepSeek
+and Qwen, of vLLM, and of gpt-oss."""
 
 
 def adapt(record: JsonObject, adapter: Adapter, where: str) -> Trace:
-    """The trace in a record of the shape `adapter` names. Raises DataError: place, field, expectation."""
+    """Convert a record with the named `adapter`. Raises DataError: place, field, expectation."""
     return ADAPTERS[adapter](record, where)
 
 
 def _gsm8k(record: JsonObject, where: str) -> Trace:
-    """`question`; `answer`: a step a line, then `#### x`. Calculator annotations are removed."""
+    """`question`; `answer`: one step per line, then `#### x`. Calculator annotations are removed."""
     prompt = text_field(record, "question", where, MAX_TEXT)
     solution, mark, answer = text_field(record, "answer", where, MAX_TEXT).rpartition("####")
     if not mark or not answer.strip() or "\n" in answer.strip():
@@ -55,11 +55,11 @@ def _gsm8k(record: JsonObject, where: str) -> Trace:
 
 
 def _chat(record: JsonObject, where: str) -> Trace:
-    """`messages`: user and assistant by turns. The last two are the trace, those before them its `history`.
+    """`messages`: user and assistant alternate. The last two are the trace, the earlier ones its `history`.
 
-    Of the last `_solution` makes steps and answer; the lines of its `REASONING`, if it has some, are the steps before.
-    A system message may come first; it goes to `meta.system`: `format.system` decides what the model sees. What was
-    thought in previous turns is left out, as chat templates do.
+    `_solution` splits the last message into steps and answer; the lines of its `REASONING`, if any, come first.
+    A system message may come first; it goes to `meta.system`: `format.system` decides what the model sees. Reasoning
+    in previous turns is left out, as chat templates do.
     """
     messages = record.get("messages")
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
@@ -81,7 +81,7 @@ def _chat(record: JsonObject, where: str) -> Trace:
 
 
 def _prompt_completion(record: JsonObject, where: str) -> Trace:
-    """`prompt` and `completion`, of which `_solution` makes steps and answer."""
+    """`prompt` and `completion`, which `_solution` splits into steps and answer."""
     prompt = text_field(record, "prompt", where, MAX_TEXT)
     completion = text_field(record, "completion", where, MAX_TEXT)
     steps, answer = _solution(completion, f"{where}: completion")
@@ -109,7 +109,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _reasoning(message: JsonObject, where: str) -> list[str]:
-    """The lines of what was thought before a message; none where it says of nothing."""
+    """The lines of a message's reasoning; empty if it has none."""
     named = [name for name in REASONING if message.get(name)]
     if len(named) > 1:
         raise DataError(f"{where}: {' and '.join(named)}: expected one of them")
@@ -117,9 +117,9 @@ def _reasoning(message: JsonObject, where: str) -> list[str]:
 
 
 def _solution(text: str, where: str) -> tuple[list[str], str]:
-    """Steps and answer of a free solution: the last marked answer, else the last line; the rest are steps.
+    """Steps and answer of a free solution: the answer is the last marked one, else the last line; the rest are steps.
 
-    Marked are `#### x`, `Answer: x` and `\\boxed{x}`. The tags of `<think>…</think>` only end a line.
+    Markers are `#### x`, `Answer: x` and `\\boxed{x}`. The tags of `<think>…</think>` only end a line.
     """
     lines = _lines(text.replace("<think>", "\n").replace("</think>", "\n"))
     if not lines:
@@ -136,7 +136,7 @@ def _solution(text: str, where: str) -> tuple[list[str], str]:
 
 
 def _boxed(line: str) -> str | None:
-    """What the last `\\boxed{…}` of a line holds, braces balanced; None where there is none."""
+    """The content of the last `\\boxed{…}` of a line, braces balanced; None if there is none."""
     begin = line.rfind(BOXED)
     if begin < 0:
         return None
@@ -157,7 +157,7 @@ def _trace(
     answer: str,
     history: tuple[Message, ...] = (),
 ) -> Trace:
-    """Number the steps and gather `meta`: its own object, then every field that is not in `used`."""
+    """Number the steps and gather `meta`: the record's `meta` object, then every field that is not in `used`."""
     if len(steps) > MAX_STEPS:
         raise DataError(f"{where}: {len(steps)} steps (lines before the answer), expected at most {MAX_STEPS}")
     for line in steps:

@@ -1,4 +1,4 @@
-"""Arithmetic problems drawn from a seed, every digit step written out.
+"""Arithmetic problems drawn from a seed, with every digit step written out.
 
 In: the declared source and the seed. Out: traces, as bare symbols (`47*86=`) or as a sentence. The problems
 depend on operation, digits, wording and seed only: the arms of a comparison over `steps` share ids, prompts
@@ -41,12 +41,12 @@ THINGS = ("apple", "book", "card", "coin", "egg", "key", "pen", "plum", "shell",
 CONTAINERS = ("bag", "basket", "crate", "jar")
 
 Carry = Callable[[int, int], int]
-"""(true carry, largest carry possible) → the carry that is written and carried on."""
+"""(true carry, largest possible carry) → the carry that is written and propagated."""
 
 
 @dataclass(frozen=True, slots=True)
 class DigitStep:
-    """One column's work: `x * y + carry` or `x + y + carry`; a first product has no carry to write."""
+    """The work on one column: `x * y + carry` or `x + y + carry`; a first product has no carry to write."""
 
     type: Literal["product", "sum"]
     x: int
@@ -65,9 +65,9 @@ class DigitStep:
 
 
 def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
-    """Distinct problems in the order drawn; all ordered pairs, counted up, where `num_traces` is null.
+    """Distinct problems in the order drawn; all ordered pairs, in ascending order, if `num_traces` is null.
 
-    A larger `num_traces` begins with the problems of a smaller one. Raises DataError where fewer exist.
+    A larger `num_traces` begins with the problems of a smaller one. Raises DataError if fewer exist.
     """
     for a, b in _problems(source, seed):
         yield _trace(source, seed, a, b)
@@ -93,7 +93,7 @@ def _problems(source: ArithmeticSource, seed: int) -> Iterator[tuple[int, int]]:
 
 
 def _draw(count: int, total: int, stream: str) -> Iterator[int]:
-    """`count` distinct numbers below `total`, each new draw behind the earlier ones."""
+    """`count` distinct numbers below `total`, each new draw after the earlier ones."""
     chance = _chance(stream)
     seen: set[int] = set()
     while len(seen) < count:
@@ -104,7 +104,7 @@ def _draw(count: int, total: int, stream: str) -> Iterator[int]:
 
 
 def _chance(stream: str) -> random.Random:
-    """A generator of its own for each purpose: what one draws never moves another."""
+    """A separate random generator per purpose: draws from one never affect another."""
     return random.Random(stream)  # noqa: S311 (reproducible, nothing secret)
 
 
@@ -129,7 +129,7 @@ def _trace(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
 
 
 def _steps(source: ArithmeticSource, a: int, b: int, chance: random.Random) -> tuple[Step, ...]:
-    """The written steps as the declared arm shows them, numbered in that order."""
+    """The steps in the order that `source.steps` declares, numbered in that order."""
     if source.steps == "none":
         return ()
     carry = (lambda _true, largest: chance.randint(0, largest)) if source.steps == "wrong" else _true
@@ -146,7 +146,7 @@ def _true(carry: int, _largest: int) -> int:
 
 
 def _sentence(source: ArithmeticSource, chance: random.Random, a: int, b: int) -> str:
-    """Short enough that every 13 words in a row hold both numbers: two problems never share such a run."""
+    """A sentence so short that every 13 words in a row hold both numbers: two problems never share such a run."""
     name, thing = chance.choice(NAMES), chance.choice(THINGS)
     if source.operation == "add":
         return f"{name} has {_count(a, thing)} and gets {b} more. How many {thing}s does {name} have now?"
@@ -170,7 +170,7 @@ def _lines(source: ArithmeticSource, a: int, b: int, carry: Carry) -> list[tuple
 
 
 def _by_parts(many: int, one: int, carry: Carry) -> list[tuple[str, str]]:
-    """`10 * 5 = 50`, `6 * 5 = 30`, `50 + 30 = 80`. Products are carried on here: wrong ones are drawn."""
+    """`10 * 5 = 50`, `6 * 5 = 30`, `50 + 30 = 80`. `carry` applies to the products here: wrong ones are drawn."""
     products, lines = [], []
     for place, digit in reversed(list(enumerate(_digits(many)))):
         products.append(carry(digit * one, 81) * 10**place)

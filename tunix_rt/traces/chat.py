@@ -1,8 +1,7 @@
 """A trace's prompt and completion as a conversation in the tokenizer's own chat template.
 
-In: the conversation as text. Out: the rendered text before and after the completion. The template is a
-foreign program: that it leaves the text as it is, and puts the end token right behind it, is checked on every
-trace.
+In: the conversation as text. Out: the rendered text before and after the completion. The template is an external
+program: every trace is checked that it leaves the text unchanged and puts the end token right after it.
 """
 
 from __future__ import annotations
@@ -18,10 +17,10 @@ PROBE = "⟦prompt⟧"
 
 
 class ChatTurn:
-    """A user's turn and the assistant's, behind earlier ones, under a system prompt (None: the template's own)."""
+    """A user's turn and the assistant's, after earlier ones, with a system prompt (None: the template's own)."""
 
     def __init__(self, tokenizer: Tokenizer, config: ChatFormat | ThinkChatFormat) -> None:
-        """Raises ModelError without a chat template, DataError where the template hides the prompt."""
+        """Raises ModelError without a chat template, DataError if the template hides the prompt."""
         self._tokenizer = tokenizer
         self._config = config
         self._head, probe, self._tail = self.prefix(PROBE, ()).rpartition(PROBE)
@@ -35,7 +34,7 @@ class ChatTurn:
     def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
         """[start, end) in the prefix of each previous turn of the assistant, its end token included.
 
-        Raises DataError, with both sides, where the prefix is not what the model saw and wrote at that turn.
+        Raises DataError, with both sides, if the prefix is not what the model saw and wrote at that turn.
         """
         prefix, spans = self.prefix(prompt, history), []
         for place in range(1, len(history), 2):
@@ -46,9 +45,9 @@ class ChatTurn:
         return spans
 
     def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
-        """What ends the assistant's turn: an end token. Text that the template puts behind it is dropped.
+        """The end token of the assistant's turn. Text that the template appends to it is dropped.
 
-        Raises DataError, with both sides, where the template changes the prompt, or gives none of `shown`.
+        Raises DataError, with both sides, if the template changes the prompt, or renders none of `shown`.
         """
         prefix = self.prefix(prompt, history)
         changed = self.prompt_of(prefix) != prompt if not history else not prefix.endswith(prompt + self._tail)
@@ -58,7 +57,7 @@ class ChatTurn:
         return self._end(whole, shown, "")
 
     def prompt_of(self, text: str) -> str:
-        """The prompt in an prefix; of any other text what is left without the template's parts."""
+        """The prompt in a prefix; for any other text, what remains without the template's parts."""
         return text.removeprefix(self._head).removesuffix(self._tail)
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
@@ -68,7 +67,7 @@ class ChatTurn:
         return self._tokenizer.chat([*system, *said], add_generation_prompt, config.variables, config.date)
 
     def _end(self, whole: str, shown: Sequence[str], where: str) -> str:
-        """The end token behind that of `shown` with which `whole` begins."""
+        """The end token that follows the text of `shown` with which `whole` begins."""
         for text in shown:
             for token in self._tokenizer.end_tokens:
                 if whole.startswith(text + token):

@@ -1,6 +1,6 @@
 """Duplicates within a split, and prompts that training shares with evaluation.
 
-In: records with their places. Out: what was found, by position. `dataset.py` decides what becomes of it.
+In: records with their places. Out: findings, by position. `dataset.py` decides how to handle them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tunix_rt.traces.trace import normalise
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """The record at `position` asks what the one at `first` asked before."""
+    """The record at `position` repeats the prompt of the one at `first`."""
 
     position: int
     first: int
@@ -32,7 +32,7 @@ class Overlap:
 
 
 def find_duplicates(records: Sequence[Record], exact: bool) -> list[Duplicate]:
-    """Records whose prompt, with the conversation before it, occurred before.
+    """Records whose prompt, with the conversation before it, occurred earlier.
 
     Compared character by character (`exact`), or after normalisation.
     """
@@ -50,7 +50,7 @@ def find_duplicates(records: Sequence[Record], exact: bool) -> list[Duplicate]:
 def find_overlaps(training: Sequence[Record], evaluation: Sequence[Record], ngram: int) -> list[Overlap]:
     """Training records whose normalised prompt equals one of evaluation or shares `ngram` words in a row.
 
-    A training conversation shares what any of its turns asks. Words are what white space separates. 13 are the
+    Every turn of a training conversation is compared. Words are separated by white space. 13 words are the
     contamination test of Brown et al. 2020 (arXiv 2005.14165, appendix C).
     """
     index: dict[str, list[int]] = {}
@@ -67,7 +67,7 @@ def find_overlaps(training: Sequence[Record], evaluation: Sequence[Record], ngra
 
 
 def _fingerprints(questions: Sequence[str], ngram: int) -> Iterator[str]:
-    """Each normalised question, then every run of `ngram` words of the last, which holds those before it."""
+    """Each normalised question, then every run of `ngram` words of the last, which contains the earlier ones."""
     texts = [normalise(question) for question in questions]
     yield from texts
     words = texts[-1].split(" ")

@@ -1,7 +1,7 @@
-"""A declared dataset → checked traces in their splits: everything before text becomes tokens.
+"""A declared dataset → checked traces in their splits: everything before tokenisation.
 
-In: the section `dataset`. Out: `Collected`, with the account of every record read: kept, left
-out and why, or unused. What is wrong with data is an error unless a declared switch allows it.
+In: the section `dataset`. Out: `Collected`, which accounts for every record read: kept, left
+out and why, or unused. Bad data is an error unless a declared switch allows it.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
     ("train", "validation"),
 )
 SHOWN = 3
-"""So many offenders an error message names."""
+"""Number of offenders that an error message names."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A local file that was read: as named in the config, what for, and its content."""
+    """A local file that was read: its path as in the config, its split, and its content hash."""
 
     path: str
     split: SplitName
@@ -42,22 +42,22 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The traces of each split, in order of their hashes, and what became of every record."""
+    """The traces of each split, in order of their hashes, and the outcome of every record."""
 
     splits: dict[SplitName, tuple[Trace, ...]]
     source: JsonObject
     """The section `dataset.source`: generator and version, or files and adapters, or name and revision."""
     files: tuple[SourceFile, ...]
     num_read: int
-    """Records of all files together, good or bad."""
+    """Number of records in all files, good or bad."""
     rejected: tuple[Rejected, ...]
     """Records left out, each with place and reason; `kind` is `invalid`, `duplicate` or `overlap`."""
     num_unused: int
-    """Good traces beyond `dataset.limit`."""
+    """Number of good traces beyond `dataset.limit`."""
     num_overlapping: int
-    """Training traces that share a prompt or a run of words with evaluation."""
+    """Number of training traces that share a prompt or a run of words with evaluation."""
     num_overlapped: int
-    """Evaluation traces that they share it with."""
+    """Number of evaluation traces that they share it with."""
 
     def counts(self) -> JsonObject:
         """`read` = sum of `kept` by split + sum of `rejected` by kind + `unused`; and the overlaps found."""
@@ -72,7 +72,7 @@ class Collected:
         }
 
     def manifest(self) -> JsonObject:
-        """What the manifest of the prepared data says about its source, as JSON."""
+        """The manifest entries of the prepared data about its source, as JSON."""
         return {
             "source": self.source,
             "files": [asdict(file) for file in self.files],
@@ -84,8 +84,8 @@ class Collected:
 def collect(dataset: DatasetConfig) -> Collected:
     """Read, check, split and limit a dataset.
 
-    Raises DataError for bad records, duplicates and overlaps whose switch says `error`, for an unreadable
-    file, and where a declared split comes out empty; MachineError, MissingExtra for a hub's source.
+    Raises DataError for bad records, duplicates and overlaps whose switch is `error`, for an unreadable
+    file, and for a declared split that ends up empty; MachineError, MissingExtra for a hub source.
     """
     records, rejected = _read(dataset.source, dataset.seed)
     num_read = sum(len(found) for found in records.values()) + len(rejected)
@@ -125,7 +125,7 @@ def _read(source: Source, seed: int) -> tuple[Records, list[Rejected]]:
 
 
 def _with_unique_ids(records: Records) -> Records:
-    """The k-th trace that brings an id again gets `-k` behind it.
+    """The k-th trace that repeats an id gets the suffix `-k`.
 
     Evaluation sets are named first, so that more training data never renames their items.
     """
@@ -145,10 +145,10 @@ def _renamed(record: Record, taken: set[str]) -> Record:
 
 
 def _without_duplicates(records: Records, on_duplicate: Literal["error", "first"]) -> tuple[Records, list[Rejected]]:
-    """Only the first trace of each prompt stays.
+    """Keep only the first trace of each prompt.
 
-    In evaluation sets with a source of their own only the very same text counts: asking again in another
-    spelling is a test of its own.
+    In evaluation sets that have their own source only identical text counts: the same question in another
+    spelling is a separate test.
     """
     kept: Records = {}
     rejected: list[Rejected] = []
@@ -167,7 +167,7 @@ def _without_duplicates(records: Records, on_duplicate: Literal["error", "first"
 
 
 def _carve(records: Records, dataset: DatasetConfig) -> Records:
-    """Hold out the shares of `train` for those splits that have no source of their own."""
+    """Hold out the shares of `train` for the splits that have no source of their own."""
     shares = SplitConfig(
         validation=0.0 if "validation" in records else dataset.split.validation,
         test=0.0 if "test" in records else dataset.split.test,
@@ -183,9 +183,9 @@ def _limited(records: Sequence[Record], n: int | None, seed: int) -> list[Record
 
 
 def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str]]:
-    """By id, the training traces that evaluation shares a prompt with; and the ids of those of evaluation.
+    """The training traces, by id, that overlap with evaluation; and the ids of the evaluation traces.
 
-    Validation, which steers training, is training towards test.
+    Relative to test, validation counts as training, because it steers training.
     """
     training: dict[str, Rejected] = {}
     evaluation: set[str] = set()
@@ -200,7 +200,7 @@ def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str
 
 
 def _separate(splits: Records, overlapping: Mapping[str, Rejected], on_overlap: str, num_evaluation: int) -> Records:
-    """The splits as the switch wants them; with `error` there may be no overlap."""
+    """The splits after applying `on_overlap`; with `error` any overlap raises DataError."""
     if overlapping and on_overlap == "error":
         examples = [f"{found.where} {found.reason}" for found in overlapping.values()]
         what = f"training prompts overlap with {num_evaluation} of evaluation"
@@ -213,7 +213,7 @@ def _separate(splits: Records, overlapping: Mapping[str, Rejected], on_overlap: 
 
 
 def _refuse_empty(splits: Records, dataset: DatasetConfig, num_read: int) -> None:
-    """A split that was declared, by a source or a share, must hold something."""
+    """Refuse an empty split that was declared, by a source or a share."""
     for split in SPLITS:
         share = 0.0 if split == "train" else getattr(dataset.split, split)
         if not splits[split] and (has_split(dataset.source, split) or share > 0):

@@ -1,10 +1,10 @@
-"""Trace ↔ labelled parts of text, from the declared format; both directions on this page.
+"""Trace ↔ labelled parts of text, by the declared format; both directions in this module.
 
-In: traces and the section `format`. Out: parts whose concatenation is the training text, and for any text
-that a model may write, its steps and answer. Judges form only; knows no token ids.
+In: traces and the section `format`. Out: parts whose concatenation is the training text, and the steps and answer
+of any text that a model may write. Judges form only; uses no token ids.
 
-A format is a turn (what stands around the prompt and behind the completion: `PlainTurn`, `chat.ChatTurn`) and
-a layout (how steps and answer make a completion: `layout`).
+A format is a turn (the text around the prompt and after the completion: `PlainTurn`, `chat.ChatTurn`) and
+a layout (how steps and answer form a completion: `layout`).
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ PartKind = Literal["prompt", "previous_turns", "steps", "answer", "end"]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of the training text and what it is; every step and every previous turn is a piece of its own."""
+    """A piece of the training text and its kind; every step and every previous turn is a separate piece."""
 
     kind: PartKind
     text: str
 
 
 class Turn(Protocol):
-    """What stands around a completion."""
+    """The text around a completion."""
 
     def prefix(self, prompt: str, history: Sequence[Message]) -> str:
-        """The text before the completion. Raises DataError where the conversation before cannot be written."""
+        """The text before the completion. Raises DataError if the conversation before it cannot be written."""
 
     def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
         """[start, end) in the prefix of each previous turn of the assistant, its end token included."""
 
     def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
-        """The text behind the completion: the end token. Raises DataError.
+        """The text after the completion: the end token. Raises DataError.
 
-        `shown`: the training texts up to there of which a template must give one.
+        `shown`: the training texts up to there; a template must render one of them.
         """
 
     def prompt_of(self, text: str) -> str:
@@ -58,7 +58,7 @@ class Turn(Protocol):
 
 
 class PlainTurn:
-    """The prompt between two texts; the end token behind the completion. There is no conversation before it."""
+    """The prompt between two texts; the end token after the completion. Supports no previous turns."""
 
     def __init__(self, prompt_start: str, prompt_end: str, tokenizer: Tokenizer | None) -> None:
         begin = "" if tokenizer is None else tokenizer.begin_token
@@ -67,13 +67,13 @@ class PlainTurn:
         self._end_token = "" if tokenizer is None else tokenizer.end_token
 
     def prefix(self, prompt: str, history: Sequence[Message]) -> str:
-        """The prompt as the model sees it, behind the token that the tokenizer puts in front of any text."""
+        """The prompt as the model sees it, after the token that the tokenizer prepends to any text."""
         if history:
             raise DataError("the trace has previous turns (history): format=chat and format=think_chat write them")
         return self._prompt_start + prompt + self._prompt_end
 
     def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
-        """There are none."""
+        """Always empty."""
         return []
 
     def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
@@ -81,7 +81,7 @@ class PlainTurn:
         return self._end_token
 
     def prompt_of(self, text: str) -> str:
-        """The prompt of an prefix."""
+        """The prompt of a prefix."""
         return text.removeprefix(self._prompt_start).removesuffix(self._prompt_end)
 
 
@@ -89,7 +89,7 @@ class Formatter:
     """Writes traces as text and reads completions, by one declared format."""
 
     def __init__(self, turn: Turn, layout: Layout, special_tokens: frozenset[str]) -> None:
-        """Raises ConfigError where decoding would leave out what the layout writes."""
+        """Raises ConfigError if decoding would drop text that the layout writes."""
         for name, text in layout.literals:
             for token in special_tokens:
                 if token in text:
@@ -99,17 +99,17 @@ class Formatter:
         self._special_tokens = special_tokens
 
     def prompt(self, prompt: str, history: Sequence[Message] = ()) -> str:
-        """The text that the model continues. Raises DataError where the format knows no previous turns."""
+        """The text that the model continues. Raises DataError if the format does not support previous turns."""
         return self._turn.prefix(prompt, history)
 
     def parts(
         self, trace: Trace, steps: Literal["keep", "drop"] = "keep", previous_turns: bool = False
     ) -> tuple[Part, ...]:
-        """The training text: one prompt, its steps (with `drop` none), one answer, and the end token.
+        """The training text: one prompt, its steps (none with `drop`), one answer, and the end token.
 
-        `previous_turns` sets the assistant's previous turns apart from the rest of the prompt, to be learned too.
+        `previous_turns` separates the assistant's previous turns from the rest of the prompt, to be learned too.
 
-        Raises DataError (the caller says of which trace): the text holds a special token, or the template
+        Raises DataError (the caller adds the trace): the text holds a special token, or the template
         changes it.
         """
         contents = [step.content for step in trace.steps] if steps == "keep" else []
@@ -121,7 +121,7 @@ class Formatter:
         if isinstance(self._layout, Think):
             whole = self._layout.opened + completion
             bare = prefix.removesuffix(self._layout.opened)
-            shown += [bare + gap + trace.final_answer for gap in ("", "\n\n")]  # a template may leave out the thinking
+            shown += [bare + gap + trace.final_answer for gap in ("", "\n\n")]  # a template may leave out the reasoning
         suffix = self._turn.suffix(trace.prompt, trace.history, whole, shown)
         spans = self._turn.previous_turns(trace.prompt, trace.history) if previous_turns else []
         parts = _cut(prefix, spans) + [Part("steps", text) for text in written] + [Part("answer", answer)]

@@ -1,8 +1,8 @@
 """Steps and answer ↔ the text of a completion: one step after the other, or inside `<think>…</think>`.
 
-In: contents, in the layout that a format declares. Out: pieces of text, and for any text that a model may
-write what it says. A layout that could not be read back is refused with the reason. Knows no prompt, no
-template of a tokenizer, no token.
+In: contents, in the layout that a format declares. Out: pieces of text, and the contents of any text that a
+model may write. A layout that could not be read back is refused with the reason. Independent of prompts, chat
+templates and tokens.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a completion says. `answer` is None where it is not in the format; `problem` then says why."""
+    """The contents of a completion. `answer` is None if it is not in the format; `problem` then says why."""
 
     steps: tuple[str, ...]
     answer: str | None
@@ -29,17 +29,17 @@ class Parsed:
 
 
 class Layout(Protocol):
-    """How steps and answer stand in a completion."""
+    """How steps and answer are arranged in a completion."""
 
     @property
     def literals(self) -> tuple[tuple[str, str], ...]:
-        """(the field of `format` that declares it, text) of all that it writes itself."""
+        """(declaring field of `format`, text) for each fixed text that the layout writes."""
 
     def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
         """A piece of text for each step, and one for the answer. Raises DataError."""
 
     def read(self, completion: str) -> Parsed:
-        """The inverse of `write`, and whatever else a model may have written. Never raises."""
+        """The inverse of `write`; also accepts any other text of a model. Never raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Lines:
     """(`step_start` step `step_end`)* `answer_start` answer `answer_end`."""
 
     step_start: tuple[str, ...]
-    """Cut where the number of the step stands (counting from 1)."""
+    """Split at the position of the step's number (counting from 1)."""
     step_end: str
     answer_start: str
     answer_end: str
@@ -86,12 +86,12 @@ class Lines:
         return Parsed(tuple(steps), answer or None, None if answer else "the answer is empty")
 
     def step_begin(self, number: int) -> str:
-        """What stands before the step of this number."""
+        """The text before the step with this number."""
         return str(number).join(self.step_start)
 
 
 def lines(config: PlainFormat | ChatFormat | TemplateFormat) -> Lines:
-    """The layout of a declared format. Raises ConfigError where completions could not be read back."""
+    """The layout of a declared format. Raises ConfigError if completions could not be read back."""
     if isinstance(config, TemplateFormat):
         before, behind = pieces("step", config.step)
         (answer_start,), answer_end = pieces("answer", config.answer)
@@ -103,11 +103,11 @@ def lines(config: PlainFormat | ChatFormat | TemplateFormat) -> Lines:
 
 
 def prove(layout: Lines) -> None:
-    """Raises ConfigError unless the step's end can be told from all that may stand around it.
+    """Raises ConfigError unless the step's end can be distinguished from any text around it.
 
-    `escape` hides every `step_end` that begins inside content. What remains is one that begins in the layout's
-    own text: inside it altogether, or with its last characters, which content could go on (then the content
-    that goes on is the counterexample). Where none can, the reader finds exactly the ends that were written.
+    `escape` hides every `step_end` that begins inside content. That leaves one that begins in the layout's own
+    text: entirely inside it, or in its last characters, which content could continue (that content is then the
+    counterexample). If there is none, the reader finds exactly the ends that were written.
     """
     end, (step, answer) = layout.step_end, layout.names
     if not end:
@@ -135,7 +135,7 @@ def _begins_inside(separator: str, text: str) -> bool:
 class Think:
     """`<think>` newline, steps with `step_end` between them, newline `</think>` empty line, answer.
 
-    So Qwen3 and DeepSeek-R1 write. `opened`: what of it the generation prompt has written already.
+    The layout of Qwen3 and DeepSeek-R1. `opened`: the part that the generation prompt has already written.
     """
 
     step_end: str
@@ -147,7 +147,7 @@ class Think:
         return (("step_end", self.step_end), ("kind", OPEN), ("kind", CLOSE))
 
     def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
-        """See `Layout`. Raises DataError where content holds a tag."""
+        """See `Layout`. Raises DataError if content holds a tag."""
         for content in (*steps, answer):
             for tag in (OPEN, CLOSE):
                 if tag in content:
@@ -186,7 +186,7 @@ class Think:
 
 
 def think(step_end: str, opened: str = "") -> Think:
-    """The layout of `<think>…</think>`. Raises ConfigError where completions could not be read back."""
+    """The layout of `<think>…</think>`. Raises ConfigError if completions could not be read back."""
     if not step_end:
         raise ConfigError("format.step_end: empty, expected at least one character")
     if "\\" in step_end:
@@ -200,7 +200,7 @@ def think(step_end: str, opened: str = "") -> Think:
 
 
 def already_open(prefix: str) -> str:
-    """What of `<think>` newline a generation prompt ends with. Raises ConfigError where it closes the block too."""
+    """The part of `<think>` newline at the end of a generation prompt. Raises ConfigError if the block is closed."""
     if prefix.rstrip().endswith(CLOSE):
         raise ConfigError(
             f"format.kind: the chat template ends its prompt with a closed {OPEN} block ({prefix[-40:]!r}), so "

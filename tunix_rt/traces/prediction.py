@@ -1,4 +1,4 @@
-"""One answer of the model as a record, and its line in `predictions.jsonl`. No clock values: it is reproducible."""
+"""One answer of the model as a record, and its line in `predictions.jsonl`. No clock values, so it is reproducible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunix_rt.files import JsonObject, read_appended, read_jsonl
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One sample of one prompt; `finish_reason="error"` where it failed, with the reason in `error`."""
+    """One sample of one prompt; `finish_reason="error"` if it failed, with the reason in `error`."""
 
     id: str
     sample: int
@@ -21,7 +21,7 @@ class Prediction:
     reference: str
     """The trace's final answer."""
     completion: str
-    """Everything the model wrote, the end token excluded."""
+    """Everything the model wrote, without the end token."""
     steps: tuple[str, ...]
     answer: str | None
     """None: the completion is not in the format (malformed)."""
@@ -30,7 +30,7 @@ class Prediction:
     num_prompt_tokens: int
     num_new_tokens: int
     logprobs: tuple[float, ...]
-    """Of each new token, natural logarithm, rounded to 6 digits."""
+    """Log-probability of each new token, natural logarithm, rounded to 6 digits."""
 
     def to_json(self) -> JsonObject:
         """The record as written to `predictions.jsonl`."""
@@ -38,7 +38,7 @@ class Prediction:
 
 
 def prediction_of(record: JsonObject, where: str) -> Prediction:
-    """The prediction that a line holds. Raises DataError that begins with `where`."""
+    """The prediction that a line holds. Raises DataError, which begins with `where`."""
     try:
         values = record | {"steps": tuple(record["steps"]), "logprobs": tuple(record["logprobs"])}
         return Prediction(**values)
@@ -47,7 +47,7 @@ def prediction_of(record: JsonObject, where: str) -> Prediction:
 
 
 def read_predictions(path: Path) -> Iterator[Prediction]:
-    """Predictions of a file, in its order, without a line that was torn. Raises DataError where it is missing."""
+    """Predictions of a file, in order, skipping a truncated line. Raises DataError if the file is missing."""
     if not path.exists():
         raise DataError(f"{path}: no such file")
     for number, record in read_appended(path):
@@ -55,12 +55,12 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
 
 
 def renamed(item: JsonObject) -> JsonObject:
-    """A line of `items.jsonl`; one written before the verdicts on the steps were called `step_checks` as it is now."""
+    """A line of `items.jsonl` in the current form; older lines call `step_checks` `steps`."""
     checks = item.get("steps")
     return item if checks is None else {key: item[key] for key in item if key != "steps"} | {"step_checks": checks}
 
 
 def read_items(path: Path) -> Iterator[JsonObject]:
-    """The lines of `items.jsonl`, in its order; none where there is no file. Raises DataError."""
+    """The lines of `items.jsonl`, in order; none if there is no file. Raises DataError."""
     for _, item in read_jsonl(path) if path.exists() else ():
         yield renamed(item)

@@ -1,8 +1,8 @@
-"""A folder of prepared data: what `prepare` left for all later stages, found again by its identity.
+"""A folder of prepared data: the output of `prepare` for all later stages, found again by its identity.
 
-`data/<name>/<identity>/`: `manifest.json` (written last: with it the folder is whole),
+`data/<name>/<identity>/`: `manifest.json` (written last; it marks the folder complete),
 `traces/<split>.jsonl`, `encoded/<split>/`, and for a fresh model `model/`. The manifest has the sha256 of every file,
-and whoever takes a file from here gets one that has been compared with it.
+and each file is checked against it when it is read.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tunix_rt.files import JsonObject, digest, read_json, read_jsonl, to_json, w
 from tunix_rt.traces.trace import Trace, parse_trace
 
 SEAL = "manifest_sha256"
-"""In the manifest: the digest of everything else that it says."""
+"""Manifest key: the digest of everything else in the manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class PreparedData:
     def manifest(self) -> JsonObject:
         """Name, source, counts in / kept / rejected, splits with sha256 and counts, files, model folder and its files.
 
-        Raises DataError where it is damaged.
+        Raises DataError if it is damaged.
         """
         found = read_json(self.manifest_file, self._remedy)
         if not isinstance(found, dict):
@@ -51,7 +51,7 @@ class PreparedData:
         return found
 
     def write_manifest(self, manifest: JsonObject) -> None:
-        """Make the folder whole: `manifest`, with its own digest."""
+        """Complete the folder: write `manifest`, with its own digest."""
         write_json(self.manifest_file, manifest | {SEAL: digest(json.loads(to_json(manifest)))})
 
     @property
@@ -70,7 +70,7 @@ class PreparedData:
         return folder.resolve()
 
     def completion_tokens(self, split: SplitName) -> dict[int, int]:
-        """How many references of `validation` or `test` have how many tokens, the end token included."""
+        """Histogram of the references of `validation` or `test` by number of tokens, the end token included."""
         recorded = self.manifest.get("completion_tokens", {}).get(split, {})
         return {int(length): count for length, count in recorded.items()}
 
@@ -78,7 +78,7 @@ class PreparedData:
         return self.folder / "traces" / f"{split}.jsonl"
 
     def traces(self, split: SplitName) -> list[Trace]:
-        """The traces of a split, in order of their hashes; empty where the split is. Raises DataError if damaged."""
+        """The traces of a split, in order of their hashes; empty if the split is. Raises DataError if damaged."""
         file = self.traces_file(split)
         self._check(f"traces/{split}.jsonl")
         return [parse_trace(record, f"{file}:{number}") for number, record in read_jsonl(file)]
@@ -86,24 +86,24 @@ class PreparedData:
     def encoded(self, split: SplitName) -> Path:
         """The folder of a split's token ids and weights (`train` and `validation` have one).
 
-        Raises DataError where one of its files is damaged.
+        Raises DataError if one of its files is damaged.
         """
         self._check(f"encoded/{split}/")
         return self.folder / "encoded" / split
 
     def _check(self, name: str) -> None:
-        """Compare the files whose path begins with `name`; before the manifest is written there is nothing to."""
+        """Check the files whose path begins with `name`; before the manifest is written there is nothing to check."""
         if self.is_whole:
             files = {file: sealed for file, sealed in self._files().items() if file.startswith(name)}
             for line in damage(self.folder, files):
                 raise DataError(f"{line}; {self._remedy}")
 
     def _files(self) -> dict[str, Seal]:
-        """Every file but those of the model; of data prepared by an earlier version nothing is known."""
+        """Every file but those of the model; empty for data prepared by an earlier version."""
         return dict(self.manifest.get("outputs", {}))
 
     def damage(self, full: bool = False) -> list[str]:
-        """What is not as it was prepared, a line each that begins with the file; `full`: every byte is read."""
+        """What has changed since it was prepared: a line per file, starting with its name; `full`: read every byte."""
         return list(self._damage(full))
 
     def _damage(self, full: bool) -> Iterator[str]:
@@ -117,7 +117,7 @@ class PreparedData:
         yield from damage(self.folder / str(model["folder"]), model.get("files", {}), full)
 
     def difference(self, other: PreparedData) -> str | None:
-        """The first file that is not the same in data prepared again; None where all are, or none is known here."""
+        """The first file that differs in data prepared again; None if none does, or no digests are recorded here."""
         try:
             before, now = self._seals(), other._seals()
         except DataError:

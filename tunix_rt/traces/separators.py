@@ -1,7 +1,7 @@
-"""Separators that content cannot imitate: a backslash hides those that it holds.
+"""Separators that content cannot imitate: a backslash escapes those inside content.
 
-Backslashes count only directly in front of a separator (there 2n stand for n, and 2n + 1 for n and a hidden
-separator), so that `\\frac` stays as it is. The reader takes separators from the left; the writer works from
+Backslashes count only directly before a separator (there 2n mean n, and 2n + 1 mean n and a hidden
+separator), so that `\\frac` stays unchanged. The reader takes separators from the left; the writer works from
 the right, where it knows what the reader will see: so no content, not even one that overlaps a separator, is
 read as anything else.
 """
@@ -30,7 +30,7 @@ def escape(content: str, separator: str, tail: str) -> str:
 
 
 def split(text: str, separator: str) -> list[str]:
-    """The pieces of a text between separators that are not hidden, hidden ones and backslashes restored."""
+    """The pieces of a text between separators that are not hidden, with hidden ones and backslashes restored."""
     if "\\" not in text:
         return text.split(separator)
     pieces, piece, position = [], "", 0

@@ -1,7 +1,7 @@
 """A declared source → its traces, one by one, each with its place; a bad record is yielded with its reason.
 
 In: `dataset.source` and the name of a split. Out: `Record`s and `Rejected`s in the source's order. Does not
-judge what a bad record means (`dataset.on_invalid`) and does not split.
+decide how to handle a bad record (`dataset.on_invalid`) and does not split.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tunix_rt.traces.arithmetic import generate
 from tunix_rt.traces.trace import Trace
 
 TIMEOUT_SECONDS = 20.0
-"""For the hub to say which commit a branch is."""
+"""Timeout of the hub request that resolves a branch to a commit."""
 Source = ArithmeticSource | JsonlSource | HuggingfaceSource
 
 
@@ -36,7 +36,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that stays out of the dataset: its place, the class of the reason, the reason in full."""
+    """A record that is left out of the dataset: its place, the kind of the reason, the full reason."""
 
     where: str
     kind: str
@@ -61,7 +61,7 @@ def read_source(source: Source, split: SplitName, seed: int) -> Iterator[Record 
 
 
 def source_files(source: Source) -> dict[SplitName, Path]:
-    """The local files of a source, by the split that they are for."""
+    """The local files of a source, by split."""
     if not isinstance(source, JsonlSource):
         return {}
     named: dict[SplitName, JsonlFile | None] = {
@@ -73,10 +73,10 @@ def source_files(source: Source) -> dict[SplitName, Path]:
 
 
 def content_digest(source: Source) -> str | None:
-    """What a source of the `datasets` library holds: the bytes of a local folder's files, or the commit of the hub.
+    """The content of a source of the `datasets` library: the bytes of a local folder's files, or the hub commit.
 
-    None where the config says it all: other sources, and a commit that is named. Raises MachineError where the hub
-    cannot say which commit a branch is.
+    None if the config determines it: other sources, and a named commit. Raises MachineError if the hub cannot
+    resolve a branch to a commit.
     """
     if not isinstance(source, HuggingfaceSource):
         return None
@@ -87,9 +87,9 @@ def content_digest(source: Source) -> str | None:
 
 @cache
 def _commit(source: HuggingfaceSource) -> str:
-    """The commit that is read, the same one in all of a process; a local folder's revision means nothing and stays.
+    """The commit that is read, the same throughout a process; a local folder's revision is ignored and kept.
 
-    Without a network a branch is what the hub's cache knows it as.
+    Without a network a branch resolves to its commit in the hub's cache.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -140,7 +140,7 @@ def _read_hub(source: HuggingfaceSource, split: str) -> Iterator[Record | Reject
 
 
 def _load_dataset(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:
-    """Rows of one split, from the hub, the local cache, or a local folder. A missing value comes as None."""
+    """Rows of one split, from the hub, the local cache, or a local folder. Missing values are None."""
     try:
         import datasets
     except ImportError:
@@ -159,7 +159,7 @@ def _load_dataset(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]
 
 
 def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str:
-    """What could not be had, why, and the way round through a file."""
+    """What could not be fetched, why, and the workaround through a file."""
     arguments = f"{source.name!r}, {source.subset!r}, revision={source.revision!r}, split={split!r}"
     return (
         f"dataset.source: {source.name} at {source.revision}, split {split!r}, cannot be loaded "

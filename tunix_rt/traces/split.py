@@ -2,7 +2,7 @@
 
 In: traces, the declared shares, the seed. Out: names of splits, and sort keys. The hash is of the trace's
 group (`meta.group`), else of its normalised prompt (the first of a conversation, so that those which begin alike
-stay together), and of the seed; it knows no other trace.
+stay together), and of the seed; it depends on no other trace.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def split_of(trace: Trace, split: SplitConfig, seed: int) -> SplitName:
 
 
 def hash_order(trace: Trace, seed: int) -> tuple[int, int]:
-    """Sort key, 64 bits each: the traces of a group are neighbours. A limit takes those that sort lowest."""
+    """Sort key, 64 bits each: the traces of a group are neighbours. A limit takes the lowest."""
     return _hash(_key(trace), seed), _hash(f"id:{trace.id}", seed)
 
 

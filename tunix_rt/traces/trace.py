@@ -1,7 +1,7 @@
 """A reasoning trace (prompt → steps → final answer), its rules, and its JSON form, version 1.0.
 
-In: JSON records, in which every rule of the form is checked. Out: frozen traces, and records again. Knows
-nothing of files, of splits, or of how a trace becomes text for a model.
+In: JSON records, which are checked against every rule of the format. Out: frozen traces, and records again.
+Independent of files, of splits, and of how a trace becomes text for a model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, as it was said."""
+    """One turn of a conversation, verbatim."""
 
     role: Literal["user", "assistant"]
     content: str
@@ -47,17 +47,17 @@ class Trace:
     final_answer: str
     meta: JsonObject = field(default_factory=dict)
     history: tuple[Message, ...] = ()
-    """The conversation before `prompt`: user and assistant by turns, the user first."""
+    """The conversation before `prompt`: user and assistant alternate, the user first."""
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """What is asked at each of the user's turns, all that was said before included; the trace's own is last."""
+        """The question at each of the user's turns, with the conversation before it; the trace's own is last."""
         said = [message.content for message in self.history]
         asked = ["\n".join(said[: place + 1]) for place in range(0, len(said), 2)]
         return (*asked, "\n".join([*said, self.prompt]))
 
     def to_json(self) -> JsonObject:
-        """The record as written to a JSONL file; `history` only where there is some."""
+        """The record as written to a JSONL file; `history` only if there is one."""
         said = [{"role": message.role, "content": message.content} for message in self.history]
         return {
             "trace_version": VERSION,
@@ -76,14 +76,14 @@ def normalise(text: str) -> str:
 
 
 def prompt_id(question: str) -> str:
-    """The id of a trace that brings none: 16 hex digits of the sha256 of its normalised question."""
+    """The id of a trace without its own id: 16 hex digits of the sha256 of its normalised question."""
     return sha256_bytes(normalise(question).encode("utf-8"))[:16]
 
 
 def parse_trace(record: JsonObject, where: str) -> Trace:
-    """Check a record of version 1.0 and make the trace; its id may still have to be made unique.
+    """Check a record of version 1.0 and create the trace; its id may not be unique yet.
 
-    `where` (`file:line`) opens the message. Raises DataError naming the field and what was expected.
+    `where` (`file:line`) starts the message. Raises DataError naming the field and what was expected.
     """
     version = record.get("trace_version", VERSION)
     if version != VERSION:
@@ -98,7 +98,7 @@ def parse_trace(record: JsonObject, where: str) -> Trace:
 
 
 def history_field(said: Any, where: str) -> tuple[Message, ...]:
-    """The turns before the prompt: `role` and `content` of user and assistant by turns. Raises DataError."""
+    """The turns before the prompt: `role` and `content`, user and assistant alternating. Raises DataError."""
     if not isinstance(said, list) or not all(isinstance(message, dict) for message in said):
         raise DataError(f"{where}: expected a list of objects with role and content")
     if len(said) > MAX_TURNS:
@@ -123,7 +123,7 @@ def id_field(record: JsonObject, meta: JsonObject, question: str, where: str) ->
 
 
 def meta_field(record: JsonObject, where: str) -> JsonObject:
-    """The object in field `meta`, empty where there is none. Raises DataError."""
+    """The object in field `meta`, empty if there is none. Raises DataError."""
     meta = record.get("meta", {})
     if not isinstance(meta, dict):
         raise DataError(f"{where}: meta: expected an object, got {_kind(meta)}")
@@ -147,7 +147,7 @@ def text_field(record: JsonObject, name: str, where: str, longest: int) -> str:
 
 
 def _valid_unicode(text: str, name: str, where: str) -> str:
-    """`text` itself. JSON can spell half a surrogate pair (`\\ud83d`), which no file can hold as UTF-8."""
+    """Returns `text`. JSON can encode half a surrogate pair (`\\ud83d`), which no file can hold as UTF-8."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

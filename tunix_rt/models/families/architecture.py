@@ -1,8 +1,8 @@
-"""The numbers and the parts that define a decoder, whatever its family calls them. Plain data: no framework.
+"""The numbers and the parts that define a decoder, independent of family naming. Plain data: no framework.
 
 A decoder is embeddings, layers of attention and feed-forward between norms, a last norm and a head. Families
-differ in few declared parts; each field below is one such difference. Own names of tensors and their shapes
-are on this page, and nowhere else.
+differ in few declared parts; each field below is one such difference. Canonical names of tensors and their shapes
+are defined in this module only.
 Legend: V vocabulary, D hidden width, F inner width, H query heads, K key and value heads, d width of a head.
 """
 
@@ -27,11 +27,11 @@ class Rope:
     """Base of the frequencies."""
     scaling: Literal["default", "linear", "llama3"] = "default"
     factor: float = 1.0
-    """By which frequencies are divided (`llama3`: the low ones)."""
+    """Frequencies are divided by this (`llama3`: only the low ones)."""
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_positions: int = 8192
-    """`llama3` only: positions of the pretraining, over which wavelengths are measured."""
+    """`llama3` only: context length of the pretraining, which wavelengths are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class LayerKind:
     """What may differ from layer to layer."""
 
     rope: Rope | None
-    """None: queries and keys know no position."""
+    """None: queries and keys get no rotary positions."""
     window: int | None = None
     """A position sees itself and the `window` - 1 before it; None: all before it."""
 
@@ -49,7 +49,7 @@ class Architecture:
     """A decoder. The defaults are Llama's."""
 
     family: str
-    """`model_type` of config.json: the page of `families/` that knows its names."""
+    """`model_type` of config.json: selects the module in `families/` that maps its names."""
     vocab_size: int
     hidden_size: int
     intermediate_size: int
@@ -67,28 +67,28 @@ class Architecture:
     tie_embeddings: bool
     """The output head is the embedding matrix."""
     attention_scale: float
-    """Factor of the scores, usually 1 / sqrt(head_dim)."""
+    """Factor of the attention scores, usually 1 / sqrt(head_dim)."""
     norm: Literal["rms", "layer"] = "rms"
     """RMSNorm (arXiv 1910.07467), or LayerNorm with a bias (arXiv 1607.06450)."""
     norm_offset: float = 0.0
     """Added to a norm's weight (Gemma: 1, with weights that start at 0)."""
     norm_places: Literal["before", "after", "both"] = "before"
-    """Of attention and feed-forward, inside the residual branch."""
+    """Where norms are, relative to attention and feed-forward, inside the residual branch."""
     query_key_norm: Literal["none", "head", "whole"] = "none"
-    """A norm of queries and keys: of each head by itself, or over all heads at once."""
+    """A norm of queries and keys: per head, or over all heads at once."""
     attention_bias: Literal["none", "inputs", "all"] = "none"
-    """`inputs`: of queries, keys and values; `all`: of the output as well."""
+    """Biases of attention. `inputs`: queries, keys and values; `all`: the output as well."""
     mlp_bias: bool = False
     gated: bool = True
     """activation(gate) * up (arXiv 2002.05202), or plain activation(up)."""
     activation: Activation = "silu"
     learned_positions: bool = False
-    """A table of positions is added to the embeddings."""
+    """A learned table of positions is added to the embeddings."""
     embedding_scale: float = 1.0
     score_cap: float | None = None
     """Scores become cap * tanh(score / cap) before the mask (Gemma 2, arXiv 2408.00118)."""
     logit_cap: float | None = None
-    """The same for logits."""
+    """The same cap for logits."""
 
     @property
     def num_layers(self) -> int:
@@ -103,7 +103,7 @@ class Architecture:
 
 
 def layer_parts(a: Architecture) -> dict[str, tuple[Shape, ...]]:
-    """Own name of each tensor of a layer → shapes of the pieces that lie in it, one after the other by rows.
+    """Maps the canonical name of each tensor of a layer to the shapes of its pieces, stacked by rows.
 
     Matrices are [out, in]; those that read the same input are one part.
     """
@@ -140,7 +140,7 @@ def layer_parts(a: Architecture) -> dict[str, tuple[Shape, ...]]:
 
 
 def whole_parts(a: Architecture) -> dict[str, Shape]:
-    """Own name and shape of each tensor outside the layers."""
+    """Canonical name and shape of each tensor outside the layers."""
     parts: dict[str, Shape] = {"embedding": (a.vocab_size, a.hidden_size), "norm": (a.hidden_size,)}
     if a.learned_positions:
         parts["positions"] = (a.max_positions, a.hidden_size)
@@ -152,7 +152,7 @@ def whole_parts(a: Architecture) -> dict[str, Shape]:
 
 
 def kind_of(own: str) -> Literal["norms", "biases", "embeddings", "matrices"]:
-    """Which kind of `optimizer.no_decay` a tensor is, by its own name."""
+    """The kind (as in `optimizer.no_decay`) of a tensor, from its canonical name."""
     if own.endswith("_bias"):
         return "biases"
     if own.endswith("norm"):
@@ -161,7 +161,7 @@ def kind_of(own: str) -> Literal["norms", "biases", "embeddings", "matrices"]:
 
 
 def rotary_frequencies(rope: Rope, head_dim: int) -> Frequencies:
-    """Radians a position, float32 [head_dim / 2], rounded as `transformers` (5.23, modeling_rope_utils.py) does."""
+    """Radians per position, float32 [head_dim / 2], rounded as `transformers` (5.23, modeling_rope_utils.py) does."""
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     plain: Frequencies = np.float32(1.0) / np.power(np.float32(rope.theta), exponents)
     if rope.scaling == "default":

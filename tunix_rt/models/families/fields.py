@@ -1,8 +1,8 @@
-"""Reading a config.json field by field: what is missing, of a wrong kind or not supported is named.
+"""Reading a config.json field by field: errors name the field that is missing, of a wrong type or not supported.
 
-`transformers` computes a model from the fields of its family's own config class, so those are the ones that a
-family's page reads or holds to the values under which the mathematics is ours (`plain`); the rest of a
-config.json has no effect there and none here.
+`transformers` builds a model from the fields of its family's own config class, so a family's module reads those
+fields or requires the values for which our computation is correct (`plain`); the rest of a config.json has no effect
+there and none here.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """A config.json; `where` opens every message. All methods raise ModelError."""
+    """A config.json; `where` starts every message. All methods raise ModelError."""
 
     config: JsonObject
     where: str
 
     def refuse(self, name: str, problem: str) -> ModelError:
-        """The error about a field."""
+        """The error for a field."""
         return ModelError(f"{self.where}: {name}: {problem}")
 
     def plain(self, name: str, *allowed: Any) -> None:
-        """The field is absent or one of `allowed`."""
+        """Check that the field is absent or one of `allowed`."""
         if self.config.get(name, allowed[0]) not in allowed:
             raise self.refuse(name, f"{self.config[name]!r} is not supported, only {allowed[0]!r}")
 
     def count(self, name: str, default: int | None = None) -> int:
-        """A positive integer; where absent or null the default, if there is one."""
+        """A positive integer; if absent or null the default, if there is one."""
         value = self.config.get(name)
         if value is None and default is not None:
             return default
@@ -80,9 +80,9 @@ class Fields:
         return known[value]
 
     def rope(self, theta: float, max_positions: int, name: str | None = None) -> Rope:
-        """The rotary positions of `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (before).
+        """The rotary positions of `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (older).
 
-        Where there are both, the older wins, as in `transformers`. `theta`: the family's default; `name`: the kind
+        If both are present, the older wins, as in `transformers`. `theta`: the family's default; `name`: the kind
         of layer under which a family nests them.
         """
         field = "rope_scaling" if self.config.get("rope_scaling") else "rope_parameters"
@@ -121,7 +121,7 @@ class Fields:
         raise self.refuse(path, f"type {kind!r} is not supported, only 'default', 'linear' and 'llama3'")
 
     def layer_types(self, num_layers: int, default: list[str]) -> list[str]:
-        """`layer_types`, one of full_attention and sliding_attention a layer."""
+        """`layer_types`: full_attention or sliding_attention, per layer."""
         value = self.config.get("layer_types")
         value = default if value is None else value
         if not isinstance(value, list) or len(value) != num_layers:
@@ -132,12 +132,12 @@ class Fields:
         return value
 
     def windows(self, types: list[str], window: int | None) -> list[int | None]:
-        """The window of each layer: `window` in sliding layers."""
+        """The window of each layer: `window` in sliding layers, else None."""
         if window is None and SLIDING in types:
             raise self.refuse("sliding_window", f"missing, but layer_types has {SLIDING!r}")
         return [window if kind == SLIDING else None for kind in types]
 
 
 def alike(num_layers: int, rope: Rope | None, window: int | None = None) -> tuple[LayerKind, ...]:
-    """Layers that do not differ."""
+    """Identical layers."""
     return (LayerKind(rope, window),) * num_layers

@@ -20,7 +20,7 @@ PARTS = LLAMA_PARTS | {
 
 
 class Gemma:
-    """One of the two; the page of a `Family`."""
+    """Gemma 2 or Gemma 3; implements `Family`."""
 
     NAMES: Names = replace(LLAMA_NAMES, parts=PARTS)
 
@@ -40,7 +40,7 @@ class Gemma:
                 "logit_cap": fields.number_or_null("final_logit_softcapping", 30.0),
             }
         else:
-            # transformers reads this field of a Gemma 3 and then does not use it.
+            # transformers reads this field for Gemma 3 but does not use it.
             fields.plain("attn_logit_softcapping", None)
             caps = {"query_key_norm": "head", "logit_cap": fields.number_or_null("final_logit_softcapping")}
         return llama_like(
@@ -66,7 +66,7 @@ def _layers(fields: Fields, positions: int) -> tuple[LayerKind, ...]:
 
 
 def _layers_of_two_bases(fields: Fields, positions: int) -> tuple[LayerKind, ...]:
-    """Sliding layers turn by the local base, never scaled in configs older than transformers 5."""
+    """Sliding layers rotate with the local base, which is never scaled in configs older than transformers 5."""
     everywhere = fields.rope(1000000.0, positions, FULL)
     local = fields.number("rope_local_base_freq", 10000.0)
     nested = fields.config.get("rope_parameters")
@@ -79,7 +79,7 @@ def _layers_of_two_bases(fields: Fields, positions: int) -> tuple[LayerKind, ...
 
 
 def _windows(fields: Fields, every: int) -> list[int | None]:
-    """Every so many layers, one sees everything."""
+    """Windows per layer; one layer in `every` has full attention."""
     count = fields.count("num_hidden_layers")
     default = [SLIDING if (layer + 1) % every else FULL for layer in range(count)]
     window = None if fields.config["sliding_window"] is None else fields.count("sliding_window")

@@ -1,7 +1,7 @@
 """The Llama family: its config.json and its tensor names, as `transformers` writes them.
 
-In: a config.json as a JSON object. Out: an `Architecture`, and back. What would change the mathematics and is
-not computed here is refused by name, never ignored. Families that grew out of Llama start from `llama_like`.
+In: a config.json as a JSON object. Out: an `Architecture`, and the reverse. A field that would change the
+mathematics but is not supported is refused by name, never ignored. Families derived from Llama use `llama_like`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ NAMES = LLAMA_NAMES
 def from_config(config: JsonObject, where: str) -> Architecture:
     """The architecture that a Llama config.json declares; absent fields take the defaults of `transformers`.
 
-    `where` opens the message. Raises ModelError naming the field, what it holds and what is supported.
+    `where` starts the message. Raises ModelError naming the field, what it holds and what is supported.
     """
     fields = Fields(config, where)
-    # Not Llama's own fields, but some tools write them into a Llama's config.json and mean what they say.
+    # Not fields of Llama, but some tools write them into a Llama's config.json, with effect.
     for name in ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping"):
         fields.plain(name, None)
     for name in ("use_sliding_window", "rope_interleaved"):
@@ -43,7 +43,7 @@ def from_config(config: JsonObject, where: str) -> Architecture:
 def llama_like(
     fields: Fields, family: str, layers: tuple[LayerKind, ...], *, tied: bool = False, eps: float = 1e-6, **parts: Any
 ) -> Architecture:
-    """The fields that Llama's descendants share, read once. `parts`: what differs, by field of `Architecture`.
+    """Reads the fields that Llama's descendants share. `parts`: the fields of `Architecture` that differ.
 
     `tied`, `eps`: the family's defaults of tie_word_embeddings and rms_norm_eps.
     """
@@ -84,7 +84,7 @@ def to_config(
     pad_id: int | None = None,
     initializer_range: float = 0.02,
 ) -> JsonObject:
-    """The config.json from which plain `transformers` builds the same model, in float32: of a Llama from scratch."""
+    """The config.json of a Llama from scratch, from which plain `transformers` builds the same model in float32."""
     rope = architecture.layers[0].rope
     assert rope is not None and rope.scaling == "default" and architecture.family == "llama"
     return {
@@ -99,7 +99,7 @@ def to_config(
         "num_key_value_heads": architecture.num_kv_heads,
         "head_dim": architecture.head_dim,
         "max_position_embeddings": architecture.max_positions,
-        # Both names: a reader older than transformers 5 would silently take a base of 10000.
+        # Both names: a version older than transformers 5 would silently use a base of 10000.
         "rope_theta": rope.theta,
         "rope_parameters": {"rope_type": "default", "rope_theta": rope.theta},
         "rms_norm_eps": architecture.norm_eps,

@@ -1,6 +1,6 @@
-"""Own parts of a decoder ↔ the tensors of a model folder: names, shapes, and which way matrices lie.
+"""Canonical parts of a decoder ↔ the tensors of a model folder: names, shapes, and orientation of matrices.
 
-In: an `Architecture` and the `Names` of its family. Out: who is who. Knows no file and no framework.
+In: an `Architecture` and the `Names` of its family. Out: the mapping. Uses no file and no framework.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from tunix_rt.models.families.architecture import Architecture, Shape, layer_par
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What a family calls its tensors."""
+    """The names a family gives its tensors."""
 
     base: str
     """Prefix of everything but the head; exports of the bare model leave it out."""
     layer: str
-    """Behind `base`, in front of a tensor of layer `{}`."""
+    """Follows `base` in the names of the tensors of layer `{}`."""
     parts: Mapping[str, tuple[str, ...]]
-    """Own part of a layer → one tensor a piece, or a single one in which all pieces lie."""
+    """Canonical part of a layer → one tensor per piece, or a single tensor that holds all pieces."""
     whole: Mapping[str, str]
-    """Own part outside the layers → tensor."""
+    """Canonical part outside the layers → tensor."""
     transposed: bool = False
-    """Matrices of layers lie as [in, out] (GPT-2's `Conv1D`)."""
+    """Matrices of layers are stored as [in, out] (GPT-2's `Conv1D`)."""
     constants: tuple[str, ...] = (".rotary_emb.inv_freq",)
-    """Ends of names of tensors that old exports stored and nobody needs."""
+    """Name suffixes of tensors that old exports stored and that are not needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class Tensor:
 
     name: str
     shape: Shape
-    """As it lies in the file."""
+    """The shape in the file."""
     canonical_name: str
-    """Own part in which it lies."""
+    """The canonical part that it belongs to."""
     layer: int | None
     pieces: tuple[Shape, ...]
-    """The pieces of that part that lie in it."""
+    """The pieces of that part that it holds."""
     transposed: bool
 
 
@@ -88,7 +88,7 @@ LLAMA_PARTS: dict[str, tuple[str, ...]] = {
     "down": ("mlp.down_proj.weight",),
     "down_bias": ("mlp.down_proj.bias",),
 }
-"""Llama's names, which most families took over."""
+"""Llama's names, which most families adopted."""
 
 LLAMA_NAMES = Names(
     base="model.",
@@ -96,4 +96,4 @@ LLAMA_NAMES = Names(
     parts=LLAMA_PARTS,
     whole={"embedding": "model.embed_tokens.weight", "norm": "model.norm.weight", "head": HEAD},
 )
-"""The whole of it; families that differ replace `parts`."""
+"""Llama's complete naming; families that differ replace `parts`."""

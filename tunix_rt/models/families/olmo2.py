@@ -1,4 +1,4 @@
-"""OLMo 2: norms behind attention and feed-forward, and one over all queries and over all keys (arXiv 2501.00656)."""
+"""OLMo 2: norms after attention and feed-forward, and one over all queries and one over all keys (arXiv 2501.00656)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Qwen 2, 2.5 and 3: windows in the upper layers, where asked for; 2 has biases, 3 a norm of queries and keys."""
+"""Qwen 2, 2.5 and 3: windows in the upper layers, if configured; 2 has biases, 3 a norm of queries and keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tunix_rt.models.families.names import LLAMA_NAMES, Names
 
 
 class Qwen:
-    """One of the two; the page of a `Family`."""
+    """Qwen 2 or Qwen 3; implements `Family`."""
 
     NAMES: Names = LLAMA_NAMES
 

@@ -1,4 +1,4 @@
-"""`model_type` → the page of this folder that knows the family. A new family is a page and a line here."""
+"""Maps `model_type` to the family's module in this folder. A new family is a module and a line here."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tunix_rt.models.families.qwen import Qwen
 
 
 class Family(Protocol):
-    """What each page offers."""
+    """The interface of a family's module."""
 
     @property
     def NAMES(self) -> Names:  # noqa: N802 (a constant of a module)
-        """What it calls its tensors."""
+        """The names of its tensors."""
 
     def from_config(self, config: JsonObject, where: str) -> Architecture:
-        """Documented in `llama`."""
+        """See `llama.from_config`."""
 
 
 FAMILIES: dict[str, Family] = {
@@ -38,7 +38,7 @@ FAMILIES: dict[str, Family] = {
 
 
 def read(config: JsonObject, where: str) -> Architecture:
-    """The architecture that a config.json declares. Raises ModelError: a foreign family or field, named."""
+    """The architecture that a config.json declares. Raises ModelError naming an unsupported family or field."""
     return family_of(config, where).from_config(config, where)
 
 
@@ -51,12 +51,12 @@ def family_of(config: JsonObject, where: str) -> Family:
 
 
 def names_of(architecture: Architecture) -> Names:
-    """What its family calls the tensors."""
+    """The tensor names of its family."""
     return FAMILIES[architecture.family].NAMES
 
 
 def tensors_of(architecture: Architecture) -> tuple[Tensor, ...]:
-    """Every tensor of its model folder, in the order of a forward pass; a tied head has none."""
+    """Every tensor of its model folder, in the order of a forward pass; a tied head has no tensor."""
     return tensors(architecture, names_of(architecture))
 
 

@@ -1,4 +1,4 @@
-"""SmolLM3: Llama in which some layers know no positions (NoPE, arXiv 2501.18795)."""
+"""SmolLM3: Llama in which some layers have no positions (NoPE, arXiv 2501.18795)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def from_config(config: JsonObject, where: str) -> Architecture:
 
 
 def _rotated(fields: Fields, count: int) -> list[bool]:
-    """Which layers turn queries and keys: `no_rope_layers` has a 1 for those that do."""
+    """Which layers rotate queries and keys: `no_rope_layers` has a 1 for those that do."""
     every = fields.count("no_rope_layer_interval", 4)
     given = fields.config.get("no_rope_layers")
     given = [int((layer + 1) % every != 0) for layer in range(count)] if given is None else given
