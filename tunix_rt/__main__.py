@@ -41,7 +41,7 @@ SYNONYMS = {
     "chat": "ask",
     "help": "--help",
 }
-"""What other programs call a command → what it is here."""
+"""Names of commands in other programs → their names here."""
 ISSUES = "please report it with this traceback"
 
 
@@ -101,7 +101,7 @@ def guarded(work: Callable[[], int], debug: bool) -> int:
 
 
 def _nobody_reads() -> bool:
-    """Whether what read our output is gone (`… | head`); the rest of it then goes nowhere, instead of failing again."""
+    """Whether the reader of our output is gone (`… | head`); the rest is then discarded, instead of failing again."""
     pipe = select.poll()
     pipe.register(STDOUT, 0)
     gone = bool(pipe.poll(0))
@@ -131,7 +131,7 @@ def dispatch(words: Sequence[str]) -> int:
 
 
 def _meant(word: str) -> str:
-    """The name of an experiment, a command, or what other programs call one; where nothing is near all commands."""
+    """The nearest experiment, command or synonym of one; if nothing is near, all commands."""
     if found := experiment_meant(word, config_folders()):
         return found
     close = difflib.get_close_matches(word, [*commands(), *SYNONYMS], n=1)

@@ -1,8 +1,8 @@
-"""What is read is what was written: a recorded sha256 is compared whenever its file is used.
+"""Files are read as they were written: a recorded sha256 is compared whenever its file is used.
 
-Hashing gigabytes at each start would take minutes, so a hash is remembered together with what the file system says of
-the file (size, times, inode), in this process and, for large files, in the cache folder. Where that cannot be written
-nothing is lost but time. `full` always reads the bytes: `verify` does, for a disk may also lose bits in silence.
+Hashing gigabytes at each start would take minutes, so a hash is cached together with the file system's data about the
+file (size, times, inode), in this process and, for large files, in the cache folder. If that cannot be written, only
+time is lost. `full` always reads the bytes: `verify` uses it, since a disk may also lose bits silently.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tunix_rt.errors import MachineError, TunixError
 from tunix_rt.files import cache_folder, read_json, sha256_file, write_json
 
 LARGE = 2**20
-"""Bytes from which a hash is worth remembering on disk."""
+"""File size in bytes from which a hash is cached on disk."""
 REMEMBERED = 1000
-"""Files whose hashes are kept there, the newest ones."""
+"""Number of hashes kept there, the newest ones."""
 SETTLED_NS = 2 * 10**9
-"""A file that was written less than this before it was hashed may change again within one tick of its clock."""
+"""A file written less than this before it was hashed may change again within one tick of its clock."""
 MEMORY = "verified.json"
 
 _known: dict[str, _Entry] = {}
@@ -31,7 +31,7 @@ _lock = Lock()
 
 
 class Seal(TypedDict):
-    """What a file was when it was written."""
+    """Size and hash of a file when it was written."""
 
     sha256: str
     bytes: int
@@ -44,7 +44,7 @@ class _Entry:
 
 
 def sha256_of(path: Path, full: bool = False) -> str:
-    """Hex SHA-256 of a file's bytes, remembered as long as the file is untouched; `full`: read in any case."""
+    """Hex SHA-256 of a file's bytes, cached as long as the file is untouched; `full`: always read it."""
     name, before = str(path.resolve()), _stat(path)
     if not full and (known := _known.get(name) or _remembered(name)) is not None and known.stat == before:
         _known[name] = known
@@ -78,7 +78,7 @@ def _remembered(name: str) -> _Entry | None:
 
 
 def _remember(name: str, entry: _Entry) -> None:
-    """The file is replaced whole: of two processes that write at once one's entry is lost, and hashed again."""
+    """Replaces the entire file: if two processes write at once, one entry is lost, and its file is hashed again."""
     with _lock, suppress(MachineError, OSError):
         kept = {key: value for key, value in _memory().items() if key != name}
         newest = list(kept.items())[1 - REMEMBERED :]
@@ -86,7 +86,7 @@ def _remember(name: str, entry: _Entry) -> None:
 
 
 def seal(folder: Path, names: Iterable[str] | None = None) -> dict[str, Seal]:
-    """Size and sha256 of files of a folder, by their path in it (default: all, but locks and part files)."""
+    """Size and sha256 of files of a folder, by their path in it (default: all except locks and part files)."""
     if names is None:
         files = (file for file in folder.rglob("*") if file.is_file() and file.suffix not in (".lock", ".part"))
         names = sorted(file.relative_to(folder).as_posix() for file in files)
@@ -99,13 +99,13 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def damage(folder: Path, sealed: Mapping[str, Seal], full: bool = False) -> list[str]:
-    """What is no longer as it was sealed, a line each that begins with the file's path; empty where all is."""
+    """Files that differ from their seal, one line each, beginning with the path; empty if there are none."""
     found = {folder / name: problem(folder / name, record, full) for name, record in sealed.items()}
     return [f"{file}: {what}" for file, what in found.items() if what is not None]
 
 
 def problem(file: Path, sealed: Seal, full: bool = False) -> str | None:
-    """What is wrong with one file, in words; None where it is as it was sealed."""
+    """What is wrong with one file, in words; None if it matches its seal."""
     if not file.is_file():
         return "missing"
     size = file.stat().st_size

@@ -1,8 +1,8 @@
-"""The kinds of failure a person can cause or meet, each with the exit code of its class.
+"""The kinds of failure that a user can cause or meet, each with the exit code of its class.
 
-Whoever raises one says what, where and what to do, in one message; `__main__` prints it and exits with
-the code. What the operating system or the YAML reader refuses is one of them too (`explained`). Anything else that
-escapes is our bug (exit 1, with its traceback).
+The message of each says what, where and what to do; `__main__` prints it and exits with the code. Errors of the
+operating system or the YAML reader are turned into one of them (`explained`). Anything else that escapes is our bug
+(exit 1, with its traceback).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OF_MACHINE = {
     errno.ENAMETOOLONG: "the name is too long for the file system",
     errno.ELOOP: "its links lead round in a circle",
 }
-"""What the operating system refuses, in words."""
+"""Errors of the operating system, in words."""
 
 
 class TunixError(Exception):
@@ -69,7 +69,7 @@ class DeviceError(MachineError):
 
 
 class MissingExtra(MachineError):
-    """An optional package is not installed. The message names the extra that brings it."""
+    """An optional package is not installed. The message names the extra that installs it."""
 
 
 class RunError(TunixError):
@@ -83,11 +83,11 @@ class NonFiniteError(RunError):
 
 
 class OutOfMemory(RunError):
-    """The device's memory does not hold a micro-batch. The message names the setting to lower."""
+    """The device's memory is too small for a micro-batch. The message names the setting to lower."""
 
 
 class GateError(TunixError):
-    """A check said no: a result did not come out the same, a record does not hold. Nothing else went wrong."""
+    """A check failed: a result is not the same, or a record is not valid. Nothing else went wrong."""
 
     exit_code = 5
 
@@ -103,17 +103,17 @@ class Interrupted(TunixError):
 
 
 def ask_for_traceback(error: BaseException) -> None:
-    """Mark an error of an experiment that declares `debug: true`: whoever reports it shows its traceback."""
+    """Mark an error of an experiment that declares `debug: true`: it is reported with its traceback."""
     vars(error)["wants_traceback"] = True
 
 
 def wants_traceback(error: BaseException) -> bool:
-    """Whether it was marked so."""
+    """Whether an error was marked by `ask_for_traceback`."""
     return bool(vars(error).get("wants_traceback", False))
 
 
 def explained(error: Exception) -> TunixError | None:
-    """What an error of the operating system or of the YAML reader is for a person; None for all others."""
+    """Turns an error of the operating system or of the YAML reader into one of ours; None for all others."""
     if isinstance(error, TunixError):
         return error
     if isinstance(error, OSError):
@@ -139,7 +139,7 @@ def _of_machine(error: OSError) -> MachineError | None:
 
 
 def _of_depth(error: RecursionError) -> ConfigError | None:
-    """A config file nested more deeply than YAML's reader can follow, by its name."""
+    """An error naming the config file that is nested more deeply than the YAML reader supports."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         name = getattr(frame.f_locals.get("self"), "name", None)
         if name is not None and str(frame.f_globals.get("__name__")).startswith("yaml."):

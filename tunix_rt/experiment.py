@@ -1,6 +1,6 @@
-"""An experiment from beginning to end, in one run folder: the engine's stages in a row, then what came of them.
+"""An experiment from beginning to end, in one run folder: the engine's stages in order, then the results.
 
-The only places that see the whole config are this one, the engine, and those above them.
+Only this module, the engine, and the modules above them see the complete config.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Result:
     metrics: JsonObject
     """`metrics.json`; see docs/metrics.md."""
     baseline_metrics: JsonObject | None
-    """The same of what training began with, where `generation.baseline` asked for it."""
+    """The same for the model at the start of training, if `generation.baseline` is true."""
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -61,10 +61,10 @@ def run(
     sweep: Path | None = None,
     batches_of: RunFolder | None = None,
 ) -> Result:
-    """Run what of the experiment is not finished yet, and return its result. `sweep`: whose member it is.
+    """Run the unfinished stages of the experiment, and return its result. `sweep`: the sweep that it is a member of.
 
-    `keep`: stages that are not done again, whatever the config says of them: those of the run `base` count.
-    `batches_of`: a run whose questions were answered together as those of this one shall be.
+    `keep`: stages that are not run again, whatever the config says: those of the run `base` count.
+    `batches_of`: a run whose batches of prompts are used again for this one.
     Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
     """
     registry.require(config.backend.name)
@@ -93,7 +93,7 @@ def run(
 
 
 def _finished(run: RunFolder, stage: str) -> str:
-    """The identity of a stage that a run has finished. Raises InputError where it has not."""
+    """The identity of a stage that a run has finished. Raises InputError if it has not."""
     record = run.stages().get(stage, {})
     if record.get("state") != "done":
         raise InputError(f"{run.name}: its stage {stage} is not finished; run its command again first")
@@ -111,17 +111,17 @@ def _result(folder: RunFolder) -> Result:
 
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
-    """The table at the end of a run."""
+    """Print the table at the end of a run."""
     table(run.name, (), summary(run, ui_command(tracking)))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:
-    """The config a run was made with. Raises ConfigError where today's code knows it no longer."""
+    """The config a run was made with. Raises ConfigError if today's code no longer accepts it."""
     return check(recorded_mapping(run))
 
 
 def recorded_mapping(run: RunFolder) -> JsonObject:
-    """The same as plain data, unchecked: with the folders in which run and data are now, not those of then."""
+    """The same as plain data, unchecked: with the current folders of run and data, not the recorded ones."""
     mapping = of_today(run.read_config())
     places = {"root": str(run.root)}
     if run.data.exists() and run.data_folder.parent.name == mapping["dataset"]["name"]:
@@ -130,7 +130,7 @@ def recorded_mapping(run: RunFolder) -> JsonObject:
 
 
 def answerer(run: RunFolder) -> Answerer:
-    """The trained model of a run, ready to be asked. Raises InputError where there is none yet."""
+    """The trained model of a run, ready to answer prompts. Raises InputError if there is none yet."""
     config = recorded_config(run)
     trained = trained_model(run)
     backend = registry.create(config.backend, config.hardware, cache_folder())

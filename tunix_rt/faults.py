@@ -1,6 +1,6 @@
 """Fault points: named places, at every write and change of state, where a test kills the process or only counts.
 
-Set by tests alone, through two variables; without them a point costs one comparison.
+Enabled only by tests, through two variables; without them a point costs one comparison.
 
     TUNIX_RT_FAULT=NAME:COUNT[:SIGNAL]   the COUNT-th time that NAME is passed, this process gets the signal (SIGKILL)
     TUNIX_RT_FAULT_LIST=FILE             every point passed is a line of that file: a matrix is derived from a real run
@@ -24,7 +24,7 @@ _VARYING = re.compile(r"[0-9a-f]{8,}|\d+")
 
 @dataclass(slots=True)
 class _Armed:
-    """What the variables ask for."""
+    """The settings of the two variables."""
 
     name: str
     count: int
@@ -34,7 +34,7 @@ class _Armed:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def reached(self, name: str) -> bool:
-        """Count and list a point that is passed; whether it is the one."""
+        """Count and list a point that is passed; returns whether it is the armed one."""
         with self._lock:
             self._passed[name] += 1
             if self.list is not None:
@@ -47,7 +47,7 @@ _armed: _Armed | None = None
 
 
 def arm() -> None:
-    """Read the variables (again: a process forked by a test has its own)."""
+    """Read the variables (again in a process forked by a test, which has its own)."""
     global _armed
     point, listed = os.environ.get(POINT), os.environ.get(LIST)
     name, count, number = (*(point or "none:0").split(":"), str(int(signal.SIGKILL)))[:3]
@@ -58,13 +58,13 @@ arm()
 
 
 def point(moment: str, path: Path | None = None) -> None:
-    """A place where a kill must lose nothing; `path`: the file or folder that it is about."""
+    """A place where a kill must lose nothing; `path`: the file or folder concerned."""
     if _armed is not None and _armed.reached(_name(moment, path)):
         os.kill(os.getpid(), _armed.number)
 
 
 def torn(file: IO[bytes], data: bytes, path: Path) -> None:
-    """A place in the middle of a write: killed here, half of the data is in the file."""
+    """A place in the middle of a write: after a kill here, half of the data is in the file."""
     if _armed is not None and _armed.reached(_name("torn", path)):
         file.write(data[: len(data) // 2])
         file.flush()

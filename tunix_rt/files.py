@@ -28,14 +28,14 @@ BLOCK = 2**16
 """Bytes read at once from the end of a file."""
 REMEDY = "remove it, and the command that wrote it writes it again"
 _reported: set[tuple[Path, int]] = set()
-"""Torn lines that this process has named already: (file, line number)."""
+"""Torn lines that this process has reported already: (file, line number)."""
 COPIED_AT_ONCE = 1 << 20
-"""Bytes."""
+"""Bytes copied at once."""
 
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Writing to a full disk raises an OSError that does not say where; this adds it."""
+    """Writing to a full disk raises an OSError without the path; this adds it."""
     try:
         yield
     except OSError as error:
@@ -45,7 +45,7 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _remove_torn(path: Path) -> None:
-    """What killed processes had begun to write in the place of a file."""
+    """Remove what killed processes had begun to write in place of a file."""
     for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
         pid = part.name.split(".")[-2]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
@@ -54,7 +54,7 @@ def _remove_torn(path: Path) -> None:
 
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
-    """Open a temporary binary file beside `path`; on success it is synced and takes the name in one step."""
+    """Open a temporary binary file beside `path`; on success it is synced and renamed to `path` in one step."""
     from boltons.fileutils import AtomicSaver
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
             faults.point("writing", path)
             yield file
             faults.point("written", path)
-    except BaseException:  # AtomicSaver leaves it where the disk is full
+    except BaseException:  # AtomicSaver leaves it if the disk is full
         part.unlink(missing_ok=True)
         raise
     faults.point("renamed", path)
@@ -74,7 +74,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 def apply_umask(path: Path) -> None:
     """Give a file, or every file below a folder, the mode that a plain `open` would have given it.
 
-    For what others write: safetensors 0.8 makes its files readable by their owner alone.
+    For files written by other libraries: safetensors 0.8 makes them readable only by their owner.
     """
     allowed = ~_umask()
     found = [path, *path.rglob("*")] if path.is_dir() else [path]
@@ -85,7 +85,7 @@ def apply_umask(path: Path) -> None:
 
 
 def _umask() -> int:
-    """Read without setting it where the system tells, since setting it would hold for all threads."""
+    """The umask, read without setting it if the system reports it, since setting it affects all threads."""
     status = Path("/proc/self/status")
     for line in status.read_text("utf-8", errors="replace").splitlines() if status.exists() else ():
         if line.startswith("Umask:"):
@@ -104,9 +104,9 @@ def write_text(path: Path, text: str) -> str:
 
 
 def cache_folder() -> Path:
-    """Compiled programs and remembered hashes: outside the run folders, shared by all of them.
+    """The folder of compiled programs and cached hashes: outside the run folders, shared by all of them.
 
-    `XDG_CACHE_HOME` is honoured. Raises MachineError where there is no home directory.
+    Respects `XDG_CACHE_HOME`. Raises MachineError if there is no home directory.
     """
     named = os.environ.get("XDG_CACHE_HOME")
     try:
@@ -126,7 +126,7 @@ def write_json(path: Path, value: object) -> str:
 
 
 def read_json(path: Path, remedy: str = REMEDY) -> Any:
-    """Read one JSON value. Raises DataError that names the file and, where it is damaged, what to do (`remedy`)."""
+    """Read one JSON value. Raises DataError naming the file and, if it is damaged, what to do (`remedy`)."""
     try:
         return parse_json(path.read_bytes(), str(path))
     except FileNotFoundError:
@@ -138,9 +138,9 @@ def read_json(path: Path, remedy: str = REMEDY) -> Any:
 
 
 def overwrite_json(path: Path, value: object) -> None:
-    """Like `write_json`; where the disk has no room for a second copy, over the bytes of the first one.
+    """Like `write_json`; if the disk has no room for a second copy, it overwrites the first one in place.
 
-    For a few words that must be said when all else fails: a crash in the middle of the latter leaves half of them.
+    For a few words that must be written when all else fails: a crash while overwriting leaves half of them.
     """
     try:
         write_json(path, value)
@@ -169,7 +169,7 @@ def _place(error: json.JSONDecodeError) -> str:
 
 
 def write_jsonl(path: Path, records: Iterable[object]) -> int:
-    """Write one JSON value a line, whole or not at all; returns the number of lines."""
+    """Write one JSON value per line, whole or not at all; returns the number of lines."""
     count = 0
     with atomic_writer(path) as file:
         for record in records:
@@ -181,7 +181,7 @@ def write_jsonl(path: Path, records: Iterable[object]) -> int:
 def read_lines(path: Path) -> Iterator[tuple[int, JsonObject | DataError]]:
     """Yield (line number from 1, object) per line that is not blank; a bad line yields its error instead.
 
-    Raises DataError where the file is missing, not a file, or not UTF-8 text.
+    Raises DataError if the file is missing, not a file, or not UTF-8 text.
     """
     try:
         with path.open("rb") as file:
@@ -215,10 +215,10 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
 
 
 def append_line(path: Path, record: object) -> None:
-    """Append one JSON line and flush it to the operating system: the whole line, or where that fails nothing of it.
+    """Append one JSON line and flush it to the operating system: the whole line, or if that fails nothing of it.
 
-    What a crash left of a last line is cut off first, so that the file stays one of JSON lines. One process at a
-    time may append to a file.
+    A last line torn by a crash is cut off first, so that the file stays valid JSON lines. Only one process at a time
+    may append to a file.
     """
     line = (to_json(record) + "\n").encode("utf-8")
     with _named(path), path.open("ab+", buffering=0) as file:
@@ -237,7 +237,7 @@ def append_line(path: Path, record: object) -> None:
 
 
 def _end_of_lines(file: IO[bytes]) -> int:
-    """Offset behind the last line that has its end."""
+    """Offset after the last complete line."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
         start = max(end - BLOCK, 0)
@@ -250,10 +250,10 @@ def _end_of_lines(file: IO[bytes]) -> int:
 
 
 def read_appended(path: Path) -> Iterator[tuple[int, JsonObject]]:
-    """Yield (line number from 1, object) of a file of `append_line`; none where there is no such file yet.
+    """Yield (line number from 1, object) of a file of `append_line`; none if the file does not exist yet.
 
-    A line that a crash, a full disk or a power cut tore (without an end, or no JSON object) is left out, and named
-    on the terminal once per process. Who wrote it does that piece of work again.
+    A line torn by a crash, a full disk or a power cut (without an end, or no JSON object) is left out, and reported
+    on the terminal once per process. The writer repeats that piece of work.
     """
     if not path.exists():
         return
@@ -285,13 +285,13 @@ def copy_file(source: Path, target: Path) -> str:
 
 
 def sync_file(path: Path) -> None:
-    """Wait until what a file holds is on the disk."""
+    """Wait until the content of a file is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder (made, renamed, removed) are on the disk, where the file system can say so."""
+    """Wait until the names in a folder (created, renamed, removed) are on the disk, if the file system allows."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

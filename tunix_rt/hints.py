@@ -1,6 +1,6 @@
-"""What a person is told to type next, as it works for who typed the command before; and where things go.
+"""Commands suggested to the user, in a form that works in the shell at hand; and where results go.
 
-Text out; knows no run and no config.
+Returns text; independent of runs and configs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tunix_rt.terminal import say
 def command(words: Sequence[str]) -> str:
     """`words` (a program of this environment and its arguments) as a line to paste into the shell at hand.
 
-    `uv run` stands in front where this program was started so. A program of an environment that is not activated is
+    `uv run` is prepended if this program was started that way. A program of an environment that is not activated is
     given by its path.
     """
     program, rest = words[0], words[1:]
@@ -38,7 +38,7 @@ def tunix_rt(*words: str) -> str:
 
 
 def missing_module(error: ModuleNotFoundError) -> str | None:
-    """What to do where a package that we need is not installed; None where the module is one of ours or Python's."""
+    """What to do if a package that we need is not installed; None if the module is one of ours or Python's."""
     name = (error.name or "").partition(".")[0]
     if not name or name == "tunix_rt" or name in sys.stdlib_module_names:
         return None
@@ -55,6 +55,6 @@ def missing_module(error: ModuleNotFoundError) -> str | None:
 
 
 def say_folders(root: str, data: str) -> None:
-    """Where runs and data go, once: while there are no runs yet."""
+    """Print where runs and data go, only while there are no runs yet."""
     if not Path(root).exists():
         say(f"runs go to {Path(root).absolute()}, prepared data to {Path(data).absolute()}")

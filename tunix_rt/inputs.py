@@ -1,4 +1,4 @@
-"""What a declared experiment stands on before its first stage: the files it names, their versions, prepared data."""
+"""The inputs of a declared experiment before its first stage: the files it names, their versions, prepared data."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def data_files(config: ExperimentConfig) -> dict[str, Path]:
 def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     """Digest of each local file and model that the config names; registered models are in `store`.
 
-    Raises DataError, ModelError where one is missing.
+    Raises DataError, ModelError if one is missing.
     """
     contents: dict[str, str] = {}
     for key, file in data_files(config).items():
@@ -58,14 +58,14 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
 
 
 def checked_contents(config: ExperimentConfig, store: Store, data: Path | None = None) -> dict[str, str]:
-    """The same, once the declared version is known to stand for them. Raises what both raise."""
+    """The same, after checking that the declared version has this content. Raises what both raise."""
     contents = input_digests(config, store)
     check_version(config, contents, data or Path(config.run.data))
     return contents
 
 
 def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: Path) -> None:
-    """A version of a dataset names the same bytes for good: `data/<name>/versions.json` remembers which.
+    """A version of a dataset always means the same bytes: `data/<name>/versions.json` records which.
 
     Raises DataError naming the file that changed.
     """
@@ -92,12 +92,12 @@ def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: P
 
 
 def check_family(config: ExperimentConfig, store: Store) -> None:
-    """Weights that exist tell their family before anything is prepared, where a backend does not compute all of them.
+    """Check the family of pretrained weights before anything is prepared, if a backend does not support all families.
 
-    Raises ConfigError where it is none of the backend's, else what `materialise` raises.
+    Raises ConfigError if the backend does not support it, else what `materialise` raises.
     """
     source, families = config.model.source, BACKENDS[config.backend.name].families
-    if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check knows those
+    if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check covers those
         return
     folder = materialise(source, _models(config), store)
     family = read_config(folder).get("model_type")
@@ -116,7 +116,7 @@ def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, 
 def prepare_request(
     config: ExperimentConfig, folder: Path, store: Store | None, weights: bool = True
 ) -> PrepareRequest:
-    """What preparation is asked for."""
+    """The request for preparation."""
     return PrepareRequest(
         seed=config.training.seed,
         source=config.model.source,
@@ -131,20 +131,20 @@ def prepare_request(
 
 
 def _models(config: ExperimentConfig) -> Path:
-    """Where models that were fetched or converted are kept."""
+    """Folder of models that were fetched or converted."""
     return Path(config.run.data) / "models"
 
 
 def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
-    """Where prepared data of that identity is shared by all runs."""
+    """Folder of the prepared data with this identity, shared by all runs."""
     return Path(config.run.data) / config.dataset.name / identity
 
 
 def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
-    """The prepared data in `folder`, made where it is not there yet or damaged; one process makes it, others wait.
+    """The prepared data in `folder`, created if it is missing or damaged; one process creates it, others wait.
 
-    The lock is taken in any case: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError
-    where data made again is not what it was.
+    The lock is always taken: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError
+    if data prepared again differs from before.
     """
     prepared = PreparedData(folder)
     with _locked(folder):
@@ -159,9 +159,9 @@ def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> Pre
 
 
 def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Store, damaged: Sequence[str]) -> None:
-    """Prepare in a folder beside, which then takes the place: who reads the old files keeps them until then.
+    """Prepare in a temporary folder, which then replaces the old one: readers of the old files keep them until then.
 
-    Raises DataError where the new data is not what was `damaged`.
+    Raises DataError if the new data is not what was `damaged`.
     """
     part = prepared.folder.with_name(f"{prepared.folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -181,7 +181,7 @@ def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Sto
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Claim a folder of prepared data; one that is there may be in a place where nobody can write, and stays so."""
+    """Claim a folder of prepared data; a complete one may be on a read-only file system, and is then not locked."""
     from filelock import FileLock
 
     lock = FileLock(folder.parent / f".{folder.name}.lock")
@@ -198,26 +198,26 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
-    """The prepared data that a config declares, made where it is not there yet."""
+    """The prepared data that a config declares, created if it does not exist yet."""
     identity = identities(config, input_digests(config, store))["prepare"]
     return ensure_prepared(config, prepared_folder(config, identity), store)
 
 
 def recorded_data(run: RunFolder) -> PreparedData:
-    """The prepared data that a run used, whether it is still there or not."""
+    """The prepared data that a run used, even if it is no longer there."""
     return PreparedData(run.data_folder)
 
 
 def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
-    """Raise DataError where `prepared`, which may have been made again, is not what the run used."""
+    """Raise DataError if `prepared`, which may have been prepared again, is not what the run used."""
     if prepared.manifest["digest"] != read_json(run.data)["digest"]:
         raise DataError(f"{prepared.folder}: not the data that {run.name} used (data.json there has another digest)")
 
 
 def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> PreparedData:
-    """The prepared data that a run used; made again where it is gone or damaged.
+    """The prepared data that a run used; prepared again if it is gone or damaged.
 
-    Raises DataError where that is not the same.
+    Raises DataError if that is not the same.
     """
     prepared = recorded_data(run)
     if not prepared.is_whole or prepared.damage():

@@ -1,8 +1,9 @@
-"""Cores and memory that this process may use: the machine's, or fewer where a container or a scheduler says so.
+"""Cores and memory that this process may use: the machine's, or less if a container or scheduler limits them.
 
 Linux limits a container by control groups (in the kernel's documentation: admin-guide/cgroup-v2, cgroup-v1/memory,
 scheduler/sched-bwc). Each group above this process may set a limit; the smallest counts. A container often sees its
-own group as the root: then the path in /proc/self/cgroup is not below /sys/fs/cgroup, and the root's files are its own.
+own group as the root: then the path in /proc/self/cgroup is not below /sys/fs/cgroup, and the root's files are those
+of its group.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ _MEMORY_FILES = {
     _UNIFIED: ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
-"""Controller → files with the limit and what is used, and the row of memory.stat with files kept in memory."""
+"""Controller → files with the limit and the usage, and the row of memory.stat with cached files."""
 
 
 def usable_cores(root: Path = ROOT) -> int:
-    """CPU cores: of the affinity mask, and no more than the CPU quota allows, rounded up. At least 1."""
+    """CPU cores in the affinity mask, but no more than the CPU quota allows, rounded up. At least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([affinity, *(math.ceil(quota) for quota in _quotas(root))]))
 
 
 def usable_memory(root: Path = ROOT) -> int:
-    """Bytes of memory: the machine's, and no more than the container's limit."""
+    """Bytes of memory of the machine, but no more than the container's limit."""
     import psutil
 
     return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _memory_limits(root))])
 
 
 def free_memory(root: Path = ROOT) -> int:
-    """Bytes that nobody uses now, of the machine and within the container's limit; kept files count as free."""
+    """Bytes unused now, on the machine and within the container's limit; cached files count as free."""
     import psutil
 
     return min([int(psutil.virtual_memory().available), *(free for _, free in _memory_limits(root))])
 
 
 def _memory_limits(root: Path) -> Iterator[tuple[int, int]]:
-    """(Limit, what is free of it) of each group that has a limit, bytes. Without one, v1 says about 2**63."""
+    """(Limit, free part of it) in bytes of each group that has a limit. Without a limit, v1 reports about 2**63."""
     for controller, (limit_file, used_file, kept) in _MEMORY_FILES.items():
         for folder in _groups(root, controller):
             limit = _text(folder / limit_file)

@@ -1,11 +1,11 @@
-"""DVC's way through the stages: each in a process and a folder of its own, all of them one run.
+"""Runs the stages for DVC: each in its own process and folder, all of them one run.
 
     runs/dvc/            the run: config, status, the records of its stages, the report
     runs/dvc/<stage>/    what a stage wrote
 
 DVC removes what a stage wrote before it runs it again, unless it persists. What training and prediction write
-persists, so that an interrupted stage goes on; the engine clears it where it belongs to something else. Checkpoints
-lie beside it, unknown to DVC: they are worth nothing once the model is there.
+persists, so that an interrupted stage can resume; the engine clears it if it belongs to something else. Checkpoints
+are next to it, not tracked by DVC: they are not needed once the model is there.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def read_params() -> ExperimentConfig:
 
 
 def wants_traceback() -> bool:
-    """Whether `debug: true` stands in `params.yaml`, right or wrong as the rest may be."""
+    """Whether `params.yaml` has `debug: true`, even if the rest is wrong."""
     return PARAMS.exists() and "debug: true" in PARAMS.read_text("utf-8").splitlines()
 
 
@@ -52,7 +52,7 @@ def workspace(directory: Path) -> Path:
 
 
 def run_stage(name: str) -> int:
-    """Do one stage of what `params.yaml` declares; returns 0. Raises the errors of `tunix_rt.errors`."""
+    """Run one stage of what `params.yaml` declares; returns 0. Raises the errors of `tunix_rt.errors`."""
     heap.own_process()
     config = read_params()
     home = workspace(Path.cwd())

@@ -1,7 +1,7 @@
-"""What a person sees while a command works: progress, tables, notes. Plain lines where stderr is no terminal.
+"""Terminal output while a command works: progress, tables, notes. Plain lines if stderr is no terminal.
 
-Progress and notes go to stderr, results to stdout. Everything is shown through `visible`, so that text of a data
-file or a model cannot steer the terminal. Knows nothing of experiments.
+Progress and notes go to stderr, results to stdout. Everything is shown through `visible`, so that text from a data
+file or a model cannot control the terminal. Independent of experiments.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 
 PLAIN_EVERY_SECONDS = 10.0
 MEANINGFUL_SECONDS = 2.0
-"""How long a rate is measured before it is shown. The measurement begins when the first thing is done, so that what
-comes once (compilation, loading) is no part of it."""
+"""How long a rate is measured before it is shown. The measurement begins when the first item is done, so that
+one-off costs (compilation, loading) are excluded."""
 BURST_SECONDS = 0.2
-"""Things that are done within so little time of each other were done together."""
+"""Items that are done within this time of each other count as done together."""
 Sample = tuple[float, int]
-"""When, and how many were done then."""
+"""Time, and how many items were done then."""
 NARROWEST = 10
-"""Characters to which a column may be cut where a table is wider than the terminal."""
+"""Characters to which a column may be cut if a table is wider than the terminal."""
 
 
 def visible(text: str, keep: str = "") -> str:
-    """`text` with every unprintable character but those of `keep` as its escape in JSON (`\\u001b`, `\\u202e`)."""
+    """`text` with every unprintable character, except those in `keep`, as its JSON escape (`\\u001b`, `\\u202e`)."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _escape(c) for c in text)
@@ -39,23 +39,23 @@ def _escape(character: str) -> str:
 
 @dataclass(slots=True)
 class Progress:
-    """A running count of `total` things named `unit`; shown as a bar, or as a line every ten seconds."""
+    """A running count of `total` items named `unit`; shown as a bar, or as a line every ten seconds."""
 
     title: str
     total: int
     unit: str
     done: int
     bar: Any = None
-    """rich's, where stderr is a terminal."""
+    """The progress bar of rich, if stderr is a terminal."""
     _samples: list[Sample] = field(default_factory=list, init=False)
-    """The first and the latest."""
+    """The first and the latest sample."""
     _last: Sample | None = field(default=None, init=False)
     _burst: float = field(default=0.0, init=False)
-    """When what is done now began to be done; of what goes on and on, the latest two seconds."""
+    """Start time of the current burst; of a continuous one, at most the latest two seconds."""
     _printed: float = field(default_factory=lambda: time.monotonic(), init=False)
 
     def advance(self, amount: int = 1, note: str = "") -> None:
-        """Count on; `note` (a loss, say) stands beside the rate."""
+        """Add `amount` to the count; `note` (a loss, say) is shown next to the rate."""
         now = time.monotonic()
         self._sample(now)
         self.done += amount
@@ -68,14 +68,14 @@ class Progress:
             say(", ".join(part for part in shown if part))
 
     def _sample(self, now: float) -> None:
-        """Keep where a burst ended: answers of one batch come at once, and the time that they took lies before them."""
+        """Record the end of a burst: answers of one batch come at once, and the time that they took precedes them."""
         if self._last is None:
             self._burst = now
         elif now - self._last[0] > BURST_SECONDS or now - self._burst > MEANINGFUL_SECONDS:
             self._samples, self._burst = [*self._samples[:1], self._last], now
 
     def pace(self) -> str:
-        """Rate and time left, once they mean something: empty before."""
+        """Rate and time left, once they are meaningful; empty before."""
         if len(self._samples) < 2:
             return ""
         (begun, at_first), (now, done) = self._samples
@@ -88,7 +88,7 @@ class Progress:
 
 @contextmanager
 def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
-    """Show the progress of `total` things named `unit`, `done` of which are there already."""
+    """Show the progress of `total` items named `unit`, of which `done` are done already."""
     if not sys.stderr.isatty():
         yield Progress(title, total, unit, done)
         return
@@ -109,17 +109,17 @@ def _console(stderr: bool = False) -> Any:
 
 
 def say(text: str) -> None:
-    """A plain line to stderr."""
+    """Print a plain line to stderr."""
     print(visible(text, keep="\n\t"), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    """A line to stderr that should not be missed."""
+    """Print a line to stderr that should not be missed."""
     say(f"warning: {text}")
 
 
 def out(text: str = "") -> None:
-    """A line of result to stdout."""
+    """Print a line of results to stdout."""
     print(visible(text, keep="\n\t"), flush=True)
 
 
@@ -130,11 +130,11 @@ def table(
     right: Sequence[int] = (),
     whole: Sequence[int] = (0,),
 ) -> None:
-    """A table to stdout; columns whose index is in `right` are aligned right. No columns: two of key and value.
+    """Print a table to stdout; columns whose index is in `right` are aligned right. No columns: two of key and value.
 
-    Where the terminal is too narrow, text in columns that are not in `whole` is cut, then such columns are left out,
-    which is said; where those of `whole` alone do not fit, each row becomes lines of column and value. Columns without
-    any value are left out. A pipe gets every column in its full width.
+    If the terminal is too narrow, text in columns that are not in `whole` is cut, then such columns are left out,
+    with a note; if those of `whole` alone do not fit, each row becomes lines of column and value. Columns without any
+    value are left out. A pipe gets every column in full width.
     """
     rows = [[visible(cell) for cell in row] for row in rows]
     kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
@@ -161,7 +161,7 @@ def _width(widths: dict[int, int]) -> int:
 
 
 def _fit(widths: dict[int, int], room: int, right: Sequence[int], whole: Sequence[int]) -> list[int]:
-    """Make widths smaller until they fit, text before numbers, which are never cut; returns what was left out."""
+    """Reduce widths until they fit: text is cut, numbers never; returns the columns that were left out."""
     dropped: list[int] = []
     while _width(widths) > room and (loose := [at for at in widths if at not in whole]):
         text = [at for at in loose if at not in right and widths[at] > NARROWEST]
@@ -184,7 +184,7 @@ def _line(cells: Sequence[str], widths: dict[int, int], right: Sequence[int]) ->
 
 
 def _cells(text: str) -> int:
-    """Columns of a terminal that it takes: a Chinese character two."""
+    """Terminal columns that `text` takes; a Chinese character takes two."""
     from rich.cells import cell_len
 
     return cell_len(text)
@@ -197,7 +197,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> None:
-    """Key and value, a line each, never broken: a value may be a command to paste."""
+    """Print key and value, one line each, never wrapped: a value may be a command to paste."""
     width = max((_cells(row[0]) for row in rows), default=0)
     for key, value in rows:
         out(f" {key}{' ' * (width - _cells(key))}  {value}".rstrip())
@@ -205,7 +205,7 @@ def _lines(rows: Sequence[Sequence[str]]) -> None:
 
 
 def coloured(pieces: Sequence[tuple[str, str]]) -> None:
-    """Text to stdout in pieces of (text, rich style); without a terminal the styles vanish."""
+    """Print text to stdout in pieces of (text, rich style); without a terminal the styles are dropped."""
     from rich.text import Text
 
     _console().print(Text.assemble(*((visible(text, "\n\t"), style) for text, style in pieces)), soft_wrap=True)

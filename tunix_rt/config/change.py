@@ -1,4 +1,4 @@
-"""A recorded experiment with some sections changed, for the stages that can be done again by themselves."""
+"""A recorded experiment with some sections changed, for the stages that can be repeated by themselves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tunix_rt.config.overrides import check_overrides
 from tunix_rt.errors import ConfigError
 
 RENAMED = (("dataset", "loss_weights", "earlier", "previous_turns"), ("run", "watched", "dvc_paths"))
-"""Keys of records of version 0.1: sections, name then, name now."""
+"""Keys renamed since records of version 0.1: sections, old name, new name."""
 
 
 def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded config, of whichever version, by the names that keys have now."""
+    """A recorded config of any version, under the current key names."""
     mapping = deepcopy(dict(recorded))
     for *sections, then, now in RENAMED:
         inside: Any = mapping
@@ -29,10 +29,10 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changed(recorded: Mapping[str, Any], overrides: Sequence[str], stage: str) -> dict[str, Any]:
-    """`recorded` with `overrides` applied, in order; `stage`: the first one that is done again.
+    """`recorded` with `overrides` applied, in order; `stage`: the first stage that is run again.
 
-    `group=choice` puts the group's file in the place of the whole recorded section, `key.path=value` changes one
-    value. Raises ConfigError for a wrong choice, and where an override changes what an earlier stage made.
+    `group=choice` replaces the whole recorded section with the group's file, `key.path=value` changes one value.
+    Raises ConfigError for a wrong choice, and if an override changes the result of an earlier stage.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import DictConfig, OmegaConf

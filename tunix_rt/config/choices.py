@@ -22,15 +22,15 @@ class BackendFacts:
     extra: str
     """The extra of this package that installs the framework."""
     platforms: tuple[str, ...]
-    """Platforms it can run on."""
+    """Platforms that it can run on."""
     apart: bool = False
-    """The extra is not installed beside the group `dev`, which wants newer packages."""
+    """The extra cannot be installed together with the group `dev`, which needs newer packages."""
     families: tuple[str, ...] | None = None
-    """`model_type` of the models it computes; None: every one that is known here."""
+    """`model_type` of the models it supports; None: every one that is known here."""
     adapters: bool = True
     """Whether it supports LoRA."""
     seed_per_prompt: bool = True
-    """Whether prompts that are answered together each have a seed of their own."""
+    """Whether each prompt of a batch has its own seed."""
 
 
 BACKENDS: dict[str, BackendFacts] = {

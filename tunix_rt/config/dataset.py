@@ -1,4 +1,4 @@
-"""The section `dataset`: where traces come from, what is checked, what is learned of them."""
+"""The section `dataset`: where traces come from, what is checked, what is learned from them."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class ArithmeticSource:
     digits: tuple[Digits, Digits]
     """Digits of the first and of the second operand (no leading zero)."""
     wording: Literal["symbols", "words"]
-    """`symbols`: `47*86=` with one character a token in mind; `words`: a sentence with names and things."""
+    """`symbols`: `47*86=`, meant for one token per character; `words`: a sentence with names and things."""
     steps: Literal["full", "none", "shuffled", "reversed", "wrong"]
-    """`wrong`: carries drawn at random and carried through to the last step; the final answer stays true."""
+    """`wrong`: carries are drawn at random and propagate to the last step; the final answer stays correct."""
     num_traces: Count | None
-    """How many distinct problems are drawn; null: all there are (symbols only)."""
+    """How many distinct problems are drawn; null: all that exist (symbols only)."""
 
 
 @section
 class JsonlFile:
-    """One file of records and the shape they are in."""
+    """One file of records and their layout."""
 
     path: Execution[Text]
     """Relative to the working directory, or absolute."""
@@ -47,11 +47,11 @@ class JsonlFile:
 
 @section
 class JsonlSource:
-    """Local JSONL files. A split with no file of its own is carved from `train` by `dataset.split`."""
+    """Local JSONL files. A split without its own file is carved from `train` by `dataset.split`."""
 
     kind: Literal["jsonl"]
     version: Execution[Count | Text]
-    """Names the content of the files: under the same version they may never change."""
+    """Names the content of the files: it must never change under the same version."""
     train: JsonlFile
     validation: JsonlFile | None
     test: JsonlFile | None
@@ -68,9 +68,9 @@ class HuggingfaceSource:
     """Name on the hub, for example `openai/gsm8k`."""
     subset: str | None
     revision: Text
-    """A commit, tag or branch; a commit is the only one that stays."""
+    """A commit, tag or branch; only a commit is immutable."""
     train: Text
-    """Name of the hub's split that is trained on."""
+    """Name of the hub's split used for training."""
     validation: Text | None
     test: Text | None
     adapter: Adapter
@@ -78,7 +78,7 @@ class HuggingfaceSource:
 
 @section
 class SplitConfig:
-    """Shares of the `train` source held out by hash, for splits that have no source of their own."""
+    """Shares of the `train` source held out by hash, for splits without their own source."""
 
     validation: Fraction
     test: Fraction
@@ -86,7 +86,7 @@ class SplitConfig:
 
 @section
 class LimitConfig:
-    """At most so many traces of a split (those with the lowest hashes); null: all."""
+    """Maximum number of traces per split (those with the lowest hashes are kept); null: all."""
 
     train: Count | None
     validation: Count | None
@@ -107,26 +107,26 @@ class LossWeights:
 
 @section
 class DatasetConfig:
-    """Source, checks, split and what is learned of a trace."""
+    """Source, checks, split and what is learned from a trace."""
 
     name: Execution[Annotated[str, MinLen(1)]]
-    """Names the folder of prepared data: `data/<name>/<identity>/`. A label: the same data under two names are one
-    identity, prepared in two folders with the same content."""
+    """Names the folder of prepared data: `data/<name>/<identity>/`. A label: the same data under two names has one
+    identity and is prepared in two folders with the same content."""
     seed: Seed = 0
-    """Decides which problems are generated and which traces are held out: the same ones in every member of a sweep
-    over `seed`. null: the experiment's `seed`."""
+    """Decides which problems are generated and which traces are held out; the same in every member of a sweep over
+    `seed`. null: the experiment's `seed`."""
     source: Annotated[ArithmeticSource | JsonlSource | HuggingfaceSource, Discriminator("kind")]
     split: SplitConfig
     limit: LimitConfig
     max_length: Annotated[int, Ge(2)] | None
-    """Tokens a trace may have, prompt and end token included; null: as many as the model has positions."""
+    """Maximum tokens per trace, prompt and end token included; null: the number of positions of the model."""
     steps: Literal["keep", "drop"]
-    """`drop` trains the answer only."""
+    """`drop` trains on the answer only."""
     loss_weights: LossWeights
     on_invalid: Literal["error", "skip"]
-    """A record that is not a valid trace."""
+    """What to do with a record that is not a valid trace."""
     on_duplicate: Literal["error", "first"]
-    """A prompt that occurs twice, after normalisation; letter for letter in an evaluation file of its own."""
+    """A prompt that occurs twice after normalisation; in a separate evaluation file, only if it is identical."""
     on_overlap: Literal["error", "drop_train", "allow"]
     """A training prompt that equals an evaluation prompt or shares a run of `overlap_ngram` words with one."""
     overlap_ngram: Annotated[int, Ge(2), Le(100)]

@@ -1,4 +1,4 @@
-"""The sections that say who computes and where: `backend`, and those of which hardly a field changes a result."""
+"""The sections that say what computes and where: `backend`, and those in which hardly any field changes a result."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class BackendConfig:
 
     name: BackendName
     precision: Precision
-    """Of the computation; master weights and optimizer state are float32 either way."""
+    """Precision of the computation; master weights and optimizer state are always float32."""
     gradient_checkpointing: bool = False
-    """Keep only the input of each layer and compute the layer again in the backward pass (arXiv 1604.06174):
-    less memory, more time, the same gradients but for rounding."""
+    """Keep only the input of each layer and recompute the layer in the backward pass (arXiv 1604.06174):
+    less memory, more time, the same gradients except for rounding."""
 
 
 @section
 class HardwareConfig:
-    """Where it runs. The only section in which `auto` exists; what was found is recorded in the run folder."""
+    """Where it runs. The only section that allows `auto`; what was found is recorded in the run folder."""
 
     platform: Execution[Platform]
     device: Execution[Annotated[int, Ge(0)]]
-    """Index among the platform's devices."""
+    """Index of the device on its platform."""
     threads: Execution[Count | Literal["auto"]]
     """CPU threads of the framework; `auto`: the cores that this process may use (affinity, the container's quota)."""
 
@@ -41,48 +41,48 @@ class CheckpointConfig:
     """When training logs and saves."""
 
     log_every: Execution[Count]
-    """Steps between lines of `metrics.jsonl`: the only moments at which the loop waits for the device."""
+    """Steps between lines of `metrics.jsonl`; the loop waits for the device only then."""
     save_every: Execution[Count | None]
     """Steps between checkpoints; null: only at the end."""
     keep: Execution[Count]
-    """Newest checkpoints that stay on disk; the best one stays besides."""
+    """Number of newest checkpoints kept on disk, in addition to the best one."""
 
 
 @section
 class TrackingConfig:
-    """What a second process, the sync process, sends to a tracker while the run goes on."""
+    """What a second process, the sync process, sends to a tracker during the run."""
 
     kind: Execution[Text]
     """`mlflow`, `none`, or another file of `tracking/stores/`; see `tracking/store.py`."""
     uri: Execution[Text]
     """`sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]
-    """The experiment (project) there that the run belongs to."""
+    """The tracker's experiment (project) that the run belongs to."""
     num_traces: Execution[Annotated[int, Ge(0)]]
-    """Predictions sent whole: in MLflow as traces, their steps as child spans."""
+    """Number of predictions sent in full: in MLflow as traces, with their steps as child spans."""
     log_model: Execution[bool]
     """Also send the model folder."""
     system_metrics: Execution[bool]
     wait_seconds: Execution[Annotated[float, Ge(0)]]
-    """How long the end of a run waits for the sync process at most, which then goes on by itself. After a signal nobody
-    waits."""
+    """Maximum time that a run waits at its end for the sync process, which then continues by itself. After a signal,
+    the run does not wait."""
 
 
 @section
 class RunConfig:
-    """Folders, and whether to start anew."""
+    """Folders, and whether to start over."""
 
     new: Execution[bool]
-    """Run again from nothing, in a folder beside the finished one."""
+    """Run again from scratch, in a folder next to the finished one."""
     root: Execution[Text]
     """Holds the run folders: `<root>/<experiment>/<identity>/`."""
     data: Execution[Text]
     """Holds prepared data and converted models."""
     dvc_paths: Execution[tuple[Text, Text, Text]]
-    """Data files that DVC looks at, one a split; where there is none, a source file that it looks at anyway."""
+    """Data files that DVC tracks, one per split; for a split without one, a source file that it tracks anyway."""
     stop_step: Identity[Count | None] = None
-    """Stop training after this step, whatever the clock says: how `reproduce` repeats a time budget. It changes
-    when training stops and nothing else, such as the schedule; the model is another one all the same."""
+    """Stop training after this step, whatever the clock says: this is how `reproduce` repeats a time budget. It changes
+    only when training stops, not for example the schedule; the resulting model differs all the same."""
 
 
 @section
@@ -93,4 +93,4 @@ class SweepConfig:
     """A key of `metrics.json`."""
     direction: Execution[Literal["maximize", "minimize"]]
     preview: Execution[bool]
-    """List the members and what they may take, and start nothing; `--dry-run` is the same."""
+    """List the members and how long they may take, and start nothing; same as `--dry-run`."""

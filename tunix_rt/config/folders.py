@@ -1,4 +1,4 @@
-"""Where configs are: the folders that are searched, the names in them, and that Hydra searches the same."""
+"""Where configs are: the folders that are searched (by Hydra too), and the names in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 EXPERIMENT = "experiment"
-"""The group whose files are whole experiments; `+experiment=NAME` chooses one."""
+"""The group whose files are complete experiments; `+experiment=NAME` chooses one."""
 PLUGGED = ("hydra/launcher", "hydra/sweeper")
 GRID_SWEEPER = "hydra_plugins.tunix_rt_sweeps.grid_sweeper.GridSweeper"
 """Every combination of `-m KEY=A,B OTHER=C,D`, and of `hydra.sweeper.params`."""
@@ -23,7 +23,7 @@ def config_folders() -> list[Path]:
 
 @cache
 def search_working_directory() -> None:
-    """Make Hydra look into `conf/` of the working directory before the installed configs, once a process."""
+    """Make Hydra look into `conf/` of the working directory before the installed configs, once per process."""
     from hydra.core.config_search_path import ConfigSearchPath
     from hydra.core.plugins import Plugins
     from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -38,9 +38,9 @@ def search_working_directory() -> None:
 
 
 def _prefer_ours() -> None:
-    """Launchers and sweepers are what `conf/hydra/` says; Hydra would merge them with stored ones of the same name.
+    """Take launchers and sweepers from `conf/hydra/` only; Hydra would merge them with stored ones of the same name.
 
-    `basic`, which is chosen where nothing is, has no file there: DVC's composition would warn of one each time.
+    `basic`, the default, has no file there: DVC's composition would warn about it each time.
     """
     from hydra.core.config_store import ConfigStore
 

@@ -1,4 +1,4 @@
-"""The section `format`: how a trace becomes text for a model, and a completion a trace again."""
+"""The section `format`: how a trace becomes text for a model, and a completion becomes a trace again."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class PlainFormat:
 
 @section
 class ChatFormat:
-    """The same completion as an assistant's turn in the tokenizer's own chat template, behind previous turns."""
+    """The same completion as an assistant's turn in the tokenizer's own chat template, after the previous turns."""
 
     kind: Literal["chat"]
     system: str | None
     """System prompt; null: the template's own default."""
     variables: dict[str, str | int | bool]
-    """What else the template asks for, for example `{enable_thinking: false}`."""
+    """Other variables of the template, for example `{enable_thinking: false}`."""
     date: Date | None
-    """YYYY-MM-DD for templates that write today's date, which would change what is trained from day to day."""
+    """YYYY-MM-DD, for templates that insert today's date; otherwise the training text would change every day."""
     step_end: Text
     answer_start: str
 
@@ -54,7 +54,7 @@ class ThinkFormat:
     kind: Literal["think"]
     prompt_end: str
     step_end: Text
-    """Between two steps."""
+    """Text between two steps."""
 
 
 @section
@@ -70,13 +70,13 @@ class ThinkChatFormat:
 
 @section
 class TemplateFormat:
-    """One's own text around each part of a trace: `{prompt}`, `{step}` (and `{number}`), `{answer}`."""
+    """Custom text around each part of a trace: `{prompt}`, `{step}` (and `{number}`), `{answer}`."""
 
     kind: Literal["template"]
     prompt: Text
     """The text that the model continues."""
     step: Text
-    """Written once a step; what stands behind `{step}` ends it. `{number}` counts from 1."""
+    """Written once per step; the text after `{step}` ends it. `{number}` counts from 1."""
     answer: Text
     """The end token follows."""
 
@@ -91,9 +91,9 @@ FormatConfig = Annotated[
 
 
 def pieces(name: str, text: str) -> tuple[tuple[str, ...], str]:
-    """The text before `{name}`, cut where `{number}` stands, and the text behind; `{{` and `}}` are braces.
+    """The text before `{name}`, split at `{number}`, and the text after it; `{{` and `}}` are braces.
 
-    Raises ValueError where `{name}` is not there exactly once, `{number}` stands behind it or outside `step`,
+    Raises ValueError if `{name}` does not occur exactly once, `{number}` occurs after it or outside `step`,
     or another field is named.
     """
     allowed = ("number", name) if name == "step" else (name,)

@@ -1,7 +1,7 @@
-"""Identity is what changes a result: one hash per stage, each holding the one before.
+"""The identity of a run covers what changes a result: one hash per stage, each including the previous one.
 
 What enters is marked on each field (`config/section.py`). The content of named files enters as digests that the
-caller brings (`input_digests`), so that this page needs no file system.
+caller passes (`input_digests`), so that this module needs no file system.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "predict": ("format", "backend", "model.adapter", "generation"),
     "evaluate": ("evaluation",),
 }
-"""What each stage takes, by dotted path, in the order of the chain."""
+"""Dotted paths of the config sections that each stage takes, in the order of the chain."""
 
 VERDICT = ("evaluation.answer", "evaluation.extract", "evaluation.relative_tolerance")
 """What decides whether an answer is right."""
@@ -39,9 +39,9 @@ def plain(value: Any) -> Any:
 
 
 def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
-    """A plain config, whole or of the section `hint`, without the fields that change no result.
+    """A plain config (complete, or the section of type `hint`) without the fields that change no result.
 
-    It need not be right: what its type does not know stays.
+    It need not be valid: keys that its type does not know stay.
     """
     fields = fields_of(hint, data) if isinstance(data, dict) else {}
     if not fields:
@@ -51,10 +51,10 @@ def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
 
 
 def taken(config: ExperimentConfig, stage: str) -> tuple[str, ...]:
-    """The dotted paths that decide what a stage of this experiment makes.
+    """The dotted paths that decide the result of a stage of this experiment.
 
-    Weights that exist are not drawn, so a sweep over seeds prepares once; and where accuracy decides which step
-    becomes the model, so do the rules for answers.
+    Pretrained weights are not drawn, so a sweep over seeds prepares once; if accuracy decides which step becomes
+    the model, the rules for answers decide too.
     """
     if stage == "prepare" and not isinstance(config.model.source, FreshModel | ScratchModel):
         return STAGES[stage][1:]
@@ -64,7 +64,7 @@ def taken(config: ExperimentConfig, stage: str) -> tuple[str, ...]:
 
 
 def declared(config: ExperimentConfig, stage: str) -> dict[str, Any]:
-    """What of the config enters the identity of a stage, by dotted path."""
+    """The parts of the config that enter the identity of a stage, by dotted path."""
     data = entering(plain(config))
     return {path: _at(data, path) for path in taken(config, stage)}
 
@@ -76,9 +76,9 @@ def _at(data: Any, path: str) -> Any:
 
 
 def first_stage(key: str) -> str | None:
-    """The first stage whose result the value at a dotted path may change; None: that of no stage.
+    """The first stage whose result the value at a dotted path may change; None if there is none.
 
-    A key that no section knows changes nothing either: the check of the config refuses it.
+    An unknown key changes nothing either: the check of the config refuses it.
     """
     if key == "seed":  # through the seeds that are null
         return next(iter(STAGES))
@@ -96,7 +96,7 @@ def follows(stage: str, other: str) -> bool:
 
 
 def _decides(key: str) -> bool:
-    """Whether some field at or below a dotted path, whatever kind its sections are of, is not marked `Execution`."""
+    """Whether any field at or below a dotted path, for any `kind` of its sections, is not marked `Execution`."""
     hints: list[Any] = [ExperimentConfig]
     for name in key.split("."):
         sections = [hints_of(member) for hint in hints for member in members(hint) if is_dataclass(member)]
@@ -116,7 +116,7 @@ def identities(
 ) -> dict[str, str]:
     """The identity of each stage. `input_digests`: digest of each local file or model that the config names.
 
-    `kept`: identities of stages that were done elsewhere, which the later ones are to follow.
+    `kept`: identities of stages that were done elsewhere; those of the later stages build on them.
     """
     chain: dict[str, str] = {}
     kept = kept or {}

@@ -1,7 +1,7 @@
 """From overrides, or a recorded mapping, to an ExperimentConfig: every mistake found in one pass.
 
 Hydra composes without a schema; pydantic then checks each section strictly (ANCHORS: OmegaConf's
-structured configs clash with frozen dataclasses). Nothing heavy is imported on the way to an error.
+structured configs clash with frozen dataclasses). Nothing heavy is imported before an error is reported.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
 
 
 def composed(overrides: Sequence[str]) -> Any:
-    """The same as a DictConfig whose interpolations stand."""
+    """The same as a DictConfig with unresolved interpolations."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
     from hydra.errors import HydraException
@@ -67,7 +67,7 @@ def check(mapping: Mapping[str, Any]) -> ExperimentConfig:
 
 
 def report(lines: Iterable[str]) -> str:
-    """One message from many mistakes; what several members of a union expect becomes one line."""
+    """Joins mistakes into one message; what several members of a union expect becomes one line."""
     merged: dict[str, list[str]] = {}
     for line in lines:
         head, separator, expected = line.partition(", expected ")
@@ -79,7 +79,7 @@ def report(lines: Iterable[str]) -> str:
 
 
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
-    """Every mistake (path, what), and the sections that are sound."""
+    """Every mistake (path, what), and the valid sections."""
     mapping = _seeded(mapping)
     hints = get_type_hints(ExperimentConfig, include_extras=True)
     mistakes: list[Mistake] = []
@@ -114,7 +114,7 @@ def key_meant(word: str) -> str:
 
 
 def _seeded(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """`mapping` with a seed in each section that has none of its own. A wrong `seed` stays a single mistake."""
+    """`mapping` with `seed` filled in for each section that has none. A wrong `seed` stays a single mistake."""
     given = mapping.get("seed")
     seed = given if isinstance(given, int) and given >= 0 else 0
     own = {key: mapping[key] for key in SEEDED if isinstance(mapping.get(key), Mapping)}
@@ -122,7 +122,7 @@ def _seeded(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unusable(value: Any, path: str) -> Iterator[Mistake]:
-    """What is still `???`, and numbers that are none, whatever type a value should have."""
+    """Values that are still `???`, and non-finite numbers, whatever type a value should have."""
     if value == "???":
         yield path, "missing: it has no default and must be given"
     elif isinstance(value, float) and not math.isfinite(value):
@@ -133,12 +133,12 @@ def _unusable(value: Any, path: str) -> Iterator[Mistake]:
 
 
 def section_from(hint: Any, value: Any) -> Any:
-    """A plain value checked strictly against a section's type. Raises pydantic's ValidationError."""
+    """Checks a plain value strictly against a section's type. Raises pydantic's ValidationError."""
     return TypeAdapter(hint).validate_json(json.dumps(_whole_numbers(hint, value)), strict=True)
 
 
 def _whole_numbers(hint: Any, value: Any) -> Any:
-    """`value` with 1e3, which YAML takes for a float, as 1000 where only a whole number is expected."""
+    """`value` with 1e3, which YAML takes for a float, as 1000 if only an integer is expected."""
     if isinstance(value, dict):
         return {key: _whole_numbers(hint_of(hint, value, key), item) for key, item in value.items()}
     expected = set(members(hint)) if isinstance(value, float) else set()

@@ -1,4 +1,4 @@
-"""The sections `model` and `tokenizer`: an architecture to start from scratch, or weights that exist."""
+"""The sections `model` and `tokenizer`: an architecture to train from scratch, or pretrained weights."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ScratchModel:
     kind: Literal["scratch"]
     config: dict[str, Any]
     """Its config.json, from `model_type` on. The ids of special tokens are the tokenizer's, and so is `vocab_size`
-    where none is given; a larger one leaves rows of the embedding unused."""
+    if not given; a larger one leaves rows of the embedding unused."""
     initializer_range: Annotated[float, Gt(0)]
     """Standard deviation of every matrix."""
     scale_residual_init: bool
@@ -85,9 +85,9 @@ class GgufModel:
 
     kind: Literal["gguf"]
     path: Execution[Text]
-    """The file; a relative path is looked up in `package` where that is given, else in the working directory."""
+    """The file; a relative path is looked up in `package` if given, else in the working directory."""
     package: Execution[Text | None]
-    """An installed Python package that carries the file."""
+    """An installed Python package that contains the file."""
     extra: Execution[Text | None]
     """The extra of tunix_rt that installs `package`, named when it is missing."""
 
@@ -118,7 +118,7 @@ def parts_of(uri: str) -> tuple[str, str]:
 
 
 def _spelt_out(value: Any) -> Any:
-    """`model.source=models:/NAME/VERSION` is short for the section."""
+    """`model.source=models:/NAME/VERSION` is short for the full section."""
     return {"kind": "registry", "uri": value} if isinstance(value, str) else value
 
 
@@ -136,15 +136,15 @@ class LoraAdapter:
     kind: Literal["lora"]
     rank: Count
     alpha: Annotated[float, Gt(0)]
-    """What is added is scaled by alpha / rank."""
+    """The addition is scaled by alpha / rank."""
     dropout: Annotated[float, Ge(0), Lt(1)]
-    """Share of the inputs of the addition that are left out at each training step."""
+    """Dropout rate on the inputs of the addition during training."""
     target: Literal["all-linear"] | Annotated[tuple[Text, ...], MinLen(1)]
     """Matrices that get an addition, by the family's own names (`q_proj`, `c_attn`, …); all of every layer."""
     rslora: bool
     """Scale by alpha / sqrt(rank) instead (arXiv 2312.03732)."""
     path: Execution[Text | None]
-    """A folder in PEFT's layout that is trained on; null: B starts at zero, A is drawn from `training.seed`."""
+    """A folder in PEFT's layout to continue training from; null: B starts at zero, A is drawn from `training.seed`."""
 
     def __post_init__(self) -> None:
         if len(set(self.target)) < len(self.target) and not isinstance(self.target, str):
@@ -153,7 +153,7 @@ class LoraAdapter:
 
 @section
 class ModelConfig:
-    """Where the initial weights come from, and what of them is trained."""
+    """Where the initial weights come from, and which of them are trained."""
 
     source: ModelSource
     adapter: LoraAdapter | None
@@ -162,13 +162,13 @@ class ModelConfig:
 
 @section
 class CharTokenizer:
-    """One token a character, plus `<pad>` and `<end>`."""
+    """One token per character, plus `<pad>` and `<end>`."""
 
     kind: Literal["char"]
     characters: Text | None
     """The alphabet; null: every character of the training traces."""
     added_tokens: tuple[Text, ...]
-    """Texts that become one token wherever they stand, for example `<think>`."""
+    """Texts that become one token wherever they occur, for example `<think>`."""
 
 
 @section
@@ -177,7 +177,7 @@ class BpeTokenizer:
 
     kind: Literal["bpe"]
     vocab_size: Annotated[int, Ge(258)]
-    """Without `added_tokens`."""
+    """Number of tokens, without `added_tokens`."""
     added_tokens: tuple[Text, ...]
 
 
@@ -187,7 +187,7 @@ class PretrainedTokenizer:
 
     kind: Literal["pretrained"]
     added_tokens: tuple[Text, ...]
-    """Those that it lacks are added, and the model's embeddings grow where they have no row for them."""
+    """Missing ones are added, and the model's embeddings grow if they have no row for them."""
 
 
 TokenizerConfig = Annotated[CharTokenizer | BpeTokenizer | PretrainedTokenizer, Discriminator("kind")]

@@ -1,4 +1,4 @@
-"""The words of a command line before Hydra sees them: what is wrong with an override, and what it means."""
+"""Command-line words before Hydra sees them: what is wrong with an override, and what was meant."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tunix_rt.config.folders import EXPERIMENT, choices
 from tunix_rt.config.suggest import nearest
 
 NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '\+*(.*?)'(?: 1\. To use| requires)")
-"""What Hydra says of several values without `-m`."""
+"""Hydra's message for several values without `-m`."""
 
 
 def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[list[str], list[str]]:
-    """Look at command-line overrides before Hydra does.
+    """Check command-line overrides before Hydra does.
 
     Returns the mistakes in choices of groups, and the other overrides with values forced in (`++`), so that
     a misspelt key reaches our check, which names all of them, instead of Hydra's, which stops at the first.
@@ -50,13 +50,13 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[
 
 
 def experiment_meant(word: str, folders: Sequence[Path]) -> str:
-    """`; did you mean +experiment=…?` where a bare word is like the name of an experiment."""
+    """`; did you mean +experiment=…?` if a bare word resembles the name of an experiment."""
     close = difflib.get_close_matches(word, choices(EXPERIMENT, folders), n=1, cutoff=0.75)
     return f"; did you mean +{EXPERIMENT}={close[0]}?" if close else ""
 
 
 def hydra_message(error: Exception) -> str:
-    """What Hydra says, in one line; of several values without `-m` what to do."""
+    """Hydra's message in one line; for several values without `-m`, what to do."""
     text = " ".join(str(error).split())
     found = NEEDS_MULTIRUN.search(text)
     return text if found is None else f"{found[1]}: several values are a sweep, which needs -m (a list is [A,B])"
@@ -82,7 +82,7 @@ def _wrong_choices(group: str, override: Any, folders: Sequence[Path]) -> list[s
 
 
 def _choice_meant(group: str, name: str, known: Sequence[str], folders: Sequence[Path]) -> str:
-    """Of the names that begin so, the shortest that needs no download; else the nearest."""
+    """The shortest name with this prefix that needs no download; else the nearest name."""
     begun = sorted(
         (item for item in known if item.startswith(name)), key=lambda item: (_hub(group, item, folders), len(item))
     )

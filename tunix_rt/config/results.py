@@ -14,10 +14,10 @@ Seed = Annotated[int, Ge(0)]
 
 @section
 class GenerationConfig:
-    """Decoding. A row's text depends on its prompt, the seed, its id and its sample number, on nothing else."""
+    """Decoding. A row's text depends only on its prompt, the seed, its id and its sample number."""
 
     seed: Seed = 0
-    """Of sampling. null: the experiment's `seed`."""
+    """Seed for sampling. null: the experiment's `seed`."""
     split: Literal["validation", "test"]
     """Which prompts are answered."""
     max_new_tokens: Count
@@ -32,9 +32,9 @@ class GenerationConfig:
     batch_size: Execution[Count]
     """Sequences decoded together."""
     baseline: bool
-    """Also predict with what training begins with, the adapter at `model.adapter.path` included."""
+    """Also predict with the model at the start of training, including the adapter at `model.adapter.path`."""
     max_error_rate: Execution[Annotated[float, Ge(0), Le(1)]]
-    """Share of failed predictions above which the run fails; it always fails when all failed."""
+    """Share of failed predictions above which the run fails; if all failed, it always fails."""
 
     def __post_init__(self) -> None:
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
@@ -52,10 +52,10 @@ class EvaluationConfig:
     extract: Literal["format", "last_number"]
     """`format`: the answer where the format puts it; `last_number`: the last number of the completion."""
     relative_tolerance: Annotated[float, Ge(0)]
-    """Of `numeric`; 0: equal as exact fractions."""
+    """Tolerance for `numeric`; 0: equal as exact fractions."""
     steps: Literal["none", "arithmetic"]
-    """`arithmetic`: every equation in the steps is computed again."""
+    """`arithmetic`: every equation in the steps is recomputed."""
     slices: tuple[str, ...]
-    """Keys of `meta` by whose values the rates are also given."""
+    """Keys of `meta`; the rates are also reported per value of each key."""
     pass_at: tuple[Count, ...]
     """k of the unbiased pass@k; each at most `generation.num_return_sequences`."""

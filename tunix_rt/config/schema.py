@@ -1,4 +1,4 @@
-"""The whole experiment as one frozen value, and the rules that hold across its sections."""
+"""The complete experiment as one frozen value, and the rules that hold across its sections."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tunix_rt.config.section import Execution, section
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 
 Mistake = tuple[str, str]
-"""Dotted path, and what is wrong with what to do."""
+"""Dotted path; what is wrong and what to do."""
 
 
 @section
@@ -34,7 +34,7 @@ class ExperimentConfig:
 
     name: Execution[Annotated[str, MinLen(1)]]
     seed: Annotated[int, Ge(0)]
-    """What `training.seed` and `generation.seed` are where they are null (`SEEDED`); `dataset.seed` is 0 unless said,
+    """Value of `training.seed` and `generation.seed` if they are null (`SEEDED`); `dataset.seed` defaults to 0,
     so that a sweep over `seed` compares on one test set."""
     debug: Execution[bool]
     """Show tracebacks."""
@@ -56,11 +56,11 @@ class ExperimentConfig:
 
 
 SEEDED = ("dataset", "training", "generation")
-"""Sections whose own `seed`, left out (as in records of version 0.1) or null, is the experiment's."""
+"""Sections whose `seed`, if missing (as in records of version 0.1) or null, is the experiment's."""
 
 
 def names(name: str, dataset: DatasetConfig) -> Iterator[Mistake]:
-    """Names that become folders."""
+    """Names must be usable as folder names."""
     allowed = set(string.ascii_letters + string.digits + "_-.")
     for path, value in (("name", name), ("dataset.name", dataset.name)):
         if not set(value) <= allowed or value.startswith("."):
@@ -78,7 +78,7 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
 
 
 def backend_capabilities(backend: BackendConfig, model: ModelConfig, generation: GenerationConfig) -> Iterator[Mistake]:
-    """What a backend lacks; the family of weights that exist is known, and refused, once they are read."""
+    """Refuses what a backend lacks; the family of pretrained weights is checked once they are read."""
     facts = BACKENDS[backend.name]
     instead = f"or one of backend={', backend='.join(name for name in BACKENDS if name != backend.name)}"
     if model.adapter is not None and not facts.adapters:
@@ -98,7 +98,7 @@ def backend_capabilities(backend: BackendConfig, model: ModelConfig, generation:
 
 
 def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig, format: FormatConfig) -> Iterator[Mistake]:
-    """Pretrained weights bring their tokenizer; fresh ones need one made for them."""
+    """Pretrained weights bring their tokenizer; fresh ones need a new one."""
     if isinstance(model.source, FreshModel | ScratchModel):
         if tokenizer.kind == "pretrained":
             yield (
@@ -113,7 +113,7 @@ def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig, format: F
 
 
 def tokens_added(tokenizer: TokenizerConfig) -> Iterator[Mistake]:
-    """Each once, and none that a trained tokenizer has already."""
+    """Added tokens are distinct, and none of them is one that a trained tokenizer already has."""
     given = tokenizer.added_tokens
     own = () if tokenizer.kind == "pretrained" else ("<pad>", "<end>")
     for text in dict.fromkeys(given):
@@ -122,7 +122,7 @@ def tokens_added(tokenizer: TokenizerConfig) -> Iterator[Mistake]:
 
 
 def tokens_learned(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterator[Mistake]:
-    """An adapter never touches the embeddings."""
+    """An adapter never trains the embeddings, so no tokens can be added."""
     if model.adapter is not None and tokenizer.kind == "pretrained" and tokenizer.added_tokens:
         yield (
             "tokenizer.added_tokens",
@@ -132,7 +132,7 @@ def tokens_learned(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterator[M
 
 
 def learnable(dataset: DatasetConfig) -> Iterator[Mistake]:
-    """Something must be left to train on, and to learn from it."""
+    """Some traces must remain to train on, and something in them to learn."""
     weights = dataset.loss_weights
     if weights.prompt == weights.previous_turns == weights.steps == weights.answer == weights.end == 0:
         yield "dataset.loss_weights", "all are 0: nothing would be learned"
@@ -150,7 +150,7 @@ def previous_turns(dataset: DatasetConfig, format: FormatConfig) -> Iterator[Mis
 
 
 def problems_in_words(dataset: DatasetConfig) -> Iterator[Mistake]:
-    """What the generator of sentences can make."""
+    """Refuses what the generator of word problems cannot produce."""
     source = dataset.source
     if isinstance(source, ArithmeticSource) and source.wording == "words":
         if source.num_traces is None:
@@ -160,7 +160,7 @@ def problems_in_words(dataset: DatasetConfig) -> Iterator[Mistake]:
 
 
 def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig) -> Iterator[Mistake]:
-    """A trace fits a row, a row's trace fits the model."""
+    """A trace must fit into a row, and a row's trace into the model."""
     longest, row = dataset.max_length, training.row_length
     if row is not None and longest is not None and row < longest:
         yield "training.row_length", f"{row} is shorter than dataset.max_length {longest}"
@@ -171,7 +171,7 @@ def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig
 
 
 def phases(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mistake]:
-    """Warm-up and decay fit into training; where epochs decide how long that is, the prepared data tell."""
+    """Warm-up and decay must fit into training; with `num_epochs`, this is known only from the prepared data."""
     mistake = None if training.max_steps is None else schedule_mistake(schedule, training.max_steps)
     if mistake is not None:
         yield mistake

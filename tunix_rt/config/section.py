@@ -1,7 +1,7 @@
 """How a section of the config is declared: a frozen dataclass whose check refuses unknown keys.
 
-A field is part of an identity unless it is marked as one that changes no result: `Execution[int]`. What neither is
-marked nor taken by a stage (`identity.STAGES`) fails a test, so that no value can be forgotten.
+A field is part of an identity unless it is marked as one that changes no result: `Execution[int]`. A field that is
+neither marked nor taken by a stage (`identity.STAGES`) fails a test, so that no value can be forgotten.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What a field is, in the metadata of its type."""
+    """A marker in the metadata of a field's type."""
 
     name: str
 
 
 IDENTITY, EXECUTION = Mark("identity"), Mark("execution")
 Identity = Annotated[T, IDENTITY]
-"""Changes a result. What an unmarked field is too: written where it stands among `Execution` fields."""
+"""Changes a result. The default for unmarked fields; written out only among `Execution` fields."""
 Execution = Annotated[T, EXECUTION]
-"""Changes no byte of a result: where and how it runs, labels, and paths (the content of what they name counts)."""
+"""Changes no byte of a result: where and how it runs, labels, and paths (the content they point to counts)."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -37,12 +37,12 @@ def section(cls: type[T]) -> type[T]:
 
 
 def is_execution(hint: Any) -> bool:
-    """Whether a field of that type is marked as one that changes no result."""
+    """Whether a field of this type is marked `Execution`."""
     return get_origin(hint) is Annotated and EXECUTION in get_args(hint)[1:]
 
 
 def members(hint: Any) -> Iterator[Any]:
-    """The types that a hint may stand for, unions and Annotated opened."""
+    """The types that a hint may stand for, with unions and Annotated unwrapped."""
     origin = get_origin(hint)
     if origin is Annotated:
         yield from members(get_args(hint)[0])
@@ -59,7 +59,7 @@ def hints_of(cls: Any) -> dict[str, Any]:
 
 
 def fields_of(hint: Any, data: Any) -> dict[str, Any]:
-    """Name → type of each field of the section that plain `data` is (by its `kind`); empty where it is none."""
+    """Name → type of each field of the section that plain `data` describes (by its `kind`); empty if there is none."""
     for member in members(hint):
         if is_dataclass(member):
             hints = hints_of(member)

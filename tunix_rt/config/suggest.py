@@ -1,4 +1,4 @@
-"""What a person meant who typed a key or a name that nobody knows."""
+"""Suggestions for an unknown key or name that a user typed."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ALIASES = {
 }
 """What other programs call a key → what it is here."""
 MOST_PLACES = 3
-"""A name that more sections have is no hint."""
+"""A name that occurs in more sections is not suggested."""
 
 
 def meant(path: str, beside: Iterable[str], root: Any) -> str:
-    """`; did you mean …?` for an unknown key at a dotted path; empty where nothing is like it.
+    """`; did you mean …?` for an unknown key at a dotted path; empty if nothing is similar.
 
-    `beside`: the keys that its section knows; `root`: the type of the whole config. A section that has the very name
-    comes before a name that is like it.
+    `beside`: the keys that its section knows; `root`: the type of the whole config. The same name in another section
+    takes precedence over a similar name.
     """
     near, known = path.rpartition(".")[2], set(beside)
     name = ALIASES.get(near, near)
@@ -45,7 +45,7 @@ def meant(path: str, beside: Iterable[str], root: Any) -> str:
 
 
 def _places(name: str, root: Any) -> list[str]:
-    """Dotted paths of the keys of that name, where they are few."""
+    """Dotted paths of the keys of this name, if there are only a few."""
     found = [path for path in paths(root) if path.rpartition(".")[2] == name]
     return found if len(found) <= MOST_PLACES else []
 
@@ -65,18 +65,18 @@ def paths(root: Any) -> tuple[str, ...]:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or nothing where no known word is near."""
+    """`; did you mean 'x'?`, or nothing if no known word is near."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def hint_of(hint: Any, inside: Any, item: Any) -> Any:
-    """The hint of key `item` of a section; Any where there is none."""
+    """The hint of key `item` of a section; Any if there is none."""
     return fields_of(hint, inside).get(item, Any) if isinstance(item, str) else Any
 
 
 def keys_beside(hint: Any, value: Any, path: Sequence[str]) -> set[str]:
-    """Keys that the section at `path` below a section of type `hint` knows, as its kind in `value` has them."""
+    """Keys that the section at `path` below a section of type `hint` knows, given its kind in `value`."""
     for item in path:
         hint = hint_of(hint, value, item)
         value = value.get(item) if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""The sections `optimizer`, `schedule` and `training`: one definition that both backends follow."""
+"""The sections `optimizer`, `schedule` and `training`: one definition that all backends follow."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Positive = Annotated[float, Gt(0)]
 Beta = Annotated[float, Ge(0), Lt(1)]
 Seed = Annotated[int, Ge(0)]
 Warmup = Annotated[int, Ge(0)] | Annotated[float, Gt(0), Lt(1)]
-"""Steps; below 1 a share of all steps, rounded up (transformers 5 reads its `warmup_steps` so)."""
+"""Steps; below 1 a share of all steps, rounded up (like `warmup_steps` of transformers 5)."""
 
 
 @section
@@ -31,7 +31,7 @@ class OptimizerConfig:
     """Added to the square root of the bias-corrected second moment."""
     weight_decay: Annotated[float, Ge(0)]
     no_decay: tuple[Literal["norms", "biases", "embeddings"], ...]
-    """Kinds of tensors that are not decayed; a tied output head is an embedding."""
+    """Kinds of tensors without weight decay; a tied output head is an embedding."""
 
 
 @section
@@ -62,7 +62,7 @@ class ConstantSchedule:
 
 @section
 class WsdSchedule:
-    """Warm-up, stable, decay (arXiv 2404.06395): the last `decay_fraction` of the steps go down in a line."""
+    """Warm-up, stable, decay (arXiv 2404.06395): linear decay over the last `decay_fraction` of the steps."""
 
     kind: Literal["wsd"]
     warmup_steps: Warmup
@@ -77,19 +77,19 @@ ScheduleConfig = Annotated[
 
 
 def warmup_of(schedule: ScheduleConfig, num_steps: int) -> int:
-    """Steps of warm-up in a training of `num_steps`; a share of them leaves at least the last step."""
+    """Warm-up steps in a training of `num_steps`; a share leaves at least the last step."""
     if isinstance(schedule.warmup_steps, int):
         return schedule.warmup_steps
     return min(math.ceil(schedule.warmup_steps * num_steps), num_steps - 1)
 
 
 def decay_of(schedule: WsdSchedule, num_steps: int) -> int:
-    """Steps of the decay at the end of a training of `num_steps`."""
+    """Decay steps at the end of a training of `num_steps`."""
     return max(round(num_steps * schedule.decay_fraction), 1)
 
 
 def schedule_mistake(schedule: ScheduleConfig, num_steps: int) -> tuple[str, str] | None:
-    """Dotted path and what is wrong where the schedule's parts do not fit into `num_steps`."""
+    """Dotted path and what is wrong if the schedule's parts do not fit into `num_steps`."""
     warmup, where = warmup_of(schedule, num_steps), "schedule.warmup_steps"
     if warmup >= num_steps:
         return where, f"{warmup} must be below the number of steps {num_steps}; a share of them fits any, such as 0.1"
@@ -112,24 +112,24 @@ class EarlyStopping:
 
 @section
 class TrainingConfig:
-    """How long, in what portions, and when to stop. Evaluation during training is part of it: it decides
-    where early stopping stops and which step is best."""
+    """How long to train, with what batches, and when to stop. Evaluation during training is part of it: it decides
+    when early stopping stops and which step is best."""
 
     seed: Seed = 0
-    """Of fresh weights and adapters, the order of the data and dropout. null: the experiment's `seed`."""
+    """Seed for fresh weights and adapters, data order and dropout. null: the experiment's `seed`."""
     max_steps: Count | None
     """Optimizer steps; exactly one of `max_steps` and `num_epochs` is given."""
     num_epochs: Positive | None
     max_seconds: Positive | None
     """Wall-clock budget of the training loop, in seconds; the step it stopped at is recorded."""
     per_device_batch_size: Count
-    """Rows in a micro-batch on one device."""
+    """Rows per micro-batch on one device."""
     gradient_accumulation_steps: Count
-    """Micro-batches in a step; the loss is summed over all and divided once."""
+    """Micro-batches per step; the loss is summed over all and divided once."""
     row_length: Annotated[int, Ge(2)] | None
-    """Tokens in a row; null: chosen from the lengths of the traces (`batches/pack.py`), and recorded."""
+    """Tokens per row; null: chosen from the lengths of the traces (`batches/pack.py`), and recorded."""
     packing: bool
-    """Several traces in a row, isolated from each other; false: one trace a row."""
+    """Several traces per row, isolated from each other; false: one trace per row."""
     clip_norm: Positive | None
     """Global gradient norm above which gradients are scaled down."""
     evaluate_every: Count | None

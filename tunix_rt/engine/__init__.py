@@ -1,5 +1,5 @@
-"""The one engine that does a stage, whoever calls: a command, a script of DVC's, a member of a sweep, `reproduce`.
+"""The one engine that runs a stage for every caller: a command, a DVC stage, a member of a sweep, `reproduce`.
 
-`context.py` says where a run is made and what for, `stages.py` which stages there are and what each is asked for,
-`engine.py` claims, does and records.
+`context.py` says where a run is created and from what, `stages.py` which stages exist and what each one gets,
+`engine.py` claims, runs and records them.
 """

@@ -1,4 +1,4 @@
-"""A run that is being made: its config, its identities, its folders. What a stage's request is filled from."""
+"""A run in progress: its config, its identities, its folders. The requests of the stages are filled from it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tunix_rt.traces.prepared import PreparedData
 
 @dataclass(frozen=True, slots=True)
 class RunContext:
-    """Everything the engine knows of a run."""
+    """Everything the engine knows about a run."""
 
     config: ExperimentConfig
     input_digests: Mapping[str, str]
@@ -27,11 +27,11 @@ class RunContext:
     run: RunFolder
     interrupt: Interrupt
     store: Store
-    """Of registered models."""
+    """Where registered models are found."""
     base: RunFolder | None = None
-    """A run whose finished stages count, and whose data is used."""
+    """A run whose finished stages are reused, and whose data is used."""
     home: Path | None = None
-    """For DVC: the checkout. Each stage then has a folder of its own, and the data lie where `dvc.yaml` says."""
+    """For DVC: the checkout. Each stage then has its own folder, and the data is where `dvc.yaml` says."""
 
     @property
     def prepared(self) -> PreparedData:
@@ -46,6 +46,6 @@ class RunContext:
 def chain_of(
     config: ExperimentConfig, input_digests: Mapping[str, str], kept: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The identity of each stage; a report is known by the results that it shows. `kept`: see `identities`."""
+    """The identity of each stage; a report is identified by the results that it shows. `kept`: see `identities`."""
     chain = identities(config, input_digests, kept)
     return chain | {"report": chain["evaluate"]}

@@ -1,4 +1,4 @@
-"""A stage claimed, done and recorded. A session is one command's work on a run: some stages, or all of them."""
+"""Claims, runs and records a stage. A session is one command's work on a run: some stages, or all of them."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from tunix_rt.tracking.syncer import syncing, warn_of_trouble
 
 @contextmanager
 def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
-    """Record beginning and end of the block's work in the run folder, and have it sent to the tracker meanwhile.
+    """Record beginning and end of the block's work in the run folder, and send it to the tracker meanwhile.
 
-    Of several sessions that make one run (DVC's) those that train or report are sent while they work, others where
-    they fail; only the one that ends the run waits for the tracker.
+    If several sessions make up one run (DVC), those that train or report are sent while they work, the others only
+    if they fail; only the session that ends the run waits for the tracker.
     """
     run, tracking, last = context.run, context.config.tracking, stages[-1] == STAGES[-1]
     now = last or any(stage.name == "train" for stage in stages)
@@ -78,7 +78,7 @@ def _ending(run: RunFolder) -> Iterator[None]:
 
 
 def _environment(context: RunContext, stages: tuple[Stage, ...]) -> JsonObject:
-    """Of the machine that works now. The backend is made, so that a missing device is known before any work."""
+    """The current environment. The backend is created, so that a missing device is reported before any work."""
     config = context.config
     if any(stage.computes for stage in stages):
         backend = registry.create(config.backend, config.hardware, cache_folder()).describe()
@@ -88,9 +88,9 @@ def _environment(context: RunContext, stages: tuple[Stage, ...]) -> JsonObject:
 
 
 def do(stage: Stage, context: RunContext) -> None:
-    """Do a stage, unless it is done here, or in a run whose training or predictions can be referred to.
+    """Run a stage, unless it is done here, or in a run whose training or predictions can be referred to.
 
-    Prepared data is shared and may be gone: whether it is there, its own folder knows. Raises what the stage raises.
+    Prepared data is shared and may be gone: only its own folder tells. Raises what the stage raises.
     """
     run, name = context.run, stage.name
     if name != "prepare" and run.is_done(name, context.chain[name]):
@@ -113,14 +113,14 @@ def do(stage: Stage, context: RunContext) -> None:
 
 
 def _work(stage: Stage, context: RunContext) -> None:
-    """Do it and record that, with what it found and left: when all of it is on disk, and not before."""
+    """Run the stage and record its facts and outputs, only after all of them are on disk."""
     run, name, identity = context.run, stage.name, context.chain[stage.name]
     if context.home is None:
         run.record_stage(name, {"identity": identity, "state": "begun"})
     place = RunFolder(run.place(name))
     started = time.monotonic()
     faults.point(f"begun {name}")
-    with context.interrupt.at_once(f"during {name}; nothing of it is kept"):  # training and predicting know better
+    with context.interrupt.at_once(f"during {name}; nothing of it is kept"):  # training and prediction override it
         facts = stage.work(context) or {}
         faults.point(f"worked {name}")
         if name == "prepare":
@@ -137,7 +137,7 @@ def _work(stage: Stage, context: RunContext) -> None:
 
 
 def _elsewhere(stage: Stage, context: RunContext) -> RunFolder | None:
-    """Another run that has done the same work, and still holds what came of it; DVC's has a cache of its own."""
+    """Another run that has done the same work and still has the result; DVC has its own cache."""
     if not stage.computes or context.home is not None:
         return None
     run, config, identity = context.run, context.config, context.chain[stage.name]
@@ -149,7 +149,7 @@ def _elsewhere(stage: Stage, context: RunContext) -> RunFolder | None:
 
 
 def _data_record(context: RunContext, place: Path) -> JsonObject:
-    """`data.json` in `place`: the manifest, where it is, and hashes of all that went in and came out."""
+    """`data.json` in `place`: the manifest, its location, and hashes of all inputs and outputs."""
     prepared = context.prepared
     if context.base is not None:
         check_recorded_data(context.base, prepared)
@@ -163,10 +163,10 @@ def _data_record(context: RunContext, place: Path) -> JsonObject:
 
 
 def claim(stage: Stage, context: RunContext) -> None:
-    """Where each stage has a folder of its own: make it, with what an interruption of the same work left in it.
+    """If each stage has its own folder: create it, or keep what an interruption of the same work left in it.
 
-    The records of the stages before are put together anew, for DVC may have brought others. Raises InputError where
-    one of them did other work than is declared.
+    The records of the previous stages are collected again, since DVC may have restored others. Raises InputError if
+    one of them did other work than declared.
     """
     run, name = context.run, stage.name
     begun = {"identity": context.chain[name], "state": "begun", "source_sha256": source_digest()}

@@ -1,4 +1,4 @@
-"""What a stage leaves on disk: made durable and hashed before it is recorded, compared before it is believed."""
+"""The outputs of a stage on disk: synced and hashed before they are recorded, compared before they are trusted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunix_rt.runs.folder import RunFolder
 
 
 def sealed(place: Path, names: Sequence[str]) -> dict[str, Seal]:
-    """Size and sha256 of each file that a stage left below `place`, once all of them are on the disk itself."""
+    """Size and sha256 of each file that a stage left below `place`, after syncing all of them to disk."""
     files = sorted({file for name in names for file in _files(place / name)})
     for file in files:
         sync_file(file)
@@ -30,24 +30,24 @@ def _files(path: Path) -> Iterator[Path]:
 
 
 def problem_of(run: RunFolder, stage: str) -> str | None:
-    """Why what a stage is recorded to have left is not there any more, in words; None where it is."""
+    """Why the recorded outputs of a stage are no longer there, in words; None if they are."""
     try:
         place = run.place(stage)
-    except InputError as error:  # another run's, which was removed or did something else since
+    except InputError as error:  # in another run, which was removed or did something else since
         return str(error)
     return next(iter(damage(place, run.stages()[stage].get("outputs", {}))), None)
 
 
 def is_finished(run: RunFolder, chain: Mapping[str, str]) -> bool:
-    """Whether every stage of these identities is done, and what it left is still there as it was."""
+    """Whether every stage of these identities is done, and its outputs are still there and unchanged."""
     done = all(run.is_done(stage, identity) for stage, identity in chain.items())
     return done and all(problem_of(run, stage) is None for stage in chain)
 
 
 def discard_damaged(run: RunFolder, stage: str) -> None:
-    """Remove what is damaged of a stage's own files, so that it is made again.
+    """Remove damaged files of a stage, so that they are written again.
 
-    Steps that a log has lost are logged again only where they are trained again: then checkpoints go too.
+    Steps that a log has lost are logged again only if they are trained again: then checkpoints are removed too.
     """
     record = run.stages().get(stage, {})
     for name, was in record.get("outputs", {}).items() if "folder" not in record else ():

@@ -1,4 +1,4 @@
-"""The stages in their order: what each is asked for (its request, filled from the config), and what it leaves."""
+"""The stages in order: the request of each one, filled from the config, and its outputs."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tunix_rt.tracking.store import ui_command
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage as the engine sees it."""
+    """A stage, as seen by the engine."""
 
     name: str
     work: Callable[[RunContext], JsonObject | None]
-    """Does it; returns what it found on the way, for its record."""
+    """Runs the stage; returns facts for its record."""
     outputs: tuple[str, ...] = ()
-    """Files and folders that it leaves in its place; the data that `prepare` leaves have a manifest of their own."""
+    """Files and folders that it leaves in its folder; the data that `prepare` leaves has its own manifest."""
     computes: bool = False
-    """Uses a backend. Its result may be another run's, which is then referred to."""
+    """Uses a backend. Its result may be that of another run, which is then referred to."""
 
 
 def train_request(context: RunContext) -> TrainRequest:
-    """What training is asked for."""
+    """The request for training."""
     config = context.config
     return TrainRequest(
         format=config.format,
@@ -54,7 +54,7 @@ def train_request(context: RunContext) -> TrainRequest:
 
 
 def predict_request(context: RunContext) -> PredictRequest:
-    """What prediction is asked for."""
+    """The request for prediction."""
     config = context.config
     return PredictRequest(
         format=config.format,
@@ -70,7 +70,7 @@ def predict_request(context: RunContext) -> PredictRequest:
 
 
 def evaluate_request(context: RunContext) -> EvaluateRequest:
-    """What evaluation is asked for."""
+    """The request for evaluation."""
     config = context.config
     return EvaluateRequest(
         evaluation=config.evaluation, split=config.generation.split, prepared=context.prepared, run=context.run
@@ -78,7 +78,7 @@ def evaluate_request(context: RunContext) -> EvaluateRequest:
 
 
 def report_request(context: RunContext) -> ReportRequest:
-    """What a report is asked for."""
+    """The request for a report."""
     return ReportRequest(run=context.run, ui_command=ui_command(context.config.tracking))
 
 

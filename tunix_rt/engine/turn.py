@@ -12,15 +12,15 @@ from tunix_rt.runs.liveness import is_local
 from tunix_rt.terminal import say
 
 POLL = 0.5
-"""Seconds between two looks at whether the other one has ended."""
+"""Seconds between two checks whether the other run has ended."""
 
 
 @contextmanager
 def turn(run: RunFolder, stage: str, identity: str, interrupt: Interrupt) -> Iterator[None]:
-    """Claim a stage of that identity among the runs of an experiment, waiting for who has it.
+    """Claim a stage of this identity among the runs of an experiment, waiting for the run that has it.
 
-    On one host it is a lock, which ends with its process; of a run on another host the heartbeat says whether it
-    still works. Raises Interrupted while it waits.
+    On one host this is a lock, which ends with its process; for a run on another host, the heartbeat shows whether
+    it is still working. May raise Interrupted while waiting.
     """
     from filelock import FileLock, Timeout
 
@@ -49,7 +49,7 @@ def turn(run: RunFolder, stage: str, identity: str, interrupt: Interrupt) -> Ite
 
 
 def _worker(run: RunFolder, stage: str, identity: str) -> RunFolder | None:
-    """Another living run of the experiment that does the stage."""
+    """Another live run of the experiment that is running the stage."""
     for other in all_runs(run.root):
         record, status = other.stages().get(stage, {}), other.status()
         same = (record.get("identity"), record.get("state")) == (identity, "begun")
@@ -59,6 +59,6 @@ def _worker(run: RunFolder, stage: str, identity: str) -> RunFolder | None:
 
 
 def _elsewhere(run: RunFolder, stage: str, identity: str) -> RunFolder | None:
-    """The same on another host, where a lock may say nothing."""
+    """The same on another host, where a lock may have no effect."""
     other = _worker(run, stage, identity)
     return None if other is None or is_local(other.status()) else other

@@ -1,1 +1,1 @@
-"""What a record is good for: run again and compare, exported and verified. Sees the whole config."""
+"""Uses of a record: rerun and compare, export and verify. Works with the complete config."""

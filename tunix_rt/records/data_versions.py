@@ -1,7 +1,7 @@
-"""The data of a run, file by file: which bytes they were, and whether they still are.
+"""The data files of a run: which bytes they had, and whether they still have them.
 
-The manifest knows a file by its sha256, DVC by its md5 (`dvc.lock` or a `.dvc` file). Each file is read once for both.
-A store shows the beginning of the sha256 as the digest of the data set.
+The manifest identifies a file by its sha256, DVC by its md5 (`dvc.lock` or a `.dvc` file). Each file is read once for
+both. A store shows the beginning of the sha256 as the digest of the data set.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BLOCK = 1 << 20
 
 
 def versions(run: RunFolder) -> list[JsonObject]:
-    """A row per file: `file` (where it is), `split`, `sha256` when the run used it."""
+    """A row per file: `file` (its path), `split`, `sha256` at the time of the run."""
     record = read_json(run.data)
     prepared = PreparedData(run.data_folder)
     rows = [
@@ -33,7 +33,7 @@ def versions(run: RunFolder) -> list[JsonObject]:
 
 
 def mismatches(run: RunFolder, rows: list[JsonObject]) -> Iterator[str]:
-    """What does not agree with the rows, a line each: the bytes, the manifest, DVC. Adds `dvc_md5` to each row."""
+    """Disagreements with the rows, one line each: the bytes, the manifest, DVC. Adds `dvc_md5` to each row."""
     prepared = PreparedData(run.data_folder)
     splits = prepared.manifest["splits"] if prepared.is_whole else {}
     for row in rows:
@@ -61,7 +61,7 @@ def _digests(file: Path) -> tuple[str, str]:
 
 
 def _known_to_dvc(file: Path) -> str | None:
-    """The md5 by which `dvc.lock` (or a `.dvc` file) of the working directory knows a file; None where it does not."""
+    """The md5 of a file in `dvc.lock` (or a `.dvc` file) of the working directory; None if it is not there."""
     if not Path(".dvc").is_dir() or importlib.util.find_spec("dvc") is None:
         return None
     from dvc.api import DVCFileSystem

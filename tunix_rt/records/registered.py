@@ -1,4 +1,4 @@
-"""A registered model as the run that it came from: enough of its record to predict with it again, anywhere."""
+"""A registered model as the run that produced it: enough of its record to predict with it again, anywhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORDS = ("config.yaml", "data.json", "environment.json")
 
 
 def registered_run(model: str, store: ModelStore, models: Path) -> RunFolder:
-    """The run behind `models:/NAME/VERSION`, below the folder `models`: config, data, trained model.
+    """The run that produced `models:/NAME/VERSION`, below the folder `models`: config, data, trained model.
 
     Its own predictions and scores are not fetched. Raises ModelError, StoreError, DataError.
     """
@@ -30,8 +30,8 @@ def registered_run(model: str, store: ModelStore, models: Path) -> RunFolder:
         kept = {name: record for name, record in read_json(stages).items() if name in ("prepare", "train")}
         for record in kept.values():
             record.pop("folder", None)
-            record.pop("outputs", None)  # of which only the model is fetched
-        kept["train"]["model_digest"] = folder_digest(trained)  # of an adapter the merged model is registered
+            record.pop("outputs", None)  # only the model is fetched
+        kept["train"]["model_digest"] = folder_digest(trained)  # for an adapter, the merged model is registered
         (run.path / "model").symlink_to(trained.resolve())
         write_json(run.data, read_json(run.data) | {"folder": "nowhere"})  # it is prepared again here
         write_json(stages, kept)

@@ -1,8 +1,8 @@
-"""Run a recorded run again, into a new folder, and say whether the same came out.
+"""Run a recorded run again, into a new folder, and say whether the results are the same.
 
-Nothing is checked out: the recorded config meets today's data and code. Changed data is refused, with the file's
-name; changed code, lock or versions are told. Where processor, device, threads or versions differ, bits cannot
-agree and the numbers are compared within tolerances.
+Nothing is checked out: the recorded config is run with today's data and code. Changed data is refused, with the
+file's name; changed code, lock or versions are reported. If processor, device, threads or versions differ, bits
+cannot agree and the numbers are compared within tolerances.
 """
 
 from __future__ import annotations
@@ -38,29 +38,30 @@ from tunix_rt.tracking.registry import ModelStore
 FIRST_STEPS = 50
 RELATIVE = 0.01
 TOLERANCE = f"losses of the first {FIRST_STEPS} steps within {RELATIVE:.0%}, every rate in its recorded 95 % interval"
-"""Beyond, training is chaotic: the last bit of one weight grows by orders of magnitude within some hundred steps."""
+"""Beyond these steps, training is chaotic: a last-bit difference in one weight grows by orders of magnitude within a
+few hundred steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """How it went."""
+    """The result of a reproduction."""
 
     of: str
     folder: str
-    """Where the new run is."""
+    """Folder of the new run."""
     equal: bool
     exact: bool
-    """Compared bit for bit; else within `TOLERANCE`."""
+    """Whether files were compared bit for bit; else within `TOLERANCE`."""
     compared: list[str]
-    """The files."""
+    """The files that were compared."""
     difference: str | None
-    """The first one: file, place, number."""
+    """The first difference: file, place, number."""
     environment: list[str]
-    """What else is not as recorded: code, versions, machine."""
+    """What else differs from the record: code, versions, machine."""
 
 
 def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Reproduction:
-    """Run it again and compare. `overrides`: KEY=VALUE of what changes no result. `strict`: other code is refused.
+    """Run it again and compare. `overrides`: KEY=VALUE of fields that change no result. `strict`: refuse other code.
 
     Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
     """
@@ -93,7 +94,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
 
 
 def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConfig:
-    """The recorded config, made to run anew beside it, untracked, and as many steps as a time budget allowed then."""
+    """The recorded config, changed to run in a new folder, untracked, and for as many steps as a time budget gave."""
     from omegaconf import OmegaConf
 
     wrong = [word for word in overrides if "=" not in word or first_stage(word.partition("=")[0]) is not None]
@@ -117,9 +118,9 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
 
 
 def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
-    """Compare every named file and model, and the prepared data where it is still there, with the recorded hashes.
+    """Compare every named file and model, and the prepared data if it is still there, with the recorded hashes.
 
-    Raises DataError that names the first file that changed.
+    Raises DataError naming the first file that changed.
     """
     hashes = recorded.data_hashes()
     if not hashes:
@@ -145,7 +146,7 @@ def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
 
 
 def _named(config: ExperimentConfig, key: str) -> str:
-    """The file or name that a key of the config stands for."""
+    """The file or name given by a key of the config."""
     value: Any = plain(config)
     for name in key.split("."):
         value = value[name]
@@ -153,10 +154,10 @@ def _named(config: ExperimentConfig, key: str) -> str:
 
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
-    """Where the prepared data of two runs differ: a file prepared anew, and not to the same bytes."""
+    """Where the prepared data of two runs differ: a file that was prepared again with different bytes."""
     before, now = (dict(run.data_hashes().get("prepared", {})) for run in (recorded, again))
     for hashes in (before, now):
-        hashes.pop("manifest.json", None)  # what it says of them is in these hashes
+        hashes.pop("manifest.json", None)  # what it says about them is in these hashes
     lines = _lines(compare("data", before, now)) if before else []
     return f"prepared data {lines[0]}" if lines else None
 

@@ -1,7 +1,7 @@
-"""Is a record what it says: hashes, splits, identities, and the predictions scored again. Of a folder or a zip file.
+"""Verifies a record, as a folder or zip file: hashes, splits, identities, and the predictions scored again.
 
-It shows that the files belong together and that the numbers follow from the predictions. Who rewrites all of them
-consistently is not found out: for that, `reproduce` runs it again.
+This shows that the files belong together and that the numbers follow from the predictions. It does not detect that
+all of them were rewritten consistently: for that, `reproduce` runs it again.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from tunix_rt.traces.prediction import read_items, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 
 MANIFEST = ("name", "seed", "counts", "splits", "digest")
-"""What `data.json` must have in common with the manifest; sources may have a secret masked."""
+"""Keys in which `data.json` must equal the manifest; sources may contain a masked secret."""
 Checked = list[str]
-"""What was looked at and found right, a line each."""
+"""What was checked and found correct, one line each."""
 
 
 def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exported:
-    """One zip file with all that is needed to believe a run.
+    """Write one zip file with all that is needed to verify a run.
 
-    Raises InputError (not finished), ModelError or DataError (a file of its model or its data is damaged).
+    Raises InputError (not finished), ModelError or DataError (a file of its model or data is damaged).
     """
     if run.status().get("state") != "finished":
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
@@ -52,7 +52,7 @@ def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exporte
 
 
 def verify(what: Path | RunFolder) -> Checked:
-    """Verify a zip file of `export`, or a run folder where it is.
+    """Verify a zip file of `export`, or a run folder in place.
 
     Raises GateError: the first thing that is wrong; DataError: no such file, or one that is not safe to open.
     """
@@ -70,7 +70,7 @@ def verify(what: Path | RunFolder) -> Checked:
 
 
 def _files(run: RunFolder, prepared: PreparedData) -> str:
-    """Every byte of the prepared data and of the trained model is what was written."""
+    """Check that every byte of the prepared data and of the trained model is as written."""
     for line in prepared.damage(full=True):
         raise GateError(line)
     try:
@@ -101,7 +101,7 @@ def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> Chec
 
 
 def _splits(run: RunFolder, prepared: PreparedData) -> str:
-    """The traces are those of the manifest, and the manifest is the one the run was made with."""
+    """Check that the traces are those of the manifest, and the manifest is the one that the run used."""
     manifest = prepared.manifest
     recorded = read_json(run.data)
     for key in MANIFEST:
@@ -123,7 +123,7 @@ def _splits(run: RunFolder, prepared: PreparedData) -> str:
 
 
 def _identities(run: RunFolder, config: ExperimentConfig) -> str:
-    """Each stage was done for this config and this data."""
+    """Check that each stage was done for this config and this data."""
     hashes = run.data_hashes()
     if not hashes or is_masked([declared(config, stage) for stage in STAGES]):
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
@@ -131,7 +131,7 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
         return "identities: not checked (made by version 0.1, whose identities were others)"
     stages = run.stages()
     trained = stages.get("train", {})
-    # Where accuracy decides, training elsewhere went by the rules of its own config, not by those it is scored by here.
+    # If accuracy decides, training elsewhere followed the rules of its own config, not those that score it here.
     kept = {"train": trained["identity"]} if config.training.accuracy_decides and "folder" in trained else {}
     for stage, identity in identities(config, hashes["sources"], kept).items():
         recorded = stages.get(stage, {}).get("identity")
@@ -154,7 +154,7 @@ def _training(run: RunFolder, model: str | None) -> str:
 
 
 def _predictions(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) -> str:
-    """One line for each trace of the split and sample, and none besides."""
+    """Check that there is one line for each trace of the split and sample, and no others."""
     split, samples = config.generation.split, config.generation.num_return_sequences
     wanted = {(trace.id, sample) for trace in prepared.traces(split) for sample in range(samples)}
     for file in (run.predictions, run.baseline_predictions):
@@ -170,7 +170,7 @@ def _predictions(run: RunFolder, config: ExperimentConfig, prepared: PreparedDat
 
 
 def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) -> str:
-    """The recorded evaluation of the predictions gives the recorded numbers."""
+    """Check that the recorded evaluation of the predictions gives the recorded numbers."""
     traces = {trace.id: trace for trace in prepared.traces(config.generation.split)}
     again = score(list(read_predictions(run.predictions)), traces, config.evaluation)
     items = [*read_items(run.items)]

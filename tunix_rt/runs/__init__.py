@@ -1,1 +1,1 @@
-"""The run folder: the one truth about a run."""
+"""The run folder: the single source of truth about a run."""

@@ -1,6 +1,6 @@
-"""A run in one zip file, and the way back: every file with its sha256, nothing trusted that is not listed.
+"""Packs a run into one zip file, and unpacks it: every file has its sha256, unlisted files are not trusted.
 
-Knows files, not what they mean. The same run gives the same bytes: entries are sorted and have no clock.
+Knows files, not what they mean. The same run gives the same bytes: entries are sorted and have no timestamps.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION = 1
 MAX_ENTRIES = 10_000
 MAX_BYTES = 200 * 2**30
 MAX_RATIO = 400
-"""Times an entry may be larger than its compressed bytes, beyond a mebibyte: text is at most some 50 times."""
+"""Maximum ratio of an entry's size, beyond a mebibyte, to its compressed size: for text it is at most about 50."""
 CHUNK = 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -45,8 +45,8 @@ class Exported:
 def export(run: RunFolder, prepared: Path, target: Path, with_model: bool) -> Exported:
     """Write the archive of a finished run. `prepared`: its folder of prepared data.
 
-    What a sibling did (training, predictions) comes along, so that the archive stands alone. Raises DataError where
-    the prepared data is gone.
+    Results of a sibling (training, predictions) are included, so that the archive is self-contained. Raises DataError
+    if the prepared data is gone.
     """
     if not (prepared / "manifest.json").is_file():
         raise DataError(f"{prepared}: the run's prepared data is gone; its command again prepares it")
@@ -74,7 +74,7 @@ def _files(run: RunFolder, prepared: Path, with_model: bool) -> dict[str, Path]:
 
 
 def _standing_alone(run: RunFolder) -> dict[str, JsonObject]:
-    """`stages.json` of a folder that has everything itself; who did a stage is still told."""
+    """`stages.json` of a folder that contains everything itself; it still says which run did a stage."""
     stages = run.stages()
     for record in stages.values():
         if "folder" in record:
@@ -101,10 +101,10 @@ def _add(archive: zipfile.ZipFile, name: str, file: Path) -> JsonObject:
 
 
 def unpack(file: Path, folder: Path) -> JsonObject:
-    """Check every entry against `checksums.json` and write it to `folder`, the model's weights excepted.
+    """Check every entry against `checksums.json` and write it to `folder`, except the model's weights.
 
-    Returns `checksums.json`. Raises DataError: no such file; GateError: no whole zip file, one that would not be safe
-    to open, or a file in it is missing, not listed, or not what it was.
+    Returns `checksums.json`. Raises DataError: no such file; GateError: the zip file is incomplete or unsafe to open,
+    or a file in it is missing, not listed, or changed.
     """
     try:
         with zipfile.ZipFile(file) as archive:
@@ -120,7 +120,7 @@ def unpack(file: Path, folder: Path) -> JsonObject:
 
 
 def _safe(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """The entries by name, none of which leads elsewhere, is a link or is a bomb."""
+    """The entries by name; refuses any with an unsafe path, links and zip bombs."""
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_BYTES:
         raise GateError(f"{file}: refused: more than {MAX_ENTRIES} entries or {MAX_BYTES:,} bytes")
@@ -191,7 +191,7 @@ def _check_and_write(
 
 
 def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Never more than the entry says it has, which `_safe` has looked at."""
+    """Reads no more than the declared size of the entry, which `_safe` has checked."""
     with archive.open(entry) as source:
         while chunk := source.read(CHUNK):
             yield chunk

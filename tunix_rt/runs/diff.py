@@ -1,6 +1,6 @@
-"""Two records side by side: every value that differs, and the first place where two files of results do.
+"""Compares two records: every value that differs, and the first place where two result files differ.
 
-Reads run folders; knows JSON, JSONL and safetensors, and nothing of what a metric means.
+Reads run folders; knows JSON, JSONL and safetensors, but not what a metric means.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from tunix_rt.runs.folder import RunFolder
 
 ABSENT = "(absent)"
 CODE = ("git.commit", "git.diff_sha256", "git.untracked", "lock_sha256", "source_sha256", "python", "packages")
-"""What of `environment.json` is code; `machine`, `backend` and `variables` are where it ran."""
+"""Keys of `environment.json` that describe code; `machine`, `backend` and `variables` say where it ran."""
 FACTS = ("num_steps", "steps_done", "tokens", "selected_step", "ended_early", "row_length", "num_epochs")
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One side of two records: how many values are equal, and those that differ as (left, right)."""
+    """One section of two records: how many values are equal, and those that differ as (left, right)."""
 
     name: str
     equal: int
@@ -45,7 +45,7 @@ def leaves(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def compare(name: str, left: Any, right: Any) -> Section:
-    """Two JSON values, leaf by leaf, in their own order; what only one of them has is one value."""
+    """Compares two JSON values leaf by leaf, in their order; a part that only one of them has counts as one value."""
     equal, different = 0, {}
     for key, a, b in _pairs(left, right, ""):
         if type(a) is type(b) and a == b:
@@ -71,7 +71,7 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 
 
 def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
-    """Config, data, code, environment and results of two runs. Raises DataError where a record is damaged."""
+    """Compares config, data, code, environment and results of two runs. Raises DataError if a record is damaged."""
     views = {
         "config": RunFolder.read_config,
         "data": _data,
@@ -83,12 +83,12 @@ def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
 
 
 def compare_code(recorded: JsonObject, now: JsonObject) -> Section:
-    """What is code in two `environment.json`."""
+    """Compares the code in two `environment.json`."""
     return compare("code", _parts(recorded, CODE), _parts(now, CODE))
 
 
 def compare_environments(recorded: JsonObject, now: JsonObject) -> Section:
-    """Machine, backend and variables in two `environment.json`."""
+    """Compares machine, backend and variables in two `environment.json`."""
     return compare("environment", _where(recorded), _where(now))
 
 
@@ -102,7 +102,7 @@ def _parts(record: JsonObject, keys: tuple[str, ...]) -> JsonObject:
 
 
 def value_at(record: Any, key: str) -> Any:
-    """The value at a dotted key; None where there is none."""
+    """The value at a dotted key; None if there is none."""
     for name in key.split("."):
         record = record.get(name) if isinstance(record, dict) else None
     return record
@@ -117,7 +117,7 @@ def _recorded_environment(run: RunFolder) -> JsonObject:
 
 
 def _where(record: JsonObject) -> JsonObject:
-    """MLflow's variables change no number, and some are set by our own import of it."""
+    """Leaves out MLflow's variables: they change no number, and importing it sets some of them."""
     variables = {key: value for key, value in record.get("variables", {}).items() if not key.startswith("MLFLOW_")}
     return _parts(record, ("machine", "backend")) | {"variables": variables}
 
@@ -140,7 +140,7 @@ def _results(run: RunFolder) -> JsonObject:
 
 
 def result_files(run: RunFolder) -> dict[str, Path]:
-    """The files that a run computed, in the order of the data; those of a stage that a sibling did are there."""
+    """The files that a run computed, in the order of the data flow, including those of stages that a sibling did."""
     model = {f"model/{file.name}": file for file in sorted(run.model.glob("*")) if file.is_file()}
     files = {
         "metrics.jsonl": run.metrics_log,
@@ -155,7 +155,7 @@ def result_files(run: RunFolder) -> dict[str, Path]:
 
 
 def first_difference(name: str, there: Path, here: Path) -> str | None:
-    """The first place at which two files differ, in words; None where they are the same bytes."""
+    """The first place at which two files differ, in words; None if their bytes are the same."""
     if there.exists() != here.exists():
         return f"{name}: {'missing here' if there.exists() else 'only here'}"
     if not there.exists() or sha256_file(there) == sha256_file(here):
@@ -188,7 +188,7 @@ def _in_lines(name: str, there: Path, here: Path) -> str | None:
 
 
 def _key(record: JsonObject) -> tuple[object, ...]:
-    """What a line is called by in its file."""
+    """Identifies a line in its file."""
     return record.get("step"), record.get("id"), record.get("sample"), *sorted(record)
 
 

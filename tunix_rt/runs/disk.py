@@ -1,7 +1,7 @@
-"""What of the disk can go: of finished runs, of data no run refers to, and of what was killed halfway.
+"""What can be removed from disk: leftovers of finished runs, data no run refers to, and what was killed halfway.
 
-Nothing that a living run has, and nothing that does not look like ours: names are checked, not only places. What
-belongs to a run or a preparation goes only under its lock, and only if it can still go then.
+Nothing that a live run uses, and nothing that does not look like ours: names are checked, not only locations. What
+belongs to a run or a preparation is removed only under its lock, and only if it can still be removed then.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from tunix_rt.runs.folder import RunFolder, all_runs, folder_in
 IDENTITY = re.compile(r"[0-9a-f]{12}(-\d+)?")
 CONVERTED = re.compile(r".+-[0-9a-f]{12}")
 PART = re.compile(r"\.\d+\.part$")
-"""A file that is being written, with the number of the process."""
+"""A file that is being written, with the pid of its process."""
 PART_FOLDER = re.compile(r"(model|[0-9a-f]{12}|.+-[0-9a-f]{12})\.part")
-"""A folder that is being made: a trained model, prepared data, a converted model."""
+"""A folder that is being written: a trained model, prepared data, a converted model."""
 STALE_SECONDS = 3600.0
-"""Age of a part file from which nobody is writing it any more."""
+"""Age from which a part file counts as abandoned."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reclaimable:
-    """A file or folder that can go."""
+    """A file or folder that can be removed."""
 
     kind: str
     path: Path
     bytes: int
-    """What is free afterwards; a file that has another name too (a hard link) does not count."""
+    """Space that this frees; a file with further hard links does not count."""
     lock: RunFolder | Path | None
     """The run to claim, or the lock file to hold, while it is removed."""
 
 
 def size(path: Path) -> int:
-    """Bytes that removing a file or folder gives back."""
+    """Bytes freed by removing a file or folder."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files if file.stat().st_nlink == 1)
 
@@ -57,9 +57,9 @@ def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
 
 
 def remove(run: RunFolder, root: Path, force: bool, elsewhere: Callable[[RunFolder], object] | None = None) -> int:
-    """Remove a run's folder; returns the bytes that it gave back. `elsewhere` removes what others hold of it, first.
+    """Remove a run's folder; returns the bytes freed. `elsewhere` first removes copies of it elsewhere.
 
-    Raises MachineError where a process works in it; InputError where others need it, unless `force`.
+    Raises MachineError if a process is working in it; InputError if other runs need it, unless `force`.
     """
     with run.locked():
         needed = referring(run, root)
@@ -75,13 +75,13 @@ def remove(run: RunFolder, root: Path, force: bool, elsewhere: Callable[[RunFold
 
 
 def reclaimable(root: Path, data: Path) -> list[Reclaimable]:
-    """Everything that can go, by kind and path."""
+    """Everything that can be removed, by kind and path."""
     found = [item for item in _candidates(root, data) if _is_free(item.lock)]
     return sorted(found, key=lambda item: (item.kind, str(item.path)))
 
 
 def clear(items: list[Reclaimable], root: Path, data: Path) -> list[Reclaimable]:
-    """Remove what can still go once its lock is held; returns what was removed."""
+    """Remove what can still be removed once its lock is held; returns what was removed."""
     removed: list[Reclaimable] = []
     for item in items:
         with suppress(MachineError), _held(item.lock):  # somebody else has begun to work there: it stays
@@ -100,7 +100,7 @@ def _remove(path: Path) -> None:
 
 
 def _is_free(lock: RunFolder | Path | None) -> bool:
-    """Whether nobody has it just now; of runs their status says so."""
+    """Whether nobody holds it at the moment; for a run, its status says so."""
     if not isinstance(lock, Path) or not lock.exists():
         return True
     with suppress(MachineError), _held(lock):
@@ -110,7 +110,7 @@ def _is_free(lock: RunFolder | Path | None) -> bool:
 
 @contextmanager
 def _held(lock: RunFolder | Path | None) -> Iterator[None]:
-    """Raises MachineError where somebody has it."""
+    """Hold the lock. Raises MachineError if somebody else has it."""
     from filelock import FileLock, Timeout
 
     if lock is None:
@@ -138,7 +138,7 @@ def _item(kind: str, path: Path, lock: RunFolder | Path | None) -> Reclaimable:
 
 
 def _checkpoints(root: Path) -> Iterator[Reclaimable]:
-    """Of finished runs all; of stopped ones those that were not saved whole (the newest whole one goes on)."""
+    """All of finished runs; of stopped ones the incomplete ones (the newest complete one is needed to resume)."""
     for run in all_runs(root):
         state, folder = run.status().get("state"), run.path / "checkpoints"
         if state == "finished" and folder.is_dir() and (run.path / "model").is_dir():
@@ -158,7 +158,7 @@ def _torn_runs(root: Path) -> Iterator[Reclaimable]:
 
 
 def _unused_data(root: Path, data: Path) -> Iterator[Reclaimable]:
-    """Prepared data and converted models that nothing refers to; nothing while a run has yet to say what it uses."""
+    """Prepared data and converted models that nothing refers to; none while a run has yet to record what it uses."""
     if any(run.status().get("state") == "running" and not run.data.exists() for run in all_runs(root)):
         return
     used = {folder_in(file, root).resolve() for file in root.rglob("data.json")}

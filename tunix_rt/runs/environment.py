@@ -1,4 +1,4 @@
-"""`environment.json`: where a run was made: versions, commit, machine, command. No secrets."""
+"""`environment.json`, where a run was made: versions, commit, machine, command. No secrets."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ VARIABLES = re.compile(
     r"(CUDA|CUBLAS|NVIDIA|NCCL|JAX|XLA|LIBTPU|TPU|TORCH|PYTORCH|OMP|KMP|MKL|OPENBLAS|GOMP|MALLOC|HF|TRANSFORMERS"
     r"|TOKENIZERS|MLFLOW|SLURM|TUNIX_RT|PYTHON)[A-Z_]*_.*|LD_PRELOAD|PYTHONHASHSEED|PYTHONPATH|XDG_CACHE_HOME"
 )
-"""Names of variables that may change numbers, devices or where things go; values of secret ones are masked."""
+"""Names of variables that may change numbers, devices or output paths; values of secret ones are masked."""
 UNTRACKED = 200
 """Untracked files whose hash is recorded; the others are counted."""
 LONGEST_DIFF = 2**16
-"""Characters of the difference to the commit that are recorded."""
+"""Characters of the diff to the commit that are recorded."""
 LARGEST = 2**24
-"""Bytes of an untracked file that is hashed; of a larger one the size is recorded, so that a start stays quick."""
+"""Largest untracked file that is hashed, in bytes; for a larger one the size is recorded, so that a start is quick."""
 
 
 def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
-    """Everything about the environment that may matter; `backend`: what the framework says of itself."""
+    """Everything about the environment that may matter; `backend`: what the framework reports about itself."""
     record: JsonObject = {
         "command": " ".join(mask_words(command)),
         "python": platform.python_version(),
@@ -66,7 +66,7 @@ def _version(package: str) -> str | None:
 
 
 def _installed() -> str:
-    """Digest over name and version of all that is installed."""
+    """Digest of the names and versions of all installed packages."""
     found = {(str(item.metadata["Name"]).lower(), item.version) for item in importlib.metadata.distributions()}
     return digest(sorted(found))
 
@@ -107,7 +107,7 @@ def _instruction_set() -> str:
 
 
 def _git(folder: Path) -> JsonObject | None:
-    """Commit, dirty flag and what differs from the commit; None where the folder is in no repository."""
+    """Commit, dirty flag and what differs from the commit; None if the folder is in no repository."""
     root = _output("git", "-C", str(folder), "rev-parse", "--show-toplevel")
     commit = _output("git", "-C", str(folder), "rev-parse", "HEAD") if root else None
     if root is None or commit is None:
@@ -126,7 +126,7 @@ def _git(folder: Path) -> JsonObject | None:
 
 
 def _bounded(diff: str) -> str:
-    """Enough to see what was changed; whether two are the same, `diff_sha256` says."""
+    """Enough to see what was changed; `diff_sha256` says whether two are the same."""
     left = len(diff) - LONGEST_DIFF
     return diff if left <= 0 else f"{diff[:LONGEST_DIFF]}\n… {left:,} more characters, which are not recorded\n"
 
@@ -145,7 +145,7 @@ def _output(*words: str) -> str | None:
 
 
 def _lock_hash() -> str | None:
-    """Of the lock in the working directory, else of the checkout that the package is in."""
+    """Hash of the lock file in the working directory, else in the checkout that contains the package."""
     for folder in (Path.cwd(), Path(__file__).parents[2]):
         if (folder / "requirements.lock").exists():
             return sha256_file(folder / "requirements.lock")

@@ -1,4 +1,4 @@
-"""A run folder: where its files are, who may write, what is finished, and how a person names it.
+"""A run folder: where its files are, who may write, what is finished, and how users name it.
 
 `runs/<experiment>/<identity>/`; nothing here knows what a stage does.
 """
@@ -21,10 +21,10 @@ from tunix_rt.runs.secrets import mask
 from tunix_rt.terminal import say
 
 State = Literal["running", "waiting", "finished", "failed", "interrupted"]
-"""`waiting`: a stage is done, and another command will do the next."""
+"""`waiting`: a stage is done, and another command will run the next one."""
 VERSION = 2
-"""`record_version` of `status.json` and `data.json`. Before there was one, a status named no host, and paths were
-those of the working directory; now they are relative to the file that has them."""
+"""`record_version` of `status.json` and `data.json`. Before it existed, a status named no host, and paths were
+relative to the working directory; now they are relative to the file that contains them."""
 PIPELINE = "dvc"
 """Name of the one run folder that DVC's stages share: DVC needs fixed paths."""
 
@@ -37,7 +37,7 @@ class RunFolder:
 
     @property
     def name(self) -> str:
-        """`<experiment>/<identity>`: how the run is called in messages and commands."""
+        """`<experiment>/<identity>`: the name of the run in messages and commands."""
         return f"{self.path.parent.name}/{self.path.name}"
 
     @property
@@ -47,7 +47,7 @@ class RunFolder:
 
     @property
     def identity(self) -> str:
-        """What names the run: its folder, or where that has a fixed name, what `status.json` says."""
+        """Identity of the run: its folder name, or if that is fixed, what `status.json` says."""
         return str(self.status().get("identity") or self.path.name)
 
     @property
@@ -60,17 +60,17 @@ class RunFolder:
 
     @property
     def data(self) -> Path:
-        """`data.json`: the manifest of the prepared data, and where it is."""
+        """`data.json`: the manifest of the prepared data, and its location."""
         return self.place("prepare") / "data.json"
 
     @property
     def data_folder(self) -> Path:
-        """Where its prepared data is, or was."""
+        """Folder where its prepared data is, or was."""
         return folder_in(self.data, self.root)
 
     @property
     def metrics_log(self) -> Path:
-        """Each step once; in the run that trained."""
+        """Each step once; in the folder of the run that trained."""
         return self.place("train") / "metrics.jsonl"
 
     @property
@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Folder of the trained model; in the run that trained it, which may be a sibling."""
+        """Folder of the trained model, in the run that trained it, which may be a sibling."""
         return self.place("train") / "model"
 
     @property
@@ -113,7 +113,7 @@ class RunFolder:
     def place(self, stage: str) -> Path:
         """The folder that holds what a stage wrote: this one, one below it, or another run's.
 
-        Raises InputError where the other one holds something else by now.
+        Raises InputError if the other run holds something else by now.
         """
         record = self.stages().get(stage, {})
         if "folder" not in record:
@@ -129,22 +129,22 @@ class RunFolder:
         return place
 
     def stages(self) -> dict[str, JsonObject]:
-        """The record of each stage: `identity`, `state`, `folder` (relative, where another run did it)."""
+        """The record of each stage: `identity`, `state`, `folder` (relative, if another run did it)."""
         file = self.path / "stages.json"
         return dict(read_json(file)) if file.exists() else {}
 
     def record_stage(self, stage: str, record: JsonObject) -> None:
-        """Put one stage's record in place of the one before."""
+        """Replace the record of one stage."""
         write_json(self.path / "stages.json", self.stages() | {stage: record})
 
     def data_hashes(self) -> JsonObject:
-        """`sources` (what the config names), `prepared` (each file), `start_model`; empty where none are recorded."""
+        """`sources` (what the config names), `prepared` (each file), `start_model`; empty if none are recorded."""
         data = read_json(self.data) if self.data.exists() else {}
         older = read_json(self.environment) if "hashes" not in data and self.environment.exists() else {}
         return dict(data.get("hashes") or older.get("data") or {})
 
     def read_config(self) -> JsonObject:
-        """The recorded config as plain data, secrets masked; empty before there is one. Raises DataError."""
+        """The recorded config as plain data, secrets masked; empty before it exists. Raises DataError."""
         from omegaconf import OmegaConf
 
         if not self.config.exists():
@@ -161,11 +161,11 @@ class RunFolder:
 
     @property
     def status_file(self) -> Path:
-        """Who works here; while somebody does, it is touched again and again (`liveness.heartbeat`)."""
+        """Who works here; touched repeatedly while somebody does (`liveness.heartbeat`)."""
         return self.path / "status.json"
 
     def status(self) -> JsonObject:
-        """`status.json`; empty before the first start. A dead process makes `running` read `killed`."""
+        """`status.json`; empty before the first start. If its process is dead, `running` becomes `killed`."""
         if not self.status_file.exists():
             return {}
         status = dict(read_json(self.status_file))
@@ -174,13 +174,13 @@ class RunFolder:
         return status
 
     def begin(self, known_by: JsonObject | None = None) -> None:
-        """Record that this process works here; `known_by`: `identity` and `key` where its name says neither."""
+        """Record that this process works here; `known_by`: `identity` and `key` if its name says neither."""
         status = {"record_version": VERSION, "state": "running", **this_process(), "started": time.time()}
         empty: JsonObject = {"ended": None, "stage": None, "reason": None, "exit_code": None}
         write_json(self.status_file, status | empty | (known_by or {}))
 
     def note_stage(self, stage: str) -> None:
-        """Record what is being done."""
+        """Record which stage is running."""
         write_json(self.status_file, dict(read_json(self.status_file)) | {"stage": stage})
 
     def end(self, state: State, reason: str | None = None, exit_code: int = 0) -> None:
@@ -188,14 +188,14 @@ class RunFolder:
         status = dict(read_json(self.status_file))
         said = None if reason is None else mask(reason)
         end: JsonObject = {"state": state, "ended": time.time(), "reason": said, "exit_code": exit_code}
-        with nullcontext() if state == "finished" else suppress(OSError):  # what went wrong is raised, not this
+        with nullcontext() if state == "finished" else suppress(OSError):  # the original error is raised, not this one
             overwrite_json(self.status_file, status | end)
 
     @contextmanager
     def locked(self, patient: bool = False) -> Iterator[None]:
-        """Claim the folder for this process. Raises MachineError where another one has it, on whatever host.
+        """Claim the folder for this process. Raises MachineError if another one has it, on any host.
 
-        `patient`: a process of another host that was heard of lately may be dead all the same; wait for its heartbeat.
+        `patient`: a process on another host with a recent heartbeat may still be dead; wait for its next heartbeat.
         """
         from filelock import FileLock, Timeout
 
@@ -211,7 +211,7 @@ class RunFolder:
             raise MachineError(self._in_use(f" (pid {self.status().get('pid', 'unknown')})")) from None
 
     def _elsewhere(self) -> str | None:
-        """Who works here from another host, where a lock may say nothing."""
+        """Who works here from another host, where a lock may have no effect."""
         status = self.status()
         if status.get("state") != "running" or is_local(status):
             return None
@@ -242,7 +242,7 @@ def folder_in(file: Path, root: Path) -> Path:
 
 
 def from_here(path: Path) -> Path:
-    """An absolute path as it is shown: relative to the working directory where it is below it."""
+    """An absolute path as displayed: relative to the working directory if it is below it."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -265,7 +265,7 @@ def choose(root: Path, experiment: str, identity: str, new: bool) -> RunFolder:
 
 
 def find_done(root: Path, experiment: str, stage: str, identity: str) -> Iterator[RunFolder]:
-    """The runs of the experiment in whose own folder the stage of that identity is finished."""
+    """The runs of the experiment in whose own folder the stage of this identity is finished."""
     for run in all_runs(root):
         record = run.stages().get(stage, {})
         if run.path.parent.name == experiment and run.is_done(stage, identity) and "folder" not in record:
@@ -273,10 +273,10 @@ def find_done(root: Path, experiment: str, stage: str, identity: str) -> Iterato
 
 
 def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
-    """The run a person means: `last`, a path, `<experiment>/<identity>` or a prefix of either part.
+    """The run that a user means: `last`, a path, `<experiment>/<identity>` or a prefix of either part.
 
-    Raises InputError listing the candidates where none or several fit. An experiment's name means its `newest` run,
-    which is said where it has several; without, it fits all of them.
+    Raises InputError listing the candidates if none or several match. An experiment's name means its newest run (with
+    a note if there are several); without `newest`, it matches all of them.
     """
     if Path(word).is_dir() and (Path(word) / "status.json").exists():
         return RunFolder(Path(word).resolve())

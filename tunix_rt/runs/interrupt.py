@@ -1,9 +1,9 @@
-"""Signals and a `stop` file: how work is asked to end, and where it may.
+"""Signals and a `stop` file: how work is asked to stop, and where it may.
 
-Most work may end anywhere, because what is on disk is always whole (`Interrupt.at_once`): there a signal raises in
-the middle of whatever the main thread does. A training step may not, since what it computed would be lost: there
-the loop asks between two steps (`hold`, `check`). A thread acknowledges the first signal at once, even while the
-main thread compiles a program; it ends the process on the second, and where the main thread does not come back.
+Most work may stop anywhere, because files on disk are always complete (`Interrupt.at_once`): there a signal raises
+in the middle of whatever the main thread does. A training step may not, since its result would be lost: there the
+loop checks between two steps (`hold`, `check`). A thread acknowledges the first signal at once, even while the main
+thread compiles a program; it ends the process on the second, or if the main thread does not return.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from tunix_rt.errors import Interrupted
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ECHO = 0.3
-"""Seconds within which a signal is the first one again: from the terminal and from a parent that passes it on."""
+"""Seconds within which a second signal counts as the first: the terminal and a parent process may both send it."""
 PATIENCE = 4.0
-"""Seconds after which work that may end anywhere is ended, wherever a library keeps the main thread."""
+"""Seconds after which work that may stop anywhere is ended, even if a library blocks the main thread."""
 OVER = 0
-"""A byte in the place of a signal's number: nobody is watched any more."""
+"""Sent in place of a signal number: watching is over."""
 SHOW_CURSOR = b"\x1b[?25h"
 
 
 class StopRequested(Interrupted):
-    """A `stop` file ended the run. `why` is what the file says; empty where it was only touched."""
+    """A `stop` file ended the run. `why` is the content of the file; empty if it was only touched."""
 
     def __init__(self, message: str, why: str) -> None:
         super().__init__(message)
@@ -41,7 +41,7 @@ class StopRequested(Interrupted):
 
 
 class _Leave(KeyboardInterrupt):
-    """Raised by the signal handler; no `except Exception` of a library takes a KeyboardInterrupt for a failure."""
+    """Raised by the signal handler; no `except Exception` of a library catches a KeyboardInterrupt."""
 
 
 @dataclass(slots=True)
@@ -54,10 +54,10 @@ class Interrupt:
     left: bool = field(default=False)
     """Whether the signal has ended the work where it was."""
     saved: str | None = field(default=None)
-    """What is on disk, as words behind 'stopped', while a signal ends the work anywhere; None: only `check` does."""
+    """What is on disk, to print after 'stopped', while a signal may end the work anywhere; None: only `check` does."""
 
     def check(self, saved: str) -> None:
-        """Raise Interrupted where somebody asked to stop. `saved` says what is on disk."""
+        """Raise Interrupted if somebody asked to stop. `saved` says what is on disk."""
         if self.received is not None:
             raise self._interrupted(saved)
         if self.stop_file.exists():
@@ -68,7 +68,7 @@ class Interrupt:
 
     @contextmanager
     def at_once(self, saved: str) -> Iterator[None]:
-        """Within the block a signal raises Interrupted wherever the main thread is, but after `hold`."""
+        """Within the block, a signal raises Interrupted wherever the main thread is, except after `hold`."""
         before = self.saved
         try:
             self.release(saved)
@@ -79,12 +79,12 @@ class Interrupt:
             self.saved = before
 
     def release(self, saved: str) -> None:
-        """From here on a signal ends the work anywhere; one that came before does so now. Raises Interrupted."""
+        """From here on a signal ends the work anywhere; one received earlier does so now. Raises Interrupted."""
         self.saved = saved
         self.check(saved)
 
     def hold(self) -> None:
-        """From here on only `check` ends the work: there is something that is not saved yet."""
+        """From here on only `check` ends the work: something is not saved yet."""
         self.saved = None
 
     def _interrupted(self, saved: str) -> Interrupted:
@@ -101,9 +101,9 @@ class Interrupt:
 
 @contextmanager
 def watching(run_folder: Path) -> Iterator[Interrupt]:
-    """Turn signals into answers of an `Interrupt` while the block runs; a second signal ends the process at once.
+    """Report signals through an `Interrupt` while the block runs; a second signal ends the process at once.
 
-    A signal that this process ignores (`nohup`) stays ignored. Outside of the main thread only the file counts.
+    A signal that this process ignores (`nohup`) stays ignored. Outside the main thread only the file counts.
     """
     interrupt = Interrupt(run_folder / "stop")
     if threading.current_thread() is not threading.main_thread():
@@ -171,7 +171,7 @@ def _stopped(saved: str) -> str:
 
 
 def _say(text: str) -> None:
-    """A line to stderr past all buffers: the main thread may hold their lock."""
-    start = "\n" if os.isatty(2) else ""  # behind the `^C` that the terminal shows, or a progress bar
+    """Write a line to stderr, bypassing all buffers: the main thread may hold their lock."""
+    start = "\n" if os.isatty(2) else ""  # after the `^C` that the terminal shows, or a progress bar
     with suppress(OSError):
         os.write(2, f"{start}{text}\n".encode())

@@ -1,7 +1,7 @@
 """Whether the process that a record names is alive, on this host or on another that shares the file system.
 
-On this host the operating system is asked. Of another host nothing is known but the record's heartbeat: the time at
-which its file was last touched, which the process that works renews.
+On this host the operating system is asked. For another host, only the record's heartbeat is known: the time at which
+its file was last touched by the working process.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ from tunix_rt.files import JsonObject
 HEARTBEAT = 10.0
 """Seconds between two heartbeats."""
 STALE = 60.0
-"""Seconds without one after which a process of another host counts as dead."""
+"""Seconds without a heartbeat after which a process on another host counts as dead."""
 CLOCK_SLACK = 1.0
-"""Seconds by which two processes may read another start time of a third (the kernel's clock is adjusted)."""
+"""Seconds by which the start time of a process may differ between two readers (the kernel's clock is adjusted)."""
 
 
 def this_process() -> JsonObject:
-    """What a record says of the process that works: `is_alive` finds it again."""
+    """The record of this process, by which `is_alive` finds it again."""
     return named(psutil.Process())
 
 
 def named(process: psutil.Process) -> JsonObject:
-    """A record of a process of this host, by which `living` finds it again."""
+    """The record of a process on this host, by which `living` finds it again."""
     facts = {"pid": process.pid, "process_started": process.create_time()}
     return {"host": platform.node(), "boot": _boot(), **facts}
 
 
 @cache
 def _boot() -> str:
-    """This start of this host: a process from before a reboot is dead, whoever has its number now."""
+    """Identifies the current boot of this host: a process from before a reboot is dead, even if its pid is in use."""
     file = Path("/proc/sys/kernel/random/boot_id")
     return file.read_text("ascii").strip() if file.exists() else f"{psutil.boot_time():.0f}"
 
 
 def is_local(record: JsonObject) -> bool:
-    """Whether it names a process of this host; a record of an earlier version does not say, and was."""
+    """Whether it names a process on this host; a record of an earlier version does not say, and counts as local."""
     return bool(record.get("host", platform.node()) == platform.node())
 
 
 def living(record: JsonObject) -> psutil.Process | None:
-    """The process of this host that a record names; None where it has ended.
+    """The process on this host that a record names; None if it has ended.
 
-    A zombie, which nobody has waited for yet, has ended; a later process with the same number is another one.
+    A zombie, which nobody has waited for yet, has ended; a later process with the same pid is another one.
     """
     if not is_local(record) or record.get("boot", _boot()) != _boot():
         return None
@@ -77,7 +77,7 @@ def seconds_since_heartbeat(file: Path) -> float:
 
 @contextmanager
 def heartbeat(file: Path) -> Iterator[None]:
-    """Touch a record, while the block runs, so that other hosts see that somebody works."""
+    """Touch a record while the block runs, so that other hosts see that somebody is working."""
     over = threading.Event()
 
     def beat() -> None:

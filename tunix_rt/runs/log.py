@@ -30,7 +30,7 @@ class MetricsLog:
         """The last step that was recorded when the log was opened; 0: none."""
 
     def write(self, step: int, values: Values, seconds: Values) -> None:
-        """Append a step's values, and when they were (`time`: Unix seconds) to the other file."""
+        """Append a step's values, and their time (`time`: Unix seconds) to the other file."""
         known = self._recorded.get((step, _kind(values)))
         if known is None:
             self._recorded[step, _kind(values)] = dict(values)
@@ -55,7 +55,7 @@ class MetricsLog:
         return (step, "eval") in self._recorded
 
     def evaluations(self, last: int) -> list[tuple[int, Values]]:
-        """(step, `eval/…` values) up to step `last`, in order of step: after a kill the log may know more."""
+        """(step, `eval/…` values) up to step `last`, in order of step: after a kill the log may be ahead."""
         return sorted((step, line) for (step, kind), line in self._recorded.items() if kind == "eval" and step <= last)
 
     def series(self, name: str) -> list[tuple[int, float]]:

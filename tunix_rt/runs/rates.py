@@ -1,4 +1,4 @@
-"""The numbers of a `metrics.json`, found by their dotted keys. Knows nothing of how they were computed."""
+"""The numbers of a `metrics.json`, found by their dotted keys. Does not know how they were computed."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ TITLES = {
     "error_rate": "failed",
     "contains_answer": "contain the answer",
 }
-"""What a person calls a rate of `metrics.json`; any other is called by its key."""
+"""Display names of rates of `metrics.json`; any other rate is shown by its key."""
 
 
 def rates(metrics: JsonObject) -> dict[str, JsonObject]:
-    """Every rate at the top of a `metrics.json`, in its order, and each pass@k: name → value, low, high, n."""
+    """Every rate at the top of a `metrics.json`, in order, and each pass@k: name → value, low, high, n."""
     found = {name: record for name, record in metrics.items() if _is_rate(record)}
     return found | {f"pass@{k}": record for k, record in metrics.get("pass_at", {}).items()}
 
 
 def rate_title(name: str) -> str:
-    """What a person calls a rate."""
+    """The display name of a rate."""
     return TITLES.get(name, name.removesuffix("_rate").replace("_", " "))
 
 
 def shown(value: float) -> str:
-    """A rate in per cent, another number with four digits."""
+    """A rate in per cent, any other number with four digits."""
     return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
 
 
@@ -49,7 +49,7 @@ def _is_rate(record: Any) -> bool:
 
 
 def lookup(metrics: JsonObject, key: str) -> float:
-    """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); of a rate, its value.
+    """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); for a rate, its value.
 
     Raises InputError listing the keys that hold a number.
     """
@@ -61,7 +61,7 @@ def lookup(metrics: JsonObject, key: str) -> float:
 
 
 def interval(metrics: JsonObject, key: str) -> Interval | None:
-    """The 95 % interval of the rate at a dotted key; None where that is no rate."""
+    """The 95 % interval of the rate at a dotted key; None if that is not a rate."""
     found = _find(metrics, key.split("."))
     if not isinstance(found, dict) or found.get("low") is None or found.get("high") is None:
         return None
@@ -69,7 +69,7 @@ def interval(metrics: JsonObject, key: str) -> Interval | None:
 
 
 def _find(node: Any, path: list[str]) -> Any:
-    """What is at `path`; a key may itself hold dots (the value `0.5` of a slice)."""
+    """The value at `path`; a key may itself contain dots (the value `0.5` of a slice)."""
     if not path:
         return node
     for length in range(len(path), 0, -1):

@@ -1,8 +1,8 @@
 """Secrets never reach a record: what looks like one, or is one by its variable's name, becomes `***`.
 
-Text in, text out; nothing is decoded or guessed from entropy, so that a record stays what was written. What was
-declared is masked by its values alone (`mask_values`): it is read again, and `pad_token` names no secret. A name
-tells something only where it is that of a variable (`mask_variables`) or in text of any origin (`mask`).
+Text in, text out; nothing is decoded or guessed from entropy, so that a record stays what was written. Declared
+config is masked by its values alone (`mask_values`): it is read again, and `pad_token` names no secret. Names count
+only for environment variables (`mask_variables`) and in text of any origin (`mask`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 MASK = "***"
 SHORTEST = 8
-"""Characters that a secret variable's value must have to be masked wherever it occurs: `test` occurs anywhere."""
+"""Minimum length of a secret variable's value to be masked everywhere: a short one like `test` occurs anywhere."""
 
 _NAME = (
     r"(?:(?:[\w.-]*[_.-])?(?:token|password|passwd|passphrase|secret|credentials?|authorization|apikey)"
@@ -56,7 +56,7 @@ def _mask_values(text: str) -> str:
 
 
 def mask_words(words: Iterable[str]) -> list[str]:
-    """The words of a command line without secrets: of `name=value` the whole value, spaces included."""
+    """The words of a command line without secrets: in `name=value` the whole value is masked, spaces included."""
     masked: list[str] = []
     for word in words:
         name, equals, _ = word.partition("=")
@@ -70,9 +70,9 @@ def mask_words(words: Iterable[str]) -> list[str]:
 
 
 def mask_values(value: Any) -> Any:
-    """A text, or JSON data whose texts hold no secrets; numbers, keys and shape stay, so that a config composes again.
+    """A text, or JSON data, without secrets in it; numbers, keys and shape stay, so that a config still composes.
 
-    Masked are passwords in URIs, tokens of well-known forms, and every value of a secret variable of this process,
+    Masks passwords in URIs, tokens of well-known forms, and every value of a secret variable of this process,
     wherever it occurs.
     """
     if isinstance(value, dict):
@@ -83,7 +83,7 @@ def mask_values(value: Any) -> Any:
 
 
 def mask_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables without secrets: of one with a secret name the whole value."""
+    """Environment variables without secrets: for a secret name, the whole value is masked."""
     return {name: MASK if is_secret(name) else _mask_values(value) for name, value in variables.items()}
 
 
@@ -94,7 +94,7 @@ def masked_traceback(error: BaseException) -> str:
 
 @contextmanager
 def masked_output() -> Iterator[None]:
-    """What the block prints appears at its end, without secrets."""
+    """Hold back what the block prints, and print it without secrets at the end."""
     held = io.StringIO()
     try:
         with redirect_stdout(held):
@@ -104,7 +104,7 @@ def masked_output() -> Iterator[None]:
 
 
 def password_to_variable(overrides: Sequence[str], key: str, variable: str) -> list[str]:
-    """Overrides in which a URI with a password is read from the environment, where it is put.
+    """Overrides in which a URI with a password is read from the environment variable, which is set here.
 
     Hydra records and prints overrides, and some launchers write them to disk for processes that inherit the variable.
     """
@@ -120,7 +120,7 @@ def password_to_variable(overrides: Sequence[str], key: str, variable: str) -> l
 
 
 def is_secret(name: str) -> bool:
-    """Whether a variable or key of that name holds a secret."""
+    """Whether a variable or key of this name holds a secret."""
     return NAME.fullmatch(name) is not None
 
 
@@ -134,7 +134,7 @@ def is_masked(value: Any) -> bool:
 
 
 def _values_of_variables() -> list[str]:
-    """Longest first, so that one that holds another is masked whole."""
+    """Longest first, so that a value that contains another one is masked entirely."""
     found = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST}
     return sorted(found, key=len, reverse=True)
 

@@ -1,6 +1,6 @@
-"""`sessions.jsonl`: on what machine each session of training or prediction computed, one line after the other.
+"""`sessions.jsonl`: the machine of each session of training or prediction, one per line.
 
-A resumed run may have changed machines in between. Bits can be expected again only where all of its sessions agree.
+A resumed run may have changed machines in between. The same bits can be expected only if all its sessions agree.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from tunix_rt.terminal import say
 
 FILE = "sessions.jsonl"
 OLDER = "fingerprint.json"
-"""What earlier versions wrote in its place: the last fingerprint, and whether it was that of the session before."""
+"""What earlier versions wrote instead: the last fingerprint, and whether it equalled that of the previous session."""
 
 
 def same_machine(run: RunFolder, stage: str, backend: dict[str, str]) -> bool:
-    """Whether every session so far was on a machine like this one; `backend`: what the framework says of itself."""
+    """Whether every session so far was on such a machine; `backend`: what the framework reports about itself."""
     same = set(_fingerprints(run, stage)) <= {fingerprint(backend)}
     if not same:
         say(f"{stage}: framework, device or processor differ from an earlier session; the record is not bit-exact")
@@ -27,19 +27,19 @@ def same_machine(run: RunFolder, stage: str, backend: dict[str, str]) -> bool:
 
 
 def begin_session(run: RunFolder, stage: str, backend: dict[str, str], first_step: int | None = None) -> None:
-    """Append the facts of a session that begins. `first_step`: of training, from 1."""
+    """Append the facts of a session that begins. `first_step`: first training step, from 1."""
     step = {} if first_step is None else {"first_step": first_step}
     facts = {"stage": stage, **step, "fingerprint": fingerprint(backend), "host": platform.node(), "backend": backend}
     append_line(run.place(stage) / FILE, facts)
 
 
 def end_session(run: RunFolder, stage: str, last_step: int) -> None:
-    """Append the step after which the session that began last ended."""
+    """Append the last step of the session that began last."""
     append_line(run.place(stage) / FILE, {"stage": stage, "last_step": last_step})
 
 
 def machine_of(run: RunFolder) -> str | None:
-    """The fingerprint that all sessions of training and prediction have; None where they differ or say nothing."""
+    """The fingerprint that all sessions of training and prediction have; None if they differ or have none."""
     found = {*_fingerprints(run, "train"), *_fingerprints(run, "predict")}
     return found.pop() if len(found) == 1 else None
 

@@ -1,7 +1,7 @@
-"""A sweep's folder, among the runs of its experiment: what is swept, how each member stands, how it ended.
+"""A sweep's folder, among the runs of its experiment: what is swept, the state of each member, how it ended.
 
-`<root>/<experiment>/sweep-<identity>/`. A member writes its own record here, wherever a launcher has put it, so that
-every launcher reports alike; a file named `stop` asks all of them to end. Knows no launcher and no MLflow.
+`<root>/<experiment>/sweep-<identity>/`. A member writes its own record here, wherever a launcher runs it, so that
+all launchers report alike; a file named `stop` asks all members to end. Independent of launchers and MLflow.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tunix_rt.runs.secrets import mask_values
 
 MemberState = Literal["running", "finished", "pruned", "failed", "interrupted"]
 MEMBERSHIP = "sweep.json"
-"""In a member's run folder: which sweep it belongs to."""
+"""File in a member's run folder that says which sweep it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
-    """How one member stands."""
+    """The state of one member."""
 
     overrides: tuple[str, ...]
     state: MemberState
     folder: str | None
-    """Its run folder; None where its config is wrong."""
+    """Its run folder; None if its config is wrong."""
     reason: str | None = None
     """Why it failed, was pruned or interrupted."""
     pid: int = 0
@@ -41,7 +41,7 @@ class MemberRecord:
 
     @property
     def key(self) -> str:
-        """What it is called by in the sweep's folder."""
+        """Its name in the sweep's folder."""
         return key_of(self.overrides)
 
     @property
@@ -76,7 +76,7 @@ class SweepFolder:
 
     @property
     def study(self) -> Path:
-        """Optuna's trials, where it searches."""
+        """Optuna's trials, if it searches."""
         return self.path / "study.db"
 
     @property
@@ -84,11 +84,11 @@ class SweepFolder:
         return self.path / "stop"
 
     def log(self, key: str) -> Path:
-        """What a member in a process of its own prints."""
+        """The output of a member in its own process."""
         return self.path / "members" / f"{key}.log"
 
     def request(self, key: str) -> Path:
-        """The config that such a member gets."""
+        """The config passed to such a member."""
         return self.path / "members" / f"{key}.config.json"
 
     def figures(self) -> list[Path]:
@@ -100,7 +100,7 @@ class SweepFolder:
         return dict(read_json(file)) if file.exists() else {}
 
     def begin(self, facts: JsonObject) -> None:
-        """Record that this process sweeps here. The `key` made at the first start tells this folder from any other."""
+        """Record that this process sweeps here. The `key` created at the first start identifies this folder."""
         known = self.status()
         self.stop_file.unlink(missing_ok=True)
         life = {"state": "running", "started": known.get("started", time.time()), "ended": None}
@@ -113,13 +113,13 @@ class SweepFolder:
         write_json(self.path / "sweep.json", self.status() | {"state": state, "ended": time.time()})
 
     def write(self, record: MemberRecord) -> None:
-        """Put a member's record in place of the one before."""
+        """Replace a member's record."""
         shown = mask_values({name: getattr(record, name) for name in ("state", "reason", "pid")})
         place = {"folder": self._relative(record.folder)}
         write_json(self._record(record.key), {"overrides": list(record.overrides), **shown, **place})
 
     def write_ranking(self, lines: Sequence[JsonObject]) -> None:
-        """Leave the ranked members; each has its run folder as `folder`."""
+        """Write the ranked members; each has its run folder as `folder`."""
         write_json(self.ranking, [line | {"folder": self._relative(line["folder"])} for line in lines])
 
     def _relative(self, folder: str | None) -> str | None:
@@ -127,7 +127,7 @@ class SweepFolder:
         return None if folder is None else os.path.relpath(Path(folder).resolve(), self.path.resolve())
 
     def _from_here(self, folder: str | None) -> str | None:
-        """The way back; earlier versions wrote it as it was from the working directory."""
+        """The inverse; earlier versions wrote it relative to the working directory."""
         if folder is None:
             return None
         found = (self.path / folder).resolve()
@@ -147,7 +147,7 @@ class SweepFolder:
         self._record(key).unlink(missing_ok=True)
 
     def heartbeat(self, key: str) -> None:
-        """Show that somebody still looks after a running member."""
+        """Show that a running member is still supervised."""
         if (file := self._record(key)).exists():
             os.utime(file)
 
@@ -160,17 +160,17 @@ class SweepFolder:
         return self.path / "members" / f"{key}.json"
 
     def ask_to_stop(self, why: str) -> None:
-        """Ask every member to end, and those that wait not to begin."""
+        """Ask every member to end, and waiting ones not to begin."""
         if not self.stop_file.exists():
             write_text(self.stop_file, why)
 
     def asked_to_stop(self) -> str | None:
-        """Why, where somebody did."""
+        """The reason, if somebody asked to stop."""
         return self.stop_file.read_text("utf-8") if self.stop_file.exists() else None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Claim the folder for this process. Raises MachineError where another one has it."""
+        """Claim the folder for this process. Raises MachineError if another one has it."""
         from filelock import FileLock, Timeout
 
         (self.path / "members").mkdir(parents=True, exist_ok=True)
@@ -183,7 +183,7 @@ class SweepFolder:
 
 
 def sweep_of(run: RunFolder) -> SweepFolder | None:
-    """The sweep that a run is a member of; None where it is none's."""
+    """The sweep that a run is a member of; None if there is none."""
     file = run.path / MEMBERSHIP
     if not file.exists():
         return None

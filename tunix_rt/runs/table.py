@@ -1,6 +1,6 @@
 """The runs as records that can be filtered and sorted by any value of status, config or metrics.
 
-Reads run folders; the config of a run is parsed only where a key asks for it.
+Reads run folders; the config of a run is parsed only if a key needs it.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ FILTER = re.compile(r"\s*([\w.@/-]+?)\s*(<=|>=|!=|~|<|>|=)\s*(.*?)\s*")
 
 
 WHERE = ("name", "debug", "hardware", "checkpoint", "tracking", "run", "sweep")
-"""Sections that say where a run is made, and not what."""
+"""Sections that say where a run is made, not what it computes."""
 SHOWN = 3
-"""Values of another run that are named."""
+"""How many differing values of another run are named."""
 
 
 @dataclass
 class RunRecord:
-    """What a table shows of a run."""
+    """What a table shows about a run."""
 
     run: RunFolder
     status: JsonObject = field(init=False)
@@ -50,7 +50,7 @@ class RunRecord:
 
     @cached_property
     def summary(self) -> JsonObject:
-        """The values with a short name of their own; None where there is none (yet)."""
+        """The values that have a short name; None for a value that does not exist (yet)."""
         metrics = self.metrics
         environment = read_json(self.run.environment) if self.run.environment.exists() else {}
         file = self.run.path / "reproduction.json"
@@ -78,7 +78,7 @@ class RunRecord:
         return dict(leaves(self.run.read_config()))
 
     def value(self, key: str) -> Any:
-        """The value of `accuracy`, `metrics.json`'s `pass_at.4`, the config's `training.max_steps`; None where none."""
+        """The value of `accuracy`, `metrics.json`'s `pass_at.4`, the config's `training.max_steps`; None if absent."""
         if key in self.summary:
             return self.summary[key]
         numbers = leaves(self.metrics)
@@ -93,7 +93,7 @@ class RunRecord:
 
 
 def origin(run: RunFolder) -> str | None:
-    """Whose training or predictions a run uses, and what it declares otherwise; None where all of it is its own."""
+    """The run whose training or predictions a run uses, and how their configs differ; None if it uses only its own."""
     records = [run.stages().get(stage, {}) for stage in ("predict", "train")]
     folders = [(run.path / record["folder"]).resolve() for record in records if "folder" in record]
     others = [RunFolder(folder) for folder in folders if not folder.is_relative_to(run.path.resolve())]
@@ -109,7 +109,7 @@ def origin(run: RunFolder) -> str | None:
 def select(root: Path, filters: Sequence[str], sort: str, reverse: bool) -> list[RunRecord]:
     """The runs below `root` that pass every filter, sorted; those without the value come last.
 
-    Raises InputError: a filter is none, or no run has the key.
+    Raises InputError: a filter is malformed, or no run has the key.
     """
     found = [RunRecord(run) for run in all_runs(root)]
     wanted = [_parsed(text) for text in filters]
@@ -143,6 +143,6 @@ def _passes(value: Any, sign: str, word: str) -> bool:
 
 
 def _comparable(value: Any) -> tuple[int, float, str]:
-    """Numbers before text."""
+    """Sort key: numbers before text."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return (0, float(value), "") if number else (1, 0.0, str(value))

@@ -24,7 +24,7 @@ class EvaluateRequest:
 
 
 def evaluate(request: EvaluateRequest) -> None:
-    """Judge the predictions of the split, and the baseline's where there are some. Raises DataError."""
+    """Score the predictions of the split, and those of the baseline if there are any. Raises DataError."""
     run = request.run
     traces = {trace.id: trace for trace in request.prepared.traces(request.split)}
     if run.baseline_predictions.exists():

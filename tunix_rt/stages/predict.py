@@ -1,4 +1,4 @@
-"""Stage `predict`: a model folder and prompts in, `predictions.jsonl` out; if asked, also of the model at the start."""
+"""Stage `predict`: a model folder and prompts in, `predictions.jsonl` out; optionally also for the initial model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tunix_rt.traces.prepared import PreparedData
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictRequest:
-    """What is asked, of which model, and where."""
+    """Which prompts are answered, by which model, and where."""
 
     format: FormatConfig
     backend: BackendConfig
@@ -34,12 +34,12 @@ class PredictRequest:
     run: RunFolder
     hardware: HardwareConfig
     cache: Path
-    """Of compiled programs."""
+    """Cache folder for compiled programs."""
     interrupt: Interrupt
 
 
 def predict(request: PredictRequest) -> None:
-    """Answer the prompts of `generation.split`; what is in the file already is not asked again.
+    """Answer the prompts of `generation.split`; answers that are already in the file are kept.
 
     Raises DataError, ModelError (a damaged model), DeviceError, MissingExtra, RunError (too many failed), Interrupted.
     """
@@ -57,7 +57,7 @@ def predict(request: PredictRequest) -> None:
     for title, path, model, adapter_folder in jobs:
         run_loop(
             engine,
-            engine.load(model, None, adapter_folder),  # held by this call alone: gone before the next are loaded
+            engine.load(model, None, adapter_folder),  # held by this call only: freed before the next are loaded
             Reader.of(model, request.format),
             traces,
             generation,

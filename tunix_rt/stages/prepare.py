@@ -1,6 +1,6 @@
 """Stage `prepare`: a declared dataset and model in, checked traces, token ids and a model folder out.
 
-The folder is whole when its `manifest.json` is there: it is written last.
+The folder is complete if it has a `manifest.json`, which is written last.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
 
 ENCODED: tuple[SplitName, ...] = ("train", "validation")
-"""Splits whose completions are numbers too: `test` is only asked."""
+"""Splits whose completions are tokenised too: `test` is only used for prompts."""
 ASKED: tuple[SplitName, ...] = ("validation", "test")
-"""Splits whose prompts a model may be asked (`generation.split`)."""
+"""Splits whose prompts a model may answer (`generation.split`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,19 +45,19 @@ class PrepareRequest:
     """What is prepared, and where."""
 
     seed: int
-    """Of weights that are drawn (`training.seed`); the traces follow from `dataset.seed`."""
+    """Seed of fresh weights (`training.seed`); the traces depend on `dataset.seed`."""
     source: ModelSource
     tokenizer: TokenizerConfig
     dataset: DatasetConfig
     format: FormatConfig
     folder: Path
-    """To be filled (`PreparedData`)."""
+    """The folder to fill (`PreparedData`)."""
     models: Path
     """Where converted models go, shared by all prepared data."""
     store: Store | None = None
     """Where a registered model (`model.source.kind: registry`) is found."""
     weights: bool = True
-    """Without, none are drawn or grown: a model folder made here then says shapes only."""
+    """False: no weights are drawn or extended; a model folder created here then gives shapes only."""
 
 
 def prepare(request: PrepareRequest) -> None:
@@ -69,7 +69,7 @@ def prepare(request: PrepareRequest) -> None:
     prepared = PreparedData(folder)
     prepared.manifest_file.unlink(missing_ok=True)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
-        formatter(format, None)  # what cannot be read back is refused before anything is read
+        formatter(format, None)  # refuse a format that cannot be parsed back, before reading anything
     collected = collect(dataset)
     start = _model_folder(request, collected.splits["train"])
     reader = Tokenizer.load(start)
@@ -117,20 +117,20 @@ def prepare(request: PrepareRequest) -> None:
 
 
 def _written(folder: Path) -> list[str]:
-    """Every file of the traces and their numbers."""
+    """Every file of the traces and their token ids."""
     files = [file for place in ("traces", "encoded") for file in (folder / place).rglob("*") if file.is_file()]
     return sorted(file.relative_to(folder).as_posix() for file in files)
 
 
 def _questions(traces: Sequence[Trace]) -> str:
-    """Digest of what is asked and what is right, whatever steps lead there: equal where results can be compared."""
+    """Digest of the prompts and right answers, whatever the steps: equal if results can be compared."""
     return digest([[trace.id, trace.questions, trace.final_answer] for trace in traces])
 
 
 def _completion_tokens(
     traces: Sequence[Trace], writer: Formatter, tokenizer: Tokenizer, dataset: DatasetConfig
 ) -> JsonObject:
-    """How many references have how many tokens; those that cannot be written as tokens count nowhere."""
+    """Histogram of the token counts of the references; those that cannot be tokenised are left out."""
     lengths: Counter[int] = Counter()
     for trace in traces:
         with suppress(DataError):
@@ -144,7 +144,7 @@ def _switches(dataset: DatasetConfig) -> JsonObject:
 
 
 def _model_folder(request: PrepareRequest, traces: Sequence[Trace]) -> Path:
-    """The folder of the initial weights: made here from the seed, or found and converted once."""
+    """The folder of the initial weights: created here from the seed, or found and converted once."""
     source, tokenizer, folder, weights = request.source, request.tokenizer, request.folder, request.weights
     if not isinstance(source, FreshModel | ScratchModel):
         found = materialise(source, request.models, request.store)
@@ -164,7 +164,7 @@ def _model_folder(request: PrepareRequest, traces: Sequence[Trace]) -> Path:
 
 
 def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:
-    """A model that learns to write an end token at which generation does not stop would never be seen to stop."""
+    """Refuse an end token at which generation does not stop: the model would learn it, but never stop."""
     stop_ids = read_stop_ids(start)
     if tokenizer.end_id not in stop_ids:
         shown = ", ".join(repr(tokenizer.piece(token)) for token in stop_ids) or "no token (eos_token_id is missing)"
@@ -175,7 +175,7 @@ def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:
 
 
 class _Encoding:
-    """Traces of one split → numbers, with the declared switches applied and counted."""
+    """Encodes the traces of one split to token ids, applying the declared switches and counting their effects."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _Encoding:
         self._limit, self._split, self._dropped = limit, split, dropped
 
     def run(self, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Encoded]]:
-        """Each trace that stays, with its numbers. Raises DataError."""
+        """Each trace that is kept, with its token ids. Raises DataError."""
         with progress(f"prepare {self._split}", len(traces), "traces") as bar:
             for trace in traces:
                 encoded = self._fitting(trace, self._encoded(trace))

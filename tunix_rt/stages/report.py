@@ -1,4 +1,4 @@
-"""Stage `report`: the run folder's records in, `report.md`, `figures/` and `plots/` out."""
+"""Stage `report`: the records of the run folder in, `report.md`, `figures/` and `plots/` out."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tunix_rt.runs.folder import RunFolder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportRequest:
-    """Whose report."""
+    """The run to report on."""
 
     run: RunFolder
     ui_command: str | None = None
-    """What shows the run in its tracker."""
+    """Command that shows the run in its tracker."""
 
 
 def report(request: ReportRequest) -> None:
-    """Draw and write; nothing is computed that is not in the run folder."""
+    """Draw and write; everything shown comes from the run folder."""
     folder = request.run.path
     draw(folder)
     write_tables(folder)

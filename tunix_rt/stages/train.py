@@ -41,7 +41,7 @@ from tunix_rt.training.schedule import learning_rate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainRequest:
-    """What is trained on what, how, and where."""
+    """What is trained, on what data, how, and where."""
 
     format: FormatConfig
     backend: BackendConfig
@@ -50,22 +50,22 @@ class TrainRequest:
     schedule: ScheduleConfig
     training: TrainingConfig
     stop_step: int | None
-    """Stop there, in place of a time budget."""
+    """Stop at this step, instead of a time budget."""
     prepared: PreparedData
     run: RunFolder
     identity: str
-    """To which a checkpoint belongs."""
+    """Identity that a checkpoint must belong to."""
     hardware: HardwareConfig
     checkpoint: CheckpointConfig
     cache: Path
-    """Of compiled programs."""
+    """Cache folder for compiled programs."""
     interrupt: Interrupt
     is_right: Verdict
-    """Of answers to validation prompts, by the section `evaluation`."""
+    """Judges answers to validation prompts, by the section `evaluation`."""
 
 
 def train(request: TrainRequest) -> JsonObject:
-    """Train, or go on from the newest whole checkpoint; returns the facts found on the way (steps, epochs, row length).
+    """Train, or resume from the newest complete checkpoint; returns facts for the record (steps, epochs, row length).
 
     Raises DataError, DeviceError, MissingExtra, OutOfMemory, NonFiniteError, CheckpointError, Interrupted.
     """
@@ -113,13 +113,13 @@ def train(request: TrainRequest) -> JsonObject:
 def setup_of(
     optimizer: OptimizerConfig, training: TrainingConfig, adapter: LoraAdapter | None, start: Path
 ) -> TrainingSetup:
-    """What a backend is told; an adapter refers to the folder `start` by its content."""
+    """The setup passed to a backend; an adapter refers to the folder `start` by its content."""
     lora = None if adapter is None else AdapterSetup(adapter, Base.of(start, folder_digest(start)))
     return TrainingSetup(optimizer, training.clip_norm, training.seed, lora)
 
 
 def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callable[[State, int], Mapping[str, float]]:
-    """What the loop calls on its cadence: loss on the validation split, and the accuracy of a few answers."""
+    """The function that the loop calls to evaluate: loss on the validation split, and the accuracy of a few answers."""
     prepared, training, interrupt = request.prepared, request.training, request.interrupt
     dataset = EncodedDataset.open(prepared.encoded("validation"))
     if training.evaluate_every is not None and len(dataset) == 0:
@@ -148,10 +148,10 @@ def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callab
 
 
 def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) -> None:
-    """Make `model/`: the checkpoint's weights with the start's tokenizer; a folder that plain transformers loads.
+    """Create `model/`: the checkpoint's weights with the tokenizer of `start`; a folder that plain transformers loads.
 
-    With an adapter it is the adapter's folder, which plain `peft` loads and which refers to the start by its hash.
-    Copies, never links: who edits the model leaves the checkpoint alone. Raises DamagedCheckpoint.
+    With an adapter it is the adapter's folder, which plain `peft` loads and which refers to `start` by its hash.
+    Copies, never links, so that editing the model does not change the checkpoint. Raises DamagedCheckpoint.
     """
     part = model.with_name("model.part")
     shutil.rmtree(part, ignore_errors=True)

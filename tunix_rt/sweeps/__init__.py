@@ -1,1 +1,1 @@
-"""What a sweep leaves behind: every member's end, and a ranked table."""
+"""Sweeps: runs their members, and leaves the outcome of each one and a ranked table."""

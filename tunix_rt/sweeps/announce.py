@@ -1,4 +1,4 @@
-"""What a person is told of a member, the moment it happens: one line, with what it varies and its folder."""
+"""Reports each change of a member at once: one line, with what it varies and its folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tunix_rt.terminal import say
 
 
 def label(sweep: SweepFolder, values: dict[str, str]) -> str:
-    """What tells a member from the others of its sweep."""
+    """What distinguishes a member from the others of its sweep."""
     keys: Sequence[str] = sweep.status().get("varying") or list(values)
     return " ".join(f"{key}={short(values[key])}" for key in keys if key in values) or "the only one"
 
 
 def short(text: str) -> str:
-    """A number of seventeen digits with five; a short one, and text, as it was written."""
+    """A number of seventeen digits, cut to five; short numbers and text unchanged."""
     try:
         return text if len(text) < 8 else f"{float(text):.5g}"
     except ValueError:
@@ -29,7 +29,7 @@ def short(text: str) -> str:
 
 
 def announce(sweep: SweepFolder, record: MemberRecord) -> None:
-    """Say how a member stands now."""
+    """Print the current state of a member."""
     who = f"member {label(sweep, record.values)}"
     where = f" ({record.folder})" if record.folder else ""
     if record.state == "running":
@@ -46,5 +46,5 @@ def _value(sweep: SweepFolder, record: MemberRecord) -> str:
     metric = str(sweep.status()["metric"])
     try:
         return f"{metric} {shown(lookup(read_json(RunFolder(Path(record.folder or '')).metrics), metric))}"
-    except InputError as error:  # a misspelt metric is everybody's mistake and said at the end
+    except InputError as error:  # a misspelt metric concerns all members and is reported at the end
         return str(error).splitlines()[0]

@@ -1,4 +1,4 @@
-"""The Optuna sweeper's node as checked values. It belongs to Hydra's config, which our schema does not see."""
+"""The Optuna sweeper's config node as checked values. It belongs to Hydra's config, which our schema does not see."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tunix_rt.errors import ConfigError
 
 @section
 class PrunerSettings:
-    """Median pruning: a trial ends whose best value so far is worse than the median of the others' at that step."""
+    """Median pruning: a trial ends if its best value so far is worse than the median of the others at that step."""
 
     metric: str
-    """Of `metrics.jsonl`."""
+    """A metric of `metrics.jsonl`."""
     direction: Literal["minimize", "maximize"]
     n_startup_trials: Annotated[int, Ge(0)]
     """Finished trials before any is pruned."""
@@ -31,24 +31,24 @@ class SamplerSettings:
     """TPE."""
 
     n_startup_trials: Annotated[int, Ge(0)]
-    """Random trials before it learns from them."""
+    """Random trials before TPE models the results."""
 
 
 @section
 class StudySettings:
-    """What `conf/hydra/sweeper/optuna.yaml` declares, but the space."""
+    """What `conf/hydra/sweeper/optuna.yaml` declares, except the search space."""
 
     n_trials: Annotated[int, Gt(0)]
     n_jobs: Annotated[int, Gt(0)]
-    """Trials at a time."""
+    """Trials run at the same time."""
     seed: Annotated[int, Ge(0)]
-    """Of the sampler."""
+    """Seed of the sampler."""
     sampler: SamplerSettings
     pruner: PrunerSettings | None
 
 
 def settings_of(declared: Mapping[str, Any]) -> StudySettings:
-    """The node checked. Raises ConfigError that lists every mistake."""
+    """Checks the node. Raises ConfigError that lists every mistake."""
     values = {key: value for key, value in _plain(declared).items() if key != "params"}
     try:
         found: StudySettings = section_from(StudySettings, values)
@@ -59,7 +59,7 @@ def settings_of(declared: Mapping[str, Any]) -> StudySettings:
 
 
 def search_of(declared: Mapping[str, Any]) -> dict[str, Any]:
-    """What the identity of a search takes in: all but how many trials, and how many at a time."""
+    """What enters the identity of a search: all except the number of trials, in total and at a time."""
     return {"sweeper": "optuna"} | {k: v for k, v in _plain(declared).items() if k not in ("n_trials", "n_jobs")}
 
 

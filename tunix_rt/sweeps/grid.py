@@ -1,4 +1,4 @@
-"""Every combination of the values that were given: planned, shown or run, concluded."""
+"""Grid sweep over every combination of the given values: plans, previews or runs, and finishes it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each member, in Hydra's own order; the command line wins over `params`.
 
-    Raises ConfigError for an interval, which has no end of values.
+    Raises ConfigError for an interval, which has infinitely many values.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -41,7 +41,7 @@ def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence
 def sweep_grid(
     sweep: SweepFolder, config: DictConfig, loader: Any, launcher: Any, members: list[list[str]], at_once: int | None
 ) -> None:
-    """Run what of the grid is not finished. Raises RunError where members failed, Interrupted where stopped."""
+    """Run the unfinished members of the grid. Raises RunError if members failed, Interrupted if stopped."""
     planned = plan_all(loader, config, members)
     if config.sweep.preview:
         run.preview(planned, config)
@@ -58,5 +58,5 @@ def sweep_grid(
 
 
 def search_of(params: dict[str, Any] | None) -> dict[str, Any]:
-    """What the identity of a grid takes in besides the experiment and the command line."""
+    """What enters the identity of a grid, in addition to the experiment and the command line."""
     return {"sweeper": "grid", "params": {key: str(value) for key, value in (params or {}).items()}}

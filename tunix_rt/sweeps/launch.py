@@ -1,4 +1,4 @@
-"""Members handed to a launcher, and looked after from here: each end is said at once, none is lost with a worker."""
+"""Hands members to a launcher and supervises them: each outcome is reported at once, none is lost with a worker."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from tunix_rt.sweeps.plan import Planned
 from tunix_rt.terminal import say, warn
 
 GLANCE = 0.2
-"""Seconds between two looks at the members' records."""
+"""Seconds between two checks of the members' records."""
 LOST_SECONDS = 15.0
-"""Seconds without a heartbeat after which nobody looks after a member any more."""
+"""Seconds without a heartbeat after which a member counts as unsupervised."""
 ATTEMPTS = 3
-"""How often members are handed over again that a broken launcher has dropped."""
+"""How often members that a broken launcher dropped are handed over again."""
 ENDED = ("finished", "pruned", "failed")
 
 Watch = Callable[[Planned], None]
-"""Called again and again for each member that runs."""
+"""Called repeatedly for each running member."""
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def stopping(sweep: SweepFolder) -> Iterator[None]:
 def launch(sweep: SweepFolder, launcher: Any, members: Sequence[Planned], first: int, watch: Watch) -> None:
     """Run members through a Hydra launcher until each has ended, or the sweep was asked to stop.
 
-    Members whose config is wrong fail here. Raises MachineError where the launcher cannot start any.
+    Members whose config is wrong fail here. Raises MachineError if the launcher cannot start any.
     """
     for member in members:
         sweep.forget(member.key)
@@ -78,7 +78,7 @@ def _hand_over(sweep: SweepFolder, launcher: Any, members: Sequence[Planned], fi
     with _Monitor(sweep, members, watch):
         try:
             launcher.launch([list(member.overrides) for member in members], initial_job_idx=first)
-        except Exception as error:  # whatever a third party's launcher fails with
+        except Exception as error:  # a third-party launcher may raise anything
             trouble = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
             while any(_cared_for(sweep, member) for member in members):
                 time.sleep(GLANCE)
@@ -100,7 +100,7 @@ def _fail(sweep: SweepFolder, member: Planned, reason: str) -> None:
 
 
 class _Monitor:
-    """A thread that tells what the members' records say, and calls `watch` for those that run."""
+    """A thread that reports changes in the members' records, and calls `watch` for running members."""
 
     def __init__(self, sweep: SweepFolder, members: Sequence[Planned], watch: Watch) -> None:
         self._sweep, self._members, self._watch = sweep, members, watch
@@ -124,7 +124,7 @@ class _Monitor:
             while not self._over.wait(GLANCE):
                 self._look()
             self._look()
-        except Exception as error:  # raised again where the thread is joined
+        except Exception as error:  # re-raised when the thread is joined
             self._error = error
 
     def _look(self) -> None:

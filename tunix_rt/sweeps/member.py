@@ -1,8 +1,8 @@
-"""One member at work: in this process, or where a launcher has put it, in a process of its own.
+"""Runs one member: in this process, or in a launcher's worker, in its own process.
 
-    python -m tunix_rt.sweeps.member SWEEP_FOLDER KEY     (a launcher's worker starts it, and looks after it)
+    python -m tunix_rt.sweeps.member SWEEP_FOLDER KEY     (a launcher's worker starts and supervises it)
 
-A worker that only waits survives what kills its member (a signal, the kernel short of memory), and can say so.
+A worker that only waits survives what kills its member (a signal, the kernel out of memory), and can report it.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tunix_rt.sweeps.announce import announce
 from tunix_rt.tracking.content import URI_VARIABLE
 
 PRUNED = "pruned"
-"""How a `stop` file begins that ends a member for good."""
+"""First word of a `stop` file that ends a member for good."""
 GLANCE = 0.2
-"""Seconds between two looks at a member's process."""
+"""Seconds between two checks of a member's process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Home:
         return cls(platform.node(), os.getpid(), str(Path.cwd()))
 
     def is_here(self) -> bool:
-        """Whether this process is that one, and no launcher's worker."""
+        """Whether this is the process that started the sweep, not a launcher's worker."""
         return (self.host, self.pid) == (platform.node(), os.getpid())
 
 
 def member(composed: Any, home: Home) -> str:
-    """Hydra's task: do one member and return its state. Its failure is recorded and never raised."""
+    """Hydra's task: run one member and return its state. Its failure is recorded, never raised."""
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
@@ -71,7 +71,7 @@ def member(composed: Any, home: Home) -> str:
 
 
 def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any]) -> MemberRecord:
-    """Run a member in this process; its record says how it stands and how it ended."""
+    """Run a member in this process; its record gives its state and how it ended."""
     record = MemberRecord(tuple(overrides), "running", None, pid=os.getpid())
     try:
         from tunix_rt.sweeps.plan import folder_of
@@ -85,7 +85,7 @@ def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any
         if mapping.get("debug") is True:
             sys.stderr.write(masked_traceback(error))
         state, reason = "failed", mask_values(str(error))
-    except Exception as error:  # a bug, ours or the framework's: the others go on all the same
+    except Exception as error:  # a bug, ours or the framework's: the other members continue
         sys.stderr.write(masked_traceback(error))
         state, reason = "failed", mask_values(f"{type(error).__name__}: {error}")
     record = replace(record, state=state, reason=reason)
@@ -94,7 +94,7 @@ def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any
 
 
 def _run(sweep: SweepFolder, config: ExperimentConfig, folder: RunFolder) -> tuple[MemberState, str | None]:
-    """Whether it finished, was pruned or interrupted, and why. Raises what the run raises otherwise."""
+    """Whether it finished, was pruned or interrupted, and why. Raises any other error of the run."""
     from tunix_rt.experiment import run  # heavy
 
     try:
@@ -104,7 +104,7 @@ def _run(sweep: SweepFolder, config: ExperimentConfig, folder: RunFolder) -> tup
             return "pruned", error.why.removeprefix(f"{PRUNED}: ")
         return "interrupted", str(error)
     except Interrupted as error:
-        if sweep.status()["pid"] == os.getpid():  # the sweep's own process: whoever interrupts it means the sweep
+        if sweep.status()["pid"] == os.getpid():  # the sweep's own process: an interrupt is meant for the sweep
             sweep.ask_to_stop(signal.Signals(error.exit_code - 128).name)
         return "interrupted", str(error)
     (folder.path / "stop").unlink(missing_ok=True)  # came too late
@@ -112,9 +112,9 @@ def _run(sweep: SweepFolder, config: ExperimentConfig, folder: RunFolder) -> tup
 
 
 def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any], directory: str) -> MemberRecord:
-    """Run a member in a process of its own, that ends when the sweep is asked to, or this process is gone."""
+    """Run a member in its own process, which ends if the sweep is asked to stop or this process is gone."""
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone at a terminal; the sweep passes it on
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone at a terminal; the sweep forwards it
     key = key_of(overrides)
     write_json(sweep.request(key), {"overrides": list(overrides), "config": mask_values(dict(mapping))})
     command = [sys.executable, "-m", "tunix_rt.sweeps.member", str(sweep.path), key]
@@ -127,7 +127,7 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
             stderr=log,
             cwd=directory,
             start_new_session=True,
-            env=os.environ | {URI_VARIABLE: str(mapping["tracking"]["uri"])},  # in the file it has no password
+            env=os.environ | {URI_VARIABLE: str(mapping["tracking"]["uri"])},  # the file has it without the password
         )
     assert process.stdin is not None
     while (code := _code(process)) is None:
@@ -136,7 +136,7 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
             process.stdin.close()
             asked = True
     record = sweep.read(key) or MemberRecord(tuple(overrides), "running", None, pid=process.pid)
-    if record.state == "running":  # it had no time for a last word
+    if record.state == "running":  # it was killed before it could record its end
         name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         reason = f"its process was ended by {name}; what it printed is in {os.path.relpath(sweep.log(key), directory)}"
         record = replace(record, state="interrupted" if asked else "failed", reason=reason)
@@ -151,16 +151,16 @@ def _code(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def _end_with_parent() -> None:
-    """Nothing is ever written to this pipe: it ends when the process at its other end does, or asks for it.
+    """Nothing is ever written to this pipe: it closes when the process at its other end ends or closes it.
 
-    One way for both: a second SIGTERM would end the member before its work is saved.
+    Both cases take this path: a second SIGTERM would end the member before its work is saved.
     """
     os.read(0, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(words: Sequence[str]) -> int:
-    """The member's own process; returns 0 where it finished."""
+    """Entry point of the member's own process; returns 0 if it finished."""
     sweep, key = SweepFolder(Path(words[0])), words[1]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     request = read_json(sweep.request(key))

@@ -1,4 +1,4 @@
-"""A member before it runs: what its config is, which run folder it belongs to, whether that is finished already."""
+"""Plans a member before it runs: its config, its run folder, and whether that is finished already."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Planned:
 
     overrides: tuple[str, ...]
     folder: RunFolder | None
-    """Where it is run; None where its config is wrong."""
+    """Its run folder; None if its config is wrong."""
     done: bool
     """Finished by an earlier command, recognised by its identity."""
     mistake: str | None = None
@@ -48,7 +48,7 @@ def folder_of(config: ExperimentConfig) -> tuple[RunFolder, bool]:
 
 
 def plan(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Planned:
-    """Compose a member (`loader`: Hydra's) and look for its run. Raises HydraException where it does not compose."""
+    """Compose a member (`loader`: Hydra's) and look for its run. Raises HydraException if it does not compose."""
     try:
         config = check(mapping_of(loader.load_sweep_config(master, list(overrides))))
         folder, done = folder_of(config)
@@ -58,7 +58,7 @@ def plan(loader: Any, master: DictConfig, overrides: Sequence[str]) -> Planned:
 
 
 def plan_all(loader: Any, master: DictConfig, members: Sequence[Sequence[str]]) -> list[Planned]:
-    """Every member. Raises ConfigError where all of them are wrong, for then it is not a member's matter."""
+    """Plan every member. Raises ConfigError if all of them are wrong, since the mistake is then not a member's."""
     planned = [plan(loader, master, overrides) for overrides in members]
     mistakes = [member.mistake for member in planned]
     if mistakes and all(mistakes):
@@ -76,7 +76,7 @@ def mapping_of(composed: DictConfig) -> dict[str, Any]:
 
 
 def seconds_per_member(root: Path, experiment: str) -> tuple[float, int] | None:
-    """Median of what whole runs of the experiment took (their recorded stages), and of how many; None: unknown."""
+    """Median duration of complete runs of the experiment (their recorded stages), and their number; None: unknown."""
     found: list[float] = []
     for run in all_runs(root):
         stages = run.stages()
@@ -90,7 +90,7 @@ def _did_all(stages: JsonObject) -> bool:
 
 
 def estimate(missing: int, known: tuple[float, int] | None) -> str:
-    """What the missing members may take, in words; only ever from what was measured."""
+    """How long the missing members may take, in words; based only on measurements."""
     if missing == 0:
         return "nothing is left to run"
     members = "1 member" if missing == 1 else f"{missing} members"

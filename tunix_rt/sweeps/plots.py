@@ -1,4 +1,4 @@
-"""Pictures of a sweep: what its members varied against what came of it, and which of it mattered."""
+"""Figures of a sweep: what its members varied against the results, and which parameters mattered."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Of an axis, where numbers are written beside it."""
+"""Positions along an axis at which numbers are written."""
 MOST_LABELS = 8
 """Values named along an axis of choices."""
 LONGEST = 24
-"""Letters of a value or a name, beyond which it is cut."""
+"""Maximum length of a value or name; longer ones are cut."""
 
 
 def parallel_coordinates(members: Sequence[Member], metric: str, path: Path) -> None:
-    """One line per finished member through what it varied, to the metric; nothing where there are no two results."""
+    """One line per finished member through what it varied, to the metric; no figure for fewer than two results."""
     done = [member for member in members if member.metrics is not None]
     keys = varying([member.values for member in done])
     values = [lookup(member.metrics or {}, metric) for member in done]
@@ -35,14 +35,14 @@ def parallel_coordinates(members: Sequence[Member], metric: str, path: Path) -> 
 
 
 class _Axis:
-    """One vertical line: where each member crosses it (0 to 1), and what is written beside it."""
+    """One vertical line: where each member crosses it (0 to 1), and its labels."""
 
     def __init__(self, name: str, places: Sequence[float], ticks: Mapping[str, float]) -> None:
         self.name, self.places, self.ticks = name, places, ticks
 
     @classmethod
     def of(cls, name: str, values: Sequence[str]) -> _Axis:
-        """Numbers by their size (by their logarithm where they span two decades), other values one above the other."""
+        """Places numbers by size (by logarithm if they span two decades), other values one above the other."""
         numbers = _numbers(values)
         if numbers is None:
             kinds = list(dict.fromkeys(values))
@@ -99,7 +99,7 @@ def _draw_lines(axes: Sequence[_Axis], values: Sequence[float], title: str) -> F
 
 
 def importances(shares: Mapping[str, float], metric: str, path: Path) -> None:
-    """A bar for each parameter: its share in the differences of the metric."""
+    """A bar for each parameter: its share of the differences in the metric."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 1.6 + 0.5 * len(shares)), dpi=100, layout="constrained")

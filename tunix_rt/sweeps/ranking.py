@@ -1,7 +1,7 @@
 """Members of a sweep, ranked by the declared metric, as rows of a table and as `ranking.json`.
 
-Equal results share a rank. Which of them are as good as the first, as far as the test can say, is decided on the same
-test items where both answered the same ones (McNemar's exact test), else by their intervals.
+Equal results share a rank. Whether a member is distinguishable from the first is tested on the test items if both
+answered the same ones (McNemar's exact test), else by their intervals.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tunix_rt.runs.sweep import MemberRecord, MemberState
 from tunix_rt.sweeps.announce import short
 
 SIGNIFICANT = 0.05
-"""Probability of a difference by chance alone, below which two members are told apart."""
+"""Significance level: p-value below which two members count as different."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,20 @@ class Member:
     state: MemberState
     folder: str | None
     metrics: JsonObject | None
-    """`metrics.json`; None where it did not finish."""
+    """`metrics.json`; None if it did not finish."""
     reason: str | None
     validation_loss: float = math.inf
-    """The last one, which orders members of equal rank."""
+    """The last validation loss, which orders members of equal rank."""
     questions: str | None = None
-    """Digest of what it was asked and of the right answers; None where that is not recorded."""
+    """Digest of its prompts and of the right answers; None if that is not recorded."""
 
     @classmethod
     def of(cls, record: MemberRecord) -> Member:
-        """From its record, and what is in its run folder."""
+        """Built from its record and its run folder."""
         if record.state != "finished" or record.folder is None:
             return cls(record.values, record.state, record.folder, None, record.reason)
         run = RunFolder(Path(record.folder))
-        trained = RunFolder(run.model.parent)  # a sibling, where that one did the training
+        trained = RunFolder(run.model.parent)  # a sibling, if that one did the training
         losses = MetricsLog(trained.metrics_log, trained.timings_log, exact=False).series("eval/loss")
         loss = losses[-1][1] if losses else math.inf
         metrics = dict(read_json(run.metrics))
@@ -54,36 +54,36 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A member in its place."""
+    """A member with its rank."""
 
     member: Member
     rank: int | None
-    """From 1; None where it did not finish."""
+    """From 1; None if it did not finish."""
     leading: bool
-    """Whether it cannot be told from the first, for want of a difference or of a common test."""
+    """Whether it is not distinguishable from the first, for lack of a difference or of a common test."""
 
 
 def comparable(members: Sequence[Member]) -> bool:
-    """Whether those that finished were asked the same questions, as far as that is recorded."""
+    """Whether the finished members answered the same questions, as far as recorded."""
     return len({member.questions for member in members if member.metrics is not None}) < 2
 
 
 def title(experiment: str, members: Sequence[Member], metric: str) -> str:
-    """What stands above the table."""
+    """The title of the table."""
     unlike = "" if comparable(members) else "; NOT comparable: their questions differ (dataset)"
     return f"{experiment}: {len(members)} members, ranked by {metric}{unlike}"
 
 
 def varying(members: Sequence[dict[str, str]]) -> list[str]:
-    """The overrides' keys whose values differ between members."""
+    """The override keys whose values differ between members."""
     keys = dict.fromkeys(key for values in members for key in values)
     return [key for key in keys if len({values.get(key) for values in members}) > 1]
 
 
 def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranked]:
-    """Best first; those that did not finish last, in their own order.
+    """Best first; those that did not finish come last, in their original order.
 
-    Raises InputError where the metric is none of `metrics.json`.
+    Raises InputError if the metric is not in `metrics.json`.
     """
     sign = -1.0 if direction == "maximize" else 1.0
     done = [(sign * lookup(m.metrics, metric), m.validation_loss, m) for m in members if m.metrics is not None]
@@ -102,7 +102,7 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
 
 
 def distinguishable(first: Member, other: Member, metric: str) -> bool:
-    """Whether two members with unequal results differ by more than chance; a number without interval always does."""
+    """Whether two members with unequal results differ by more than chance; numbers without an interval always do."""
     if metric == "accuracy" and (pairs := _pairs(first, other)) is not None:
         return _mcnemar(*pairs) < SIGNIFICANT
     spans = [interval(member.metrics or {}, metric) for member in (first, other)]
@@ -112,9 +112,9 @@ def distinguishable(first: Member, other: Member, metric: str) -> bool:
 
 
 def _pairs(first: Member, other: Member) -> tuple[int, int] | None:
-    """Test items that only the one, and only the other answered rightly; None where they had other items.
+    """Number of test items that only the first, and only the other answered correctly; None if their items differ.
 
-    Samples of one prompt are not independent, so there must be one of each.
+    Samples of one prompt are not independent, so there must be one per prompt.
     """
     verdicts = []
     for member in (first, other):
@@ -139,7 +139,7 @@ def _mcnemar(more: int, less: int) -> float:
 
 
 def verdict(found: Sequence[Ranked], values: str) -> str:
-    """A line that says what the ranking allows to say; `values`: what the first member varied."""
+    """A line that says what can be concluded from the ranking; `values`: what the first member varied."""
     leading = sum(place.leading for place in found)
     if leading == 0:
         return "no member finished"

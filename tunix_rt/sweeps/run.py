@@ -1,4 +1,4 @@
-"""A sweep from its folder to its ranking, whichever sweeper chooses its members."""
+"""The course of a sweep from its folder to its ranking, for any sweeper."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ NEEDS = {
     "hydra_plugins.tunix_rt_sweeps.ray_launcher": ("ray", "ray"),
     "hydra_plugins.tunix_rt_sweeps.optuna_sweeper": ("optuna", "optuna"),
 }
-"""What a launcher or sweeper imports, and the extra that brings it."""
+"""What a launcher or sweeper imports, and the extra that installs it."""
 
 
 def require(config: DictConfig) -> None:
-    """Raise MissingExtra where the chosen launcher or sweeper is not installed."""
+    """Raise MissingExtra if the chosen launcher or sweeper is not installed."""
     for node in ("launcher", "sweeper"):
         target = str(config.hydra[node]._target_)
         for module, (needed, extra) in NEEDS.items():
@@ -50,7 +50,7 @@ def require(config: DictConfig) -> None:
 
 
 def resolve_sweep_folder(config: DictConfig, search: JsonObject) -> SweepFolder:
-    """The folder of a sweep, made known to Hydra as `hydra.sweep.dir`, so that each member finds it.
+    """The folder of a sweep, passed to Hydra as `hydra.sweep.dir`, so that each member finds it.
 
     Its identity is the declared experiment, what is varied (`search`), and what is optimised.
     """
@@ -89,7 +89,7 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
         try:
             yield
         finally:
-            if sweep.status()["state"] == "running":  # neither concluded nor stopped: something broke
+            if sweep.status()["state"] == "running":  # neither finished nor stopped: something broke
                 sweep.end("failed")
             if sweep.asked_to_stop() is None:
                 syncer.finish()
@@ -108,7 +108,7 @@ def _tracking(section: Any) -> TrackingConfig:
 
 
 def preview(planned: Sequence[Planned], config: DictConfig) -> None:
-    """List the members, what differs, which are finished already, and what the others may take."""
+    """List the members, what differs, which are finished already, and how long the others may take."""
     keys = varying([_values(member) for member in planned])
     shown = [
         [str(number), *(_values(member).get(key, "") for key in keys), *_standing(member)]
@@ -133,7 +133,7 @@ def _standing(member: Planned) -> tuple[str, str]:
 
 
 def skip_done(sweep: SweepFolder, planned: Sequence[Planned]) -> list[Planned]:
-    """The members that are to run; says which do not, for they are finished."""
+    """The members to run; reports those that are skipped because they are finished."""
     done = [member for member in planned if member.done and member.folder is not None]
     for member in done:
         assert member.folder is not None
@@ -145,9 +145,9 @@ def skip_done(sweep: SweepFolder, planned: Sequence[Planned]) -> list[Planned]:
 
 
 def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int, draw: Callable[[], None]) -> None:
-    """Print the table, leave it and the figures in the sweep's folder, send them on.
+    """Print the table, write it and the figures to the sweep's folder, and send them to the tracker.
 
-    Raises RunError where a member failed, Interrupted where the sweep was stopped. `draw`: a sweeper's own figures.
+    Raises RunError if a member failed, Interrupted if the sweep was stopped. `draw`: a sweeper's own figures.
     """
     status = sweep.status()
     metric, direction = str(status["metric"]), str(status["direction"])

@@ -1,4 +1,4 @@
-"""A search: trials asked of the study, run as members, told to it, until as many as declared are done."""
+"""A search: asks the study for trials, runs them as members, reports the results, until enough are done."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Search:
         self._metric, self._direction = str(config.sweep.metric), str(config.sweep.direction)
 
     def run(self) -> None:
-        """Run the trials that are missing. Raises RunError where members failed, Interrupted where stopped."""
+        """Run the trials that are missing. Raises RunError if members failed, Interrupted if stopped."""
         total = self._settings.n_trials
         with run.running(self._sweep, self._config, list(self._space.searched)):
             study = Study(self._sweep, self._settings, self._space, self._direction)
@@ -50,7 +50,7 @@ class Search:
             run.finish_sweep(self._sweep, self._records(study), total, lambda: self._draw(study))
 
     def preview(self) -> None:
-        """Show what is searched, the trials that are known, and what the others may take."""
+        """Show the search space, the known trials, and how long the others may take."""
         rows = [[key, written] for key, written in self._space.declared.items()]
         table(f"{self._config.name}: {self._settings.n_trials} trials by TPE", ["searched", "in"], rows)
         done = 0
@@ -67,7 +67,7 @@ class Search:
         out(estimate(max(self._settings.n_trials - done, 0), seconds_per_member(root, name)))
 
     def _tidy(self, study: Study) -> None:
-        """Trials that a killed sweep has left open: what their runs have come to since, or to be repeated."""
+        """Close trials that a killed sweep left open: with the results of their runs, or to be repeated."""
         for trial in study.trials("RUNNING"):
             if not study.is_whole(trial):
                 study.tell(trial.number, None, "FAIL")
@@ -81,7 +81,7 @@ class Search:
                 self._tell(study, trial.number, self._sweep.read(member.key))
 
     def _run_batch(self, study: Study, batch: Sequence[Candidate], first: int) -> None:
-        """Run these trials side by side; those that propose the same are one member."""
+        """Run these trials in parallel; trials with the same values are one member."""
         candidates = {candidate.key: candidate for candidate in reversed(batch)}
         planned = [plan(self._loader, self._config, candidate.overrides) for candidate in candidates.values()]
         missing = run.skip_done(self._sweep, planned)

@@ -1,6 +1,6 @@
-"""A search space in Hydra's own words: `interval(a, b)`, `range(a, b, step)`, `choice(x, y)`, `tag(log, …)`, `int(…)`.
+"""A search space in Hydra's syntax: `interval(a, b)`, `range(a, b, step)`, `choice(x, y)`, `tag(log, …)`, `int(…)`.
 
-They mean what they mean in Hydra everywhere: a range ends before its second number, an interval holds both ends.
+They mean the same as everywhere in Hydra: a range excludes its second number, an interval includes both ends.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What every trial has, and what is searched."""
+    """The fixed overrides of every trial, and what is searched."""
 
     fixed: tuple[str, ...]
-    """Overrides."""
+    """Overrides of every trial."""
     searched: dict[str, BaseDistribution]
     prefixes: dict[str, str]
-    """`++` or nothing, before each key that is searched."""
+    """`++` or nothing: the prefix of each searched key."""
     declared: dict[str, str]
-    """Each key as it was written."""
+    """The override of each searched key, as it was written."""
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
         """The overrides of the trial with these values."""
@@ -42,7 +42,7 @@ def _text(value: Any) -> str:
 
 
 def space_of(params: Mapping[str, Any], arguments: Sequence[str]) -> Space:
-    """From `hydra.sweeper.params` and the command line, which wins. Raises ConfigError where nothing is searched."""
+    """Built from `hydra.sweeper.params` and the command line, which wins. Raises ConfigError if nothing is searched."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     words = [f"{key}={value}" for key, value in params.items()]

@@ -1,7 +1,7 @@
-"""Optuna's study of a sweep: TPE proposes, a pruner ends what is hopeless, SQLite remembers.
+"""Optuna's study of a sweep: TPE proposes trials, a pruner ends hopeless ones, SQLite stores them.
 
 What trial number k proposes depends on the declared seed, k and the results so far, not on whether the study was
-stopped in between: the sampler is made anew for each trial.
+stopped in between: a new sampler is created for each trial.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 AGAIN = "again"
 """Marks a trial that repeats the values of one that failed or was interrupted."""
 KEY = "member"
-"""Which member of the sweep a trial is."""
+"""Says which member of the sweep a trial is."""
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A trial that waits for its result."""
+    """A trial without a result yet."""
 
     trial: Trial
     overrides: list[str]
@@ -45,7 +45,7 @@ class Candidate:
 
 
 class Study:
-    """The study in a sweep's folder, made where it is not there yet."""
+    """The study in a sweep's folder, created if it does not exist yet."""
 
     def __init__(self, sweep: SweepFolder, settings: StudySettings, space: Space, direction: str) -> None:
         import optuna
@@ -66,7 +66,7 @@ class Study:
         return [trial for trial in self._study.get_trials(deepcopy=False) if not states or trial.state.name in states]
 
     def num_done(self) -> int:
-        """Trials that need not run again."""
+        """Number of trials that need not run again."""
         return len(self.trials("COMPLETE", "PRUNED"))
 
     def is_whole(self, trial: FrozenTrial) -> bool:
@@ -74,11 +74,11 @@ class Study:
         return trial.params.keys() == self._space.searched.keys()
 
     def overrides_of(self, trial: FrozenTrial) -> list[str]:
-        """A recorded trial as a member."""
+        """A recorded trial as the overrides of a member."""
         return self._space.overrides(trial.params)
 
     def to_repeat(self) -> list[dict[str, Any]]:
-        """Values of failed and interrupted trials that no later trial has done, each once."""
+        """Values of failed and interrupted trials that no later trial has repeated, each once."""
         done = [trial.params for trial in self.trials("COMPLETE", "PRUNED")]
         found: list[dict[str, Any]] = []
         for trial in self.trials("FAIL"):
@@ -87,7 +87,7 @@ class Study:
         return found
 
     def ask(self, values: dict[str, Any] | None) -> Candidate:
-        """A new trial: with these values, or with those that the sampler proposes."""
+        """A new trial with these values, or with values proposed by the sampler."""
         if values is not None:
             self._study.enqueue_trial(values, user_attrs={AGAIN: True})
         fresh = sum(AGAIN not in trial.user_attrs and self.is_whole(trial) for trial in self.trials())
@@ -98,13 +98,13 @@ class Study:
         return candidate
 
     def tell(self, trial: Trial | int, value: float | None, state: str) -> None:
-        """How a trial ended: `COMPLETE` with its value, `PRUNED` or `FAIL`."""
+        """Record how a trial ended: `COMPLETE` with its value, `PRUNED` or `FAIL`."""
         from optuna.trial import TrialState
 
         self._study.tell(trial, value, state=TrialState[state])
 
     def watch(self, candidate: Candidate, member: Planned) -> None:
-        """Read what a running member has logged, and ask it to stop where the pruner says so."""
+        """Read what a running member has logged, and ask it to stop if the pruner says so."""
         rule = self._settings.pruner
         if rule is None or candidate.pruned or member.folder is None:
             return
@@ -123,7 +123,7 @@ class Study:
                 return
 
     def importances(self) -> dict[str, float]:
-        """Share of each parameter in the variance of the value; empty where too little is known to say."""
+        """Share of each parameter in the variance of the value; empty if there is too little data."""
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
         values = {trial.value for trial in self.trials("COMPLETE")}

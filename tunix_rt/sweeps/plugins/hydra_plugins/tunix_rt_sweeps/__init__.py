@@ -1,1 +1,1 @@
-"""Our launchers and sweepers, where Hydra looks for them. Thin: the substance is in `tunix_rt.sweeps`."""
+"""Our launchers and sweepers, where Hydra looks for them. Thin wrappers around `tunix_rt.sweeps`."""

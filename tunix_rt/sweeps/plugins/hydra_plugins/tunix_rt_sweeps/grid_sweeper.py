@@ -1,4 +1,4 @@
-"""Hydra's basic sweeper, with members that are known, recorded and looked after by `tunix_rt.sweeps`."""
+"""Hydra's basic sweeper, with members planned, recorded and supervised by `tunix_rt.sweeps`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class GridSweeper(Sweeper):
         self._size, self._params = max_batch_size, params
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Settle the sweep's folder, then make the launcher. Raises MissingExtra."""
+        """Resolve the sweep's folder, then create the launcher. Raises MissingExtra."""
         from hydra.core.plugins import Plugins
 
         from tunix_rt.sweeps import grid, run
@@ -30,7 +30,7 @@ class GridSweeper(Sweeper):
         )
 
     def sweep(self, arguments: Sequence[str]) -> None:
-        """Run the members. Raises RunError where some failed."""
+        """Run the members. Raises RunError if some failed."""
         from tunix_rt.sweeps import grid
 
         members = grid.combinations(self._loader, self._params, arguments)

@@ -1,4 +1,4 @@
-"""Optuna as a Hydra sweeper. (hydra-optuna-sweeper 1.2 asks for an Optuna below 3, and knows no pruning.)"""
+"""Optuna as a Hydra sweeper. (hydra-optuna-sweeper 1.2 requires Optuna below 3, and does not support pruning.)"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OptunaSweeper(Sweeper):
         self._declared = declared
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Settle the sweep's folder, then make the launcher. Raises ConfigError, MissingExtra."""
+        """Resolve the sweep's folder, then create the launcher. Raises ConfigError, MissingExtra."""
         from hydra.core.plugins import Plugins
 
         from tunix_rt.sweeps import declared, run
@@ -31,7 +31,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: Sequence[str]) -> None:
-        """Run, or show, the trials. Raises RunError where some failed."""
+        """Run, or preview, the trials. Raises RunError if some failed."""
         from tunix_rt.sweeps.search import Search
         from tunix_rt.sweeps.space import space_of
 

@@ -1,4 +1,4 @@
-"""Members as Ray tasks. (hydra-ray-launcher 1.2 asks for a Ray of 2022, and for cluster files of its own.)"""
+"""Members as Ray tasks. (hydra-ray-launcher 1.2 requires a Ray of 2022, and its own cluster files.)"""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class RayLauncher(Launcher):
         self._address, self._num_cpus, self._resources = address, num_cpus, resources
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Keep what a member needs; nothing is started yet."""
+        """Store what a member needs; nothing is started yet."""
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run every member, and wait for all of them. Raises RayError where Ray itself fails."""
-        # A task without GPUs would otherwise be shown none, also where the member asks for one by its index.
+        """Run every member, and wait for all of them. Raises RayError if Ray itself fails."""
+        # Otherwise a task without GPUs would see none, even if the member asks for one by its index.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
@@ -51,7 +51,7 @@ class RayLauncher(Launcher):
 def _member(
     context: HydraContext, config: DictConfig, task: TaskFunction, state: Any, overrides: list[str], number: int
 ) -> JobReturn:
-    """What runs in a worker, as Hydra's other launchers do it."""
+    """Runs one member in a worker, like Hydra's other launchers."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.singleton import Singleton
     from hydra.core.utils import run_job, setup_globals
