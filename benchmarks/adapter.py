@@ -1,8 +1,8 @@
 """Training with LoRA against training every weight: peak memory above what is resident after import.
 
-Each case is a process of its own that imports its framework, looks at its resident memory, loads the weights,
-makes some updates, and looks at the largest resident memory it ever had. Both see the same batches. Saving is
-not measured (a checkpoint of every weight and its moments is copied first, one of an adapter is small).
+Each case is a separate process that imports its framework, reads its resident memory, loads the weights, does
+some updates, and reads its peak resident memory. Both see the same batches. Saving is not measured (a checkpoint
+of every weight and its moments is copied first, one of an adapter is small).
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ MODEL = (
     "dataset.max_length=448",
     "dataset.on_overlong=drop",
 )
-"""Activations are the same either way, so the share that is saved falls as a batch grows."""
+"""Activations are the same either way, so the relative saving falls as a batch grows."""
 WHAT = {"full": "model/adapter=none", "lora": "model/adapter=lora"}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one process is to do."""
+    """The work of one process."""
 
     workload: Workload
     rows: int
@@ -43,16 +43,16 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """Memory in bytes."""
+    """Memory of a process, in bytes, and its loss."""
 
     after_import: int
     peak: int
     loss: float
-    """Of the last update."""
+    """Loss of the last update."""
 
     @property
     def above(self) -> int:
-        """What loading and training took at most."""
+        """Peak memory of loading and training."""
         return self.peak - self.after_import
 
 
@@ -80,7 +80,7 @@ def measure(case: Case) -> Peak:
 
 
 def alone(case: Case) -> Peak:
-    """The same in a fresh process."""
+    """Run `measure` in a fresh process."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(measure, case).result()
 
@@ -111,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def ratio(peaks: dict[tuple[str, str], Peak], backend: str) -> float:
-    """LoRA's memory in that of training every weight."""
+    """LoRA's memory divided by that of training every weight."""
     return peaks[backend, "lora"].above / peaks[backend, "full"].above
 
 

@@ -1,7 +1,8 @@
-"""Traces whose lengths vary as those of real data do: sheets of one to seven addition problems in words.
+"""Traces with realistic variation in length: sheets of one to seven addition problems in words.
 
-In: how many, and a seed. Out: a JSONL file of traces. Nothing is fetched. With `format=lines tokenizer=bpe` the
-lengths are spread as those of GSM8K: mean 213 tokens here, 202 there; standard deviation / mean 0.40 and 0.39.
+In: the number of sheets, and a seed. Out: a JSONL file of traces. Nothing is downloaded. With `format=lines
+tokenizer=bpe` the lengths are distributed like GSM8K's: mean 213 tokens here, 202 there; standard deviation / mean
+0.40 and 0.39.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from tunix_rt.traces.arithmetic import generate
 from tunix_rt.traces.trace import Step, Trace
 
 SHARES = {1: 5, 2: 35, 3: 35, 4: 17, 5: 5, 6: 2, 7: 1}
-"""Problems on a sheet → per cent of the sheets."""
+"""Maps the number of problems on a sheet to the percentage of such sheets."""
 DIGITS = (2, 3, 4)
-"""Digits of the two numbers of a problem, drawn evenly."""
+"""Number of digits of a problem's two numbers, drawn uniformly."""
 
 
 def write(path: Path, num_sheets: int, seed: int) -> None:
@@ -36,7 +37,7 @@ def _sheets(num_sheets: int, seed: int) -> Iterator[Trace]:
 
 
 def _problems(digits: int, count: int, seed: int) -> Iterator[Trace]:
-    """Distinct problems, and from the first on again where all have been given out."""
+    """Distinct problems, starting over once all have been yielded."""
     exist = (9 * 10 ** (digits - 1)) ** 2
     source = ArithmeticSource(
         kind="arithmetic",
@@ -52,7 +53,7 @@ def _problems(digits: int, count: int, seed: int) -> Iterator[Trace]:
 
 
 def _joined(identity: str, problems: list[Trace]) -> Trace:
-    """One trace that asks and answers all of them."""
+    """One trace that asks and answers all of the problems."""
     contents = [step.content for problem in problems for step in problem.steps]
     return Trace(
         id=identity,

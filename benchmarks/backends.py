@@ -1,7 +1,7 @@
 """The backends side by side: what each can do (`benchmarks/capabilities.py`), and how fast, in one run.
 
 Training is the loop of every experiment on packed rows; generation is greedy, in batches. All do the same work from
-the same weights, in turn; ratios are to the first, `jax`. Needs every framework at once: see docs/backends.md.
+the same weights, in turn; ratios are to the first, `jax`. Needs all frameworks installed: see docs/backends.md.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tunix_rt.terminal import out, table
 
 
 def tried(backends: list[str]) -> dict[str, dict[str, str]]:
-    """The capabilities of each backend, each found in a process of its own."""
+    """The capabilities of each backend, each tested in a separate process."""
     found = {}
     for name in backends:
         with ProcessPoolExecutor(1, get_context("spawn")) as pool:
@@ -29,7 +29,7 @@ def tried(backends: list[str]) -> dict[str, dict[str, str]]:
 
 
 def train_race(backends: list[str], overrides: list[str], rounds: int, num_steps: int) -> dict[str, RaceResult]:
-    """Laps of training."""
+    """Race the backends at training."""
     plan = training.TrainingCase.of(Workload.of(*overrides), num_traces=16, num_updates=num_steps)
     return race.run({name: partial(training.ours, plan, name) for name in backends}, rounds)
 
@@ -37,14 +37,14 @@ def train_race(backends: list[str], overrides: list[str], rounds: int, num_steps
 def answer_race(
     backends: list[str], overrides: list[str], rounds: int, num_steps: int, num_prompts: int, max_new_tokens: int
 ) -> dict[str, RaceResult]:
-    """Laps of generation, with weights of so many updates."""
+    """Race the backends at generation, with weights trained for `num_steps` updates."""
     words = generation.trained(backends[0], num_steps, num_prompts)
     plan = generation.GenerationCase.of(Workload.of(*words, *overrides), num_prompts, num_prompts, max_new_tokens)
     return race.run({name: partial(generation.ours, plan, name) for name in backends}, rounds)
 
 
 def show(found: Mapping[str, Mapping[str, str]]) -> None:
-    """The capabilities as a table, and each refusal in its words."""
+    """Print the capabilities as a table, and the message of each refusal."""
     backends = list(found)
     rows = [(name, *("yes" if found[each][name] == YES else "no" for each in backends)) for name in CAPABILITIES]
     table("what they can do", ("", *backends), rows)

@@ -1,7 +1,7 @@
-"""What a backend can do, found out by trying it on models of a few thousand weights.
+"""What a backend can do, found by trying it on models of a few thousand weights.
 
-In: the name of a backend. Out: of each power `yes`, or in what words it is refused. Nothing here asks which backend
-it is; what is compared must come out the same, or the trial fails.
+In: the name of a backend. Out: for each capability `yes`, or the message of the refusal. Nothing here depends on which
+backend it is; results that are compared must agree, or the trial fails.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ AS_PUBLISHED: dict[str, JsonObject] = {
     "mistral": {"sliding_window": None},
     "qwen3": {"rope_theta": 1_000_000.0},
 }
-"""What must not be left to a default."""
+"""Config fields that must not be left to a default."""
 SCALED = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0}
 SCALED |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 YES = "yes"
@@ -50,13 +50,13 @@ YES = "yes"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A backend, and a folder of its own."""
+    """A backend under test, and a temporary folder for it."""
 
     backend: str
     folder: Path
 
     def engine(self, **changes: Any) -> Any:
-        """The backend with another precision, say."""
+        """Create the backend, with changed fields of its config (the precision, for example)."""
         from tunix_rt.backends import registry
         from tunix_rt.inputs import cache_folder
 
@@ -65,7 +65,7 @@ class Trial:
         return registry.create(backend, config.hardware, cache_folder())
 
     def model(self, family: str, **changes: Any) -> Path:
-        """A folder of a small model."""
+        """Write a small model of the family; returns its folder."""
         folder = Path(tempfile.mkdtemp(dir=self.folder))
         config = SIZES | AS_PUBLISHED.get(family, {}) | changes | {"model_type": family}
         source = ScratchModel(kind="scratch", config=config, initializer_range=0.3, scale_residual_init=False)
@@ -73,20 +73,20 @@ class Trial:
         return folder
 
     def losses(self, batches: list[Batch], **changes: Any) -> list[float]:
-        """Of training a Llama."""
+        """Losses of training a small Llama on the batches."""
         engine = self.engine(**changes)
         return train(engine, engine.load(self.model("llama"), setup()), batches)[1]
 
 
 def setup() -> Any:
-    """Of the default config."""
+    """The training setup of the default config."""
     from tunix_rt.backends.interface import TrainingSetup
 
     return TrainingSetup(check(compose([])).optimizer, clip_norm=1.0, seed=0)
 
 
 def train(engine: Any, state: Any, batches: list[Batch]) -> tuple[Any, list[float]]:
-    """The state after an update from each batch, and their losses."""
+    """One update per batch; returns the state and the losses."""
     losses = []
     for batch in batches:
         state, measured = engine.train_step(state, batch, 1e-2)
@@ -96,7 +96,7 @@ def train(engine: Any, state: Any, batches: list[Batch]) -> tuple[Any, list[floa
 
 
 def packed(step: int = 0, micro_batches: int = 1) -> Batch:
-    """Random rows [4 / A, 24], each of two traces of 12."""
+    """A batch of random rows [4 / A, 24], each with two traces of 12 tokens."""
     random = np.random.default_rng(step)
     shape = (micro_batches, 4 // micro_batches, 24)
     tokens, targets = (random.integers(2, 53, shape).astype(np.int32) for _ in range(2))
@@ -107,7 +107,7 @@ def packed(step: int = 0, micro_batches: int = 1) -> Batch:
 
 
 def computes(family: str, **changes: Any) -> Callable[[Trial], None]:
-    """Reads the family's folder and scores a batch."""
+    """A trial: reads a model folder of the family and scores a batch."""
 
     def trial(trial: Trial) -> None:
         engine = trial.engine()
@@ -118,7 +118,7 @@ def computes(family: str, **changes: Any) -> Callable[[Trial], None]:
 
 
 def declared(*words: str) -> Callable[[Trial], None]:
-    """Passes the config check."""
+    """A trial: the overrides pass the config check."""
 
     def trial(trial: Trial) -> None:
         check(compose([f"backend={trial.backend}", *words]))
@@ -127,7 +127,7 @@ def declared(*words: str) -> Callable[[Trial], None]:
 
 
 def isolates(trial: Trial) -> None:
-    """A trace in a row with another has the log-probabilities that it has alone."""
+    """A trace packed into a row with another has the same log-probabilities as alone."""
     engine, batch = trial.engine(), packed()
     state = engine.load(trial.model("llama"), None)
     halves = (slice(0, 12), slice(12, 24))
@@ -138,13 +138,13 @@ def isolates(trial: Trial) -> None:
 
 
 def accumulates(trial: Trial) -> None:
-    """Two micro-batches of unequal weight train as one batch does."""
+    """Two micro-batches of unequal weight give the same losses as one batch."""
     whole, parts = ([packed(step, count) for step in range(3)] for count in (1, 2))
     np.testing.assert_allclose(trial.losses(parts), trial.losses(whole), rtol=1e-4)
 
 
 def resumes(trial: Trial) -> None:
-    """From what was saved, the same losses to the last bit."""
+    """After saving and restoring, the losses are the same bit for bit."""
     engine, model = trial.engine(), trial.model("llama")
     state, _ = train(engine, engine.load(model, setup()), [packed(step) for step in range(2)])
     folder = Path(tempfile.mkdtemp(dir=trial.folder))
@@ -156,20 +156,20 @@ def resumes(trial: Trial) -> None:
 
 
 def recomputes(trial: Trial) -> None:
-    """With gradient checkpointing the same losses but for rounding."""
+    """With gradient checkpointing the losses are the same up to rounding."""
     batches = [packed(step) for step in range(2)]
     np.testing.assert_allclose(trial.losses(batches, gradient_checkpointing=True), trial.losses(batches), rtol=1e-4)
 
 
 def halves(trial: Trial) -> None:
-    """bfloat16 gives near losses, not the same."""
+    """bfloat16 gives losses that are close, but not equal."""
     batches = [packed(step) for step in range(2)]
     difference = np.abs(np.divide(trial.losses(batches, precision="bfloat16"), trial.losses(batches)) - 1).max()
     assert 0 < difference < 0.05, difference
 
 
 def streams(trial: Trial) -> None:
-    """A long answer comes in several pieces."""
+    """A long answer is streamed in several pieces."""
     engine = trial.engine()
     generation = replace(check(compose([])).generation, max_new_tokens=60)
     pieces = list(engine.generate(engine.load(trial.model("llama"), None), [np.array([5, 9])], generation, [0]))
@@ -192,7 +192,7 @@ CAPABILITIES: dict[str, Callable[[Trial], None]] = {
 
 
 def capabilities(backend: str) -> dict[str, str]:
-    """YES for each of CAPABILITIES, or the first line of the refusal. Starts the framework: run it in a new process."""
+    """For each of CAPABILITIES, YES or the last line of the refusal. Starts the framework: run it in a new process."""
     found = {}
     for name, attempt in CAPABILITIES.items():
         with tempfile.TemporaryDirectory() as folder:

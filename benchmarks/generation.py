@@ -1,9 +1,9 @@
 """Our generation against the plain `model.generate`: generated tokens per CPU-second.
 
 All answer the same prompts greedily with the same trained weights, float32, a key-value cache and batches of the
-same size; theirs padded on the left, in the order of the data, as a plain script has it. The weights are trained
-first, once, by an ordinary run, only until most completions end by themselves at various lengths: what
-they say does not matter here, when they end does. Measured is from the prompts' ids to the completions' ids.
+same size; theirs are padded on the left, in the order of the data, as in a plain script. The weights are trained
+first, once, by an ordinary run, only until most completions end by themselves at various lengths: their content
+does not matter here, their length does. The measurement spans from the prompts' ids to the completions' ids.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from tunix_rt.terminal import out, say
 
 @dataclass(frozen=True, slots=True)
 class GenerationCase:
-    """What a lap is, for all."""
+    """The work of one lap, the same for all contestants."""
 
     workload: Workload
     model: Path
     """Folder of the trained weights."""
     prompts: tuple[tuple[int, ...], ...]
-    """Token ids."""
+    """Token ids of each prompt."""
     generation: GenerationConfig
 
     @classmethod
     def of(cls, workload: Workload, num_prompts: int, batch_size: int, max_new_tokens: int) -> GenerationCase:
-        """Train where that has not been done yet, and encode the first test prompts."""
+        """Train the weights if not done yet, and encode the first test prompts."""
         from tunix_rt.experiment import run
 
         config = workload.config
@@ -70,7 +70,7 @@ def ours(plan: GenerationCase, backend: str) -> Ready:
 
 
 def theirs(plan: GenerationCase) -> Ready:
-    """Laps of `transformers`' `generate`."""
+    """Laps of the `generate` method of `transformers`."""
     import torch
     from transformers import AutoModelForCausalLM
 
@@ -89,7 +89,7 @@ def theirs(plan: GenerationCase) -> Ready:
 
 
 def _answer(model: Any, prompts: tuple[tuple[int, ...], ...], max_new_tokens: int) -> list[int]:
-    """Number of tokens before the stop token, of each prompt."""
+    """Number of generated tokens before the stop token, for each prompt."""
     import torch
 
     width = max(map(len, prompts))
@@ -103,7 +103,7 @@ def _answer(model: Any, prompts: tuple[tuple[int, ...], ...], max_new_tokens: in
 
 
 def trained(backend: str, num_steps: int, num_prompts: int) -> tuple[str, ...]:
-    """Overrides of the run that makes the weights."""
+    """Overrides of the run that trains the weights."""
     return (
         f"backend={backend}",
         f"training.max_steps={num_steps}",

@@ -1,9 +1,9 @@
-"""Contestants in turn on the same work, each in a process of its own, measured in its CPU-seconds.
+"""Runs contestants in turn on the same work, each in a separate process, measured in its CPU-seconds.
 
-In: what each does in one lap. Out: laps, ratios of real tokens per CPU-second with their spread, a table, JSON.
-A round is one lap of each; the one who begins changes from round to round. Whoever waits does nothing. Before
-the rounds each makes one lap that does not count: it compiles, fills caches and starts thread pools, and what
-it took beyond a measured lap is reported as warm-up. Knows neither models nor frameworks.
+In: one lap's work for each. Out: laps, ratios of real tokens per CPU-second with their spread, a table, JSON.
+A round is one lap of each; the starter changes from round to round. Those that wait are idle. Before the rounds each
+does one lap that does not count: it compiles, fills caches and starts thread pools, and its time beyond a measured
+lap is reported as warm-up. Knows neither models nor frameworks.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from tunix_rt.terminal import say, table
 THEIRS = "transformers"
 """The contestant that the others are compared with."""
 PACKAGES = ("tunix_rt", "jax", "torch", "transformers", "google-tunix")
-"""Whose versions are written down, where they are installed."""
+"""Packages whose versions are recorded, if installed."""
 THREADS = 2
 """CPU threads of every contestant."""
 
@@ -41,8 +41,8 @@ ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
-"""Of every contestant. Waiting threads sleep: by default those of torch spin, and where another process takes one
-of two cores a product that costs 1.5 CPU-seconds then costs 9.6 (measured), ours and theirs alike."""
+"""Environment of every contestant. Waiting threads sleep: torch's spin by default, and if another process takes one
+of two cores, a product that costs 1.5 CPU-seconds then costs 9.6 (measured), for ours and theirs alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +50,12 @@ class Lap:
     """One measured portion of work."""
 
     tokens: int
-    """Tokens of traces that went through, padding not counted."""
+    """Tokens of traces that were processed, padding not counted."""
     cpu_seconds: float
-    """Of the whole process, all threads."""
+    """CPU time of the process, all threads."""
     wall_seconds: float
     facts: dict[str, float] = field(default_factory=dict)
-    """What shows that the same work was done: steps, a loss, say."""
+    """Evidence that the same work was done, for example steps or a loss."""
 
     @property
     def rate(self) -> float:
@@ -77,22 +77,22 @@ class RaceResult:
 
 
 class Clock:
-    """CPU and wall time of this process since it was made."""
+    """CPU and wall time of this process since the clock was created."""
 
     def __init__(self) -> None:
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
     def lap(self, tokens: int, **facts: float) -> Lap:
-        """A lap that began with the clock and ends now."""
+        """A lap from the creation of the clock until now."""
         return Lap(tokens, time.process_time() - self._cpu, time.perf_counter() - self._wall, facts)
 
 
 Ready = Callable[[], Lap]
-"""Does one lap. Making it ready (imports, data, weights) is not measured."""
+"""Does one lap. Getting it ready (imports, data, weights) is not measured."""
 
 
 def run(contestants: Mapping[str, Callable[[], Ready]], rounds: int) -> dict[str, RaceResult]:
-    """Let every contestant get ready, warm up and make `rounds` laps in turn. They must be picklable."""
+    """Let every contestant get ready, warm up and do `rounds` laps in turn. They must be picklable."""
     names = list(contestants)
     with ExitStack() as stack:
         lap = {name: stack.enter_context(_process(make)) for name, make in contestants.items()}
@@ -113,7 +113,7 @@ def _told(name: str, when: str, lap: Lap) -> Lap:
 
 @contextmanager
 def _process(make: Callable[[], Ready]) -> Any:
-    """A process that makes itself ready; yields the function that has it do a lap."""
+    """Start a process that gets itself ready; yields a function that makes it do a lap."""
     context = multiprocessing.get_context("spawn")
     ours, its = context.Pipe()
     process = context.Process(target=_serve, args=(make, its), daemon=True)
@@ -150,7 +150,7 @@ def _serve(make: Callable[[], Ready], asked: Connection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Ratio:
-    """Ours over theirs, round by round: both of a round ran one after the other, on an equally busy machine."""
+    """Ours over theirs, per round: within a round both ran one after the other, on an equally busy machine."""
 
     median: float
     lowest: float
@@ -158,7 +158,7 @@ class Ratio:
 
     @classmethod
     def of(cls, ours: Sequence[float], theirs: Sequence[float]) -> Ratio:
-        """Of paired numbers."""
+        """The ratio of paired numbers."""
         ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
         return cls(statistics.median(ratios), min(ratios), max(ratios))
 
@@ -167,13 +167,13 @@ class Ratio:
 
 
 def ratios(results: Mapping[str, RaceResult], to: str = THEIRS) -> dict[str, Ratio]:
-    """Tokens per CPU-second over those of the contestant `to`."""
+    """Tokens per CPU-second of each contestant, relative to the contestant `to`."""
     theirs = [lap.rate for lap in results[to].laps]
     return {name: Ratio.of([lap.rate for lap in result.laps], theirs) for name, result in results.items()}
 
 
 def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS) -> None:
-    """The table at the end."""
+    """Print the table at the end."""
     columns = ("", "real tokens", "CPU-s a lap", "tokens / CPU-s", "ratio", "tokens / s", "warm-up CPU-s")
     found = ratios(results, to)
     rows = [
@@ -192,12 +192,12 @@ def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS) -> Non
 
 
 def write(path: Path, benchmark: str, settings: JsonObject, results: Mapping[str, RaceResult]) -> None:
-    """Everything as JSON: settings, versions, each lap, the ratios."""
+    """Write everything as JSON: settings, versions, each lap, the ratios."""
     write_json(path, benchmark, settings | {"threads": THREADS}, numbers(results))
 
 
 def numbers(results: Mapping[str, RaceResult], to: str = THEIRS) -> JsonObject:
-    """Each lap, and the ratios."""
+    """Each lap and the ratios, as JSON."""
     contestants = {
         name: asdict(result) | {"warm_up_cpu_seconds": result.warm_up_seconds} for name, result in results.items()
     }
@@ -206,7 +206,7 @@ def numbers(results: Mapping[str, RaceResult], to: str = THEIRS) -> JsonObject:
 
 
 def write_json(path: Path, benchmark: str, settings: JsonObject, numbers: JsonObject) -> None:
-    """A benchmark's JSON, with the versions it was made with."""
+    """Write a benchmark's JSON, with the package versions in use."""
     versions = {name: version(name) for name in PACKAGES if find_spec(name.removeprefix("google-")) is not None}
     record = {"benchmark": benchmark, "settings": settings, "versions": versions, **numbers}
     files.write_json(path, record)

@@ -2,8 +2,8 @@
 
 Each round runs the command three times in an empty folder: `first` finds nothing, `cold` finds prepared data but
 no compiled programs, `warm` finds both. What a second run gains from the compilation cache is cold / warm. Once
-its first step is logged the run is asked to stop. Seconds on the clock depend on what else the machine does;
-CPU-seconds, of the command and the processes it started, hardly do.
+its first step is logged the run is asked to stop. Wall time depends on what else the machine does; CPU-seconds,
+of the command and the processes it started, hardly do.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Start:
 
 
 def measure(folder: Path, backend: str, overrides: Sequence[str]) -> Start:
-    """Start the quickstart in `folder` and stop it after its first step. Raises RuntimeError where it gets to none."""
+    """Start the quickstart in `folder` and stop it after its first step. Raises RuntimeError if it does none."""
     command = [sys.executable, "-m", "tunix_rt", "+experiment=quickstart", f"backend={backend}"]
     command += ["run.new=true", "checkpoint.log_every=1", *overrides]
     before = set(folder.glob("runs/*/*/metrics.jsonl"))
@@ -65,7 +65,7 @@ def measure(folder: Path, backend: str, overrides: Sequence[str]) -> Start:
 
 
 def _cpu_seconds(pid: int) -> float:
-    """Of a process and of all that it started, those that have ended included."""
+    """CPU time of a process and all its children, those that have ended included."""
     process = psutil.Process(pid)
     total = 0.0
     for one in (process, *process.children(recursive=True)):
@@ -78,7 +78,7 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def starts(backend: str, overrides: Sequence[str]) -> dict[str, Start]:
-    """One start in each state, in a folder of their own."""
+    """One start in each state, in a temporary folder."""
     with tempfile.TemporaryDirectory() as name:
         folder, found = Path(name), {}
         for state in STATES:

@@ -2,9 +2,9 @@
 
 All train once on the same traces, from the same weights, with the same AdamW, clipping and precision, in the
 same number of updates. Ours packs the data into rows and takes the first updates of an epoch. Theirs gets the
-traces in them, as many an update as ours has on average, in random order, padded to the longest among them
-(`DataCollatorForSeq2Seq`). Measured is the loop from its first batch to the end of its last update: neither
-loading, saving and evaluation nor compilation.
+same traces, as many per update as ours has on average, in random order, padded to the longest in the batch
+(`DataCollatorForSeq2Seq`). The measurement spans the loop from its first batch to the end of its last update,
+without loading, saving, evaluation and compilation.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from tunix_rt.traces.prepared import PreparedData
 
 @dataclass(frozen=True, slots=True)
 class TrainingCase:
-    """What a lap is, for all."""
+    """The work of one lap, the same for all contestants."""
 
     workload: Workload
     rows: int
-    """Rows of an update of ours."""
+    """Rows per update of ours."""
     row_length: int
     num_updates: int
     chosen: tuple[int, ...]
@@ -44,7 +44,7 @@ class TrainingCase:
 
     @classmethod
     def of(cls, workload: Workload, num_traces: int, num_updates: int) -> TrainingCase:
-        """The first updates of an epoch over all the data, of about `num_traces` traces each. Prepares the data."""
+        """The first updates of an epoch, with about `num_traces` traces each. Prepares the data."""
         config, prepared = workload.config, workload.prepared()
         order, facts = batch_schedule(config.training, prepared)
         dataset = EncodedDataset.open(prepared.encoded("train"))
@@ -60,7 +60,7 @@ class TrainingCase:
 
     @property
     def training(self) -> TrainingConfig:
-        """The config in these portions; the evaluation at the end stops the clock."""
+        """The training config of a lap; the evaluation at the end stops the clock."""
         return replace(
             self.workload.config.training,
             max_steps=self.num_updates,
@@ -72,7 +72,7 @@ class TrainingCase:
 
     @property
     def num_traces(self) -> int:
-        """Traces of an update of theirs, for as many updates."""
+        """Traces per update of theirs, for the same number of updates."""
         return math.ceil(len(self.chosen) / self.num_updates)
 
 
@@ -107,7 +107,7 @@ def _run_loop(
     laps: list[Lap] = []
 
     def stop_the_clock(_state: Any, _step: int) -> Mapping[str, float]:
-        """Called when the last update's measurements have been fetched, before the state is saved."""
+        """Called after the last update's metrics have been fetched and before the state is saved."""
         tokens = int(log.series("train/tokens")[-1][1])
         losses = [loss for _, loss in log.series("train/loss")]
         laps.append(clock.lap(tokens, updates=len(losses), loss=float(np.mean(losses))))
@@ -169,7 +169,7 @@ def theirs(plan: TrainingCase) -> Ready:
 
 
 def _example(ids: Any, weights: Any) -> dict[str, list[int]]:
-    """`labels` are shifted by the model: each token as a target, -100 where it is none."""
+    """A row for `Trainer`: `labels` has each target token, else -100; the model shifts them."""
     return {"input_ids": ids.tolist(), "labels": np.where(weights > 0, ids, -100).tolist()}
 
 

@@ -1,6 +1,6 @@
-"""What all contestants are given: a composed config, prepared data and the weights they begin with.
+"""What all contestants share: a composed config, prepared data and the initial weights.
 
-In: overrides as on the command line of `tunix_rt`. Out: the config and `PreparedData`, made once under `data/`.
+In: overrides as on the command line of `tunix_rt`. Out: the config and `PreparedData`, prepared once under `data/`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ DEFAULTS = (
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Picklable: each process composes and opens it by itself."""
+    """A config as overrides, so it is picklable: each process composes it and opens the data by itself."""
 
     overrides: tuple[str, ...]
 
     @classmethod
     def of(cls, *overrides: str) -> Workload:
-        """DEFAULTS and what goes beyond."""
+        """DEFAULTS, followed by `overrides`."""
         return cls((*DEFAULTS, *overrides))
 
     @property
@@ -59,11 +59,11 @@ class Workload:
         return check(compose(self.overrides))
 
     def on(self, backend: str) -> Workload:
-        """The same for another backend: data and weights do not depend on it."""
+        """The same workload on another backend: data and weights do not depend on it."""
         return Workload((*self.overrides, f"backend={backend}"))
 
     def prepared(self) -> PreparedData:
-        """The prepared data, made where they are not there yet."""
+        """The prepared data, created if missing."""
         config = self.config
         if config.dataset.name == "worksheets" and not SHEETS.exists():
             arithmetic.write(SHEETS, NUM_SHEETS, seed=0)
@@ -91,7 +91,7 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
 
 
 def installed() -> list[str]:
-    """The backends whose framework is there."""
+    """The backends whose framework is installed."""
     return sorted(name for name, facts in BACKENDS.items() if find_spec(facts.package) is not None)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table of data versions; exit code 2 where a file is not what it was."""
+    """Print the table of data versions; exit code 2 if a file has changed."""
     parser = argparse.ArgumentParser(prog="tunix_rt data", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")

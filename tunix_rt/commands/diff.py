@@ -38,5 +38,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def shortened(text: str) -> str:
-    """At most 60 characters, as a table has them; --json has all."""
+    """A value as a table cell of at most 60 characters; --json prints all of it."""
     return text if len(text) <= 60 else f"{text[:59]}…"

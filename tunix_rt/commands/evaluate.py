@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the stages after prediction with the changed config, and show the result."""
+    """Run the stages after prediction with the changed config, and show the result."""
     parser = argparse.ArgumentParser(
         prog="tunix_rt evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

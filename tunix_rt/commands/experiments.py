@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def header(text: str) -> tuple[str, str]:
-    """(what it is, expected time) of an experiment file: its first comment line and the one that begins `time:`."""
+    """(description, expected time) of an experiment file: its first comment line and the one that begins `time:`."""
     comments = [line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#")]
     comments = [line for line in comments if not line.startswith("@package")]
     time = next((line.removeprefix("time:").strip() for line in comments if line.startswith("time:")), "")

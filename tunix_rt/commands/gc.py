@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """List, or with --yes remove. Runs themselves stay: `rm` removes those."""
+    """List what can be removed, or with --yes remove it. Runs themselves stay: `rm` removes those."""
     parser = argparse.ArgumentParser(prog="tunix_rt gc", description=__doc__, epilog=main.__doc__)
     parser.add_argument("--yes", action="store_true", help="remove what is listed")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

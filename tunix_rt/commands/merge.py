@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Merge."""
+    """Merge the adapter into its base and write the model folder."""
     parser = argparse.ArgumentParser(
         prog="tunix_rt merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         if not is_adapter(folder):
             raise InputError(f"{run.name}: its model is a whole one already ({folder}), or not there yet")
         if start is None and (prepared := recorded_data(run)).is_whole:
-            start = prepared.model_folder  # where it is now; the adapter says where it was
+            start = prepared.model_folder  # its current path; the adapter records the path it had in training
     if chosen.out.exists():
         raise InputError(f"{chosen.out}: exists already; name a new folder")
     base, _ = opened(folder, start or base_folder(folder), folder_digest)

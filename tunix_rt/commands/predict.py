@@ -28,7 +28,7 @@ def _registered(model: str, overrides: Sequence[str]) -> RunFolder:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Do the stages after training with the changed config, and show the result."""
+    """Run the stages after training with the changed config, and show the result."""
     parser = argparse.ArgumentParser(
         prog="tunix_rt predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 
     if chosen.run.startswith(SOURCE):
         base = _registered(chosen.run.removeprefix(SOURCE), chosen.overrides)
-        recorded = base.read_config()  # with the places of its own host; the overrides say where it is used
+        recorded = base.read_config()  # has the paths of its own host; the overrides set those used here
     else:
         base = find_run(Path(chosen.root), chosen.run)
         recorded = recorded_mapping(base)

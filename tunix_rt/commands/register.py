@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Register, and print how the model is named in a config."""
+    """Register the model, and print the override that selects it."""
     parser = argparse.ArgumentParser(prog="tunix_rt register", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("--name", required=True, help="of the registered model; each time it gets a new version")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 0: equal; 5: different; 2: the data changed since (the file is named)."""
+    """Reproduce a run. Exit code 0: equal; 5: different; 2: the data have changed (the file is named)."""
     parser = argparse.ArgumentParser(prog="tunix_rt reproduce", description=__doc__, epilog=main.__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("overrides", nargs="*", help="hardware.KEY=VALUE and the like: where it runs, not what")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Ask, and remove."""
+    """Ask for confirmation, and remove."""
     parser = argparse.ArgumentParser(prog="tunix_rt rm", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="run", help="a name, a prefix or `last`")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def staying(run: RunFolder, removing: bool) -> Iterator[str]:
-    """What of a run its tracker has and keeps, a line each. A tracker that does not answer is no reason to stop."""
+    """What the tracker has of a run and keeps, one line per item. A tracker that does not answer is not an error."""
     from tunix_rt.errors import TunixError
     from tunix_rt.tracking.remove import models, stored
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Compose the step's batch again (it is a pure function of seed and step) and print its traces."""
+    """Recompute the step's batch (a pure function of seed and step) and print its traces."""
     parser = argparse.ArgumentParser(prog="tunix_rt rows", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("step", type=int, help="the step, from 1")

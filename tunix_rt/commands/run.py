@@ -23,7 +23,7 @@ from tunix_rt.terminal import out
 from tunix_rt.tracking.content import URI_VARIABLE
 
 DRY_RUN = "--dry-run"
-"""A sweep that lists its members and starts nothing."""
+"""The option that lists a sweep's members and starts nothing."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -71,7 +71,7 @@ def _call_hydra(task: _Task, folder: Path) -> None:
 
 
 def _parsed(words: Sequence[str]) -> tuple[list[str], list[str], Namespace]:
-    """Hydra's options and the overrides, in whichever order they were typed, and what the options say.
+    """Split the command line into Hydra's options and the overrides, in any order, and parse the options.
 
     Hydra itself takes an override after `-m` for an unknown option (facebookresearch/hydra#3053). Raises InputError.
     """
@@ -98,7 +98,7 @@ def _refuse(message: str) -> NoReturn:
 
 
 def _show_config(overrides: Sequence[str], chosen: Namespace) -> int:
-    """What `--cfg job` prints: Hydra's own printing would show secrets."""
+    """Print the config for `--cfg job`: Hydra's own output would show secrets."""
     from omegaconf import OmegaConf
 
     from tunix_rt.config.load import composed, resolve
@@ -122,11 +122,11 @@ def _is_hydra(override: str) -> bool:
 
 @dataclass(slots=True)
 class _Task:
-    """What Hydra calls once, or for each member of a sweep, wherever a launcher has carried it."""
+    """The function that Hydra calls once, or for each member of a sweep in the process its launcher started."""
 
     home: Home
     caught: list[Exception] = field(default_factory=list)
-    """A single run's error, raised again in `main`, where Hydra adds no lines of its own."""
+    """Carries a single run's error to `main`, which raises it again without lines added by Hydra."""
 
     def __call__(self, composed: Any) -> Any:
         if _sweeping():
@@ -141,7 +141,7 @@ class _Task:
 
 
 def _mistakes_in_values(overrides: Sequence[str]) -> list[str]:
-    """What else is wrong, when a choice already is: values of the rest of the command line, but those of a sweep."""
+    """Further errors, if a choice is already wrong: checks the rest of the command line, except swept values."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     from tunix_rt.config.load import compose, find_mistakes
@@ -168,14 +168,14 @@ def _run(composed: Any) -> dict[str, Any]:
     config = check(resolve(composed))
     say_folders(config.run.root, config.run.data)
 
-    from tunix_rt.experiment import run  # heavy: only when the config is right
+    from tunix_rt.experiment import run  # heavy import: only if the config is valid
 
     result = run(config)
     return {"folder": str(result.folder), "metrics": result.metrics, "tracking": config.tracking}
 
 
 def _show(end: dict[str, Any]) -> dict[str, Any]:
-    """The table at the end of a single run."""
+    """Print the table at the end of a single run."""
     from tunix_rt.experiment import show
     from tunix_rt.runs.folder import RunFolder
 

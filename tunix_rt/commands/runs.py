@@ -9,7 +9,7 @@ from typing import Any
 
 COLUMNS = ("run", "started", "state", "backend", "accuracy")
 WHERE_KNOWN = ("from", "reason")
-"""Columns that are shown where a run has something to say there."""
+"""Columns that are shown only if a run has a value for them."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def shown(column: str, value: Any) -> str:
-    """A value as the table has it."""
+    """A value as a table cell."""
     if value is None:
         return ""
     if column == "accuracy":

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print what is known of a run."""
+    """Print what is known about a run."""
     parser = argparse.ArgumentParser(prog="tunix_rt show", description=__doc__)
     parser.add_argument("run", help="a name, a prefix or `last`")
     parser.add_argument("--config", action="store_true", help="print the resolved config")
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def show(prediction: Prediction) -> None:
-    """A prediction for a person; --json has everything of it."""
+    """A prediction for a person; --json prints all of its fields."""
     from tunix_rt.terminal import out
 
     sample = f", sample {prediction.sample}" if prediction.sample else ""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Prepare the data where that is not done, and show it."""
+    """Prepare the data if not done yet, and show it."""
     parser = argparse.ArgumentParser(prog="tunix_rt traces", description=__doc__)
     parser.add_argument("-n", type=int, default=3, help="how many traces are shown (default 3)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit 0: verified; 5: something is wrong; 2: no such file, or not safe to open."""
+    """Verify an export. Exit code 0: verified; 5: something is wrong; 2: no such file, or not safe to open."""
     parser = argparse.ArgumentParser(prog="tunix_rt verify", description=__doc__, epilog=main.__doc__)
     parser.add_argument("what", help="a file made by `export`, or a run: a name, a prefix or `last`")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

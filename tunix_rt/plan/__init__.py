@@ -1,1 +1,1 @@
-"""What an experiment would take, before it is run."""
+"""What an experiment would need, before it is run."""

@@ -1,7 +1,7 @@
-"""Memory from shapes, whether it fits, and which change of a setting would make it fit.
+"""Estimates memory from shapes, checks whether it fits, and finds changes of settings that would make it fit.
 
-In: a config's overrides. Out: an `Estimate`. Sizes are those of float32 weights, gradients and two moments of AdamW; a
-step's activations come from the backend (`backends/memory.py`). An advice is only given when the changed experiment,
+In: a config's overrides. Out: an `Estimate`. Sizes are those of float32 weights, gradients and AdamW's two moments; a
+step's activations come from the backend (`backends/memory.py`). A change is only advised if the changed experiment,
 estimated the same way, fits.
 """
 
@@ -23,20 +23,20 @@ from tunix_rt.traces.prepared import PreparedData
 
 Part = Literal["weights", "gradients", "optimizer", "activations", "kv_cache", "copies"]
 Change = tuple[str, ...]
-"""Overrides that go together."""
+"""Overrides that are applied together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A moment of a run, with what is in memory then."""
+    """A phase of a run, with what is in memory during it."""
 
     name: Literal["load", "train", "save", "predict"]
     parts: dict[Part, int]
-    """Bytes on one device, as they follow from shapes."""
+    """Bytes on one device, derived from shapes."""
 
     @property
     def total(self) -> int:
-        """Bytes above what the process holds anyway."""
+        """Bytes on top of what the process holds anyway."""
         return sum(self.parts.values())
 
 
@@ -46,21 +46,21 @@ class MemoryBudget:
 
     limit: int
     overhead: int
-    """Beside what follows from shapes: what is held after import, or (measured) what a step took beyond it."""
+    """Memory not derived from shapes: what is held after import, or (if measured) what a step took beyond shapes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a run takes, as far as it follows from shapes."""
+    """The memory that a run needs, as far as it follows from shapes."""
 
     outline: Outline
     phases: tuple[Phase, ...]
     activations_known: bool
-    """False: the backend does not say what a step takes, and `train` is a lower bound."""
+    """False: the backend does not estimate a step's activations, and `train` is a lower bound."""
 
     @property
     def largest(self) -> Phase:
-        """The phase that decides."""
+        """The phase that needs the most memory."""
         return max(self.phases, key=lambda phase: phase.total)
 
     def phase(self, name: str) -> Phase:
@@ -68,12 +68,12 @@ class Estimate:
         return next(phase for phase in self.phases if phase.name == name)
 
     def fits(self, budget: MemoryBudget) -> bool:
-        """Whether all of it has room."""
+        """Whether the largest phase and the overhead are within the limit."""
         return budget.overhead + self.largest.total <= budget.limit
 
 
 def estimate(config: ExperimentConfig, prepared: PreparedData) -> Estimate:
-    """The estimate of `config` on data that are prepared."""
+    """The estimate of `config` on prepared data."""
     found = outline(config, prepared)
     activations = asked(config.backend.name, "activations")
     known = None if activations is None else activations(found.query)
@@ -86,12 +86,12 @@ def _phases(query: MemoryQuery, activations: int) -> Iterator[Phase]:
     yield Phase("load", {"weights": weights, "copies": query.architecture.num_parameters * FLOAT})  # the file's arrays
     held: dict[Part, int] = {"weights": weights, "optimizer": 2 * trained}
     yield Phase("train", held | {"gradients": trained, "activations": activations})
-    yield Phase("save", held | {"copies": 3 * trained})  # the snapshot that is written while training goes on
+    yield Phase("save", held | {"copies": 3 * trained})  # the snapshot that is written during training
     if query.predicted is not None:
         shape, load, size = query.architecture, query.predicted, _compute_size(query)
         longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
         cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
-        matrices = _layer_matrices(query) * size  # laid out anew for decoding
+        matrices = _layer_matrices(query) * size  # copied in the layout for decoding
         yield Phase("predict", {"weights": weights, "copies": matrices, "kv_cache": cache})
 
 
@@ -106,13 +106,13 @@ def _layer_matrices(query: MemoryQuery) -> int:
 
 
 def _weights(query: MemoryQuery) -> int:
-    """Float32, but for the frozen matrices below an adapter, which are held as they are computed with."""
+    """Bytes of the weights: float32, except the frozen matrices under an adapter, held in compute precision."""
     everything = query.num_parameters * FLOAT
     return everything if query.adapter is None else everything - _layer_matrices(query) * (FLOAT - _compute_size(query))
 
 
 def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, budget: MemoryBudget) -> list[Change]:
-    """Changes that make the experiment fit, each by itself; where none does alone, one of several that do together.
+    """Changes that make the experiment fit, each by itself; if none does alone, one combination of them that does.
 
     Empty: nothing of this kind helps.
     """
@@ -124,19 +124,19 @@ def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, bu
     alone = [change for change in changes if fits([change])]
     if alone or not changes or not fits(changes):
         return alone
-    for change in changes:  # what is not needed goes
+    for change in changes:  # drop what is not needed
         fewer = [other for other in changes if other is not change]
         changes = fewer if fits(fewer) else changes
     return [_joined(changes)]
 
 
 def _joined(changes: Sequence[Change]) -> Change:
-    """All changes; where some set the same, the last counts."""
+    """All changes as one; if several set the same key, the last wins."""
     return tuple({text.partition("=")[0]: text for change in changes for text in change}.values())
 
 
 def _fits(overrides: Sequence[str], change: Change, prepared: PreparedData, budget: MemoryBudget) -> bool:
-    """Whether the changed experiment has room; one that may not be declared so does not."""
+    """Whether the changed experiment fits; one with an invalid config does not."""
     groups = {text.partition("=")[0] for text in change if "/" in text.partition("=")[0]}
     kept = [text for text in overrides if text.partition("=")[0] not in groups]
     try:
@@ -146,7 +146,7 @@ def _fits(overrides: Sequence[str], change: Change, prepared: PreparedData, budg
 
 
 def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:
-    """What may help, as overrides; an update sees as many rows as before."""
+    """Candidate changes, as overrides; the number of rows per update stays the same."""
     config = found.outline.config
     over = {phase.name for phase in found.phases if budget.overhead + phase.total > budget.limit}
     rows, accumulated = config.training.per_device_batch_size, config.training.gradient_accumulation_steps

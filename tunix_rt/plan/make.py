@@ -1,4 +1,4 @@
-"""A plan from beginning to end: outline, estimate, a second of real work, verdict."""
+"""Makes a plan: outline, estimate, a second of real training steps, verdict."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tunix_rt.plan.outline import prepared_shapes
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What there is to say."""
+    """The result of planning an experiment on a device."""
 
     devices: tuple[str, ...]
     estimate: Estimate
     budget: MemoryBudget
     free: int | None
-    """Bytes of the host that nobody uses now; None: another device decides."""
+    """Bytes of the host's memory that are free now; None if the run uses another device."""
     advice: list[Change]
     """Changes that would make it fit, each by itself, as overrides."""
     measured: Measured | None
@@ -38,7 +38,7 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of the training steps alone."""
+        """Time of the training steps alone; None if not measured."""
         each = None if self.measured is None else self.measured.seconds_per_step
         return None if each is None else each * self.estimate.outline.num_steps
 
@@ -69,7 +69,7 @@ class Plan:
 
 
 def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, measuring: bool) -> Plan:
-    """Plan `config`, which `overrides` declare, on the device that it names; `limit`: as if that had so many bytes.
+    """Plan `config`, declared by `overrides`, on its device; `limit` replaces the device's memory (bytes).
 
     Raises what preparing data raises, DeviceError, MissingExtra.
     """

@@ -1,7 +1,7 @@
-"""What does not follow from shapes, measured: training steps on a model of zeros, in a process of their own.
+"""Measures what does not follow from shapes: training steps on a model with zero weights, in a separate process.
 
-The process holds what a run's would. It is killed when it takes more memory than it may, so that nothing else on the
-machine suffers, or more time than anybody waits for.
+The process holds what a run's would. It is killed when it exceeds its memory limit, so that nothing else on the
+machine suffers, or when it takes too long.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from tunix_rt.models.zero_weights import write_zero_weights
 from tunix_rt.plan.outline import Outline
 
 SECONDS = 1.0
-"""How long steps are done at least, once everything is compiled."""
+"""Least duration of the measured steps, after compilation."""
 LONGEST = 120.0
-"""Seconds after which the process is ended, whatever it has done."""
+"""Seconds after which the process is killed in any case."""
 GLANCE = 0.05
-"""Seconds between two looks at its memory."""
+"""Seconds between two checks of its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Measured:
     ended: Literal["done", "out of memory", "out of time"]
     num_steps: int = 0
     seconds: float = 0.0
-    """Of the clock, for those steps."""
+    """Wall time of those steps."""
     peak: int = 0
-    """The most memory that it had, bytes: on the CPU the whole process, else what it had on the device."""
+    """Peak memory in bytes: on the CPU that of the process, else that on the device."""
 
     @property
     def seconds_per_step(self) -> float | None:
-        """None where not one was finished."""
+        """None if no step was finished."""
         return self.seconds / self.num_steps if self.num_steps else None
 
 
@@ -61,7 +61,7 @@ class _Case:
 
 
 def measure(outline: Outline, limit: int) -> Measured:
-    """Train on the batch with the most targets in a process that may hold `limit` bytes. Raises what it raises."""
+    """Train on the batch with the most targets in a process limited to `limit` bytes. Raises TunixError from it."""
     import psutil
 
     context = get_context("spawn")
@@ -80,7 +80,7 @@ def measure(outline: Outline, limit: int) -> Measured:
             if time.monotonic() > deadline:
                 return Measured("out of time", peak=peak)
         found = ours.recv()
-    except (EOFError, psutil.NoSuchProcess):  # the kernel was quicker
+    except (EOFError, psutil.NoSuchProcess):  # the kernel killed it first
         return Measured("out of memory", peak=peak)
     finally:
         process.kill()
@@ -125,9 +125,9 @@ def _train(case: _Case) -> Measured:
 
 
 def _peak() -> int:
-    """The largest resident memory that this process ever had, bytes."""
+    """Peak resident memory of this process, bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # where a parent's memory is not counted in, as getrusage does
+    if status.exists():  # does not include a parent's memory, as getrusage does
         lines = dict(line.split(":", 1) for line in status.read_text("utf-8").splitlines())
         return int(lines["VmHWM"].split()[0]) * 1024
     import resource

@@ -1,6 +1,6 @@
 """The outline of an experiment: shapes, batches and lengths, from its config and its data; no weights are read.
 
-The data are prepared as for a run, but into a temporary folder whose model has a config.json and no weights.
+The data are prepared as for a run, but into a temporary folder whose model folder has a config.json and no weights.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking.registry import ModelStore
 
 NUM_BATCHES = 16
-"""Steps that are looked at: among so many nearly every kind of batch occurs."""
+"""Number of steps examined: enough for nearly every kind of batch to occur."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +41,17 @@ class Outline:
     num_steps: int
     num_epochs: float
     num_tokens: int
-    """Real tokens that an epoch reads."""
+    """Real tokens per epoch."""
 
     @property
     def steps_per_epoch(self) -> float:
-        """Steps in which each trace comes once."""
+        """Steps in which each trace occurs once."""
         return self.order.steps_per_epoch
 
 
 @contextmanager
 def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
-    """The prepared data with a model folder without weights, for a while. Raises what `prepare` raises."""
+    """Yields prepared data whose model folder has no weights, and deletes them after. Raises what `prepare` raises."""
     with tempfile.TemporaryDirectory(prefix="tunix_rt-plan-") as place:
         folder = Path(place) / "data"
         write_prepared(config, folder, ModelStore(config.tracking.uri), weights=False)
@@ -59,7 +59,7 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
 
 
 def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
-    """The outline of `config` on data that are prepared. Raises DataError, InputError, ModelError."""
+    """The outline of `config` on prepared data. Raises DataError, InputError, ModelError."""
     order, facts = batch_schedule(config.training, prepared)
     architecture = read_architecture(prepared.model_folder)
     num_steps, row_length = int(facts["num_steps"]), int(facts["row_length"])

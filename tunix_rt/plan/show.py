@@ -1,4 +1,4 @@
-"""A plan as a person reads it."""
+"""Prints a plan for a person."""
 
 from __future__ import annotations
 

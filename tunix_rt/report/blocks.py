@@ -1,7 +1,7 @@
-"""Blocks of Markdown in which foreign text stays text: tables, code in a line, code blocks.
+"""Markdown in which untrusted text stays text: tables, inline code, code blocks.
 
-In: text that a model or a data file may have made up. Out: lines of GitHub-flavoured Markdown that show it,
-with characters that cannot be seen (or that would steer a terminal) written as escapes.
+In: text from a model or a data file. Out: lines of GitHub-flavoured Markdown that show it, with invisible
+characters and terminal control characters written as escapes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ LONGEST_CODE = 200
 
 
 def code(text: str) -> str:
-    """`text` as code in a line; of long text the beginning."""
+    """`text` as inline code; long text is truncated."""
     shown = visible(shortened(text, LONGEST_CODE))
     if not shown.strip():
         return repr(shown)
@@ -26,7 +26,7 @@ def code(text: str) -> str:
 
 
 def block(text: str, language: str = "text") -> list[str]:
-    """`text` as lines of a code block, which no backticks in it can end; of long text the beginning."""
+    """`text` as lines of a code block that no backticks in it can end; long text is truncated."""
     shown = visible(shortened(text, LONGEST_BLOCK), keep="\n\t")
     fence = _fence(shown, 3)
     return [f"{fence}{language}", *shown.split("\n"), fence, ""]
@@ -38,12 +38,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def shortened(text: str, longest: int) -> str:
-    """At most so many characters, and how many are left out."""
+    """`text` cut to `longest` characters, with the number of those left out."""
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"
 
 
 def _row(cells: Sequence[str]) -> str:
-    # A bar ends a cell even inside code, unless a backslash stands before it.
+    # A bar ends a cell even inside code, unless it is escaped with a backslash.
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -1,6 +1,6 @@
-"""Pictures of a run, drawn from the files in its folder: `figures/*.png`, 800 pixels wide.
+"""Figures of a run, drawn from the files in its folder: `figures/*.png`, 800 pixels wide.
 
-What has no data is not drawn. Uses `Figure` objects without pyplot and without `rcParams`: no window, no global
+A figure without data is not drawn. Uses `Figure` objects without pyplot and without `rcParams`: no window, no global
 state, so that runs in threads do not disturb each other.
 """
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN, RED, GREY, PALE = "#2563ab", "#d9772b", "#3a8a4d", "#b8393b", "#8a8f98", "#e6e8eb"
 MOST_STEPS = 40
-"""Step indices shown; a completion that does not end has hundreds."""
+"""Most step indices shown; a completion that does not end has hundreds."""
 BINS = 40
 NOTHING: JsonObject = {"value": 0.0, "low": 0.0, "high": 0.0}
 WINDOW = 25
-"""Logged losses in the mean that is drawn through them, as many before as after."""
+"""Number of logged losses in the centred moving average."""
 
 
 def draw(run_folder: Path) -> list[Path]:
-    """Draw what the files of a run allow; returns the pictures written. Raises DataError where a file is damaged."""
+    """Draw what the files of a run allow; returns the files written. Raises DataError if a file is damaged."""
     run = RunFolder(run_folder)
-    trained = RunFolder(run.model.parent)  # a sibling, where that one did the training
+    trained = RunFolder(run.model.parent)  # another run, if that one did the training
     log = MetricsLog(trained.metrics_log, trained.timings_log, exact=False)
     metrics = dict(read_json(run.metrics)) if run.metrics.exists() else {}
     before = dict(read_json(run.baseline_metrics)) if run.baseline_metrics.exists() else None
@@ -57,9 +57,9 @@ def draw(run_folder: Path) -> list[Path]:
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """The mean of `WINDOW` values around each, for those that have as many before as after.
+    """The centred moving average over `WINDOW` values, without the ends; empty for a short curve.
 
-    It has no lag, so that it lies neither above a falling curve nor below a rising one. Empty for a short curve.
+    It has no lag, so it is neither above a falling curve nor below a rising one.
     """
     sums = [0.0, *accumulate(values)]
     if len(values) < 2 * WINDOW:
@@ -74,7 +74,7 @@ def _figure(height: float = 4.5) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a picture, whole or not at all; the same figure gives the same bytes."""
+    """Write a figure atomically; the same figure gives the same bytes."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", metadata={"Software": None})
     with atomic_writer(path) as file:
@@ -99,7 +99,7 @@ def _whole_numbers(axis: Axis) -> None:
 
 
 def _plain_numbers(axis: Axis) -> None:
-    """0.6 in the place of 6 × 10⁻¹, on a logarithmic axis too."""
+    """Label the axis with 0.6 instead of 6 × 10⁻¹, even if it is logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     for which in (axis.set_major_formatter, axis.set_minor_formatter):
@@ -175,7 +175,7 @@ def _in_per_cent(rates: Sequence[JsonObject]) -> tuple[list[float], list[float],
     """Values, and how far their intervals reach below and above."""
     values = [100 * float(rate["value"]) for rate in rates]
     ends = [interval({"rate": rate}, "rate") for rate in rates]
-    # Rounding may put an end a hair on the wrong side of 0 % or 100 %, which matplotlib refuses.
+    # Rounding may put an end slightly beyond 0 % or 100 %, which matplotlib refuses.
     below = [max(value - 100 * end.low, 0.0) if end else 0.0 for value, end in zip(values, ends, strict=True)]
     above = [max(100 * end.high - value, 0.0) if end else 0.0 for value, end in zip(values, ends, strict=True)]
     return values, below, above

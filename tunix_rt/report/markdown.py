@@ -1,6 +1,6 @@
-"""The files of a run folder → `report.md`: what was declared, what came out, what was left out, what to type next.
+"""Writes `report.md` from the files of a run folder: what was declared, the results, what was left out, next commands.
 
-Every number is one of the run's files; a file that is not there is left out. The same files give the same text.
+Every number is from one of the run's files; missing files are left out. The same files give the same text.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DECLARED = {
     "evaluation": "evaluation.answer evaluation.extract",
     "seed": "seed",
 }
-"""What a reader asks first of a config; the whole is in config.yaml."""
+"""The fields of a config that a reader asks for first; config.yaml has all of them."""
 STEP_RATES = {
     "checked": "completions with a step that can be checked",
     "all_steps_right": "of those, all checked steps right",
@@ -64,9 +64,9 @@ MOST_PLACES = 12
 
 
 def write_report(run_folder: Path, ui_command: str | None = None) -> None:
-    """Write `report.md` of a run, whole or not at all. Raises DataError where a record is damaged.
+    """Write `report.md` of a run atomically. Raises DataError if a record is damaged.
 
-    `ui_command` shows the run in its tracker, where there is one.
+    `ui_command` shows the run in its tracker, if there is one.
     """
     run = RunFolder(run_folder)
     metrics, before = _object(run.metrics), _object(run.baseline_metrics)
@@ -98,7 +98,7 @@ def _figure(run: RunFolder, name: str) -> list[str]:
 
 
 def _rate(record: JsonObject | None) -> str:
-    """`67.2 % [63.0, 71.2], 336 of 500`; a dash where nothing was counted."""
+    """`67.2 % [63.0, 71.2], 336 of 500`; a dash if nothing was counted."""
     if not record or record.get("value") is None:
         return "–"
     counted = f"{record['k']:,} of {record['n']:,}" if "k" in record else f"{record['n']:,} prompts"
@@ -147,7 +147,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
 
 def _training(run: RunFolder) -> list[str]:
     record = run.stages().get("train", {})
-    trained = RunFolder(run.model.parent)  # a sibling, where that one did the training
+    trained = RunFolder(run.model.parent)  # another run, if that one did the training
     log = MetricsLog(trained.metrics_log, trained.timings_log, exact=False)
     rows = [["trained by", code(trained.name)]] if "folder" in record else []
     if "steps_done" in record:
@@ -167,7 +167,7 @@ def _training(run: RunFolder) -> list[str]:
 
 
 def _steps(steps: JsonObject) -> list[str]:
-    """What checking the steps found. Steps are counted from 1, as a person does."""
+    """The results of checking the steps. Steps are counted from 1 here."""
     rows = [[title, _rate(steps[name])] for name, title in STEP_RATES.items() if name in steps]
     if not rows:
         return []
@@ -210,7 +210,7 @@ def _data(data: JsonObject) -> list[str]:
 
 
 def _predictions(run: RunFolder) -> list[str]:
-    """The first few wrong predictions, and right ones after them."""
+    """The first few wrong predictions, followed by right ones."""
     if not run.predictions.exists():
         return []
     items = {(item["id"], item["sample"]): item for item in read_items(run.items)}

@@ -1,4 +1,4 @@
-"""The table at the end of a run: what came out, where it is, and what to type next."""
+"""The table at the end of a run: the results, where they are, and the next commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Rows = list[tuple[str, str]]
 
 
 def summary(run: RunFolder, ui_command: str | None) -> Rows:
-    """Key and value for each line of the table, from the run folder's files alone."""
+    """Key and value of each line of the table, from the run folder's files alone."""
     metrics = dict(read_json(run.metrics))
     before = dict(read_json(run.baseline_metrics)) if run.baseline_metrics.exists() else None
     rows: Rows = [("accuracy", rate(metrics, "accuracy"))]
@@ -34,7 +34,7 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
 
 
 def question(run: RunFolder) -> str:
-    """The first prompt that can be typed in a shell, or dots."""
+    """The first prompt that can be typed in a shell, or an ellipsis."""
     prompts = (str(item["prompt"]) for item in read_items(run.items))
     plain = (text for text in prompts if text.isprintable() and len(text) <= LONGEST_PROMPT and text[:1] != "-")
     return next(plain, "…")

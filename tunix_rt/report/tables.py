@@ -1,7 +1,7 @@
-"""The numbers behind the pictures as CSV, for tools that draw by themselves (DVC, a spreadsheet): `plots/*.csv`.
+"""The numbers of the figures as CSV, for tools that draw their own plots (DVC, a spreadsheet): `plots/*.csv`.
 
 `training.csv` (step, loss), `validation.csv` (step, loss, accuracy), `accuracy.csv` (rate, when, value, low, high)
-and `steps.csv` (step of a completion, value, low, high, n). Every file is there, if only with its header.
+and `steps.csv` (step of a completion, value, low, high, n). Every file is written, if only with its header.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tunix_rt.runs.rates import rates
 
 
 def write_tables(run_folder: Path) -> None:
-    """Write the tables of a run with results. Raises DataError where a file is damaged."""
+    """Write the tables of a run with results. Raises DataError if a file is damaged."""
     run = RunFolder(run_folder)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=False)
     accuracy = dict(log.series("eval/accuracy"))

@@ -26,9 +26,9 @@ from tunix_rt.tracking.store import DataSplit, Facts, Table
 from tunix_rt.tracking.tail import Point
 
 URI_VARIABLE = "TUNIX_RT_TRACKING_URI"
-"""The environment variable in which a sync process gets a tracking URI with its password, which no file has."""
+"""The environment variable that passes the tracking URI with its password to a sync process; no file contains it."""
 MAX_KEY = 250
-"""Characters of a name that every tracker takes."""
+"""Longest name, in characters, that every tracker accepts."""
 MAX_NOTE = 5000
 CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
 RECORDS = ("config.yaml", "stages.json", "environment.json", "report.md")
@@ -45,7 +45,7 @@ def read_config(run: RunFolder) -> JsonObject:
 
 
 def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
-    """The section `tracking` of the run's config, with another `uri` where one is given.
+    """The section `tracking` of the run's config, with `uri` replaced if one is given.
 
     A URI whose password is masked in the config comes from the variable `URI_VARIABLE`. Raises DataError.
     """
@@ -80,7 +80,7 @@ def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
 
 
 def run_name(run: RunFolder) -> str:
-    """`<experiment>-<identity>`, short; a second run of an identity has its number behind."""
+    """`<experiment>-<identity>`, shortened; a second run of an identity has its number appended."""
     experiment, identity = run.path.parent.name, run.identity
     if identity != run.path.name:
         experiment = str(read_config(run).get("name", experiment))
@@ -89,9 +89,9 @@ def run_name(run: RunFolder) -> str:
 
 
 def identity_tags(run: RunFolder, key: str) -> dict[str, str]:
-    """What distinguishes this run from all others: its identity, a `key` made for it, where it is.
+    """What distinguishes this run from all others: its identity, a `key` generated for it, its location.
 
-    A run that several commands make brings its key along in `status.json`: it is found by it from anywhere.
+    A run made by several commands keeps its key in `status.json`, so each of them finds the same run in the store.
     """
     return {
         "user": psutil.Process().username(),
@@ -105,7 +105,7 @@ def identity_tags(run: RunFolder, key: str) -> dict[str, str]:
 def facts(run: RunFolder, ended: bool) -> Facts:
     """Parameters, tags and data sets, as far as they are recorded; the description only once the run has `ended`.
 
-    Raises DataError where a record is damaged.
+    Raises DataError if a record is damaged.
     """
     config = read_config(run)
     splits = data_splits(run) if run.data.exists() else []
@@ -132,7 +132,7 @@ def _environment(run: RunFolder) -> JsonObject:
 
 
 def records(run: RunFolder) -> dict[str, Path]:
-    """The files that are sent as they are, by name; each is where the stage that wrote it has its folder."""
+    """The files that are sent unchanged, by name; each is in the folder of the stage that wrote it."""
     files = {name: run.path / name for name in RECORDS}
     files |= {file.name: file for file in (run.data, run.metrics, run.baseline_metrics)}
     files |= {f"figures/{file.name}": file for file in sorted(run.path.glob("figures/*.png"))}
@@ -140,7 +140,7 @@ def records(run: RunFolder) -> dict[str, Path]:
 
 
 def git_diff(run: RunFolder) -> str:
-    """What differed from the commit when the run began; empty where nothing did."""
+    """The diff against the commit when the run began; empty if there was none."""
     return str((_environment(run).get("git") or {}).get("diff", ""))
 
 
@@ -168,9 +168,9 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
 def summary_metrics(file: Path, prefix: str) -> list[Point]:
     """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high` and `…_n`.
 
-    Rates of slices and steps give their value only: a tracker draws each number, and the artifact has them all.
-    Their time is the file's, so that sending again sends the very same points. They are at step 0: MLflow draws those
-    as bars, one per run.
+    Rates of slices and steps give only their value: a tracker plots each number, and the artifact has them all.
+    The time of the points is the file's, so that sending again sends identical points. Their step is 0: MLflow draws
+    such metrics as bars, one per run.
     """
     if not file.exists():
         return []
@@ -214,7 +214,7 @@ def _records(file: Path) -> list[JsonObject]:
 
 
 def table(rows: list[JsonObject], examples: int, time: int) -> Table:
-    """The predictions (`answers`), verdicts beside the answer, with `examples` of them whole; made at `time`."""
+    """The predictions (`answers`) with verdicts next to the answer, `examples` of them in full; created at `time`."""
     shown = [row | {"first_wrong_step": (row.get("step_checks") or {}).get("first_wrong")} for row in rows]
     own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "step_checks", "slices")
     verdict = list(dict.fromkeys(key for row in shown for key in row if key not in own))
@@ -228,7 +228,7 @@ def _cell(value: Any) -> Any:
 
 
 def sample(rows: list[JsonObject], number: int) -> list[JsonObject]:
-    """`number` of the rows, chosen by hash of their ids: the same ones every time, and no pattern of the file's."""
+    """`number` of the rows, chosen by hash of their ids: always the same ones, independent of the order of the file."""
     chosen = sorted(rows, key=lambda row: digest([row["id"], row["sample"]]))[:number]
     keys = {(row["id"], row["sample"]) for row in chosen}
     return [row for row in rows if (row["id"], row["sample"]) in keys]

@@ -1,6 +1,6 @@
-"""The load of a run's process, seen from outside and recorded in `system.jsonl`.
+"""The load of a run's process, measured from outside and recorded in `system.jsonl`.
 
-Knows run folders and the operating system; nothing of a tracker.
+Knows run folders and the operating system, but no tracker.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EVERY = 5.0
 
 
 class LoadRecorder:
-    """Samples the load of a run's process with its children, each since the sample before."""
+    """Samples the load of a run's process and its children; each sample covers the time since the previous one."""
 
     def __init__(self, run: RunFolder) -> None:
         self._run, self._due = run, time.monotonic()
@@ -28,7 +28,7 @@ class LoadRecorder:
         self._begun = float(first["time"] - first["step"] if first else run.status()["started"])
 
     def record(self) -> None:
-        """Append a sample where it is time to, and the process runs on this host."""
+        """Append a sample if one is due and the process runs on this host."""
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + EVERY
@@ -37,9 +37,9 @@ class LoadRecorder:
             append_line(self._run.path / SYSTEM, {"step": round(now - self._begun), "time": now} | self.sample(process))
 
     def sample(self, process: psutil.Process) -> dict[str, float]:
-        """Share of the processor (percent, 100: one core) and memory (10^6 bytes).
+        """CPU usage (percent; 100 is one core) and memory (10^6 bytes).
 
-        Without shares of the processor at the first call.
+        The first call returns memory only.
         """
         memory = busy = 0.0
         for member in (process, *_children(process)):

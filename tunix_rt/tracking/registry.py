@@ -1,7 +1,7 @@
-"""The model registry: a run's model with its metrics, data and signature under a name, and how it is fetched again.
+"""The model registry: registers a run's model with metrics, data and signature under a name, and fetches it again.
 
 What is registered is the Hugging Face folder itself, as the artifact of an MLflow logged model: no pickle, no
-framework. Its digest is a tag of the version and is checked by whoever loads it.
+framework. Its digest is a tag of the version and is checked on loading.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 FOLDER = "model"
-"""The model folder among the artifacts of the logged model."""
+"""Name of the model folder among the artifacts of the logged model."""
 DIGEST = "tunix_rt.model_digest"
 
 
@@ -75,7 +75,7 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
 
 @contextmanager
 def _global_store(uri: str) -> Iterator[None]:
-    """MLflow looks up the source of a version in its global store, whatever the client's is."""
+    """Sets MLflow's global store for a block: MLflow looks up the source of a version there, not in the client's."""
     import mlflow
 
     before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
@@ -91,7 +91,7 @@ def _global_store(uri: str) -> Iterator[None]:
 
 @contextmanager
 def _whole(run: RunFolder) -> Iterator[Path]:
-    """The run's model; an adapter is merged into its base, so that what is registered can be used by itself."""
+    """The run's model; an adapter is merged into its base, so that the registered model is usable on its own."""
     trained = trained_model(run)
     if not is_adapter(trained):
         yield trained
@@ -104,7 +104,7 @@ def _whole(run: RunFolder) -> Iterator[Path]:
 
 
 def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, name: str, digest: str) -> str:
-    """A logged model of the run: folder, signature, tags, and the run's results as its metrics."""
+    """Create a logged model of the run: folder, signature, tags, and the run's results as its metrics."""
     from mlflow.entities import Metric
 
     experiment = client.get_run(run_id).info.experiment_id
@@ -122,7 +122,7 @@ def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, n
 
 
 def _description(run_id: str, model_id: str, place: str) -> Any:
-    """What MLflow's file `MLmodel` says: a prompt goes in, a completion comes out."""
+    """The content of MLflow's file `MLmodel`: a prompt goes in, a completion comes out."""
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
@@ -167,14 +167,14 @@ def _new_version(client: MlflowClient, run: RunFolder, run_id: str, name: str, m
 
 @dataclass(frozen=True, slots=True)
 class ModelStore:
-    """The registered models of a store, as `models/sources.py` asks for them (`sources.Store`)."""
+    """The registered models of a store; implements `sources.Store` of `models/sources.py`."""
 
     uri: str
     """`tracking.uri`"""
 
     @classmethod
     def of(cls, tracking: TrackingConfig, directory: Path) -> ModelStore:
-        """That of `tracking.uri`; a relative SQLite file is taken from `directory`."""
+        """The store at `tracking.uri`; a relative SQLite file is resolved against `directory`."""
         return cls(resolve(tracking.uri, directory))
 
     def digest(self, model: str) -> str:
@@ -194,7 +194,7 @@ class ModelStore:
             shutil.move(found / FOLDER, folder)
 
     def fetch_records(self, model: str, names: Sequence[str], folder: Path) -> None:
-        """Download records of the run that was registered; the last of them comes last. Raises as `fetch`."""
+        """Download records of the registered run, in the given order. Raises as `fetch` does."""
         with store_errors(self.uri):
             client = self._client()
             run_id = str(self._version(client, model).run_id)

@@ -1,4 +1,4 @@
-"""What a store has of a run, and its removal there, for the commands that remove runs."""
+"""What a store holds of a run, and how to remove it there, for the commands that remove runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tunix_rt.tracking.store import Store, store_class
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A run in a store, as `tracking.json` remembers it: nobody is asked for this."""
+    """A run in a store, as recorded in `tracking.json`, without asking the store."""
 
     kind: str
     uri: str
@@ -22,19 +22,19 @@ class Stored:
 
 
 def stored(run: RunFolder) -> Stored | None:
-    """Where a run was sent; None where it never was."""
+    """Where a run was sent; None if it never was."""
     state = SyncState.load(run.path) if (run.path / STATE).exists() else None
     return None if state is None or state.run_id is None else Stored(state.kind, state.store, state.run_id)
 
 
 def models(run: RunFolder) -> list[str]:
-    """Registered models that were made from the run: `models:/NAME/VERSION`. Asks the store: StoreError, DataError."""
+    """Models registered from the run: `models:/NAME/VERSION`. Asks the store; raises StoreError, DataError."""
     found = stored(run)
     return [] if found is None else _store(run, found).models(found.run_id)
 
 
 def remove(run: RunFolder) -> Stored | None:
-    """Remove the run from its store, and return where it was; its registered models stay. Raises as `models` does."""
+    """Remove the run from its store and return where it was; its registered models stay. Raises as `models` does."""
     found = stored(run)
     if found is not None:
         _store(run, found).remove(found.run_id)

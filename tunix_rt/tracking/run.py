@@ -1,7 +1,7 @@
-"""A run folder on its way to a store: what is new in it, and the next thing that is sent.
+"""Sends a run folder to a store: finds what is new in it and sends one item after the other.
 
-`tracking.json` remembers what was taken (byte offsets, digests), after each success: a sync process that is killed, or
-a store that goes away, repeats at most one thing, and repeating is harmless.
+`tracking.json` records after each success what the store has (byte offsets, digests): after a killed sync process or
+a lost store at most one item is sent twice, which is harmless.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ ENDS: dict[str, Status] = {
     "interrupted": "killed",
     "killed": "killed",
 }
-"""The state in `status.json` → what the store is told."""
+"""Maps the state in `status.json` to the status sent to the store."""
 
 
 class RunSync(FolderSync):
-    """Sends one run; `parent` gives the id of its sweep's run, where that is known without asking."""
+    """Sends one run; `parent` returns the id of its sweep's run, if that is known without asking the store."""
 
     def __init__(
         self,
@@ -52,9 +52,9 @@ class RunSync(FolderSync):
         self._problems: dict[str, str] = {}
 
     def status(self) -> Status:
-        """How the run stands; gone without a word is `killed`."""
+        """The run's status; `killed` if its process is gone without having recorded an end."""
         status = ENDS[str(self._run.status()["state"])]
-        # its last word may have come between the reading of the file and the look at its process
+        # it may have recorded its end between the read of the file and the check of its process
         return ENDS[str(self._run.status()["state"])] if status == "killed" else status
 
     def session(self) -> str:
@@ -62,7 +62,7 @@ class RunSync(FolderSync):
         return session_of(self._run.status())
 
     def send(self, status: Status) -> None:
-        """Send what is new; where the run has ended also the results."""
+        """Send what is new, and the results if the run has ended."""
         store, run = self._open(status), self._run
         self._send_points(store, status)
         ended = status in ENDED
@@ -77,7 +77,7 @@ class RunSync(FolderSync):
             self._send_model(store)
 
     def close(self, status: Status) -> SyncReport:
-        """After the last `send`: set the final status, keep and return the report."""
+        """After the last `send`: set the final status, save and return the report."""
         if status != "running":
             ended = float(self._run.status().get("ended") or self._last_sign())
             self._open(status).close(status, round(1000 * ended))
@@ -86,7 +86,7 @@ class RunSync(FolderSync):
         return self.keep(status, not wrong, f"{self.where(self._run.name, status)}: {end}")
 
     def disconnect(self, trouble: str) -> None:
-        """Find the run anew at the next send, and look at every file again."""
+        """Look up the run again at the next send, and check every file again."""
         self._seen = {}
         super().disconnect(trouble)
 
@@ -127,7 +127,7 @@ class RunSync(FolderSync):
             self.state.save()
 
     def _changed(self, name: str, files: Sequence[Path], send: Callable[[], None]) -> None:
-        """Call `send` where one of the files is not what it was; a damaged file is reported, and the rest goes on."""
+        """Call `send` if one of the files changed; a damaged file is reported and does not stop the rest."""
         stats = [file.stat() for file in files if file.exists()]
         now = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
         if not stats or self._seen.get(name) == now:
@@ -140,7 +140,7 @@ class RunSync(FolderSync):
         self._seen[name] = now
 
     def _once(self, name: str, digest_: str, put: Callable[[], None]) -> None:
-        """Call `put` unless the store has this content by that name."""
+        """Call `put` unless the store already has this content under that name."""
         if self.state.done.get(name) != digest_:
             put()
             self.state.done[name] = digest_

@@ -1,4 +1,4 @@
-"""What of a folder has been sent: `tracking.json`, and what the sync of a run and that of a sweep have in common."""
+"""What has been sent of a folder (`tracking.json`), and the base class for syncing a run or a sweep."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class SyncReport:
 
     status: Status
     run_id: str | None
-    """In the store; None where it was never reached."""
+    """The run's id in the store; None if the store was never reached."""
     complete: bool
     message: str
     """One line for a person."""
     session: str
-    """Which start of the run it is about: `session_of` its status."""
+    """Which start of the run the report is about: `session_of` its status."""
 
 
 def session_of(status: JsonObject) -> str:
-    """One start of a run or a sweep, as `status.json` and `sweep.json` record it."""
+    """Identifies one start of a run or a sweep, from its `status.json` or `sweep.json`."""
     return f"{status.get('pid')} {status.get('process_started')} {status.get('started')}"
 
 
@@ -42,23 +42,23 @@ class SyncState:
 
     path: Path
     key: str
-    """Made with this file and sent as a tag: the run is found by it although its id could not be kept any more."""
+    """Generated with this file and sent as a tag: it finds the run even if a crash prevented saving the run's id."""
     directory: str
-    """Working directory when the run was first sent: where a relative SQLite file is, ever after."""
+    """Working directory when the run was first sent; a relative SQLite file is always resolved against it."""
     kind: str = "mlflow"
     store: str = ""
     """The URI, without password."""
     run_id: str | None = None
     offsets: dict[str, int] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
-    """Digest of each thing that was taken, by its name."""
+    """Digest of each item that the store has, by its name."""
     trouble: str | None = None
-    """What the store said, where the last try failed."""
+    """The store's error message, if the last attempt failed."""
     report: JsonObject | None = None
 
     @classmethod
     def load(cls, folder: Path, directory: Path | None = None) -> SyncState:
-        """Read the file, or begin a new one, in the present working directory where no other is given."""
+        """Read the file, or start a new state; `directory` defaults to the current working directory."""
         path = folder / STATE
         recorded: Mapping[str, Any] = read_json(path) if path.exists() else {}
         if "key" not in recorded:
@@ -66,24 +66,24 @@ class SyncState:
         return cls(path=path, **recorded)
 
     def save(self) -> None:
-        """Write the file, whole or not at all."""
+        """Write the file atomically."""
         write_json(self.path, {key: value for key, value in asdict(self).items() if key != "path"})
 
     def belong_to(self, kind: str, store: str, run_id: str) -> None:
-        """Forget everything that was sent to another store or run."""
+        """Switch to this store and run; forget what was sent if they are others than before."""
         if (kind, store, run_id) != (self.kind, self.store, self.run_id):
             self.kind, self.store, self.run_id, self.offsets, self.done = kind, store, run_id, {}, {}
             self.save()
 
     def report_of(self, session: str) -> SyncReport | None:
-        """How the sending of this start of the run ended; None while it goes on."""
+        """How sending this start of the run ended; None while it goes on."""
         if self.report is None or self.report.get("session") != session:
             return None
         return SyncReport(**self.report)
 
 
 class FolderSync(ABC):
-    """Sends one folder to one store. Where the store fails, call `disconnect`, and `send` again later."""
+    """Sends one folder to one store. If the store fails, call `disconnect`, and `send` again later."""
 
     def __init__(self, folder: Path, tracking: TrackingConfig, directory: Path | None) -> None:
         self.folder, self.tracking = folder, tracking
@@ -96,7 +96,7 @@ class FolderSync(ABC):
 
     @abstractmethod
     def status(self) -> Status:
-        """How it stands; gone without a word is `killed`."""
+        """The current status; `killed` if the process is gone without having recorded an end."""
 
     @abstractmethod
     def session(self) -> str:
@@ -104,14 +104,14 @@ class FolderSync(ABC):
 
     @abstractmethod
     def send(self, status: Status) -> None:
-        """Send what is new; where it has ended also the results."""
+        """Send what is new, and the results if it has ended."""
 
     @abstractmethod
     def close(self, status: Status) -> SyncReport:
-        """After the last `send`: set the final status, keep and return the report."""
+        """After the last `send`: set the final status, save and return the report."""
 
     def make_store(self) -> Store:
-        """The store, not open yet."""
+        """The store, not opened yet."""
         return store_class(self.tracking.kind)(self.uri, self.tracking.experiment)
 
     def keep(self, status: Status, complete: bool, message: str) -> SyncReport:
@@ -122,10 +122,10 @@ class FolderSync(ABC):
         return report
 
     def disconnect(self, trouble: str) -> None:
-        """Find the run anew at the next send: the store may have come back without it."""
+        """Look up the run again at the next send: the store may have come back without it."""
         self._store, self.state.trouble = None, trouble
         self.state.save()
 
     def where(self, name: str, status: Status) -> str:
-        """How a report begins."""
+        """The first part of a report's message."""
         return f"{name} → {self.tracking.kind} run {self.state.run_id} ({status}) in {mask(self.uri)}"

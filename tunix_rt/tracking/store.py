@@ -1,8 +1,8 @@
-"""What a tracker is to this program: a `Store` of six methods, chosen by its name, `tracking.kind`.
+"""The interface to a tracker: a `Store` of six methods, chosen by its name, `tracking.kind`.
 
 A store is a file `tracking/stores/NAME.py`, or a class that another package names by an entry point of the group
-`tunix_rt.stores`. The sync process (`sync.py`) calls the six methods; the run asks the class two questions before its
-first step and after its last (`check`, `ui_command`) and imports nothing heavy for them.
+`tunix_rt.stores`. The sync process (`sync.py`) calls the six methods; the run itself only calls `check` before its
+first step and `ui_command` after its last, and imports nothing heavy for them.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from tunix_rt.tracking.tail import Point
 
 Status = Literal["running", "waiting", "finished", "failed", "killed"]
 ENDED: tuple[Status, ...] = ("finished", "failed", "killed")
-"""Not `waiting`: the results of a run that waits for its next stage are still to come."""
+"""`waiting` is not among them: the results of a run that waits for its next stage are still to come."""
 GROUP = "tunix_rt.stores"
 NONE = "none"
 """The `tracking.kind` that sends nothing."""
 
 
 class StoreError(MachineError):
-    """The store did not take something just now. The message names its URI, without password, and what it said."""
+    """The store failed just now; try again later. The message has its URI, without password, and its error."""
 
 
 class StoreRefused(StoreError):
-    """The store will never take it: trying again is useless."""
+    """The store will never accept it: do not try again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """By what a store knows a run."""
+    """What identifies a run in a store."""
 
     name: str
     tags: dict[str, str]
@@ -49,7 +49,7 @@ class Entry:
     started: int
     """Unix milliseconds."""
     known: str | None
-    """Its id in the store, where it is known already."""
+    """Its id in the store, if already known."""
     parent: str | None
     """The id of the sweep's run, for a member of a sweep."""
     running: bool
@@ -64,14 +64,14 @@ class DataSplit:
     """`training`, `validation` or `testing`."""
     sha256: str
     source: str
-    """Where it is."""
+    """Its folder."""
     profile: JsonObject
     """Counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is declared and recorded of a run. Values are of any length; secrets are masked."""
+    """What is declared and recorded about a run. Values may have any length; secrets are masked."""
 
     parameters: dict[str, str]
     tags: dict[str, str] = field(default_factory=dict)
@@ -83,84 +83,84 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; that of the predictions brings some of them whole, for a store that shows more than cells."""
+    """A table; that of the predictions also has some of them in full, for a store that shows more than cells."""
 
     name: str
-    """Of a JSON file."""
+    """Name of a JSON file."""
     columns: list[str]
     rows: list[list[Any]]
     examples: list[JsonObject] = field(default_factory=list)
     """`content.answers` of a sample."""
     time: int = 0
-    """When they were made, Unix milliseconds."""
+    """When the predictions were made, Unix milliseconds."""
 
 
 class Store(ABC):
-    """One run in a tracker. Each method may be called again with the same values, and changes nothing then.
+    """One run in a tracker. Every method is idempotent: calling it again with the same values changes nothing.
 
-    A method raises StoreError where the tracker is out of reach (it is called again later), StoreRefused where it
-    never will work.
+    A method raises StoreError if the tracker is out of reach (it is called again later), StoreRefused if it can
+    never work.
     """
 
     title = "the store"
-    """How messages call it."""
+    """Its name in messages."""
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.experiment = uri, experiment
 
     @abstractmethod
     def open(self, entry: Entry) -> str:
-        """Find the run by its id or its identity tags, or create it; returns its id. It may have ended before."""
+        """Find the run by its id or its identity tags, or create it; returns its id. It may already have ended."""
 
     @abstractmethod
     def params(self, facts: Facts) -> None:
-        """Put what is declared and recorded; called again when more is known."""
+        """Store what is declared and recorded; called again when more is known."""
 
     @abstractmethod
     def metrics(self, points: Sequence[Point]) -> None:
-        """Add values of metrics: the same key, step, time and value are stored once."""
+        """Add values of metrics; a point with the same key, step, time and value is stored once."""
 
     @abstractmethod
     def artifact(self, name: str, content: Path | str) -> None:
-        """Put a file, a folder or text at the path `name` among the run's artifacts."""
+        """Store a file, a folder or text at the path `name` among the run's artifacts."""
 
     @abstractmethod
     def table(self, table: Table) -> None:
-        """Put a table in place of the one of this name."""
+        """Store a table; it replaces one of the same name."""
 
     @abstractmethod
     def close(self, status: Status, ended: int | None) -> None:
-        """Say how the run stands: ended (at Unix milliseconds `ended`), or waiting for its next stage."""
+        """Set the run's status: ended (at Unix milliseconds `ended`), or waiting for its next stage."""
 
     @classmethod
     def check(cls, uri: str, experiment: str) -> str | None:
-        """Look before the first step, for two seconds at most, without importing the tracker.
+        """Check the store before the first step, within two seconds and without importing the tracker.
 
-        Returns a line where it is out of reach just now. Raises ConfigError for what can never work.
+        Returns a line if it is out of reach just now. Raises ConfigError for what can never work.
         """
         return None
 
     @classmethod
     def resolve(cls, uri: str, directory: Path) -> str:
-        """`uri` with a relative path in it taken from `directory`."""
+        """`uri`, with a relative path in it resolved against `directory`."""
         return uri
 
     @classmethod
     def ui_command(cls, uri: str) -> str | None:
-        """What shows the runs: a command or an address, without password."""
+        """How to see the runs: a command or an address, without password."""
         return None
 
     def models(self, run_id: str) -> list[str]:
-        """Names of the registered models that were made from a run."""
+        """Names of the models registered from a run."""
         return []
 
     def remove(self, run_id: str) -> None:
-        """Remove a run; one that is not there is no error."""
+        """Remove a run; a missing one is not an error."""
         raise InputError(f"{self.title} at {self.uri}: runs there are not removed from here")
 
 
 def names() -> list[str]:
-    """Every `tracking.kind` but none."""
+    """Every `tracking.kind` except `none`."""
     return sorted({*_own(), *(found.name for found in entry_points(group=GROUP))})
 
 
@@ -169,7 +169,7 @@ def _own() -> set[str]:
 
 
 def store_class(kind: str) -> type[Store]:
-    """The store of that name. Raises ConfigError naming those there are."""
+    """The store of that name. Raises ConfigError, which lists the available ones."""
     if kind in _own():
         return cast(type[Store], importlib.import_module(f"{stores.__name__}.{kind}").STORE)
     for found in entry_points(group=GROUP, name=kind):
@@ -178,10 +178,10 @@ def store_class(kind: str) -> type[Store]:
 
 
 def check(tracking: TrackingConfig, directory: Path | None = None) -> str | None:
-    """Look before the first step whether sending can work; returns a line where it cannot just now.
+    """Check before the first step whether sending can work; returns a line if it cannot just now.
 
-    A relative URI is taken from `directory` (default: the working directory). Raises ConfigError for what can never
-    work, InputError where the URI comes from a record and its password is masked.
+    A relative URI is resolved against `directory` (default: the working directory). Raises ConfigError for what can
+    never work, InputError if the URI comes from a record and its password is masked.
     """
     if tracking.kind == NONE:
         return None
@@ -192,5 +192,5 @@ def check(tracking: TrackingConfig, directory: Path | None = None) -> str | None
 
 
 def ui_command(tracking: TrackingConfig) -> str | None:
-    """What shows the runs of a store, without password; None where there is nothing to type."""
+    """The command or address that shows the runs of a store, without password; None if there is none."""
     return None if tracking.kind == NONE else store_class(tracking.kind).ui_command(tracking.uri)

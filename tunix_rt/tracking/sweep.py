@@ -1,6 +1,6 @@
-"""The run of a whole sweep in a store, to which its members belong: found or made by whoever needs it first.
+"""A sweep's run in a store, the parent of its members' runs: found or created by whichever process needs it first.
 
-It is given the ranking, the figures and its end when the sweep has ended, or its process is gone.
+It receives the ranking, the figures and its final status when the sweep has ended, or its process is gone.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MEMBER_STATES = ("finished", "pruned", "failed", "interrupted")
 
 
 def parent_id(sweep: SweepFolder, store: Store, running: bool = False) -> str:
-    """Open `store` as the sweep's run, found by its tags, else made; returns its id.
+    """Open `store` as the sweep's run, found by its tags or created; returns its id.
 
-    Several processes may ask at once: one makes it. Raises what the store fails with.
+    Several processes may call this at once: only one creates the run. Raises StoreError.
     """
     from filelock import FileLock
 
@@ -59,28 +59,28 @@ def parent_id(sweep: SweepFolder, store: Store, running: bool = False) -> str:
 
 
 def sweep_at(folder: Path) -> SweepFolder | None:
-    """The sweep whose folder this is; None for a run's. (A member of a sweep has a file `sweep.json` too.)"""
+    """The sweep in this folder; None for a run's folder. (A member of a sweep has a file `sweep.json` too.)"""
     sweep = SweepFolder(folder)
     return sweep if "state" in sweep.status() else None
 
 
 def sweep_above(folder: Path) -> SweepFolder | None:
-    """The sweep that the run of this folder is a member of; None for others, and for a sweep's folder."""
+    """The sweep that the run in this folder is a member of; None for other runs, and for a sweep's folder."""
     return None if sweep_at(folder) is not None else sweep_of(RunFolder(folder))
 
 
 def ask_for(sweep: SweepFolder, run_folder: Path) -> Path:
-    """Leave word in the sweep's folder that its sync process is to send a member; returns the file."""
+    """Write a request into the sweep's folder, for its sync process to send a member; returns the file."""
     file = sweep.path / "sync" / f"{run_folder.name}.json"
     write_json(file, {"folder": os.path.relpath(run_folder.resolve(), sweep.path)})
     return file
 
 
 def asked_for(sweep: SweepFolder) -> Iterator[tuple[RunFolder, int]]:
-    """The members that the sweep's sync process is to send, and when each was asked for last (nanoseconds)."""
+    """The members that the sweep's sync process is to send, and when each was last requested (nanoseconds)."""
     for file in sorted((sweep.path / "sync").glob("*.json")):
         asked, run = file.stat().st_mtime_ns, RunFolder((sweep.path / str(read_json(file)["folder"])).resolve())
-        if run.status():  # else it was removed since
+        if run.status():  # otherwise it has been removed since
             yield run, asked
 
 
@@ -93,7 +93,7 @@ def tracking_of(sweep: SweepFolder) -> TrackingConfig:
 
 
 class SweepSync(FolderSync):
-    """Sends what a sweep's own folder says."""
+    """Sends the contents of a sweep's own folder."""
 
     def __init__(self, sweep: SweepFolder) -> None:
         super().__init__(sweep.path, tracking_of(sweep), Path(str(sweep.status()["directory"])))
@@ -102,8 +102,8 @@ class SweepSync(FolderSync):
         """Members that could not be sent, and why."""
 
     def status(self) -> Status:
-        """`running`, or how the sweep ended; gone without a word is `killed`."""
-        for _ in range(2):  # its last word may come between the reading of the file and the look at the process
+        """`running`, or how the sweep ended; `killed` if its process is gone without having recorded an end."""
+        for _ in range(2):  # it may record its end between the read of the file and the check of its process
             status = self._sweep.status()
             if status["state"] != "running":
                 return ENDS[str(status["state"])]
@@ -122,13 +122,13 @@ class SweepSync(FolderSync):
         return self.state.run_id
 
     def send(self, status: Status) -> None:
-        """The run itself, and when the sweep has ended its ranking and figures."""
+        """Send the run itself and, once the sweep has ended, its ranking and figures."""
         store = self._open(status)
         if status in ENDED:
             self._send_results(store)
 
     def close(self, status: Status) -> SyncReport:
-        """After the last `send`: set the final status, keep and return the report."""
+        """After the last `send`: set the final status, save and return the report."""
         ended = float(self._sweep.status().get("ended") or time.time())
         self._open(status).close(status, round(1000 * ended))
         wrong = f"INCOMPLETE: {len(self.unsent)} members: {'; '.join(self.unsent.values())}"
@@ -188,7 +188,7 @@ def _cell(value: Any) -> str:
 
 
 def _points(lines: Sequence[JsonObject], metric: str, time: int) -> list[Point]:
-    """The first member's value, and how many members ended how."""
+    """The value of the first-ranked member, and the number of members per final state."""
     counts = [Point(f"members/{s}", 0, time, float(sum(line["state"] == s for line in lines))) for s in MEMBER_STATES]
     values = [line["value"] for line in lines if line["value"] is not None]
     return [*counts, *(Point(f"first/{metric}", 0, time, float(value)) for value in values[:1])]

@@ -2,10 +2,10 @@
 
     python -m tunix_rt.tracking.sync FOLDER [--watch]
 
-FOLDER is a run's or a sweep's. Beside a run (`syncer.start`), at its end, or later by hand: always the same loop. The
-training process only writes files and never imports a tracker. One process serves a whole sweep: the sweep's own run
-and each member that asks for it. A store that is out of reach loses nothing: it is tried again, later and later, while
-the run goes on; for a minute after its end; and `tracking.log` says how to send the rest then.
+FOLDER is that of a run or a sweep. During a run (`syncer.start`), at its end, or later by hand: always the same loop.
+The training process only writes files and never imports a tracker. One process serves an entire sweep: the sweep's own
+run and each member that requests it. If a store is out of reach, nothing is lost: it is tried again with growing delays
+while the run goes on, then for a minute after its end; `tracking.log` says how to send the rest later.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ from tunix_rt.tracking.store import NONE, StoreError, StoreRefused
 from tunix_rt.tracking.sweep import SweepSync, asked_for, sweep_at, tracking_of
 
 POLL = 2.0
-"""Seconds between two looks at the logs."""
+"""Seconds between two reads of the logs."""
 GLANCE = 0.2
-"""Seconds between two looks at how a run stands."""
+"""Seconds between two checks of a run's status."""
 LONGEST_DELAY = 60.0
-"""Seconds between two tries of a store that is out of reach; they double from POLL on. After the run's end: POLL."""
+"""Most seconds between two attempts at a store out of reach; the delay doubles from POLL. After the run's end: POLL."""
 PATIENCE = 60.0
-"""Seconds after the end of a run for which a store is tried that is out of reach. Nobody waits for that."""
+"""Seconds after the end of a run for which a store out of reach is still tried. No run waits for this."""
 MEMBERS = 1.0
-"""Seconds between two looks at whether members of a sweep ask to be sent."""
+"""Seconds between two checks for requests of a sweep's members."""
 LINGER = 30.0
-"""Seconds for which the next stage of a run that waits for one finds this process still there."""
+"""Seconds for which this process stays alive for the next stage of a run that waits for one."""
 NICENESS = 10
 LOCK = ".tracking.lock"
 
 
 class Task:
-    """A folder that is sent again and again, until it has ended."""
+    """Sends one folder repeatedly, until its run or sweep has ended."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class Task:
         return self._sync.folder
 
     def step(self) -> SyncReport | None:
-        """Send what is new, where it is time to; the report once everything was sent, or was given up."""
+        """Send what is new, if it is time to; returns the report once everything was sent or given up."""
         status = self._sync.status()
         if self._load is not None:
             self._load.record()
@@ -94,7 +94,7 @@ class Task:
             self._failed(str(error))
         except TunixError as error:
             return self._give_up(str(error))
-        except Exception as error:  # our bug or a store's: the others go on all the same
+        except Exception as error:  # our bug or a store's: the other tasks go on
             sys.stderr.write(traceback.format_exc())
             return self._give_up(f"{type(error).__name__}: {error}")
         self._due = time.monotonic() + (POLL if last else min(POLL * 2 ** min(self._failures, 10), LONGEST_DELAY))
@@ -128,9 +128,9 @@ class Task:
 
 
 def sync_run(run: RunFolder, tracking: TrackingConfig, watch: bool, directory: Path | None = None) -> SyncReport:
-    """Send a run; with `watch` until it has ended, else what is there now. Others wait their turn.
+    """Send a run; with `watch` until it has ended, else what is there now. Other processes wait for their turn.
 
-    A store out of reach is no error but an incomplete report. Raises DataError where the folder is no run.
+    A store out of reach gives an incomplete report, not an error. Raises DataError if the folder is not a run.
     """
     from filelock import FileLock
 
@@ -143,7 +143,7 @@ def sync_run(run: RunFolder, tracking: TrackingConfig, watch: bool, directory: P
 
 
 def sync_sweep(sweep: SweepFolder, watch: bool) -> SyncReport:
-    """Send a sweep's own run and the members that ask for it; with `watch` until all of them have ended."""
+    """Send a sweep's own run and the members that request it; with `watch` until all of them have ended."""
     from filelock import FileLock
 
     with FileLock(sweep.path / LOCK):
@@ -152,7 +152,7 @@ def sync_sweep(sweep: SweepFolder, watch: bool) -> SyncReport:
 
 
 def _until_done(tasks: list[Task], members: _Members | None = None) -> SyncReport:
-    """The report of the first task. The others are those of members, without which a sweep is not complete."""
+    """Run the tasks and return the report of the first. The others are a sweep's members and finish before it."""
     while True:
         if members is not None:
             tasks += members.new({task.folder for task in tasks})
@@ -172,7 +172,7 @@ def _task(sync: RunSync, run: RunFolder, watch: bool, release: Callable[[], obje
 
 
 class _Members:
-    """The members of a sweep that are to be sent: each as often as it is started."""
+    """The members of a sweep that are to be sent, each once per start."""
 
     def __init__(self, own: SweepSync, sweep: SweepFolder, watch: bool) -> None:
         self._own, self._sweep, self._watch = own, sweep, watch
@@ -180,7 +180,7 @@ class _Members:
         self._due = 0.0
 
     def new(self, busy: set[Path]) -> list[Task]:
-        """Tasks for those that asked since the last call, and are not sent already."""
+        """Tasks for the members that requested it since the last call and are not being sent."""
         if time.monotonic() < self._due:
             return []
         self._due = time.monotonic() + MEMBERS
@@ -188,7 +188,7 @@ class _Members:
         return [task for run, asked in waiting if run.path not in busy for task in self._begun(run, asked)]
 
     def _begun(self, run: RunFolder, asked: int) -> list[Task]:
-        """A task, or none: where another process sends the run just now, it is looked at again later."""
+        """A task, or none: if another process is sending the run, it is checked again later."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(run.path / LOCK)
@@ -205,7 +205,7 @@ class _Members:
         return []
 
     def ended(self, folder: Path, report: SyncReport) -> None:
-        """Note how the sending of a member ended."""
+        """Record how sending a member ended."""
         self._own.unsent.pop(folder, None)
         if not report.complete:
             self._own.unsent[folder] = report.message
@@ -217,7 +217,7 @@ def _was_sent(run: RunFolder) -> bool:
 
 
 class _Masked(io.TextIOBase):
-    """A stream whose lines are masked: what others print (MLflow, database drivers) holds URIs with passwords."""
+    """A stream whose lines are masked: the output of MLflow and database drivers may hold URIs with passwords."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._line = stream, ""
@@ -231,7 +231,7 @@ class _Masked(io.TextIOBase):
 
 
 def serve(folder: Path, directory: Path | None) -> SyncReport:
-    """Send a folder until it has ended, and everybody who counted on this process meanwhile has been served."""
+    """Send a folder until it has ended and every request made to this process meanwhile has been served."""
     sweep, run = sweep_at(folder), RunFolder(folder)
     tracking = read_tracking(run) if sweep is None else tracking_of(sweep)
     while True:
@@ -243,12 +243,12 @@ def serve(folder: Path, directory: Path | None) -> SyncReport:
         syncer.retire(folder)
         if not (run.status()["state"] == "running" if sweep is None else _asked(sweep)):
             return report
-        syncer.announce(folder, psutil.Process(), tracking)  # before it could know that this process was about to end
+        syncer.announce(folder, psutil.Process(), tracking)  # the run could not know that this process was ending
         time.sleep(POLL)
 
 
 def _linger(run: RunFolder) -> None:
-    """Wait for the next stage of a run that several commands make."""
+    """Wait for the next stage of a run that is made by several commands."""
     until = time.monotonic() + LINGER
     while run.status()["state"] == "waiting" and time.monotonic() < until:
         time.sleep(GLANCE)
@@ -262,7 +262,7 @@ def _asked(sweep: SweepFolder) -> bool:
 
 
 def _yield_to_the_run() -> None:
-    """Be nice; where Linux weighs whole sessions against each other, ours has its own niceness (`man 7 sched`)."""
+    """Lower our priority; where Linux schedules sessions as groups, that of our session as well (`man 7 sched`)."""
     os.nice(NICENESS)
     group = Path("/proc/self/autogroup")
     if group.exists():
@@ -271,7 +271,7 @@ def _yield_to_the_run() -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The command line; returns 0 where everything was sent, 3 where not."""
+    """The command line; returns 0 if everything was sent, else 3."""
     parser = argparse.ArgumentParser(prog="python -m tunix_rt.tracking.sync", description=__doc__)
     parser.add_argument("folder", type=Path, help="of a run or a sweep")
     parser.add_argument("--watch", action="store_true", help="go on until it has ended")

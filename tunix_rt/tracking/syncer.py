@@ -1,7 +1,7 @@
-"""What a run does about its tracker: start a sync process, or find one that serves it already, and say how it went.
+"""The run's side of tracking: start a sync process, or find one that already serves it, and report how it went.
 
-Nobody waits for a tracker longer than `tracking.wait_seconds`, and nobody at all on the way out of a signal: the sync
-process is one of its own and goes on. Imports no tracker.
+A run never waits for a tracker longer than `tracking.wait_seconds`, and not at all after a signal: the sync process
+is separate and goes on. Imports no tracker.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from tunix_rt.tracking.sweep import ask_for, sweep_above, sweep_at
 
 LOG = "tracking.log"
 SERVED = "tracking_process.json"
-"""In a folder: the sync process that serves it."""
+"""File in a run or sweep folder that names the sync process serving it."""
 GLANCE = 0.05
 QUIET = 0.5
-"""Seconds of waiting for the sync process of which nothing is said."""
+"""Seconds of waiting for the sync process before a message about it is shown."""
 COPY_PATIENCE = 60.0
 """Seconds to wait in a copy of the checkout: DVC removes that of a queued experiment as soon as the work is done."""
 UNWANTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
-"""Variables that would send a run elsewhere than its config says."""
+"""Environment variables that would override where the config sends a run."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 class _Detached(subprocess.Popen[bytes]):
-    """A process that may outlive this one, and of which Python shall not complain then."""
+    """A process that may outlive this one without a ResourceWarning from Python."""
 
     def __del__(self) -> None:
         pass
 
 
 _children: list[_Detached] = []
-"""Started here, and still to be waited for by the kernel's rule: those that ended are when the next one starts."""
+"""Processes started here and not reaped yet; those that have ended are reaped when the next one starts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ class Syncer:
     folder: Path
     tracking: TrackingConfig
     process: _Detached | None = None
-    """Where it was started for it; None where it was there already."""
+    """The process, if started by this object's creator; None if it was already running."""
     patience: float = 0.0
-    """Seconds to wait at least, whatever is declared: where the folder goes away with the work."""
+    """Least seconds to wait, whatever is declared: for a folder that is removed when the work is done."""
     waits: bool = True
-    """False where nothing is sent, and for a member of a sweep: the sweep waits for all of them."""
+    """False if nothing is sent, and for a member of a sweep: the sweep waits for all of them."""
 
     def wait(self, seconds: float) -> SyncReport | None:
-        """Its report when it is done; None where it is still busy after `seconds`, or there is none."""
+        """Its report when it is done; None if it is still busy after `seconds`, or nothing is sent."""
         until = time.monotonic() + seconds
         while self.waits:
             gone = served_by(self.folder) is None if self.process is None else self.process.poll() is not None
@@ -95,7 +95,7 @@ class Syncer:
         return SyncReport("running", None, False, f"{message}; send later with: {later}", "")
 
     def finish(self) -> None:
-        """At the end of the work: wait a little while for the sync process, and say so; then say how it went."""
+        """At the end of the work: wait for the sync process for a limited time, and report how it went."""
         seconds = max(self.tracking.wait_seconds, self.patience)
         report = self.wait(min(QUIET, seconds))
         if report is None and self.waits and seconds > QUIET:
@@ -107,7 +107,7 @@ class Syncer:
             warn(f"tracking: {report.message}")
 
     def leave(self) -> None:
-        """Say, without waiting, that the sync process goes on by itself, and where to see how it went."""
+        """Report, without waiting, that the sync process goes on by itself and which log has the outcome."""
         if not self.waits or self._report() is not None:
             return
         state = self._state()
@@ -124,10 +124,10 @@ class Syncer:
 def syncing(
     folder: Path, tracking: TrackingConfig, directory: Path | None = None, now: bool = True, last: bool = True
 ) -> Iterator[None]:
-    """Serve a run by a sync process during the block, in which it also has to record its end; see `start`.
+    """Run the block with a sync process serving the folder; the block must also record the run's end. See `start`.
 
-    Of several commands that make one run only the `last` waits for the end; without `now` a process is started only
-    where the block fails.
+    If several commands make one run, only the `last` waits for the end; without `now` a process is started only if
+    the block fails.
     """
     syncer = start(folder, tracking, directory) if now else None
     try:
@@ -143,9 +143,9 @@ def syncing(
 
 
 def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> None:
-    """Before the first step: say where the store is out of reach just now. Raises what `store.check` raises.
+    """Before the first step: warn if the store is out of reach just now. Raises what `store.check` raises.
 
-    Nothing is asked again for a member of a sweep that is served.
+    For a member of a sweep that is already served the check is skipped.
     """
     sweep = sweep_above(folder)
     if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
@@ -153,11 +153,12 @@ def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | No
 
 
 def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> Syncer:
-    """Let a sync process serve a run, or a sweep, that has written that it began (`status.json`, `sweep.json`).
+    """Get a sync process to serve a run or sweep that has recorded its start (`status.json`, `sweep.json`).
 
-    That of the sweep which the run is a member of, where there is one on this host; one that serves the folder
-    already, for an earlier stage; else a new one, which has a session of its own, so that Ctrl-C in the terminal ends
-    the run only, and yields to the run. A relative SQLite file is taken from `directory` (default: here).
+    In this order: the process of the sweep that the run is a member of, if there is one on this host; one that already
+    serves the folder, for an earlier stage; else a new one, in its own session (so that Ctrl-C in the terminal ends
+    only the run) and with low priority. A relative SQLite file is resolved against `directory` (default: the working
+    directory).
     """
     folder = folder.resolve()
     sweep = sweep_above(folder)
@@ -185,18 +186,18 @@ def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None)
 
 
 def _handed_over(sweep: SweepFolder, folder: Path, tracking: TrackingConfig) -> bool:
-    """Whether the sweep's sync process is to send this run: one is there on this host, for the same store."""
+    """Hand the run to the sweep's sync process; False if none runs on this host for the same store."""
     if (found := served_by(sweep.path)) is None or found["tracking"] != _shown(tracking):
         return False
     request = ask_for(sweep, folder)
-    if served_by(sweep.path) is not None:  # it looks again after it has retired
+    if served_by(sweep.path) is not None:  # it checks for requests once more after it has retired
         return True
     request.unlink()
     return False
 
 
 def served_by(folder: Path) -> JsonObject | None:
-    """What is recorded of the sync process that serves a folder; None where none does on this host."""
+    """The record of the sync process that serves a folder; None if there is none on this host."""
     file = folder / SERVED
     try:
         found = dict(read_json(file)) if file.exists() else {}
@@ -211,7 +212,7 @@ def announce(folder: Path, process: psutil.Process, tracking: TrackingConfig) ->
 
 
 def retire(folder: Path) -> None:
-    """Record that this process serves a folder no more; it has to look then whether somebody counted on it."""
+    """Record that this process no longer serves a folder; the caller then has to check for late requests."""
     found = served_by(folder)
     if found is not None and found["pid"] == os.getpid():
         (folder / SERVED).unlink(missing_ok=True)
@@ -227,13 +228,13 @@ def _status(folder: Path) -> JsonObject:
 
 
 def environment(uri: str) -> dict[str, str]:
-    """The environment variables of a sync process; the files have the URI without its password."""
+    """The environment variables of a sync process; they carry the URI with its password, which files do not."""
     kept = {name: value for name, value in os.environ.items() if name not in UNWANTED}
     return kept | ONE_THREAD | {URI_VARIABLE: uri}
 
 
 def send_command(folder: Path, uri: str) -> str:
-    """What sends the rest of a run or sweep later, from any directory; a password has to be given again."""
+    """The command that sends the rest of a run or sweep later, from any directory; a password must be given again."""
     command = shlex.join([sys.executable, "-m", "tunix_rt.tracking.sync", str(folder.resolve())])
     if (shown := mask(uri)) == uri:
         return command

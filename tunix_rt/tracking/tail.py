@@ -1,7 +1,7 @@
-"""The logs of a run as metric points: what is new since a byte offset, whole lines only.
+"""The logs of a run as metric points: what is new since a byte offset, complete lines only.
 
 `metrics.jsonl` has no clock values; the time of its points comes from `timings.jsonl`, so that sending again
-sends the very same point, which MLflow stores once. Knows JSON lines; nothing of MLflow.
+sends identical points, which MLflow stores once. Knows JSON lines, but not MLflow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tunix_rt.files import JsonObject
 
 METRICS, TIMINGS, SYSTEM = "metrics.jsonl", "timings.jsonl", "system.jsonl"
 PREFIX = {TIMINGS: "timings/", SYSTEM: "system/"}
-"""Of the metrics in the logs that carry their own `time`. MLflow shows `system/…` on a page of its own."""
+"""Key prefixes for the logs that carry their own `time`. MLflow shows `system/…` on a separate page."""
 
 
 class Point(NamedTuple):
@@ -31,7 +31,7 @@ class Point(NamedTuple):
 class RunLogs:
     """The three logs of a run; `offsets` (bytes, by file name) say what has been sent already.
 
-    `folder` is the run's, `trained` the one below it that training writes to, where there is such a one.
+    `folder` is the run's; `trained` is the subfolder that training writes to, if there is one.
     """
 
     def __init__(self, folder: Path, offsets: Mapping[str, int], trained: Path | None = None) -> None:
@@ -41,9 +41,9 @@ class RunLogs:
         self._times_offset = 0
 
     def new(self, ended: bool, most: int = 5000) -> tuple[list[Point], dict[str, int]]:
-        """Points behind the offsets, about `most` of them, and the offsets to keep once they have been sent.
+        """Points after the offsets, about `most` of them, and the offsets to save once they have been sent.
 
-        A line of `metrics.jsonl` waits for the time of its step, until the run has `ended`.
+        A line of `metrics.jsonl` is held back until the time of its step is known or the run has `ended`.
         """
         self._read_times()
         points: list[Point] = []
@@ -65,7 +65,7 @@ class RunLogs:
             self._times_offset = behind
 
     def _time(self, step: int, ended: bool) -> int | None:
-        """Of the step; where a kill came between the two files, of the next step with one, else the last."""
+        """The time of the step; if a kill left none, that of the next step that has one, else the last known."""
         if step in self._times:
             return self._times[step]
         later = [known for known in self._times if known > step]
@@ -75,10 +75,10 @@ class RunLogs:
 
 
 def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
-    """(offset behind the line, its record) from `offset` on. A torn last line waits for its end.
+    """Yields (offset after the line, its record) from `offset` on. An unfinished last line is left for the next call.
 
-    A line that is no record of a step is passed over: a kill may leave one. A file that is shorter than
-    `offset` was begun anew and is read from its start.
+    A line that is not the record of a step is skipped: a kill may leave one. A file shorter than `offset` was
+    started again and is read from its start.
     """
     if not path.exists():
         return

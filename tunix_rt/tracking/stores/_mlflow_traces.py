@@ -1,9 +1,9 @@
-"""Predictions as MLflow traces: one trace per prediction, one child span per reasoning step, the verdict beside.
+"""Predictions as MLflow traces: one trace per prediction, one child span per reasoning step, with the verdict.
 
-Written as MLflow's own exporter writes them, and not through its tracer: the ids are ours then, so a trace that is
-sent again is the same trace; there are ten times fewer writes; an error is raised instead of logged. (`TracingClient`
-has no underscore, but MLflow does not document it: `mlflow<4` is pinned, and a test reads the traces back.) A
-prediction has no clock values: all of its spans are at one moment, a microsecond apart to keep their order.
+Written the way MLflow's exporter writes them, not through its tracer: the ids are ours, so a trace that is sent again
+is the same trace; there are ten times fewer writes; an error is raised instead of logged. (`TracingClient` has no
+underscore, but MLflow does not document it: `mlflow<4` is pinned, and a test reads the traces back.) A prediction has
+no clock values: all of its spans have the same time, a microsecond apart to keep their order.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ NAME = 60
 def send_traces(
     client: MlflowClient, uri: str, experiment: str, run_id: str, rows: list[JsonObject], time: int
 ) -> None:
-    """Make the run's traces those of `rows` (`content.answers`) at `time` (Unix milliseconds).
+    """Replace the run's traces by those of `rows` (`content.answers`) at `time` (Unix milliseconds).
 
-    A trace belongs to the run only when its spans are there; traces of earlier predictions are deleted.
+    A trace is added to the run only after its spans are stored; traces of earlier predictions are deleted.
     """
     from mlflow.tracing.client import TracingClient
 
@@ -50,7 +50,7 @@ def send_traces(
 
 
 def _trace_id(run_id: str, row: JsonObject) -> str:
-    """The id of one prediction of one run: the same whenever it is sent, another when the prediction is."""
+    """The id of one prediction of one run; it changes only if the prediction changes."""
     return "tr-" + digest([run_id, row])[:32]
 
 

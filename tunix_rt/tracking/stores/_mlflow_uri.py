@@ -1,7 +1,7 @@
 """MLflow's tracking URIs: made absolute, checked before the first step, shown without password.
 
-Never imports MLflow, so the training process may use it. One look at the store: a SQLite file is opened for reading, a
-server is asked one question over its REST API, within two seconds.
+Never imports MLflow, so the training process may use it. The check of a store is one read of a SQLite file, or one
+request to a server's REST API, within two seconds.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ SECONDS = 2.0
 
 
 def resolve(uri: str, directory: Path) -> str:
-    """`uri` with a relative SQLite file (`sqlite:///mlflow.db`) taken from `directory`; others unchanged."""
+    """`uri`, with a relative SQLite file (`sqlite:///mlflow.db`) resolved against `directory`; others unchanged."""
     file = sqlite_file(uri)
     return uri if file is None else f"{SQLITE}{(directory / file).resolve()}"
 
 
 def sqlite_file(uri: str) -> Path | None:
-    """The database file of a SQLite URI, as it is written there; None for any other store."""
+    """The database file of a SQLite URI, as written; None for any other store."""
     file = uri.removeprefix(SQLITE)
     return None if file in (uri, "", ":memory:") else Path(file)
 
 
 def is_sqlite(file: Path) -> bool:
-    """Whether a file is a SQLite database, or still empty. (https://www.sqlite.org/fileformat.html, section 1.3)"""
+    """Whether a file is a SQLite database or still empty (https://www.sqlite.org/fileformat.html, section 1.3)."""
     with file.open("rb") as content:
         return content.read(len(SQLITE_MAGIC)) in (SQLITE_MAGIC, b"")
 
 
 def ui_command(uri: str) -> str:
-    """What shows the runs in a browser: a command that serves them to this machine only, or an address."""
+    """How to see the runs in a browser: a command that serves them to this machine only, or an address."""
     shown = mask(uri)
     if urlsplit(uri).scheme in SERVERS:
         return shown
@@ -58,7 +58,7 @@ def ui_command(uri: str) -> str:
 
 
 def check(uri: str, experiment: str) -> str | None:
-    """A line where the store cannot be reached just now. Raises ConfigError for what can never work."""
+    """A line if the store cannot be reached just now. Raises ConfigError for what can never work."""
     parts = _parts(uri)
     scheme = parts.scheme.partition("+")[0]
     if scheme in ("", "file") and uri != "databricks":
@@ -102,7 +102,7 @@ def _check_file_store(uri: str) -> None:
 
 
 def _check_driver(uri: str) -> None:
-    """Whether the Python package that talks to the database is there, as SQLAlchemy would look for it."""
+    """Check that the database driver that SQLAlchemy would import is installed. Raises ConfigError."""
     if sqlite_file(uri) is not None:
         return
     from sqlalchemy.engine import make_url
@@ -123,7 +123,7 @@ def _check_driver(uri: str) -> None:
 
 
 def _stage_in_file(file: Path, experiment: str) -> str | None:
-    """`active`, `deleted`, or None where the file says nothing of the experiment."""
+    """`active`, `deleted`, or None if the file does not have the experiment."""
     if not file.exists():
         return None
     if not file.is_file() or not is_sqlite(file):
@@ -136,7 +136,7 @@ def _stage_in_file(file: Path, experiment: str) -> str | None:
 
 
 def _stage_at_server(parts: SplitResult, experiment: str) -> str | None:
-    """The same, asked of a server. Raises OSError where it does not answer."""
+    """The same, from a server. Raises OSError if it does not answer."""
     place = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
     query = urlencode({"experiment_name": experiment})
     request = Request(f"{place}{BY_NAME}?{query}")  # noqa: S310
@@ -154,7 +154,7 @@ def _stage_at_server(parts: SplitResult, experiment: str) -> str | None:
         error.close()
         if error.code >= 500:
             raise
-    except (HTTPException, ValueError, KeyError, TypeError):  # some other server; MLflow's own client says more
+    except (HTTPException, ValueError, KeyError, TypeError):  # not an MLflow server; MLflow's own client will say more
         pass
     return None
 
@@ -165,7 +165,7 @@ def _refuse_deleted(stage: str | None, uri: str, experiment: str) -> None:
 
 
 def deleted(uri: str, experiment: str) -> str:
-    """What to say of an experiment that somebody deleted."""
+    """The error message for a deleted experiment."""
     return (
         f"tracking.experiment {experiment!r} is deleted in {mask(uri)}: restore it there "
         "(`mlflow experiments restore`), or name another one with tracking.experiment=NAME"

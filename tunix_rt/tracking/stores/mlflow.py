@@ -1,7 +1,7 @@
-"""MLflow as a store: the run found or created, each thing put so that again is harmless; traces are in a file beside.
+"""MLflow as a store: finds or creates the run and writes idempotently; traces are in `_mlflow_traces.py`.
 
-Whatever MLflow may fail with becomes a StoreError, one line without passwords. MLflow is imported by the first method
-that is called, and by nobody but the sync process and the commands of the model registry.
+Any error of MLflow becomes a StoreError, one line without passwords. MLflow is imported by the first method that is
+called, and only in the sync process and the commands of the model registry.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ALWAYS = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-"""MLflow would print the URI with its password where a run ends."""
+"""MLflow would print the URI with its password when a run ends."""
 DEFAULTS = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -43,7 +43,7 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "GIT_PYTHON_REFRESH": "quiet",
 }
-"""Set before mlflow is imported. Trying again is the business of the sync process, which goes on looking meanwhile."""
+"""Set before mlflow is imported. No retries in MLflow: the sync process does them, without blocking."""
 
 STATUS = {
     "running": "RUNNING",
@@ -56,20 +56,20 @@ IDENTITY = ("tunix_rt.identity", "tunix_rt.key")
 TAGS = {"user": "mlflow.user", "command": "mlflow.source.name", "commit": "mlflow.source.git.commit"}
 NAME, PARENT, NOTE = "mlflow.runName", "mlflow.parentRunId", "mlflow.note.content"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""MLflow's pages for training; it would guess from the traces that this is an application."""
+"""Selects MLflow's pages for training; from the traces it would guess that this is an application."""
 MAX_PARAM, MAX_TAG = 500, 5000
 BATCH, PARAMS = 1000, 100
 TABLES = "mlflow.loggedArtifacts"
 LONG_PARAMS = "long_params.json"
 DIGEST = 16
-"""Hex digits of a data set's hash that MLflow shows beside its name; the profile has all of them."""
+"""Hex digits of a data set's hash that MLflow shows next to its name; the profile has all of them."""
 LOCK_SECONDS = 120.0
 LOG = logging.getLogger(__name__)
 
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn whatever MLflow fails with into StoreError."""
+    """Turn any error of MLflow into StoreError."""
     _prepare_import()
     import requests
     from filelock import Timeout
@@ -92,7 +92,7 @@ def _prepare_import() -> None:
 
 
 def connect(uri: str) -> MlflowClient:
-    """A client of the store. A SQLite file is made by one process while the others wait."""
+    """A client of the store. A SQLite file is created by one process while the others wait."""
     _prepare_import()
     from filelock import FileLock
     from mlflow.tracking import MlflowClient
@@ -148,7 +148,7 @@ class MlflowStore(Store):
 
     @_guarded
     def params(self, facts: Facts) -> None:
-        """Long values are cut, and all of them are whole in the artifact `long_params.json`."""
+        """Long values are truncated; the artifact `long_params.json` has them in full."""
         from mlflow.entities import Param, RunTag
 
         present = self._client.get_run(self.run_id).data.params
@@ -206,7 +206,7 @@ class MlflowStore(Store):
 
     @_guarded
     def table(self, table: Table) -> None:
-        """As MLflow shows tables (its own `log_table` would append to what is there), and the examples as traces."""
+        """Stores the table as MLflow shows tables (`log_table` would append to an old one), and examples as traces."""
         self._client.log_text(self.run_id, to_json({"columns": table.columns, "data": table.rows}), table.name)
         self._client.set_tag(self.run_id, TABLES, json.dumps([{"path": table.name, "type": "table"}]))
         if not table.examples:
