@@ -46,7 +46,8 @@ class _Entry:
 def sha256_of(path: Path, full: bool = False) -> str:
     """Hex SHA-256 of a file's bytes, cached as long as the file is untouched; `full`: always read it."""
     name, before = str(path.resolve()), _stat(path)
-    if not full and (known := _known.get(name) or _remembered(name)) is not None and known.stat == before:
+    known = _known.get(name) or (_remembered(name) if before[0] >= LARGE else None)
+    if not full and known is not None and known.stat == before:
         _known[name] = known
         return known.sha256
     sha256 = sha256_file(path)

@@ -16,7 +16,6 @@ from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, apply_umask, read_json, sha256_bytes, sha256_file, write_json
-from tunix_rt.files import cache_folder as cache_folder
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
@@ -39,32 +38,32 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
 
     Raises DataError, ModelError if one is missing.
     """
-    contents: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for key, file in data_files(config).items():
         if not file.is_file():
             origin = config.dataset.source.origin if isinstance(config.dataset.source, JsonlSource) else None
             had = f"; download it from {origin}" if origin else ""
             raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
-        contents[key] = sha256_file(file)
+        digests[key] = sha256_file(file)
     held = dataset_digest(config.dataset.source)
     if held is not None:
-        contents["dataset.source"] = held
+        digests["dataset.source"] = held
     if not isinstance(config.model.source, FreshModel | ScratchModel):
-        contents["model.source"] = content_digest(config.model.source, store)
+        digests["model.source"] = content_digest(config.model.source, store)
     adapter = config.model.adapter
     if adapter is not None and adapter.path is not None:
-        contents["model.adapter"] = adapter_digest(Path(adapter.path))
-    return contents
+        digests["model.adapter"] = adapter_digest(Path(adapter.path))
+    return digests
 
 
-def checked_contents(config: ExperimentConfig, store: Store, data: Path | None = None) -> dict[str, str]:
+def checked_digests(config: ExperimentConfig, store: Store, data: Path | None = None) -> dict[str, str]:
     """The same, after checking that the declared version has this content. Raises what both raise."""
-    contents = input_digests(config, store)
-    check_version(config, contents, data or Path(config.run.data))
-    return contents
+    digests = input_digests(config, store)
+    check_version(config, digests, data or Path(config.run.data))
+    return digests
 
 
-def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: Path) -> None:
+def check_version(config: ExperimentConfig, digests: Mapping[str, str], data: Path) -> None:
     """A version of a dataset always means the same bytes: `data/<name>/versions.json` records which.
 
     Raises DataError naming the file that changed.
@@ -79,7 +78,7 @@ def check_version(config: ExperimentConfig, contents: Mapping[str, str], data: P
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{ledger}.lock"):
         known: JsonObject = read_json(ledger) if ledger.exists() else {}
-        now = {str(file): contents[key] for key, file in files.items()}
+        now = {str(file): digests[key] for key, file in files.items()}
         for file, sha256 in known.get(version, {}).items():
             if now.get(file, sha256) != sha256:
                 raise DataError(

@@ -21,7 +21,7 @@ from tunix_rt.engine.engine import claim, do, session
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import ConfigError
 from tunix_rt.experiment import show
-from tunix_rt.inputs import checked_contents
+from tunix_rt.inputs import checked_digests
 from tunix_rt.runs.folder import PIPELINE, RunFolder
 from tunix_rt.runs.interrupt import watching
 from tunix_rt.tracking.registry import ModelStore
@@ -57,7 +57,7 @@ def run_stage(name: str) -> int:
     config = read_params()
     home = workspace(Path.cwd())
     store = ModelStore.of(config.tracking, home)
-    digests = checked_contents(config, store, home / config.run.data)
+    digests = checked_digests(config, store, home / config.run.data)
     run = RunFolder(Path(config.run.root) / PIPELINE)
     (stage,) = (stage for stage in STAGES if stage.name == name)
     with run.locked(patient=True), watching(run.path) as interrupt:

@@ -15,6 +15,7 @@ from tunix_rt.config.load import section_from
 from tunix_rt.errors import ConfigError, Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest
 from tunix_rt.hints import say_folders
+from tunix_rt.runs.folder import from_here
 from tunix_rt.runs.liveness import heartbeat
 from tunix_rt.runs.secrets import mask_values, password_to_variable
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
@@ -165,7 +166,7 @@ def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int
     sweep.write_ranking(ranking(found, metric))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
     draw()
-    say(f"ranking: {_relative(sweep.ranking)}")
+    say(f"ranking: {from_here(sweep.ranking)}")
     failed = sum(member.state == "failed" for member in members)
     interrupted = sum(member.state == "interrupted" for member in members)
     why = sweep.asked_to_stop()
@@ -179,8 +180,3 @@ def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int
         raise RunError(f"{failed} of {len(members)} members failed")
     if interrupted:
         raise Interrupted(f"{interrupted} of {len(members)} members were interrupted; the same command goes on")
-
-
-def _relative(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
