@@ -29,6 +29,7 @@ def test_four_side_by_side_and_one_of_them_is_killed(shell: Shell) -> None:
     assert sweep.output().splitlines()[-1] == "error: 1 of 4 members failed"
     assert [line["state"] for line in shell.ranking("sweep_joblib")] == ["finished"] * 3 + ["failed"]
     assert len(list(shell.folder.glob("data/*/*/manifest.json"))) == 1
+    assert not (shell.sweep("sweep_joblib") / "parallel_coordinates.png").exists(), "all answers are wrong: a tie"
 
     again = shell.starts(*words)
     assert again.code == 0, again.err

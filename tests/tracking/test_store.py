@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -179,3 +181,22 @@ def test_a_config_that_cannot_be_sent_is_exit_2_and_nothing_has_begun(person: Pe
         done = person.types(*WORDS, word)
         assert (done.code, said in done.err) == (2, True), done.err
     assert not list(person.folder.glob("runs/*/*/status.json"))
+
+
+@pytest.mark.slow
+def test_nobody_waits_after_a_signal_for_a_server_out_of_reach(person: Person) -> None:
+    """Prevents: 60 s between SIGTERM and the end, where a cluster kills after 30."""
+    uri = "tracking.uri=http://me:secret@127.0.0.1:9"
+    words = (*WORDS, uri, "training.max_steps=100000", "training.evaluate_every=null", "checkpoint.log_every=5")
+    command = [sys.executable, "-m", "tunix_rt", *words]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=person.folder, **quiet) as process:
+        deadline = time.monotonic() + 120
+        while not any(person.folder.glob("runs/*/*/metrics.jsonl")):
+            assert process.poll() is None and time.monotonic() < deadline, "it ended before it could be stopped"
+            time.sleep(0.02)
+        before = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 143
+    assert time.monotonic() - before < 5
+    assert person.reads("status.json")["state"] == "interrupted"

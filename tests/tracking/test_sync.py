@@ -286,13 +286,16 @@ def test_each_call_that_fails_once_loses_and_doubles_nothing(
     assert_all_there(MlflowClient(store), run, report)
 
 
-def test_torn_predictions_are_left_out_and_the_rest_is_sent(make_run: MakeRun, store: str, train: Train) -> None:
+def test_torn_predictions_are_left_out_and_the_rest_is_sent(
+    make_run: MakeRun, store: str, train: Train, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Zeros in a file, as a lost power supply leaves them, are left out, and the run is marked nevertheless."""
     run, tracking = make_run()
     train(run, "--end", "failed").wait()
     run.predictions.write_bytes(b"\0" * 100)
     report = sync_run(run, tracking, watch=True)
     assert report.complete, "nothing of those lines can be sent, now or later"
+    assert "predictions.jsonl:1: a torn line" in capsys.readouterr().err
     client = MlflowClient(store)
     assert client.get_run(str(report.run_id)).info.status == "FAILED"
     assert history(client, str(report.run_id), "train/loss") == recorded_points(run, "train/loss")
