@@ -95,7 +95,7 @@ def prepare(request: PrepareRequest) -> None:
             }
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
         splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
-    manifest: JsonObject = mask_values(collected.manifest())
+    manifest: JsonObject = mask_values(collected.manifest)
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
         "name": dataset.name,

@@ -1,8 +1,7 @@
 """Membership in a split, decided by a hash: adding items never moves an old one.
 
-In: traces, the declared shares, the seed. Out: names of splits, and sort keys. The hash is of the trace's
-group (`meta.group`), else of its normalised prompt (the first of a conversation, so that those which begin alike
-stay together), and of the seed; it depends on no other trace.
+The hash is of the trace's group (`meta.group`), else of its normalised prompt (the first of a conversation, so that
+those which begin alike stay together), and of the seed.
 """
 
 from __future__ import annotations
