@@ -1,16 +1,14 @@
 """Arithmetic problems drawn from a seed, with every digit step written out.
 
-In: the declared source and the seed. Out: traces, as bare symbols (`47*86=`) or as a sentence. The problems
-depend on operation, digits, wording and seed only: the arms of a comparison over `steps` share ids, prompts
-and splits. In symbols all fields have a fixed width, so that every trace of a dataset is equally long.
+The problems depend on operation, digits, wording and seed only: the arms of a comparison over `steps` share ids,
+prompts and splits. In symbols all fields have a fixed width, so that every trace of a dataset is equally long.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from tunix_rt.config.dataset import ArithmeticSource
 from tunix_rt.errors import DataError
@@ -19,49 +17,35 @@ from tunix_rt.traces.trace import Step, Trace
 
 MAX_PROBLEMS = 10_000_000
 COLUMNS = ("ones", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands")
-NAMES = (
-    "Ana",
-    "Ben",
-    "Eva",
-    "Gus",
-    "Ida",
-    "Jon",
-    "Kim",
-    "Leo",
-    "Mia",
-    "Noah",
-    "Ola",
-    "Pia",
-    "Raj",
-    "Sam",
-    "Tom",
-    "Zoe",
-)
-THINGS = ("apple", "book", "card", "coin", "egg", "key", "pen", "plum", "shell", "stamp", "ticket", "toy")
-CONTAINERS = ("bag", "basket", "crate", "jar")
+NAMES = "Ana Ben Eva Gus Ida Jon Kim Leo Mia Noah Ola Pia Raj Sam Tom Zoe".split()
+THINGS = "apple book card coin egg key pen plum shell stamp ticket toy".split()
+CONTAINERS = "bag basket crate jar".split()
 
 Carry = Callable[[int, int], int]
 """(true carry, largest possible carry) → the carry that is written and propagated."""
 
 
-@dataclass(frozen=True, slots=True)
-class DigitStep:
+class DigitStep(NamedTuple):
     """The work on one column: `x * y + carry` or `x + y + carry`; a first product has no carry to write."""
 
-    type: Literal["product", "sum"]
+    sign: Literal["*", "+"]
     x: int
     y: int
     carry: int | None
 
     @property
+    def type(self) -> str:
+        """The type of the trace's step."""
+        return "product" if self.sign == "*" else "sum"
+
+    @property
     def result(self) -> int:
         """At most two digits; the first goes to the next column."""
-        return (self.x * self.y if self.type == "product" else self.x + self.y) + (self.carry or 0)
+        return (self.x * self.y if self.sign == "*" else self.x + self.y) + (self.carry or 0)
 
     def __str__(self) -> str:
-        sign = "*" if self.type == "product" else "+"
         carry = "" if self.carry is None else f"+{self.carry}"
-        return f"{self.x}{sign}{self.y}{carry}={self.result:02d}"
+        return f"{self.x}{self.sign}{self.y}{carry}={self.result:02d}"
 
 
 def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
@@ -69,27 +53,19 @@ def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
 
     A larger `num_traces` begins with the problems of a smaller one. Raises DataError if fewer exist.
     """
-    for a, b in _problems(source, seed):
-        yield _trace(source, seed, a, b)
-
-
-def _problems(source: ArithmeticSource, seed: int) -> Iterator[tuple[int, int]]:
-    ranges = [range(10 ** (digits - 1), 10**digits) for digits in source.digits]
-    second = len(ranges[1])
-    total = len(ranges[0]) * second
+    first, second = (range(10 ** (digits - 1), 10**digits) for digits in source.digits)
+    total = len(first) * len(second)
+    wanted = f"have digits={list(source.digits)}"
     if source.num_traces is None and total > MAX_PROBLEMS:
-        raise DataError(
-            f"dataset.source.num_traces: null means all, and {total:,} problems have "
-            f"digits={list(source.digits)}; give a number"
-        )
+        raise DataError(f"dataset.source.num_traces: null means all, and {total:,} problems {wanted}; give a number")
     if source.num_traces is not None and source.num_traces > total:
         raise DataError(
             f"dataset.source.num_traces: {source.num_traces:,} distinct problems asked for, but only "
-            f"{total:,} have digits={list(source.digits)}; lower it or raise dataset.source.digits"
+            f"{total:,} {wanted}; lower it or raise dataset.source.digits"
         )
     places = range(total) if source.num_traces is None else _draw(source.num_traces, total, f"{seed}:problems")
     for place in places:
-        yield ranges[0][place // second], ranges[1][place % second]
+        yield _trace(source, seed, first[place // len(second)], second[place % len(second)])
 
 
 def _draw(count: int, total: int, stream: str) -> Iterator[int]:
@@ -188,38 +164,24 @@ def _digits(number: int, width: int = 1) -> list[int]:
 
 
 def _digit_steps(operation: str, a: int, b: int, carry: Carry) -> list[DigitStep]:
+    """Column by column, ones first; a product as `a` times each digit of `b`, then the sums of the shifted partials."""
     if operation == "add":
         width = len(str(max(a, b)))
-        return _columns(_digits(a, width), _digits(b, width), carry)
-    return _long_multiplication(_digits(a), _digits(b), carry)
-
-
-def _columns(first: Sequence[int], second: Sequence[int], carry: Carry) -> list[DigitStep]:
-    """The sum of two numbers of equal width, digits ones first: `8+5+0=13`, and so on with the carry."""
-    steps: list[DigitStep] = []
-    for x, y in zip(first, second, strict=True):
-        carried = carry(steps[-1].result // 10, 1) if steps else 0
-        steps.append(DigitStep("sum", x, y, carried))
-    return steps
-
-
-def _long_multiplication(a: Sequence[int], b: Sequence[int], carry: Carry) -> list[DigitStep]:
-    """`a` times each digit of `b`, ones first, then the shifted partial products added one after another."""
-    products = [_times_digit(a, digit, carry) for digit in b]
-    partials = [[step.result % 10 for step in steps] + [steps[-1].result // 10] for steps in products]
+        return _columns("+", _digits(a, width), _digits(b, width), carry)
+    products = [_columns("*", _digits(a), [digit] * len(_digits(a)), carry) for digit in _digits(b)]
+    total, *partials = ([step.result % 10 for step in steps] + [steps[-1].result // 10] for steps in products)
     written = [step for steps in products for step in steps]
-    total = partials[0]
-    for shift, partial in enumerate(partials[1:], start=1):
-        upper = _columns([*total[shift:], 0], partial, carry)
+    for shift, partial in enumerate(partials, start=1):
+        upper = _columns("+", [*total[shift:], 0], partial, carry)
         total = total[:shift] + [step.result % 10 for step in upper]
         written += upper
     return written
 
 
-def _times_digit(a: Sequence[int], digit: int, carry: Carry) -> list[DigitStep]:
-    """`8*7=56`, then `1*7+5=12` with the carry, and so on."""
+def _columns(sign: Literal["*", "+"], xs: Sequence[int], ys: Sequence[int], carry: Carry) -> list[DigitStep]:
+    """`8+5+0=13`, or `8*7=56` and then `1*7+5=12`, and so on with the carry."""
+    carried, largest = (0, 1) if sign == "+" else (None, 8)
     steps: list[DigitStep] = []
-    for x in a:
-        carried = carry(steps[-1].result // 10, 8) if steps else None
-        steps.append(DigitStep("product", x, digit, carried))
+    for x, y in zip(xs, ys, strict=True):
+        steps.append(DigitStep(sign, x, y, carry(steps[-1].result // 10, largest) if steps else carried))
     return steps

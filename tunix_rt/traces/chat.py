@@ -1,7 +1,7 @@
 """A trace's prompt and completion as a conversation in the tokenizer's own chat template.
 
-In: the conversation as text. Out: the rendered text before and after the completion. The template is an external
-program: every trace is checked that it leaves the text unchanged and puts the end token right after it.
+The template is an external program: every trace is checked that it leaves the text unchanged and puts the end token
+right after it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class ChatTurn:
     def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
         """The end token of the assistant's turn. Text that the template appends to it is dropped.
 
-        Raises DataError, with both sides, if the template changes the prompt, or renders none of `shown`.
+        `shown`: the training texts up to there. Raises DataError, with both sides, if the template changes the prompt,
+        or renders none of `shown`.
         """
         prefix = self.prefix(prompt, history)
         changed = self.prompt_of(prefix) != prompt if not history else not prefix.endswith(prompt + self._tail)
