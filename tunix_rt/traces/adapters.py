@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
@@ -14,7 +15,6 @@ from tunix_rt.files import JsonObject
 from tunix_rt.traces.trace import (
     MAX_STEP,
     MAX_STEPS,
-    Message,
     Step,
     Trace,
     conversation,
@@ -36,7 +36,13 @@ and Qwen, of vLLM, and of gpt-oss."""
 
 def adapt(record: JsonObject, adapter: Adapter, where: str) -> Trace:
     """Convert a record with the named `adapter`. Raises DataError: place, field, expectation."""
-    return ADAPTERS[adapter](record, where)
+    if adapter == "trace":
+        return parse_trace(record, where)
+    read, used = ADAPTERS[adapter]
+    trace = read(record, where)
+    rest = {name: value for name, value in (record | trace.meta).items() if name not in (*used, "id", "meta")}
+    meta = meta_field({"meta": rest}, where) | meta_field(record, where)
+    return identified(replace(trace, meta=meta), record, where)
 
 
 def _gsm8k(record: JsonObject, where: str) -> Trace:
@@ -45,8 +51,7 @@ def _gsm8k(record: JsonObject, where: str) -> Trace:
     solution, mark, answer = text_field(record, "answer", where).rpartition("####")
     if not mark or not answer.strip() or "\n" in answer.strip():
         raise DataError(f"{where}: answer: expected to end in a line '#### x' with the final answer")
-    lines = _lines(CALCULATION.sub("", solution))
-    return _trace(record, ("question", "answer"), where, prompt, lines, answer.strip())
+    return Trace("", prompt, _steps(_lines(CALCULATION.sub("", solution)), where), answer.strip())
 
 
 def _chat(record: JsonObject, where: str) -> Trace:
@@ -57,33 +62,31 @@ def _chat(record: JsonObject, where: str) -> Trace:
     """
     said = conversation(record.get("messages"), f"{where}: messages", system=True)
     place = f"{where}: messages[{len(said) - 1}]"
-    steps, answer = _solution(said[-1].content, f"{place}.content")
-    steps = _reasoning(record["messages"][-1], place) + steps
+    lines, answer = _solution(said[-1].content, f"{place}.content")
+    steps = _steps(_reasoning(record["messages"][-1], place) + lines, where)
     system = {"system": said[0].content} if said[0].role == "system" else {}
-    history = said[len(system) : -2]
-    return _trace(record | system, ("messages",), where, said[-2].content, steps, answer, history)
+    return Trace("", said[-2].content, steps, answer, system, said[len(system) : -2])
 
 
 def _prompt_completion(record: JsonObject, where: str) -> Trace:
     """`prompt` and `completion`, which `_solution` splits into steps and answer."""
     prompt = text_field(record, "prompt", where)
-    steps, answer = _solution(text_field(record, "completion", where), f"{where}: completion")
-    return _trace(record, ("prompt", "completion"), where, prompt, steps, answer)
+    lines, answer = _solution(text_field(record, "completion", where), f"{where}: completion")
+    return Trace("", prompt, _steps(lines, where), answer)
 
 
 def _evaluation_set(record: JsonObject, where: str) -> Trace:
     """`prompt` and `expected_answer`; no steps. `section`, `category`, `difficulty` go to `meta`."""
-    prompt, answer = text_field(record, "prompt", where), text_field(record, "expected_answer", where)
-    return _trace(record, ("prompt", "expected_answer"), where, prompt, (), answer)
+    return Trace("", text_field(record, "prompt", where), (), text_field(record, "expected_answer", where))
 
 
-ADAPTERS: dict[Adapter, Callable[[JsonObject, str], Trace]] = {
-    "trace": parse_trace,
-    "gsm8k": _gsm8k,
-    "chat": _chat,
-    "prompt_completion": _prompt_completion,
-    "evaluation_set": _evaluation_set,
+ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str], Trace], tuple[str, ...]]] = {
+    "gsm8k": (_gsm8k, ("question", "answer")),
+    "chat": (_chat, ("messages",)),
+    "prompt_completion": (_prompt_completion, ("prompt", "completion")),
+    "evaluation_set": (_evaluation_set, ("prompt", "expected_answer")),
 }
+"""Functions that make a trace of a record, and the fields that they use: all others are added to its `meta`."""
 
 
 def _lines(text: str) -> list[str]:
@@ -128,22 +131,10 @@ def _boxed(line: str) -> str | None:
     return None
 
 
-def _trace(
-    record: JsonObject,
-    used: Sequence[str],
-    where: str,
-    prompt: str,
-    steps: Sequence[str],
-    answer: str,
-    history: tuple[Message, ...] = (),
-) -> Trace:
-    """Number the steps and gather `meta`: the record's `meta` object, then every field that is not in `used`."""
-    if len(steps) > MAX_STEPS:
-        raise DataError(f"{where}: {len(steps)} steps (lines before the answer), expected at most {MAX_STEPS}")
-    for line in steps:
+def _steps(lines: Sequence[str], where: str) -> tuple[Step, ...]:
+    if len(lines) > MAX_STEPS:
+        raise DataError(f"{where}: {len(lines)} steps (lines before the answer), expected at most {MAX_STEPS}")
+    for line in lines:
         if len(line) > MAX_STEP:
             raise DataError(f"{where}: a step (line) of {len(line)} characters, expected at most {MAX_STEP}")
-    rest = {name: value for name, value in record.items() if name not in (*used, "id", "meta")}
-    meta = meta_field({"meta": rest}, where) | meta_field(record, where)
-    numbered = tuple(Step(place, "step", line) for place, line in enumerate(steps))
-    return identified(Trace("", prompt, numbered, answer, meta, history), record, where)
+    return tuple(Step(place, "step", line) for place, line in enumerate(lines))

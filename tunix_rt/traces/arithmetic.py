@@ -85,13 +85,13 @@ def _chance(stream: str) -> random.Random:
 
 
 def _trace(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
-    sign = "+" if source.operation == "add" else "*"
-    identity = f"{a}{sign}{b}"
-    answer = a + b if source.operation == "add" else a * b
-    if source.wording == "symbols":
-        width = max(source.digits) + 1 if source.operation == "add" else sum(source.digits)
-        prompt, final = f"{identity}=", f"{answer:0{width}d}"
+    if source.operation == "add":
+        sign, answer, width = "+", a + b, max(source.digits) + 1
     else:
+        sign, answer, width = "*", a * b, sum(source.digits)
+    identity = f"{a}{sign}{b}"
+    prompt, final = f"{identity}=", f"{answer:0{width}d}"
+    if source.wording == "words":
         prompt, final = _sentence(source, _chance(f"{seed}:words:{identity}"), a, b), str(answer)
     meta: JsonObject = {
         "group": f"{min(a, b)}{sign}{max(a, b)}",
@@ -141,18 +141,19 @@ def _lines(source: ArithmeticSource, a: int, b: int, carry: Carry) -> list[tuple
     steps = _digit_steps(source.operation, a, b, carry)
     if source.wording == "symbols":
         return [(step.type, str(step)) for step in steps]
-    named = zip(COLUMNS, steps, strict=False)
-    return [(step.type, f"{name}: {step.x} + {step.y} + {step.carry} = {step.result}") for name, step in named]
+    return [
+        (step.type, f"{name}: {step.x} + {step.y} + {step.carry} = {step.result}")
+        for name, step in zip(COLUMNS, steps, strict=False)
+    ]
 
 
 def _by_parts(many: int, one: int, carry: Carry) -> list[tuple[str, str]]:
     """`10 * 5 = 50`, `6 * 5 = 30`, `50 + 30 = 80`. `carry` applies to the products here: wrong ones are drawn."""
-    products, lines = [], []
-    for place, digit in reversed(list(enumerate(_digits(many)))):
-        products.append(carry(digit * one, 81) * 10**place)
-        lines.append(("product", f"{digit * 10**place} * {one} = {products[-1]}"))
-    total = products[0]
-    for product in products[1:]:
+    places = reversed(list(enumerate(_digits(many))))
+    products = [(digit * 10**place, carry(digit * one, 81) * 10**place) for place, digit in places]
+    lines = [("product", f"{part} * {one} = {product}") for part, product in products]
+    total = products[0][1]
+    for _, product in products[1:]:
         lines.append(("sum", f"{total} + {product} = {total + product}"))
         total += product
     return lines

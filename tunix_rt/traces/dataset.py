@@ -5,6 +5,7 @@ Bad data is an error unless a declared switch of the section `dataset` allows it
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,8 +17,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_file
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
 from tunix_rt.traces.sources import Record, Rejected, has_split, read_source, source_files
-from tunix_rt.traces.split import hash_order, split_of
-from tunix_rt.traces.trace import Trace
+from tunix_rt.traces.trace import Trace, normalise
 
 Records = dict[SplitName, list[Record]]
 OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
@@ -57,7 +57,10 @@ def collect(dataset: DatasetConfig) -> Collected:
     examples = [f"{bad.where}: {bad.reason}" for bad in repeated]
     _refuse(dataset.on_duplicate == "error", examples, "prompts occur again", "on_duplicate=first keeps the first")
     carved = _carve(records, dataset)
-    chosen = {split: _limited(found, getattr(dataset.limit, split), dataset.seed) for split, found in carved.items()}
+    chosen = {
+        split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
+        for split, found in carved.items()
+    }
     training, evaluation = _overlaps(chosen, dataset.overlap_ngram)
     examples = [f"{bad.where} {bad.reason}" for bad in training.values()]
     what = f"training prompts overlap with {len(evaluation)} of evaluation"
@@ -149,10 +152,6 @@ def _carve(records: Records, dataset: DatasetConfig) -> Records:
     return carved
 
 
-def _limited(records: Sequence[Record], n: int | None, seed: int) -> list[Record]:
-    return sorted(records, key=lambda record: hash_order(record.trace, seed))[:n]
-
-
 def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str]]:
     """The training traces, by id, that overlap with evaluation; and the ids of the evaluation traces."""
     training: dict[str, Rejected] = {}
@@ -177,3 +176,30 @@ def _refuse_empty(splits: Mapping[SplitName, Sequence[Trace]], dataset: DatasetC
                 f"dataset {dataset.name}: nothing is left for {split} ({num_read} records read; {sizes}); "
                 f"{remedy}give more data"
             )
+
+
+def split_of(trace: Trace, split: SplitConfig, seed: int) -> SplitName:
+    """The split of a trace of the `train` source: `test` from the low end of its hash, `validation` from the high end.
+
+    The hash is of the trace's group (`meta.group`), else of its normalised prompt (the first of a conversation, so
+    that those which begin alike stay together), and of the seed: adding items never moves an old one. With a share
+    taken from each end, changing one never moves items in or out of the other.
+    """
+    place = (_hash(_key(trace), seed) >> 11) / 2**53
+    if place < split.test:
+        return "test"
+    return "validation" if place >= 1 - split.validation else "train"
+
+
+def hash_order(trace: Trace, seed: int) -> tuple[int, int]:
+    """Sort key, 64 bits each: the traces of a group are neighbours. A limit takes the lowest."""
+    return _hash(_key(trace), seed), _hash(f"id:{trace.id}", seed)
+
+
+def _key(trace: Trace) -> str:
+    group = trace.meta.get("group")
+    return f"prompt:{normalise(trace.questions[0])}" if group is None else f"group:{group}"
+
+
+def _hash(key: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big")

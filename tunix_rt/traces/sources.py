@@ -73,7 +73,8 @@ def content_digest(source: Source) -> str | None:
         return None
     if Path(source.name).is_dir():
         return digest(hashes(Path(source.name)))
-    return None if COMMIT.fullmatch(source.revision) else _commit(source)
+    commit = _commit(source)
+    return None if commit == source.revision else commit
 
 
 @cache
