@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from tunix_rt.batches.encode import EncodedDataset, Float32, Int32
+from tunix_rt.batches.encoded import EncodedDataset, Float32, Int32
 from tunix_rt.batches.pack import Rows, pack, repack
 from tunix_rt.errors import DataError
 

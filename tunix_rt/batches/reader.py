@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.batches.encode import Int32, doubled_begin
+from tunix_rt.batches.encode import doubled_begin
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.errors import DataError
 from tunix_rt.models.folder import read_architecture

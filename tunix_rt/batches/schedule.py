@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tunix_rt.batches.batch import BatchOrder
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.pack import choose_row_length, round_up
 from tunix_rt.config.training import TrainingConfig
 from tunix_rt.errors import DataError

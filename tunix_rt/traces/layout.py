@@ -81,15 +81,12 @@ def lines(config: PlainFormat | ChatFormat | TemplateFormat) -> Lines:
     if isinstance(config, TemplateFormat):
         before, behind = pieces("step", config.step)
         (answer_start,), answer_end = pieces("answer", config.answer)
-        layout = Lines(before, behind, answer_start, answer_end, ("step", "answer"))
-    else:
-        layout = Lines(("",), config.step_end, config.answer_start, "", ("step_end", "answer_start"))
-    prove(layout)
-    return layout
+        return prove(Lines(before, behind, answer_start, answer_end, ("step", "answer")))
+    return prove(Lines(("",), config.step_end, config.answer_start, "", ("step_end", "answer_start")))
 
 
-def prove(layout: Lines) -> None:
-    """Raises ConfigError unless the step's end can be distinguished from any text around it.
+def prove(layout: Lines) -> Lines:
+    """Returns `layout`. Raises ConfigError unless the step's end can be distinguished from any text around it.
 
     `escape` hides every `step_end` that begins inside content. That leaves one that begins in the layout's own
     text: entirely inside it, or in its last characters, which content could continue (that content is then the
@@ -110,6 +107,7 @@ def prove(layout: Lines) -> None:
             )
     if end in layout.answer_end:
         raise ConfigError(f"format.{answer}: {layout.answer_end!r} holds the step's end {end!r}; choose others")
+    return layout
 
 
 def _refuse_backslash(name: str, text: str) -> None:
