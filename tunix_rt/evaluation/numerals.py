@@ -46,43 +46,22 @@ _WHOLE = re.compile(
 )
 _UNIT = re.compile(r"(?:%|¢|[€$£¥₹°'\"/]?[^\W\d_][^\d=+*<>|!]*(?:\^?-?[0-9])?)")
 
+_UNITS = """
+%: percent per_cent pct percentage
+$: usd dollar dollars; €: eur euro euros; £: gbp; ¥: jpy yen; ₹: inr rupee rupees; ¢: cent cents
+mm: millimeter millimeters millimetre millimetres; cm: centimeter centimeters centimetre centimetres
+m: meter meters metre metres; km: kilometer kilometers kilometre kilometres
+in: inch inches; ft: foot feet; yd: yard yards; mi: mile miles
+g: gram grams gm; kg: kilogram kilograms kgs; lb: lbs pound pounds; oz: ounce ounces
+gal: gallon gallons; ml: milliliter milliliters millilitre millilitres; l: liter liters litre litres
+s: sec secs second seconds; min: mins minute minutes; h: hr hrs hour hours
+day: days; week: weeks; month: months; year: years yr yrs
+km/h: kmh kph; mph: miles_per_hour
+am: a.m; pm: p.m
+"""
 UNITS = {
     spelling: name
-    for name, spellings in {
-        "%": "percent per_cent pct percentage",
-        "$": "usd dollar dollars",
-        "€": "eur euro euros",
-        "£": "gbp",
-        "¥": "jpy yen",
-        "₹": "inr rupee rupees",
-        "¢": "cent cents",
-        "mm": "millimeter millimeters millimetre millimetres",
-        "cm": "centimeter centimeters centimetre centimetres",
-        "m": "meter meters metre metres",
-        "km": "kilometer kilometers kilometre kilometres",
-        "in": "inch inches",
-        "ft": "foot feet",
-        "yd": "yard yards",
-        "mi": "mile miles",
-        "g": "gram grams gm",
-        "kg": "kilogram kilograms kgs",
-        "lb": "lbs pound pounds",
-        "oz": "ounce ounces",
-        "gal": "gallon gallons",
-        "ml": "milliliter milliliters millilitre millilitres",
-        "l": "liter liters litre litres",
-        "s": "sec secs second seconds",
-        "min": "mins minute minutes",
-        "h": "hr hrs hour hours",
-        "day": "days",
-        "week": "weeks",
-        "month": "months",
-        "year": "years yr yrs",
-        "km/h": "kmh kph",
-        "mph": "miles_per_hour",
-        "am": "a.m",
-        "pm": "p.m",
-    }.items()
+    for name, spellings in (unit.split(":") for unit in re.split("[;\n] *", _UNITS.strip()))
     for spelling in (name, *spellings.split())
 }
 """Spelling (lower case, `_` for a space) → unit."""

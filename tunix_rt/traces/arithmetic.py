@@ -7,8 +7,11 @@ prompts and splits. In symbols all fields have a fixed width, so that every trac
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice
 from typing import Literal, NamedTuple
+
+from boltons.iterutils import unique_iter
 
 from tunix_rt.config.dataset import ArithmeticSource
 from tunix_rt.errors import DataError
@@ -63,20 +66,12 @@ def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
             f"dataset.source.num_traces: {source.num_traces:,} distinct problems asked for, but only "
             f"{total:,} {wanted}; lower it or raise dataset.source.digits"
         )
-    places = range(total) if source.num_traces is None else _draw(source.num_traces, total, f"{seed}:problems")
+    places: Iterable[int] = range(total)
+    if source.num_traces is not None:
+        chance = _chance(f"{seed}:problems")
+        places = islice(unique_iter(chance.randrange(total) for _ in count()), source.num_traces)
     for place in places:
         yield _trace(source, seed, first[place // len(second)], second[place % len(second)])
-
-
-def _draw(count: int, total: int, stream: str) -> Iterator[int]:
-    """`count` distinct numbers below `total`, each new draw after the earlier ones."""
-    chance = _chance(stream)
-    seen: set[int] = set()
-    while len(seen) < count:
-        number = chance.randrange(total)
-        if number not in seen:
-            seen.add(number)
-            yield number
 
 
 def _chance(stream: str) -> random.Random:
