@@ -56,11 +56,7 @@ def collect(dataset: DatasetConfig) -> Collected:
     records, repeated = _without_duplicates(_with_unique_ids(records))
     examples = [f"{bad.where}: {bad.reason}" for bad in repeated]
     _refuse(dataset.on_duplicate == "error", examples, "prompts occur again", "on_duplicate=first keeps the first")
-    carved = _carve(records, dataset)
-    chosen = {
-        split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
-        for split, found in carved.items()
-    }
+    chosen, num_unused = _carve(records, dataset)
     training, evaluation = _overlaps(chosen, dataset.overlap_ngram)
     examples = [f"{bad.where} {bad.reason}" for bad in training.values()]
     what = f"training prompts overlap with {len(evaluation)} of evaluation"
@@ -76,7 +72,7 @@ def collect(dataset: DatasetConfig) -> Collected:
         "read": num_read,
         "kept": {split: len(traces) for split, traces in splits.items()},
         "rejected": dict(Counter(record.kind for record in rejected)),
-        "unused": sum(len(carved[split]) - len(chosen[split]) for split in SPLITS),
+        "unused": num_unused,
         "overlaps": {"training": len(training), "evaluation": len(evaluation)},
         "overlaps_allowed": len(training) - len(dropped),
     }
@@ -140,8 +136,11 @@ def _without_duplicates(records: Records) -> tuple[Records, list[Rejected]]:
     return kept, rejected
 
 
-def _carve(records: Records, dataset: DatasetConfig) -> Records:
-    """Hold out the shares of `train` for the splits that have no source of their own."""
+def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
+    """Hold out the shares of `train` for the splits that have no source of their own, and apply `dataset.limit`.
+
+    Also returns the number of traces beyond the limits.
+    """
     shares = SplitConfig(
         validation=0.0 if "validation" in records else dataset.split.validation,
         test=0.0 if "test" in records else dataset.split.test,
@@ -149,7 +148,11 @@ def _carve(records: Records, dataset: DatasetConfig) -> Records:
     carved: Records = {split: [] if split == "train" else records.get(split, []) for split in SPLITS}
     for record in records["train"]:
         carved[split_of(record.trace, shares, dataset.seed)].append(record)
-    return carved
+    chosen = {
+        split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
+        for split, found in carved.items()
+    }
+    return chosen, sum(len(carved[split]) - len(chosen[split]) for split in SPLITS)
 
 
 def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str]]:
