@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch, BatchOrder
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
