@@ -10,8 +10,8 @@ from tunix_rt.backends import registry
 from tunix_rt.backends.memory import asked
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DeviceError
-from tunix_rt.files import JsonObject, cache_folder
-from tunix_rt.machine import free_memory, usable_memory
+from tunix_rt.files import JsonObject
+from tunix_rt.machine import cache_folder, free_memory, usable_memory
 from tunix_rt.plan.estimate import Change, Estimate, MemoryBudget, advice, estimate
 from tunix_rt.plan.measure import Measured, measure
 from tunix_rt.plan.outline import prepared_shapes

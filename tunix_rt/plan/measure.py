@@ -22,7 +22,7 @@ from tunix_rt.backends.memory import asked, largest_batch
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import OutOfMemory, TunixError
-from tunix_rt.files import cache_folder
+from tunix_rt.machine import cache_folder
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import GENERATION, read_config
 from tunix_rt.models.zero_weights import write_zero_weights
