@@ -27,12 +27,10 @@ from tunix_rt.terminal import warn
 
 JsonObject = dict[str, Any]
 BLOCK = 2**16
-"""Bytes read at once from the end of a file."""
+"""Bytes read at once."""
 REMEDY = "remove it, and the command that wrote it writes it again"
 _reported: set[tuple[Path, int]] = set()
 """Torn lines that this process has reported already: (file, line number)."""
-COPIED_AT_ONCE = 1 << 20
-"""Bytes copied at once."""
 
 
 @contextmanager
@@ -261,7 +259,7 @@ def copy_file(source: Path, target: Path) -> str:
     """Copy a file's bytes, whole or not at all; returns their hex SHA-256."""
     hashed = hashlib.sha256()
     with source.open("rb") as read, atomic_writer(target) as written:
-        while piece := read.read(COPIED_AT_ONCE):
+        while piece := read.read(BLOCK):
             hashed.update(piece)
             written.write(piece)
     return hashed.hexdigest()
