@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ def write_weights(path: Path, weights: Mapping[str, Array]) -> str:
     codes = list(CODES)
     ordered = sorted(weights, key=lambda name: (codes.index(weights[name].dtype.name), name))
     start, _ = header({name: (weights[name].dtype.name, weights[name].shape) for name in ordered})
+    pieces: Iterator[bytes | memoryview] = chain([start], (_bytes(weights[name]) for name in ordered))
     hashed = hashlib.sha256()
     with atomic_writer(path) as file:
-        for piece in chain([start], (_bytes(weights[name]) for name in ordered)):
+        for piece in pieces:
             hashed.update(piece)
             file.write(piece)
     return hashed.hexdigest()
