@@ -161,3 +161,14 @@ def test_what_was_there_before_is_no_part_of_the_rate(clock: Clock) -> None:
         clock.now += 1.0
         bar.advance()
     assert bar.pace() == "1.0/s, 94 s left"
+
+
+def test_markdown_is_rendered_for_a_terminal_only(
+    at_80_columns: Callable[[Callable[[], None]], Lines], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents: `show` printing the bars of a report's tables, or rendering what a pipe reads."""
+    text = "# Report\n\n| a | b |\n|---|---|\n| 1 | \x1b[2J |"
+    shown = "\n".join(at_80_columns(lambda: terminal.markdown(text)))
+    assert "Report" in shown and "|---|" not in shown and "\x1b[2J" not in shown
+    terminal.markdown(text)
+    assert capsys.readouterr().out == text.replace("\x1b", "\\u001b") + "\n"

@@ -11,7 +11,7 @@ import glob
 import hashlib
 import json
 import os
-import re
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +20,8 @@ from typing import IO, Any
 import psutil
 
 from tunix_rt import faults
-from tunix_rt.errors import FULL, DataError, MachineError
+from tunix_rt.errors import FULL, DataError
+from tunix_rt.machine import umask
 from tunix_rt.terminal import warn
 
 JsonObject = dict[str, Any]
@@ -28,7 +29,7 @@ BLOCK = 2**16
 """Bytes read at once."""
 REMEDY = "remove it, and the command that wrote it writes it again"
 _reported: set[tuple[Path, int]] = set()
-"""Torn lines that this process has reported: (file, line number)."""
+"""Torn lines that this process has reported already: (file, line number)."""
 
 
 @contextmanager
@@ -42,17 +43,6 @@ def _named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _existing(path: Path) -> Iterator[None]:
-    """Reading raises DataError if `path` is missing or a folder."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder, expected a file") from None
-
-
-@contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary binary file beside `path`; on success it is synced and renamed to `path` in one step."""
     from boltons.fileutils import AtomicSaver
@@ -62,7 +52,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         pid = left.name.split(".")[-2]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             left.unlink(missing_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{threading.get_native_id()}.{os.getpid()}.part")
     try:
         with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
             faults.point("writing", path)
@@ -76,22 +66,12 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
 def apply_umask(path: Path) -> None:
     """Give a file, or all below a folder, the mode of a plain `open`: safetensors 0.8 makes them its owner's alone."""
-    allowed = ~_umask() & 0o7777
+    allowed = ~umask() & 0o7777
     for file in [path, *path.rglob("*")]:
         if not file.is_symlink():
             mode = file.stat().st_mode | (0o777 if file.is_dir() else 0o666)
             with suppress(PermissionError):  # somebody else's file, or a file system without modes
                 file.chmod(mode & allowed)
-
-
-def _umask() -> int:
-    """The umask, read without setting it if the system reports it, since setting it affects all threads."""
-    status = Path("/proc/self/status")
-    if status.exists() and (found := re.search(rb"^Umask:\s*(\d+)", status.read_bytes(), re.MULTILINE)):
-        return int(found[1], 8)
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> str:
@@ -100,14 +80,6 @@ def write_text(path: Path, text: str) -> str:
     with atomic_writer(path) as file:
         file.write(data)
     return sha256_bytes(data)
-
-
-def cache_folder() -> Path:
-    """The folder of compiled programs and cached hashes, for all runs. Raises MachineError without a home directory."""
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunix_rt"
-    except RuntimeError:
-        raise MachineError("no home directory, where the cache would be: set HOME or XDG_CACHE_HOME") from None
 
 
 def to_json(value: object) -> str:
@@ -120,9 +92,20 @@ def write_json(path: Path, value: object) -> str:
     return write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
+@contextmanager
+def _found(path: Path) -> Iterator[None]:
+    """Names a file that cannot be read because it is missing or a folder."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder, expected a file") from None
+
+
 def read_json(path: Path, remedy: str = REMEDY) -> Any:
     """Read one JSON value. Raises DataError naming the file and, if it is damaged, what to do (`remedy`)."""
-    with _existing(path):
+    with _found(path):
         raw = path.read_bytes()
     try:
         return parse_json(raw, str(path))
@@ -169,7 +152,7 @@ def write_jsonl(path: Path, records: Iterable[object]) -> None:
 
 def read_lines(path: Path) -> Iterator[tuple[int, JsonObject | DataError]]:
     """Yield (line number from 1, object or its error) per line that is not blank. Raises DataError: no text file."""
-    with _existing(path), path.open("rb") as file:
+    with _found(path), path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if b"\0" in raw:
                 raise DataError(f"{path}:{number}: binary data, expected UTF-8 text with one JSON object a line")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table of data versions; exit code 2 if a file has changed."""
-    parser = argparse.ArgumentParser(prog="tunix_rt data", description=__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    chosen = parser.parse_args(list(arguments))
+    parser = Options(__name__, __doc__)
+    parser.run()
+    parser.root()
+    parser.json()
+    chosen = parser.parse(arguments)
 
     from tunix_rt.errors import DataError
     from tunix_rt.files import to_json
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out, table
 
-    run = find_run(Path(chosen.root), chosen.run)
+    run = find_run(chosen.root, chosen.run)
     rows = versions(run)
     wrong = list(mismatches(run, rows))
     if chosen.json:

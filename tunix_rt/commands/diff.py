@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the differences of two runs."""
-    parser = argparse.ArgumentParser(prog="tunix_rt diff", description=__doc__)
+    parser = Options(__name__, __doc__)
     parser.add_argument("left", help="a run: a name, a prefix or `last`")
     parser.add_argument("right", help="another one")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    parser.json()
+    parser.root()
+    chosen = parser.parse(arguments)
 
     from tunix_rt.files import to_json
     from tunix_rt.runs.diff import side_by_side
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out, table
 
-    left, right = (find_run(Path(chosen.root), word) for word in (chosen.left, chosen.right))
+    left, right = (find_run(chosen.root, word) for word in (chosen.left, chosen.right))
     sections = side_by_side(left, right)
     if chosen.json:
         shown = {s.name: {"equal": s.equal, "different": s.different} for s in sections}

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
 
 from tunix_rt.config.folders import config_folders
+from tunix_rt.options import Options
 from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table of every `conf/experiment/*.yaml`, read from their opening comments."""
-    parser = argparse.ArgumentParser(prog="tunix_rt experiments", description=__doc__)
-    parser.add_argument("--json", action="store_true", help="print a JSON array")
-    chosen = parser.parse_args(list(arguments))
+    parser = Options(__name__, __doc__)
+    parser.json()
+    chosen = parser.parse(arguments)
     found: dict[str, tuple[str, str]] = {}
     for folder in reversed(config_folders()):
         for file in sorted((folder / "experiment").glob("*.yaml")):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Export a finished run."""
-    parser = argparse.ArgumentParser(prog="tunix_rt export", description=__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser = Options(__name__, __doc__)
+    parser.run()
     parser.add_argument("file", nargs="?", type=Path, help="default: EXPERIMENT-IDENTITY.zip in the folder of the runs")
     parser.add_argument("--no-model", action="store_true", help="leave the model folder out")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    parser.json()
+    parser.root()
+    chosen = parser.parse(arguments)
 
     from dataclasses import asdict
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out
 
-    made = export_run(find_run(Path(chosen.root), chosen.run), chosen.file, not chosen.no_model)
+    made = export_run(find_run(chosen.root, chosen.run), chosen.file, not chosen.no_model)
     if chosen.json:
         out(to_json(asdict(made)))
     else:

@@ -6,18 +6,19 @@ does not fit, the settings that would make it fit are named, and the exit code i
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the plan of +experiment=NAME and KEY=VALUE."""
-    parser = argparse.ArgumentParser(prog="tunix_rt plan", description=__doc__)
+    parser = Options(__name__, __doc__)
     parser.add_argument("--memory", metavar="SIZE", help="as if the device had so much: 8GiB, 500MiB")
     parser.add_argument("--no-measure", action="store_true", help="leave out the measured second, and with it the time")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.json()
     parser.add_argument("overrides", nargs="*", help="+experiment=NAME and KEY=VALUE, as for a run")
-    chosen = parser.parse_intermixed_args(list(arguments))
+    chosen = parser.parse(arguments)
 
     from tunix_rt.config.load import check, compose
 

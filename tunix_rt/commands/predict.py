@@ -7,10 +7,11 @@ in the place of the recorded section. The result is a run beside RUN that refers
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tunix_rt.options import Options
 
 if TYPE_CHECKING:
     from tunix_rt.runs.folder import RunFolder
@@ -29,13 +30,11 @@ def _registered(model: str, overrides: Sequence[str]) -> RunFolder:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stages after training with the changed config, and show the result."""
-    parser = argparse.ArgumentParser(
-        prog="tunix_rt predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", help="a name, a prefix, `last`, or model.source=models:/NAME/VERSION")
+    parser = Options(__name__, __doc__)
+    parser.run(", or model.source=models:/NAME/VERSION")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of generation, evaluation (or of where it runs)")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_intermixed_args(list(arguments))
+    parser.root()
+    chosen = parser.parse(arguments)
 
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
         base = _registered(chosen.run.removeprefix(SOURCE), chosen.overrides)
         recorded = base.read_config()  # has the paths of its own host; the overrides set those used here
     else:
-        base = find_run(Path(chosen.root), chosen.run)
+        base = find_run(chosen.root, chosen.run)
         recorded = recorded_mapping(base)
     config = check(changed(recorded, chosen.overrides, "predict"))
     result = run(config, base, keep=("train",))

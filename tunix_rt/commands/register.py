@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Register the model, and print the override that selects it."""
-    parser = argparse.ArgumentParser(prog="tunix_rt register", description=__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser = Options(__name__, __doc__)
+    parser.run()
     parser.add_argument("--name", required=True, help="of the registered model; each time it gets a new version")
     parser.add_argument("--uri", help="the MLflow store (default: the run's tracking.uri)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    parser.json()
+    parser.root()
+    chosen = parser.parse(arguments)
 
     from dataclasses import asdict
 
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.terminal import out
     from tunix_rt.tracking.registry import register
 
-    made = register(find_run(Path(chosen.root), chosen.run), chosen.name, chosen.uri)
+    made = register(find_run(chosen.root, chosen.run), chosen.name, chosen.uri)
     if chosen.json:
         out(to_json(asdict(made)))
     else:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Reproduce a run. Exit code 0: equal; 5: different; 2: the data have changed (the file is named)."""
-    parser = argparse.ArgumentParser(prog="tunix_rt reproduce", description=__doc__, epilog=main.__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser = Options(__name__, __doc__, main.__doc__)
+    parser.run()
     parser.add_argument("overrides", nargs="*", help="hardware.KEY=VALUE and the like: where it runs, not what")
     parser.add_argument("--strict", action="store_true", help="refuse other code, lock or versions than recorded")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_intermixed_args(list(arguments))
+    parser.json()
+    parser.root()
+    chosen = parser.parse(arguments)
 
     from dataclasses import asdict
 
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out, warn
 
-    result = reproduce(find_run(Path(chosen.root), chosen.run), chosen.overrides, chosen.strict)
+    result = reproduce(find_run(chosen.root, chosen.run), chosen.overrides, chosen.strict)
     if chosen.json:
         out(to_json(asdict(result)))
     else:

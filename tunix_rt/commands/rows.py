@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Recompute the step's batch (a pure function of seed and step) and print its traces."""
-    parser = argparse.ArgumentParser(prog="tunix_rt rows", description=__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser = Options(__name__, __doc__)
+    parser.run()
     parser.add_argument("step", type=int, help="the step, from 1")
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object with all that is known of the traces"
-    )
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    parser.json()
+    parser.root()
+    chosen = parser.parse(arguments)
 
     from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.errors import InputError
@@ -26,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.runs.folder import find_run
     from tunix_rt.terminal import out, table
 
-    run = find_run(Path(chosen.root), chosen.run)
+    run = find_run(chosen.root, chosen.run)
     config = recorded_config(run)
     prepared = recorded_data(run)
     order, facts = batch_schedule(config.training, prepared)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from tunix_rt.options import Options
 
 if TYPE_CHECKING:
     from tunix_rt.traces.prediction import Prediction
@@ -13,21 +13,21 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Print what is known about a run."""
-    parser = argparse.ArgumentParser(prog="tunix_rt show", description=__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser = Options(__name__, __doc__)
+    parser.run()
     parser.add_argument("--config", action="store_true", help="print the resolved config")
     parser.add_argument("--predictions", type=int, metavar="N", help="print the first N predictions")
-    parser.add_argument("--json", action="store_true", help="print everything that is recorded as one JSON object")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    parser.json()
+    parser.root()
+    chosen = parser.parse(arguments)
 
     from tunix_rt.files import read_json, to_json
     from tunix_rt.runs.folder import find_run
     from tunix_rt.runs.table import RunRecord
-    from tunix_rt.terminal import out
+    from tunix_rt.terminal import markdown, out
     from tunix_rt.traces.prediction import read_predictions
 
-    run = find_run(Path(chosen.root), chosen.run)
+    run = find_run(chosen.root, chosen.run)
     if chosen.json:
         files = {"environment": run.environment, "data": run.data, "baseline_metrics": run.baseline_metrics}
         more = {name: read_json(file) for name, file in files.items() if file.exists()}
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
         for prediction, _ in zip(read_predictions(run.predictions), range(chosen.predictions), strict=False):
             show(prediction)
     elif run.report.exists():
-        out(run.report.read_text("utf-8").rstrip())
+        markdown(run.report.read_text("utf-8").rstrip())
     else:
         status = run.status()
         stages = {name: record.get("state") for name, record in run.stages().items()}

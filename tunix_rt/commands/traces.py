@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+
+from tunix_rt.options import Options
 
 
 def main(arguments: Sequence[str]) -> int:
     """Prepare the data if not done yet, and show it."""
-    parser = argparse.ArgumentParser(prog="tunix_rt traces", description=__doc__)
+    parser = Options(__name__, __doc__)
     parser.add_argument("-n", type=int, default=3, help="how many traces are shown (default 3)")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.json()
     parser.add_argument("overrides", nargs="*", help="+experiment=NAME and KEY=VALUE, as for a run")
-    chosen = parser.parse_intermixed_args(list(arguments))
+    chosen = parser.parse(arguments)
 
-    from tunix_rt.batches.encode import EncodedDataset
+    from tunix_rt.batches.encoded import EncodedDataset
     from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.config.load import check, compose
     from tunix_rt.files import to_json
