@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
@@ -146,10 +147,14 @@ class RunFolder:
     def read_config(self) -> JsonObject:
         """The recorded config as plain data, secrets masked; empty before it exists. Raises DataError."""
         from omegaconf import OmegaConf
+        from yaml import YAMLError
 
         if not self.config.exists():
             return {}
-        config = OmegaConf.to_container(OmegaConf.load(self.config), resolve=False)
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(self.config), resolve=False)
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise DataError(f"{self.config}: not readable YAML ({error})") from None
         if not isinstance(config, dict):
             raise DataError(f"{self.config}: expected a mapping of sections")
         return {str(key): value for key, value in config.items()}
@@ -216,7 +221,7 @@ class RunFolder:
         if status.get("state") != "running" or is_local(status):
             return None
         ago = seconds_since_heartbeat(self.status_file)
-        return f"pid {status['pid']} on {status['host']}, heard of {ago:.0f} s ago"
+        return f"pid {status['pid']} on {status['host']}, last heartbeat {ago:.0f} s ago"
 
     def _in_use(self, by: str) -> str:
         return f"{self.path}: in use by another process{by}; wait for it, or start another with run.new=true"
@@ -256,12 +261,9 @@ def all_runs(root: Path) -> list[RunFolder]:
 
 def choose(root: Path, experiment: str, identity: str, new: bool) -> RunFolder:
     """The folder of an identity: an existing one, or with `new` the first free `<identity>-<k>`."""
-    folder = RunFolder(root / experiment / identity)
-    number = 2
-    while new and folder.path.exists():
-        folder = RunFolder(root / experiment / f"{identity}-{number}")
-        number += 1
-    return folder
+    names = chain([identity], (f"{identity}-{number}" for number in count(2)))
+    folders = (RunFolder(root / experiment / name) for name in names)
+    return next(folder for folder in folders if not (new and folder.path.exists()))
 
 
 def find_done(root: Path, experiment: str, stage: str, identity: str) -> Iterator[RunFolder]:
