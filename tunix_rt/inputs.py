@@ -15,7 +15,7 @@ from tunix_rt.config.identity import identities
 from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
-from tunix_rt.files import JsonObject, apply_umask, read_json, sha256_bytes, sha256_file, write_json
+from tunix_rt.files import apply_umask, read_json, read_record, sha256_bytes, sha256_file, write_json
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
@@ -75,7 +75,7 @@ def _check_version(ledger: Path, name: str, version: str, now: Mapping[str, str]
 
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{ledger}.lock"):
-        known: JsonObject = read_json(ledger) if ledger.exists() else {}
+        known = read_record(ledger)
         for file, sha256 in known.get(version, {}).items():
             if now.get(file, sha256) != sha256:
                 raise DataError(

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from tests.conftest import config_of
-from tunix_rt.backends.interface import Int32, Piece
+from tunix_rt.backends.interface import Piece
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.initialise import write_fresh

@@ -15,16 +15,16 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from tunix_rt.batches.batch import Batch
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.adapter_folder import Base
+from tunix_rt.models.folder import Float32
 
 State = Any
 Measurements = Any
 FinishReason = Literal["stop", "length"]
-Int32 = np.ndarray[Any, np.dtype[np.int32]]
-Float32 = np.ndarray[Any, np.dtype[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)

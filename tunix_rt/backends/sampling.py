@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tunix_rt.backends.interface import Float32
+from tunix_rt.models.folder import Float32
 
 UInt32 = np.ndarray[Any, np.dtype[np.uint32]]
 

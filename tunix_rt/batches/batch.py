@@ -9,9 +9,10 @@ from functools import lru_cache
 
 import numpy as np
 
-from tunix_rt.batches.encoded import EncodedDataset, Float32, Int32
+from tunix_rt.batches.encoded import EncodedDataset, Int32
 from tunix_rt.batches.pack import Rows, pack, repack
 from tunix_rt.errors import DataError
+from tunix_rt.models.folder import Float32
 
 
 @dataclass(frozen=True, slots=True)

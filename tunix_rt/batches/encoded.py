@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tunix_rt.batches.pack import Int64
 from tunix_rt.errors import DataError
 from tunix_rt.files import atomic_writer, read_json, write_json
+from tunix_rt.models.folder import Float32
 
 Int32 = np.ndarray[Any, np.dtype[np.int32]]
-Int64 = np.ndarray[Any, np.dtype[np.int64]]
-Float32 = np.ndarray[Any, np.dtype[np.float32]]
 VERSION = 1
 TOKENS, WEIGHTS, INDEX = "tokens.int32", "weights.float32", "index.json"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tunix_rt.checked import Seal, damage, seal
@@ -29,13 +29,18 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
-def problem_of(run: RunFolder, stage: str, full: bool = False) -> str | None:
-    """Why the recorded outputs of a stage are no longer there, in words; None if they are. `full`: read every byte."""
+def problem_of(run: RunFolder, stage: str, full: bool = False, without: Collection[str] = ()) -> str | None:
+    """Why the recorded outputs of a stage are no longer there, in words; None if they are.
+
+    `full`: read every byte; `without`: outputs (as `Stage` names them) that are not looked at.
+    """
     try:
         place = run.place(stage)
     except InputError as error:  # in another run, which was removed or did something else since
         return str(error)
-    return next(iter(damage(place, run.stages()[stage].get("outputs", {}), full)), None)
+    outputs = run.stages()[stage].get("outputs", {})
+    sealed = {name: was for name, was in outputs.items() if name.partition("/")[0] not in without}
+    return next(iter(damage(place, sealed, full)), None)
 
 
 def is_finished(run: RunFolder, chain: Mapping[str, str]) -> bool:

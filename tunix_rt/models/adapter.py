@@ -103,8 +103,11 @@ def fresh(adapter: Adapter, seed: int) -> Weights:
     """
     weights: Weights = {}
     for name, shape in adapter.shapes.items():
-        drawn = 2 * stream(seed, name).random(shape, dtype=np.float32) - 1
-        weights[name] = np.zeros_like(drawn) if ".lora_B." in name else drawn * np.float32(1 / math.sqrt(shape[1]))
+        if ".lora_B." in name:
+            weights[name] = np.zeros(shape, np.float32)
+        else:
+            drawn = stream(seed, name).random(shape, dtype=np.float32)
+            weights[name] = (2 * drawn - 1) * np.float32(1 / math.sqrt(shape[1]))
     return weights
 
 

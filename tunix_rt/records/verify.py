@@ -81,10 +81,10 @@ def _files(run: RunFolder, prepared: PreparedData) -> str:
 
 
 def _outputs(run: RunFolder, full: bool = False) -> None:
-    """Check the outputs of each stage; a log that a crash tore is read as far as it goes, by `_training`."""
-    torn = run.metrics_log.exists() and is_torn(run.metrics_log)
-    for stage in (stage for stage in run.stages() if not (torn and stage == "train")):
-        if problem := problem_of(run, stage, full):
+    """Check what each stage wrote besides the model; `_training` reads a log that a crash tore as far as it goes."""
+    elsewhere = ("model", run.metrics_log.name) if is_torn(run.metrics_log) else ("model",)
+    for stage in run.stages():
+        if problem := problem_of(run, stage, full, elsewhere):
             raise GateError(f"{problem} ({stage} wrote it; the command of {run.name} does it again)")
 
 
@@ -145,7 +145,7 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
 def _training(run: RunFolder, model: str | None) -> str:
     record = run.stages()["train"]
     steps = [int(line["step"]) for _, line in read_appended(run.metrics_log) if "train/loss" in line]
-    ends = steps[-1:] == [int(record["steps_done"])] or (run.metrics_log.exists() and is_torn(run.metrics_log))
+    ends = steps[-1:] == [int(record["steps_done"])] or is_torn(run.metrics_log)
     if steps != sorted(set(steps)) or not ends:
         raise GateError(f"metrics.jsonl: its steps do not end with step {record['steps_done']}, as stages.json says")
     if model is None or "model_digest" not in record:

@@ -13,7 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunix_rt.files import JsonObject, atomic_writer
+from tunix_rt.files import JsonObject, atomic_writer, read_record
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
@@ -38,7 +38,7 @@ def draw(run_folder: Path) -> list[Path]:
     """Draw what the files of a run allow; returns the files written. Raises DataError if a file is damaged."""
     run = RunFolder(run_folder)
     results = Results.of(run)
-    log, metrics, before = results.log, results.metrics, results.before
+    log, metrics, before = results.log, read_record(run.metrics), results.before
     answered = [item for item in read_items(run.items) if item["finish_reason"] != "error"]
     jobs: list[tuple[str, bool, Callable[[], Figure]]] = [
         ("loss", bool(log.series("train/loss")), lambda: _loss(log)),

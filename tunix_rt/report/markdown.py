@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunix_rt.files import JsonObject, write_text
+from tunix_rt.files import JsonObject, read_record, write_text
 from tunix_rt.hints import tunix_rt
 from tunix_rt.report.blocks import block, code, shortened, table
-from tunix_rt.report.results import Results, read_object
+from tunix_rt.report.results import Results
 from tunix_rt.report.summary import question
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
@@ -70,7 +70,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     """
     run = RunFolder(run_folder)
     results = Results.of(run)
-    metrics, before = results.metrics, results.before
+    metrics, before = read_record(run.metrics), results.before
     config = run.read_config()
     sections = {
         "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
@@ -78,7 +78,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         "Training": _training(run, results) + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
         "Slices": _slices(metrics.get("slices", {})),
-        "Data": _data(read_object(run.data)),
+        "Data": _data(read_record(run.data)),
         "Predictions": _predictions(run),
         "What to type next": _commands(run, config, ui_command),
     }
@@ -135,7 +135,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     for title, keys in DECLARED.items():
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
         rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
-    environment = read_object(run.environment)
+    environment = read_record(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
             rows.append([title, code(str(found))])

@@ -18,7 +18,7 @@ import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, digest, read_appended, read_json
+from tunix_rt.files import JsonObject, digest, read_appended, read_json, read_record
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
@@ -116,7 +116,7 @@ def facts(run: RunFolder, ended: bool) -> Facts:
 
 def recorded_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
     """Backend, commit, versions and command, as far as they are recorded yet."""
-    environment = _environment(run)
+    environment = read_record(run.environment)
     git = environment.get("git") or {}
     tags = {
         "tunix_rt.experiment": str(config.get("name", run.path.parent.name)),
@@ -129,10 +129,6 @@ def recorded_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
     return {key: mask(value) for key, value in (tags | versions).items() if value}
 
 
-def _environment(run: RunFolder) -> JsonObject:
-    return dict(read_json(run.environment)) if run.environment.exists() else {}
-
-
 def records(run: RunFolder) -> dict[str, Path]:
     """The files that are sent unchanged, by name; each is in the folder of the stage that wrote it."""
     files = {name: run.path / name for name in RECORDS}
@@ -143,7 +139,7 @@ def records(run: RunFolder) -> dict[str, Path]:
 
 def git_diff(run: RunFolder) -> str:
     """The diff against the commit when the run began; empty if there was none."""
-    return str((_environment(run).get("git") or {}).get("diff", ""))
+    return str((read_record(run.environment).get("git") or {}).get("diff", ""))
 
 
 def description(run: RunFolder) -> str:

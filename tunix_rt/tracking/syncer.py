@@ -20,7 +20,7 @@ import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError, Interrupted
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, read_record, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living, named
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
@@ -195,9 +195,8 @@ def _handed_over(sweep: SweepFolder, folder: Path, tracking: TrackingConfig) -> 
 
 def served_by(folder: Path) -> JsonObject | None:
     """The record of the sync process that serves a folder; None if there is none on this host."""
-    file = folder / SERVED
     try:
-        found = dict(read_json(file)) if file.exists() else {}
+        found = read_record(folder / SERVED)
     except DataError:  # removed in between
         return None
     return found if found and living(found) is not None else None

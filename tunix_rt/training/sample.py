@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.backends.interface import Backend, Int32, State
+from tunix_rt.backends.interface import Backend, State
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.batches.reader import Question, Reader
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.results import GenerationConfig

@@ -18,7 +18,7 @@ import optax
 from flax import nnx
 
 from tunix_rt.backends import heap, xla
-from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
+from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, keys, names_of, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import generate
@@ -26,6 +26,7 @@ from tunix_rt.backends.jax.optimizer import UpdateRule, adam, moments_from_tenso
 from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
 from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.batches.batch import Batch
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.files import JsonObject
 from tunix_rt.models.adapter import Adapter

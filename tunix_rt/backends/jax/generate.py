@@ -18,14 +18,16 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.backends.interface import FinishReason, Float32, Int32, Piece
+from tunix_rt.backends.interface import FinishReason, Piece
 from tunix_rt.backends.jax.attention import keep, widen
 from tunix_rt.backends.jax.decoder import Cache, Layers, Params
 from tunix_rt.backends.jax.sampling import Sampling, choose
 from tunix_rt.backends.jax.step import Graph
 from tunix_rt.backends.sampling import uniforms
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.folder import Float32
 
 PORTION = 32
 """Tokens per row between two synchronisations with the host."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from tunix_rt.backends.interface import Int32
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.models.families.architecture import Architecture
 
 RUN_COST = 1 << 20

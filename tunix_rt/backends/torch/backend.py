@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from tunix_rt.backends import heap
-from tunix_rt.backends.interface import Backend, Int32, Piece, Placement, TrainingSetup
+from tunix_rt.backends.interface import Backend, Piece, Placement, TrainingSetup
 from tunix_rt.backends.torch import devices, generate, step, weights
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.batches.batch import Batch
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.files import JsonObject

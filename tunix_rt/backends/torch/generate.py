@@ -15,15 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from tunix_rt.backends.interface import FinishReason, Float32, Int32, Piece
+from tunix_rt.backends.interface import FinishReason, Piece
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.backends.torch.attention import Cache
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.devices import autocast
 from tunix_rt.backends.torch.step import capped
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.folder import Float32
 
 PIECE_LENGTH = 16
 """Tokens per piece of an unfinished row; a single prompt, which somebody may be watching, yields every token."""

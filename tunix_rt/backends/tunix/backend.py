@@ -16,11 +16,12 @@ from tunix.generate.sampler import Sampler
 from tunix.sft.peft_trainer import PeftTrainer
 
 from tunix_rt.backends import heap, xla
-from tunix_rt.backends.interface import Int32, Measurements, Piece, TrainingSetup
+from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
 from tunix_rt.backends.tunix import generate, optimizer, step
 from tunix_rt.backends.tunix.decoder import arrays_of, build
 from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.batches.batch import Batch
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import ConfigError
 from tunix_rt.files import JsonObject

@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 from tunix.generate.sampler import CacheConfig, Sampler
 
-from tunix_rt.backends.interface import FinishReason, Float32, Int32, Piece
+from tunix_rt.backends.interface import FinishReason, Piece
 from tunix_rt.backends.tunix import step
 from tunix_rt.batches.batch import Batch
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
+from tunix_rt.models.folder import Float32
 
 PADDING, NOTHING = -1, -2
 """Ids that no token has: Tunix masks every token equal to the padding, and stops at the tokenizer's end token."""
