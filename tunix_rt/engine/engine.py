@@ -130,7 +130,7 @@ def _work(stage: Stage, context: RunContext) -> None:
             facts["backend"] = read_json(run.environment)["backend"]
         outputs = sealed(place.path, stage.outputs)
     faults.point(f"sealed {name}")
-    seconds = round(time.monotonic() - started, 3)
+    seconds = round(time.monotonic() - started, 6)
     record = {"identity": identity, "state": "done", "stage_seconds": seconds, **facts, "outputs": outputs}
     place.record_stage(name, record)
     if place != run:
