@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.records.conftest import Types
+from tunix_rt.checked import seal
 from tunix_rt.errors import DataError, GateError
 from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.archive import CHECKSUMS, unpack
@@ -119,6 +120,11 @@ def test_every_change_is_found(finished: RunFolder, types: Types) -> None:
 def test_a_changed_run_folder_is_found(finished: RunFolder, types: Types) -> None:
     assert types("verify", "last").out.endswith("VERIFIED last\n")
     write_json(finished.metrics, read_json(finished.metrics) | {"missing": 3})
+    done = types("verify", "last")
+    assert done.code == 5 and done.out.startswith(f"WRONG {finished.metrics}: damaged (")
+    record = finished.stages()["evaluate"]
+    resealed = seal(finished.path, ["metrics.json"])
+    finished.record_stage("evaluate", record | {"outputs": record["outputs"] | resealed})
     done = types("verify", "last")
     assert (done.code, done.out) == (5, "WRONG metrics.json missing: 3 recorded, 0 computed again\n")
 
