@@ -81,7 +81,9 @@ def _files(run: RunFolder, prepared: PreparedData) -> str:
 
 
 def _outputs(run: RunFolder, full: bool = False) -> None:
-    for stage in run.stages():
+    """Check the outputs of each stage; a log that a crash tore is read as far as it goes, by `_training`."""
+    torn = run.metrics_log.exists() and is_torn(run.metrics_log)
+    for stage in (stage for stage in run.stages() if not (torn and stage == "train")):
         if problem := problem_of(run, stage, full):
             raise GateError(f"{problem} ({stage} wrote it; the command of {run.name} does it again)")
 
