@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from tests.sweeps.conftest import LONG, QUICK, Shell
+from tunix_rt.files import write_json
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.tracking.state import status_of
 from tunix_rt.tracking.stores.mlflow import connect
@@ -85,6 +86,17 @@ def test_the_parent_is_found_again_and_ends_as_the_sweep_does(tmp_path: Any) -> 
     assert main([str(sweep.path)]) == 0
     (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     assert (run.data.tags["best.seed"], run.data.tags["best.run_folder"]) == ("", "none"), "a tie: none of them is best"
+
+
+def test_a_sweep_on_another_host_goes_on_as_long_as_its_heartbeat(tmp_path: Path) -> None:
+    """Prevents: a sweep that is sent by hand from a second host is marked killed while it runs."""
+    sweep = SweepFolder(tmp_path / "runs" / "quickstart" / "sweep-0123456789ab")
+    sweep.path.mkdir(parents=True)
+    sweep.begin({})
+    write_json(sweep.path / "sweep.json", sweep.status() | {"host": "elsewhere"})
+    assert status_of(sweep) == "running"
+    os.utime(sweep.path / "sweep.json", (0, 0))
+    assert status_of(sweep) == "killed"
 
 
 def sync_processes(folder: Path) -> list[psutil.Process]:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracking.conftest import PREDICTIONS, MakeRun
+from tests.tracking.conftest import PREDICTIONS, TRACKING, MakeRun
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_json, write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.tracking.content import (
     answers,
     data_splits,
@@ -173,3 +174,15 @@ def test_a_masked_uri_comes_from_the_environment(make_run: MakeRun, monkeypatch:
     monkeypatch.setenv("TUNIX_RT_TRACKING_URI", uri)
     assert read_tracking(masked).uri == uri
     assert read_tracking(plain).uri == "http://host:5000", "only where something is masked"
+
+
+def test_a_masked_uri_of_a_sweep_is_an_error_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a sweep sent by hand with the password `***`, which the server refuses."""
+    monkeypatch.delenv("TUNIX_RT_TRACKING_URI", raising=False)
+    sweep = SweepFolder(tmp_path)
+    section = {**TRACKING, "uri": "http://me:***@host:5000", "wait_seconds": 5.0}
+    sweep.begin({"tracking": section})
+    with pytest.raises(DataError, match=r"sweep\.json: tracking\.uri: the password is masked"):
+        read_tracking(sweep)
+    monkeypatch.setenv("TUNIX_RT_TRACKING_URI", "http://me:hunter2@host:5000")
+    assert read_tracking(sweep).uri == "http://me:hunter2@host:5000"

@@ -111,7 +111,7 @@ def test_a_run_is_removed_from_its_store_and_what_was_made_of_it_named(
     client.create_registered_model("toy")
     client.create_model_version("toy", "file:///model", run_id)
     found = stored(run)
-    assert found is not None and (found.kind, found.uri, found.run_id) == ("mlflow", store, run_id)
+    assert found is not None and (found.kind, found.store, found.run_id) == ("mlflow", store, run_id)
     assert models(run) == ["models:/toy/1"]
     assert remove(run) == remove(run) == found
     assert client.get_run(run_id).info.lifecycle_stage == "deleted"

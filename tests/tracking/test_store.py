@@ -86,6 +86,7 @@ def test_an_unknown_store_names_those_there_are(toy: Path) -> None:
     ("uri", "said"),
     [
         ("htp://host:5000", "MLflow knows no htp://"),
+        ("dbfs://host", "http://, https:// and databricks)"),
         ("mlruns", "MLflow 3 keeps no runs in plain files"),
         ("file:///tmp/mlruns", "MLflow 3 keeps no runs in plain files"),
         ("postgresql://me:secret@host/db", "psycopg, which is not installed"),

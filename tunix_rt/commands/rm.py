@@ -64,8 +64,8 @@ def staying(run: RunFolder, removing: bool) -> Iterator[str]:
     if found is None:
         return
     if not removing:
-        yield f"{run.name}: its run {found.run_id} in {found.uri} ({found.kind}); --tracking removes it too"
+        yield f"{run.name}: its run {found.run_id} in {found.store} ({found.kind}); --tracking removes it too"
     try:
-        yield from (f"{run.name}: its registered model {model} in {found.uri}" for model in models(run))
+        yield from (f"{run.name}: its registered model {model} in {found.store}" for model in models(run))
     except TunixError as error:
         yield f"{run.name}: models that were registered of it, if any ({error})"

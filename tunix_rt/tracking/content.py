@@ -5,7 +5,6 @@ Reads files and knows no tracker; secrets are masked here.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -18,7 +17,7 @@ import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, digest, read_appended, read_json, read_record
+from tunix_rt.files import JsonObject, digest, read_appended, read_json, read_record, to_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
@@ -66,11 +65,8 @@ def read_tracking(folder: Folder, uri: str | None = None) -> TrackingConfig:
 
 def parameters(config: JsonObject) -> dict[str, str]:
     """`{"training.max_steps": "1600", …}`, secrets masked; values of any length."""
-    return {key[:MAX_KEY]: _text(value) for key, value in _leaves(mask_values(config), "")}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    leaves = ((key[:MAX_KEY], value) for key, value in _leaves(mask_values(config), ""))
+    return {key: value if isinstance(value, str) else to_json(value) for key, value in leaves}
 
 
 def _leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
@@ -91,10 +87,7 @@ def run_name(run: RunFolder) -> str:
 
 
 def identity_tags(run: RunFolder, key: str) -> dict[str, str]:
-    """What distinguishes this run from all others: its identity, a `key` generated for it, its location.
-
-    A run made by several commands keeps its key in `status.json`, so each of them finds the same run in the store.
-    """
+    """What distinguishes this run from all others. One made by several commands has its key in `status.json`."""
     return {
         "user": psutil.Process().username(),
         "tunix_rt.identity": run.identity,
@@ -105,10 +98,7 @@ def identity_tags(run: RunFolder, key: str) -> dict[str, str]:
 
 
 def facts(run: RunFolder, ended: bool) -> Facts:
-    """Parameters, tags and data sets, as far as they are recorded; the description only once the run has `ended`.
-
-    Raises DataError if a record is damaged.
-    """
+    """Everything declared and recorded so far; the description only once it has `ended`. Raises DataError."""
     config = read_config(run)
     splits = data_splits(run) if run.data.exists() else []
     return Facts(parameters(config), recorded_tags(run, config), splits, description(run) if ended else "")
@@ -123,7 +113,7 @@ def recorded_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
         "tunix_rt.backend": str((config.get("backend") or {}).get("name", "unknown")),
         "command": str(environment.get("command", "")),
         "commit": str(git.get("commit", "")),
-        "tunix_rt.git.dirty": _text(git["dirty"]) if "dirty" in git else "",
+        "tunix_rt.git.dirty": to_json(git["dirty"]) if "dirty" in git else "",
     }
     versions = {f"version.{name}": str(version) for name, version in environment.get("packages", {}).items()}
     return {key: mask(value) for key, value in (tags | versions).items() if value}
@@ -164,16 +154,14 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
 
 
 def summary_metrics(file: Path, prefix: str) -> list[Point]:
-    """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high` and `…_n`.
+    """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high`, `…_n`, in slices its value.
 
-    Rates of slices and steps give only their value: a tracker plots each number, and the artifact has them all.
-    The time of the points is the file's, so that sending again sends identical points. Their step is 0: MLflow draws
-    such metrics as bars, one per run.
+    Their time is the file's, so that sending again sends identical points; their step 0: MLflow draws them as bars.
     """
     if not file.exists():
         return []
     time = file.stat().st_mtime_ns // 1_000_000
-    found = {_key(prefix + key): value for key, value in _numbers(read_json(file), "")}
+    found = {(prefix + key)[:MAX_KEY].rstrip("/"): value for key, value in _numbers(read_json(file), "")}
     return [Point(key, 0, time, float(value)) for key, value in found.items()]
 
 
@@ -197,23 +185,10 @@ def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
             yield from _numbers(item, f"{key}/{part}" if key else part)
 
 
-def _key(text: str) -> str:
-    return text[:MAX_KEY].rstrip("/")
-
-
 def answers(run: RunFolder) -> list[JsonObject]:
     """Each prediction with its verdict (the fields of `items.jsonl`), in the order of the file."""
-    if not run.predictions.exists():
-        return []
-    verdicts: dict[tuple[str, int], JsonObject] = {}
-    if run.items.exists():
-        for item in _records(run.items):
-            verdicts[item["id"], item["sample"]] = renamed(item)
-    return [verdicts.get((line["id"], line["sample"]), {}) | line for line in _records(run.predictions)]
-
-
-def _records(file: Path) -> list[JsonObject]:
-    return [record for _, record in read_appended(file)]
+    verdicts = {(item["id"], item["sample"]): renamed(item) for _, item in read_appended(run.items)}
+    return [verdicts.get((line["id"], line["sample"]), {}) | line for _, line in read_appended(run.predictions)]
 
 
 def predictions(run: RunFolder, examples: int) -> Table | None:
@@ -228,16 +203,12 @@ def table(rows: list[JsonObject], examples: int, time: int) -> Table:
     own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "step_checks", "slices")
     verdict = list(dict.fromkeys(key for row in shown for key in row if key not in own))
     columns = [*TABLE_HEAD, *verdict, *TABLE_TAIL]
-    cells = [[_cell(row.get(column)) for column in columns] for row in shown]
+    values = [[row.get(column) for column in columns] for row in shown]
+    cells = [["\n".join(map(str, value)) if isinstance(value, list) else value for value in row] for row in values]
     return Table(PREDICTIONS, columns, cells, sample(rows, examples), time)
-
-
-def _cell(value: Any) -> Any:
-    return "\n".join(map(str, value)) if isinstance(value, list) else value
 
 
 def sample(rows: list[JsonObject], number: int) -> list[JsonObject]:
     """`number` of the rows, chosen by hash of their ids: always the same ones, independent of the order of the file."""
-    chosen = sorted(rows, key=lambda row: digest([row["id"], row["sample"]]))[:number]
-    keys = {(row["id"], row["sample"]) for row in chosen}
-    return [row for row in rows if (row["id"], row["sample"]) in keys]
+    chosen = sorted(range(len(rows)), key=lambda index: digest([rows[index]["id"], rows[index]["sample"]]))[:number]
+    return [rows[index] for index in sorted(chosen)]

@@ -1,11 +1,9 @@
-"""The load of a run's process, measured from outside and recorded in `system.jsonl`.
-
-Knows run folders and the operating system, but no tracker.
-"""
+"""The load of a run's process, measured from outside and recorded in `system.jsonl`."""
 
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import psutil
 
@@ -37,18 +35,16 @@ class LoadRecorder:
             append_line(self._run.path / SYSTEM, {"step": round(now - self._begun), "time": now} | self.sample(process))
 
     def sample(self, process: psutil.Process) -> dict[str, float]:
-        """CPU usage (percent; 100 is one core) and memory (10^6 bytes).
-
-        The first call returns memory only.
-        """
+        """CPU usage (percent; 100 is one core) and memory (10^6 bytes); the first call returns memory only."""
         memory = busy = 0.0
-        for member in (process, *_children(process)):
-            try:
+        children: list[psutil.Process] = []
+        with suppress(psutil.NoSuchProcess):
+            children = process.children(recursive=True)
+        for member in (process, *children):
+            with suppress(psutil.Error):
                 times = member.cpu_times()
                 busy += times.user + times.system
                 memory += member.memory_info().rss / 1e6
-            except psutil.Error:
-                continue
         now = time.monotonic()
         values = {"process_memory_megabytes": round(memory, 1)}
         machine = psutil.cpu_percent()  # since the last call, as below
@@ -57,10 +53,3 @@ class LoadRecorder:
             values |= {"process_cpu_percent": round(max(share, 0.0), 1), "machine_cpu_percent": machine}
         self._last = now, busy
         return values
-
-
-def _children(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return list(process.children(recursive=True))
-    except psutil.NoSuchProcess:
-        return []

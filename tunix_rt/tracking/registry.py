@@ -29,7 +29,7 @@ from tunix_rt.tracking import content
 from tunix_rt.tracking.state import SyncState
 from tunix_rt.tracking.store import StoreError
 from tunix_rt.tracking.stores._mlflow_uri import resolve, sqlite_file
-from tunix_rt.tracking.stores.mlflow import connect, store_errors
+from tunix_rt.tracking.stores.mlflow import connect, store_errors, tolerated
 from tunix_rt.tracking.sync import sync_folder
 
 if TYPE_CHECKING:
@@ -66,11 +66,14 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
         raise StoreError(report.message)
     store = resolve(tracking.uri, Path(SyncState.load(run.path).directory))
     with _whole(run) as model, store_errors(store), _global_store(store):
-        digest = folder_digest(model)
-        client = connect(store)
-        model_id = _log_model(client, run, model, report.run_id, name, digest)
-        version = _new_version(client, run, report.run_id, name, model_id, digest)
-    return Registered(f"models:/{name}/{version}", mask(store), report.run_id, model_id, digest)
+        digest, client = folder_digest(model), connect(store)
+        tags = _tags(run, digest)
+        model_id = _log_model(client, run, model, report.run_id, name, tags)
+        with tolerated("RESOURCE_ALREADY_EXISTS"):
+            client.create_registered_model(name)
+        place, text = f"models:/{model_id}", content.description(run)
+        made = client.create_model_version(name, place, report.run_id, tags, description=text, model_id=model_id)
+    return Registered(f"models:/{name}/{made.version}", mask(store), report.run_id, model_id, digest)
 
 
 @contextmanager
@@ -78,13 +81,12 @@ def _global_store(uri: str) -> Iterator[None]:
     """Sets MLflow's global store for a block: MLflow looks up the source of a version there, not in the client's."""
     import mlflow
 
-    before, variable = mlflow.get_tracking_uri(), os.environ.get("MLFLOW_TRACKING_URI")
+    variable = os.environ.get("MLFLOW_TRACKING_URI")
     mlflow.set_tracking_uri(uri)
     try:
         yield
     finally:
-        mlflow.set_tracking_uri(before)  # sets the variable too
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # forgets it, and removes the variable
         if variable is not None:
             os.environ["MLFLOW_TRACKING_URI"] = variable
 
@@ -103,12 +105,12 @@ def _whole(run: RunFolder) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, name: str, digest: str) -> str:
+def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, name: str, tags: dict[str, str]) -> str:
     """Create a logged model of the run: folder, signature, tags, and the run's results as its metrics."""
     from mlflow.entities import Metric
 
     experiment = client.get_run(run_id).info.experiment_id
-    logged = client.create_logged_model(experiment, name, run_id, tags=_tags(run, digest))
+    logged = client.create_logged_model(experiment, name, run_id, tags=tags)
     client.log_model_artifacts(logged.model_id, str(model), FOLDER)
     with tempfile.TemporaryDirectory() as folder:
         _description(run_id, logged.model_id, logged.artifact_location).save(str(Path(folder) / "MLmodel"))
@@ -133,8 +135,7 @@ def _description(run_id: str, model_id: str, place: str) -> Any:
 
 def _tags(run: RunFolder, digest: str) -> dict[str, str]:
     """Where the model comes from: data, declared experiment, backend, commit."""
-    config = content.read_config(run)
-    recorded = content.recorded_tags(run, config)
+    recorded = content.recorded_tags(run, content.read_config(run))
     tags = {
         DIGEST: digest,
         "tunix_rt.data_digest": str(read_json(run.data)["digest"]),
@@ -144,25 +145,6 @@ def _tags(run: RunFolder, digest: str) -> dict[str, str]:
         "tunix_rt.commit": recorded.get("commit", ""),
     }
     return {key: value for key, value in tags.items() if value}
-
-
-def _new_version(client: MlflowClient, run: RunFolder, run_id: str, name: str, model_id: str, digest: str) -> str:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    made = client.create_model_version(
-        name,
-        source=f"models:/{model_id}",
-        run_id=run_id,
-        tags=_tags(run, digest),
-        description=content.description(run),
-        model_id=model_id,
-    )
-    return str(made.version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,14 +161,12 @@ class ModelStore:
 
     def digest(self, model: str) -> str:
         """The digest of the folder that was registered as `models:/NAME/VERSION`. Raises ModelError, StoreError."""
-        with store_errors(self.uri):
-            return str(self._version(self._client(), model).tags[DIGEST])
+        with self._version(model) as (_, version):
+            return str(version.tags[DIGEST])
 
     def fetch(self, model: str, folder: Path) -> None:
         """Download what was registered to `folder`, which must not exist. Raises ModelError, StoreError."""
-        with store_errors(self.uri), tempfile.TemporaryDirectory(dir=folder.parent) as place:
-            client = self._client()
-            self._version(client, model)
+        with self._version(model) as (client, _), tempfile.TemporaryDirectory(dir=folder.parent) as place:
             from mlflow.artifacts import download_artifacts
 
             where = client.get_model_version_download_uri(*parts_of(model))
@@ -195,33 +175,25 @@ class ModelStore:
 
     def fetch_records(self, model: str, names: Sequence[str], folder: Path) -> None:
         """Download records of the registered run, in the given order. Raises as `fetch` does."""
-        with store_errors(self.uri):
-            client = self._client()
-            run_id = str(self._version(client, model).run_id)
+        with self._version(model) as (client, version):
             for name in names:
-                client.download_artifacts(run_id, name, str(folder))
+                client.download_artifacts(str(version.run_id), name, str(folder))
 
-    def _client(self) -> MlflowClient:
-        file = sqlite_file(self.uri)
+    @contextmanager
+    def _version(self, model: str) -> Iterator[tuple[MlflowClient, Any]]:
+        """A client and the version, for a block in which any error of MLflow becomes a StoreError."""
+        file, (name, number) = sqlite_file(self.uri), parts_of(model)
         if file is not None and not file.exists():
             raise ModelError(f"tracking.uri {self.uri}: no such file, so no registered model is there")
-        return connect(self.uri)
-
-    def _version(self, client: MlflowClient, model: str) -> Any:
-        from mlflow.exceptions import MlflowException
-
-        name, number = parts_of(model)
-        try:
-            version = client.get_model_version(name, number)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            raise ModelError(
-                f"model.source {model}: not in {mask(self.uri)}; {_those_there_are(client, name)}"
-            ) from None
-        if DIGEST not in version.tags:
-            raise ModelError(f"model.source {model}: registered by something else (it has no tag {DIGEST})")
-        return version
+        with store_errors(self.uri):
+            client, version = connect(self.uri), None
+            with tolerated("RESOURCE_DOES_NOT_EXIST"):
+                version = client.get_model_version(name, number)
+            if version is None:
+                raise ModelError(f"model.source {model}: not in {mask(self.uri)}; {_those_there_are(client, name)}")
+            if DIGEST not in version.tags:
+                raise ModelError(f"model.source {model}: registered by something else (it has no tag {DIGEST})")
+            yield client, version
 
 
 def _those_there_are(client: MlflowClient, name: str) -> str:

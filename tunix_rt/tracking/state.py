@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 from tunix_rt.checked import hashes
@@ -31,7 +31,7 @@ def folder_at(path: Path) -> Folder:
 
 
 def status_of(folder: Folder) -> Status:
-    """The recorded status; `killed` if the process is gone without having recorded an end."""
+    """The recorded status; `killed` if interrupted, or if the process is gone without having recorded an end."""
     for _ in range(2):  # it may record its end between the read of the file and the check of its process
         record = folder.status()
         state: str = record["state"]
@@ -39,8 +39,7 @@ def status_of(folder: Folder) -> Status:
             state = "killed"
         if state != "killed":
             break
-    ends: dict[str, Status] = {name: name for name in ("running", "waiting", "finished", "failed")}
-    return ends.get(state, "killed")
+    return "killed" if state == "interrupted" else cast(Status, state)
 
 
 def session_of(folder: Folder) -> str:
@@ -100,7 +99,7 @@ class SyncState:
 def report_on(folder: Folder) -> SyncReport | None:
     """How sending this start of a run or sweep ended; None while it goes on."""
     report = SyncState.load(folder.path).report
-    return None if report is None or report["session"] != session_of(folder) else SyncReport(**report)
+    return None if report is None or report.get("session") != session_of(folder) else SyncReport(**report)
 
 
 class FolderSync(ABC):

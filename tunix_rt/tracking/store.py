@@ -1,8 +1,7 @@
 """The interface to a tracker: a `Store` of six methods, chosen by its name, `tracking.kind`.
 
 A store is a file `tracking/stores/NAME.py`, or a class that another package names by an entry point of the group
-`tunix_rt.stores`. The sync process (`sync.py`) calls the six methods; the run itself only calls `check` before its
-first step and `ui_command` after its last, and imports nothing heavy for them.
+`tunix_rt.stores`. The sync process calls the six methods; the run only `check` and `ui_command`, without importing one.
 """
 
 from __future__ import annotations
@@ -83,14 +82,13 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; that of the predictions also has some of them in full, for a store that shows more than cells."""
+    """A table named as a JSON file; that of the predictions also has some of them in full."""
 
     name: str
-    """Name of a JSON file."""
     columns: list[str]
     rows: list[list[Any]]
     examples: list[JsonObject] = field(default_factory=list)
-    """`content.answers` of a sample."""
+    """`content.answers` of a sample, for a store that shows more than cells."""
     time: int = 0
     """When the predictions were made, Unix milliseconds."""
 

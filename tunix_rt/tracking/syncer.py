@@ -20,7 +20,7 @@ import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError, Interrupted
-from tunix_rt.files import JsonObject, read_record, write_json
+from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living, named
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
@@ -83,12 +83,12 @@ class Syncer:
 
     def _lost(self) -> SyncReport:
         ended = "" if self.process is None else f" with exit code {self.process.returncode}"
-        message = f"the sync process ended{ended}; see {self.folder / LOG}"
         later = send_command(self.folder, self.tracking.uri)
-        return SyncReport("running", None, False, f"{message}; send later with: {later}")
+        message = f"the sync process ended{ended}; see {self.folder / LOG}; send later with: {later}"
+        return SyncReport("running", None, False, message)
 
     def finish(self) -> None:
-        """At the end of the work: wait for the sync process for a limited time, and report how it went."""
+        """At the end of the work: wait for a limited time, and report how it went."""
         seconds = max(self.tracking.wait_seconds, self.patience)
         report = self.wait(min(QUIET, seconds))
         if report is None and self.waits and seconds > QUIET:
@@ -117,8 +117,7 @@ def syncing(
 ) -> Iterator[None]:
     """Run the block with a sync process serving the folder; the block must also record the run's end. See `start`.
 
-    If several commands make one run, only the `last` waits for the end; without `now` a process is started only if
-    the block fails.
+    If several commands make one run, only the `last` waits. Without `now`, a process starts only if the block fails.
     """
     syncer = start(folder, tracking, directory) if now else None
     try:
@@ -146,30 +145,25 @@ def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | No
 def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> Syncer:
     """Get a sync process to serve a run or sweep that has recorded its start (`status.json`, `sweep.json`).
 
-    In this order: the process of the sweep that the run is a member of, if there is one on this host; one that already
-    serves the folder, for an earlier stage; else a new one, in its own session (so that Ctrl-C in the terminal ends
-    only the run) and with low priority. A relative SQLite file is resolved against `directory` (default: the working
-    directory).
+    That of the sweep that the run is a member of, if there is one on this host; else one that already serves the
+    folder; else a new one, in its own session, so that Ctrl-C ends only the run. A relative SQLite file is resolved
+    against `directory` (default: the working directory).
     """
     folder = folder.resolve()
     sweep = _sweep_above(folder)
     if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):
         return Syncer(folder, tracking, waits=False)
-    found = served_by(folder)
     patience = 0.0 if directory is None or directory.resolve() == Path.cwd() else COPY_PATIENCE
-    if found is not None and found["tracking"] == _shown(tracking) and not is_masked(found["tracking"]):
+    if _serves(folder, tracking) and not is_masked(_shown(tracking)):
         return Syncer(folder, tracking, patience=patience)
     command = [sys.executable, "-m", "tunix_rt.tracking.sync", str(folder), "--watch"]
     command += ["--directory", str(directory)] if directory else []
     _children[:] = [child for child in _children if child.poll() is None]
+    kept = {name: value for name, value in os.environ.items() if name not in UNWANTED}
+    variables = kept | ONE_THREAD | {URI_VARIABLE: tracking.uri}  # with its password, which no file has
     with (folder / LOG).open("ab") as log:
         process = _Detached(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            env=environment(tracking.uri),
+            command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, env=variables
         )
     _children.append(process)
     announce(folder, psutil.Process(process.pid), tracking)
@@ -184,7 +178,7 @@ def _sweep_above(folder: Path) -> SweepFolder | None:
 
 def _handed_over(sweep: SweepFolder, folder: Path, tracking: TrackingConfig) -> bool:
     """Hand the run to the sweep's sync process; False if none runs on this host for the same store."""
-    if (found := served_by(sweep.path)) is None or found["tracking"] != _shown(tracking):
+    if not _serves(sweep.path, tracking):
         return False
     request = ask_for(sweep, folder)
     if served_by(sweep.path) is not None:  # it checks for requests once more after it has retired
@@ -196,10 +190,15 @@ def _handed_over(sweep: SweepFolder, folder: Path, tracking: TrackingConfig) -> 
 def served_by(folder: Path) -> JsonObject | None:
     """The record of the sync process that serves a folder; None if there is none on this host."""
     try:
-        found = read_record(folder / SERVED)
-    except DataError:  # removed in between
+        found = dict(read_json(folder / SERVED))
+    except DataError:  # there is none
         return None
-    return found if found and living(found) is not None else None
+    return found if living(found) is not None else None
+
+
+def _serves(folder: Path, tracking: TrackingConfig) -> bool:
+    found = served_by(folder)
+    return found is not None and found["tracking"] == _shown(tracking)
 
 
 def announce(folder: Path, process: psutil.Process, tracking: TrackingConfig) -> None:
@@ -216,12 +215,6 @@ def retire(folder: Path) -> None:
 
 def _shown(tracking: TrackingConfig) -> JsonObject:
     return dict(mask_values(asdict(tracking)))
-
-
-def environment(uri: str) -> dict[str, str]:
-    """The environment variables of a sync process; they carry the URI with its password, which files do not."""
-    kept = {name: value for name, value in os.environ.items() if name not in UNWANTED}
-    return kept | ONE_THREAD | {URI_VARIABLE: uri}
 
 
 def send_command(folder: Path, uri: str) -> str:

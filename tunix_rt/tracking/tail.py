@@ -1,7 +1,7 @@
 """The logs of a run as metric points: what is new since a byte offset, complete lines only.
 
-`metrics.jsonl` has no clock values; the time of its points comes from `timings.jsonl`, so that sending again
-sends identical points, which MLflow stores once. Knows JSON lines, but not MLflow.
+`metrics.jsonl` has no clock values; the time of its points comes from `timings.jsonl`, so that sending again sends
+identical points, which a store keeps once.
 """
 
 from __future__ import annotations

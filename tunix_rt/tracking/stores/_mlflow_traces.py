@@ -31,38 +31,31 @@ def send_traces(
 ) -> None:
     """Replace the run's traces by those of `rows` (`content.answers`) at `time` (Unix milliseconds).
 
-    A trace is added to the run only after its spans are stored; traces of earlier predictions are deleted.
+    A trace is added to the run only after its spans are stored. Its id changes only if the prediction does.
     """
+    from boltons.iterutils import chunked
     from mlflow.tracing.client import TracingClient
 
-    wanted = {_trace_id(run_id, row): row for row in rows}
+    wanted = {f"tr-{digest([run_id, row])[:32]}": row for row in rows}
     present = set(_present(client, experiment, run_id))
-    stale = sorted(present - wanted.keys())
-    for start in range(0, len(stale), TRACES_PER_PAGE):
-        client.delete_traces(experiment, trace_ids=stale[start : start + TRACES_PER_PAGE])
+    for stale in chunked(sorted(present - wanted.keys()), TRACES_PER_PAGE):
+        client.delete_traces(experiment, trace_ids=stale)
     missing = {key: row for key, row in wanted.items() if key not in present}
     tracing = TracingClient(uri)
-    spans = [span for key, row in missing.items() for span in _spans(key, row, time)]
-    for start in range(0, len(spans), SPANS_PER_CALL):
-        tracing.log_spans(experiment, spans[start : start + SPANS_PER_CALL])
+    for spans in chunked([span for key, row in missing.items() for span in _spans(key, row, time)], SPANS_PER_CALL):
+        tracing.log_spans(experiment, spans)
     for key, row in missing.items():
         tracing.start_trace(_info(key, row, experiment, run_id, time))
 
 
-def _trace_id(run_id: str, row: JsonObject) -> str:
-    """The id of one prediction of one run; it changes only if the prediction changes."""
-    return "tr-" + digest([run_id, row])[:32]
-
-
 def _present(client: MlflowClient, experiment: str, run_id: str) -> Iterator[str]:
     """Ids of the run's traces in the store."""
-    token, search = None, {"locations": [experiment], "run_id": run_id, "include_spans": False}
-    while True:
-        page = client.search_traces(**search, max_results=TRACES_PER_PAGE, page_token=token)
+    search = {"locations": [experiment], "run_id": run_id, "include_spans": False, "max_results": TRACES_PER_PAGE}
+    page = client.search_traces(**search)
+    yield from (trace.info.trace_id for trace in page)
+    while page.token:
+        page = client.search_traces(**search, page_token=page.token)
         yield from (trace.info.trace_id for trace in page)
-        token = page.token
-        if not token:
-            return
 
 
 def _spans(key: str, row: JsonObject, time: int) -> Iterator[Span]:
@@ -96,8 +89,8 @@ def _span(key: str, number: int, name: str, time: int, parts: JsonObject, attrib
     return Span.from_dict(
         {
             "trace_id": _base64(key.removeprefix("tr-")),
-            "span_id": _span_id(key, number),
-            "parent_span_id": _span_id(key, 0) if number else None,
+            "span_id": _base64(digest([key, number])[:16]),
+            "parent_span_id": _base64(digest([key, 0])[:16]) if number else None,
             "name": name,
             "start_time_unix_nano": start,
             "end_time_unix_nano": start + 1_000,
@@ -108,18 +101,19 @@ def _span(key: str, number: int, name: str, time: int, parts: JsonObject, attrib
     )
 
 
-def _span_id(key: str, number: int) -> str:
-    return _base64(digest([key, number])[:16])
-
-
 def _base64(digits: str) -> str:
     return base64.b64encode(bytes.fromhex(digits)).decode("ascii")
 
 
 def _info(key: str, row: JsonObject, experiment: str, run_id: str, time: int) -> TraceInfo:
-    from mlflow.entities import TraceInfo, TraceLocation, TraceState
+    from mlflow.entities import AssessmentSource, Expectation, Feedback, TraceInfo, TraceLocation, TraceState
     from mlflow.tracing.constant import TraceMetadataKey, TraceTagKey
 
+    source = AssessmentSource("CODE", "tunix_rt")
+    assessments: list[Assessment] = [Expectation("reference", row["reference"], source=source, trace_id=key)]
+    if "correct" in row:
+        verdict = Feedback("correct", row["correct"], source=source, trace_id=key, rationale=row.get("reason"))
+        assessments.append(verdict)
     return TraceInfo(
         trace_id=key,
         trace_location=TraceLocation.from_experiment_id(experiment),
@@ -131,16 +125,5 @@ def _info(key: str, row: JsonObject, experiment: str, run_id: str, time: int) ->
         execution_duration=0,
         trace_metadata={TraceMetadataKey.SOURCE_RUN: run_id},
         tags={TraceTagKey.TRACE_NAME: "prediction"},
-        assessments=_assessments(key, row),
+        assessments=assessments,
     )
-
-
-def _assessments(key: str, row: JsonObject) -> list[Assessment]:
-    """The verdict and the reference, where MLflow shows them as columns."""
-    from mlflow.entities import AssessmentSource, Expectation, Feedback
-
-    source = AssessmentSource("CODE", "tunix_rt")
-    made: list[Assessment] = [Expectation("reference", row["reference"], source=source, trace_id=key)]
-    if "correct" in row:
-        made.append(Feedback("correct", row["correct"], source=source, trace_id=key, rationale=row.get("reason")))
-    return made

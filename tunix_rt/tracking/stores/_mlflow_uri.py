@@ -59,23 +59,29 @@ def ui_command(uri: str) -> str:
 
 def check(uri: str, experiment: str) -> str | None:
     """A line if the store cannot be reached just now. Raises ConfigError for what can never work."""
-    parts = _parts(uri)
-    scheme = parts.scheme.partition("+")[0]
-    if scheme in ("", "file") and uri != "databricks":
-        _check_file_store(uri)
+    parts, stage = _parts(uri), None
+    scheme = "databricks" if uri == "databricks" else parts.scheme.partition("+")[0]
+    if scheme in ("", "file"):
+        if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
+            raise ConfigError(
+                f"tracking.uri {mask(uri)}: MLflow 3 keeps no runs in plain files any more; use "
+                "tracking.uri=sqlite:///FILE.db (`mlflow migrate-filestore` takes old runs there)"
+            )
+    elif (file := sqlite_file(uri)) is not None:
+        stage = _stage_in_file(file, experiment)
     elif scheme in DATABASES:
         _check_driver(uri)
-        if (file := sqlite_file(uri)) is not None:
-            _refuse_deleted(_stage_in_file(file, experiment), uri, experiment)
     elif scheme in SERVERS:
         try:
-            _refuse_deleted(_stage_at_server(parts, experiment), uri, experiment)
+            stage = _stage_at_server(parts, experiment)
         except OSError as error:
             reason = getattr(error, "reason", error)
             return f"tracking server {mask(uri)} is not reachable ({getattr(reason, 'strerror', None) or reason})"
-    elif uri != "databricks" and scheme != "databricks" and scheme not in _plugins():
+    elif scheme not in {"databricks", *(found.name for found in entry_points(group="mlflow.tracking_store"))}:
         known = ", ".join(f"{name}://" for name in (*DATABASES, *SERVERS))
-        raise ConfigError(f"tracking.uri {mask(uri)}: MLflow knows no {scheme}:// (it knows {known}and databricks)")
+        raise ConfigError(f"tracking.uri {mask(uri)}: MLflow knows no {scheme}:// (it knows {known} and databricks)")
+    if stage == "deleted":
+        raise ConfigError(deleted(uri, experiment))
     return None
 
 
@@ -89,22 +95,8 @@ def _parts(uri: str) -> SplitResult:
     return parts
 
 
-def _plugins() -> set[str]:
-    return {found.name for found in entry_points(group="mlflow.tracking_store")}
-
-
-def _check_file_store(uri: str) -> None:
-    if os.environ.get("MLFLOW_ALLOW_FILE_STORE", "").lower() not in ("true", "1"):
-        raise ConfigError(
-            f"tracking.uri {mask(uri)}: MLflow 3 keeps no runs in plain files any more; use "
-            "tracking.uri=sqlite:///FILE.db (`mlflow migrate-filestore` takes old runs there)"
-        )
-
-
 def _check_driver(uri: str) -> None:
     """Check that the database driver that SQLAlchemy would import is installed. Raises ConfigError."""
-    if sqlite_file(uri) is not None:
-        return
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -157,11 +149,6 @@ def _stage_at_server(parts: SplitResult, experiment: str) -> str | None:
     except (HTTPException, ValueError, KeyError, TypeError):  # not an MLflow server; MLflow's own client will say more
         pass
     return None
-
-
-def _refuse_deleted(stage: str | None, uri: str, experiment: str) -> None:
-    if stage == "deleted":
-        raise ConfigError(deleted(uri, experiment))
 
 
 def deleted(uri: str, experiment: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 from tunix_rt.files import to_json
@@ -24,11 +24,10 @@ from tunix_rt.tracking.stores._mlflow_traces import send_traces
 from tunix_rt.tracking.tail import Point
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
     from mlflow.tracking import MlflowClient
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 ALWAYS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -85,6 +84,18 @@ def store_errors(uri: str) -> Iterator[None]:
         raise StoreRefused(f"tracking.uri {mask(uri)}: {error}") from error
 
 
+@contextmanager
+def tolerated(*codes: str) -> Iterator[None]:
+    """Leave the block where MLflow refuses with one of these error codes, without an error."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        if error.error_code not in codes:
+            raise
+
+
 def _prepare_import() -> None:
     os.environ.update(ALWAYS)
     for name, value in DEFAULTS.items():
@@ -109,13 +120,13 @@ def connect(uri: str) -> MlflowClient:
         return client
 
 
-def _guarded(method: Callable[Concatenate[Any, P], T]) -> Callable[Concatenate[Any, P], T]:
+def _guarded(method: F) -> F:
     @wraps(method)
-    def guarded(self: Any, *words: P.args, **values: P.kwargs) -> T:
+    def guarded(self: MlflowStore, *words: Any) -> Any:
         with store_errors(self.uri):
-            return method(self, *words, **values)
+            return method(self, *words)
 
-    return cast(Callable[Concatenate[Any, P], T], guarded)
+    return cast(F, guarded)
 
 
 class MlflowStore(Store):
@@ -149,50 +160,31 @@ class MlflowStore(Store):
     @_guarded
     def params(self, facts: Facts) -> None:
         """Long values are truncated; the artifact `long_params.json` has them in full."""
+        from boltons.iterutils import chunked
         from mlflow.entities import Param, RunTag
 
         present = self._client.get_run(self.run_id).data.params
         long = {key: value for key, value in facts.parameters.items() if len(value) > MAX_PARAM}
         if long:
             self._client.log_dict(self.run_id, long, LONG_PARAMS)
-        cut = {key: f"{value[: MAX_PARAM - 1]}…" for key, value in long.items()}
-        values = facts.parameters | cut
+        values = facts.parameters | {key: f"{value[: MAX_PARAM - 1]}…" for key, value in long.items()}
         missing = [Param(key, value) for key, value in values.items() if key not in present]
-        for start in range(0, len(missing), PARAMS):
-            self._client.log_batch(self.run_id, params=missing[start : start + PARAMS])
+        for batch in chunked(missing, PARAMS):
+            self._client.log_batch(self.run_id, params=batch)
         for key in (key for key, value in values.items() if present.get(key, value) != value):
             LOG.warning("parameter %s: MLflow keeps the value sent first; its config.yaml has the new one", key)
         tags = _tags(facts.tags) | ({NOTE: facts.note} if facts.note else {})
         self._client.log_batch(self.run_id, tags=[RunTag(key, value[:MAX_TAG]) for key, value in tags.items()])
         if facts.datasets:
-            self._log_datasets(facts.datasets)
-
-    def _log_datasets(self, splits: Sequence[DataSplit]) -> None:
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-        from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
-
-        inputs = [
-            DatasetInput(
-                Dataset(
-                    name=split.name,
-                    digest=split.sha256[:DIGEST],
-                    source_type="local",
-                    source=json.dumps({"uri": split.source}),
-                    profile=json.dumps(split.profile),
-                ),
-                [InputTag(MLFLOW_DATASET_CONTEXT, split.context)],
-            )
-            for split in splits
-        ]
-        self._client.log_inputs(self.run_id, inputs)
+            self._client.log_inputs(self.run_id, [_dataset(split) for split in facts.datasets])
 
     @_guarded
     def metrics(self, points: Sequence[Point]) -> None:
+        from boltons.iterutils import chunked
         from mlflow.entities import Metric
 
-        for start in range(0, len(points), BATCH):
-            batch = points[start : start + BATCH]
-            self._client.log_batch(self.run_id, metrics=[Metric(p.key, p.value, p.time, p.step) for p in batch])
+        for batch in chunked([Metric(p.key, p.value, p.time, p.step) for p in points], BATCH):
+            self._client.log_batch(self.run_id, metrics=batch)
 
     @_guarded
     def artifact(self, name: str, content: Path | str) -> None:
@@ -232,13 +224,8 @@ class MlflowStore(Store):
     @_guarded
     def remove(self, run_id: str) -> None:
         """MLflow keeps what is deleted until `mlflow gc`."""
-        from mlflow.exceptions import MlflowException
-
-        try:
+        with tolerated("RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"):
             connect(self.uri).delete_run(run_id)
-        except MlflowException as error:
-            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_STATE"):
-                raise
 
 
 STORE = MlflowStore
@@ -248,33 +235,33 @@ def _tags(tags: dict[str, str]) -> dict[str, str]:
     return {TAGS.get(key, key): value[:MAX_TAG] for key, value in tags.items()}
 
 
-def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
-    from mlflow.exceptions import MlflowException
+def _dataset(split: DataSplit) -> DatasetInput:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+    from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT
 
+    source, profile = json.dumps({"uri": split.source}), json.dumps(split.profile)
+    dataset = Dataset(split.name, split.sha256[:DIGEST], "local", source, profile=profile)
+    return DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, split.context)])
+
+
+def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         file = uris.sqlite_file(uri)
         place = None if file is None else (file.parent / "mlruns" / quote(name, safe=" ")).as_uri()
-        try:
-            return str(client.create_experiment(name, artifact_location=place, tags=KIND))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-            found = client.get_experiment_by_name(name)
+        with tolerated("RESOURCE_ALREADY_EXISTS"):
+            client.create_experiment(name, artifact_location=place, tags=KIND)
+        found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise StoreRefused(uris.deleted(uri, name))
     return str(found.experiment_id)
 
 
 def _known(client: MlflowClient, run_id: str | None, tags: dict[str, str]) -> Run | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = None if run_id is None else client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    run: Run | None = None
+    if run_id is not None:
+        with tolerated("RESOURCE_DOES_NOT_EXIST"):
+            run = client.get_run(run_id)
     if run is None or run.info.lifecycle_stage != "active":
         return None
     return run if all(run.data.tags.get(name) == tags[name] for name in IDENTITY) else None
