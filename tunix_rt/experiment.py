@@ -80,7 +80,8 @@ def run(
     with folder.locked(patient=True):
         if is_finished(folder, chain) and _has_records(folder, config):
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
-            _warn_of_other_code(folder)
+            if dict(read_json(folder.environment)).get("source_sha256") != source_digest():
+                warn(f"{folder.name} was made by other code than today's; run.new=true runs it again")
             return _result(folder)
         if sweep is not None:
             write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
@@ -147,8 +148,7 @@ def recorded_mapping(run: RunFolder) -> JsonObject:
 
 def answerer(run: RunFolder) -> Answerer:
     """The trained model of a run, ready to answer prompts. Raises InputError if there is none yet."""
-    config = recorded_config(run)
-    trained = trained_model(run)
+    config, trained = recorded_config(run), trained_model(run)
     backend = registry.create(config.backend, config.hardware, cache_folder())
     base = trained
     if is_adapter(trained):
@@ -156,9 +156,3 @@ def answerer(run: RunFolder) -> Answerer:
     model, adapter = opened(trained, base, folder_digest)
     reader = Reader.of(model, config.format)
     return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.generation.seed)
-
-
-def _warn_of_other_code(folder: RunFolder) -> None:
-    recorded = dict(read_json(folder.environment)).get("source_sha256")
-    if recorded != source_digest():
-        warn(f"{folder.name} was made by other code than today's; run.new=true runs it again")

@@ -37,11 +37,13 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
     If several sessions make up one run (DVC), those that train or report are sent while they work, the others only
     if they fail; only the session that ends the run waits for the tracker.
     """
+    from omegaconf import OmegaConf
+
     run, tracking, last = context.run, context.config.tracking, stages[-1] == STAGES[-1]
     now = last or any(stage.name == "train" for stage in stages)
     if now:
         warn_of_trouble(run.path, tracking, context.home)
-    write_text(run.config, _yaml(mask_values(plain(context.config))))
+    write_text(run.config, OmegaConf.to_yaml(OmegaConf.create(mask_values(plain(context.config)))))
     shared = {"identity": context.chain["evaluate"], "key": f"{run.path.name}-{source_digest()[:12]}"}
     run.begin(shared if context.home else None)
     with syncing(run.path, tracking, context.home, now, last):
@@ -55,26 +57,15 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
             run.end("waiting", f"{stages[-1].name} is done; `dvc repro` goes on with {following.name}")
 
 
-def _yaml(value: JsonObject) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(OmegaConf.create(value))
-
-
 @contextmanager
 def _ending(run: RunFolder) -> Iterator[None]:
     """Record in the folder how the work ended, unless it ended well."""
     try:
         yield
-    except Interrupted as error:
-        run.end("interrupted", str(error), error.exit_code)
-        raise
-    except Exception as error:
-        known = explained(error) or TunixError(f"{type(error).__name__}: {error}")
-        run.end("failed", str(known), known.exit_code)
-        raise
     except BaseException as error:
-        run.end("failed", type(error).__name__, 1)
+        known = explained(error) if isinstance(error, Exception) else TunixError(type(error).__name__)
+        known = known or TunixError(f"{type(error).__name__}: {error}")
+        run.end("interrupted" if isinstance(error, Interrupted) else "failed", str(known), known.exit_code)
         raise
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from tunix_rt.checked import Seal, damage, seal
@@ -14,19 +14,13 @@ from tunix_rt.runs.folder import RunFolder
 
 def sealed(place: Path, names: Sequence[str]) -> dict[str, Seal]:
     """Size and sha256 of each file that a stage left below `place`, after syncing all of them to disk."""
-    files = sorted({file for name in names for file in _files(place / name)})
+    paths = [path for name in names for path in (place / name, *(place / name).rglob("*"))]
+    files = sorted(path for path in paths if path.is_file())
     for file in files:
         sync_file(file)
     for folder in sorted({folder for file in files for folder in (file.parent, place)}):
         sync_folder(folder)
     return seal(place, [file.relative_to(place).as_posix() for file in files])
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_dir():
-        yield from (file for file in path.rglob("*") if file.is_file())
-    elif path.exists():
-        yield path
 
 
 def problem_of(run: RunFolder, stage: str, full: bool = False, without: Collection[str] = ()) -> str | None:
@@ -55,7 +49,8 @@ def discard_damaged(run: RunFolder, stage: str) -> None:
     Steps that a log has lost are logged again only if they are trained again: then checkpoints are removed too.
     """
     record = run.stages().get(stage, {})
-    for name, was in record.get("outputs", {}).items() if "folder" not in record else ():
+    outputs = {} if "folder" in record else record.get("outputs", {})
+    for name, was in outputs.items():
         if damage(run.path, {name: was}):
             (run.path / name).unlink(missing_ok=True)
             if stage == "train" and name.endswith(".jsonl"):

@@ -11,7 +11,8 @@ The order within a step is law:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -128,19 +129,21 @@ class _Recorder:
         self.resume_clock()
         return now
 
-    def leave(self, state: State, now: Progress) -> None:
-        """Save before leaving training, and wait for the save."""
-        if now.step != self.saved_step:
-            self.save(state, now)
-        self.checkpoints.finish()
+    @contextmanager
+    def saving_if_interrupted(self, state: State, now: Progress) -> Iterator[None]:
+        """If the block is interrupted, the step is saved, and training may be left."""
+        try:
+            yield
+        except Interrupted:
+            if now.step != self.saved_step:
+                self.save(state, now)
+            self.checkpoints.finish()
+            raise
 
     def evaluate(self, state: State, now: Progress, plan: TrainPlan, evaluations: Evaluations) -> None:
         """Evaluate after a step. If interrupted, the step is saved, and evaluated when training resumes."""
-        try:
+        with self.saving_if_interrupted(state, now):
             metrics = plan.evaluate(state, now.step)
-        except Interrupted:
-            self.leave(state, now)
-            raise
         self.log.write(now.step, metrics, {"time": time.time()})
         evaluations.add(now.step, metrics)
         self.resume_clock()
@@ -174,7 +177,8 @@ def train(
         now = replace(begin, ended=begin.ended or evaluations.reason())
         while batch is not None and now.ended is None:
             checkpoints.check()
-            _stop_if_asked(recorder, state, now, interrupt)
+            with recorder.saving_if_interrupted(state, now):
+                interrupt.check(f"after step {now.step}, which is saved" if now.step > 0 else "before the first step")
             step, rate = now.step + 1, plan.rate_at(now.step + 1)
             own_tokens, before = int((batch.segments > 0).sum()), recorder.clock()
             state, measurements = backend.train_step(state, batch, rate)
@@ -198,14 +202,6 @@ def train(
             bar.advance(note="" if recorder.loss is None else f"loss {recorder.loss:.4f}")
     interrupt.release(f"after step {now.step}, which is saved")
     return replace(now, selected_step=evaluations.best or now.step)
-
-
-def _stop_if_asked(recorder: _Recorder, state: State, now: Progress, interrupt: Interrupt) -> None:
-    try:
-        interrupt.check(f"after step {now.step}, which is saved" if now.step > 0 else "before the first step")
-    except Interrupted:
-        recorder.leave(state, now)
-        raise
 
 
 def _reason(
