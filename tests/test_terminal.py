@@ -101,6 +101,7 @@ def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
         lambda: terminal.table(hostile, (hostile,), [(hostile,)]),
         lambda: terminal.table("", (), [("key", hostile)]),
         lambda: terminal.coloured([(hostile, "bold")]),
+        lambda: terminal.markdown(hostile),
         lambda: terminal.out(to_json({hostile: hostile})),
     ):
         prints()
@@ -108,6 +109,20 @@ def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
         shown = captured.out + captured.err
         assert "ok" in shown
         assert all(character.isprintable() or character == "\n" for character in shown)
+
+
+def test_markdown_is_rendered_at_a_terminal_and_raw_in_a_pipe(
+    at_80_columns: Callable[..., Lines], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        "# Title\n\n| rate | value |\n|---|---|\n| accuracy | 1 |\n\n```\n<think> [a](http://b) \x1b]0;owned\x07\n```\n"
+    )
+    shown = "\n".join(at_80_columns(lambda: terminal.markdown(text)))
+    assert "Title" in shown and "# Title" not in shown
+    assert "accuracy" in shown and "|---|" not in shown
+    assert "<think> [a](http://b) \\u001b]0;owned" in shown and "\x1b]" not in shown
+    terminal.markdown("# Title")
+    assert capsys.readouterr().out == "# Title\n"
 
 
 def test_escapes_leave_json_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:

@@ -209,3 +209,13 @@ def coloured(pieces: Sequence[tuple[str, str]]) -> None:
     from rich.text import Text
 
     _console().print(Text.assemble(*((visible(text, "\n\t"), style) for text, style in pieces)), soft_wrap=True)
+
+
+def markdown(text: str) -> None:
+    """Print Markdown to stdout, rendered for a terminal, as it is for a pipe."""
+    if not sys.stdout.isatty():
+        out(text)
+        return
+    from rich.markdown import Markdown
+
+    _console().print(Markdown(visible(text, keep="\n\t"), hyperlinks=False))

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+
+from tunix_rt.commands import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Answer one question, or every line typed at a prompt."""
-    parser = argparse.ArgumentParser(prog="tunix_rt ask", description=__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser = Parser("ask", __doc__, "run", "--root")
     parser.add_argument("question", nargs="?", help="without one: a prompt line (end it with Ctrl-D)")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse(arguments)
 
     from tunix_rt.experiment import answerer
     from tunix_rt.runs.folder import find_run
 
-    run = find_run(Path(chosen.root), chosen.run)
-    model = answerer(run)
+    model = answerer(find_run(chosen.root, chosen.run))
     for question in [chosen.question] if chosen.question else _typed():
         model.answer(question, sys.stdout)
     return 0

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.commands import Parser
+from tunix_rt.errors import DataError
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, table
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table of data versions; exit code 2 if a file has changed."""
-    parser = argparse.ArgumentParser(prog="tunix_rt data", description=__doc__)
-    parser.add_argument("run", help="a name, a prefix or `last`")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    parser.add_argument("--json", action="store_true", help="as JSON")
-    chosen = parser.parse_args(list(arguments))
+    chosen = Parser("data", __doc__, "run", "--json", "--root").parse(arguments)
 
-    from tunix_rt.errors import DataError
-    from tunix_rt.files import to_json
     from tunix_rt.records.data_versions import mismatches, versions
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out, table
 
-    run = find_run(Path(chosen.root), chosen.run)
+    run = find_run(chosen.root, chosen.run)
     rows = versions(run)
     wrong = list(mismatches(run, rows))
     if chosen.json:

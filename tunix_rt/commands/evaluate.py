@@ -7,28 +7,23 @@ its predictions.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from tunix_rt.commands import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stages after prediction with the changed config, and show the result."""
-    parser = argparse.ArgumentParser(
-        prog="tunix_rt evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("run", help="a name, a prefix or `last`")
+    parser = Parser("evaluate", __doc__, "run", "--root")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of evaluation (or of tracking)")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_intermixed_args(list(arguments))
+    chosen = parser.parse(arguments)
 
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check
     from tunix_rt.experiment import recorded_mapping, run, show
     from tunix_rt.runs.folder import RunFolder, find_run
 
-    base = find_run(Path(chosen.root), chosen.run)
+    base = find_run(chosen.root, chosen.run)
     config = check(changed(recorded_mapping(base), chosen.overrides, "evaluate"))
-    result = run(config, base, keep=("train", "predict"))
-    show(RunFolder(result.folder), config.tracking)
+    show(RunFolder(run(config, base, keep=("train", "predict")).folder), config.tracking)
     return 0

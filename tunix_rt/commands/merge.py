@@ -6,32 +6,30 @@ model=from_path model.source.path=OUT.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
+
+from tunix_rt.commands import Parser
+from tunix_rt.errors import InputError
+from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Merge the adapter into its base and write the model folder."""
-    parser = argparse.ArgumentParser(
-        prog="tunix_rt merge", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("merge", __doc__, "--root")
     parser.add_argument("adapter", help="a run (a name, a prefix or `last`), or an adapter's folder")
     parser.add_argument("out", type=Path, help="the folder to make; it must not exist yet")
     parser.add_argument("--base", type=Path, help="the base's folder (default: where the adapter says it is)")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_args(list(arguments))
+    chosen = parser.parse(arguments)
 
-    from tunix_rt.errors import InputError
     from tunix_rt.inputs import recorded_data
     from tunix_rt.models.adapter_folder import is_adapter, merge, opened
     from tunix_rt.models.sources import base_folder, folder_digest
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out
 
     folder, start = Path(chosen.adapter), chosen.base
     if not is_adapter(folder):
-        run = find_run(Path(chosen.root), chosen.adapter)
+        run = find_run(chosen.root, chosen.adapter)
         folder = run.model
         if not is_adapter(folder):
             raise InputError(f"{run.name}: its model is a whole one already ({folder}), or not there yet")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from tunix_rt import hints
+from tunix_rt.commands import Parser
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, table
 
 COLUMNS = ("run", "started", "state", "backend", "accuracy")
 WHERE_KNOWN = ("from", "reason")
@@ -14,23 +17,18 @@ WHERE_KNOWN = ("from", "reason")
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table of the runs below the runs folder."""
-    parser = argparse.ArgumentParser(prog="tunix_rt runs", description=__doc__)
+    parser = Parser("runs", __doc__, "--json", "--root")
     parser.add_argument(
         "filters", nargs="*", help="KEY=VALUE, or with != < > <= >= ~ (contains): a column, a metric, a config key"
     )
     parser.add_argument("--sort", default="started", metavar="KEY")
     parser.add_argument("--reverse", action="store_true", help="largest first")
     parser.add_argument("--columns", metavar="KEY,KEY", help="shown besides the usual ones")
-    parser.add_argument("--json", action="store_true", help="print a JSON array, config and metrics included")
-    parser.add_argument("--root", default="runs", help="folder of the runs (run.root)")
-    chosen = parser.parse_intermixed_args(list(arguments))
+    chosen = parser.parse(arguments)
 
-    from tunix_rt import hints
-    from tunix_rt.files import to_json
     from tunix_rt.runs.table import select
-    from tunix_rt.terminal import out, table
 
-    found = select(Path(chosen.root), chosen.filters, chosen.sort, chosen.reverse)
+    found = select(chosen.root, chosen.filters, chosen.sort, chosen.reverse)
     if chosen.json:
         out(to_json([record.to_json() for record in found]))
     elif found:
