@@ -60,7 +60,7 @@ def measure(case: Case) -> Peak:
     """Load and train in this process."""
     from tunix_rt.backends import heap, registry
     from tunix_rt.batches.schedule import batch_schedule
-    from tunix_rt.files import cache_folder
+    from tunix_rt.machine import cache_folder
     from tunix_rt.stages.train import setup_of
 
     heap.own_process()

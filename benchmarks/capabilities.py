@@ -58,7 +58,7 @@ class Trial:
     def engine(self, **changes: Any) -> Any:
         """Create the backend, with changed fields of its config (the precision, for example)."""
         from tunix_rt.backends import registry
-        from tunix_rt.files import cache_folder
+        from tunix_rt.machine import cache_folder
 
         config = check(compose([f"backend={self.backend}", "hardware=cpu"]))
         backend: BackendConfig = replace(config.backend, **changes)

@@ -53,7 +53,7 @@ class GenerationCase:
 def ours(plan: GenerationCase, backend: str) -> Ready:
     """Laps of `Backend.generate`."""
     from tunix_rt.backends import registry
-    from tunix_rt.files import cache_folder
+    from tunix_rt.machine import cache_folder
 
     config = plan.workload.on(backend).config
     engine = registry.create(config.backend, config.hardware, cache_folder())

@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import race
 from benchmarks.race import THEIRS, THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.schedule import batch_schedule
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.config.training import TrainingConfig
@@ -80,7 +80,7 @@ def ours(plan: TrainingCase, backend: str) -> Ready:
     """Laps of `training/loop.py`, the loop of every experiment, on a backend."""
     from tunix_rt.backends import registry
     from tunix_rt.backends.interface import TrainingSetup
-    from tunix_rt.files import cache_folder
+    from tunix_rt.machine import cache_folder
 
     config, prepared, training = plan.workload.on(backend).config, plan.workload.prepared(), plan.training
     engine = registry.create(config.backend, config.hardware, cache_folder())

@@ -111,20 +111,6 @@ def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
         assert all(character.isprintable() or character == "\n" for character in shown)
 
 
-def test_markdown_is_rendered_at_a_terminal_and_raw_in_a_pipe(
-    at_80_columns: Callable[..., Lines], capsys: pytest.CaptureFixture[str]
-) -> None:
-    text = (
-        "# Title\n\n| rate | value |\n|---|---|\n| accuracy | 1 |\n\n```\n<think> [a](http://b) \x1b]0;owned\x07\n```\n"
-    )
-    shown = "\n".join(at_80_columns(lambda: terminal.markdown(text)))
-    assert "Title" in shown and "# Title" not in shown
-    assert "accuracy" in shown and "|---|" not in shown
-    assert "<think> [a](http://b) \\u001b]0;owned" in shown and "\x1b]" not in shown
-    terminal.markdown("# Title")
-    assert capsys.readouterr().out == "# Title\n"
-
-
 def test_escapes_leave_json_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     value = {"text": "\x9b2J \u202e \x7f \U000e0001 \ttab\nline ünï 中"}
     terminal.out(to_json(value))
@@ -176,3 +162,16 @@ def test_what_was_there_before_is_no_part_of_the_rate(clock: Clock) -> None:
         clock.now += 1.0
         bar.advance()
     assert bar.pace() == "1.0/s, 94 s left"
+
+
+def test_markdown_is_rendered_for_a_terminal_only(
+    at_80_columns: Callable[[Callable[[], None]], Lines], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents: `show` printing the bars of a report's tables, or rendering what a pipe reads."""
+    text = "# Report\n\n| a | b |\n|---|---|\n| 1 | \x1b[2J |\n\n```\n<think> [a](http://b)\n```"
+    shown = "\n".join(at_80_columns(lambda: terminal.markdown(text)))
+    assert "Report" in shown and "|---|" not in shown and "\x1b[2J" not in shown
+    assert "<think> [a](http://b)" in shown, "what a model wrote is shown as it is"
+    assert "\x1b]8" not in "\n".join(at_80_columns(lambda: terminal.markdown("[a](http://b)")))
+    terminal.markdown(text)
+    assert capsys.readouterr().out == text.replace("\x1b", "\\u001b") + "\n"

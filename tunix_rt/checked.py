@@ -16,7 +16,8 @@ from threading import Lock
 from typing import TypedDict
 
 from tunix_rt.errors import MachineError, TunixError
-from tunix_rt.files import cache_folder, read_json, sha256_file, write_json
+from tunix_rt.files import read_json, sha256_file, write_json
+from tunix_rt.machine import cache_folder
 
 LARGE = 2**20
 """File size in bytes from which a hash is cached on disk."""

@@ -21,11 +21,12 @@ from tunix_rt.engine.engine import do, session
 from tunix_rt.engine.outputs import is_finished, problem_of
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, cache_folder, copy_file, read_json, write_json
+from tunix_rt.files import JsonObject, copy_file, read_json, write_json
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import check_family, checked_digests, prepared_of, source_digest
+from tunix_rt.machine import cache_folder
 from tunix_rt.models.adapter_folder import is_adapter, opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.report.summary import summary

@@ -12,6 +12,7 @@ import glob
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,17 +21,16 @@ from typing import IO, Any
 import psutil
 
 from tunix_rt import faults
-from tunix_rt.errors import FULL, DataError, MachineError
+from tunix_rt.errors import FULL, DataError
+from tunix_rt.machine import umask
 from tunix_rt.terminal import warn
 
 JsonObject = dict[str, Any]
 BLOCK = 2**16
-"""Bytes read at once from the end of a file."""
+"""Bytes read at once."""
 REMEDY = "remove it, and the command that wrote it writes it again"
 _reported: set[tuple[Path, int]] = set()
 """Torn lines that this process has reported already: (file, line number)."""
-COPIED_AT_ONCE = 1 << 20
-"""Bytes copied at once."""
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     from boltons.fileutils import AtomicSaver
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.{threading.get_native_id()}.{os.getpid()}.part")
     _remove_torn(path)
     try:
         with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
@@ -76,23 +76,12 @@ def apply_umask(path: Path) -> None:
 
     For files written by other libraries: safetensors 0.8 makes them readable only by their owner.
     """
-    allowed = ~_umask()
+    allowed = ~umask()
     found = [path, *path.rglob("*")] if path.is_dir() else [path]
     for file in (file for file in found if not file.is_symlink()):
         mode = file.stat().st_mode
         with suppress(PermissionError):  # somebody else's file, or a file system without modes
             file.chmod((mode | (0o777 if file.is_dir() else 0o666)) & allowed & 0o7777)
-
-
-def _umask() -> int:
-    """The umask, read without setting it if the system reports it, since setting it affects all threads."""
-    status = Path("/proc/self/status")
-    for line in status.read_text("utf-8", errors="replace").splitlines() if status.exists() else ():
-        if line.startswith("Umask:"):
-            return int(line.split()[1], 8)
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
 
 
 def write_text(path: Path, text: str) -> str:
@@ -101,18 +90,6 @@ def write_text(path: Path, text: str) -> str:
     with atomic_writer(path) as file:
         file.write(data)
     return sha256_bytes(data)
-
-
-def cache_folder() -> Path:
-    """The folder of compiled programs and cached hashes: outside the run folders, shared by all of them.
-
-    Respects `XDG_CACHE_HOME`. Raises MachineError if there is no home directory.
-    """
-    named = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(named) if named else Path.home() / ".cache") / "tunix_rt"
-    except RuntimeError:
-        raise MachineError("no home directory, where the cache would be: set HOME or XDG_CACHE_HOME") from None
 
 
 def to_json(value: object) -> str:
@@ -125,14 +102,23 @@ def write_json(path: Path, value: object) -> str:
     return write_text(path, json.dumps(value, ensure_ascii=False, allow_nan=False, indent=2) + "\n")
 
 
-def read_json(path: Path, remedy: str = REMEDY) -> Any:
-    """Read one JSON value. Raises DataError naming the file and, if it is damaged, what to do (`remedy`)."""
+@contextmanager
+def _found(path: Path) -> Iterator[None]:
+    """Names a file that cannot be read because it is missing or a folder."""
     try:
-        return parse_json(path.read_bytes(), str(path))
+        yield
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise DataError(f"{path}: a folder, expected a file") from None
+
+
+def read_json(path: Path, remedy: str = REMEDY) -> Any:
+    """Read one JSON value. Raises DataError naming the file and, if it is damaged, what to do (`remedy`)."""
+    with _found(path):
+        raw = path.read_bytes()
+    try:
+        return parse_json(raw, str(path))
     except DataError as error:
         raise DataError(f"{error}; {remedy}") from None
 
@@ -183,17 +169,12 @@ def read_lines(path: Path) -> Iterator[tuple[int, JsonObject | DataError]]:
 
     Raises DataError if the file is missing, not a file, or not UTF-8 text.
     """
-    try:
-        with path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                if b"\0" in raw:
-                    raise DataError(f"{path}:{number}: binary data, expected UTF-8 text with one JSON object a line")
-                if raw.strip():
-                    yield number, _object_of(raw, f"{path}:{number}")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except IsADirectoryError:
-        raise DataError(f"{path}: a folder, expected a file") from None
+    with _found(path), path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if b"\0" in raw:
+                raise DataError(f"{path}:{number}: binary data, expected UTF-8 text with one JSON object a line")
+            if raw.strip():
+                yield number, _object_of(raw, f"{path}:{number}")
 
 
 def _object_of(raw: bytes, where: str) -> JsonObject | DataError:
@@ -278,7 +259,7 @@ def copy_file(source: Path, target: Path) -> str:
     """Copy a file's bytes, whole or not at all; returns their hex SHA-256."""
     hashed = hashlib.sha256()
     with source.open("rb") as read, atomic_writer(target) as written:
-        while piece := read.read(COPIED_AT_ONCE):
+        while piece := read.read(BLOCK):
             hashed.update(piece)
             written.write(piece)
     return hashed.hexdigest()

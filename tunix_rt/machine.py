@@ -1,4 +1,4 @@
-"""Cores and memory that this process may use: the machine's, or less if a container or scheduler limits them.
+"""What this process may use: cores and memory (less if a container or scheduler limits them), cache folder, umask.
 
 Linux limits a container by control groups (in the kernel's documentation: admin-guide/cgroup-v2, cgroup-v1/memory,
 scheduler/sched-bwc). Each group above this process may set a limit; the smallest counts. A container often sees its
@@ -12,6 +12,8 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+from tunix_rt.errors import MachineError
 
 ROOT = Path("/")
 _UNIFIED = ""
@@ -79,3 +81,26 @@ def _text(file: Path) -> str:
         return file.read_text("utf-8").strip()
     except OSError:
         return ""
+
+
+def cache_folder() -> Path:
+    """The folder of compiled programs and cached hashes: outside the run folders, shared by all of them.
+
+    Respects `XDG_CACHE_HOME`. Raises MachineError if there is no home directory.
+    """
+    named = os.environ.get("XDG_CACHE_HOME")
+    try:
+        return (Path(named) if named else Path.home() / ".cache") / "tunix_rt"
+    except RuntimeError:
+        raise MachineError("no home directory, where the cache would be: set HOME or XDG_CACHE_HOME") from None
+
+
+def umask() -> int:
+    """The umask, read without setting it if the system reports it, since setting it affects all threads."""
+    status = Path("/proc/self/status")
+    for line in status.read_text("utf-8", errors="replace").splitlines() if status.exists() else ():
+        if line.startswith("Umask:"):
+            return int(line.split()[1], 8)
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

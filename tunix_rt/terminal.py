@@ -108,6 +108,13 @@ def _console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
+def duration(seconds: float) -> str:
+    """Seconds, minutes or hours in words."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def say(text: str) -> None:
     """Print a plain line to stderr."""
     print(visible(text, keep="\n\t"), file=sys.stderr, flush=True)
@@ -212,7 +219,7 @@ def coloured(pieces: Sequence[tuple[str, str]]) -> None:
 
 
 def markdown(text: str) -> None:
-    """Print Markdown to stdout, rendered for a terminal, as it is for a pipe."""
+    """Print Markdown to stdout: rendered for a terminal, unchanged for a pipe."""
     if not sys.stdout.isatty():
         out(text)
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tunix_rt.batches.encode import Encoded, EncodedDataset, write_encoded
+from tunix_rt.batches.encoded import Encoded, EncodedDataset, write_encoded
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunix_rt.batches.batch import Batch, BatchOrder, assemble, sequential_batches
-from tunix_rt.batches.encode import Encoded, EncodedDataset, write_encoded
+from tunix_rt.batches.encoded import Encoded, EncodedDataset, write_encoded
 from tunix_rt.errors import ConfigError, DataError
 
 MakeDataset = Callable[[Sequence[int]], EncodedDataset]

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunix_rt.batches.batch import assemble
-from tunix_rt.batches.encode import Encoded, EncodedDataset, encode, write_encoded
+from tunix_rt.batches.encode import encode
+from tunix_rt.batches.encoded import Encoded, EncodedDataset, write_encoded
 from tunix_rt.config.dataset import LossWeights
 from tunix_rt.errors import DataError
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char, write_tokenizer

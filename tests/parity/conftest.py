@@ -14,12 +14,12 @@ from safetensors.numpy import load_file
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch, BatchOrder
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.files import cache_folder
 from tunix_rt.inputs import write_prepared
+from tunix_rt.machine import cache_folder
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.training.schedule import learning_rate
 

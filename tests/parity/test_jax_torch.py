@@ -167,7 +167,7 @@ def test_a_checkpoint_of_one_is_continued_by_the_other(
 @pytest.fixture(scope="module")
 def prompts(recipe: Any) -> list[Any]:
     """32 prompts of mixed length: traces of the quickstart cut at different places."""
-    from tunix_rt.batches.encode import EncodedDataset
+    from tunix_rt.batches.encoded import EncodedDataset
 
     dataset = EncodedDataset.open(recipe.data.encoded("validation"))
     return [np.array(dataset.sequence(i)[0][: 6 + i % 9], np.int32) for i in range(32)]

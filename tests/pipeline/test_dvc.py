@@ -54,7 +54,7 @@ class Repository:
 
     def commits(self) -> None:
         self.types("git", "add", "-A")
-        self.types("git", "-c", "user.name=n", "-c", "user.email=n@localhost", "commit", "-qm", "as it is")
+        self.types("git", "commit", "-qm", "as it is")
 
     def reads(self, name: str) -> str:
         return (self.folder / name).read_text("utf-8")
@@ -78,6 +78,8 @@ def repository(work: Path) -> Repository:
             shutil.copy(source, target)
     made = Repository(work / "clone")
     made.types("git", "init", "-q")
+    for key in ("user.name", "user.email"):  # DVC's experiments are commits, and a machine may know nobody
+        made.types("git", "config", key, "n@localhost")
     made.types("dvc", "config", "--local", "core.site_cache_dir", str(work / "site"))
     made.commits()
     return made

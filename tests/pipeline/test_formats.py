@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import config_of
 from tests.traces.templates import QWEN3, R1
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.model import FreshModel
 from tunix_rt.errors import ModelError

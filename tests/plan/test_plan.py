@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import TOY, config_of
 from tunix_rt.__main__ import main
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.inputs import prepared_data
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
 from tunix_rt.models.zero_weights import write_zero_weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.report.conftest import MakeRun, four, prediction
 from tunix_rt.files import read_jsonl, write_jsonl
 from tunix_rt.report.summary import summary
+from tunix_rt.report.tables import write_tables
 
 HOSTILE = ("\x1b]0;owned\x07", "two\nlines", "-x", "a question")
 
@@ -47,3 +48,12 @@ def test_a_prompt_that_steers_the_terminal_is_not_proposed(make_run: MakeRun) ->
     assert dict(summary(run, None))["ask it"].endswith(" quickstart/0123456789ab 'a question'")
     write_jsonl(run.items, items[:3])
     assert dict(summary(run, None))["ask it"].endswith(" quickstart/0123456789ab '…'")
+
+
+def test_a_run_whose_sibling_did_the_training_shows_its_losses(make_run: MakeRun) -> None:
+    """Prevents: an empty `plots/training.csv`, and no loss at the end of a run that only evaluates anew."""
+    run = make_run(identity="again", trained_by=make_run())
+    rows = dict(summary(run, None))
+    assert (rows["training loss"], rows["validation loss"]) == ("3.0000 → 0.0002", "0.0002")
+    write_tables(run.path)
+    assert len((run.path / "plots" / "training.csv").read_text("utf-8").splitlines()) == 61

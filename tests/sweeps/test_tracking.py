@@ -78,6 +78,13 @@ def test_the_parent_is_found_again_and_ends_as_the_sweep_does(tmp_path: Any) -> 
         assert run.info.status == expected
         assert run.data.metrics["first/accuracy"] == 0.5
         assert run.data.tags["best.seed"] == "1"
+    sweep.begin(facts | {"tracking": tracking, "directory": str(tmp_path)})
+    lines = [line | {"values": {"seed": seed}, "metrics": {}, "reason": None} for seed in ("1", "2")]
+    sweep.ranking.write_text(json.dumps(lines))
+    sweep.end("finished")
+    assert main([str(sweep.path)]) == 0
+    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert (run.data.tags["best.seed"], run.data.tags["best.run_folder"]) == ("", "none"), "a tie: none of them is best"
 
 
 def sync_processes(folder: Path) -> list[psutil.Process]:

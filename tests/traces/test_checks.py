@@ -7,7 +7,7 @@ from pathlib import Path
 from tunix_rt.config.choices import Adapter
 from tunix_rt.files import read_jsonl
 from tunix_rt.traces.adapters import adapt
-from tunix_rt.traces.checks import Duplicate, Overlap, find_duplicates, find_overlaps
+from tunix_rt.traces.checks import Overlap, find_duplicates, find_overlaps
 from tunix_rt.traces.sources import Record
 from tunix_rt.traces.trace import Trace
 
@@ -22,8 +22,8 @@ def read(file: Path, adapter: Adapter) -> list[Record]:
 
 def test_duplicates_are_found_after_normalisation_or_letter_by_letter() -> None:
     found = records("What is 1 + 1?", "what is  1 + 1?", "What is 1 - 1?", "What is 1 + 1?")
-    assert find_duplicates(found, exact=False) == [Duplicate(1, 0), Duplicate(3, 0)]
-    assert find_duplicates(found, exact=True) == [Duplicate(3, 0)]
+    assert find_duplicates(found, exact=False) == {1: 0, 3: 0}
+    assert find_duplicates(found, exact=True) == {3: 0}
 
 
 def test_an_equal_short_prompt_overlaps_and_a_different_operator_does_not() -> None:
@@ -43,15 +43,15 @@ def test_the_real_traces_repeat_prompts_letter_by_letter(real_data: Path) -> Non
     first: dict[str, int] = {}
     for position, record in enumerate(traces):
         first.setdefault(record.trace.prompt, position)
-    repeated = [Duplicate(i, first[r.trace.prompt]) for i, r in enumerate(traces) if first[r.trace.prompt] != i]
+    repeated = {i: first[r.trace.prompt] for i, r in enumerate(traces) if first[r.trace.prompt] != i}
     assert len(repeated) > 10
     assert find_duplicates(traces, exact=True) == find_duplicates(traces, exact=False) == repeated
 
 
 def test_the_real_evaluation_set_asks_one_question_again_in_capitals(real_data: Path) -> None:
     items = read(real_data / "tunix_rt_v2" / "eval.jsonl", "evaluation_set")
-    assert [items[d.position].trace.id for d in find_duplicates(items, exact=False)] == ["eval-v2-090"]
-    assert find_duplicates(items, exact=True) == []
+    assert [items[position].trace.id for position in find_duplicates(items, exact=False)] == ["eval-v2-090"]
+    assert find_duplicates(items, exact=True) == {}
 
 
 def test_three_test_questions_of_gsm8k_share_13_words_with_training(real_data: Path) -> None:
@@ -64,4 +64,4 @@ def test_three_test_questions_of_gsm8k_share_13_words_with_training(real_data: P
         assert len(overlap.shared.split()) == 13
         for record in (training[overlap.position], *(test[position] for position in overlap.evaluation)):
             assert overlap.shared in " ".join(record.trace.prompt.casefold().split())
-    assert find_duplicates(training, exact=False) == find_duplicates(test, exact=False) == []
+    assert find_duplicates(training, exact=False) == find_duplicates(test, exact=False) == {}

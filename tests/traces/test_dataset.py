@@ -29,7 +29,7 @@ def item(prompt: str, **changed: Any) -> dict[str, Any]:
 
 
 def is_accounted_for(collected: Collected) -> bool:
-    counts = collected.counts()
+    counts = collected.manifest["counts"]
     parts = [*counts["kept"].values(), *counts["rejected"].values(), counts["unused"]]
     return bool(counts["read"] == sum(parts))
 
@@ -44,7 +44,7 @@ def test_the_quickstart_holds_out_both_orders_of_a_problem(
     assert {split: len(traces) for split, traces in collected.splits.items()}["test"] == 500
     assert groups["test"].isdisjoint(groups["train"] | groups["validation"])
     assert groups["validation"].isdisjoint(groups["train"])
-    assert collected.counts()["kept"]["train"] == 5_000 and is_accounted_for(collected)
+    assert collected.manifest["counts"]["kept"]["train"] == 5_000 and is_accounted_for(collected)
     arms = {steps: collect(dataset(arithmetic(steps=steps), split=config.split, limit=limits)) for steps in ("none",)}
     assert [t.id for t in arms["none"].splits["test"]] == [t.id for t in collected.splits["test"]]
     assert [t.id for t in arms["none"].splits["train"]] == [t.id for t in collected.splits["train"]]
@@ -77,8 +77,10 @@ def test_bad_lines_are_an_error_that_names_them_or_are_left_out_and_listed(
     assert message.startswith(f"4 of 6 records are not valid traces: {path}:2: steps: expected a list, got null; ")
     assert message.endswith("; …; dataset.on_invalid=skip leaves them out") and "\n" not in message
     collected = collect(dataset(jsonl(path), on_invalid="skip"))
-    assert [(bad.where, bad.kind) for bad in collected.rejected] == [(f"{path}:{n}", "invalid") for n in (2, 3, 4, 6)]
-    assert collected.counts()["rejected"] == {"invalid": 4} and is_accounted_for(collected)
+    assert [(bad["where"], bad["kind"]) for bad in collected.manifest["rejected"]] == [
+        (f"{path}:{n}", "invalid") for n in (2, 3, 4, 6)
+    ]
+    assert collected.manifest["counts"]["rejected"] == {"invalid": 4} and is_accounted_for(collected)
     assert len(collected.splits["train"]) == 2
 
 
@@ -90,7 +92,7 @@ def test_a_repeated_prompt_is_an_error_or_the_first_stays(
         collect(dataset(jsonl(path)))
     collected = collect(dataset(jsonl(path), on_duplicate="first"))
     assert {t.final_answer for t in collected.splits["train"] if t.prompt.startswith("W")} == {"b"}
-    assert collected.counts()["rejected"] == {"duplicate": 1} and is_accounted_for(collected)
+    assert collected.manifest["counts"]["rejected"] == {"duplicate": 1} and is_accounted_for(collected)
 
 
 def test_an_evaluation_set_may_ask_again_in_another_spelling_but_not_in_the_same(
@@ -98,7 +100,7 @@ def test_an_evaluation_set_may_ask_again_in_another_spelling_but_not_in_the_same
 ) -> None:
     train = write(tmp_path / "t.jsonl", item("x"))
     test = write(tmp_path / "e.jsonl", item("Capital of France?"), item("Capital of FRANCE?"))
-    assert collect(dataset(jsonl(train, test=test))).counts()["kept"]["test"] == 2
+    assert collect(dataset(jsonl(train, test=test))).manifest["counts"]["kept"]["test"] == 2
     test = write(tmp_path / "e.jsonl", item("Capital of France?"), item("Capital of France?"))
     with pytest.raises(DataError, match="prompts occur again"):
         collect(dataset(jsonl(train, test=test)))
@@ -126,12 +128,12 @@ def test_what_training_shares_with_evaluation_is_an_error_or_dropped_or_allowed(
     assert f"with test {test}:1; dataset.on_overlap=drop_train drops them, =allow keeps them" in str(caught.value)
     dropped = collect(dataset(source, overlap_ngram=4, on_overlap="drop_train"))
     assert [trace.prompt for trace in dropped.splits["train"]] == ["other"]
-    assert [(bad.where, bad.kind) for bad in dropped.rejected] == [(f"{train}:2", "overlap")]
-    assert dropped.counts()["overlaps_allowed"] == 0 and is_accounted_for(dropped)
+    assert [(bad["where"], bad["kind"]) for bad in dropped.manifest["rejected"]] == [(f"{train}:2", "overlap")]
+    assert dropped.manifest["counts"]["overlaps_allowed"] == 0 and is_accounted_for(dropped)
     allowed = collect(dataset(source, overlap_ngram=4, on_overlap="allow"))
-    assert len(allowed.splits["train"]) == 2 and allowed.rejected == ()
-    assert allowed.counts()["overlaps"] == {"training": 1, "evaluation": 1}
-    assert allowed.counts()["overlaps_allowed"] == 1
+    assert len(allowed.splits["train"]) == 2 and allowed.manifest["rejected"] == []
+    assert allowed.manifest["counts"]["overlaps"] == {"training": 1, "evaluation": 1}
+    assert allowed.manifest["counts"]["overlaps_allowed"] == 1
 
 
 def test_a_validation_prompt_that_test_asks_too_is_dropped_like_training(
@@ -164,12 +166,12 @@ def test_the_manifest_is_json_and_names_files_by_content(
     tmp_path: Path, dataset: MakeDataset, jsonl: MakeJsonl, arithmetic: Callable[..., ArithmeticSource]
 ) -> None:
     path = write(tmp_path / "t.jsonl", item("a"), item("b"), item("a"))
-    manifest = collect(dataset(jsonl(path), on_duplicate="first")).manifest()
+    manifest = collect(dataset(jsonl(path), on_duplicate="first")).manifest
     assert json.loads(json.dumps(manifest))["files"] == [
         {"path": str(path), "split": "train", "sha256": sha256_file(path)}
     ]
     assert manifest["rejected"] == [{"where": f"{path}:3", "kind": "duplicate", "reason": f"same prompt as {path}:1"}]
-    generated = collect(dataset(arithmetic(num_traces=5))).manifest()
+    generated = collect(dataset(arithmetic(num_traces=5))).manifest
     assert (generated["source"]["kind"], generated["source"]["version"], generated["files"]) == ("arithmetic", 1, [])
 
 
@@ -186,7 +188,7 @@ def test_the_real_datasets_are_collected_as_their_experiments_declare(
     repeated = len(asked) - len(set(asked))
     with pytest.raises(DataError, match=f"{repeated} prompts occur again"):
         collect(dataset(source))
-    counts = collect(dataset(source, on_duplicate="first")).counts()
+    counts = collect(dataset(source, on_duplicate="first")).manifest["counts"]
     assert counts["kept"] == {"train": len(set(asked)), "validation": 0, "test": 100}
     assert counts["rejected"] == {"duplicate": repeated} and counts["overlaps"] == {"training": 0, "evaluation": 0}
 
@@ -195,5 +197,5 @@ def test_the_real_datasets_are_collected_as_their_experiments_declare(
     train, test = (len(prompts(folder / f"{name}.jsonl", "question")) for name in ("train", "test"))
     with pytest.raises(DataError, match="4 training prompts overlap with 3 of evaluation"):
         collect(dataset(source))
-    counts = collect(dataset(source, on_overlap="drop_train")).counts()
+    counts = collect(dataset(source, on_overlap="drop_train")).manifest["counts"]
     assert counts["read"] == train + test and counts["kept"] == {"train": train - 4, "validation": 0, "test": test}

@@ -11,8 +11,7 @@ import pytest
 
 from tunix_rt.config.dataset import DatasetConfig, JsonlSource, SplitConfig
 from tunix_rt.errors import DataError
-from tunix_rt.traces.dataset import collect
-from tunix_rt.traces.split import split_of
+from tunix_rt.traces.dataset import collect, split_of
 from tunix_rt.traces.trace import Message, Step, Trace, parse_trace
 
 TALK = (Message("user", "2+2?"), Message("assistant", "4"))

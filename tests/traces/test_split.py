@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunix_rt.config.dataset import SplitConfig
-from tunix_rt.traces.split import hash_order, split_of
+from tunix_rt.traces.dataset import hash_order, split_of
 from tunix_rt.traces.trace import Trace
 
 

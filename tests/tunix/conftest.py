@@ -19,7 +19,8 @@ from tunix_rt.batches.batch import Batch, assemble
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
-from tunix_rt.files import JsonObject, cache_folder
+from tunix_rt.files import JsonObject
+from tunix_rt.machine import cache_folder
 from tunix_rt.models.families.registry import read, tensors_of
 from tunix_rt.models.folder import write_generation_config, write_model
 

@@ -1,38 +1,17 @@
-"""The batch that every backend takes, and the order of batches as a pure function of (seed, step).
-
-In: traces as numbers (`Examples`). Out: int32 and float32 arrays. Independent of text and framework.
-"""
+"""The batch that every backend takes, and the order of batches as a pure function of (seed, step)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import lru_cache
 
 import numpy as np
 
+from tunix_rt.batches.encoded import EncodedDataset, Float32, Int32
 from tunix_rt.batches.pack import Rows, pack, repack
 from tunix_rt.errors import DataError
-
-Int32 = np.ndarray[Any, np.dtype[np.int32]]
-Float32 = np.ndarray[Any, np.dtype[np.float32]]
-Int64 = np.ndarray[Any, np.dtype[np.int64]]
-
-
-class Examples(Protocol):
-    """The dataset interface used here; `encode.EncodedDataset` implements it."""
-
-    @property
-    def ids(self) -> Sequence[str]:
-        """Trace ids."""
-
-    @property
-    def lengths(self) -> Int64:
-        """int64 [n]: positions of each trace."""
-
-    def example(self, index: int) -> tuple[Int32, Int32, Float32]:
-        """(tokens, targets, weights) of a trace, each as long as its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,29 +30,23 @@ class Batch:
     """0 if the position is not a target."""
 
 
-def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batch:
+def assemble(dataset: EncodedDataset, rows: Rows, shape: tuple[int, int, int]) -> Batch:
     """Fill arrays of `shape` [A, B, T] with `rows` of trace indices, micro-batch by micro-batch.
 
     If there are fewer than A * B rows, the last ones stay empty (segments 0).
     """
-    flat = (shape[0] * shape[1], shape[2])
-    tokens, targets, positions, segments = (np.zeros(flat, dtype=np.int32) for _ in range(4))
-    weights = np.zeros(flat, dtype=np.float32)
+    tokens, targets, positions, segments = (np.zeros(shape, dtype=np.int32) for _ in range(4))
+    weights = np.zeros(shape, dtype=np.float32)
     for place, row in enumerate(rows):
         start = 0
         for segment, index in enumerate(row, start=1):
-            span = (place, slice(start, start + int(dataset.lengths[index])))
+            end = start + int(dataset.lengths[index])
+            span = (*divmod(place, shape[1]), slice(start, end))
             tokens[span], targets[span], weights[span] = dataset.example(index)
-            positions[span] = np.arange(dataset.lengths[index])
+            positions[span] = np.arange(end - start)
             segments[span] = segment
-            start += int(dataset.lengths[index])
-    return Batch(
-        tokens=tokens.reshape(shape),
-        targets=targets.reshape(shape),
-        positions=positions.reshape(shape),
-        segments=segments.reshape(shape),
-        weights=weights.reshape(shape),
-    )
+            start = end
+    return Batch(tokens, targets, positions, segments, weights)
 
 
 class BatchOrder:
@@ -87,7 +60,7 @@ class BatchOrder:
 
     def __init__(
         self,
-        dataset: Examples,
+        dataset: EncodedDataset,
         row_length: int,
         packing: bool,
         num_micro_batches: int,
@@ -96,28 +69,27 @@ class BatchOrder:
         num_epochs: float | None,
     ) -> None:
         """Raises DataError if there is no trace, ConfigError if one is longer than a row."""
-        if len(dataset.lengths) == 0:
+        if len(dataset) == 0:
             raise DataError("there is no trace to train on: the training split is empty")
-        self._dataset = dataset
+        self._dataset, self._packing, self._seed = dataset, packing, seed
         self._shape = (num_micro_batches, rows, row_length)
-        self._seed = seed
-        self._packing = packing
+        self._size = num_micro_batches * rows
         self._first = pack(dataset.lengths, row_length, packing)
         self.num_rows = len(self._first)
         """Number of rows in one epoch."""
         # 1e-9: 0.1 * 30 rows are 3 rows, not 4 by floating-point rounding.
         self._end = None if num_epochs is None else math.ceil(num_epochs * self.num_rows - 1e-9)
-        self._epochs: dict[int, list[list[int]]] = {}
+        self._epoch = lru_cache(maxsize=2)(self._shuffled)
 
     @property
     def steps_per_epoch(self) -> float:
         """Number of steps in which each trace comes once."""
-        return self.num_rows / (self._shape[0] * self._shape[1])
+        return self.num_rows / self._size
 
     @property
     def num_steps(self) -> int | None:
         """Number of steps until `num_epochs` are over, the last perhaps with empty rows; None if endless."""
-        return None if self._end is None else math.ceil(self._end / (self._shape[0] * self._shape[1]))
+        return None if self._end is None else math.ceil(self._end / self._size)
 
     def batch_at(self, step: int) -> Batch:
         """The batch of step 0, 1, …"""
@@ -128,18 +100,9 @@ class BatchOrder:
         return [self._dataset.ids[index] for row in self._rows_at(step) for index in row]
 
     def _rows_at(self, step: int) -> list[list[int]]:
-        size = self._shape[0] * self._shape[1]
-        first, last = step * size, (step + 1) * size
-        if self._end is not None:
-            last = min(last, self._end)
-        return [self._epoch(place // self.num_rows)[place % self.num_rows] for place in range(first, last)]
-
-    def _epoch(self, epoch: int) -> list[list[int]]:
-        """Rows of an epoch, in its order; the previous epoch stays cached."""
-        if epoch not in self._epochs:
-            self._epochs = {known: rows for known, rows in self._epochs.items() if known == epoch - 1}
-            self._epochs[epoch] = self._shuffled(epoch)
-        return self._epochs[epoch]
+        last = (step + 1) * self._size
+        places = range(step * self._size, last if self._end is None else min(last, self._end))
+        return [self._epoch(place // self.num_rows)[place % self.num_rows] for place in places]
 
     def _shuffled(self, epoch: int) -> list[list[int]]:
         lengths, pattern = self._dataset.lengths, self._first
@@ -153,7 +116,7 @@ class BatchOrder:
         return [rows[place] for place in generator.permutation(self.num_rows)]
 
 
-def sequential_batches(dataset: Examples, row_length: int, packing: bool, rows: int) -> Iterator[Batch]:
+def sequential_batches(dataset: EncodedDataset, row_length: int, packing: bool, rows: int) -> Iterator[Batch]:
     """Every trace once, in batches [1, rows, row_length], always in the same order; the last may have empty rows."""
     packed = pack(dataset.lengths, row_length, packing)
     for first in range(0, len(packed), rows):

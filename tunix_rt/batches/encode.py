@@ -1,39 +1,22 @@
-"""Labelled parts of text → token ids and target weights, and their memory-mapped store.
+"""Labelled parts of text → token ids and target weights.
 
 The text is tokenised once as a whole; each token takes the weight of the part in which its first
 character lies (a token that straddles two parts belongs to the first). Where the model takes over from a
 prompt none may straddle: there the ids must be those of the prompt alone, which is what inference is given.
-Targets are shifted when an example is read, so no target can belong to another trace. Independent of template
-and framework.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from tunix_rt.batches.batch import Float32, Int32
+from tunix_rt.batches.encoded import Encoded
 from tunix_rt.config.dataset import LossWeights
 from tunix_rt.errors import DataError
-from tunix_rt.files import atomic_writer, read_json, write_json
 from tunix_rt.models.tokenizer import Encoding, Tokenizer
 from tunix_rt.traces.format import Part
-
-VERSION = 1
-TOKENS, WEIGHTS, INDEX = "tokens.int32", "weights.float32", "index.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """One trace as numbers: `ids` int32 [N] and `weights` float32 [N], the weight of each token as a target."""
-
-    ids: Int32
-    weights: Float32
 
 
 def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) -> Encoded:
@@ -46,7 +29,8 @@ def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) ->
     encoding = tokenizer.encode(text)
     for end in _takeovers(parts):
         _check_prompt(tokenizer.ids(text[:end]), encoding, text, end, tokenizer)
-    refuse_double_begin(encoding.ids, tokenizer)
+    if problem := doubled_begin(encoding.ids, tokenizer):
+        raise DataError(problem)
     if parts and parts[-1].kind == "end":
         _check_end(encoding, len(text) - len(parts[-1].text), text, tokenizer)
     ends = np.cumsum([len(part.text) for part in parts])
@@ -56,10 +40,7 @@ def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) ->
 
 
 def completion_length(parts: Sequence[Part], tokenizer: Tokenizer) -> int:
-    """Number of tokens that follow the last prompt, including the end token.
-
-    Raises DataError for unknown characters.
-    """
+    """Number of tokens after the last prompt, including the end token. Raises DataError for unknown characters."""
     text = "".join(part.text for part in parts)
     return len(tokenizer.encode(text).ids) - len(tokenizer.ids(text[: max(_takeovers(parts), default=0)]))
 
@@ -90,13 +71,12 @@ def _shown(ids: Sequence[int], tokenizer: Tokenizer) -> str:
     return " ".join(f"{token} {tokenizer.piece(token)!r}" for token in ids) or "nothing"
 
 
-def refuse_double_begin(ids: Sequence[int], tokenizer: Tokenizer) -> None:
-    """Raises DataError if a text begins with two begin tokens, which no model has been trained on."""
-    if tokenizer.begin_id is not None and list(ids[:2]) == [tokenizer.begin_id] * 2:
-        raise DataError(
-            f"the text begins with {tokenizer.piece(tokenizer.begin_id)!r} twice (format, or the chat template): "
-            "one of them must go"
-        )
+def doubled_begin(ids: Sequence[int], tokenizer: Tokenizer) -> str | None:
+    """What is wrong if a text begins with two begin tokens, which no model has been trained on; else None."""
+    if tokenizer.begin_id is None or list(ids[:2]) != [tokenizer.begin_id] * 2:
+        return None
+    begin = tokenizer.piece(tokenizer.begin_id)
+    return f"the text begins with {begin!r} twice (format, or the chat template): one of them must go"
 
 
 def _check_end(encoding: Encoding, start: int, text: str, tokenizer: Tokenizer) -> None:
@@ -106,76 +86,3 @@ def _check_end(encoding: Encoding, start: int, text: str, tokenizer: Tokenizer) 
             f"the end token {text[start:]!r} becomes {_shown(encoding.ids[-3:], tokenizer)}: it is not among the added "
             "tokens of tokenizer.json, so a model would never learn to stop"
         )
-
-
-def write_encoded(folder: Path, items: Iterable[tuple[str, Encoded]]) -> int:
-    """Write (trace id, numbers) one after the other; the index is written last and marks the folder complete.
-
-    Raises DataError for a trace of fewer than two tokens (it has no target). Returns the number of traces.
-    """
-    (folder / INDEX).unlink(missing_ok=True)
-    names: list[str] = []
-    lengths: list[int] = []
-    with atomic_writer(folder / TOKENS) as tokens, atomic_writer(folder / WEIGHTS) as weights:
-        for name, item in items:
-            if len(item.ids) < 2:
-                raise DataError(f"trace {name}: {len(item.ids)} tokens, at least 2 are needed")
-            tokens.write(item.ids.astype("<i4").tobytes())
-            weights.write(item.weights.astype("<f4").tobytes())
-            names.append(name)
-            lengths.append(len(item.ids))
-    write_json(folder / INDEX, {"version": VERSION, "ids": names, "num_tokens": lengths})
-    return len(names)
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedDataset:
-    """The traces of one split as numbers, read from disk as needed."""
-
-    ids: tuple[str, ...]
-    """Trace ids."""
-    lengths: np.ndarray[Any, np.dtype[np.int64]]
-    """int64 [n]: positions that each takes in a row, one fewer than its tokens."""
-    _tokens: Int32
-    _weights: Float32
-    _starts: np.ndarray[Any, np.dtype[np.int64]]
-
-    @classmethod
-    def open(cls, folder: Path) -> EncodedDataset:
-        """Memory-map what `write_encoded` wrote. Raises DataError if it is missing, truncated or of another version."""
-        index = read_json(folder / INDEX, f"delete {folder} to prepare it again")
-        if not isinstance(index, dict) or index.get("version") != VERSION:
-            raise DataError(f"{folder / INDEX}: not of version {VERSION}; delete {folder} to prepare it again")
-        counts = np.array(index["num_tokens"], dtype=np.int64)
-        total = int(counts.sum())
-        return cls(
-            ids=tuple(index["ids"]),
-            lengths=counts - 1,
-            _tokens=_mapped(folder / TOKENS, np.dtype("<i4"), total),
-            _weights=_mapped(folder / WEIGHTS, np.dtype("<f4"), total),
-            _starts=np.cumsum(counts) - counts,
-        )
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def sequence(self, index: int) -> tuple[Int32, Float32]:
-        """(ids, weights), each [N]: the whole trace, unshifted, with each token's own weight as a target."""
-        first = int(self._starts[index])
-        last = first + int(self.lengths[index]) + 1
-        return self._tokens[first:last], self._weights[first:last]
-
-    def example(self, index: int) -> tuple[Int32, Int32, Float32]:
-        """(tokens, targets, weights), each [N - 1]: a position's target is the next token."""
-        ids, weights = self.sequence(index)
-        return ids[:-1], ids[1:], weights[1:]
-
-
-def _mapped(path: Path, dtype: np.dtype[Any], total: int) -> np.ndarray[Any, Any]:
-    size = path.stat().st_size if path.is_file() else -1
-    if size != total * dtype.itemsize:
-        found = "missing" if size < 0 else f"{size} bytes"
-        raise DataError(
-            f"{path}: {found}, expected {total * dtype.itemsize} bytes; delete {path.parent} to prepare it again"
-        )
-    return np.memmap(path, dtype=dtype, mode="r") if total else np.zeros(0, dtype=dtype)

@@ -40,7 +40,7 @@ def pack(lengths: Lengths, row_length: int, packing: bool) -> list[list[int]]:
     if longest > row_length:
         raise ConfigError(
             f"training.row_length: {row_length}, but the longest trace takes {longest} positions; "
-            "raise it (null chooses it) or lower dataset.max_length"
+            "raise it (null chooses it), or lower dataset.max_length with dataset.on_overlong"
         )
     if not packing:
         return [[index] for index in range(len(sizes))]
@@ -138,19 +138,23 @@ def _best_fit(sizes: Int64, row_length: int) -> list[list[int]]:
         size = int(sizes[index])
         place = bisect_left(spaces, size)
         if place == len(spaces):
-            rows.append([index])
-            row, space = len(rows) - 1, row_length
+            row, space = len(rows), row_length
+            rows.append([])
         else:
             space = spaces[place]
             row = by_space[space].pop()
-            rows[row].append(index)
             if not by_space[space]:
                 del by_space[space], spaces[place]
+        rows[row].append(index)
         if space - size not in by_space:
-            by_space[space - size] = []
             insort(spaces, space - size)
-        by_space[space - size].append(row)
+        by_space.setdefault(space - size, []).append(row)
     return rows
+
+
+def round_up(length: int) -> int:
+    """The next row length that is a multiple of `MULTIPLE`."""
+    return -(-length // MULTIPLE) * MULTIPLE
 
 
 def choose_row_length(lengths: Lengths, hidden_size: int) -> int:
@@ -162,7 +166,7 @@ def choose_row_length(lengths: Lengths, hidden_size: int) -> int:
     """
     ordered = np.sort(np.asarray(lengths, dtype=np.int64))
     sample = ordered[np.linspace(0, len(ordered) - 1, min(len(ordered), SAMPLE)).astype(np.int64)]
-    shortest = -(-int(ordered[-1]) // MULTIPLE)
+    shortest = round_up(int(ordered[-1])) // MULTIPLE
     candidates = np.unique(np.linspace(shortest, 4 * shortest, CANDIDATES).astype(np.int64)) * MULTIPLE
 
     def cost(row_length: int) -> float:

@@ -1,4 +1,4 @@
-"""Converts between text and tokens for one model folder: prompt to ids, ids to text. Shared by all generation."""
+"""Converts between text and tokens for one model folder. Shared by all generation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.batches.batch import Int32
-from tunix_rt.batches.encode import refuse_double_begin
+from tunix_rt.batches.encode import doubled_begin
+from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.errors import DataError
 from tunix_rt.models.folder import read_architecture
@@ -38,16 +38,12 @@ class Reader:
             text = self.formatter.prompt(prompt, history)
         except DataError as error:
             return prompt, np.zeros(0, np.int32), str(error)
-        unknown = self.tokenizer.unknown(text)
-        if unknown:
+        if unknown := self.tokenizer.unknown(text):
             return text, np.zeros(0, np.int32), f"not in the vocabulary: {''.join(sorted(unknown))!r}"
-        ids = np.array(self.tokenizer.encode(text).ids, np.int32)
-        try:
-            refuse_double_begin(ids.tolist(), self.tokenizer)
-        except DataError as error:
-            return text, ids, str(error)
-        if len(ids) == 0:
-            return text, ids, "the prompt is empty"
-        if len(ids) >= self.max_positions:
-            return text, ids, f"prompt of {len(ids)} tokens, the model has {self.max_positions} positions"
-        return text, ids, None
+        ids = self.tokenizer.ids(text)
+        problem = doubled_begin(ids, self.tokenizer)
+        if not ids:
+            problem = "the prompt is empty"
+        elif problem is None and len(ids) >= self.max_positions:
+            problem = f"prompt of {len(ids)} tokens, the model has {self.max_positions} positions"
+        return text, np.array(ids, np.int32), problem

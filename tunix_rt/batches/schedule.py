@@ -1,15 +1,12 @@
-"""Which data comes when: rows, steps and epochs from the section `training` and the lengths of the traces.
-
-In: prepared data. Out: a `BatchOrder`, and facts for the record. Used by training and by whatever predicts it.
-"""
+"""Which data comes when: rows, steps and epochs from the section `training` and the lengths of the traces."""
 
 from __future__ import annotations
 
 from tunix_rt.batches.batch import BatchOrder
-from tunix_rt.batches.encode import EncodedDataset
-from tunix_rt.batches.pack import choose_row_length
+from tunix_rt.batches.encoded import EncodedDataset
+from tunix_rt.batches.pack import choose_row_length, round_up
 from tunix_rt.config.training import TrainingConfig
-from tunix_rt.errors import DataError, InputError
+from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.traces.prepared import PreparedData
@@ -18,21 +15,16 @@ from tunix_rt.traces.prepared import PreparedData
 def batch_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[BatchOrder, JsonObject]:
     """The order of batches, and what follows from the data: row length, steps, epochs, packing efficiency.
 
-    Raises DataError (no training traces), InputError (a trace longer than the declared row).
+    Raises DataError (no training traces), ConfigError (a trace longer than the declared row).
     """
     dataset = EncodedDataset.open(prepared.encoded("train"))
     if len(dataset) == 0:
         raise DataError(f"{prepared.folder}: no training traces")
-    longest = int(dataset.lengths.max())
     row_length = training.row_length
-    if row_length is None:
-        hidden_size = read_architecture(prepared.model_folder).hidden_size
-        row_length = choose_row_length(dataset.lengths, hidden_size) if training.packing else _round_up(longest, 8)
-    if row_length < longest:
-        raise InputError(
-            f"training.row_length: {row_length} is shorter than the longest trace, which takes {longest} positions; "
-            "raise it, or set dataset.max_length with dataset.on_overlong"
-        )
+    if row_length is None and training.packing:
+        row_length = choose_row_length(dataset.lengths, read_architecture(prepared.model_folder).hidden_size)
+    elif row_length is None:
+        row_length = round_up(int(dataset.lengths.max()))
     order = BatchOrder(
         dataset,
         row_length=row_length,
@@ -55,8 +47,4 @@ def batch_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[Ba
 
 def evaluation_length(dataset: EncodedDataset, row_length: int) -> int:
     """Row length for the loss of `dataset`: as in training, or longer if its longest trace needs it."""
-    return max(row_length, _round_up(int(dataset.lengths.max()), 8))
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+    return max(row_length, round_up(int(dataset.lengths.max())))

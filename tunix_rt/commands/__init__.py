@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tunix_rt import hints
 from tunix_rt.config.suggest import nearest
 from tunix_rt.errors import InputError
 
@@ -23,8 +26,10 @@ class Parser(argparse.ArgumentParser):
     """The arguments of one command, `common` ones first. A mistake raises InputError with one line."""
 
     def __init__(self, command: str, docstring: str | None, *common: str) -> None:
+        self.command, width = command, shutil.get_terminal_size().columns - 2
+        paragraphs = [textwrap.fill(paragraph, width) for paragraph in (docstring or "").split("\n\n")]
         shape = argparse.RawDescriptionHelpFormatter
-        super().__init__(f"tunix_rt {command}", description=docstring, formatter_class=shape)
+        super().__init__(f"tunix_rt {command}", description="\n\n".join(paragraphs), formatter_class=shape)
         for name in common:
             self.add_argument(name, **COMMON[name])
 
@@ -38,4 +43,4 @@ class Parser(argparse.ArgumentParser):
         return chosen
 
     def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        raise InputError(f"{message}; see {hints.tunix_rt(self.command, '--help')}")

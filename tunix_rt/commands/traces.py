@@ -15,7 +15,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-n", type=int, default=3, help="how many traces are shown (default 3)")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.batches.encode import EncodedDataset
+    from tunix_rt.batches.encoded import EncodedDataset
     from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.config.load import check, compose
     from tunix_rt.inputs import prepared_data

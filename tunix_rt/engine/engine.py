@@ -18,8 +18,9 @@ from tunix_rt.engine.outputs import discard_damaged, problem_of, sealed
 from tunix_rt.engine.stages import STAGES, Stage
 from tunix_rt.engine.turn import turn
 from tunix_rt.errors import InputError, Interrupted, TunixError, explained
-from tunix_rt.files import JsonObject, cache_folder, read_json, write_json, write_text
+from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inputs import check_recorded_data, source_digest
+from tunix_rt.machine import cache_folder
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import VERSION, RunFolder, find_done

@@ -8,9 +8,10 @@ from functools import partial
 
 from tunix_rt.engine.context import RunContext
 from tunix_rt.evaluation.answers import is_right
-from tunix_rt.files import JsonObject, cache_folder
+from tunix_rt.files import JsonObject
 from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import ensure_prepared
+from tunix_rt.machine import cache_folder
 from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
 from tunix_rt.stages.predict import PredictRequest, predict
 from tunix_rt.stages.report import ReportRequest, report

@@ -1,7 +1,6 @@
 """The answer in a completion, and whether it matches the reference. No other module judges content.
 
-In: a `Prediction`, the reference text and the `evaluation` section; out: the extracted text and a `Match`
-with its reason. `exact` compares text after NFKC, white space and case (`ignore_case: true` in
+`exact` compares text after NFKC, white space and case (`ignore_case: true` in
 EleutherAI/lm-evaluation-harness at 47f16bf, `lm_eval/tasks/gsm8k/gsm8k.yaml`). `numeric` compares numbers read
 by the rules of `numerals.py`; if the reference is no number (`Friday`), it compares as `exact` does.
 """
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tunix_rt.config.results import EvaluationConfig
-from tunix_rt.evaluation.numerals import Numeral, find_numerals, read_numeral, unify
+from tunix_rt.evaluation.numerals import find_numerals, read_numeral, unify
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import normalise
 
@@ -46,20 +45,18 @@ def judge(prediction: Prediction, reference: str, evaluation: EvaluationConfig) 
     answer = extract(prediction, evaluation)
     if answer is not None:
         return answer, compare(answer, reference, evaluation)
-    return None, Match(False, _why_none(prediction, evaluation))
+    if prediction.finish_reason == "error":
+        reason = f"failed: {prediction.error or 'no reason given'}"
+    elif evaluation.extract == "last_number":
+        reason = "no number in the completion"
+    else:
+        reason = "no end token" if prediction.finish_reason == "length" else "not in the format"
+    return None, Match(False, reason)
 
 
 def is_right(prediction: Prediction, evaluation: EvaluationConfig) -> bool:
     """Whether a prediction is right under `evaluation`; training and scoring use the same rule."""
     return judge(prediction, prediction.reference, evaluation)[1].equal
-
-
-def _why_none(prediction: Prediction, evaluation: EvaluationConfig) -> str:
-    if prediction.finish_reason == "error":
-        return f"failed: {prediction.error or 'no reason given'}"
-    if evaluation.extract == "last_number":
-        return "no number in the completion"
-    return "no end token" if prediction.finish_reason == "length" else "not in the format"
 
 
 def compare(answer: str, reference: str, evaluation: EvaluationConfig) -> Match:
@@ -71,17 +68,13 @@ def compare(answer: str, reference: str, evaluation: EvaluationConfig) -> Match:
     number = read_numeral(answer)
     if number is None:
         return Match(False, "not one number")
-    return _compare_numerals(number, right, evaluation.relative_tolerance)
-
-
-def _compare_numerals(number: Numeral, right: Numeral, relative_tolerance: float) -> Match:
     if number.unit and right.unit and number.unit != right.unit:
         return Match(False, f"unit {number.unit}, expected {right.unit}")
     if number.value == right.value:
         return Match(True, "same number")
     # The tolerance as declared; Fraction(0.3) would be the binary number just below it.
-    if abs(number.value - right.value) <= Fraction(str(relative_tolerance)) * abs(right.value):
-        return Match(True, f"within the relative tolerance {relative_tolerance}")
+    if abs(number.value - right.value) <= Fraction(str(evaluation.relative_tolerance)) * abs(right.value):
+        return Match(True, f"within the relative tolerance {evaluation.relative_tolerance}")
     return Match(False, "other number")
 
 

@@ -63,14 +63,14 @@ _TOKEN = re.compile(
     rf"""
     (?P<number>(?:{MIXED}|{DECIMAL})(?![0-9]|\.[0-9]))
     |(?P<percent>%|(?:percent|per[ ]cent|pct)\b)
-    |(?P<ellipsis>\.\.+|…|(?<=[0-9][ ])and(?=[ ]+[$(]?[0-9]+/[0-9]))
+    |(?P<other>\.\.+|…|(?<=[0-9][ ])and(?=[ ]+[$(]?[0-9]+/[0-9]))
     |(?P<break><<|>>|=>|->|<=|>=|!=|==+|[<>≠≈~→;\n•]|(?<![0-9])[,:]|[,:](?![0-9])|\.(?![0-9])
         |\b(?:and|or|so|then|because)\b)
     |(?P<equals>=)
     |(?P<operator>\*\*|[-+*/^×·÷()]|(?:x|times|plus|minus)(?=[ ]*[$€£¥₹]?[ ]*\.?[0-9(]))
     |(?P<currency>[$€£¥₹])
     |(?P<word>[^\W\d][\w']*)
-    |(?P<other>[^\s])
+    |\S
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -82,9 +82,7 @@ def tokenise(text: str) -> list[Token]:
     tokens: list[Token] = []
     end = -1
     for match in _TOKEN.finditer(text):
-        kind, piece = match.lastgroup, match.group()
-        if kind == "ellipsis":
-            kind = "other"
+        kind, piece = match.lastgroup or "other", match.group()
         if kind == "operator" and piece.isalpha() and not (tokens and _ends_operand(tokens[-1])):
             kind = "word"
         if kind == "operator":

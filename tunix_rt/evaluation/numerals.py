@@ -1,4 +1,4 @@
-"""Numbers as people write them → exact fractions. In: text; out: `Numeral`. Independent of answers and steps.
+"""Numbers as people write them → exact fractions.
 
 Sources of the rules, by what they read:
 
@@ -46,43 +46,22 @@ _WHOLE = re.compile(
 )
 _UNIT = re.compile(r"(?:%|¢|[€$£¥₹°'\"/]?[^\W\d_][^\d=+*<>|!]*(?:\^?-?[0-9])?)")
 
+_UNITS = """
+%: percent per_cent pct percentage
+$: usd dollar dollars; €: eur euro euros; £: gbp; ¥: jpy yen; ₹: inr rupee rupees; ¢: cent cents
+mm: millimeter millimeters millimetre millimetres; cm: centimeter centimeters centimetre centimetres
+m: meter meters metre metres; km: kilometer kilometers kilometre kilometres
+in: inch inches; ft: foot feet; yd: yard yards; mi: mile miles
+g: gram grams gm; kg: kilogram kilograms kgs; lb: lbs pound pounds; oz: ounce ounces
+gal: gallon gallons; ml: milliliter milliliters millilitre millilitres; l: liter liters litre litres
+s: sec secs second seconds; min: mins minute minutes; h: hr hrs hour hours
+day: days; week: weeks; month: months; year: years yr yrs
+km/h: kmh kph; mph: miles_per_hour
+am: a.m; pm: p.m
+"""
 UNITS = {
     spelling: name
-    for name, spellings in {
-        "%": "percent per_cent pct percentage",
-        "$": "usd dollar dollars",
-        "€": "eur euro euros",
-        "£": "gbp",
-        "¥": "jpy yen",
-        "₹": "inr rupee rupees",
-        "¢": "cent cents",
-        "mm": "millimeter millimeters millimetre millimetres",
-        "cm": "centimeter centimeters centimetre centimetres",
-        "m": "meter meters metre metres",
-        "km": "kilometer kilometers kilometre kilometres",
-        "in": "inch inches",
-        "ft": "foot feet",
-        "yd": "yard yards",
-        "mi": "mile miles",
-        "g": "gram grams gm",
-        "kg": "kilogram kilograms kgs",
-        "lb": "lbs pound pounds",
-        "oz": "ounce ounces",
-        "gal": "gallon gallons",
-        "ml": "milliliter milliliters millilitre millilitres",
-        "l": "liter liters litre litres",
-        "s": "sec secs second seconds",
-        "min": "mins minute minutes",
-        "h": "hr hrs hour hours",
-        "day": "days",
-        "week": "weeks",
-        "month": "months",
-        "year": "years yr yrs",
-        "km/h": "kmh kph",
-        "mph": "miles_per_hour",
-        "am": "a.m",
-        "pm": "p.m",
-    }.items()
+    for name, spellings in (unit.split(":") for unit in re.split("[;\n] *", _UNITS.strip()))
     for spelling in (name, *spellings.split())
 }
 """Spelling (lower case, `_` for a space) → unit."""
@@ -108,8 +87,7 @@ def unify(text: str) -> str:
     """NFKC with plain signs, slashes and spaces; `1½` is `1 1/2` and `5²` is `5^2` (NFKC alone: 11/2 and 52)."""
     if text.isascii():
         return text
-    apart = "".join(_spread(character) for character in text)
-    plain = unicodedata.normalize("NFKC", apart)
+    plain = unicodedata.normalize("NFKC", "".join(map(_spread, text)))
     return plain.translate({0x2044: "/", 0x2212: "-", 0x2013: "-", 0x2010: "-", 0x2011: "-"})
 
 
@@ -147,19 +125,14 @@ def value_of(text: str) -> Fraction | None:
     """Value of an unsigned numeral (`1,234.5`, `2e3`, `3/4`, `1 1/2`, `1 234`); None if it has none (`1/0`)."""
     if len(text) > LONGEST:
         return None
-    whole, top, bottom = _parts(text.replace(",", ""))
-    if bottom == 0 or (whole is not None and top >= bottom):
-        return None
-    return top / bottom + (whole or 0)
-
-
-def _parts(text: str) -> tuple[Fraction | None, Fraction, Fraction]:
-    top, slash, bottom = text.partition("/")
+    left, slash, right = text.replace(",", "").partition("/")
     if not slash:
-        return None, Fraction(text.replace(" ", "")), Fraction(1)
-    words = top.split()
-    whole = Fraction(words[0]) if len(words) == 2 else None
-    return whole, Fraction(words[-1]), Fraction(bottom.strip())
+        return Fraction(left.replace(" ", ""))
+    *whole, top = map(Fraction, left.split())
+    bottom = Fraction(right.strip())
+    if bottom == 0 or (whole and top >= bottom):
+        return None
+    return sum(whole, top / bottom)
 
 
 def _unit(currency: str, text: str) -> str | None:

@@ -1,18 +1,20 @@
 """Predictions and their traces → a verdict per item and the numbers of `metrics.json`.
 
-Uses no files and no model; docs/metrics.md describes both records. Every rate has its count and a 95 % Wilson
-interval. Samples of one prompt are not independent: the interval counts prompts, not samples, so that it is never
-too narrow (a mean of values in [0, 1] varies at most as much as a rate with the same mean).
+docs/metrics.md describes both records. Every rate has its count and a 95 % Wilson interval. Samples of one prompt are
+not independent: the interval counts prompts, not samples, so that it is never too narrow (a mean of values in [0, 1]
+varies at most as much as a rate with the same mean).
 """
 
 from __future__ import annotations
 
 import statistics
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, floor
-from typing import Any
+from operator import itemgetter
+
+from boltons.iterutils import bucketize
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, InputError
@@ -43,18 +45,18 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
     """
     _check(predictions, traces, evaluation)
     items = [_item(prediction, traces[prediction.id], evaluation) for prediction in predictions]
-    prompts = _by_prompt(items)
+    prompts: dict[str, Items] = bucketize(items, itemgetter("id"))
     samples = max(len(group) for group in prompts.values())
     metrics: JsonObject = {
         "schema_version": SCHEMA_VERSION,
         "n": len(items),
         "prompts": len(prompts),
         "missing": len(traces) * samples - len(items),
-        "accuracy": _rate(items, _is_correct),
+        "accuracy": _rate(items, itemgetter("correct")),
         "stop_rate": _rate(items, lambda item: item["finish_reason"] == "stop"),
-        "malformed_rate": _rate(items, lambda item: bool(item["malformed"])),
+        "malformed_rate": _rate(items, itemgetter("malformed")),
         "error_rate": _rate(items, lambda item: item["finish_reason"] == "error"),
-        "contains_answer": _rate(items, lambda item: bool(item["contains_answer"])),
+        "contains_answer": _rate(items, itemgetter("contains_answer")),
         "completion_tokens": _lengths(items),
     }
     if evaluation.steps == "arithmetic":
@@ -105,31 +107,10 @@ def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) ->
         "num_new_tokens": prediction.num_new_tokens,
     }
     if evaluation.steps == "arithmetic":
-        report = check_steps(prediction.steps)
-        item["step_checks"] = {
-            "num_steps": report.num_steps,
-            "num_checked": report.num_checked,
-            "num_wrong": report.num_wrong,
-            "first_wrong": report.first_wrong,
-            "verdicts": list(report.verdicts),
-        }
-    item["slices"] = {key: _slice_value(trace.meta.get(key)) for key in evaluation.slices}
+        item["step_checks"] = check_steps(prediction.steps)
+    values = {key: trace.meta.get(key) for key in evaluation.slices}
+    item["slices"] = {key: value if isinstance(value, str) else to_json(value) for key, value in values.items()}
     return item
-
-
-def _slice_value(value: Any) -> str:
-    return value if isinstance(value, str) else to_json(value)
-
-
-def _is_correct(item: JsonObject) -> bool:
-    return bool(item["correct"])
-
-
-def _by_prompt(items: Items) -> dict[str, list[JsonObject]]:
-    groups: dict[str, list[JsonObject]] = defaultdict(list)
-    for item in items:
-        groups[item["id"]].append(item)
-    return groups
 
 
 def _rate(items: Items, holds: Callable[[JsonObject], bool]) -> JsonObject:
@@ -160,25 +141,24 @@ def _lengths(items: Items) -> JsonObject:
 
 def _steps(items: Items) -> JsonObject:
     checked = [item for item in items if item["step_checks"]["num_checked"]]
-    verdicts = [(place, item) for item in items for place in range(item["step_checks"]["num_steps"])]
-    by_index: dict[int, list[JsonObject]] = defaultdict(list)
-    for place, item in verdicts:
-        if item["step_checks"]["verdicts"][place] is not None:
-            by_index[place].append(item)
-    first = Counter(item["step_checks"]["first_wrong"] for item in checked if item["step_checks"]["num_wrong"])
+    wrong = [item for item in checked if item["step_checks"]["num_wrong"]]
+    first = Counter(item["step_checks"]["first_wrong"] for item in wrong)
+    judged = [
+        {"id": item["id"], "place": place, "right": right}
+        for item in items
+        for place, right in enumerate(item["step_checks"]["verdicts"])
+        if right is not None
+    ]
+    by_index: dict[int, Items] = bucketize(judged, itemgetter("place"))
     return {
         "checked": _rate(items, lambda item: item["step_checks"]["num_checked"] > 0),
         "all_steps_right": _rate(checked, lambda item: item["step_checks"]["num_wrong"] == 0),
         "right_answer_wrong_steps": _rate(
             [item for item in checked if item["correct"]], lambda item: item["step_checks"]["num_wrong"] > 0
         ),
-        "first_wrong": {str(place): first[place] for place in sorted(first)},
-        "by_index": {str(place): _rate(by_index[place], _right_at(place)) for place in sorted(by_index)},
+        "first_wrong": {str(place): number for place, number in sorted(first.items())},
+        "by_index": {str(place): _rate(steps, itemgetter("right")) for place, steps in sorted(by_index.items())},
     }
-
-
-def _right_at(place: int) -> Callable[[JsonObject], bool]:
-    return lambda item: bool(item["step_checks"]["verdicts"][place])
 
 
 def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
@@ -187,7 +167,7 @@ def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
     if short is not None:
         raise DataError(f"prompt {short}: {len(prompts[short])} samples, pass@{k} needs at least {k}")
     n = len(prompts)
-    total = sum(pass_at_k(len(group), sum(map(_is_correct, group)), k) for group in prompts.values())
+    total = sum(pass_at_k(len(group), sum(map(itemgetter("correct"), group)), k) for group in prompts.values())
     low, high = wilson(floor(total), n).low, wilson(ceil(total), n).high
     return {"value": total / n, "n": n, "low": low, "high": high}
 
@@ -196,14 +176,12 @@ def _majority(prompts: Mapping[str, Items], evaluation: EvaluationConfig) -> Jso
     """Share of the prompts whose most common answer is right; ties go to the earlier sample."""
     right = 0
     for group in prompts.values():
-        ordered = sorted(group, key=lambda item: int(item["sample"]))
+        ordered = sorted(group, key=itemgetter("sample"))
         winner = majority([vote_key(item["extracted"], evaluation) for item in ordered])
-        right += winner is not None and _is_correct(ordered[winner])
+        right += winner is not None and ordered[winner]["correct"]
     return _record(right, len(prompts), len(prompts))
 
 
 def _slice(items: Items, key: str) -> JsonObject:
-    groups: dict[str, list[JsonObject]] = defaultdict(list)
-    for item in items:
-        groups[item["slices"][key]].append(item)
-    return {value: _rate(groups[value], _is_correct) for value in sorted(groups)}
+    groups: dict[str, Items] = bucketize(items, lambda item: item["slices"][key])
+    return {value: _rate(found, itemgetter("correct")) for value, found in sorted(groups.items())}

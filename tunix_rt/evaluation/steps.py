@@ -1,8 +1,7 @@
 """Recomputes every equation in the steps of a completion with exact fractions.
 
-In: the texts of the steps; out: per step right, wrong or not checked. It never raises, whatever a model wrote. Text
-without a single reading is not checked rather than called wrong: a variable (`2x + 3 = 7`), a word that
-changes a value (`half of 6 = 3`), units that were converted (`3 * 20 minutes = 1 hour`).
+It never raises, whatever a model wrote. Text without a single reading is not checked rather than called wrong: a
+variable (`2x + 3 = 7`), a word that changes a value (`half of 6 = 3`), converted units (`3 * 20 minutes = 1 hour`).
 
 A text is cut at `,` `;` `:` `.`, line breaks, `and`, `so`, `<<`, `->` and the like; a segment with a `=` is a
 chain `side = side = …`. Prose may precede the first side and follow the last
@@ -16,9 +15,10 @@ A side that is a numeral with d > 0 decimals may be rounded to d places if the o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+
+from boltons import iterutils
 
 from tunix_rt.evaluation.expressions import (
     Token,
@@ -31,6 +31,7 @@ from tunix_rt.evaluation.expressions import (
     units_clash,
 )
 from tunix_rt.evaluation.numerals import unify
+from tunix_rt.files import JsonObject
 
 LONGEST_SIDE = 200
 """Maximum tokens of a side; longer ones are not checked."""
@@ -39,82 +40,50 @@ _WORDS_BEFORE = frozenset("of from than half twice double triple average root sq
 """A number after one of these words is only part of what is computed."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepReport:
-    """The results of the check, step by step."""
-
-    verdicts: tuple[bool | None, ...]
-    """Per step: all its equations hold, one does not, or (None) it has none that could be checked."""
-
-    @property
-    def num_steps(self) -> int:
-        """Total number of steps."""
-        return len(self.verdicts)
-
-    @property
-    def num_checked(self) -> int:
-        """Number of steps with at least one equation that could be checked."""
-        return sum(verdict is not None for verdict in self.verdicts)
-
-    @property
-    def num_wrong(self) -> int:
-        """Number of steps with an equation that does not hold."""
-        return self.verdicts.count(False)
-
-    @property
-    def first_wrong(self) -> int | None:
-        """0-based index of the first wrong step; None if there is none."""
-        return self.verdicts.index(False) if False in self.verdicts else None
-
-
-def check_steps(steps: Sequence[str]) -> StepReport:
-    """Recompute every equation in `steps`."""
-    return StepReport(tuple(check_step(step) for step in steps))
+def check_steps(steps: Sequence[str]) -> JsonObject:
+    """Recompute every equation; returns the counts, the 0-based `first_wrong` step, and the `verdicts` by step."""
+    verdicts = [check_step(step) for step in steps]
+    return {
+        "num_steps": len(verdicts),
+        "num_checked": sum(verdict is not None for verdict in verdicts),
+        "num_wrong": verdicts.count(False),
+        "first_wrong": verdicts.index(False) if False in verdicts else None,
+        "verdicts": verdicts,
+    }
 
 
 def check_step(text: str) -> bool | None:
     """Whether all equations in `text` hold; None if none can be checked. A division by zero does not hold."""
-    verdicts = [_check_chain(chain) for chain in _chains(tokenise(_BULLET.sub("", unify(text))))]
+    runs = _split(tokenise(_BULLET.sub("", unify(text))), "break")
+    return _all(_check_chain(sides) for run in runs if len(sides := _split(run, "equals")) > 1)
+
+
+def _all(verdicts: Iterable[bool | None]) -> bool | None:
+    """Whether all verdicts hold; None if there is none. Those that are None do not count."""
     checked = [verdict for verdict in verdicts if verdict is not None]
     return all(checked) if checked else None
 
 
-def _chains(tokens: Sequence[Token]) -> Iterator[list[list[Token]]]:
-    """Runs of at least two sides, each a list of tokens, between breaks."""
-    for run in _split(tokens, "break"):
-        sides = _split(run, "equals")
-        if len(sides) > 1:
-            yield sides
-
-
 def _split(tokens: Sequence[Token], kind: str) -> list[list[Token]]:
-    parts: list[list[Token]] = [[]]
-    for token in tokens:
-        if token.kind == kind:
-            parts.append([])
-        else:
-            parts[-1].append(token)
+    parts: list[list[Token]] = iterutils.split(tokens, lambda token: token.kind == kind)
     return parts
 
 
 def _check_chain(sides: Sequence[Sequence[Token]]) -> bool | None:
     """Check a chain; a middle side that is not one expression ends it and begins the next."""
     verdicts: list[bool | None] = []
-    values: list[Value] = []
+    values: list[Value | None] = []
     try:
         for place, side in enumerate(sides):
             whole = _read(side, before=place == 0, after=place == len(sides) - 1)
-            if whole is not None:
-                values.append(whole)
-                continue
-            values += filter(None, [_read(side, before=False, after=True)] if place else [])
-            verdicts.append(_all_equal(values))
-            values = [*filter(None, [_read(side, before=True, after=False)])]
+            if whole is None:
+                values.append(_read(side, before=False, after=True) if place else None)
+                verdicts.append(_all_equal(values))
+                whole, values = _read(side, before=True, after=False), []
+            values.append(whole)
     except ZeroDivisionError:
         return False
-    verdicts.append(_all_equal(values))
-    checked = [verdict for verdict in verdicts if verdict is not None]
-    return all(checked) if checked else None
+    return _all([*verdicts, _all_equal(values)])
 
 
 def _read(side: Sequence[Token], before: bool, after: bool) -> Value | None:
@@ -144,11 +113,10 @@ def _operates(side: Sequence[Token], place: int) -> bool:
 
 def _ambiguous(side: Sequence[Token], start: int, end: int, value: Value, before: bool, after: bool) -> bool:
     """Whether the expression that was read may not be the one that was meant."""
-    read = side[start:end]
     # Words and a single number at the left end name what is computed: `8 batches = 5.5 * 8 = 44 cups`.
     names = before and value.places is not None and any(token.kind == "word" for token in side[:end])
     # The result 1/3, or a third of 150: `3/3 - 2/3 = 1/3 of $150`.
-    share = after and any(token.text == "of" for token in read)
+    share = after and any(token.text == "of" for token in side[start:end])
     return names or share or _continues(side, start)
 
 
@@ -178,11 +146,12 @@ def _prose_follows(rest: Sequence[Token]) -> bool:
     return adverb or can_be_unit(first)
 
 
-def _all_equal(values: Sequence[Value]) -> bool | None:
+def _all_equal(found: Sequence[Value | None]) -> bool | None:
     """Whether all values equal the first computed one; None if there is none, or nothing to compare it with.
 
     A value whose unit differs from those before it was converted: `4 - 2 = 2 hours = 120 minutes`.
     """
+    values = [value for value in found if value is not None]
     anchor = next((value for value in values if value.places is None), None)
     if anchor is None:
         return None
@@ -191,16 +160,14 @@ def _all_equal(values: Sequence[Value]) -> bool | None:
         if value is not anchor and not units_clash(value, unit):
             verdicts.append(_equal(anchor, value))
             unit = unit if unit.unit else value
-    return all(verdicts) if verdicts else None
+    return _all(verdicts)
 
 
 def _equal(computed: Value, other: Value) -> bool:
-    half = Fraction(0)
-    if computed.divides and other.places:
-        half = Fraction(1, 2 * 10**other.places)
+    half = Fraction(1, 2 * 10**other.places) if computed.divides and other.places else Fraction(0)
     if abs(computed.number - other.number) <= half:
         return True
     if computed.percent == other.percent:
         return False
-    factors = (100, 1) if computed.percent else (1, 100)
-    return abs(computed.number * factors[0] - other.number * factors[1]) <= half * factors[1]
+    scale, other_scale = (100, 1) if computed.percent else (1, 100)
+    return abs(computed.number * scale - other.number * other_scale) <= half * other_scale

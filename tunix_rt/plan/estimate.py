@@ -27,20 +27,6 @@ Change = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """A phase of a run, with what is in memory during it."""
-
-    name: Literal["load", "train", "save", "predict"]
-    parts: dict[Part, int]
-    """Bytes on one device, derived from shapes."""
-
-    @property
-    def total(self) -> int:
-        """Bytes on top of what the process holds anyway."""
-        return sum(self.parts.values())
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryBudget:
     """The memory of a device, in bytes."""
 
@@ -54,22 +40,24 @@ class Estimate:
     """The memory that a run needs, as far as it follows from shapes."""
 
     outline: Outline
-    phases: tuple[Phase, ...]
+    phases: dict[str, dict[Part, int]]
+    """Bytes on one device by phase of a run and what takes them, on top of what the process holds anyway."""
     activations_known: bool
     """False: the backend does not estimate a step's activations, and `train` is a lower bound."""
 
     @property
-    def largest(self) -> Phase:
-        """The phase that needs the most memory."""
-        return max(self.phases, key=lambda phase: phase.total)
+    def totals(self) -> dict[str, int]:
+        """Bytes by phase."""
+        return {name: sum(parts.values()) for name, parts in self.phases.items()}
 
-    def phase(self, name: str) -> Phase:
-        """The phase of that name."""
-        return next(phase for phase in self.phases if phase.name == name)
+    @property
+    def peak(self) -> int:
+        """Bytes of the largest phase."""
+        return max(self.totals.values())
 
     def fits(self, budget: MemoryBudget) -> bool:
         """Whether the largest phase and the overhead are within the limit."""
-        return budget.overhead + self.largest.total <= budget.limit
+        return budget.overhead + self.peak <= budget.limit
 
 
 def estimate(config: ExperimentConfig, prepared: PreparedData) -> Estimate:
@@ -77,22 +65,25 @@ def estimate(config: ExperimentConfig, prepared: PreparedData) -> Estimate:
     found = outline(config, prepared)
     activations = asked(config.backend.name, "activations")
     known = None if activations is None else activations(found.query)
-    return Estimate(found, tuple(_phases(found.query, known or 0)), known is not None)
+    return Estimate(found, _phases(found.query, known or 0), known is not None)
 
 
-def _phases(query: MemoryQuery, activations: int) -> Iterator[Phase]:
+def _phases(query: MemoryQuery, activations: int) -> dict[str, dict[Part, int]]:
     trained = query.num_trained * FLOAT
     weights = _weights(query)
-    yield Phase("load", {"weights": weights, "copies": query.architecture.num_parameters * FLOAT})  # the file's arrays
     held: dict[Part, int] = {"weights": weights, "optimizer": 2 * trained}
-    yield Phase("train", held | {"gradients": trained, "activations": activations})
-    yield Phase("save", held | {"copies": 3 * trained})  # the snapshot that is written during training
+    phases: dict[str, dict[Part, int]] = {
+        "load": {"weights": weights, "copies": query.architecture.num_parameters * FLOAT},  # the file's arrays
+        "train": held | {"gradients": trained, "activations": activations},
+        "save": held | {"copies": 3 * trained},  # the snapshot that is written during training
+    }
     if query.predicted is not None:
         shape, load, size = query.architecture, query.predicted, _compute_size(query)
         longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
         cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
         matrices = _layer_matrices(query) * size  # copied in the layout for decoding
-        yield Phase("predict", {"weights": weights, "copies": matrices, "kv_cache": cache})
+        phases["predict"] = {"weights": weights, "copies": matrices, "kv_cache": cache}
+    return phases
 
 
 def _compute_size(query: MemoryQuery) -> int:
@@ -148,7 +139,7 @@ def _fits(overrides: Sequence[str], change: Change, prepared: PreparedData, budg
 def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:
     """Candidate changes, as overrides; the number of rows per update stays the same."""
     config = found.outline.config
-    over = {phase.name for phase in found.phases if budget.overhead + phase.total > budget.limit}
+    over = {name for name, total in found.totals.items() if budget.overhead + total > budget.limit}
     rows, accumulated = config.training.per_device_batch_size, config.training.gradient_accumulation_steps
     if "train" in over and not config.backend.gradient_checkpointing:
         yield ("backend.gradient_checkpointing=true",)

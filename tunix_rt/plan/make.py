@@ -10,8 +10,8 @@ from tunix_rt.backends import registry
 from tunix_rt.backends.memory import asked
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DeviceError
-from tunix_rt.files import JsonObject, cache_folder
-from tunix_rt.machine import free_memory, usable_memory
+from tunix_rt.files import JsonObject
+from tunix_rt.machine import cache_folder, free_memory, usable_memory
 from tunix_rt.plan.estimate import Change, Estimate, MemoryBudget, advice, estimate
 from tunix_rt.plan.measure import Measured, measure
 from tunix_rt.plan.outline import prepared_shapes
@@ -43,7 +43,7 @@ class Plan:
 
     def to_json(self) -> JsonObject:
         """Sizes in bytes, times in seconds."""
-        outline = self.estimate.outline
+        outline, totals = self.estimate.outline, self.estimate.totals
         return {
             "name": outline.config.name,
             "backend": outline.config.backend.name,
@@ -54,9 +54,9 @@ class Plan:
             "row_length": outline.row_length,
             "num_steps": outline.num_steps,
             "num_epochs": outline.num_epochs,
-            "phases": {phase.name: {**phase.parts, "total": phase.total} for phase in self.estimate.phases},
+            "phases": {name: {**parts, "total": totals[name]} for name, parts in self.estimate.phases.items()},
             "activations_known": self.estimate.activations_known,
-            "peak": self.estimate.largest.total,
+            "peak": self.estimate.peak,
             "overhead": self.budget.overhead,
             "limit": self.budget.limit,
             "free": self.free,
@@ -83,7 +83,7 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
         if measuring and found.fits(budget) and found.fits(MemoryBudget(present, budget.overhead)):
             measured = measure(found.outline, min(budget.limit, present) if on_host else usable_memory())
             at_least = budget.limit + 1 if measured.ended == "out of memory" else 0
-            beyond = max(measured.peak, at_least) - found.phase("train").total
+            beyond = max(measured.peak, at_least) - found.totals["train"]
             budget = MemoryBudget(budget.limit, max(budget.overhead, beyond))
         return Plan(
             devices=engine.placement.devices,

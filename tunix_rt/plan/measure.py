@@ -22,7 +22,7 @@ from tunix_rt.backends.memory import asked, largest_batch
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import OutOfMemory, TunixError
-from tunix_rt.files import cache_folder
+from tunix_rt.machine import cache_folder
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import GENERATION, read_config
 from tunix_rt.models.zero_weights import write_zero_weights
@@ -53,21 +53,14 @@ class Measured:
         return self.seconds / self.num_steps if self.num_steps else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    config: ExperimentConfig
-    model_folder: Path
-    batch: Batch
-
-
 def measure(outline: Outline, limit: int) -> Measured:
     """Train on the batch with the most targets in a process limited to `limit` bytes. Raises TunixError from it."""
     import psutil
 
     context = get_context("spawn")
     ours, its = context.Pipe(duplex=False)
-    case = _Case(outline.config, outline.prepared.model_folder, largest_batch(outline.query))
-    process = context.Process(target=_serve, args=(case, its), daemon=True)
+    job = (its, outline.config, outline.prepared.model_folder, largest_batch(outline.query))
+    process = context.Process(target=_serve, args=job, daemon=True)
     process.start()
     its.close()
     peak, deadline = 0, time.monotonic() + LONGEST
@@ -93,30 +86,30 @@ def measure(outline: Outline, limit: int) -> Measured:
     return found
 
 
-def _serve(case: _Case, answer: Connection) -> None:
+def _serve(answer: Connection, config: ExperimentConfig, model_folder: Path, batch: Batch) -> None:
     heap.own_process()
     try:
-        answer.send(_train(case))
+        answer.send(_train(config, model_folder, batch))
     except TunixError as error:
         answer.send(error)
 
 
-def _train(case: _Case) -> Measured:
-    config, adapter = case.config, case.config.model.adapter
+def _train(config: ExperimentConfig, model_folder: Path, batch: Batch) -> Measured:
+    adapter = config.model.adapter
     engine = registry.create(config.backend, config.hardware, cache_folder())
     with tempfile.TemporaryDirectory(prefix="tunix_rt-zeros-") as place:
         folder = Path(place)
-        write_zero_weights(folder, read_config(case.model_folder) | {"dtype": "float32"})
-        if (case.model_folder / GENERATION).exists():
-            shutil.copyfile(case.model_folder / GENERATION, folder / GENERATION)
+        write_zero_weights(folder, read_config(model_folder) | {"dtype": "float32"})
+        if (model_folder / GENERATION).exists():
+            shutil.copyfile(model_folder / GENERATION, folder / GENERATION)
         setup_adapter = None if adapter is None else AdapterSetup(adapter, Base(None, None, None))
         setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.training.seed, setup_adapter)
         state = engine.load(folder, setup)
-        state, first = engine.train_step(state, case.batch, 0.0)
+        state, first = engine.train_step(state, batch, 0.0)
         engine.fetch(first)
         num_steps, started = 0, time.monotonic()
         while num_steps == 0 or time.monotonic() - started < SECONDS:
-            state, measured = engine.train_step(state, case.batch, 0.0)
+            state, measured = engine.train_step(state, batch, 0.0)
             engine.fetch(measured)
             num_steps += 1
         seconds = time.monotonic() - started

@@ -15,7 +15,7 @@ import numpy as np
 
 from tunix_rt.backends.memory import GenerationLoad, MemoryQuery
 from tunix_rt.batches.batch import BatchOrder
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.reader import Reader
 from tunix_rt.batches.schedule import batch_schedule
 from tunix_rt.config.schema import ExperimentConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunix_rt.plan.estimate import Part
 from tunix_rt.plan.make import Plan
-from tunix_rt.terminal import out, table
+from tunix_rt.terminal import duration, out, table
 
 COLUMNS: dict[Part, str] = {
     "weights": "weights",
@@ -32,15 +32,15 @@ def show(plan: Plan) -> None:
         ("time", _time(plan)),
     ]
     table(outline.config.name, (), rows)
-    parts = [part for part in COLUMNS if any(part in phase.parts for phase in phases)]
+    columns = [part for part in COLUMNS if any(part in parts for parts in phases.values())]
     table(
         "memory of one device as it follows from shapes, MiB",
-        ("phase", *(COLUMNS[part] for part in parts), "together"),
+        ("phase", *(COLUMNS[part] for part in columns), "together"),
         [
-            (phase.name, *(_mebibytes(phase.parts.get(part, 0)) for part in parts), _mebibytes(phase.total))
-            for phase in phases
+            (name, *(_mebibytes(parts.get(part, 0)) for part in columns), _mebibytes(plan.estimate.totals[name]))
+            for name, parts in phases.items()
         ],
-        right=range(1, len(parts) + 2),
+        right=range(1, len(columns) + 2),
     )
     _verdict(plan)
 
@@ -59,7 +59,7 @@ def _measured(plan: Plan) -> str:
         return "nothing"
     if measured.ended != "done":
         return f"{measured.ended} in training steps, with {_shown(measured.peak)}"
-    beyond = measured.peak - plan.estimate.phase("train").total
+    beyond = measured.peak - plan.estimate.totals["train"]
     return f"{_shown(measured.peak)} at most in {measured.num_steps} training steps, {_shown(beyond)} beyond the table"
 
 
@@ -67,25 +67,20 @@ def _time(plan: Plan) -> str:
     if plan.measured is None or plan.seconds is None:
         return "not measured"
     each = plan.measured.seconds_per_step
-    return f"about {_spoken(plan.seconds)}: {each:.3g} s per step; without compilation, evaluation and prediction"
-
-
-def _spoken(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+    return f"about {duration(plan.seconds)}: {each:.3g} s per step; without compilation, evaluation and prediction"
 
 
 def _verdict(plan: Plan) -> None:
-    budget, largest = plan.budget, plan.estimate.largest
+    budget, totals = plan.budget, plan.estimate.totals
+    needed, largest = budget.overhead + plan.estimate.peak, max(totals, key=lambda name: totals[name])
     free = "" if plan.free is None else f" ({_shown(plan.free)} free now)"
-    needs = f"{_shown(budget.overhead + largest.total)} in all ({largest.name}), of {_shown(budget.limit)}{free}"
+    needs = f"{_shown(needed)} in all ({largest}), of {_shown(budget.limit)}{free}"
     out(f"{'fits' if plan.fits else 'does not fit'}: {needs}")
     if plan.fits and plan.measured is None:
         out("  by shapes alone: what a framework and its allocator take beside them was not measured")
     if plan.fits and not plan.estimate.activations_known and plan.measured is None:
         out("  and without activations, which this backend does not foresee")
-    if plan.fits and plan.free is not None and budget.overhead + largest.total > plan.free:
+    if plan.fits and plan.free is not None and needed > plan.free:
         out("  but not beside what runs now")
     for change in plan.advice:
         out(f"  would fit with {' '.join(change)}")

@@ -13,7 +13,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunix_rt.files import JsonObject, atomic_writer, read_json
+from tunix_rt.files import JsonObject, atomic_writer
+from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import interval, rate_title, rates
@@ -36,10 +37,8 @@ WINDOW = 25
 def draw(run_folder: Path) -> list[Path]:
     """Draw what the files of a run allow; returns the files written. Raises DataError if a file is damaged."""
     run = RunFolder(run_folder)
-    trained = RunFolder(run.model.parent)  # another run, if that one did the training
-    log = MetricsLog(trained.metrics_log, trained.timings_log, exact=False)
-    metrics = dict(read_json(run.metrics)) if run.metrics.exists() else {}
-    before = dict(read_json(run.baseline_metrics)) if run.baseline_metrics.exists() else None
+    results = Results.of(run)
+    log, metrics, before = results.log, results.metrics, results.before
     answered = [item for item in read_items(run.items) if item["finish_reason"] != "error"]
     jobs: list[tuple[str, bool, Callable[[], Figure]]] = [
         ("loss", bool(log.series("train/loss")), lambda: _loss(log)),
@@ -134,7 +133,7 @@ def _loss(log: MetricsLog) -> Figure:
     return figure
 
 
-def _accuracy(metrics: JsonObject, before: JsonObject | None, curve: list[tuple[int, float]]) -> Figure:
+def _accuracy(metrics: JsonObject, before: JsonObject, curve: list[tuple[int, float]]) -> Figure:
     figure = _figure(7.5 if len(curve) > 1 else 4.5)
     axes = figure.subplots(2 if len(curve) > 1 else 1, 1, squeeze=False)[:, 0]
     _bars(axes[0], metrics, before)
@@ -148,11 +147,11 @@ def _accuracy(metrics: JsonObject, before: JsonObject | None, curve: list[tuple[
     return figure
 
 
-def _bars(axes: Axes, metrics: JsonObject, before: JsonObject | None) -> None:
+def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
     found = rates(metrics)
     names = [name for name, record in found.items() if record["value"] is not None]
     sets = [(found, BLUE, "after training")]
-    if before is not None:
+    if before:
         sets.insert(0, (rates(before), GREY, "before training"))
     width = 0.8 / len(sets)
     for index, (source, colour, label) in enumerate(sets):
@@ -167,7 +166,7 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject | None) -> None:
     axes.set(ylim=(0, 112), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), [textwrap.fill(rate_title(name), 14) for name in names])
     axes.grid(visible=False, axis="x")
-    if before is not None:
+    if before:
         axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 
 

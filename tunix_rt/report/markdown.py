@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tunix_rt.files import JsonObject, read_json, write_text
+from tunix_rt.files import JsonObject, write_text
 from tunix_rt.hints import tunix_rt
 from tunix_rt.report.blocks import block, code, shortened, table
+from tunix_rt.report.results import Results, read_object
 from tunix_rt.report.summary import question
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import rate_title, rates
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
@@ -69,15 +69,16 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     `ui_command` shows the run in its tracker, if there is one.
     """
     run = RunFolder(run_folder)
-    metrics, before = _object(run.metrics), _object(run.baseline_metrics)
+    results = Results.of(run)
+    metrics, before = results.metrics, results.before
     config = run.read_config()
     sections = {
         "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
         "Declared": _declared(run, config),
-        "Training": _training(run) + _figure(run, "loss"),
+        "Training": _training(run, results) + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
         "Slices": _slices(metrics.get("slices", {})),
-        "Data": _data(_object(run.data)),
+        "Data": _data(read_object(run.data)),
         "Predictions": _predictions(run),
         "What to type next": _commands(run, config, ui_command),
     }
@@ -86,10 +87,6 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         if body:
             lines += [f"## {title}", "", *body]
     write_text(run.report, "\n".join(lines).rstrip("\n") + "\n")
-
-
-def _object(path: Path) -> JsonObject:
-    return dict(read_json(path)) if path.exists() else {}
 
 
 def _figure(run: RunFolder, name: str) -> list[str]:
@@ -138,18 +135,16 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     for title, keys in DECLARED.items():
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
         rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
-    environment = _object(run.environment)
+    environment = read_object(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
             rows.append([title, code(str(found))])
     return [*table(["", ""], rows), "Everything: [config.yaml](config.yaml).", ""]
 
 
-def _training(run: RunFolder) -> list[str]:
+def _training(run: RunFolder, results: Results) -> list[str]:
     record = run.stages().get("train", {})
-    trained = RunFolder(run.model.parent)  # another run, if that one did the training
-    log = MetricsLog(trained.metrics_log, trained.timings_log, exact=False)
-    rows = [["trained by", code(trained.name)]] if "folder" in record else []
+    rows = [["trained by", code(results.trained.name)]] if "folder" in record else []
     if "steps_done" in record:
         epochs = f" ({record['num_epochs']:g} epochs)" if "num_epochs" in record else ""
         rows.append(["steps", f"{record['steps_done']:,} of {record['num_steps']:,}{epochs}"])
@@ -160,7 +155,7 @@ def _training(run: RunFolder) -> list[str]:
     if record.get("ended_early"):
         rows.append(["ended early", code(str(record["ended_early"]))])
     for name, title in CURVES.items():
-        if series := log.series(name):
+        if series := results.log.series(name):
             (first, begin), (last, end) = series[0], series[-1]
             rows.append([title, f"{begin:.4g} (step {first:,}) → {end:.4g} (step {last:,})"])
     return table(["", ""], rows) if rows else []

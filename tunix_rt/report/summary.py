@@ -6,6 +6,7 @@ import os
 
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.hints import tunix_rt
+from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import interval, lookup
@@ -17,16 +18,16 @@ Rows = list[tuple[str, str]]
 
 def summary(run: RunFolder, ui_command: str | None) -> Rows:
     """Key and value of each line of the table, from the run folder's files alone."""
+    results = Results.of(run)
     metrics = dict(read_json(run.metrics))
-    before = dict(read_json(run.baseline_metrics)) if run.baseline_metrics.exists() else None
     rows: Rows = [("accuracy", rate(metrics, "accuracy"))]
-    if before is not None:
-        rows.append(("before training", rate(before, "accuracy")))
+    if results.before:
+        rows.append(("before training", rate(results.before, "accuracy")))
     rows += [
         ("stopped by itself", rate(metrics, "stop_rate")),
         ("malformed", rate(metrics, "malformed_rate")),
     ]
-    rows += [*_training(run), *_left_out(run), *_times(run), ("run folder", os.path.relpath(run.path))]
+    rows += [*_training(run, results.log), *_left_out(run), *_times(run), ("run folder", os.path.relpath(run.path))]
     if ui_command is not None:
         rows.append(("look at it", ui_command))
     rows.append(("ask it", tunix_rt("ask", run.name, question(run))))
@@ -48,10 +49,9 @@ def rate(metrics: JsonObject, name: str) -> str:
     return f"{100 * lookup(metrics, name):.1f} %{spread}  ({record['k']} of {record['n']})"
 
 
-def _training(run: RunFolder) -> Rows:
+def _training(run: RunFolder, log: MetricsLog) -> Rows:
     record = run.stages().get("train", {})
     rows: Rows = []
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=False)
     train, validation = log.series("train/loss"), log.series("eval/loss")
     if train:
         rows.append(("training loss", f"{train[0][1]:.4f} → {train[-1][1]:.4f}"))

@@ -12,18 +12,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_json, write_text
+from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import rates
 
 
 def write_tables(run_folder: Path) -> None:
     """Write the tables of a run with results. Raises DataError if a file is damaged."""
     run = RunFolder(run_folder)
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=False)
+    results = Results.of(run)
+    log, metrics, before = results.log, dict(read_json(run.metrics)), results.before
     accuracy = dict(log.series("eval/accuracy"))
-    metrics = dict(read_json(run.metrics))
-    before = dict(read_json(run.baseline_metrics)) if run.baseline_metrics.exists() else {}
     by_index: JsonObject = metrics.get("steps", {}).get("by_index", {})
     plots = run_folder / "plots"
     _write(plots / "training.csv", ("step", "loss"), log.series("train/loss"))
@@ -35,12 +34,11 @@ def write_tables(run_folder: Path) -> None:
         for name, record in rates(found).items()
     ]
     _write(plots / "accuracy.csv", ("rate", "when", "value", "low", "high"), answers)
-    steps = [(int(index) + 1, *_rate(rate), rate["n"]) for index, rate in sorted(by_index.items(), key=_index)]
+    steps = [
+        (int(index) + 1, *_rate(rate), rate["n"])
+        for index, rate in sorted(by_index.items(), key=lambda item: int(item[0]))
+    ]
     _write(plots / "steps.csv", ("step", "value", "low", "high", "n"), steps)
-
-
-def _index(item: tuple[str, JsonObject]) -> int:
-    return int(item[0])
 
 
 def _rate(rate: JsonObject) -> tuple[object, object, object]:

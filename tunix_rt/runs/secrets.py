@@ -13,8 +13,8 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
-from typing import Any
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import Any, TextIO
 
 MASK = "***"
 SHORTEST = 8
@@ -94,13 +94,33 @@ def masked_traceback(error: BaseException) -> str:
 
 @contextmanager
 def masked_output() -> Iterator[None]:
-    """Hold back what the block prints, and print it without secrets at the end."""
-    held = io.StringIO()
+    """Mask every line that the block prints: libraries may print URIs with passwords."""
+    out, err = _Masked(sys.stdout), _Masked(sys.stderr)
     try:
-        with redirect_stdout(held):
+        with redirect_stdout(out), redirect_stderr(err):
             yield
     finally:
-        sys.stdout.write(mask_values(held.getvalue()))
+        out.finish()
+        err.finish()
+
+
+class _Masked(io.TextIOBase):
+    """A stream whose lines are masked before they are passed on."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._line = stream, ""
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._stream.write(f"{mask_values(line)}\n")
+        self._stream.flush()
+        return len(text)
+
+    def finish(self) -> None:
+        """Pass on a last line without an end; what a logger that kept this stream writes later is dropped."""
+        self._stream.write(mask_values(self._line))
+        self._stream = io.StringIO()
 
 
 def password_to_variable(overrides: Sequence[str], key: str, variable: str) -> list[str]:

@@ -47,7 +47,12 @@ class MemberRecord:
     @property
     def values(self) -> dict[str, str]:
         """Its overrides, `optimizer.learning_rate` → `1e-3`."""
-        return dict(text.lstrip("+").split("=", 1) for text in self.overrides if "=" in text)
+        return values_of(self.overrides)
+
+
+def values_of(overrides: Sequence[str]) -> dict[str, str]:
+    """Overrides as a mapping, `optimizer.learning_rate` → `1e-3`."""
+    return dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)
 
 
 def key_of(overrides: Sequence[str]) -> str:

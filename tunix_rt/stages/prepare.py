@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.batches.encode import Encoded, completion_length, encode, write_encoded
+from tunix_rt.batches.encode import completion_length, encode
+from tunix_rt.batches.encoded import Encoded, write_encoded
 from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
@@ -95,7 +96,7 @@ def prepare(request: PrepareRequest) -> None:
             }
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
         splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
-    manifest: JsonObject = mask_values(collected.manifest())
+    manifest: JsonObject = mask_values(collected.manifest)
     manifest["counts"]["dropped"] = dict(dropped)
     manifest |= {
         "name": dataset.name,

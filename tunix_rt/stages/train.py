@@ -14,7 +14,7 @@ from tunix_rt import faults
 from tunix_rt.backends import registry
 from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
 from tunix_rt.batches.batch import sequential_batches
-from tunix_rt.batches.encode import EncodedDataset
+from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.schedule import batch_schedule, evaluation_length
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import ConfigError
-from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
+from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.sweeps import run
 from tunix_rt.sweeps.launch import launch
 from tunix_rt.sweeps.plan import plan_all
@@ -46,15 +46,14 @@ def sweep_grid(
     if config.sweep.preview:
         run.preview(planned, config)
         return
-    keys = [key_of(member) for member in members]
-    vary = varying([MemberRecord(tuple(member), "running", None).values for member in members])
+    vary = varying([member.values for member in planned])
     with run.running(sweep, config, vary):
         missing = run.skip_done(sweep, planned)
         size = at_once or max(len(missing), 1)
         for first in range(0, len(missing), size):
             launch(sweep, launcher, missing[first : first + size], first, lambda _: None)
-        records = [record for key in keys if (record := sweep.read(key)) is not None]
-        run.finish_sweep(sweep, records, len(keys), lambda: None)
+        records = [record for member in planned if (record := sweep.read(member.key)) is not None]
+        run.finish_sweep(sweep, records, len(planned), lambda: None)
 
 
 def search_of(params: dict[str, Any] | None) -> dict[str, Any]:

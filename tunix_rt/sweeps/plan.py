@@ -13,7 +13,8 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, TunixError
 from tunix_rt.files import JsonObject
 from tunix_rt.runs.folder import RunFolder, all_runs, choose
-from tunix_rt.runs.sweep import key_of
+from tunix_rt.runs.sweep import key_of, values_of
+from tunix_rt.terminal import duration
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -33,6 +34,10 @@ class Planned:
     @property
     def key(self) -> str:
         return key_of(self.overrides)
+
+    @property
+    def values(self) -> dict[str, str]:
+        return values_of(self.overrides)
 
 
 def folder_of(config: ExperimentConfig) -> tuple[RunFolder, bool]:
@@ -98,12 +103,6 @@ def estimate(missing: int, known: tuple[float, int] | None) -> str:
         return f"time for {members}: unknown, no run of this experiment is finished yet"
     seconds, runs = known
     return (
-        f"time for {members}: about {_duration(missing * seconds)} of work "
-        f"({_duration(seconds)} each, median of {runs} finished; side by side they share the machine)"
+        f"time for {members}: about {duration(missing * seconds)} of work "
+        f"({duration(seconds)} each, median of {runs} finished; side by side they share the machine)"
     )
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from tunix_rt.files import JsonObject, read_json, read_jsonl
+from tunix_rt.files import JsonObject, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import interval, lookup, shown
 from tunix_rt.runs.sweep import MemberRecord, MemberState
 from tunix_rt.sweeps.announce import short
+from tunix_rt.traces.prediction import read_items
 
 SIGNIFICANT = 0.05
 """Significance level: p-value below which two members count as different."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Member:
     """One member: what it changed, and how it ended."""
 
@@ -50,6 +52,12 @@ class Member:
         metrics = dict(read_json(run.metrics))
         questions = read_json(run.data).get("questions", {}).get(run.read_config()["generation"]["split"])
         return cls(record.values, record.state, record.folder, metrics, record.reason, loss, questions)
+
+    @cached_property
+    def answers(self) -> dict[tuple[str, str], bool]:
+        """Test item (its id and reference) → whether the answer is right; read once, when first compared."""
+        items = read_items(RunFolder(Path(self.folder or "")).items)
+        return {(item["id"], item["reference"]): bool(item["correct"]) for item in items}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +124,8 @@ def _pairs(first: Member, other: Member) -> tuple[int, int] | None:
 
     Samples of one prompt are not independent, so there must be one per prompt.
     """
-    verdicts = []
-    for member in (first, other):
-        items = RunFolder(Path(member.folder or "")).items
-        if not items.exists():
-            return None
-        verdicts.append({(item["id"], item["reference"]): bool(item["correct"]) for _, item in read_jsonl(items)})
-        if len(verdicts[-1]) != (member.metrics or {}).get("n"):
-            return None
-    mine, theirs = verdicts
-    if mine.keys() != theirs.keys():
+    mine, theirs = first.answers, other.answers
+    if mine.keys() != theirs.keys() or any(len(m.answers) != (m.metrics or {}).get("n") for m in (first, other)):
         return None
     return sum(mine[key] > theirs[key] for key in mine), sum(mine[key] < theirs[key] for key in mine)
 

@@ -110,19 +110,15 @@ def _tracking(section: Any) -> TrackingConfig:
 
 def preview(planned: Sequence[Planned], config: DictConfig) -> None:
     """List the members, what differs, which are finished already, and how long the others may take."""
-    keys = varying([_values(member) for member in planned])
+    keys = varying([member.values for member in planned])
     shown = [
-        [str(number), *(_values(member).get(key, "") for key in keys), *_standing(member)]
+        [str(number), *(member.values.get(key, "") for key in keys), *_standing(member)]
         for number, member in enumerate(planned, start=1)
     ]
     table(f"{config.name}: {len(planned)} members", ["", *keys, "", "run"], shown, right=(0,))
     missing = sum(not member.done and member.mistake is None for member in planned)
     out(f"{sum(member.done for member in planned)} of {len(planned)} members are finished; nothing was started")
     out(estimate(missing, seconds_per_member(Path(str(config.run.root)), str(config.name))))
-
-
-def _values(member: Planned) -> dict[str, str]:
-    return MemberRecord(member.overrides, "running", None).values
 
 
 def _standing(member: Planned) -> tuple[str, str]:
@@ -140,7 +136,7 @@ def skip_done(sweep: SweepFolder, planned: Sequence[Planned]) -> list[Planned]:
         assert member.folder is not None
         sweep.write(MemberRecord(member.overrides, "finished", str(member.folder.path)))
     if done:
-        names = ", ".join(label(sweep, _values(member)) for member in done)
+        names = ", ".join(label(sweep, member.values) for member in done)
         say(f"{len(done)} of {len(planned)} members are finished and not run again: {names}")
     return [member for member in planned if not member.done]
 

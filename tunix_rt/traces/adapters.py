@@ -1,8 +1,6 @@
 """Records in other formats → traces: GSM8K, chat messages, prompt and completion, evaluation sets.
 
-In: one JSON object and its location (`file:line`). Out: a Trace, or a DataError that names place, field
-and what was expected. Fields that an adapter does not use go to `meta`, so that results can be sliced by them.
-Opens no file.
+Fields that an adapter does not use go to `meta`, so that results can be sliced by them.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
@@ -18,12 +15,10 @@ from tunix_rt.files import JsonObject
 from tunix_rt.traces.trace import (
     MAX_STEP,
     MAX_STEPS,
-    MAX_TEXT,
-    Message,
     Step,
     Trace,
-    history_field,
-    id_field,
+    conversation,
+    identified,
     meta_field,
     parse_trace,
     text_field,
@@ -41,67 +36,57 @@ and Qwen, of vLLM, and of gpt-oss."""
 
 def adapt(record: JsonObject, adapter: Adapter, where: str) -> Trace:
     """Convert a record with the named `adapter`. Raises DataError: place, field, expectation."""
-    return ADAPTERS[adapter](record, where)
+    if adapter == "trace":
+        return parse_trace(record, where)
+    read, used = ADAPTERS[adapter]
+    trace = read(record, where)
+    rest = {name: value for name, value in (record | trace.meta).items() if name not in (*used, "id", "meta")}
+    meta = meta_field({"meta": rest}, where) | meta_field(record, where)
+    return identified(replace(trace, meta=meta), record, where)
 
 
 def _gsm8k(record: JsonObject, where: str) -> Trace:
     """`question`; `answer`: one step per line, then `#### x`. Calculator annotations are removed."""
-    prompt = text_field(record, "question", where, MAX_TEXT)
-    solution, mark, answer = text_field(record, "answer", where, MAX_TEXT).rpartition("####")
+    prompt = text_field(record, "question", where)
+    solution, mark, answer = text_field(record, "answer", where).rpartition("####")
     if not mark or not answer.strip() or "\n" in answer.strip():
         raise DataError(f"{where}: answer: expected to end in a line '#### x' with the final answer")
-    lines = _lines(CALCULATION.sub("", solution))
-    return _trace(record, ("question", "answer"), where, prompt, lines, answer.strip())
+    return Trace("", prompt, _steps(_lines(CALCULATION.sub("", solution)), where), answer.strip())
 
 
 def _chat(record: JsonObject, where: str) -> Trace:
-    """`messages`: user and assistant alternate. The last two are the trace, the earlier ones its `history`.
+    """`messages`: the last two are the trace (`_solution`, after the lines of its `REASONING`), the rest its `history`.
 
-    `_solution` splits the last message into steps and answer; the lines of its `REASONING`, if any, come first.
-    A system message may come first; it goes to `meta.system`: `format.system` decides what the model sees. Reasoning
-    in previous turns is left out, as chat templates do.
+    A first system message goes to `meta.system`: `format.system` decides what the model sees. Reasoning in previous
+    turns is left out, as chat templates do.
     """
-    messages = record.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise DataError(f"{where}: messages: expected a list of objects with role and content")
-    roles = [message.get("role") for message in messages]
-    first = 1 if roles[:1] == ["system"] else 0
-    if not roles[first:] or roles[first:] != ["user", "assistant"] * (len(roles[first:]) // 2):
-        shown = ", ".join(str(role) for role in roles[:6]) or "nothing"
-        raise DataError(
-            f"{where}: messages: expected user and assistant by turns (a system message may come first), "
-            f"ending with the assistant, got {shown}"
-        )
-    texts = [text_field(message, "content", f"{where}: messages[{i}]", MAX_TEXT) for i, message in enumerate(messages)]
-    steps, answer = _solution(texts[-1], f"{where}: messages[{len(texts) - 1}].content")
-    steps = _reasoning(messages[-1], f"{where}: messages[{len(texts) - 1}]") + steps
-    system: JsonObject = {"system": texts[0]} if first else {}
-    history = history_field(messages[first:-2], f"{where}: messages")
-    return _trace(record | system, ("messages",), where, texts[-2], steps, answer, history)
+    said = conversation(record.get("messages"), f"{where}: messages", system=True)
+    place = f"{where}: messages[{len(said) - 1}]"
+    lines, answer = _solution(said[-1].content, f"{place}.content")
+    steps = _steps(_reasoning(record["messages"][-1], place) + lines, where)
+    system = {"system": said[0].content} if said[0].role == "system" else {}
+    return Trace("", said[-2].content, steps, answer, system, said[len(system) : -2])
 
 
 def _prompt_completion(record: JsonObject, where: str) -> Trace:
     """`prompt` and `completion`, which `_solution` splits into steps and answer."""
-    prompt = text_field(record, "prompt", where, MAX_TEXT)
-    completion = text_field(record, "completion", where, MAX_TEXT)
-    steps, answer = _solution(completion, f"{where}: completion")
-    return _trace(record, ("prompt", "completion"), where, prompt, steps, answer)
+    prompt = text_field(record, "prompt", where)
+    lines, answer = _solution(text_field(record, "completion", where), f"{where}: completion")
+    return Trace("", prompt, _steps(lines, where), answer)
 
 
 def _evaluation_set(record: JsonObject, where: str) -> Trace:
     """`prompt` and `expected_answer`; no steps. `section`, `category`, `difficulty` go to `meta`."""
-    prompt = text_field(record, "prompt", where, MAX_TEXT)
-    answer = text_field(record, "expected_answer", where, MAX_TEXT)
-    return _trace(record, ("prompt", "expected_answer"), where, prompt, (), answer)
+    return Trace("", text_field(record, "prompt", where), (), text_field(record, "expected_answer", where))
 
 
-ADAPTERS: dict[Adapter, Callable[[JsonObject, str], Trace]] = {
-    "trace": parse_trace,
-    "gsm8k": _gsm8k,
-    "chat": _chat,
-    "prompt_completion": _prompt_completion,
-    "evaluation_set": _evaluation_set,
+ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str], Trace], tuple[str, ...]]] = {
+    "gsm8k": (_gsm8k, ("question", "answer")),
+    "chat": (_chat, ("messages",)),
+    "prompt_completion": (_prompt_completion, ("prompt", "completion")),
+    "evaluation_set": (_evaluation_set, ("prompt", "expected_answer")),
 }
+"""Functions that make a trace of a record, and the fields that they use: all others are added to its `meta`."""
 
 
 def _lines(text: str) -> list[str]:
@@ -113,7 +98,7 @@ def _reasoning(message: JsonObject, where: str) -> list[str]:
     named = [name for name in REASONING if message.get(name)]
     if len(named) > 1:
         raise DataError(f"{where}: {' and '.join(named)}: expected one of them")
-    return _lines(text_field(message, named[0], where, MAX_TEXT)) if named else []
+    return _lines(text_field(message, named[0], where)) if named else []
 
 
 def _solution(text: str, where: str) -> tuple[list[str], str]:
@@ -137,34 +122,19 @@ def _solution(text: str, where: str) -> tuple[list[str], str]:
 
 def _boxed(line: str) -> str | None:
     """The content of the last `\\boxed{…}` of a line, braces balanced; None if there is none."""
-    begin = line.rfind(BOXED)
-    if begin < 0:
-        return None
+    _, found, rest = line.rpartition(BOXED)
     depth = 1
-    for place in range(begin + len(BOXED), len(line)):
-        depth += {"{": 1, "}": -1}.get(line[place], 0)
+    for place, character in enumerate(rest if found else ""):
+        depth += {"{": 1, "}": -1}.get(character, 0)
         if depth == 0:
-            return line[begin + len(BOXED) : place].strip() or None
+            return rest[:place].strip() or None
     return None
 
 
-def _trace(
-    record: JsonObject,
-    used: Sequence[str],
-    where: str,
-    prompt: str,
-    steps: Sequence[str],
-    answer: str,
-    history: tuple[Message, ...] = (),
-) -> Trace:
-    """Number the steps and gather `meta`: the record's `meta` object, then every field that is not in `used`."""
-    if len(steps) > MAX_STEPS:
-        raise DataError(f"{where}: {len(steps)} steps (lines before the answer), expected at most {MAX_STEPS}")
-    for line in steps:
+def _steps(lines: Sequence[str], where: str) -> tuple[Step, ...]:
+    if len(lines) > MAX_STEPS:
+        raise DataError(f"{where}: {len(lines)} steps (lines before the answer), expected at most {MAX_STEPS}")
+    for line in lines:
         if len(line) > MAX_STEP:
             raise DataError(f"{where}: a step (line) of {len(line)} characters, expected at most {MAX_STEP}")
-    rest: dict[str, Any] = {name: value for name, value in record.items() if name not in (*used, "id", "meta")}
-    meta = meta_field({"meta": rest}, where) | meta_field(record, where)
-    numbered = tuple(Step(place, "step", line) for place, line in enumerate(steps))
-    trace = Trace("", prompt, numbered, answer, meta, history)
-    return replace(trace, id=id_field(record, meta, trace.questions[-1], where))
+    return tuple(Step(place, "step", line) for place, line in enumerate(lines))

@@ -1,16 +1,17 @@
 """Arithmetic problems drawn from a seed, with every digit step written out.
 
-In: the declared source and the seed. Out: traces, as bare symbols (`47*86=`) or as a sentence. The problems
-depend on operation, digits, wording and seed only: the arms of a comparison over `steps` share ids, prompts
-and splits. In symbols all fields have a fixed width, so that every trace of a dataset is equally long.
+The problems depend on operation, digits, wording and seed only: the arms of a comparison over `steps` share ids,
+prompts and splits. In symbols all fields have a fixed width, so that every trace of a dataset is equally long.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count, islice
+from typing import Literal, NamedTuple
+
+from boltons.iterutils import unique_iter
 
 from tunix_rt.config.dataset import ArithmeticSource
 from tunix_rt.errors import DataError
@@ -19,49 +20,35 @@ from tunix_rt.traces.trace import Step, Trace
 
 MAX_PROBLEMS = 10_000_000
 COLUMNS = ("ones", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands")
-NAMES = (
-    "Ana",
-    "Ben",
-    "Eva",
-    "Gus",
-    "Ida",
-    "Jon",
-    "Kim",
-    "Leo",
-    "Mia",
-    "Noah",
-    "Ola",
-    "Pia",
-    "Raj",
-    "Sam",
-    "Tom",
-    "Zoe",
-)
-THINGS = ("apple", "book", "card", "coin", "egg", "key", "pen", "plum", "shell", "stamp", "ticket", "toy")
-CONTAINERS = ("bag", "basket", "crate", "jar")
+NAMES = "Ana Ben Eva Gus Ida Jon Kim Leo Mia Noah Ola Pia Raj Sam Tom Zoe".split()
+THINGS = "apple book card coin egg key pen plum shell stamp ticket toy".split()
+CONTAINERS = "bag basket crate jar".split()
 
 Carry = Callable[[int, int], int]
 """(true carry, largest possible carry) → the carry that is written and propagated."""
 
 
-@dataclass(frozen=True, slots=True)
-class DigitStep:
+class DigitStep(NamedTuple):
     """The work on one column: `x * y + carry` or `x + y + carry`; a first product has no carry to write."""
 
-    type: Literal["product", "sum"]
+    sign: Literal["*", "+"]
     x: int
     y: int
     carry: int | None
 
     @property
+    def type(self) -> str:
+        """The type of the trace's step."""
+        return "product" if self.sign == "*" else "sum"
+
+    @property
     def result(self) -> int:
         """At most two digits; the first goes to the next column."""
-        return (self.x * self.y if self.type == "product" else self.x + self.y) + (self.carry or 0)
+        return (self.x * self.y if self.sign == "*" else self.x + self.y) + (self.carry or 0)
 
     def __str__(self) -> str:
-        sign = "*" if self.type == "product" else "+"
         carry = "" if self.carry is None else f"+{self.carry}"
-        return f"{self.x}{sign}{self.y}{carry}={self.result:02d}"
+        return f"{self.x}{self.sign}{self.y}{carry}={self.result:02d}"
 
 
 def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
@@ -69,38 +56,22 @@ def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
 
     A larger `num_traces` begins with the problems of a smaller one. Raises DataError if fewer exist.
     """
-    for a, b in _problems(source, seed):
-        yield _trace(source, seed, a, b)
-
-
-def _problems(source: ArithmeticSource, seed: int) -> Iterator[tuple[int, int]]:
-    ranges = [range(10 ** (digits - 1), 10**digits) for digits in source.digits]
-    second = len(ranges[1])
-    total = len(ranges[0]) * second
+    first, second = (range(10 ** (digits - 1), 10**digits) for digits in source.digits)
+    total = len(first) * len(second)
+    wanted = f"have digits={list(source.digits)}"
     if source.num_traces is None and total > MAX_PROBLEMS:
-        raise DataError(
-            f"dataset.source.num_traces: null means all, and {total:,} problems have "
-            f"digits={list(source.digits)}; give a number"
-        )
+        raise DataError(f"dataset.source.num_traces: null means all, and {total:,} problems {wanted}; give a number")
     if source.num_traces is not None and source.num_traces > total:
         raise DataError(
             f"dataset.source.num_traces: {source.num_traces:,} distinct problems asked for, but only "
-            f"{total:,} have digits={list(source.digits)}; lower it or raise dataset.source.digits"
+            f"{total:,} {wanted}; lower it or raise dataset.source.digits"
         )
-    places = range(total) if source.num_traces is None else _draw(source.num_traces, total, f"{seed}:problems")
+    places: Iterable[int] = range(total)
+    if source.num_traces is not None:
+        chance = _chance(f"{seed}:problems")
+        places = islice(unique_iter(chance.randrange(total) for _ in count()), source.num_traces)
     for place in places:
-        yield ranges[0][place // second], ranges[1][place % second]
-
-
-def _draw(count: int, total: int, stream: str) -> Iterator[int]:
-    """`count` distinct numbers below `total`, each new draw after the earlier ones."""
-    chance = _chance(stream)
-    seen: set[int] = set()
-    while len(seen) < count:
-        number = chance.randrange(total)
-        if number not in seen:
-            seen.add(number)
-            yield number
+        yield _trace(source, seed, first[place // len(second)], second[place % len(second)])
 
 
 def _chance(stream: str) -> random.Random:
@@ -109,13 +80,13 @@ def _chance(stream: str) -> random.Random:
 
 
 def _trace(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
-    sign = "+" if source.operation == "add" else "*"
-    identity = f"{a}{sign}{b}"
-    answer = a + b if source.operation == "add" else a * b
-    if source.wording == "symbols":
-        width = max(source.digits) + 1 if source.operation == "add" else sum(source.digits)
-        prompt, final = f"{identity}=", f"{answer:0{width}d}"
+    if source.operation == "add":
+        sign, answer, width = "+", a + b, max(source.digits) + 1
     else:
+        sign, answer, width = "*", a * b, sum(source.digits)
+    identity = f"{a}{sign}{b}"
+    prompt, final = f"{identity}=", f"{answer:0{width}d}"
+    if source.wording == "words":
         prompt, final = _sentence(source, _chance(f"{seed}:words:{identity}"), a, b), str(answer)
     meta: JsonObject = {
         "group": f"{min(a, b)}{sign}{max(a, b)}",
@@ -165,18 +136,19 @@ def _lines(source: ArithmeticSource, a: int, b: int, carry: Carry) -> list[tuple
     steps = _digit_steps(source.operation, a, b, carry)
     if source.wording == "symbols":
         return [(step.type, str(step)) for step in steps]
-    named = zip(COLUMNS, steps, strict=False)
-    return [(step.type, f"{name}: {step.x} + {step.y} + {step.carry} = {step.result}") for name, step in named]
+    return [
+        (step.type, f"{name}: {step.x} + {step.y} + {step.carry} = {step.result}")
+        for name, step in zip(COLUMNS, steps, strict=False)
+    ]
 
 
 def _by_parts(many: int, one: int, carry: Carry) -> list[tuple[str, str]]:
     """`10 * 5 = 50`, `6 * 5 = 30`, `50 + 30 = 80`. `carry` applies to the products here: wrong ones are drawn."""
-    products, lines = [], []
-    for place, digit in reversed(list(enumerate(_digits(many)))):
-        products.append(carry(digit * one, 81) * 10**place)
-        lines.append(("product", f"{digit * 10**place} * {one} = {products[-1]}"))
-    total = products[0]
-    for product in products[1:]:
+    places = reversed(list(enumerate(_digits(many))))
+    products = [(digit * 10**place, carry(digit * one, 81) * 10**place) for place, digit in places]
+    lines = [("product", f"{part} * {one} = {product}") for part, product in products]
+    total = products[0][1]
+    for _, product in products[1:]:
         lines.append(("sum", f"{total} + {product} = {total + product}"))
         total += product
     return lines
@@ -188,38 +160,24 @@ def _digits(number: int, width: int = 1) -> list[int]:
 
 
 def _digit_steps(operation: str, a: int, b: int, carry: Carry) -> list[DigitStep]:
+    """Column by column, ones first; a product as `a` times each digit of `b`, then the sums of the shifted partials."""
     if operation == "add":
         width = len(str(max(a, b)))
-        return _columns(_digits(a, width), _digits(b, width), carry)
-    return _long_multiplication(_digits(a), _digits(b), carry)
-
-
-def _columns(first: Sequence[int], second: Sequence[int], carry: Carry) -> list[DigitStep]:
-    """The sum of two numbers of equal width, digits ones first: `8+5+0=13`, and so on with the carry."""
-    steps: list[DigitStep] = []
-    for x, y in zip(first, second, strict=True):
-        carried = carry(steps[-1].result // 10, 1) if steps else 0
-        steps.append(DigitStep("sum", x, y, carried))
-    return steps
-
-
-def _long_multiplication(a: Sequence[int], b: Sequence[int], carry: Carry) -> list[DigitStep]:
-    """`a` times each digit of `b`, ones first, then the shifted partial products added one after another."""
-    products = [_times_digit(a, digit, carry) for digit in b]
-    partials = [[step.result % 10 for step in steps] + [steps[-1].result // 10] for steps in products]
+        return _columns("+", _digits(a, width), _digits(b, width), carry)
+    products = [_columns("*", _digits(a), [digit] * len(_digits(a)), carry) for digit in _digits(b)]
+    total, *partials = ([step.result % 10 for step in steps] + [steps[-1].result // 10] for steps in products)
     written = [step for steps in products for step in steps]
-    total = partials[0]
-    for shift, partial in enumerate(partials[1:], start=1):
-        upper = _columns([*total[shift:], 0], partial, carry)
+    for shift, partial in enumerate(partials, start=1):
+        upper = _columns("+", [*total[shift:], 0], partial, carry)
         total = total[:shift] + [step.result % 10 for step in upper]
         written += upper
     return written
 
 
-def _times_digit(a: Sequence[int], digit: int, carry: Carry) -> list[DigitStep]:
-    """`8*7=56`, then `1*7+5=12` with the carry, and so on."""
+def _columns(sign: Literal["*", "+"], xs: Sequence[int], ys: Sequence[int], carry: Carry) -> list[DigitStep]:
+    """`8+5+0=13`, or `8*7=56` and then `1*7+5=12`, and so on with the carry."""
+    carried, largest = (0, 1) if sign == "+" else (None, 8)
     steps: list[DigitStep] = []
-    for x in a:
-        carried = carry(steps[-1].result // 10, 8) if steps else None
-        steps.append(DigitStep("product", x, digit, carried))
+    for x, y in zip(xs, ys, strict=True):
+        steps.append(DigitStep(sign, x, y, carry(steps[-1].result // 10, largest) if steps else carried))
     return steps

@@ -1,12 +1,13 @@
 """A trace's prompt and completion as a conversation in the tokenizer's own chat template.
 
-In: the conversation as text. Out: the rendered text before and after the completion. The template is an external
-program: every trace is checked that it leaves the text unchanged and puts the end token right after it.
+The template is an external program: every trace is checked that it leaves the text unchanged and puts the end token
+right after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from tunix_rt.config.format import ChatFormat, ThinkChatFormat
 from tunix_rt.errors import DataError
@@ -47,7 +48,8 @@ class ChatTurn:
     def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
         """The end token of the assistant's turn. Text that the template appends to it is dropped.
 
-        Raises DataError, with both sides, if the template changes the prompt, or renders none of `shown`.
+        `shown`: the training texts up to there. Raises DataError, with both sides, if the template changes the prompt,
+        or renders none of `shown`.
         """
         prefix = self.prefix(prompt, history)
         changed = self.prompt_of(prefix) != prompt if not history else not prefix.endswith(prompt + self._tail)
@@ -61,10 +63,10 @@ class ChatTurn:
         return text.removeprefix(self._head).removesuffix(self._tail)
 
     def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        system = [] if self._config.system is None else [{"role": "system", "content": self._config.system}]
-        said = [{"role": message.role, "content": message.content} for message in messages]
         config = self._config
-        return self._tokenizer.chat([*system, *said], add_generation_prompt, config.variables, config.date)
+        system = [] if config.system is None else [Message("system", config.system)]
+        said = [asdict(message) for message in (*system, *messages)]
+        return self._tokenizer.chat(said, add_generation_prompt, config.variables, config.date)
 
     def _end(self, whole: str, shown: Sequence[str], where: str) -> str:
         """The end token that follows the text of `shown` with which `whole` begins."""
@@ -74,13 +76,12 @@ class ChatTurn:
                     return token
         expected = shown[0] + self._tokenizer.end_token
         at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
-        hint = (
-            "the template writes <think> by itself: format=think_chat, or turn it off with "
-            "format.variables={enable_thinking: false}"
-            if "<think>" in whole + expected and isinstance(self._config, ChatFormat)
-            else "white space at an end of the text is often stripped: change the data, format.step_end or "
-            "format.answer_start"
-        )
+        hint = "white space at an end is often stripped: change the data, format.step_end or format.answer_start"
+        if "<think>" in whole + expected and isinstance(self._config, ChatFormat):
+            hint = (
+                "the template writes <think> by itself: format=think_chat, or turn it off with "
+                "format.variables={enable_thinking: false}"
+            )
         raise DataError(
             f"{where}the chat template does not continue its own prompt with the completion and the "
             f"end token: expected {_around(expected, at)}, got {_around(whole, at)} (character {at}); {hint}"

@@ -1,28 +1,16 @@
-"""Duplicates within a split, and prompts that training shares with evaluation.
-
-In: records with their places. Out: findings, by position. `dataset.py` decides how to handle them.
-"""
+"""Duplicates within a split, and prompts that training shares with evaluation; `dataset.py` handles them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tunix_rt.traces.sources import Record
 from tunix_rt.traces.trace import normalise
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """The record at `position` repeats the prompt of the one at `first`."""
-
-    position: int
-    first: int
-
-
-@dataclass(frozen=True, slots=True)
-class Overlap:
-    """The training record at `position` shares a prompt, or a run of words, with evaluation records."""
+class Overlap(NamedTuple):
+    """A training record (by position) that shares a prompt, or a run of words, with evaluation records."""
 
     position: int
     evaluation: tuple[int, ...]
@@ -31,20 +19,16 @@ class Overlap:
     """The first shared text found: the whole normalised prompt, or the run of words."""
 
 
-def find_duplicates(records: Sequence[Record], exact: bool) -> list[Duplicate]:
-    """Records whose prompt, with the conversation before it, occurred earlier.
+def find_duplicates(records: Sequence[Record], exact: bool) -> dict[int, int]:
+    """Position of each record whose prompt, with the conversation before it, occurred earlier → where it did first.
 
     Compared character by character (`exact`), or after normalisation.
     """
+    questions = [record.trace.questions[-1] for record in records]
+    prompts = questions if exact else [normalise(question) for question in questions]
     first: dict[str, int] = {}
-    found = []
-    for position, record in enumerate(records):
-        question = record.trace.questions[-1]
-        prompt = question if exact else normalise(question)
-        earlier = first.setdefault(prompt, position)
-        if earlier != position:
-            found.append(Duplicate(position, earlier))
-    return found
+    earlier = [first.setdefault(prompt, position) for position, prompt in enumerate(prompts)]
+    return {position: found for position, found in enumerate(earlier) if found != position}
 
 
 def find_overlaps(training: Sequence[Record], evaluation: Sequence[Record], ngram: int) -> list[Overlap]:

@@ -1,25 +1,23 @@
 """A declared dataset → checked traces in their splits: everything before tokenisation.
 
-In: the section `dataset`. Out: `Collected`, which accounts for every record read: kept, left
-out and why, or unused. Bad data is an error unless a declared switch allows it.
+Bad data is an error unless a declared switch of the section `dataset` allows it; every record read is accounted for.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
-from typing import Literal
 
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_file
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
-from tunix_rt.traces.sources import Record, Rejected, Source, has_split, read_source, source_files
-from tunix_rt.traces.split import hash_order, split_of
-from tunix_rt.traces.trace import Trace
+from tunix_rt.traces.sources import Record, Rejected, has_split, read_source, source_files
+from tunix_rt.traces.trace import Trace, normalise
 
 Records = dict[SplitName, list[Record]]
 OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
@@ -27,17 +25,9 @@ OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
     ("validation", "test"),
     ("train", "validation"),
 )
+"""Relative to test, validation counts as training, because it steers training."""
 SHOWN = 3
 """Number of offenders that an error message names."""
-
-
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A local file that was read: its path as in the config, its split, and its content hash."""
-
-    path: str
-    split: SplitName
-    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,40 +35,12 @@ class Collected:
     """The traces of each split, in order of their hashes, and the outcome of every record."""
 
     splits: dict[SplitName, tuple[Trace, ...]]
-    source: JsonObject
-    """The section `dataset.source`: generator and version, or files and adapters, or name and revision."""
-    files: tuple[SourceFile, ...]
-    num_read: int
-    """Number of records in all files, good or bad."""
-    rejected: tuple[Rejected, ...]
-    """Records left out, each with place and reason; `kind` is `invalid`, `duplicate` or `overlap`."""
-    num_unused: int
-    """Number of good traces beyond `dataset.limit`."""
-    num_overlapping: int
-    """Number of training traces that share a prompt or a run of words with evaluation."""
-    num_overlapped: int
-    """Number of evaluation traces that they share it with."""
+    manifest: JsonObject
+    """`source` (the section), `files` read (path as declared, split, sha256), `counts`, and what was `rejected`.
 
-    def counts(self) -> JsonObject:
-        """`read` = sum of `kept` by split + sum of `rejected` by kind + `unused`; and the overlaps found."""
-        rejected = Counter(record.kind for record in self.rejected)
-        return {
-            "read": self.num_read,
-            "kept": {split: len(traces) for split, traces in self.splits.items()},
-            "rejected": dict(rejected),
-            "unused": self.num_unused,
-            "overlaps": {"training": self.num_overlapping, "evaluation": self.num_overlapped},
-            "overlaps_allowed": self.num_overlapping - rejected["overlap"],
-        }
-
-    def manifest(self) -> JsonObject:
-        """The manifest entries of the prepared data about its source, as JSON."""
-        return {
-            "source": self.source,
-            "files": [asdict(file) for file in self.files],
-            "counts": self.counts(),
-            "rejected": [asdict(rejected) for rejected in self.rejected],
-        }
+    `counts`: `read` = sum of `kept` by split + sum of `rejected` by kind + `unused` (beyond `dataset.limit`); and the
+    `overlaps` found: training traces that share a prompt or a run of words with evaluation, and those they share with.
+    """
 
 
 def collect(dataset: DatasetConfig) -> Collected:
@@ -87,41 +49,57 @@ def collect(dataset: DatasetConfig) -> Collected:
     Raises DataError for bad records, duplicates and overlaps whose switch is `error`, for an unreadable
     file, and for a declared split that ends up empty; MachineError, MissingExtra for a hub source.
     """
-    records, rejected = _read(dataset.source, dataset.seed)
-    num_read = sum(len(found) for found in records.values()) + len(rejected)
-    if rejected and dataset.on_invalid == "error":
-        raise DataError(
-            _several([bad.reason for bad in rejected], f"of {num_read} records are not valid traces")
-            + "; dataset.on_invalid=skip leaves them out"
-        )
-    records, repeated = _without_duplicates(_with_unique_ids(records), dataset.on_duplicate)
-    good = _carve(records, dataset)
-    chosen = {split: _limited(good[split], getattr(dataset.limit, split), dataset.seed) for split in SPLITS}
-    overlapping, overlapped = _overlaps(chosen, dataset.overlap_ngram)
-    apart = _separate(chosen, overlapping, dataset.on_overlap, len(overlapped))
-    dropped = list(overlapping.values()) if dataset.on_overlap == "drop_train" else []
-    _refuse_empty(apart, dataset, num_read)
-    return Collected(
-        splits={split: tuple(record.trace for record in apart[split]) for split in SPLITS},
-        source=asdict(dataset.source),
-        files=tuple(SourceFile(str(p), split, sha256_file(p)) for split, p in source_files(dataset.source).items()),
-        num_read=num_read,
-        rejected=(*rejected, *repeated, *dropped),
-        num_unused=sum(len(good[split]) - len(chosen[split]) for split in SPLITS),
-        num_overlapping=len(overlapping),
-        num_overlapped=len(overlapped),
-    )
+    records, invalid = _read(dataset)
+    num_read = sum(map(len, records.values())) + len(invalid)
+    what = f"of {num_read} records are not valid traces"
+    _refuse(dataset.on_invalid == "error", [bad.reason for bad in invalid], what, "on_invalid=skip leaves them out")
+    records, repeated = _without_duplicates(_with_unique_ids(records))
+    examples = [f"{bad.where}: {bad.reason}" for bad in repeated]
+    _refuse(dataset.on_duplicate == "error", examples, "prompts occur again", "on_duplicate=first keeps the first")
+    chosen, num_unused = _carve(records, dataset)
+    training, evaluation = _overlaps(chosen, dataset.overlap_ngram)
+    examples = [f"{bad.where} {bad.reason}" for bad in training.values()]
+    what = f"training prompts overlap with {len(evaluation)} of evaluation"
+    _refuse(dataset.on_overlap == "error", examples, what, "on_overlap=drop_train drops them, =allow keeps them")
+    dropped = training if dataset.on_overlap == "drop_train" else {}
+    splits = {
+        split: tuple(record.trace for record in found if record.trace.id not in dropped)
+        for split, found in chosen.items()
+    }
+    _refuse_empty(splits, dataset, num_read)
+    rejected = [*invalid, *repeated, *dropped.values()]
+    counts = {
+        "read": num_read,
+        "kept": {split: len(traces) for split, traces in splits.items()},
+        "rejected": dict(Counter(record.kind for record in rejected)),
+        "unused": num_unused,
+        "overlaps": {"training": len(training), "evaluation": len(evaluation)},
+        "overlaps_allowed": len(training) - len(dropped),
+    }
+    files = [
+        {"path": str(path), "split": split, "sha256": sha256_file(path)}
+        for split, path in source_files(dataset.source).items()
+    ]
+    listed = [asdict(record) for record in rejected]
+    return Collected(splits, {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed})
 
 
-def _read(source: Source, seed: int) -> tuple[Records, list[Rejected]]:
+def _refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> None:
+    """With `refused`, raises DataError if there are examples, naming the first few."""
+    if refused and examples:
+        shown = "; ".join(examples[:SHOWN]) + ("; …" if len(examples) > SHOWN else "")
+        raise DataError(f"{len(examples)} {what}: {shown}; dataset.{remedy}")
+
+
+def _read(dataset: DatasetConfig) -> tuple[Records, list[Rejected]]:
     records: Records = {}
-    rejected: list[Rejected] = []
+    invalid: list[Rejected] = []
     for split in SPLITS:
-        if has_split(source, split):
-            items = list(read_source(source, split, seed))
+        if has_split(dataset.source, split):
+            items = list(read_source(dataset.source, split, dataset.seed))
             records[split] = [item for item in items if isinstance(item, Record)]
-            rejected += [item for item in items if isinstance(item, Rejected)]
-    return records, rejected
+            invalid += [item for item in items if isinstance(item, Rejected)]
+    return records, invalid
 
 
 def _with_unique_ids(records: Records) -> Records:
@@ -130,22 +108,18 @@ def _with_unique_ids(records: Records) -> Records:
     Evaluation sets are named first, so that more training data never renames their items.
     """
     taken: set[str] = set()
-    named: Records = {}
-    for split in reversed(SPLITS):
-        if split in records:
-            named[split] = [_renamed(record, taken) for record in records[split]]
-    return named
+
+    def named(record: Record) -> Record:
+        base = record.trace.id
+        identity = base if base not in taken else next(n for k in count(1) if (n := f"{base}-{k}") not in taken)
+        taken.add(identity)
+        return record if identity == base else replace(record, trace=replace(record.trace, id=identity))
+
+    return {split: [named(record) for record in records[split]] for split in reversed(SPLITS) if split in records}
 
 
-def _renamed(record: Record, taken: set[str]) -> Record:
-    base = record.trace.id
-    identity = base if base not in taken else next(n for k in count(1) if (n := f"{base}-{k}") not in taken)
-    taken.add(identity)
-    return record if identity == base else replace(record, trace=replace(record.trace, id=identity))
-
-
-def _without_duplicates(records: Records, on_duplicate: Literal["error", "first"]) -> tuple[Records, list[Rejected]]:
-    """Keep only the first trace of each prompt.
+def _without_duplicates(records: Records) -> tuple[Records, list[Rejected]]:
+    """Only the first trace of each prompt, and the others.
 
     In evaluation sets that have their own source only identical text counts: the same question in another
     spelling is a separate test.
@@ -153,71 +127,53 @@ def _without_duplicates(records: Records, on_duplicate: Literal["error", "first"
     kept: Records = {}
     rejected: list[Rejected] = []
     for split, found in records.items():
-        duplicates = find_duplicates(found, exact=split != "train")
-        repeated = {duplicate.position for duplicate in duplicates}
+        repeated = find_duplicates(found, exact=split != "train")
         kept[split] = [record for position, record in enumerate(found) if position not in repeated]
         rejected += [
-            Rejected(found[item.position].where, "duplicate", f"same prompt as {found[item.first].where}")
-            for item in duplicates
+            Rejected(found[position].where, "duplicate", f"same prompt as {found[first].where}")
+            for position, first in repeated.items()
         ]
-    if rejected and on_duplicate == "error":
-        examples = [f"{bad.where}: {bad.reason}" for bad in rejected]
-        raise DataError(_several(examples, "prompts occur again") + "; dataset.on_duplicate=first keeps the first")
     return kept, rejected
 
 
-def _carve(records: Records, dataset: DatasetConfig) -> Records:
-    """Hold out the shares of `train` for the splits that have no source of their own."""
+def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
+    """Hold out the shares of `train` for the splits that have no source of their own, and apply `dataset.limit`.
+
+    Also returns the number of traces beyond the limits.
+    """
     shares = SplitConfig(
         validation=0.0 if "validation" in records else dataset.split.validation,
         test=0.0 if "test" in records else dataset.split.test,
     )
-    carved: Records = {split: [] if split == "train" else list(records.get(split, [])) for split in SPLITS}
+    carved: Records = {split: [] if split == "train" else records.get(split, []) for split in SPLITS}
     for record in records["train"]:
         carved[split_of(record.trace, shares, dataset.seed)].append(record)
-    return carved
-
-
-def _limited(records: Sequence[Record], n: int | None, seed: int) -> list[Record]:
-    return sorted(records, key=lambda record: hash_order(record.trace, seed))[:n]
+    chosen = {
+        split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
+        for split, found in carved.items()
+    }
+    return chosen, sum(len(carved[split]) - len(chosen[split]) for split in SPLITS)
 
 
 def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str]]:
-    """The training traces, by id, that overlap with evaluation; and the ids of the evaluation traces.
-
-    Relative to test, validation counts as training, because it steers training.
-    """
+    """The training traces, by id, that overlap with evaluation; and the ids of the evaluation traces."""
     training: dict[str, Rejected] = {}
     evaluation: set[str] = set()
     for near, far in OVERLAPPING:
-        for overlap in find_overlaps(splits[near], splits[far], ngram):
-            record = splits[near][overlap.position]
-            others = [splits[far][position] for position in overlap.evaluation]
-            reason = f"shares {overlap.shared[:100]!r} with {far} {others[0].where}"
+        for position, positions, shared in find_overlaps(splits[near], splits[far], ngram):
+            record, others = splits[near][position], [splits[far][other] for other in positions]
+            reason = f"shares {shared[:100]!r} with {far} {others[0].where}"
             training.setdefault(record.trace.id, Rejected(record.where, "overlap", reason))
             evaluation.update(other.trace.id for other in others)
     return training, evaluation
 
 
-def _separate(splits: Records, overlapping: Mapping[str, Rejected], on_overlap: str, num_evaluation: int) -> Records:
-    """The splits after applying `on_overlap`; with `error` any overlap raises DataError."""
-    if overlapping and on_overlap == "error":
-        examples = [f"{found.where} {found.reason}" for found in overlapping.values()]
-        what = f"training prompts overlap with {num_evaluation} of evaluation"
-        raise DataError(f"{_several(examples, what)}; dataset.on_overlap=drop_train drops them, =allow keeps them")
-    if on_overlap == "allow":
-        return splits
-    return {
-        split: [record for record in records if record.trace.id not in overlapping] for split, records in splits.items()
-    }
-
-
-def _refuse_empty(splits: Records, dataset: DatasetConfig, num_read: int) -> None:
+def _refuse_empty(splits: Mapping[SplitName, Sequence[Trace]], dataset: DatasetConfig, num_read: int) -> None:
     """Refuse an empty split that was declared, by a source or a share."""
     for split in SPLITS:
         share = 0.0 if split == "train" else getattr(dataset.split, split)
         if not splits[split] and (has_split(dataset.source, split) or share > 0):
-            sizes = ", ".join(f"{name} {len(records)}" for name, records in splits.items())
+            sizes = ", ".join(f"{name} {len(traces)}" for name, traces in splits.items())
             remedy = f"raise dataset.split.{split} ({share}) or " if share > 0 else ""
             raise DataError(
                 f"dataset {dataset.name}: nothing is left for {split} ({num_read} records read; {sizes}); "
@@ -225,7 +181,28 @@ def _refuse_empty(splits: Records, dataset: DatasetConfig, num_read: int) -> Non
             )
 
 
-def _several(examples: Sequence[str], what: str) -> str:
-    """`3 training prompts …: first; second; …` with the first few examples."""
-    more = "; …" if len(examples) > SHOWN else ""
-    return f"{len(examples)} {what}: {'; '.join(examples[:SHOWN])}{more}"
+def split_of(trace: Trace, split: SplitConfig, seed: int) -> SplitName:
+    """The split of a trace of the `train` source: `test` from the low end of its hash, `validation` from the high end.
+
+    The hash is of the trace's group (`meta.group`), else of its normalised prompt (the first of a conversation, so
+    that those which begin alike stay together), and of the seed: adding items never moves an old one. With a share
+    taken from each end, changing one never moves items in or out of the other.
+    """
+    place = (_hash(_key(trace), seed) >> 11) / 2**53
+    if place < split.test:
+        return "test"
+    return "validation" if place >= 1 - split.validation else "train"
+
+
+def hash_order(trace: Trace, seed: int) -> tuple[int, int]:
+    """Sort key, 64 bits each: the traces of a group are neighbours. A limit takes the lowest."""
+    return _hash(_key(trace), seed), _hash(f"id:{trace.id}", seed)
+
+
+def _key(trace: Trace) -> str:
+    group = trace.meta.get("group")
+    return f"prompt:{normalise(trace.questions[0])}" if group is None else f"group:{group}"
+
+
+def _hash(key: str, seed: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big")

@@ -1,17 +1,14 @@
 """Trace ↔ labelled parts of text, by the declared format; both directions in this module.
 
-In: traces and the section `format`. Out: parts whose concatenation is the training text, and the steps and answer
-of any text that a model may write. Judges form only; uses no token ids.
-
 A format is a turn (the text around the prompt and after the completion: `PlainTurn`, `chat.ChatTurn`) and
-a layout (how steps and answer form a completion: `layout`).
+a layout (how steps and answer form a completion: `layout`). Judges form only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from tunix_rt.config.format import (
     FormatConfig,
@@ -36,25 +33,6 @@ class Part:
 
     kind: PartKind
     text: str
-
-
-class Turn(Protocol):
-    """The text around a completion."""
-
-    def prefix(self, prompt: str, history: Sequence[Message]) -> str:
-        """The text before the completion. Raises DataError if the conversation before it cannot be written."""
-
-    def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
-        """[start, end) in the prefix of each previous turn of the assistant, its end token included."""
-
-    def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
-        """The text after the completion: the end token. Raises DataError.
-
-        `shown`: the training texts up to there; a template must render one of them.
-        """
-
-    def prompt_of(self, text: str) -> str:
-        """The prompt in the prefix of a trace without history."""
 
 
 class PlainTurn:
@@ -85,6 +63,9 @@ class PlainTurn:
         return text.removeprefix(self._prompt_start).removesuffix(self._prompt_end)
 
 
+Turn = PlainTurn | ChatTurn
+
+
 class Formatter:
     """Writes traces as text and reads completions, by one declared format."""
 
@@ -108,9 +89,7 @@ class Formatter:
         """The training text: one prompt, its steps (none with `drop`), one answer, and the end token.
 
         `previous_turns` separates the assistant's previous turns from the rest of the prompt, to be learned too.
-
-        Raises DataError (the caller adds the trace): the text holds a special token, or the template
-        changes it.
+        Raises DataError (the caller adds the trace): the text holds a special token, or the template changes it.
         """
         contents = [step.content for step in trace.steps] if steps == "keep" else []
         said = [message.content for message in trace.history]
@@ -123,8 +102,11 @@ class Formatter:
             bare = prefix.removesuffix(self._layout.opened)
             shown += [bare + gap + trace.final_answer for gap in ("", "\n\n")]  # a template may leave out the reasoning
         suffix = self._turn.suffix(trace.prompt, trace.history, whole, shown)
-        spans = self._turn.previous_turns(trace.prompt, trace.history) if previous_turns else []
-        parts = _cut(prefix, spans) + [Part("steps", text) for text in written] + [Part("answer", answer)]
+        parts, position = [], 0
+        for start, end in self._turn.previous_turns(trace.prompt, trace.history) if previous_turns else ():
+            parts += [Part("prompt", prefix[position:start]), Part("previous_turns", prefix[start:end])]
+            position = end
+        parts += [Part("prompt", prefix[position:]), *(Part("steps", text) for text in written), Part("answer", answer)]
         return (*parts, Part("end", suffix)) if suffix else tuple(parts)
 
     def parse(self, completion: str) -> Parsed:
@@ -140,14 +122,6 @@ class Formatter:
             for token in self._special_tokens:
                 if token in text:
                     raise DataError(f"{token!r} in {text[:60]!r} would be read as a special token; change the data")
-
-
-def _cut(prefix: str, spans: Sequence[tuple[int, int]]) -> list[Part]:
-    parts, position = [], 0
-    for start, end in spans:
-        parts += [Part("prompt", prefix[position:start]), Part("previous_turns", prefix[start:end])]
-        position = end
-    return [*parts, Part("prompt", prefix[position:])]
 
 
 def formatter(config: FormatConfig, tokenizer: Tokenizer | None) -> Formatter:

@@ -1,15 +1,13 @@
 """Steps and answer ↔ the text of a completion: one step after the other, or inside `<think>…</think>`.
 
-In: contents, in the layout that a format declares. Out: pieces of text, and the contents of any text that a
-model may write. A layout that could not be read back is refused with the reason. Independent of prompts, chat
-templates and tokens.
+Each layout writes a piece of text for each step and one for the answer, and reads any text that a model may write; one
+that could not be read back is refused. `literals`: (declaring field of `format`, text) for each fixed text it writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from tunix_rt.config.format import ChatFormat, PlainFormat, TemplateFormat, pieces
 from tunix_rt.errors import ConfigError, DataError
@@ -28,20 +26,6 @@ class Parsed:
     problem: str | None
 
 
-class Layout(Protocol):
-    """How steps and answer are arranged in a completion."""
-
-    @property
-    def literals(self) -> tuple[tuple[str, str], ...]:
-        """(declaring field of `format`, text) for each fixed text that the layout writes."""
-
-    def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
-        """A piece of text for each step, and one for the answer. Raises DataError."""
-
-    def read(self, completion: str) -> Parsed:
-        """The inverse of `write`; also accepts any other text of a model. Never raises."""
-
-
 @dataclass(frozen=True, slots=True)
 class Lines:
     """(`step_start` step `step_end`)* `answer_start` answer `answer_end`."""
@@ -56,13 +40,13 @@ class Lines:
 
     @property
     def literals(self) -> tuple[tuple[str, str], ...]:
-        """See `Layout`."""
+        """(field, text), as the module says."""
         step, answer = self.names
         own = [(step, text) for text in (*self.step_start, self.step_end)]
         return (*own, (answer, self.answer_start), (answer, self.answer_end))
 
     def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
-        """See `Layout`; any content can be written."""
+        """The text of each step, and of the answer; any content can be written."""
         written = [
             self.step_begin(number) + escape(step, self.step_end, self.step_end) + self.step_end
             for number, step in enumerate(steps, 1)
@@ -70,7 +54,7 @@ class Lines:
         return written, self.answer_start + escape(answer, self.step_end, self.answer_end) + self.answer_end
 
     def read(self, completion: str) -> Parsed:
-        """See `Layout`."""
+        """The inverse of `write`. Never raises."""
         *found, last = split(completion, self.step_end)
         steps: list[str] = []
         for number, piece in enumerate(found, 1):
@@ -78,12 +62,14 @@ class Lines:
             if not piece.startswith(start):
                 return Parsed(tuple(steps), None, f"no {start!r} where step {number} begins")
             steps.append(piece.removeprefix(start))
+        answer, problem = last.removeprefix(self.answer_start), None
         if not last.startswith(self.answer_start):
-            return Parsed(tuple(steps), None, f"no {self.answer_start!r} behind the last {self.step_end!r}")
-        if not last.removeprefix(self.answer_start).endswith(self.answer_end):
-            return Parsed(tuple(steps), None, f"no {self.answer_end!r} behind the answer")
-        answer = last.removeprefix(self.answer_start).removesuffix(self.answer_end)
-        return Parsed(tuple(steps), answer or None, None if answer else "the answer is empty")
+            problem = f"no {self.answer_start!r} behind the last {self.step_end!r}"
+        elif not answer.endswith(self.answer_end):
+            problem = f"no {self.answer_end!r} behind the answer"
+        elif not (answer := answer.removesuffix(self.answer_end)):
+            problem = "the answer is empty"
+        return Parsed(tuple(steps), None if problem else answer, problem)
 
     def step_begin(self, number: int) -> str:
         """The text before the step with this number."""
@@ -95,15 +81,12 @@ def lines(config: PlainFormat | ChatFormat | TemplateFormat) -> Lines:
     if isinstance(config, TemplateFormat):
         before, behind = pieces("step", config.step)
         (answer_start,), answer_end = pieces("answer", config.answer)
-        layout = Lines(before, behind, answer_start, answer_end, ("step", "answer"))
-    else:
-        layout = Lines(("",), config.step_end, config.answer_start, "", ("step_end", "answer_start"))
-    prove(layout)
-    return layout
+        return prove(Lines(before, behind, answer_start, answer_end, ("step", "answer")))
+    return prove(Lines(("",), config.step_end, config.answer_start, "", ("step_end", "answer_start")))
 
 
-def prove(layout: Lines) -> None:
-    """Raises ConfigError unless the step's end can be distinguished from any text around it.
+def prove(layout: Lines) -> Lines:
+    """Returns `layout`. Raises ConfigError unless the step's end can be distinguished from any text around it.
 
     `escape` hides every `step_end` that begins inside content. That leaves one that begins in the layout's own
     text: entirely inside it, or in its last characters, which content could continue (that content is then the
@@ -113,8 +96,7 @@ def prove(layout: Lines) -> None:
     if not end:
         raise ConfigError(f"format.{step}: empty behind the step: nothing would tell where a step ends")
     for name, text in layout.literals:
-        if "\\" in text:
-            raise ConfigError(f"format.{name}: {text!r} has a backslash, which is kept for hiding separators")
+        _refuse_backslash(name, text)
     starts = {layout.answer_start: answer}
     starts |= {layout.step_begin(number): step for number in range(1, MAX_STEPS + 1)}
     for text, name in starts.items():
@@ -125,6 +107,12 @@ def prove(layout: Lines) -> None:
             )
     if end in layout.answer_end:
         raise ConfigError(f"format.{answer}: {layout.answer_end!r} holds the step's end {end!r}; choose others")
+    return layout
+
+
+def _refuse_backslash(name: str, text: str) -> None:
+    if "\\" in text:
+        raise ConfigError(f"format.{name}: {text!r} has a backslash, which is kept for hiding separators")
 
 
 def _begins_inside(separator: str, text: str) -> bool:
@@ -143,26 +131,24 @@ class Think:
 
     @property
     def literals(self) -> tuple[tuple[str, str], ...]:
-        """See `Layout`."""
+        """(field, text), as the module says."""
         return (("step_end", self.step_end), ("kind", OPEN), ("kind", CLOSE))
 
     def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
-        """See `Layout`. Raises DataError if content holds a tag."""
+        """The text of each step, and of the answer. Raises DataError if content holds a tag."""
         for content in (*steps, answer):
             for tag in (OPEN, CLOSE):
                 if tag in content:
                     raise DataError(f"{tag!r} in {content[:60]!r} would be read as the layout's own; change the data")
-        hidden = [escape(step, self.step_end, self.step_end) for step in steps[:-1]]
-        hidden += [escape(step, self.step_end, "") for step in steps[-1:]]
-        written = [(self.step_end if place else f"{OPEN}\n") + text for place, text in enumerate(hidden)]
-        suffix = f"\n{CLOSE}\n\n{answer}"
-        if written:
-            written[0] = written[0].removeprefix(self.opened)
-            return written, suffix
-        return [], f"{OPEN}\n{suffix}".removeprefix(self.opened)
+        starts = [f"{OPEN}\n".removeprefix(self.opened), *[self.step_end] * (len(steps) - 1)]
+        tails = [*[self.step_end] * (len(steps) - 1), ""]
+        written = [
+            start + escape(step, self.step_end, tail) for start, step, tail in zip(starts, steps, tails, strict=False)
+        ]
+        return written, ("" if steps else starts[0]) + f"\n{CLOSE}\n\n{answer}"
 
     def read(self, completion: str) -> Parsed:
-        """See `Layout`. White space around the tags may be missing."""
+        """The inverse of `write`; white space around the tags may be missing. Never raises."""
         before, opened, rest = (self.opened + completion).partition(OPEN)
         if not opened:
             return Parsed((), None, f"no {OPEN}")
@@ -170,7 +156,7 @@ class Think:
         block = block.removeprefix("\n")
         block = block.removesuffix("\n") if closed else block
         steps = tuple(split(block, self.step_end)) if block else ()
-        answer = answer.removeprefix("\n\n") if answer.startswith("\n\n") else answer.removeprefix("\n")
+        answer = answer.removeprefix("\n").removeprefix("\n")
         problem = None
         if before.strip():
             problem = f"text before {OPEN}"
@@ -185,12 +171,14 @@ class Think:
         return Parsed(steps, None if problem else answer, problem)
 
 
+Layout = Lines | Think
+
+
 def think(step_end: str, opened: str = "") -> Think:
     """The layout of `<think>…</think>`. Raises ConfigError if completions could not be read back."""
     if not step_end:
         raise ConfigError("format.step_end: empty, expected at least one character")
-    if "\\" in step_end:
-        raise ConfigError(f"format.step_end: {step_end!r} has a backslash, which is kept for hiding separators")
+    _refuse_backslash("step_end", step_end)
     for tag in (OPEN, CLOSE):
         if step_end in tag or _begins_inside(tag, step_end) or _begins_inside(step_end, tag):
             raise ConfigError(

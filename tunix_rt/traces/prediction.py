@@ -34,7 +34,7 @@ class Prediction:
 
     def to_json(self) -> JsonObject:
         """The record as written to `predictions.jsonl`."""
-        return asdict(self) | {"steps": list(self.steps), "logprobs": list(self.logprobs)}
+        return asdict(self)
 
 
 def prediction_of(record: JsonObject, where: str) -> Prediction:

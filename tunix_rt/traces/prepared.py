@@ -1,14 +1,12 @@
 """A folder of prepared data: the output of `prepare` for all later stages, found again by its identity.
 
-`data/<name>/<identity>/`: `manifest.json` (written last; it marks the folder complete),
-`traces/<split>.jsonl`, `encoded/<split>/`, and for a fresh model `model/`. The manifest has the sha256 of every file,
-and each file is checked against it when it is read.
+`data/<name>/<identity>/`: `manifest.json` (written last; it marks the folder complete), `traces/<split>.jsonl`,
+`encoded/<split>/`, and for a fresh model `model/`. Each file is checked against the manifest's sha256 when it is read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,15 +77,12 @@ class PreparedData:
 
     def traces(self, split: SplitName) -> list[Trace]:
         """The traces of a split, in order of their hashes; empty if the split is. Raises DataError if damaged."""
-        file = self.traces_file(split)
         self._check(f"traces/{split}.jsonl")
+        file = self.traces_file(split)
         return [parse_trace(record, f"{file}:{number}") for number, record in read_jsonl(file)]
 
     def encoded(self, split: SplitName) -> Path:
-        """The folder of a split's token ids and weights (`train` and `validation` have one).
-
-        Raises DataError if one of its files is damaged.
-        """
+        """The folder of token ids and weights (of `train` and `validation`). Raises DataError if a file is damaged."""
         self._check(f"encoded/{split}/")
         return self.folder / "encoded" / split
 
@@ -104,17 +99,12 @@ class PreparedData:
 
     def damage(self, full: bool = False) -> list[str]:
         """What has changed since it was prepared: a line per file, starting with its name; `full`: read every byte."""
-        return list(self._damage(full))
-
-    def _damage(self, full: bool) -> Iterator[str]:
         try:
-            manifest = self.manifest
+            model = self.manifest["model"]
         except DataError as error:
-            yield str(error).removesuffix(f"; {self._remedy}")
-            return
-        yield from damage(self.folder, self._files(), full)
-        model = manifest["model"]
-        yield from damage(self.folder / str(model["folder"]), model.get("files", {}), full)
+            return [str(error).removesuffix(f"; {self._remedy}")]
+        found = damage(self.folder, self._files(), full)
+        return found + damage(self.folder / str(model["folder"]), model.get("files", {}), full)
 
     def difference(self, other: PreparedData) -> str | None:
         """The first file that differs in data prepared again; None if none does, or no digests are recorded here."""
@@ -125,6 +115,5 @@ class PreparedData:
         return next((name for name in before if before[name] != now.get(name)), None)
 
     def _seals(self) -> dict[str, Seal]:
-        return self._files() | {
-            f"model/{name}": sealed for name, sealed in self.manifest["model"].get("files", {}).items()
-        }
+        model = self.manifest["model"].get("files", {})
+        return self._files() | {f"model/{name}": sealed for name, sealed in model.items()}

@@ -1,8 +1,4 @@
-"""A declared source → its traces, one by one, each with its place; a bad record is yielded with its reason.
-
-In: `dataset.source` and the name of a split. Out: `Record`s and `Rejected`s in the source's order. Does not
-decide how to handle a bad record (`dataset.on_invalid`) and does not split.
-"""
+"""A declared source → its traces in order, each with its place; a bad record is yielded with its reason."""
 
 from __future__ import annotations
 
@@ -12,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from tunix_rt.checked import hashes
-from tunix_rt.config.choices import Adapter, SplitName
+from tunix_rt.config.choices import SPLITS, Adapter, SplitName
 from tunix_rt.config.dataset import ArithmeticSource, HuggingfaceSource, JsonlFile, JsonlSource
 from tunix_rt.errors import DataError, MachineError, MissingExtra
 from tunix_rt.files import JsonObject, digest, read_lines
@@ -64,12 +60,7 @@ def source_files(source: Source) -> dict[SplitName, Path]:
     """The local files of a source, by split."""
     if not isinstance(source, JsonlSource):
         return {}
-    named: dict[SplitName, JsonlFile | None] = {
-        "train": source.train,
-        "validation": source.validation,
-        "test": source.test,
-    }
-    return {split: Path(file.path) for split, file in named.items() if file is not None}
+    return {split: Path(getattr(source, split).path) for split in SPLITS if has_split(source, split)}
 
 
 def content_digest(source: Source) -> str | None:
@@ -82,7 +73,8 @@ def content_digest(source: Source) -> str | None:
         return None
     if Path(source.name).is_dir():
         return digest(hashes(Path(source.name)))
-    return None if COMMIT.fullmatch(source.revision) else _commit(source)
+    commit = _commit(source)
+    return None if commit == source.revision else commit
 
 
 @cache
@@ -115,31 +107,25 @@ def _read_file(file: JsonlFile, setting: str, origin: str | None) -> Iterator[Re
     if not path.exists():
         public = f"; download it from {origin}" if origin else ""
         raise DataError(f"{path}: no such file{public}; say where it lies with {setting}=FILE")
-    empty = True
+    number = 0
     for number, value in read_lines(path):
-        empty = False
-        yield _adapted(value, file.adapter, f"{path}:{number}")
-    if empty:
+        where = f"{path}:{number}"
+        if isinstance(value, DataError):
+            yield Rejected(where, "invalid", str(value))
+        else:
+            yield _adapted(value, file.adapter, where)
+    if not number:
         raise DataError(f"{path}: empty, expected one JSON object a line")
 
 
-def _adapted(value: JsonObject | DataError, adapter: Adapter, where: str) -> Record | Rejected:
+def _adapted(record: JsonObject, adapter: Adapter, where: str) -> Record | Rejected:
     try:
-        if isinstance(value, DataError):
-            raise value
-        return Record(where, adapt(value, adapter, where))
+        return Record(where, adapt(record, adapter, where))
     except DataError as error:
         return Rejected(where, "invalid", str(error))
 
 
 def _read_hub(source: HuggingfaceSource, split: str) -> Iterator[Record | Rejected]:
-    where = f"{source.name}@{source.revision}:{split}"
-    for number, record in enumerate(_load_dataset(source, split)):
-        present = {name: value for name, value in record.items() if value is not None}
-        yield _adapted(present, source.adapter, f"{where}[{number}]")
-
-
-def _load_dataset(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:
     """Rows of one split, from the hub, the local cache, or a local folder. Missing values are None."""
     try:
         import datasets
@@ -155,7 +141,9 @@ def _load_dataset(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]
         raise MachineError(_hub_message(source, split, error)) from error
     except (ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"dataset.source: {source.name}, split {split!r}: {_line(error)}") from error
-    return rows
+    for number, row in enumerate(rows):
+        present = {name: value for name, value in row.items() if value is not None}
+        yield _adapted(present, source.adapter, f"{source.name}@{source.revision}:{split}[{number}]")
 
 
 def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str:

@@ -1,13 +1,10 @@
-"""A reasoning trace (prompt → steps → final answer), its rules, and its JSON form, version 1.0.
-
-In: JSON records, which are checked against every rule of the format. Out: frozen traces, and records again.
-Independent of files, of splits, and of how a trace becomes text for a model.
-"""
+"""A reasoning trace (prompt → steps → final answer), its rules, and its JSON form, version 1.0."""
 
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Literal
 
 from tunix_rt.errors import DataError
@@ -33,7 +30,7 @@ class Step:
 class Message:
     """One turn of a conversation, verbatim."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["system", "user", "assistant"]
     content: str
 
 
@@ -58,13 +55,12 @@ class Trace:
 
     def to_json(self) -> JsonObject:
         """The record as written to a JSONL file; `history` only if there is one."""
-        said = [{"role": message.role, "content": message.content} for message in self.history]
         return {
             "trace_version": VERSION,
             "id": self.id,
-            **({"history": said} if said else {}),
+            **({"history": [asdict(message) for message in self.history]} if self.history else {}),
             "prompt": self.prompt,
-            "steps": [{"i": step.i, "type": step.type, "content": step.content} for step in self.steps],
+            "steps": [asdict(step) for step in self.steps],
             "final_answer": self.final_answer,
             "meta": self.meta,
         }
@@ -88,38 +84,39 @@ def parse_trace(record: JsonObject, where: str) -> Trace:
     version = record.get("trace_version", VERSION)
     if version != VERSION:
         raise DataError(f"{where}: trace_version: {version!r}, expected {VERSION!r}")
-    prompt = text_field(record, "prompt", where, MAX_TEXT)
-    answer = text_field(record, "final_answer", where, MAX_TEXT)
+    prompt, answer = text_field(record, "prompt", where), text_field(record, "final_answer", where)
     meta = meta_field(record, where)
-    said = record.get("history")
-    history = () if said is None else history_field(said, f"{where}: history")
-    trace = Trace("", prompt, _steps(record.get("steps"), where), answer, meta, history)
-    return replace(trace, id=id_field(record, meta, trace.questions[-1], where))
+    history = () if record.get("history") is None else conversation(record["history"], f"{where}: history")
+    return identified(Trace("", prompt, _steps(record.get("steps"), where), answer, meta, history), record, where)
 
 
-def history_field(said: Any, where: str) -> tuple[Message, ...]:
-    """The turns before the prompt: `role` and `content`, user and assistant alternating. Raises DataError."""
+def conversation(said: Any, where: str, system: bool = False) -> tuple[Message, ...]:
+    """Messages with `role` and `content`: user and assistant by turns, the user first. Raises DataError.
+
+    With `system` a system message may precede them, and there must be at least one turn of each.
+    """
     if not isinstance(said, list) or not all(isinstance(message, dict) for message in said):
         raise DataError(f"{where}: expected a list of objects with role and content")
-    if len(said) > MAX_TURNS:
-        raise DataError(f"{where}: {len(said)} turns, expected at most {MAX_TURNS}")
     roles = [message.get("role") for message in said]
-    if roles != ["user", "assistant"] * (len(said) // 2):
-        shown = ", ".join(str(role) for role in roles[:6])
-        raise DataError(f"{where}: expected user and assistant by turns, the user first, got {shown}")
-    texts = [text_field(message, "content", f"{where}[{place}]", MAX_TEXT) for place, message in enumerate(said)]
-    return tuple(Message("assistant" if place % 2 else "user", text) for place, text in enumerate(texts))
+    turns = roles[1:] if system and roles[:1] == ["system"] else roles
+    if turns != ["user", "assistant"] * (len(turns) // 2) or (system and not turns):
+        rule = " (a system message may come first), ending with the assistant" if system else ", the user first"
+        shown = ", ".join(map(str, roles[:6])) or "nothing"
+        raise DataError(f"{where}: expected user and assistant by turns{rule}, got {shown}")
+    texts = [text_field(message, "content", f"{where}[{place}]") for place, message in enumerate(said)]
+    return tuple(map(Message, roles, texts))
 
 
-def id_field(record: JsonObject, meta: JsonObject, question: str, where: str) -> str:
-    """`id`, else `meta.id`, else the question's own id. Raises DataError."""
-    given = record.get("id")
-    given = meta.get("id") if given is None else given
+def identified(trace: Trace, record: JsonObject, where: str) -> Trace:
+    """The trace with its id: the record's `id`, else `meta.id`, else the question's own. Raises DataError."""
+    if len(trace.history) > MAX_TURNS:
+        raise DataError(f"{where}: {len(trace.history)} turns before the prompt, expected at most {MAX_TURNS}")
+    given = trace.meta.get("id") if record.get("id") is None else record["id"]
     if given is None:
-        return prompt_id(question)
+        given = prompt_id(trace.questions[-1])
     if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
         raise DataError(f"{where}: id: expected text or an integer, got {_kind(given)}")
-    return _valid_unicode(str(given), "id", where)
+    return replace(trace, id=_valid_unicode(str(given), "id", where))
 
 
 def meta_field(record: JsonObject, where: str) -> JsonObject:
@@ -134,7 +131,7 @@ def meta_field(record: JsonObject, where: str) -> JsonObject:
     return meta
 
 
-def text_field(record: JsonObject, name: str, where: str, longest: int) -> str:
+def text_field(record: JsonObject, name: str, where: str, longest: int = MAX_TEXT) -> str:
     """The text in field `name`, 1 to `longest` characters. Raises DataError."""
     if name not in record:
         raise DataError(f"{where}: {name}: missing (the record has {', '.join(sorted(record)) or 'no field'})")
@@ -160,22 +157,19 @@ def _steps(value: Any, where: str) -> tuple[Step, ...]:
         raise DataError(f"{where}: steps: expected a list, got {_kind(value)}")
     if len(value) > MAX_STEPS:
         raise DataError(f"{where}: steps: {len(value)} of them, expected at most {MAX_STEPS}")
-    steps = [_step(item, f"{where}: steps[{place}]") for place, item in enumerate(value)]
-    seen: set[int] = set()
-    for step in steps:
-        if step.i in seen:
+    steps = sorted((_step(item, f"{where}: steps[{i}]") for i, item in enumerate(value)), key=lambda step: step.i)
+    for step, following in pairwise(steps):
+        if step.i == following.i:
             raise DataError(f"{where}: steps: index {step.i} occurs twice")
-        seen.add(step.i)
-    return tuple(sorted(steps, key=lambda step: step.i))
+    return tuple(steps)
 
 
 def _step(item: Any, where: str) -> Step:
     if not isinstance(item, dict):
         raise DataError(f"{where}: expected an object, got {_kind(item)}")
-    index = item.get("i")
+    index, kind = item.get("i"), item.get("type", "step")
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
         raise DataError(f"{where}.i: expected an integer >= 0, got {index!r}")
-    kind = item.get("type", "step")
     if not isinstance(kind, str) or not kind:
         raise DataError(f"{where}.type: expected text, got {kind!r}")
     return Step(index, kind, text_field(item, "content", where, MAX_STEP))

@@ -11,15 +11,13 @@ while the run goes on, then for a minute after its end; `tracking.log` says how 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 import psutil
 
@@ -27,7 +25,7 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError, MachineError, TunixError
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living
-from tunix_rt.runs.secrets import mask
+from tunix_rt.runs.secrets import mask, masked_output
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.tracking import syncer
 from tunix_rt.tracking.content import read_tracking
@@ -216,20 +214,6 @@ def _was_sent(run: RunFolder) -> bool:
     return report is not None and report.complete
 
 
-class _Masked(io.TextIOBase):
-    """A stream whose lines are masked: the output of MLflow and database drivers may hold URIs with passwords."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream, self._line = stream, ""
-
-    def write(self, text: str) -> int:
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            self._stream.write(f"{mask(line)}\n")
-        self._stream.flush()
-        return len(text)
-
-
 def serve(folder: Path, directory: Path | None) -> SyncReport:
     """Send a folder until it has ended and every request made to this process meanwhile has been served."""
     sweep, run = sweep_at(folder), RunFolder(folder)
@@ -277,7 +261,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--watch", action="store_true", help="go on until it has ended")
     parser.add_argument("--directory", type=Path, help="where a relative SQLite file is (default: here)")
     options = parser.parse_args(words)
-    with redirect_stdout(_Masked(sys.stdout)), redirect_stderr(_Masked(sys.stderr)):
+    with masked_output():
         return _main(options.folder.resolve(), options.watch, options.directory)
 
 

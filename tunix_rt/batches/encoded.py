@@ -1,0 +1,100 @@
+"""Traces as token ids and target weights: their memory-mapped store.
+
+Targets are shifted when an example is read, so no target can belong to another trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunix_rt.errors import DataError
+from tunix_rt.files import atomic_writer, read_json, write_json
+
+Int32 = np.ndarray[Any, np.dtype[np.int32]]
+Int64 = np.ndarray[Any, np.dtype[np.int64]]
+Float32 = np.ndarray[Any, np.dtype[np.float32]]
+VERSION = 1
+TOKENS, WEIGHTS, INDEX = "tokens.int32", "weights.float32", "index.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One trace as numbers: `ids` int32 [N] and `weights` float32 [N], the weight of each token as a target."""
+
+    ids: Int32
+    weights: Float32
+
+
+def write_encoded(folder: Path, items: Iterable[tuple[str, Encoded]]) -> int:
+    """Write (trace id, numbers) one after the other; the index is written last and marks the folder complete.
+
+    Raises DataError for a trace of fewer than two tokens (it has no target). Returns the number of traces.
+    """
+    (folder / INDEX).unlink(missing_ok=True)
+    lengths: list[tuple[str, int]] = []
+    with atomic_writer(folder / TOKENS) as tokens, atomic_writer(folder / WEIGHTS) as weights:
+        for name, item in items:
+            if len(item.ids) < 2:
+                raise DataError(f"trace {name}: {len(item.ids)} tokens, at least 2 are needed")
+            tokens.write(item.ids.astype("<i4").tobytes())
+            weights.write(item.weights.astype("<f4").tobytes())
+            lengths.append((name, len(item.ids)))
+    names, counts = [name for name, _ in lengths], [length for _, length in lengths]
+    write_json(folder / INDEX, {"version": VERSION, "ids": names, "num_tokens": counts})
+    return len(names)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedDataset:
+    """The traces of one split as numbers, read from disk as needed."""
+
+    ids: tuple[str, ...]
+    """Trace ids."""
+    lengths: Int64
+    """int64 [n]: positions that each takes in a row, one fewer than its tokens."""
+    _tokens: Int32
+    _weights: Float32
+    _starts: Int64
+
+    @classmethod
+    def open(cls, folder: Path) -> EncodedDataset:
+        """Memory-map what `write_encoded` wrote. Raises DataError if it is missing, truncated or of another version."""
+        index = read_json(folder / INDEX, f"delete {folder} to prepare it again")
+        if not isinstance(index, dict) or index.get("version") != VERSION:
+            raise DataError(f"{folder / INDEX}: not of version {VERSION}; delete {folder} to prepare it again")
+        counts = np.array(index["num_tokens"], dtype=np.int64)
+        total = int(counts.sum())
+        return cls(
+            ids=tuple(index["ids"]),
+            lengths=counts - 1,
+            _tokens=_mapped(folder / TOKENS, np.dtype("<i4"), total),
+            _weights=_mapped(folder / WEIGHTS, np.dtype("<f4"), total),
+            _starts=np.cumsum(counts) - counts,
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def sequence(self, index: int) -> tuple[Int32, Float32]:
+        """(ids, weights), each [N]: the whole trace, unshifted, with each token's own weight as a target."""
+        first = int(self._starts[index])
+        last = first + int(self.lengths[index]) + 1
+        return self._tokens[first:last], self._weights[first:last]
+
+    def example(self, index: int) -> tuple[Int32, Int32, Float32]:
+        """(tokens, targets, weights), each [N - 1]: a position's target is the next token."""
+        ids, weights = self.sequence(index)
+        return ids[:-1], ids[1:], weights[1:]
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], total: int) -> np.ndarray[Any, Any]:
+    size, expected = path.stat().st_size if path.is_file() else -1, total * dtype.itemsize
+    if size != expected:
+        found = "missing" if size < 0 else f"{size} bytes"
+        raise DataError(f"{path}: {found}, expected {expected} bytes; delete {path.parent} to prepare it again")
+    return np.memmap(path, dtype=dtype, mode="r") if total else np.zeros(0, dtype=dtype)
