@@ -10,13 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import TypedDict
 
 from tunix_rt.errors import MachineError, TunixError
-from tunix_rt.files import read_json, sha256_file, write_json
+from tunix_rt.files import JsonObject, read_json, sha256_file, write_json
 from tunix_rt.machine import cache_folder
 
 LARGE = 2**20
@@ -27,7 +26,8 @@ SETTLED_NS = 2 * 10**9
 """A file written less than this before it was hashed may change again within one tick of its clock."""
 MEMORY = "verified.json"
 
-_known: dict[str, _Entry] = {}
+_known: JsonObject = {}
+"""Path → [size, modified, changed, inode, sha256], as in the cache folder."""
 _lock = Lock()
 
 
@@ -38,53 +38,40 @@ class Seal(TypedDict):
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    stat: tuple[int, ...]
-    sha256: str
-
-
 def sha256_of(path: Path, full: bool = False) -> str:
     """Hex SHA-256 of a file's bytes, cached as long as the file is untouched; `full`: always read it."""
-    name, before = str(path.resolve()), _stat(path)
-    known = _known.get(name) or (_remembered(name) if before[0] >= LARGE else None)
-    if not full and known is not None and known.stat == before:
-        _known[name] = known
-        return known.sha256
+    name, stat = str(path.resolve()), _stat(path)
+    large = stat[0] >= LARGE
+    if not full:
+        match _known.get(name) or (large and _memory().get(name)):
+            case [*known, str(sha256)] if known == stat and len(sha256) == 64:
+                _known[name] = [*stat, sha256]
+                return sha256
     sha256 = sha256_file(path)
-    if _stat(path) == before:
-        _known[name] = _Entry(before, sha256)
-        if before[0] >= LARGE and time.time_ns() - max(before[1:3]) > SETTLED_NS:
-            _remember(name, _known[name])
+    if _stat(path) == stat:
+        _known[name] = [*stat, sha256]
+        if large and time.time_ns() - max(stat[1:3]) > SETTLED_NS:
+            _remember(name)
     return sha256
 
 
-def _stat(path: Path) -> tuple[int, ...]:
+def _stat(path: Path) -> list[int]:
     found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
 
 
-def _memory() -> dict[str, list[object]]:
-    with suppress(TunixError, OSError):
-        found = read_json(cache_folder() / MEMORY)
-        if isinstance(found, dict):
-            return found
+def _memory() -> JsonObject:
+    with suppress(TunixError, OSError, TypeError, ValueError):
+        return dict(read_json(cache_folder() / MEMORY))
     return {}
 
 
-def _remembered(name: str) -> _Entry | None:
-    match _memory().get(name):
-        case [*stat, str(sha256)] if len(sha256) == 64 and all(isinstance(item, int) for item in stat):
-            return _Entry(tuple(int(str(item)) for item in stat), sha256)
-    return None
-
-
-def _remember(name: str, entry: _Entry) -> None:
+def _remember(name: str) -> None:
     """Replaces the entire file: if two processes write at once, one entry is lost, and its file is hashed again."""
     with _lock, suppress(MachineError, OSError):
         kept = {key: value for key, value in _memory().items() if key != name}
         newest = list(kept.items())[1 - REMEMBERED :]
-        write_json(cache_folder() / MEMORY, dict(newest) | {name: [*entry.stat, entry.sha256]})
+        write_json(cache_folder() / MEMORY, dict(newest) | {name: _known[name]})
 
 
 def seal(folder: Path, names: Iterable[str] | None = None) -> dict[str, Seal]:
@@ -102,16 +89,14 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def damage(folder: Path, sealed: Mapping[str, Seal], full: bool = False) -> list[str]:
     """Files that differ from their seal, one line each, beginning with the path; empty if there are none."""
-    found = {folder / name: problem(folder / name, record, full) for name, record in sealed.items()}
+    found = {folder / name: _problem(folder / name, record, full) for name, record in sealed.items()}
     return [f"{file}: {what}" for file, what in found.items() if what is not None]
 
 
-def problem(file: Path, sealed: Seal, full: bool = False) -> str | None:
-    """What is wrong with one file, in words; None if it matches its seal."""
+def _problem(file: Path, sealed: Seal, full: bool) -> str | None:
     if not file.is_file():
         return "missing"
-    size = file.stat().st_size
-    if size != sealed["bytes"]:
+    if (size := file.stat().st_size) != sealed["bytes"]:
         return f"damaged ({size} bytes, {sealed['bytes']} were written)"
     if sha256_of(file, full) != sealed["sha256"]:
         return "damaged (its sha256 is not that of the bytes that were written)"

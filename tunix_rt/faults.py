@@ -24,21 +24,21 @@ _VARYING = re.compile(r"[0-9a-f]{8,}|\d+")
 
 @dataclass(slots=True)
 class _Armed:
-    """The settings of the two variables."""
-
     name: str
     count: int
     number: int
-    list: Path | None
+    list: str | None
     _passed: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def reached(self, name: str) -> bool:
+    def reached(self, moment: str, path: Path | None) -> bool:
         """Count and list a point that is passed; returns whether it is the armed one."""
+        place = "" if path is None else f" {_VARYING.sub('#', f'{path.parent.name}/{path.name}')}"
+        name = moment + place
         with self._lock:
             self._passed[name] += 1
-            if self.list is not None:
-                with self.list.open("a", encoding="utf-8") as file:
+            if self.list:
+                with Path(self.list).open("a", encoding="utf-8") as file:
                     file.write(f"{name}:{self._passed[name]}\n")
             return name == self.name and self._passed[name] == self.count
 
@@ -51,7 +51,7 @@ def arm() -> None:
     global _armed
     point, listed = os.environ.get(POINT), os.environ.get(LIST)
     name, count, number = (*(point or "none:0").split(":"), str(int(signal.SIGKILL)))[:3]
-    _armed = _Armed(name, int(count), int(number), Path(listed) if listed else None) if point or listed else None
+    _armed = _Armed(name, int(count), int(number), listed) if point or listed else None
 
 
 arm()
@@ -59,19 +59,13 @@ arm()
 
 def point(moment: str, path: Path | None = None) -> None:
     """A place where a kill must lose nothing; `path`: the file or folder concerned."""
-    if _armed is not None and _armed.reached(_name(moment, path)):
+    if _armed is not None and _armed.reached(moment, path):
         os.kill(os.getpid(), _armed.number)
 
 
 def torn(file: IO[bytes], data: bytes, path: Path) -> None:
     """A place in the middle of a write: after a kill here, half of the data is in the file."""
-    if _armed is not None and _armed.reached(_name("torn", path)):
+    if _armed is not None and _armed.reached("torn", path):
         file.write(data[: len(data) // 2])
         file.flush()
         os.kill(os.getpid(), _armed.number)
-
-
-def _name(moment: str, path: Path | None) -> str:
-    if path is None:
-        return moment
-    return f"{moment} {_VARYING.sub('#', f'{path.parent.name}/{path.name}')}"

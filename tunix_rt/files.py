@@ -1,8 +1,7 @@
 """Durable files: a reader sees a whole file or none, and a bad line is named by file and line number.
 
-Two kinds of JSON lines: what people give is read strictly (`read_lines`, `read_jsonl`); what we append to ourselves
-(`append_line`) may end in a line that a crash or a full disk tore, which `read_appended` leaves out.
-Knows bytes, JSON and hashes; nothing of traces, runs or models.
+JSON lines that people give are read strictly (`read_lines`, `read_jsonl`); those of `append_line` may end in a line
+that a crash or a full disk tore, which `read_appended` leaves out.
 """
 
 from __future__ import annotations
@@ -39,17 +38,8 @@ def _named(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
+        error.filename = error.filename or str(path)
         raise
-
-
-def _remove_torn(path: Path) -> None:
-    """Remove what killed processes had begun to write in place of a file."""
-    for part in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
-        pid = part.name.split(".")[-2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -58,8 +48,11 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     from boltons.fileutils import AtomicSaver
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # by killed processes
+        pid = left.name.split(".")[-2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            left.unlink(missing_ok=True)
     part = path.with_name(f"{path.name}.{threading.get_native_id()}.{os.getpid()}.part")
-    _remove_torn(path)
     try:
         with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
             faults.point("writing", path)
@@ -72,16 +65,13 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
 
 def apply_umask(path: Path) -> None:
-    """Give a file, or every file below a folder, the mode that a plain `open` would have given it.
-
-    For files written by other libraries: safetensors 0.8 makes them readable only by their owner.
-    """
-    allowed = ~umask()
-    found = [path, *path.rglob("*")] if path.is_dir() else [path]
-    for file in (file for file in found if not file.is_symlink()):
-        mode = file.stat().st_mode
-        with suppress(PermissionError):  # somebody else's file, or a file system without modes
-            file.chmod((mode | (0o777 if file.is_dir() else 0o666)) & allowed & 0o7777)
+    """Give a file, or all below a folder, the mode of a plain `open`: safetensors 0.8 makes them its owner's alone."""
+    allowed = ~umask() & 0o7777
+    for file in [path, *path.rglob("*")]:
+        if not file.is_symlink():
+            mode = file.stat().st_mode | (0o777 if file.is_dir() else 0o666)
+            with suppress(PermissionError):  # somebody else's file, or a file system without modes
+                file.chmod(mode & allowed)
 
 
 def write_text(path: Path, text: str) -> str:
@@ -123,18 +113,20 @@ def read_json(path: Path, remedy: str = REMEDY) -> Any:
         raise DataError(f"{error}; {remedy}") from None
 
 
-def overwrite_json(path: Path, value: object) -> None:
-    """Like `write_json`; if the disk has no room for a second copy, it overwrites the first one in place.
+def read_record(path: Path) -> JsonObject:
+    """The JSON object in a file; empty if there is no such file."""
+    return dict(read_json(path)) if path.exists() else {}
 
-    For a few words that must be written when all else fails: a crash while overwriting leaves half of them.
-    """
+
+def overwrite_json(path: Path, value: object) -> None:
+    """Like `write_json`; if the disk has no room for a second copy, overwrites the first one (a crash leaves half)."""
     try:
         write_json(path, value)
     except OSError as error:
         if error.errno not in FULL:
             raise
         with _named(path), path.open("r+b", buffering=0) as file:
-            file.write((json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8"))
+            file.write(f"{to_json(value)}\n".encode())
             file.truncate()
 
 
@@ -143,32 +135,23 @@ def parse_json(raw: bytes, where: str) -> Any:
     try:
         return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        problem = f"not UTF-8 text ({error.reason} at byte {error.start})"
     except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not valid JSON ({error.msg} at {_place(error)})") from None
+        line = "" if error.lineno == 1 else f"line {error.lineno} "
+        problem = f"not valid JSON ({error.msg} at {line}column {error.colno})"
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets thousands deep
-        raise DataError(f"{where}: not readable JSON ({error})") from None
+        problem = f"not readable JSON ({error})"
+    raise DataError(f"{where}: {problem}")
 
 
-def _place(error: json.JSONDecodeError) -> str:
-    return f"column {error.colno}" if error.lineno == 1 else f"line {error.lineno} column {error.colno}"
-
-
-def write_jsonl(path: Path, records: Iterable[object]) -> int:
-    """Write one JSON value per line, whole or not at all; returns the number of lines."""
-    count = 0
+def write_jsonl(path: Path, records: Iterable[object]) -> None:
+    """Write one JSON value per line, whole or not at all."""
     with atomic_writer(path) as file:
-        for record in records:
-            file.write((to_json(record) + "\n").encode("utf-8"))
-            count += 1
-    return count
+        file.writelines(f"{to_json(record)}\n".encode() for record in records)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, JsonObject | DataError]]:
-    """Yield (line number from 1, object) per line that is not blank; a bad line yields its error instead.
-
-    Raises DataError if the file is missing, not a file, or not UTF-8 text.
-    """
+    """Yield (line number from 1, object or its error) per line that is not blank. Raises DataError: no text file."""
     with _found(path), path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             if b"\0" in raw:
@@ -196,12 +179,11 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
 
 
 def append_line(path: Path, record: object) -> None:
-    """Append one JSON line and flush it to the operating system: the whole line, or if that fails nothing of it.
+    """Append one JSON line, unbuffered: the whole line, or if that fails nothing of it.
 
-    A last line torn by a crash is cut off first, so that the file stays valid JSON lines. Only one process at a time
-    may append to a file.
+    A last line torn by a crash is cut off first. Only one process at a time may append to a file.
     """
-    line = (to_json(record) + "\n").encode("utf-8")
+    line = f"{to_json(record)}\n".encode()
     with _named(path), path.open("ab+", buffering=0) as file:
         end = _end_of_lines(file)
         if end < file.seek(0, os.SEEK_END):
@@ -221,11 +203,9 @@ def _end_of_lines(file: IO[bytes]) -> int:
     """Offset after the last complete line."""
     end = file.seek(0, os.SEEK_END)
     while end > 0:
-        start = max(end - BLOCK, 0)
-        file.seek(start)
-        found = file.read(end - start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        start = file.seek(max(end - BLOCK, 0))
+        if lines_end := file.read(end - start).rfind(b"\n") + 1:
+            return start + lines_end
         end = start
     return 0
 
@@ -233,35 +213,45 @@ def _end_of_lines(file: IO[bytes]) -> int:
 def read_appended(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Yield (line number from 1, object) of a file of `append_line`; none if the file does not exist yet.
 
-    A line torn by a crash, a full disk or a power cut (without an end, or no JSON object) is left out, and reported
-    on the terminal once per process. The writer repeats that piece of work.
+    A torn line (without an end, or no JSON object) is left out, and reported once per process; its writer repeats
+    that piece of work.
     """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            value = _object_of(raw, f"{path}:{number}") if raw.endswith(b"\n") else DataError("torn")
-            if isinstance(value, dict):
-                yield number, value
-            elif raw.strip() and (path, number) not in _reported:
-                _reported.add((path, number))
-                warn(f"{path}:{number}: a torn line (a crash, a full disk), left out")
+    for number, value in _appended(path):
+        if value is not None:
+            yield number, value
+        elif (path, number) not in _reported:
+            _reported.add((path, number))
+            warn(f"{path}:{number}: a torn line (a crash, a full disk), left out")
 
 
 def is_torn(path: Path) -> bool:
     """Whether `read_appended` leaves a line of the file out."""
-    whole = sum(1 for _ in read_appended(path))
-    with path.open("rb") as file:
-        return sum(1 for raw in file if raw.strip()) > whole
+    return any(value is None for _, value in _appended(path))
+
+
+def _appended(path: Path) -> Iterator[tuple[int, JsonObject | None]]:
+    """The lines that are not blank; None for a torn one."""
+    if path.exists():
+        with path.open("rb") as file:
+            for number, raw in enumerate(file, start=1):
+                value = _object_of(raw, str(path)) if raw.endswith(b"\n") else None
+                if raw.strip():
+                    yield number, value if isinstance(value, dict) else None
 
 
 def copy_file(source: Path, target: Path) -> str:
     """Copy a file's bytes, whole or not at all; returns their hex SHA-256."""
-    hashed = hashlib.sha256()
     with source.open("rb") as read, atomic_writer(target) as written:
-        while piece := read.read(BLOCK):
-            hashed.update(piece)
-            written.write(piece)
+        return copy_stream(read, written)
+
+
+def copy_stream(source: IO[bytes], target: IO[bytes] | None) -> str:
+    """Copy all bytes, without `target` only read them; returns their hex SHA-256."""
+    hashed = hashlib.sha256()
+    while block := source.read(BLOCK):
+        hashed.update(block)
+        if target is not None:
+            target.write(block)
     return hashed.hexdigest()
 
 

@@ -28,7 +28,7 @@ from tunix_rt.traces.sources import source_files
 LEDGER = "versions.json"
 
 
-def data_files(config: ExperimentConfig) -> dict[str, Path]:
+def _data_files(config: ExperimentConfig) -> dict[str, Path]:
     """The local files that the dataset names, by dotted path of the config."""
     return {f"dataset.source.{split}": file for split, file in source_files(config.dataset.source).items()}
 
@@ -39,7 +39,7 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     Raises DataError, ModelError if one is missing.
     """
     digests: dict[str, str] = {}
-    for key, file in data_files(config).items():
+    for key, file in _data_files(config).items():
         if not file.is_file():
             origin = config.dataset.source.origin if isinstance(config.dataset.source, JsonlSource) else None
             had = f"; download it from {origin}" if origin else ""
@@ -56,29 +56,26 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     return digests
 
 
-def checked_digests(config: ExperimentConfig, store: Store, data: Path | None = None) -> dict[str, str]:
-    """The same, after checking that the declared version has this content. Raises what both raise."""
+def checked_digests(config: ExperimentConfig, store: Store, home: Path = Path()) -> dict[str, str]:
+    """`input_digests`, after checking that a version of a dataset means the same bytes as ever.
+
+    `data/<name>/versions.json` records which; a relative `run.data` is in `home`. Raises DataError naming the file
+    that changed, and what `input_digests` raises.
+    """
     digests = input_digests(config, store)
-    check_version(config, digests, data or Path(config.run.data))
+    if isinstance(config.dataset.source, JsonlSource):
+        ledger = home / config.run.data / config.dataset.name / LEDGER
+        now = {str(file): digests[key] for key, file in _data_files(config).items()}
+        _check_version(ledger, config.dataset.name, str(config.dataset.source.version), now)
     return digests
 
 
-def check_version(config: ExperimentConfig, digests: Mapping[str, str], data: Path) -> None:
-    """A version of a dataset always means the same bytes: `data/<name>/versions.json` records which.
-
-    Raises DataError naming the file that changed.
-    """
+def _check_version(ledger: Path, name: str, version: str, now: Mapping[str, str]) -> None:
     from filelock import FileLock
 
-    files, source = data_files(config), config.dataset.source
-    if not isinstance(source, JsonlSource):
-        return
-    name, version = config.dataset.name, str(source.version)
-    ledger = data / name / LEDGER
     ledger.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{ledger}.lock"):
         known: JsonObject = read_json(ledger) if ledger.exists() else {}
-        now = {str(file): digests[key] for key, file in files.items()}
         for file, sha256 in known.get(version, {}).items():
             if now.get(file, sha256) != sha256:
                 raise DataError(
@@ -87,7 +84,7 @@ def check_version(config: ExperimentConfig, digests: Mapping[str, str], data: Pa
                     "dataset.source.version=…, or put the old file back"
                 )
         if not now.items() <= known.get(version, {}).items():
-            write_json(ledger, known | {version: known.get(version, {}) | now})
+            write_json(ledger, known | {version: {**known.get(version, {}), **now}})
 
 
 def check_family(config: ExperimentConfig, store: Store) -> None:
@@ -109,14 +106,7 @@ def check_family(config: ExperimentConfig, store: Store) -> None:
 
 def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, weights: bool = True) -> None:
     """Fill `folder` with what `config` declares; see `prepare`."""
-    prepare(prepare_request(config, folder, store, weights))
-
-
-def prepare_request(
-    config: ExperimentConfig, folder: Path, store: Store | None, weights: bool = True
-) -> PrepareRequest:
-    """The request for preparation."""
-    return PrepareRequest(
+    request = PrepareRequest(
         seed=config.training.seed,
         source=config.model.source,
         tokenizer=config.tokenizer,
@@ -127,6 +117,7 @@ def prepare_request(
         store=store,
         weights=weights,
     )
+    prepare(request)
 
 
 def _models(config: ExperimentConfig) -> Path:
@@ -202,11 +193,6 @@ def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
     return ensure_prepared(config, prepared_folder(config, identity), store)
 
 
-def recorded_data(run: RunFolder) -> PreparedData:
-    """The prepared data that a run used, even if it is no longer there."""
-    return PreparedData(run.data_folder)
-
-
 def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
     """Raise DataError if `prepared`, which may have been prepared again, is not what the run used."""
     if prepared.manifest["digest"] != read_json(run.data)["digest"]:
@@ -218,7 +204,7 @@ def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> Prepa
 
     Raises DataError if that is not the same.
     """
-    prepared = recorded_data(run)
+    prepared = PreparedData(run.data_folder)
     if not prepared.is_whole or prepared.damage():
         folder = prepared_folder(config, str(run.stages()["prepare"]["identity"]))
         prepared = ensure_prepared(config, folder, store)

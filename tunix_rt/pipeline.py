@@ -57,7 +57,7 @@ def run_stage(name: str) -> int:
     config = read_params()
     home = workspace(Path.cwd())
     store = ModelStore.of(config.tracking, home)
-    digests = checked_digests(config, store, home / config.run.data)
+    digests = checked_digests(config, store, home)
     run = RunFolder(Path(config.run.root) / PIPELINE)
     (stage,) = (stage for stage in STAGES if stage.name == name)
     with run.locked(patient=True), watching(run.path) as interrupt:

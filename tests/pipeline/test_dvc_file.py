@@ -13,15 +13,16 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import ROOT, config_of
+from tunix_rt import inputs
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.identity import STAGES, VERDICT, first_stage
 from tunix_rt.config.load import compose
 from tunix_rt.config.schema import SEEDED, ExperimentConfig
 from tunix_rt.config.section import hints_of, is_execution
+from tunix_rt.engine import stages
 from tunix_rt.engine.context import RunContext
 from tunix_rt.engine.stages import STAGES as IN_ORDER
-from tunix_rt.engine.stages import evaluate_request, predict_request, train_request
-from tunix_rt.inputs import prepare_request
+from tunix_rt.inputs import write_prepared
 from tunix_rt.runs.folder import RunFolder
 
 PIPELINE: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)  # type: ignore[assignment]
@@ -103,15 +104,16 @@ def test_params_are_what_changes_the_result_of_the_stage(stage: str) -> None:
 
 
 @pytest.mark.parametrize("stage", ORDER)
-def test_a_request_is_filled_from_what_enters_the_identity(stage: str) -> None:
+def test_a_stage_takes_what_enters_its_identity(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A section that a stage reads but the table does not list would let a stale result pass for a fresh one."""
     read: set[str] = set()
     recorder: Any = Recorder(config_of(), "", read)
-    requests = {"train": train_request, "predict": predict_request, "evaluate": evaluate_request}
+    monkeypatch.setattr(inputs if stage == "prepare" else stages, stage, lambda *_: None)
     if stage == "prepare":
-        prepare_request(recorder, Path("data"), None)
-    elif stage in requests:
-        requests[stage](RunContext(recorder, {}, {"train": ""}, RunFolder(Path("run")), None, None, home=Path()))  # type: ignore[arg-type]
+        write_prepared(recorder, Path("data"), None)
+    elif stage != "report":
+        context = RunContext(recorder, {}, {"train": ""}, RunFolder(Path("run")), None, None, home=Path())  # type: ignore[arg-type]
+        IN_ORDER[ORDER.index(stage)].work(context)
     result = {path for path in read if first_stage(path) is not None}
     # Which prompts were answered; and the rules for answers, which enter where accuracy decides (`identity.taken`).
     besides = {"evaluate": {"generation.split"}, "train": {"evaluation"}}.get(stage, set())

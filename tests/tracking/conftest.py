@@ -19,8 +19,8 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.experiment import recorded_config
 from tunix_rt.files import write_jsonl
 from tunix_rt.runs.folder import RunFolder, all_runs
-from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
-from tunix_rt.stages.report import ReportRequest, report
+from tunix_rt.stages.evaluate import evaluate
+from tunix_rt.stages.report import report
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
@@ -46,8 +46,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         made = zip(read_predictions(run.predictions), prepared.traces("test"), strict=True)
         write_jsonl(run.predictions, [_answered(*pair, number % 10 == 3).to_json() for number, pair in enumerate(made)])
         evaluation = recorded_config(run).evaluation
-        evaluate(EvaluateRequest(evaluation=evaluation, split="test", prepared=prepared, run=run))
-        report(ReportRequest(run=run))
+        evaluate(evaluation, "test", prepared, run)
+        report(run)
     return RunFolder(place / run.path)
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +21,11 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Measurements, Placement
-from tunix_rt.config.choices import Precision
-from tunix_rt.config.execution import HardwareConfig
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
 from tunix_rt.files import sha256_bytes
 from tunix_rt.machine import usable_cores
+from tunix_rt.models.folder import Weights
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """The event that jax reports when a program has been compiled or found in the cache."""
@@ -34,6 +35,44 @@ _compilations = 0
 """Number of programs that this process has compiled or found in the cache."""
 _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
+
+
+class XlaBackend:
+    """What every backend on jax has: a device, one thread that saves, and the same way to fetch and to describe."""
+
+    packages: tuple[str, ...] = ("jax", "jaxlib", "flax", "optax")
+    """Packages whose versions `describe` reports."""
+
+    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path) -> None:
+        """Start jax on the device that `hardware` names; see `registry.create`."""
+        device, threads = start(hardware, cache)
+        self._config = config
+        self._device = device
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
+        self.placement = Placement(
+            process=0,
+            num_processes=1,
+            platform="gpu" if device.platform == "cuda" else device.platform,
+            devices=(f"{device.device_kind} {device.id}",),
+            precision=config.precision,
+            threads=threads,
+        )
+
+    def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
+        """Wait for the device, copy to the host. Raises OutOfMemory."""
+        with memory_errors(ROWS):
+            return {name: np.array(value) for name, value in jax.device_get(measurements).items()}
+
+    def describe(self) -> dict[str, str]:
+        """Versions, and what else may change numbers, for `environment.json`."""
+        return {name: version(name) for name in self.packages} | {
+            "device": self.placement.devices[0],
+            "processor": processor_name(),
+            "precision": self.placement.precision,
+            "matmul_precision": "highest",
+            "threads": str(self.placement.threads),
+            "python": sys.version.split()[0],
+        }
 
 
 def start(hardware: HardwareConfig, cache: Path) -> tuple[jax.Device, int]:
@@ -120,30 +159,6 @@ def _choose(hardware: HardwareConfig) -> jax.Device:
     )
 
 
-def placement(device: jax.Device, precision: Precision, threads: int) -> Placement:
-    """One process on one device."""
-    return Placement(
-        process=0,
-        num_processes=1,
-        platform="gpu" if device.platform == "cuda" else device.platform,
-        devices=(f"{device.device_kind} {device.id}",),
-        precision=precision,
-        threads=threads,
-    )
-
-
-def description(placement: Placement) -> dict[str, str]:
-    """What may change numbers besides package versions, for `environment.json`."""
-    return {
-        "device": placement.devices[0],
-        "processor": processor_name(),
-        "precision": placement.precision,
-        "matmul_precision": "highest",
-        "threads": str(placement.threads),
-        "python": sys.version.split()[0],
-    }
-
-
 def _keep_compiled(cache: Path) -> None:
     """Compiled programs hold instructions of one processor, so each processor and version has its own folder."""
     words = repr((processor_name(), version("jax"), version("jaxlib")))
@@ -178,12 +193,6 @@ def compilations() -> int:
     return _compilations
 
 
-def fetch(measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
-    """Wait for the device, copy to the host. Raises OutOfMemory."""
-    with memory_errors(ROWS):
-        return {name: np.array(value) for name, value in jax.device_get(measurements).items()}
-
-
 @contextmanager
 def memory_errors(setting: str) -> Iterator[None]:
     """Turn jax's out-of-memory error into OutOfMemory, which names the `setting` to lower."""
@@ -192,8 +201,13 @@ def memory_errors(setting: str) -> Iterator[None]:
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise OutOfMemory(f"the device has no memory left: lower {setting} ({_first_line(error)})") from None
+        raise OutOfMemory(f"the device has no memory left: lower {setting} ({str(error).splitlines()[0]})") from None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+def moments_to_tensors(first: Weights, second: Weights, count: Any) -> dict[str, np.ndarray[Any, Any]]:
+    """Moments by weight name → `m.<weight>`, `v.<weight>` float32 and `count` int64, as every backend stores them."""
+    return (
+        {f"m.{name}": tensor for name, tensor in first.items()}
+        | {f"v.{name}": tensor for name, tensor in second.items()}
+        | {"count": np.asarray(count, np.int64)}
+    )

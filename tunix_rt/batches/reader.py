@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -15,7 +16,59 @@ from tunix_rt.errors import DataError
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.format import Formatter, formatter
-from tunix_rt.traces.trace import Message
+from tunix_rt.traces.prediction import Prediction
+from tunix_rt.traces.trace import Message, Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """The prompt of a trace as it is asked; `sample` numbers several answers to the same one."""
+
+    trace: Trace
+    sample: int
+    prompt: str
+    """As formatted text."""
+    ids: Int32
+    problem: str | None
+    """Why it cannot be asked; None if it can."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.trace.id, self.sample
+
+    def failed(self, reason: str) -> Prediction:
+        """The record of a question that got no answer."""
+        return Prediction(
+            id=self.trace.id,
+            sample=self.sample,
+            prompt=self.prompt,
+            reference=self.trace.final_answer,
+            completion="",
+            steps=(),
+            answer=None,
+            finish_reason="error",
+            error=reason,
+            num_prompt_tokens=len(self.ids),
+            num_new_tokens=0,
+            logprobs=(),
+        )
+
+    def answered(
+        self, reader: Reader, ids: Int32, logprobs: Iterable[float], finish_reason: Literal["stop", "length"]
+    ) -> Prediction:
+        """The record of an answer of the tokens `ids`."""
+        completion = reader.tokenizer.decode(ids.tolist())
+        parsed = reader.formatter.parse(completion)
+        return replace(
+            self.failed(""),
+            completion=completion,
+            steps=parsed.steps,
+            answer=parsed.answer if finish_reason == "stop" else None,
+            finish_reason=finish_reason,
+            error=None,
+            num_new_tokens=len(ids),
+            logprobs=tuple(round(float(value), 6) for value in logprobs),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +84,10 @@ class Reader:
         """The reader of a model folder. Raises ModelError."""
         tokenizer = Tokenizer.load(model_folder)
         return cls(tokenizer, formatter(format, tokenizer), read_architecture(model_folder).max_positions)
+
+    def question(self, trace: Trace, sample: int = 0) -> Question:
+        """What is asked about a trace."""
+        return Question(trace, sample, *self.encode(trace.prompt, trace.history))
 
     def encode(self, prompt: str, history: Sequence[Message] = ()) -> tuple[str, Int32, str | None]:
         """The prompt as formatted text, its token ids (int32 [N]), and why it cannot be asked (None if it can)."""

@@ -22,10 +22,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--base", type=Path, help="the base's folder (default: where the adapter says it is)")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.inputs import recorded_data
     from tunix_rt.models.adapter_folder import is_adapter, merge, opened
     from tunix_rt.models.sources import base_folder, folder_digest
     from tunix_rt.runs.folder import find_run
+    from tunix_rt.traces.prepared import PreparedData
 
     folder, start = Path(chosen.adapter), chosen.base
     if not is_adapter(folder):
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         folder = run.model
         if not is_adapter(folder):
             raise InputError(f"{run.name}: its model is a whole one already ({folder}), or not there yet")
-        if start is None and (prepared := recorded_data(run)).is_whole:
+        if start is None and (prepared := PreparedData(run.data_folder)).is_whole:
             start = prepared.model_folder  # its current path; the adapter records the path it had in training
     if chosen.out.exists():
         raise InputError(f"{chosen.out}: exists already; name a new folder")

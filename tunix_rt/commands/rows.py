@@ -18,11 +18,11 @@ def main(arguments: Sequence[str]) -> int:
 
     from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.experiment import recorded_config
-    from tunix_rt.inputs import recorded_data
     from tunix_rt.runs.folder import find_run
+    from tunix_rt.traces.prepared import PreparedData
 
     run = find_run(chosen.root, chosen.run)
-    prepared = recorded_data(run)
+    prepared = PreparedData(run.data_folder)
     order, facts = batch_schedule(recorded_config(run).training, prepared)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")

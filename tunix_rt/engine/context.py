@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunix_rt.config.identity import identities
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import prepared_folder, recorded_data
+from tunix_rt.inputs import prepared_folder
 from tunix_rt.models.sources import Store
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
@@ -38,8 +38,10 @@ class RunContext:
         """Where the prepared data is or will be."""
         if self.home is not None:
             return PreparedData(Path(self.config.run.data) / self.run.path.name)
-        if self.base is not None and (recorded := recorded_data(self.base)).is_whole and not recorded.damage():
-            return recorded
+        if self.base is not None:
+            recorded = PreparedData(self.base.data_folder)
+            if recorded.is_whole and not recorded.damage():
+                return recorded
         return PreparedData(prepared_folder(self.config, self.chain["prepare"]))
 
 

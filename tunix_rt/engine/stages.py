@@ -1,4 +1,4 @@
-"""The stages in order: the request of each one, filled from the config, and its outputs."""
+"""The stages in order: what each one takes of the config, and its outputs."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from functools import partial
 from tunix_rt.engine.context import RunContext
 from tunix_rt.evaluation.answers import is_right
 from tunix_rt.files import JsonObject
-from tunix_rt.inference.asked import check_asked
 from tunix_rt.inputs import ensure_prepared
 from tunix_rt.machine import cache_folder
-from tunix_rt.stages.evaluate import EvaluateRequest, evaluate
-from tunix_rt.stages.predict import PredictRequest, predict
-from tunix_rt.stages.report import ReportRequest, report
+from tunix_rt.stages.evaluate import evaluate
+from tunix_rt.stages.predict import PredictRequest, check_asked, predict
+from tunix_rt.stages.report import report
 from tunix_rt.stages.train import TrainRequest, train
 from tunix_rt.tracking.store import ui_command
 
@@ -32,10 +31,13 @@ class Stage:
     """Uses a backend. Its result may be that of another run, which is then referred to."""
 
 
-def train_request(context: RunContext) -> TrainRequest:
-    """The request for training."""
+def _prepare(context: RunContext) -> None:
+    check_asked(ensure_prepared(context.config, context.prepared.folder, context.store), context.config.generation)
+
+
+def _train(context: RunContext) -> JsonObject:
     config = context.config
-    return TrainRequest(
+    request = TrainRequest(
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -52,12 +54,12 @@ def train_request(context: RunContext) -> TrainRequest:
         interrupt=context.interrupt,
         is_right=partial(is_right, evaluation=config.evaluation),
     )
+    return train(request)
 
 
-def predict_request(context: RunContext) -> PredictRequest:
-    """The request for prediction."""
+def _predict(context: RunContext) -> None:
     config = context.config
-    return PredictRequest(
+    request = PredictRequest(
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
@@ -68,38 +70,21 @@ def predict_request(context: RunContext) -> PredictRequest:
         cache=cache_folder(),
         interrupt=context.interrupt,
     )
+    predict(request)
 
 
-def evaluate_request(context: RunContext) -> EvaluateRequest:
-    """The request for evaluation."""
-    config = context.config
-    return EvaluateRequest(
-        evaluation=config.evaluation, split=config.generation.split, prepared=context.prepared, run=context.run
-    )
+def _evaluate(context: RunContext) -> None:
+    evaluate(context.config.evaluation, context.config.generation.split, context.prepared, context.run)
 
 
-def report_request(context: RunContext) -> ReportRequest:
-    """The request for a report."""
-    return ReportRequest(run=context.run, ui_command=ui_command(context.config.tracking))
-
-
-def _prepare(context: RunContext) -> None:
-    check_asked(ensure_prepared(context.config, context.prepared.folder, context.store), context.config.generation)
+def _report(context: RunContext) -> None:
+    report(context.run, ui_command(context.config.tracking))
 
 
 STAGES = (
     Stage("prepare", _prepare),
-    Stage("train", lambda context: train(train_request(context)), ("model", "metrics.jsonl"), computes=True),
-    Stage(
-        "predict",
-        lambda context: predict(predict_request(context)),
-        ("predictions.jsonl", "baseline_predictions.jsonl"),
-        computes=True,
-    ),
-    Stage(
-        "evaluate",
-        lambda context: evaluate(evaluate_request(context)),
-        ("items.jsonl", "metrics.json", "baseline_metrics.json"),
-    ),
-    Stage("report", lambda context: report(report_request(context)), ("report.md", "figures", "plots")),
+    Stage("train", _train, ("model", "metrics.jsonl"), computes=True),
+    Stage("predict", _predict, ("predictions.jsonl", "baseline_predictions.jsonl"), computes=True),
+    Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "baseline_metrics.json")),
+    Stage("report", _report, ("report.md", "figures", "plots")),
 )

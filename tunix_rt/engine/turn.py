@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tunix_rt.runs.folder import RunFolder, all_runs
 from tunix_rt.runs.interrupt import Interrupt
@@ -28,15 +28,13 @@ def turn(run: RunFolder, stage: str, identity: str, interrupt: Interrupt) -> Ite
     file.parent.mkdir(parents=True, exist_ok=True)
     lock, announced = FileLock(file), False
     while True:
-        try:
+        with suppress(Timeout):
             lock.acquire(timeout=0)
-            if _elsewhere(run, stage, identity) is None:
-                break
-            lock.release()
-        except Timeout:
-            pass
+        other = _worker(run, stage, identity)
+        if lock.is_locked and (other is None or is_local(other.status())):  # on another host, it may have no effect
+            break
+        lock.release()
         if not announced:
-            other = _worker(run, stage, identity)
             name = "another run" if other is None else other.name
             say(f"{stage}: waiting for {name}, which does the same just now")
             announced = True
@@ -56,9 +54,3 @@ def _worker(run: RunFolder, stage: str, identity: str) -> RunFolder | None:
         if other.path.parent == run.path.parent and other != run and same and status.get("state") == "running":
             return other
     return None
-
-
-def _elsewhere(run: RunFolder, stage: str, identity: str) -> RunFolder | None:
-    """The same on another host, where a lock may have no effect."""
-    other = _worker(run, stage, identity)
-    return None if other is None or is_local(other.status()) else other

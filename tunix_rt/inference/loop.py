@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from tunix_rt.backends.interface import Backend, Int32, Piece, State
-from tunix_rt.batches.reader import Reader
+from tunix_rt.backends.interface import Backend, Piece, State
+from tunix_rt.batches.reader import Question, Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError, RunError
 from tunix_rt.files import append_line, read_appended, write_jsonl
@@ -25,20 +24,6 @@ from tunix_rt.traces.prediction import Prediction, prediction_of
 from tunix_rt.traces.trace import Trace
 
 Key = tuple[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Question:
-    trace: Trace
-    sample: int
-    prompt: str
-    ids: Int32
-    problem: str | None
-    """Why it cannot be asked, if so."""
-
-    @property
-    def key(self) -> Key:
-        return self.trace.id, self.sample
 
 
 def row_seed(seed: int, identity: str, sample: int) -> int:
@@ -65,9 +50,7 @@ def predict(
     or more than `max_error_rate` of them failed.
     """
     questions = [
-        _Question(trace, sample, *reader.encode(trace.prompt, trace.history))
-        for trace in traces
-        for sample in range(generation.num_return_sequences)
+        reader.question(trace, sample) for trace in traces for sample in range(generation.num_return_sequences)
     ]
     asked = sorted((q for q in questions if q.problem is None), key=lambda q: (len(q.ids), q.key))
     recorded = _recorded(path)
@@ -78,7 +61,7 @@ def predict(
         lambda batch: _is_whole(asked[batch.start : batch.stop], recorded),
     )
     groups = [(asked[batch.start : batch.stop], batch.size) for batch in plan.batches()]
-    done = {q.key: _failed(q, q.problem) for q in questions if q.problem is not None}
+    done = {q.key: q.failed(q.problem) for q in questions if q.problem is not None}
     done |= {q.key: recorded[q.key] for group, _ in groups if _is_whole(group, recorded) for q in group}
     write_jsonl(path, (p.to_json() for p in done.values()))
     with progress(title, len(questions), "answers", done=len(done)) as bar:
@@ -110,7 +93,7 @@ def _recorded(path: Path) -> dict[Key, Prediction]:
     return found
 
 
-def _is_whole(group: Sequence[_Question], answers: Mapping[Key, Prediction]) -> bool:
+def _is_whole(group: Sequence[Question], answers: Mapping[Key, Prediction]) -> bool:
     return all(question.key in answers for question in group)
 
 
@@ -127,7 +110,7 @@ def _answers(
     backend: Backend,
     state: State,
     reader: Reader,
-    questions: Sequence[_Question],
+    questions: Sequence[Question],
     generation: GenerationConfig,
     seed: int,
 ) -> Iterator[Prediction]:
@@ -137,52 +120,13 @@ def _answers(
     unanswered, reason = dict(enumerate(questions)), "the backend left it without an end"
     try:
         for piece in backend.generate(state, [question.ids for question in questions], generation, seeds):
-            pieces[piece.index].append(piece)
+            made = pieces[piece.index]
+            made.append(piece)
             if piece.finish_reason is not None:
-                yield _completed(questions[piece.index], pieces[piece.index], reader)
+                ids, logprobs = (np.concatenate([getattr(part, name) for part in made]) for name in ("ids", "logprobs"))
+                yield questions[piece.index].answered(reader, ids, logprobs, piece.finish_reason)
                 del unanswered[piece.index]
     except Exception as error:  # by contract, whatever fails is a line in the file, and the run goes on
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
     for question in unanswered.values():
-        yield _failed(question, reason)
-
-
-def _completed(question: _Question, pieces: Sequence[Piece], reader: Reader) -> Prediction:
-    """The prediction from a row's pieces."""
-    ids = np.concatenate([piece.ids for piece in pieces])
-    logprobs = np.concatenate([piece.logprobs for piece in pieces])
-    completion = reader.tokenizer.decode(ids.tolist())
-    parsed = reader.formatter.parse(completion)
-    finish: Literal["stop", "length"] = pieces[-1].finish_reason or "length"
-    return Prediction(
-        id=question.trace.id,
-        sample=question.sample,
-        prompt=question.prompt,
-        reference=question.trace.final_answer,
-        completion=completion,
-        steps=parsed.steps,
-        answer=parsed.answer if finish == "stop" else None,
-        finish_reason=finish,
-        error=None,
-        num_prompt_tokens=len(question.ids),
-        num_new_tokens=len(ids),
-        logprobs=tuple(round(float(value), 6) for value in logprobs),
-    )
-
-
-def _failed(question: _Question, reason: str) -> Prediction:
-    """The record of a prompt that got no answer."""
-    return Prediction(
-        id=question.trace.id,
-        sample=question.sample,
-        prompt=question.prompt,
-        reference=question.trace.final_answer,
-        completion="",
-        steps=(),
-        answer=None,
-        finish_reason="error",
-        error=reason,
-        num_prompt_tokens=len(question.ids),
-        num_new_tokens=0,
-        logprobs=(),
-    )
+        yield question.failed(reason)

@@ -6,7 +6,6 @@ Names are those of `peft` (0.21): `base_model.model.<module>.lora_A.weight`. Use
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ import numpy as np
 
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
-from tunix_rt.models.families.architecture import Architecture, Shape, kind_of
+from tunix_rt.models.families.architecture import Architecture, Shape
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import tensors_of
-from tunix_rt.models.folder import Float32, Weights
+from tunix_rt.models.folder import Float32, Weights, stream
 
 Side = Literal["A", "B"]
 PREFIX = "base_model.model."
@@ -64,23 +63,19 @@ def module_name(module: Tensor) -> str:
 
 def linear(architecture: Architecture) -> tuple[Tensor, ...]:
     """Every matrix of every layer; neither embeddings nor the head (what `peft` calls `all-linear`)."""
-    return tuple(
-        tensor
-        for tensor in tensors_of(architecture)
-        if tensor.layer is not None and kind_of(tensor.canonical_name) == "matrices"
-    )
+    return tuple(tensor for tensor in tensors_of(architecture) if tensor.is_layer_matrix)
 
 
 def declared(config: LoraAdapter, architecture: Architecture) -> Adapter:
     """The adapter that a config declares for a model. Raises ModelError: a target that the family does not have."""
     modules = linear(architecture)
     if config.target != "all-linear":
-        for target in config.target:
-            if not any(fits(module, target) for module in modules):
-                raise ModelError(
-                    f"model.adapter.target: the family {architecture.family} has no {target!r}; "
-                    f"it has {', '.join(short_names(modules, modules))}"
-                )
+        strange = [target for target in config.target if not any(fits(module, target) for module in modules)]
+        if strange:
+            raise ModelError(
+                f"model.adapter.target: the family {architecture.family} has no {strange[0]!r}; "
+                f"it has {', '.join(short_names(modules, modules))}"
+            )
         modules = tuple(module for module in modules if any(fits(module, target) for target in config.target))
     return Adapter(config.rank, config.alpha, config.rslora, config.dropout, modules)
 
@@ -106,15 +101,11 @@ def fresh(adapter: Adapter, seed: int) -> Weights:
 
     (Kaiming, arXiv 1502.01852, with a = sqrt(5).) Each tensor has its own random stream, seeded by seed and name.
     """
-    return {name: _draw(name, shape, seed) for name, shape in adapter.shapes.items()}
-
-
-def _draw(name: str, shape: Shape, seed: int) -> Float32:
-    if ".lora_B." in name:
-        return np.zeros(shape, np.float32)
-    stream = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-    drawn = np.random.default_rng([seed, stream]).random(shape, dtype=np.float32)
-    return (2 * drawn - 1) * np.float32(1 / math.sqrt(shape[1]))
+    weights: Weights = {}
+    for name, shape in adapter.shapes.items():
+        drawn = 2 * stream(seed, name).random(shape, dtype=np.float32) - 1
+        weights[name] = np.zeros_like(drawn) if ".lora_B." in name else drawn * np.float32(1 / math.sqrt(shape[1]))
+    return weights
 
 
 def merged(weights: Mapping[str, Float32], adapter: Adapter, tensors: Mapping[str, Float32]) -> Weights:

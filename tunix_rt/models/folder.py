@@ -6,6 +6,7 @@ that does not fit is a ModelError that lists both sides. Uses no framework, no t
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -44,6 +45,11 @@ TOKENIZER_FILES = (
 READABLE = ("F32", "F16", "BF16", "F64")
 
 
+def stream(seed: int, name: str) -> np.random.Generator:
+    """The random numbers of a tensor, whatever else is drawn: seeded by seed and name."""
+    return np.random.default_rng([seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")])
+
+
 def read_config(folder: Path) -> JsonObject:
     """The folder's config.json. Raises ModelError if folder or file is missing or damaged."""
     if not folder.is_dir():
@@ -58,8 +64,7 @@ def config_to_save(folder: Path) -> JsonObject:
 
 def read_architecture(folder: Path) -> Architecture:
     """The architecture of a model folder. Raises ModelError: no config.json, unsupported family or field."""
-    config, where = read_config(folder), str(folder / CONFIG)
-    return registry.read(config, where)
+    return registry.read(read_config(folder), str(folder / CONFIG))
 
 
 def read_weights(folder: Path) -> Weights:

@@ -6,7 +6,6 @@ do not matter. Uses shapes and names, no framework.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from tunix_rt.models.families.architecture import Architecture, Rope, kind_of
 from tunix_rt.models.families.fields import alike
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import read, tensors_of
-from tunix_rt.models.folder import CONFIG, Float32, write_generation_config, write_model
+from tunix_rt.models.folder import CONFIG, Float32, stream, write_generation_config, write_model
 
 RESIDUAL = ("out", "down")
 """Canonical names of the matrices that write into the residual stream."""
@@ -93,6 +92,4 @@ def _draw(tensor: Tensor, architecture: Architecture, source: FreshModel | Scrat
     scale = source.initializer_range
     if source.scale_residual_init and tensor.canonical_name in RESIDUAL:
         scale /= math.sqrt(2 * architecture.num_layers)
-    stream = int.from_bytes(hashlib.sha256(tensor.name.encode()).digest()[:16], "little")
-    generator = np.random.default_rng([seed, stream])
-    return generator.standard_normal(tensor.shape, dtype=np.float32) * np.float32(scale)
+    return stream(seed, tensor.name).standard_normal(tensor.shape, dtype=np.float32) * np.float32(scale)

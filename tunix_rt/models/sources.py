@@ -50,7 +50,8 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
         return _folder(source)
     if isinstance(source, HubModel):
         return hub.snapshot(source)
-    return _converted(_file(source), cache)
+    file = _file(source)
+    return made_once(cache / f"{file.stem}-{content_digest(source)[:12]}", lambda part: gguf.convert(file, part))
 
 
 def content_digest(source: Source, store: Store | None = None) -> str:
@@ -163,9 +164,7 @@ def _registered(source: RegistryModel, cache: Path, store: Store) -> Path:
 
     folder = made_once(cache / f"{'-'.join(parts_of(source.uri))}-{digest_[:12]}", fetch)
     if folder_digest(folder) != digest_:
-        raise ModelError(
-            f"{folder}: changed since it was fetched; remove the folder, and {source.uri} is fetched again"
-        )
+        raise ModelError(f"{folder}: changed since it was fetched; remove it, and {source.uri} is fetched again")
     return folder
 
 
@@ -193,8 +192,3 @@ def _file(source: GgufModel) -> Path:
     if not file.is_file():
         raise ModelError(f"{file}: no such file (model.source.path)")
     return file
-
-
-def _converted(file: Path, cache: Path) -> Path:
-    name = f"{file.stem}-{digest({'gguf': sha256_of(file), 'conversion': gguf.VERSION})[:12]}"
-    return made_once(cache / name, lambda part: gguf.convert(file, part))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,26 +28,28 @@ ALIGNMENT = 8
 def write_weights(path: Path, weights: Mapping[str, Array]) -> str:
     """Write float32 and int64 arrays as a safetensors file, atomically; returns its hex SHA-256."""
     codes = list(CODES)
-    ordered = sorted(weights.items(), key=lambda item: (codes.index(item[1].dtype.name), item[0]))
-    header = json.dumps(_header(ordered), separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    header += b" " * (-len(header) % ALIGNMENT)
+    ordered = sorted(weights, key=lambda name: (codes.index(weights[name].dtype.name), name))
+    start, _ = header({name: (weights[name].dtype.name, weights[name].shape) for name in ordered})
+    pieces: Iterator[bytes | memoryview] = chain([start], (_bytes(weights[name]) for name in ordered))
     hashed = hashlib.sha256()
     with atomic_writer(path) as file:
-        for piece in (len(header).to_bytes(8, "little"), header):
+        for piece in pieces:
             hashed.update(piece)
             file.write(piece)
-        for _, array in ordered:
-            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-            hashed.update(data)
-            file.write(data)
     return hashed.hexdigest()
 
 
-def _header(ordered: list[tuple[str, Array]]) -> JsonObject:
-    """Dtype, shape and offsets (bytes from the end of the header) of each tensor."""
-    header: JsonObject = {"__metadata__": {"format": "pt"}}
+def _bytes(array: Array) -> memoryview:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+def header(tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> tuple[bytes, int]:
+    """What precedes the data of tensors, given by dtype and shape in their order, and the data's size in bytes."""
+    fields: JsonObject = {"__metadata__": {"format": "pt"}}
     end = 0
-    for name, array in ordered:
-        start, end = end, end + array.nbytes
-        header[name] = {"dtype": CODES[array.dtype.name], "shape": list(array.shape), "data_offsets": [start, end]}
-    return header
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + np.dtype(dtype).itemsize * math.prod(shape)
+        fields[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    text += b" " * (-len(text) % ALIGNMENT)
+    return len(text).to_bytes(8, "little") + text, end

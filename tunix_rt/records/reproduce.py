@@ -18,7 +18,7 @@ from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
 from tunix_rt.files import JsonObject, read_appended, read_json, sha256_file, write_json
 from tunix_rt.inference.batches import plan_file, recorded_plan
-from tunix_rt.inputs import input_digests, recorded_data, source_digest
+from tunix_rt.inputs import input_digests, source_digest
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.diff import (
     Section,
@@ -33,6 +33,7 @@ from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.sessions import machine_of
 from tunix_rt.terminal import warn
+from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking.registry import ModelStore
 
 FIRST_STEPS = 50
@@ -133,7 +134,7 @@ def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
                 f"{key}: {_named(config, key)} changed since the run: {str(now.get(key))[:16]} now, "
                 f"{sha256[:16]} recorded; put the recorded file back to reproduce {recorded.name}"
             )
-    prepared = recorded_data(recorded)
+    prepared = PreparedData(recorded.data_folder)
     if not prepared.is_whole:
         return
     for name, sha256 in hashes["prepared"].items():

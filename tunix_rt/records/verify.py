@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ from tunix_rt.evaluation.score import score
 from tunix_rt.experiment import recorded_config
 from tunix_rt.files import is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.inputs import recorded_data
 from tunix_rt.models.sources import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
@@ -32,8 +29,6 @@ from tunix_rt.traces.prepared import PreparedData
 
 MANIFEST = ("name", "seed", "counts", "splits", "digest")
 """Keys in which `data.json` must equal the manifest; sources may contain a masked secret."""
-Checked = list[str]
-"""What was checked and found correct, one line each."""
 
 
 def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exported:
@@ -45,22 +40,23 @@ def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exporte
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
     if run.model.is_dir():
         trained_model(run)
-    prepared = recorded_data(run)
+    prepared = PreparedData(run.data_folder)
     for line in prepared.damage() if prepared.is_whole else ():
         raise DataError(f"{line}; the run's command again prepares it")
     return export(run, prepared.folder, target or run.root / f"{run.name.replace('/', '-')}.zip", with_model)
 
 
-def verify(what: Path | RunFolder) -> Checked:
-    """Verify a zip file of `export`, or a run folder in place.
+def verify(what: Path | RunFolder) -> list[str]:
+    """Verify a zip file of `export`, or a run folder in place; returns what was correct, one line each.
 
     Raises GateError: the first thing that is wrong; DataError: no such file, or one that is not safe to open.
     """
     if isinstance(what, RunFolder):
         if what.status().get("state") != "finished":
             raise InputError(f"{what.name}: not finished, so there is no result to verify")
-        prepared = recorded_data(what)
-        return [_files(what, prepared), *_verified(what, prepared, _model(what))]
+        prepared = PreparedData(what.data_folder)
+        model = folder_digest(what.model) if what.model.is_dir() else None
+        return [_files(what, prepared), *_verified(what, prepared, model)]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         listed = unpack(what, folder)
@@ -81,21 +77,16 @@ def _files(run: RunFolder, prepared: PreparedData) -> str:
     return "files: prepared data and model, each with the sha256 it was written with"
 
 
-def _model(run: RunFolder) -> str | None:
-    return folder_digest(run.model) if run.model.is_dir() else None
-
-
-def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> Checked:
+def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> list[str]:
     try:
         config = recorded_config(run)
-        looks: tuple[Callable[[], str], ...] = (
-            partial(_splits, run, prepared),
-            partial(_identities, run, config),
-            partial(_training, run, model),
-            partial(_predictions, run, config, prepared),
-            partial(_scores, run, config, prepared),
-        )
-        return [look() for look in looks]
+        return [
+            _splits(run, prepared),
+            _identities(run, config),
+            _training(run, model),
+            _predictions(run, config, prepared),
+            _scores(run, config, prepared),
+        ]
     except DataError as error:
         raise GateError(str(error)) from error
 
@@ -157,9 +148,8 @@ def _predictions(run: RunFolder, config: ExperimentConfig, prepared: PreparedDat
     """Check that there is one line for each trace of the split and sample, and no others."""
     split, samples = config.generation.split, config.generation.num_return_sequences
     wanted = {(trace.id, sample) for trace in prepared.traces(split) for sample in range(samples)}
-    for file in (run.predictions, run.baseline_predictions):
-        if not file.exists() and file == run.baseline_predictions:
-            continue
+    baseline = [run.baseline_predictions] if run.baseline_predictions.exists() else []
+    for file in (run.predictions, *baseline):
         found = [(prediction.id, prediction.sample) for prediction in read_predictions(file)]
         for identity, sample in sorted(wanted ^ set(found)):
             what = "no prediction of" if (identity, sample) in wanted else "a prediction of no trace:"
@@ -182,7 +172,7 @@ def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) ->
     if run.baseline_predictions.exists():
         baseline = score(list(read_predictions(run.baseline_predictions)), traces, config.evaluation)
         _refuse(first_in_values("baseline_metrics.json", read_json(run.baseline_metrics), _as_json(baseline.metrics)))
-    accuracy: Mapping[str, Any] = again.metrics["accuracy"]
+    accuracy = again.metrics["accuracy"]
     return f"scores: the same from the predictions again (accuracy {accuracy['k']} of {accuracy['n']})"
 
 

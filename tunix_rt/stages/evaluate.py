@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tunix_rt.config.choices import SplitName
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.score import score
@@ -13,23 +11,12 @@ from tunix_rt.traces.prediction import read_predictions
 from tunix_rt.traces.prepared import PreparedData
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluateRequest:
-    """What is scored, and how."""
-
-    evaluation: EvaluationConfig
-    split: SplitName
-    prepared: PreparedData
-    run: RunFolder
-
-
-def evaluate(request: EvaluateRequest) -> None:
+def evaluate(evaluation: EvaluationConfig, split: SplitName, prepared: PreparedData, run: RunFolder) -> None:
     """Score the predictions of the split, and those of the baseline if there are any. Raises DataError."""
-    run = request.run
-    traces = {trace.id: trace for trace in request.prepared.traces(request.split)}
+    traces = {trace.id: trace for trace in prepared.traces(split)}
     if run.baseline_predictions.exists():
-        baseline = score(list(read_predictions(run.baseline_predictions)), traces, request.evaluation)
+        baseline = score(list(read_predictions(run.baseline_predictions)), traces, evaluation)
         write_json(run.baseline_metrics, baseline.metrics)
-    result = score(list(read_predictions(run.predictions)), traces, request.evaluation)
+    result = score(list(read_predictions(run.predictions)), traces, evaluation)
     write_jsonl(run.items, result.items)
     write_json(run.metrics, result.metrics)

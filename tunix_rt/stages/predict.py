@@ -11,7 +11,7 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.inference.asked import asked
+from tunix_rt.errors import DataError
 from tunix_rt.inference.loop import predict as run_loop
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_folder import opened
@@ -19,7 +19,9 @@ from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.sessions import begin_session
+from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.traces.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +40,37 @@ class PredictRequest:
     interrupt: Interrupt
 
 
+def _asked(prepared: PreparedData, generation: GenerationConfig) -> list[Trace]:
+    """The traces whose prompts are asked. Raises DataError if there are none."""
+    traces = prepared.traces(generation.split)
+    if not traces:
+        raise DataError(
+            f"{prepared.folder}: the {generation.split} split is empty; raise dataset.split.{generation.split}, "
+            "give it a file, or choose another generation.split"
+        )
+    return traces
+
+
+def check_asked(prepared: PreparedData, generation: GenerationConfig) -> None:
+    """Before training: warn about references longer than `max_new_tokens`; DataError if there is nothing to ask."""
+    _asked(prepared, generation)
+    lengths, most = prepared.completion_tokens(generation.split), generation.max_new_tokens
+    total, longer = sum(lengths.values()), sum(count for length, count in lengths.items() if length > most)
+    if longer:
+        warn(
+            f"generation.max_new_tokens={most}: {longer} of {total} {generation.split} references "
+            f"({100 * longer / total:.0f} %) are longer (longest {max(lengths)} tokens); an answer as long as these is "
+            "cut off and cannot be right"
+        )
+
+
 def predict(request: PredictRequest) -> None:
     """Answer the prompts of `generation.split`; answers that are already in the file are kept.
 
     Raises DataError, ModelError (a damaged model), DeviceError, MissingExtra, RunError (too many failed), Interrupted.
     """
     generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
-    traces = asked(prepared, generation.split)
+    traces = _asked(prepared, generation)
     engine = registry.create(request.backend, request.hardware, request.cache)
     begin_session(run, "predict", engine.describe())
     jobs: list[tuple[str, Path, Path, Path | None]] = [

@@ -39,6 +39,7 @@ ENCODED: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose completions are tokenised too: `test` is only used for prompts."""
 ASKED: tuple[SplitName, ...] = ("validation", "test")
 """Splits whose prompts a model may answer (`generation.split`)."""
+SWITCHES = ("on_invalid", "on_duplicate", "on_overlap", "on_overlong", "on_no_target", "steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,17 +77,18 @@ def prepare(request: PrepareRequest) -> None:
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
     writer = formatter(format, reader)
-    limit = min(dataset.max_length or read_architecture(start).max_positions, read_architecture(start).max_positions)
-    dropped: Counter[str] = Counter()
+    positions = read_architecture(start).max_positions
+    limit = min(dataset.max_length or positions, positions)
+    encoder = _Encoder(reader, writer, dataset, limit, Counter())
     splits: JsonObject = {}
     for split in SPLITS:
         traces = collected.splits[split]
         counts: JsonObject = {"count": len(traces)}
         if split in ENCODED:
-            encoding = _Encoding(reader, writer, dataset, limit, split, dropped)
-            items = list(encoding.run(traces))
+            items = list(encoder.encode_all(split, traces))
             if traces and not items:
-                raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({dict(dropped)} dropped)")
+                left = dict(encoder.dropped)
+                raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({left} dropped)")
             write_encoded(prepared.encoded(split), ((trace.id, item) for trace, item in items))
             traces = tuple(trace for trace, _ in items)
             counts = {
@@ -97,11 +99,11 @@ def prepare(request: PrepareRequest) -> None:
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
         splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
     manifest: JsonObject = mask_values(collected.manifest)
-    manifest["counts"]["dropped"] = dict(dropped)
+    manifest["counts"]["dropped"] = dict(encoder.dropped)
     manifest |= {
         "name": dataset.name,
         "seed": dataset.seed,
-        "switches": _switches(dataset),
+        "switches": {name: getattr(dataset, name) for name in SWITCHES},
         "splits": splits,
         "outputs": seal(folder, _written(folder)),
         "model": {
@@ -139,11 +141,6 @@ def _completion_tokens(
     return {str(length): count for length, count in sorted(lengths.items())}
 
 
-def _switches(dataset: DatasetConfig) -> JsonObject:
-    names = ("on_invalid", "on_duplicate", "on_overlap", "on_overlong", "on_no_target", "steps")
-    return {name: getattr(dataset, name) for name in names}
-
-
 def _model_folder(request: PrepareRequest, traces: Sequence[Trace]) -> Path:
     """The folder of the initial weights: created here from the seed, or found and converted once."""
     source, tokenizer, folder, weights = request.source, request.tokenizer, request.folder, request.weights
@@ -175,59 +172,49 @@ def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:
         )
 
 
-class _Encoding:
-    """Encodes the traces of one split to token ids, applying the declared switches and counting their effects."""
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """Encodes traces to token ids, applying the declared switches and counting their effects in `dropped`."""
 
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        writer: Formatter,
-        dataset: DatasetConfig,
-        limit: int,
-        split: SplitName,
-        dropped: Counter[str],
-    ) -> None:
-        self._tokenizer, self._writer, self._dataset = tokenizer, writer, dataset
-        self._limit, self._split, self._dropped = limit, split, dropped
+    tokenizer: Tokenizer
+    writer: Formatter
+    dataset: DatasetConfig
+    limit: int
+    dropped: Counter[str]
 
-    def run(self, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Encoded]]:
+    def encode_all(self, split: SplitName, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Encoded]]:
         """Each trace that is kept, with its token ids. Raises DataError."""
-        with progress(f"prepare {self._split}", len(traces), "traces") as bar:
+        with progress(f"prepare {split}", len(traces), "traces") as bar:
             for trace in traces:
-                encoded = self._fitting(trace, self._encoded(trace))
-                if encoded is not None and self._has_target(trace, encoded):
+                try:
+                    encoded = self._encoded(trace)
+                except DataError as error:
+                    raise DataError(f"{split} trace {trace.id}: {error}") from None
+                if encoded is not None:
                     yield trace, encoded
                 bar.advance()
 
-    def _encoded(self, trace: Trace) -> Encoded:
-        try:
-            parts = self._writer.parts(trace, self._dataset.steps, self._dataset.loss_weights.previous_turns > 0)
-            return encode(parts, self._tokenizer, self._dataset.loss_weights)
-        except DataError as error:
-            raise DataError(f"{self._split} trace {trace.id}: {error}") from None
-
-    def _fitting(self, trace: Trace, encoded: Encoded) -> Encoded | None:
-        if len(encoded.ids) <= self._limit:
-            return encoded
-        choice = self._dataset.on_overlong
-        if choice == "error":
-            raise DataError(
-                f"{self._split} trace {trace.id}: {len(encoded.ids)} tokens, at most {self._limit} fit "
-                "(dataset.max_length, model positions); dataset.on_overlong=drop leaves such traces out, "
-                "=truncate cuts their end"
-            )
-        self._dropped["overlong_truncated" if choice == "truncate" else "overlong"] += 1
-        if choice == "drop":
-            return None
-        return Encoded(encoded.ids[: self._limit], encoded.weights[: self._limit])
-
-    def _has_target(self, trace: Trace, encoded: Encoded) -> bool:
+    def _encoded(self, trace: Trace) -> Encoded | None:
+        dataset = self.dataset
+        parts = self.writer.parts(trace, dataset.steps, dataset.loss_weights.previous_turns > 0)
+        encoded = encode(parts, self.tokenizer, dataset.loss_weights)
+        if len(encoded.ids) > self.limit:
+            if dataset.on_overlong == "error":
+                raise DataError(
+                    f"{len(encoded.ids)} tokens, at most {self.limit} fit (dataset.max_length, model positions); "
+                    "dataset.on_overlong=drop leaves such traces out, =truncate cuts their end"
+                )
+            if dataset.on_overlong == "drop":
+                self.dropped["overlong"] += 1
+                return None
+            self.dropped["overlong_truncated"] += 1
+            encoded = Encoded(encoded.ids[: self.limit], encoded.weights[: self.limit])
         if len(encoded.ids) >= 2 and bool(np.any(encoded.weights[1:] > 0)):
-            return True
-        if self._dataset.on_no_target == "error":
+            return encoded
+        if dataset.on_no_target == "error":
             raise DataError(
-                f"{self._split} trace {trace.id}: no token of it is a target (dataset.loss_weights, truncation); "
+                "no token of it is a target (dataset.loss_weights, truncation); "
                 "dataset.on_no_target=drop leaves such traces out"
             )
-        self._dropped["no_target"] += 1
-        return False
+        self.dropped["no_target"] += 1
+        return None

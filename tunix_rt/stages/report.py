@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from tunix_rt.report.figures import draw
 from tunix_rt.report.markdown import write_report
 from tunix_rt.report.tables import write_tables
 from tunix_rt.runs.folder import RunFolder
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportRequest:
-    """The run to report on."""
-
-    run: RunFolder
-    ui_command: str | None = None
-    """Command that shows the run in its tracker."""
-
-
-def report(request: ReportRequest) -> None:
-    """Draw and write; everything shown comes from the run folder."""
-    folder = request.run.path
-    draw(folder)
-    write_tables(folder)
-    write_report(folder, request.ui_command)
+def report(run: RunFolder, ui_command: str | None = None) -> None:
+    """Draw and write what the run folder holds. `ui_command`: the command that shows the run in its tracker."""
+    draw(run.path)
+    write_tables(run.path)
+    write_report(run.path, ui_command)

@@ -76,14 +76,15 @@ class LoraLayout:
             if piece.canonical_name != own:
                 continue
             taken = x if keys is None else dropped(x, keys[number], self.dropout)
-            low = _linear(taken, part(piece.key("A")), y.dtype)
-            added = _linear(low, part(piece.key("B")), y.dtype) * self.scaling
+            low = linear(taken, part(piece.key("A")), y.dtype)
+            added = linear(low, part(piece.key("B")), y.dtype) * self.scaling
             parts += [y[..., ends : piece.first], y[..., piece.first : piece.first + piece.rows] + added]
             ends = piece.first + piece.rows
         return y if ends == 0 else jnp.concatenate([*parts, y[..., ends:]], axis=-1)
 
 
-def _linear(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
+def linear(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
+    """`x` [..., in] times `matrix` [out, in], computed in `dtype`; returns `dtype` [..., out]."""
     return jax.lax.dot_general(x.astype(dtype), matrix.astype(dtype), (((x.ndim - 1,), (1,)), ((), ())))
 
 
@@ -109,6 +110,11 @@ def joined(frozen: Params, trained: Params) -> Params:
     """The complete state of a decoder, from its frozen and trained tensors."""
     layers = {**frozen.get("layers", {}), **trained.get("layers", {})}
     return {**frozen, **trained, "layers": layers}
+
+
+def with_dropout(whole: Params, adapter: Adapter) -> Params:
+    """The tensors of a decoder in training: with a place for the dropout keys, if the adapter has dropout."""
+    return joined(whole, {"layers": {KEYS: jnp.zeros(0)}}) if adapter.dropout > 0 else whole
 
 
 def frozen_in(params: Params, dtype: Any) -> Params:

@@ -126,11 +126,6 @@ def refit(carry: Carry, rows: jax.Array, capacity: int) -> Carry:
     return Carry(cache, carry.tokens[rows], carry.starts[rows], carry.left[rows], carry.slot)
 
 
-def capacity_of(carry: Carry) -> int:
-    """Slots of the cache."""
-    return carry.cache[0][0].shape[3]
-
-
 def bucket(size: int) -> int:
     """Round up to one of few sizes: powers of two from 16 and the numbers halfway between them."""
     power = 16
@@ -208,7 +203,10 @@ def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> 
         unfinished = set(live)
         owners = [owner if row in unfinished else None for row, owner in enumerate(owners)]
         carry, owners = _refit_batch(carry, owners, live, _capacity(slots, made, longest))
-        carry, tokens, logprobs = _decode_portion(answering, carry, owners, made)
+        uniform = _uniform(answering, owners, made, SINGLE_PORTION if len(owners) == 1 else PORTION)
+        fixed = (answering.graph, answering.sampling, answering.params, answering.layers)
+        carry, *found, count = decode(*fixed, carry, answering.stop_ids, uniform)
+        tokens, logprobs = (np.asarray(array)[: int(count)] for array in found)
 
 
 def _prefill_batch(
@@ -228,21 +226,6 @@ def _prefill_batch(
     return found
 
 
-def _decode_portion(
-    answering: Answering, carry: Carry, owners: list[int | None], made: int
-) -> tuple[Carry, Int32, Float32]:
-    carry, tokens, logprobs, count = decode(
-        answering.graph,
-        answering.sampling,
-        answering.params,
-        answering.layers,
-        carry,
-        answering.stop_ids,
-        _uniform(answering, owners, made, SINGLE_PORTION if len(owners) == 1 else PORTION),
-    )
-    return carry, np.asarray(tokens)[: int(count)], np.asarray(logprobs)[: int(count)]
-
-
 def _refit_batch(
     carry: Carry, owners: list[int | None], live: list[int], capacity: int
 ) -> tuple[Carry, list[int | None]]:
@@ -252,8 +235,9 @@ def _refit_batch(
     if size * SHRINK <= len(owners):
         finished = [row for row, owner in enumerate(owners) if owner is None]
         kept = [*live, *finished][:size]
-    capacity = max(capacity, capacity_of(carry))
-    if len(kept) == len(owners) and capacity == capacity_of(carry):
+    present = carry.cache[0][0].shape[3]
+    capacity = max(capacity, present)
+    if len(kept) == len(owners) and capacity == present:
         return carry, owners
     return refit(carry, np.array(kept, np.int32), capacity), [owners[row] for row in kept]
 

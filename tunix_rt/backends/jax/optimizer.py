@@ -72,17 +72,7 @@ def update(
     )
 
 
-def moments_to_tensors(moments: optax.ScaleByAdamState, names: WeightMapping) -> dict[str, np.ndarray[Any, Any]]:
-    """Host copies of the moments → `m.<weight>`, `v.<weight>` float32 and `count` int64."""
-    first, second = names.to_files(moments.mu), names.to_files(moments.nu)
-    return (
-        {f"m.{name}": tensor for name, tensor in first.items()}
-        | {f"v.{name}": tensor for name, tensor in second.items()}
-        | {"count": np.asarray(moments.count, np.int64)}
-    )
-
-
 def moments_from_tensors(tensors: Mapping[str, np.ndarray[Any, Any]], names: WeightMapping) -> optax.ScaleByAdamState:
-    """The inverse, on the host."""
+    """`m.<weight>`, `v.<weight>` and `count`, as any backend stored them → moments, on the host."""
     first, second = (names.from_files({name: tensors[f"{kind}.{name}"] for name in names.shapes}) for kind in "mv")
     return optax.ScaleByAdamState(count=np.asarray(tensors["count"], np.int32), mu=first, nu=second)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import tensor_shapes, tensors_of
 
 Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -61,12 +60,8 @@ def to_hugging_face(params: Mapping[str, Any], architecture: Architecture) -> di
             tensors[tensor.name] = params[tensor.canonical_name]
             continue
         first = read.get((tensor.canonical_name, tensor.layer), 0)
-        rows = first + _rows(tensor)
+        rows = first + sum(piece[0] for piece in tensor.pieces)
         read[tensor.canonical_name, tensor.layer] = rows
         array = params["layers"][tensor.canonical_name][tensor.layer][first:rows]
         tensors[tensor.name] = array.T if tensor.transposed else array
     return tensors
-
-
-def _rows(tensor: Tensor) -> int:
-    return sum(piece[0] for piece in tensor.pieces)

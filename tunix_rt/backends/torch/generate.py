@@ -174,7 +174,7 @@ def _for_decoding(model: Decoder, precision: Precision) -> Decoder:
     matrices = {
         place.name: _cast(model.weights[place.name].detach(), dtype, turned=not place.transposed)
         for place in tensors_of(model.architecture)
-        if place.layer is not None and len(place.shape) == 2
+        if place.is_layer_matrix
     }
     return replace(model, weights=model.weights | matrices)
 

@@ -83,7 +83,7 @@ def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
     frozen = query.adapter is not None
     weights = {}
     for tensor in tensors_of(query.architecture):
-        half = frozen and query.backend.precision == "bfloat16" and tensor.layer is not None and len(tensor.shape) == 2
+        half = frozen and query.backend.precision == "bfloat16" and tensor.is_layer_matrix
         dtype = torch.bfloat16 if half else torch.float32
         weights[tensor.name] = torch.empty(tensor.shape, dtype=dtype, requires_grad=not frozen)
     model = Decoder(query.architecture, weights, gradient_checkpointing=query.backend.gradient_checkpointing)

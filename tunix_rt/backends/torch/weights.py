@@ -32,8 +32,7 @@ def read_decoder(folder: Path, device: torch.device, trainable: bool, matrices: 
     arrays = model_folder.read_weights(folder)
     weights = {}
     for tensor in tensors_of(architecture):  # one by one: two complete copies are never in memory
-        inner = tensor.layer is not None and len(tensor.shape) == 2
-        dtype = matrices if inner else torch.float32
+        dtype = matrices if tensor.is_layer_matrix else torch.float32
         array = arrays.pop(tensor.name)
         weights[tensor.name] = torch.tensor(array, dtype=dtype, device=device, requires_grad=trainable)
     return Decoder(architecture, weights)

@@ -6,14 +6,11 @@ In and out: numpy batches, model folders, checkpoints. Our loop, not Tunix, hand
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from flax import nnx
 from tunix.generate.sampler import Sampler
 from tunix.sft.peft_trainer import PeftTrainer
@@ -24,7 +21,6 @@ from tunix_rt.backends.tunix import generate, optimizer, step
 from tunix_rt.backends.tunix.decoder import arrays_of, build
 from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.batches.batch import Batch
-from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import ConfigError
 from tunix_rt.files import JsonObject
@@ -58,20 +54,10 @@ class State:
     """Kept for its compiled programs."""
 
 
-def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> TunixBackend:
-    """Start jax on the device that `hardware` names; see `registry.create`."""
-    device, threads = xla.start(hardware, cache)
-    return TunixBackend(backend, device, threads)
-
-
-class TunixBackend:
+class TunixBackend(xla.XlaBackend):
     """Implements `interface.Backend`; its methods are documented there."""
 
-    def __init__(self, config: BackendConfig, device: jax.Device, threads: int) -> None:
-        self._device = device
-        self._config = config
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
-        self.placement = xla.placement(device, config.precision, threads)
+    packages = ("google-tunix", *xla.XlaBackend.packages)
 
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
         if adapter is not None or (training is not None and training.adapter is not None):
@@ -114,9 +100,6 @@ class TunixBackend:
         with xla.memory_errors(xla.ROWS):
             return {"logprobs": step.score(state.model, step.inputs(batch))}
 
-    def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
-        return xla.fetch(measurements)
-
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
@@ -141,11 +124,10 @@ class TunixBackend:
         moments = None if trainer is None else optimizer.to_tensors(trainer.optimizer, state.layout)
         return self._writer.submit(_write, folder, state.config, tensors, moments)
 
-    def describe(self) -> dict[str, str]:
-        versions = {name: version(name) for name in ("google-tunix", "jax", "jaxlib", "flax", "optax")}
-        return versions | xla.description(self.placement)
-
 
 def _write(folder: Path, config: JsonObject, tensors: Weights, moments: Any) -> dict[str, str]:
     files = write_model(folder, config, tensors)
     return files if moments is None else files | {OPTIMIZER: write_weights(folder / OPTIMIZER, moments)}
+
+
+create = TunixBackend

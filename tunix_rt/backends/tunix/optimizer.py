@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from tunix_rt.backends import xla
 from tunix_rt.backends.tunix.decoder import arrays_of, assign
 from tunix_rt.backends.tunix.weights import Path as Parameter
 from tunix_rt.backends.tunix.weights import WeightMapping
@@ -71,9 +72,8 @@ def _adam(optimizer: Optimizer) -> optax.ScaleByAdamState:
 def to_tensors(optimizer: Optimizer, layout: WeightMapping) -> dict[str, np.ndarray[Any, Any]]:
     """Host copies of the moments: `m.<weight>`, `v.<weight>` float32 and `count` int64."""
     adam = _adam(optimizer)
-    moments = {"m": layout.to_files(arrays_of(adam.mu)), "v": layout.to_files(arrays_of(adam.nu))}
-    tensors = {f"{kind}.{name}": tensor for kind, named in moments.items() for name, tensor in named.items()}
-    return tensors | {"count": np.asarray(adam.count.get_value(), np.int64)}
+    first, second = (layout.to_files(arrays_of(moments)) for moments in (adam.mu, adam.nu))
+    return xla.moments_to_tensors(first, second, adam.count.get_value())
 
 
 def from_tensors(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
@@ -71,6 +71,14 @@ class Fields:
         if not isinstance(value, bool):
             raise self.refuse(name, f"{value!r}, expected true or false")
         return value
+
+    def count_or_null(self, name: str) -> int | None:
+        """A positive integer or null."""
+        return None if self.config.get(name) is None else self.count(name)
+
+    def attention_bias(self) -> Literal["none", "all"]:
+        """`attention_bias`: biases on every matrix of attention, or on none."""
+        return "all" if self.flag("attention_bias") else "none"
 
     def choice(self, name: str, known: Mapping[str, T], default: str) -> T:
         """One of the values of `known`, by its key."""

@@ -10,67 +10,77 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import ACTIVATIONS, FULL, SLIDING, Fields
 from tunix_rt.models.families.llama import llama_like
-from tunix_rt.models.families.names import LLAMA_NAMES, LLAMA_PARTS, Names
+from tunix_rt.models.families.names import LLAMA_NAMES, LLAMA_PARTS
 
-PARTS = LLAMA_PARTS | {
-    "attention_post_norm": ("post_attention_layernorm.weight",),
-    "mlp_norm": ("pre_feedforward_layernorm.weight",),
-    "mlp_post_norm": ("post_feedforward_layernorm.weight",),
-}
-
-
-class Gemma:
-    """Gemma 2 or Gemma 3; implements `Family`."""
-
-    NAMES: Names = replace(LLAMA_NAMES, parts=PARTS)
-
-    def __init__(self, family: str) -> None:
-        self._family = family
-
-    def from_config(self, config: JsonObject, where: str) -> Architecture:
-        """As `llama.from_config`."""
-        fields = Fields({"num_key_value_heads": 4, "sliding_window": 4096} | config, where)
-        fields.plain("use_bidirectional_attention", None, False)
-        second = self._family == "gemma2"
-        positions = fields.count("max_position_embeddings", 8192 if second else 131072)
-        caps: dict[str, Any]
-        if second:
-            caps = {
-                "score_cap": fields.number_or_null("attn_logit_softcapping", 50.0),
-                "logit_cap": fields.number_or_null("final_logit_softcapping", 30.0),
-            }
-        else:
-            # transformers reads this field for Gemma 3 but does not use it.
-            fields.plain("attn_logit_softcapping", None)
-            caps = {"query_key_norm": "head", "logit_cap": fields.number_or_null("final_logit_softcapping")}
-        return llama_like(
-            fields,
-            self._family,
-            _layers(fields, positions) if second else _layers_of_two_bases(fields, positions),
-            tied=True,
-            max_positions=positions,
-            head_dim=fields.count("head_dim", 256),
-            activation=fields.choice("hidden_activation", ACTIVATIONS, "gelu_pytorch_tanh"),
-            attention_scale=fields.number("query_pre_attn_scalar", 256) ** -0.5,
-            attention_bias="all" if fields.flag("attention_bias") else "none",
-            norm_offset=1.0,
-            norm_places="both",
-            embedding_scale=fields.count("hidden_size") ** 0.5,
-            **caps,
-        )
+NAMES = replace(
+    LLAMA_NAMES,
+    parts=LLAMA_PARTS
+    | {
+        "attention_post_norm": ("post_attention_layernorm.weight",),
+        "mlp_norm": ("pre_feedforward_layernorm.weight",),
+        "mlp_post_norm": ("post_feedforward_layernorm.weight",),
+    },
+)
 
 
-def _layers(fields: Fields, positions: int) -> tuple[LayerKind, ...]:
+def gemma2(config: JsonObject, where: str) -> Architecture:
+    """As `llama.from_config`."""
+    fields = _fields(config, where)
+    positions = fields.count("max_position_embeddings", 8192)
     rope = fields.rope(10000.0, positions)
-    return tuple(LayerKind(rope, window) for window in _windows(fields, 2))
+    return _gemma(
+        fields,
+        "gemma2",
+        tuple(LayerKind(rope, window) for window in _windows(fields, 2)),
+        max_positions=positions,
+        score_cap=fields.number_or_null("attn_logit_softcapping", 50.0),
+        logit_cap=fields.number_or_null("final_logit_softcapping", 30.0),
+    )
+
+
+def gemma3(config: JsonObject, where: str) -> Architecture:
+    """As `llama.from_config`."""
+    fields = _fields(config, where)
+    positions = fields.count("max_position_embeddings", 131072)
+    fields.plain("attn_logit_softcapping", None)  # transformers reads this field for Gemma 3 but does not use it
+    return _gemma(
+        fields,
+        "gemma3_text",
+        _layers_of_two_bases(fields, positions),
+        max_positions=positions,
+        query_key_norm="head",
+        logit_cap=fields.number_or_null("final_logit_softcapping"),
+    )
+
+
+def _fields(config: JsonObject, where: str) -> Fields:
+    fields = Fields({"num_key_value_heads": 4, "sliding_window": 4096} | config, where)
+    fields.plain("use_bidirectional_attention", None, False)
+    return fields
+
+
+def _gemma(fields: Fields, family: str, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
+    return llama_like(
+        fields,
+        family,
+        layers,
+        tied=True,
+        head_dim=fields.count("head_dim", 256),
+        activation=fields.choice("hidden_activation", ACTIVATIONS, "gelu_pytorch_tanh"),
+        attention_scale=fields.number("query_pre_attn_scalar", 256) ** -0.5,
+        attention_bias=fields.attention_bias(),
+        norm_offset=1.0,
+        norm_places="both",
+        embedding_scale=fields.count("hidden_size") ** 0.5,
+        **parts,
+    )
 
 
 def _layers_of_two_bases(fields: Fields, positions: int) -> tuple[LayerKind, ...]:
     """Sliding layers rotate with the local base, which is never scaled in configs older than transformers 5."""
     everywhere = fields.rope(1000000.0, positions, FULL)
     local = fields.number("rope_local_base_freq", 10000.0)
-    nested = fields.config.get("rope_parameters")
-    declared = nested.get(SLIDING) if isinstance(nested, dict) else None
+    declared = (fields.config.get("rope_parameters") or {}).get(SLIDING)
     if declared is not None and not isinstance(declared, dict):
         raise fields.refuse(f"rope_parameters.{SLIDING}", f"expected an object or null, got {declared!r}")
     near = fields.rope_of({"rope_theta": local} | (declared or {}), f"rope_parameters.{SLIDING}", positions)
@@ -82,5 +92,4 @@ def _windows(fields: Fields, every: int) -> list[int | None]:
     """Windows per layer; one layer in `every` has full attention."""
     count = fields.count("num_hidden_layers")
     default = [SLIDING if (layer + 1) % every else FULL for layer in range(count)]
-    window = None if fields.config["sliding_window"] is None else fields.count("sliding_window")
-    return fields.windows(fields.layer_types(count, default), window)
+    return fields.windows(fields.layer_types(count, default), fields.count_or_null("sliding_window"))

@@ -11,9 +11,6 @@ from typing import Any
 from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import ACTIVATIONS, Fields, alike
-from tunix_rt.models.families.names import LLAMA_NAMES
-
-NAMES = LLAMA_NAMES
 
 
 def from_config(config: JsonObject, where: str) -> Architecture:

@@ -6,9 +6,6 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import Fields, alike
 from tunix_rt.models.families.llama import llama_like
-from tunix_rt.models.families.names import LLAMA_NAMES
-
-NAMES = LLAMA_NAMES
 
 
 def from_config(config: JsonObject, where: str) -> Architecture:
@@ -16,6 +13,6 @@ def from_config(config: JsonObject, where: str) -> Architecture:
     fields = Fields({"num_key_value_heads": 8, "sliding_window": 4096} | config, where)
     fields.plain("layer_types", None)
     positions = fields.count("max_position_embeddings", 4096 * 32)
-    window = None if fields.config["sliding_window"] is None else fields.count("sliding_window")
-    layers = alike(fields.count("num_hidden_layers"), fields.rope(10000.0, positions), window)
+    rope, window = fields.rope(10000.0, positions), fields.count_or_null("sliding_window")
+    layers = alike(fields.count("num_hidden_layers"), rope, window)
     return llama_like(fields, "mistral", layers, max_positions=positions)

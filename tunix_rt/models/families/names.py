@@ -43,6 +43,11 @@ class Tensor:
     """The pieces of that part that it holds."""
     transposed: bool
 
+    @property
+    def is_layer_matrix(self) -> bool:
+        """Whether it is a matrix of a layer: what an adapter can be attached to, and what bfloat16 multiplies with."""
+        return self.layer is not None and len(self.shape) == 2
+
 
 HEAD = "lm_head.weight"
 

@@ -30,7 +30,7 @@ def from_config(config: JsonObject, where: str) -> Architecture:
         alike(fields.count("num_hidden_layers"), fields.rope(10000.0, positions)),
         eps=1e-5,
         max_positions=positions,
-        attention_bias="all" if fields.flag("attention_bias") else "none",
+        attention_bias=fields.attention_bias(),
         query_key_norm="whole",
         norm_places="after",
     )

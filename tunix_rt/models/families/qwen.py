@@ -8,30 +8,29 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import FULL, SLIDING, Fields
 from tunix_rt.models.families.llama import llama_like
-from tunix_rt.models.families.names import LLAMA_NAMES, Names
 
 
-class Qwen:
-    """Qwen 2 or Qwen 3; implements `Family`."""
+def qwen2(config: JsonObject, where: str) -> Architecture:
+    """As `llama.from_config`."""
+    return _qwen(_fields(config, where), "qwen2", attention_bias="inputs")
 
-    NAMES: Names = LLAMA_NAMES
 
-    def __init__(self, family: str) -> None:
-        self._family = family
+def qwen3(config: JsonObject, where: str) -> Architecture:
+    """As `llama.from_config`."""
+    fields = _fields(config, where)
+    bias, width = fields.attention_bias(), fields.count("head_dim", 128)
+    return _qwen(fields, "qwen3", attention_bias=bias, query_key_norm="head", head_dim=width)
 
-    def from_config(self, config: JsonObject, where: str) -> Architecture:
-        """As `llama.from_config`."""
-        fields = Fields({"num_key_value_heads": 32} | config, where)
-        positions = fields.count("max_position_embeddings", 32768)
-        rope = fields.rope(10000.0, positions)
-        layers = tuple(LayerKind(rope, window) for window in _windows(fields))
-        return llama_like(fields, self._family, layers, max_positions=positions, **self._parts(fields))
 
-    def _parts(self, fields: Fields) -> dict[str, Any]:
-        if self._family == "qwen2":
-            return {"attention_bias": "inputs"}
-        bias = "all" if fields.flag("attention_bias") else "none"
-        return {"attention_bias": bias, "query_key_norm": "head", "head_dim": fields.count("head_dim", 128)}
+def _fields(config: JsonObject, where: str) -> Fields:
+    return Fields({"num_key_value_heads": 32} | config, where)
+
+
+def _qwen(fields: Fields, family: str, **parts: Any) -> Architecture:
+    positions = fields.count("max_position_embeddings", 32768)
+    rope = fields.rope(10000.0, positions)
+    layers = tuple(LayerKind(rope, window) for window in _windows(fields))
+    return llama_like(fields, family, layers, max_positions=positions, **parts)
 
 
 def _windows(fields: Fields) -> list[int | None]:

@@ -2,57 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
-from tunix_rt.models.families import gpt2, llama, mistral, olmo2, smollm3
+from tunix_rt.models.families import gemma, gpt2, llama, mistral, olmo2, qwen, smollm3
 from tunix_rt.models.families.architecture import Architecture, Shape
-from tunix_rt.models.families.gemma import Gemma
-from tunix_rt.models.families.names import Names, Tensor, tensors
-from tunix_rt.models.families.qwen import Qwen
+from tunix_rt.models.families.names import LLAMA_NAMES, Names, Tensor, tensors
 
 
-class Family(Protocol):
-    """The interface of a family's module."""
+@dataclass(frozen=True, slots=True)
+class Family:
+    """How the family's config.json is read, and the names of its tensors."""
 
-    @property
-    def NAMES(self) -> Names:  # noqa: N802 (a constant of a module)
-        """The names of its tensors."""
-
-    def from_config(self, config: JsonObject, where: str) -> Architecture:
-        """See `llama.from_config`."""
+    from_config: Callable[[JsonObject, str], Architecture]
+    """See `llama.from_config`."""
+    names: Names = LLAMA_NAMES
 
 
-FAMILIES: dict[str, Family] = {
-    "gemma2": Gemma("gemma2"),
-    "gemma3_text": Gemma("gemma3_text"),
-    "gpt2": gpt2,
-    "llama": llama,
-    "mistral": mistral,
-    "olmo2": olmo2,
-    "qwen2": Qwen("qwen2"),
-    "qwen3": Qwen("qwen3"),
-    "smollm3": smollm3,
+FAMILIES = {
+    "gemma2": Family(gemma.gemma2, gemma.NAMES),
+    "gemma3_text": Family(gemma.gemma3, gemma.NAMES),
+    "gpt2": Family(gpt2.from_config, gpt2.NAMES),
+    "llama": Family(llama.from_config),
+    "mistral": Family(mistral.from_config),
+    "olmo2": Family(olmo2.from_config, olmo2.NAMES),
+    "qwen2": Family(qwen.qwen2),
+    "qwen3": Family(qwen.qwen3),
+    "smollm3": Family(smollm3.from_config),
 }
 
 
 def read(config: JsonObject, where: str) -> Architecture:
     """The architecture that a config.json declares. Raises ModelError naming an unsupported family or field."""
-    return family_of(config, where).from_config(config, where)
-
-
-def family_of(config: JsonObject, where: str) -> Family:
-    """The family that `model_type` of a config.json names. Raises ModelError listing those supported."""
     name = config.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(f"{where}: model_type {name!r} is not supported; supported: {', '.join(sorted(FAMILIES))}")
-    return FAMILIES[name]
+    return FAMILIES[name].from_config(config, where)
 
 
 def names_of(architecture: Architecture) -> Names:
     """The tensor names of its family."""
-    return FAMILIES[architecture.family].NAMES
+    return FAMILIES[architecture.family].names
 
 
 def tensors_of(architecture: Architecture) -> tuple[Tensor, ...]:

@@ -6,9 +6,6 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import FULL, SLIDING, Fields
 from tunix_rt.models.families.llama import llama_like
-from tunix_rt.models.families.names import LLAMA_NAMES
-
-NAMES = LLAMA_NAMES
 
 
 def from_config(config: JsonObject, where: str) -> Architecture:
@@ -18,11 +15,10 @@ def from_config(config: JsonObject, where: str) -> Architecture:
     positions = fields.count("max_position_embeddings", 32768)
     rope = fields.rope(2000000.0, positions)
     rotated = _rotated(fields, count)
-    window = fields.config.get("sliding_window")
-    used = fields.flag("use_sliding_window") and window is not None
+    used = fields.flag("use_sliding_window") and fields.config.get("sliding_window") is not None
     default = [SLIDING if used and not turned else FULL for turned in rotated]
     types = fields.layer_types(count, default)
-    windows = fields.windows(types, None if window is None else fields.count("sliding_window"))
+    windows = fields.windows(types, fields.count_or_null("sliding_window"))
     if not used and SLIDING in types:
         raise fields.refuse("layer_types", f"{SLIDING!r} needs use_sliding_window")
     return llama_like(
@@ -31,7 +27,7 @@ def from_config(config: JsonObject, where: str) -> Architecture:
         tuple(LayerKind(rope if turned else None, wide) for turned, wide in zip(rotated, windows, strict=True)),
         tied=True,
         max_positions=positions,
-        attention_bias="all" if fields.flag("attention_bias") else "none",
+        attention_bias=fields.attention_bias(),
         mlp_bias=fields.flag("mlp_bias"),
     )
 
