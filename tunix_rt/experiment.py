@@ -14,6 +14,7 @@ from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.change import of_today
 from tunix_rt.config.execution import TrackingConfig
+from tunix_rt.config.identity import plain
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
@@ -30,6 +31,7 @@ from tunix_rt.machine import cache_folder
 from tunix_rt.models.adapter_folder import is_adapter, opened
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.report.summary import summary
+from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, choose
 from tunix_rt.runs.interrupt import watching
 from tunix_rt.runs.sweep import MEMBERSHIP
@@ -76,7 +78,7 @@ def run(
     chain = chain_of(config, digests, kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
     with folder.locked(patient=True):
-        if is_finished(folder, chain):
+        if is_finished(folder, chain) and _has_records(folder, config):
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
             _warn_of_other_code(folder)
             return _result(folder)
@@ -91,6 +93,16 @@ def run(
                 for stage in STAGES:
                     do(stage, context)
     return _result(folder)
+
+
+def _has_records(run: RunFolder, config: ExperimentConfig) -> bool:
+    """Whether what every session writes about itself is there and whole; otherwise a session writes it again."""
+    try:
+        recorded = run.read_config()
+        read_json(run.environment)
+    except DataError:
+        return False
+    return run.status_file.exists() and leaves(recorded).keys() == leaves(plain(config)).keys()
 
 
 def _finished(run: RunFolder, stage: str) -> str:
@@ -125,9 +137,12 @@ def recorded_mapping(run: RunFolder) -> JsonObject:
     """The same as plain data, unchecked: with the current folders of run and data, not the recorded ones."""
     mapping = of_today(run.read_config())
     places = {"root": str(run.root)}
-    if run.data.exists() and run.data_folder.parent.name == mapping["dataset"]["name"]:
-        places["data"] = str(run.data_folder.parent.parent)
-    return mapping | {"run": mapping["run"] | places}
+    try:
+        if run.data.exists() and run.data_folder.parent.name == mapping["dataset"]["name"]:
+            places["data"] = str(run.data_folder.parent.parent)
+        return mapping | {"run": mapping["run"] | places}
+    except (KeyError, TypeError):
+        raise DataError(f"{run.config}: not a whole config; the command of {run.name} writes it again") from None
 
 
 def answerer(run: RunFolder) -> Answerer:

@@ -144,3 +144,42 @@ def test_a_torn_last_line_ends_no_run(finished: RunFolder, types: Types) -> None
     assert types("verify", "last").out.endswith("VERIFIED last\n")
     done = types("reproduce", "last")
     assert done.code == 0, done.out + done.err
+
+
+def otherwise(data: bytes) -> bytes:
+    """Another loss at step 2."""
+    first, second, *rest = data.splitlines(keepends=True)
+    return b"".join([first, second.replace(b'"train/loss": ', b'"train/loss": 1'), *rest])
+
+
+@pytest.mark.parametrize(("name", "how"), [("metrics.jsonl", otherwise), ("report.md", shorter), ("data.json", halved)])
+def test_verify_and_export_name_a_result_that_changed(
+    finished: RunFolder, types: Types, name: str, how: Change
+) -> None:
+    """Prevents: 'VERIFIED' of a run with other losses than it had, and an export of it that verifies too."""
+    change(finished.path / name, how)
+    for command in ("verify", "export"):
+        done = types(command, "last")
+        assert done.code != 0 and name in done.out + done.err, done
+
+
+@pytest.mark.parametrize("name", ["data.json", "config.yaml", "environment.json", "status.json"])
+@pytest.mark.parametrize("how", [halved, None])
+def test_a_damaged_record_of_a_finished_run_is_written_again(
+    finished: RunFolder, types: Types, name: str, how: Change | None
+) -> None:
+    """Prevents: 'finished before', then an error whose advice does not help; a traceback of `ask` and `verify`."""
+    file, model = finished.path / name, finished.path / "model" / "model.safetensors"
+    written = model.stat().st_mtime_ns
+    if how is None:
+        file.unlink()
+    else:
+        change(file, how)
+        shown = types("verify", "last" if name != "status.json" else str(finished.path))
+        assert shown.code in (2, 5) or name == "environment.json", shown
+        assert "Traceback" not in shown.err
+    if name == "status.json":
+        file.unlink(missing_ok=True)  # as the message says
+    assert types(*WORDS).code == 0
+    assert types("verify", "last").code == 0
+    assert model.stat().st_mtime_ns == written, "nothing was trained again"

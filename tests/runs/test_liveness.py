@@ -49,7 +49,7 @@ def test_a_process_from_before_a_reboot_is_dead_whoever_has_its_number(tmp_path:
 def test_a_folder_in_use_on_another_host_is_refused_and_a_silent_one_is_not(tmp_path: Path) -> None:
     """Prevents: `rm` and `gc` that take what a run on another node writes, since no lock of it is seen here."""
     run = silent(begun(tmp_path, host="node7", pid=17), 5)
-    said = r"in use by another process \(pid 17 on node7, heard of 5 s ago\)"
+    said = r"in use by another process \(pid 17 on node7, last heartbeat 5 s ago\)"
     with pytest.raises(MachineError, match=said), run.locked():
         raise AssertionError
     with silent(run, STALE + 1).locked():

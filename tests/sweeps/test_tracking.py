@@ -14,8 +14,8 @@ import pytest
 
 from tests.sweeps.conftest import LONG, QUICK, Shell
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
+from tunix_rt.tracking.state import status_of
 from tunix_rt.tracking.stores.mlflow import connect
-from tunix_rt.tracking.sweep import SweepSync
 from tunix_rt.tracking.sync import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -66,7 +66,7 @@ def test_the_parent_is_found_again_and_ends_as_the_sweep_does(tmp_path: Any) -> 
     (sweep.path / "members").mkdir(parents=True)
     for state, expected in (("interrupted", "KILLED"), ("finished", "FINISHED")):
         sweep.begin(facts | {"tracking": tracking, "directory": str(tmp_path)})
-        assert SweepSync(sweep).status() == "running"
+        assert status_of(sweep) == "running"
         sweep.write(MemberRecord(("seed=1",), "finished", "runs/a"))
         line = {"values": {"seed": "1"}, "state": "finished", "folder": "runs/a", "value": 0.5, "interval": [0.1, 0.9]}
         line |= {"rank": 1, "leading": True}

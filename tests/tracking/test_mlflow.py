@@ -17,7 +17,7 @@ from tunix_rt.tracking.remove import models, remove, stored
 from tunix_rt.tracking.state import SyncReport
 from tunix_rt.tracking.store import Entry, Facts, StoreError, StoreRefused
 from tunix_rt.tracking.stores.mlflow import MlflowStore, connect
-from tunix_rt.tracking.sync import sync_run
+from tunix_rt.tracking.sync import sync_folder
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
 
@@ -64,7 +64,7 @@ def test_what_never_will_work_is_not_tried_again(make_run: MakeRun, store: str, 
     client.delete_experiment(client.create_experiment("gone"))
     run, tracking = make_run(experiment="gone")
     train(run).wait()
-    report = sync_run(run, tracking, watch=True)
+    report = sync_folder(run, tracking, watch=True)
     assert not report.complete and "'gone' is deleted in sqlite" in report.message
     assert "trying again" not in (run.path / "tracking.log").read_text()
     (tmp_path / "broken.db").write_bytes(b"this is no database")
@@ -106,7 +106,7 @@ def test_a_run_is_removed_from_its_store_and_what_was_made_of_it_named(
     run, tracking = make_run(num_traces=0)
     assert (stored(run), models(run), remove(run)) == (None, [], None)
     train(run).wait()
-    run_id = str(sync_run(run, tracking, watch=True).run_id)
+    run_id = str(sync_folder(run, tracking, watch=True).run_id)
     client = MlflowClient(store)
     client.create_registered_model("toy")
     client.create_model_version("toy", "file:///model", run_id)
@@ -115,7 +115,7 @@ def test_a_run_is_removed_from_its_store_and_what_was_made_of_it_named(
     assert models(run) == ["models:/toy/1"]
     assert remove(run) == remove(run) == found
     assert client.get_run(run_id).info.lifecycle_stage == "deleted"
-    again = sync_run(run, tracking, watch=True)
+    again = sync_folder(run, tracking, watch=True)
     assert again.run_id != run_id and again.complete
 
 
@@ -130,7 +130,7 @@ def test_a_server_that_starts_late_gets_everything(
     monkeypatch.setattr(process, "LONGEST_DELAY", 1.0)
     training = train(run, "--end", "hang-after-results")
     reports: list[SyncReport] = []
-    syncing = threading.Thread(target=lambda: reports.append(sync_run(run, tracking, watch=True)))
+    syncing = threading.Thread(target=lambda: reports.append(sync_folder(run, tracking, watch=True)))
     syncing.start()
     log = run.path / "tracking.log"
     while not (log.exists() and "trying again" in log.read_text()):

@@ -21,7 +21,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking import sync as process
 from tunix_rt.tracking.content import parameters, read_config, records
 from tunix_rt.tracking.state import SyncReport
-from tunix_rt.tracking.sync import main, sync_run
+from tunix_rt.tracking.sync import main, sync_folder
 from tunix_rt.tracking.syncer import Syncer, send_command, served_by, start
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -68,7 +68,7 @@ def assert_all_there(client: MlflowClient, run: RunFolder, report: SyncReport, p
 def test_finished_run_is_all_in_the_store(make_run: MakeRun, store: str, train: Train) -> None:
     run, tracking = make_run(log_model=True)
     train(run).wait()
-    report = sync_run(run, tracking, watch=True)
+    report = sync_folder(run, tracking, watch=True)
     client = MlflowClient(store)
     assert_all_there(client, run, report)
     model = client.download_artifacts(str(report.run_id), "model")
@@ -100,7 +100,7 @@ def test_table_and_traces_are_readable_as_mlflow_reads_them(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)  # `load_table` asks the global store besides the client's
     run, tracking = make_run(num_traces=PREDICTIONS)
     train(run).wait()
-    report = sync_run(run, tracking, watch=False)
+    report = sync_folder(run, tracking, watch=False)
     client = MlflowClient(store)
     experiment = client.get_run(report.run_id).info.experiment_id
     table = client.load_table(experiment, "predictions.json", run_ids=[report.run_id])
@@ -129,13 +129,13 @@ def test_table_and_traces_are_readable_as_mlflow_reads_them(
 def test_sending_again_changes_nothing(make_run: MakeRun, store: str, train: Train) -> None:
     run, tracking = make_run()
     train(run).wait()
-    first = sync_run(run, tracking, watch=True)
-    again = sync_run(run, tracking, watch=True)
+    first = sync_folder(run, tracking, watch=True)
+    again = sync_folder(run, tracking, watch=True)
     assert again == first
     state = read_json(run.path / "tracking.json")
     forgotten = {"key": state["key"], "directory": state["directory"]}  # killed before it could keep anything
     write_json(run.path / "tracking.json", forgotten)
-    assert sync_run(run, tracking, watch=True) == first
+    assert sync_folder(run, tracking, watch=True) == first
     assert_all_there(MlflowClient(store), run, first)
 
 
@@ -143,11 +143,11 @@ def test_a_folder_made_anew_is_a_new_run(make_run: MakeRun, store: str, train: T
     """The same config in the same place has the same identity; its values must not mix with the first one's."""
     run, tracking = make_run()
     train(run).wait()
-    first = sync_run(run, tracking, watch=True)
+    first = sync_folder(run, tracking, watch=True)
     shutil.rmtree(run.path)
     run, tracking = make_run()
     train(run).wait()
-    second = sync_run(run, tracking, watch=True)
+    second = sync_folder(run, tracking, watch=True)
     assert second.run_id != first.run_id
     assert second.complete, second.message
 
@@ -155,7 +155,7 @@ def test_a_folder_made_anew_is_a_new_run(make_run: MakeRun, store: str, train: T
 def test_failed_run_is_failed(make_run: MakeRun, store: str, train: Train) -> None:
     run, tracking = make_run()
     train(run, "--end", "failed").wait()
-    report = sync_run(run, tracking, watch=True)
+    report = sync_folder(run, tracking, watch=True)
     assert report.status == "failed"
     assert_all_there(MlflowClient(store), run, report, predictions=0)
     stored = MlflowClient(store).get_run(report.run_id)
@@ -179,14 +179,14 @@ def test_killed_run_is_killed_and_goes_on_in_the_same_run(make_run: MakeRun, sto
 
     killer = threading.Thread(target=kill_when_running)
     killer.start()
-    killed = sync_run(run, tracking, watch=True)
+    killed = sync_folder(run, tracking, watch=True)
     killer.join()
     assert seen == ["RUNNING"]
     assert killed.status == "killed"
     assert_all_there(client, run, killed, predictions=0)
     assert client.get_run(killed.run_id).info.status == "KILLED"
     train(run, "--steps", "40").wait()
-    finished = sync_run(run, tracking, watch=True)
+    finished = sync_folder(run, tracking, watch=True)
     assert finished.run_id == killed.run_id
     assert client.get_run(finished.run_id).info.status == "FINISHED"
     assert_all_there(client, run, finished)
@@ -197,7 +197,7 @@ def test_a_run_that_still_goes_on_is_sent_as_far_as_it_is(make_run: MakeRun, sto
     process = train(run, "--end", "hang")
     while not run.timings_log.exists() or run.timings_log.read_text().count("\n") < 16:
         time.sleep(0.05)
-    report = sync_run(run, tracking, watch=False)
+    report = sync_folder(run, tracking, watch=False)
     assert (report.status, report.complete) == ("running", True)
     assert MlflowClient(store).get_run(report.run_id).info.status == "RUNNING"
     process.kill()
@@ -281,7 +281,7 @@ def test_each_call_that_fails_once_loses_and_doubles_nothing(
         fail_once(MlflowClient, name)
     for name in ("log_spans", "start_trace"):
         fail_once(TracingClient, name)
-    report = sync_run(run, tracking, watch=True)
+    report = sync_folder(run, tracking, watch=True)
     assert failed == {*CALLS, "log_spans", "start_trace"}
     assert_all_there(MlflowClient(store), run, report)
 
@@ -293,7 +293,7 @@ def test_torn_predictions_are_left_out_and_the_rest_is_sent(
     run, tracking = make_run()
     train(run, "--end", "failed").wait()
     run.predictions.write_bytes(b"\0" * 100)
-    report = sync_run(run, tracking, watch=True)
+    report = sync_folder(run, tracking, watch=True)
     assert report.complete, "nothing of those lines can be sent, now or later"
     assert "predictions.jsonl:1: a torn line" in capsys.readouterr().err
     client = MlflowClient(store)
@@ -309,7 +309,7 @@ def test_unreachable_server_ends_in_a_message_and_the_rest_can_be_sent_later(
     run, tracking = make_run(uri=uri)
     train(run).wait()
     monkeypatch.setattr(process, "PATIENCE", 0.5)
-    report = sync_run(run, tracking, watch=True)
+    report = sync_folder(run, tracking, watch=True)
     assert not report.complete
     assert "http://me:***@127.0.0.1:9" in report.message
     assert "TUNIX_RT_TRACKING_URI='http://me:***@127.0.0.1:9' " in report.message
@@ -332,7 +332,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, make_run: MakeRun, capsys: py
     assert "not a run folder (no config.yaml)" in capsys.readouterr().err
     run, tracking = make_run()
     with pytest.raises(DataError, match=r"no status\.json"):
-        sync_run(run, tracking, watch=False)
+        sync_folder(run, tracking, watch=False)
 
 
 def test_tracking_none_starts_nothing(make_run: MakeRun) -> None:
@@ -340,7 +340,7 @@ def test_tracking_none_starts_nothing(make_run: MakeRun) -> None:
     syncer = start(run.path, tracking)
     assert syncer.process is None
     assert syncer.wait(1) is None
-    assert sync_run(run, tracking, watch=True).complete
+    assert sync_folder(run, tracking, watch=True).complete
     assert {file.name for file in run.path.iterdir()} == {"config.yaml"}
 
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking.tail import METRICS, SYSTEM, TIMINGS, Point, RunLogs
 
 LINES = {
@@ -33,16 +34,17 @@ def test_files_that_grow_in_any_pieces_give_each_point_once(
     left = dict(TEXT)
     for name in LINES:
         (tmp_path / name).write_bytes(b"")
-    logs, points = RunLogs(tmp_path, {}), []
+    logs, points = RunLogs(RunFolder(tmp_path)), []
+    sent: dict[str, int] = {}
     rest = [(name, len(text), False) for name, text in TEXT.items()]
     for name, size, killed in pieces + rest:
         with (tmp_path / name).open("ab") as file:
             file.write(left[name][:size])
         left[name] = left[name][size:]
         if killed:
-            logs = RunLogs(tmp_path, logs.offsets)
+            logs = RunLogs(RunFolder(tmp_path))
         for most in (3, 5000):
-            new, logs.offsets = logs.new(ended=False, most=most)
+            new, sent = logs.new(sent, ended=False, most=most)
             points += new
     assert sorted(points) == sorted(everything())
 
@@ -50,30 +52,30 @@ def test_files_that_grow_in_any_pieces_give_each_point_once(
 def test_offsets_that_are_not_kept_give_the_same_points_again(tmp_path: Path) -> None:
     for name, text in TEXT.items():
         (tmp_path / name).write_bytes(text)
-    logs = RunLogs(tmp_path, {})
-    assert logs.new(ended=False) == logs.new(ended=False)
+    logs = RunLogs(RunFolder(tmp_path))
+    assert logs.new({}, ended=False) == logs.new({}, ended=False)
 
 
 def test_a_line_without_its_time_waits_and_then_takes_the_next_one(tmp_path: Path) -> None:
     """A kill between the two files leaves a step whose time never comes: it may not hold back the rest."""
     (tmp_path / METRICS).write_text('{"step": 1, "a": 1.0}\n{"step": 2, "a": 2.0}\n')
-    logs = RunLogs(tmp_path, {})
-    assert logs.new(ended=False)[0] == []
+    logs = RunLogs(RunFolder(tmp_path))
+    assert logs.new({}, ended=False)[0] == []
     (tmp_path / TIMINGS).write_text('{"step": 2, "time": 7.0}\n')
-    assert logs.new(ended=False)[0] == [Point("a", 1, 7000, 1.0), Point("a", 2, 7000, 2.0)]
+    assert logs.new({}, ended=False)[0] == [Point("a", 1, 7000, 1.0), Point("a", 2, 7000, 2.0)]
     with (tmp_path / METRICS).open("a") as file:
         file.write('{"step": 3, "a": 3.0}\n')
-    assert len(logs.new(ended=False)[0]) == 2
-    assert logs.new(ended=True)[0][2:] == [Point("a", 3, 7000, 3.0)]
+    assert len(logs.new({}, ended=False)[0]) == 2
+    assert logs.new({}, ended=True)[0][2:] == [Point("a", 3, 7000, 3.0)]
 
 
 @pytest.mark.parametrize("damage", ["\0\0\n", "[1]\n", '{"no": "step"}\n', '{"step": 1, "a": \n', "\n", "\xff\n"])
 def test_a_damaged_line_is_passed_over(tmp_path: Path, damage: str) -> None:
     """A kill may tear a line, and the next process ends it before it writes its own."""
     (tmp_path / TIMINGS).write_bytes(damage.encode("latin-1") + b'{"step": 1, "time": 2.0, "x": 3.0}\n')
-    assert RunLogs(tmp_path, {}).new(ended=False)[0] == [Point("timings/x", 1, 2000, 3.0)]
+    assert RunLogs(RunFolder(tmp_path)).new({}, ended=False)[0] == [Point("timings/x", 1, 2000, 3.0)]
 
 
 def test_a_file_that_was_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
     (tmp_path / TIMINGS).write_text('{"step": 1, "time": 2.0, "x": 3.0}\n')
-    assert len(RunLogs(tmp_path, {TIMINGS: 10_000}).new(ended=False)[0]) == 1
+    assert len(RunLogs(RunFolder(tmp_path)).new({TIMINGS: 10_000}, ended=False)[0]) == 1

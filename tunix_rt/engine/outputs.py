@@ -29,13 +29,13 @@ def _files(path: Path) -> Iterator[Path]:
         yield path
 
 
-def problem_of(run: RunFolder, stage: str) -> str | None:
-    """Why the recorded outputs of a stage are no longer there, in words; None if they are."""
+def problem_of(run: RunFolder, stage: str, full: bool = False) -> str | None:
+    """Why the recorded outputs of a stage are no longer there, in words; None if they are. `full`: read every byte."""
     try:
         place = run.place(stage)
     except InputError as error:  # in another run, which was removed or did something else since
         return str(error)
-    return next(iter(damage(place, run.stages()[stage].get("outputs", {}))), None)
+    return next(iter(damage(place, run.stages()[stage].get("outputs", {}), full)), None)
 
 
 def is_finished(run: RunFolder, chain: Mapping[str, str]) -> bool:

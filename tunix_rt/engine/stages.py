@@ -26,7 +26,7 @@ class Stage:
     work: Callable[[RunContext], JsonObject | None]
     """Runs the stage; returns facts for its record."""
     outputs: tuple[str, ...] = ()
-    """Files and folders that it leaves in its folder; the data that `prepare` leaves has its own manifest."""
+    """Files and folders that it leaves in its folder; the prepared data has its own manifest."""
     computes: bool = False
     """Uses a backend. Its result may be that of another run, which is then referred to."""
 
@@ -82,7 +82,7 @@ def _report(context: RunContext) -> None:
 
 
 STAGES = (
-    Stage("prepare", _prepare),
+    Stage("prepare", _prepare, ("data.json",)),
     Stage("train", _train, ("model", "metrics.jsonl"), computes=True),
     Stage("predict", _predict, ("predictions.jsonl", "baseline_predictions.jsonl"), computes=True),
     Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "baseline_metrics.json")),

@@ -14,6 +14,7 @@ from typing import Any
 from tunix_rt.config.choices import SPLITS
 from tunix_rt.config.identity import STAGES, declared, identities
 from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.engine.outputs import problem_of
 from tunix_rt.errors import DataError, GateError, InputError, ModelError
 from tunix_rt.evaluation.score import score
 from tunix_rt.experiment import recorded_config
@@ -34,12 +35,13 @@ MANIFEST = ("name", "seed", "counts", "splits", "digest")
 def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exported:
     """Write one zip file with all that is needed to verify a run.
 
-    Raises InputError (not finished), ModelError or DataError (a file of its model or data is damaged).
+    Raises InputError (not finished), ModelError, DataError, GateError (its model, data or results are damaged).
     """
     if run.status().get("state") != "finished":
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
     if run.model.is_dir():
         trained_model(run)
+    _outputs(run)
     prepared = PreparedData(run.data_folder)
     for line in prepared.damage() if prepared.is_whole else ():
         raise DataError(f"{line}; the run's command again prepares it")
@@ -66,15 +68,22 @@ def verify(what: Path | RunFolder) -> list[str]:
 
 
 def _files(run: RunFolder, prepared: PreparedData) -> str:
-    """Check that every byte of the prepared data and of the trained model is as written."""
+    """Check that every byte of the prepared data, of the trained model and of each stage's outputs is as written."""
     for line in prepared.damage(full=True):
         raise GateError(line)
+    _outputs(run, full=True)
     try:
         if run.model.is_dir():
             trained_model(run, full=True)
     except ModelError as error:
         raise GateError(str(error)) from error
-    return "files: prepared data and model, each with the sha256 it was written with"
+    return "files: prepared data, model and results, each with the sha256 it was written with"
+
+
+def _outputs(run: RunFolder, full: bool = False) -> None:
+    for stage in run.stages():
+        if problem := problem_of(run, stage, full):
+            raise GateError(f"{problem} ({stage} wrote it; the command of {run.name} does it again)")
 
 
 def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> list[str]:

@@ -5,16 +5,14 @@ Knows files, not what they mean. The same run gives the same bytes: entries are 
 
 from __future__ import annotations
 
-import hashlib
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from tunix_rt.errors import DataError, GateError
-from tunix_rt.files import JsonObject, atomic_writer, parse_json, to_json
+from tunix_rt.files import JsonObject, atomic_writer, copy_stream, parse_json, sha256_bytes, to_json
 from tunix_rt.runs.diff import result_files
 from tunix_rt.runs.folder import RunFolder
 
@@ -28,7 +26,6 @@ MAX_ENTRIES = 10_000
 MAX_BYTES = 200 * 2**30
 MAX_RATIO = 400
 """Maximum ratio of an entry's size, beyond a mebibyte, to its compressed size: for text it is at most about 50."""
-CHUNK = 2**20
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -52,7 +49,7 @@ def export(run: RunFolder, prepared: Path, target: Path, with_model: bool) -> Ex
         raise DataError(f"{prepared}: the run's prepared data is gone; its command again prepares it")
     files = _files(run, prepared, with_model)
     stages = to_json(_standing_alone(run)).encode()
-    sums: JsonObject = {"stages.json": {"sha256": hashlib.sha256(stages).hexdigest(), "bytes": len(stages)}}
+    sums: JsonObject = {"stages.json": {"sha256": sha256_bytes(stages), "bytes": len(stages)}}
     with atomic_writer(target) as out, zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         archive.writestr(_entry("stages.json"), stages)
         for name, file in sorted(files.items()):
@@ -67,7 +64,7 @@ def _files(run: RunFolder, prepared: Path, with_model: bool) -> dict[str, Path]:
     found = {name: run.path / name for name in RECORDS} | result_files(run)
     found |= {name: run.metrics_log.with_name(name) for name in ("timings.jsonl", "sessions.jsonl", "fingerprint.json")}
     found |= {f"figures/{file.name}": file for file in run.path.glob("figures/*") if file.is_file()}
-    found |= {f"{DATA}{file.name}": file for file in (prepared / "manifest.json",)}
+    found[f"{DATA}manifest.json"] = prepared / "manifest.json"
     found |= {f"{DATA}traces/{file.name}": file for file in (prepared / "traces").glob("*.jsonl")}
     keep = {name: file for name, file in found.items() if file.is_file()}
     return keep if with_model else {name: file for name, file in keep.items() if not name.startswith(MODEL)}
@@ -90,14 +87,11 @@ def _entry(name: str) -> zipfile.ZipInfo:
 
 
 def _add(archive: zipfile.ZipFile, name: str, file: Path) -> JsonObject:
-    hashed, size, entry = hashlib.sha256(), 0, _entry(name)
+    entry = _entry(name)
     entry.file_size = file.stat().st_size
     with file.open("rb") as source, archive.open(entry, "w") as sink:
-        while chunk := source.read(CHUNK):
-            hashed.update(chunk)
-            size += len(chunk)
-            sink.write(chunk)
-    return {"sha256": hashed.hexdigest(), "bytes": size}
+        sha256 = copy_stream(source, sink)
+    return {"sha256": sha256, "bytes": entry.file_size}
 
 
 def unpack(file: Path, folder: Path) -> JsonObject:
@@ -145,7 +139,7 @@ def _problem(entry: zipfile.ZipInfo) -> str | None:
         return "is no plain file"
     if entry.flag_bits & 1 or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         return "is encrypted or packed in a way that `export` does not use"
-    if entry.file_size > CHUNK + MAX_RATIO * entry.compress_size:
+    if entry.file_size > 2**20 + MAX_RATIO * entry.compress_size:
         return f"unpacks to {entry.file_size:,} bytes from {entry.compress_size:,}, as bombs do"
     return None
 
@@ -176,22 +170,12 @@ def _check_and_write(
         raise GateError(f"{file}: {name}: missing")
     if record is None:
         raise GateError(f"{file}: {name}: not in {CHECKSUMS}: it was added later")
-    hashed = hashlib.sha256()
-    target = None if name.endswith(".safetensors") else folder / name
-    for chunk in _chunks(archive, entry):
-        hashed.update(chunk)
-        if target is not None:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("ab") as sink:
-                sink.write(chunk)
-    if hashed.hexdigest() != record["sha256"]:
+    with archive.open(entry) as source:  # reads no more than the declared size of the entry, which `_safe` checked
+        if name.endswith(".safetensors"):
+            sha256 = copy_stream(source, None)
+        else:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            with (folder / name).open("wb") as sink:
+                sha256 = copy_stream(source, sink)
+    if sha256 != record["sha256"]:
         raise GateError(f"{file}: {name}: not the bytes that were exported (sha256 differs)")
-    if target is not None and not target.exists():
-        target.touch()
-
-
-def _chunks(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """Reads no more than the declared size of the entry, which `_safe` has checked."""
-    with archive.open(entry) as source:
-        while chunk := source.read(CHUNK):
-            yield chunk

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
-from tunix_rt.files import JsonObject, is_torn, read_appended, read_json, sha256_file
+from tunix_rt.files import JsonObject, is_torn, read_appended, read_json, read_record, sha256_file
 from tunix_rt.runs.folder import RunFolder
 
 ABSENT = "(absent)"
@@ -34,13 +34,12 @@ class Section:
 
 def leaves(value: Any, key: str = "") -> dict[str, Any]:
     """`{"training.max_steps": 1600, "digits.0": 2, …}`; an empty mapping or list is a leaf."""
-    if isinstance(value, list):
-        value = {str(place): item for place, item in enumerate(value)} or []
-    if not isinstance(value, dict) or not value:
+    parts = _by_name(value)
+    if not parts:
         return {key: value}
     found: dict[str, Any] = {}
-    for name, item in value.items():
-        found |= leaves(item, f"{key}.{name}" if key else str(name))
+    for name, item in parts.items():
+        found |= leaves(item, f"{key}.{name}" if key else name)
     return found
 
 
@@ -72,14 +71,14 @@ def _by_name(value: Any) -> dict[str, Any] | None:
 
 def side_by_side(left: RunFolder, right: RunFolder) -> list[Section]:
     """Compares config, data, code, environment and results of two runs. Raises DataError if a record is damaged."""
-    views = {
-        "config": RunFolder.read_config,
-        "data": _data,
-        "code": _code,
-        "environment": _recorded_environment,
-        "results": _results,
-    }
-    return [compare(name, view(left), view(right)) for name, view in views.items()]
+    environments = [read_record(run.environment) for run in (left, right)]
+    return [
+        compare("config", left.read_config(), right.read_config()),
+        compare("data", _data(left), _data(right)),
+        compare_code(*environments),
+        compare_environments(*environments),
+        compare("results", _results(left), _results(right)),
+    ]
 
 
 def compare_code(recorded: JsonObject, now: JsonObject) -> Section:
@@ -90,10 +89,6 @@ def compare_code(recorded: JsonObject, now: JsonObject) -> Section:
 def compare_environments(recorded: JsonObject, now: JsonObject) -> Section:
     """Compares machine, backend and variables in two `environment.json`."""
     return compare("environment", _where(recorded), _where(now))
-
-
-def _environment(run: RunFolder) -> JsonObject:
-    return dict(read_json(run.environment)) if run.environment.exists() else {}
 
 
 def _parts(record: JsonObject, keys: tuple[str, ...]) -> JsonObject:
@@ -108,14 +103,6 @@ def value_at(record: Any, key: str) -> Any:
     return record
 
 
-def _code(run: RunFolder) -> JsonObject:
-    return _parts(_environment(run), CODE)
-
-
-def _recorded_environment(run: RunFolder) -> JsonObject:
-    return _where(_environment(run))
-
-
 def _where(record: JsonObject) -> JsonObject:
     """Leaves out MLflow's variables: they change no number, and importing it sets some of them."""
     variables = {key: value for key, value in record.get("variables", {}).items() if not key.startswith("MLFLOW_")}
@@ -123,9 +110,8 @@ def _where(record: JsonObject) -> JsonObject:
 
 
 def _data(run: RunFolder) -> JsonObject:
-    manifest = dict(read_json(run.data)) if run.data.exists() else {}
     hashes = _parts(run.data_hashes(), ("sources", "start_model"))
-    return _parts(manifest, ("name", "seed", "counts", "splits", "digest")) | hashes
+    return _parts(read_record(run.data), ("name", "seed", "counts", "splits", "digest")) | hashes
 
 
 def _results(run: RunFolder) -> JsonObject:

@@ -10,12 +10,13 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.errors import InputError, MachineError
 from tunix_rt.files import read_json
+from tunix_rt.runs import liveness
 from tunix_rt.runs.folder import RunFolder, all_runs, folder_in
 
 IDENTITY = re.compile(r"[0-9a-f]{12}(-\d+)?")
@@ -42,8 +43,8 @@ class Reclaimable:
 
 def size(path: Path) -> int:
     """Bytes freed by removing a file or folder."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    return sum(file.stat().st_size for file in files if file.stat().st_nlink == 1)
+    stats = [file.stat() for file in (path, *path.rglob("*")) if file.is_file()]
+    return sum(stat.st_size for stat in stats if stat.st_nlink == 1)
 
 
 def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
@@ -111,19 +112,12 @@ def _is_free(lock: RunFolder | Path | None) -> bool:
 @contextmanager
 def _held(lock: RunFolder | Path | None) -> Iterator[None]:
     """Hold the lock. Raises MachineError if somebody else has it."""
-    from filelock import FileLock, Timeout
-
-    if lock is None:
-        yield
-    elif isinstance(lock, RunFolder):
-        with lock.locked():
+    if isinstance(lock, Path):
+        with liveness.held(lock, lambda: f"{lock}: held by another process"):
             yield
     else:
-        try:
-            with FileLock(lock, timeout=0):
-                yield
-        except Timeout:
-            raise MachineError(f"{lock}: held by another process") from None
+        with nullcontext() if lock is None else lock.locked():
+            yield
 
 
 def _candidates(root: Path, data: Path) -> Iterator[Reclaimable]:

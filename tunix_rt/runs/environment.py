@@ -37,18 +37,17 @@ LARGEST = 2**24
 
 def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
     """Everything about the environment that may matter; `backend`: what the framework reports about itself."""
-    record: JsonObject = {
+    installed = {(str(item.metadata["Name"]).lower(), item.version) for item in importlib.metadata.distributions()}
+    return {
         "command": " ".join(mask_words(command)),
         "python": platform.python_version(),
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
-        "installed_sha256": _installed(),
+        "installed_sha256": digest(sorted(installed)),
         "backend": backend,
         "machine": _machine(),
         "git": _git(Path.cwd()) or _git(Path(__file__).parent),
         "lock_sha256": _lock_hash(),
-    }
-    return record | {
-        "variables": mask_variables({k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)})
+        "variables": mask_variables({k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)}),
     }
 
 
@@ -65,16 +64,10 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _installed() -> str:
-    """Digest of the names and versions of all installed packages."""
-    found = {(str(item.metadata["Name"]).lower(), item.version) for item in importlib.metadata.distributions()}
-    return digest(sorted(found))
-
-
 def _machine() -> JsonObject:
     return {
         "system": platform.platform(),
-        "processor": _processor(),
+        "processor": _cpuinfo("model name"),
         "instruction_set": _instruction_set(),
         "cores": os.cpu_count(),
         "usable_cores": usable_cores(),
@@ -96,10 +89,6 @@ def _cpuinfo(field: str) -> str:
     text = file.read_text("utf-8", errors="replace") if file.exists() else ""
     found = re.search(rf"^{field}\s*:\s*(.*)$", text, re.MULTILINE)
     return found.group(1) if found else platform.processor()
-
-
-def _processor() -> str:
-    return _cpuinfo("model name")
 
 
 def _instruction_set() -> str:

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal
 
 from tunix_rt import faults, hints
 from tunix_rt.errors import DataError, InputError, MachineError
-from tunix_rt.files import JsonObject, overwrite_json, read_json, write_json
-from tunix_rt.runs.liveness import STALE, is_alive, is_local, seconds_since_heartbeat, this_process
+from tunix_rt.files import JsonObject, overwrite_json, read_json, read_record, write_json
+from tunix_rt.runs.liveness import STALE, held, is_alive, is_local, seconds_since_heartbeat, this_process
 from tunix_rt.runs.secrets import mask
 from tunix_rt.terminal import say
 
@@ -29,11 +30,40 @@ PIPELINE = "dvc"
 """Name of the one run folder that DVC's stages share: DVC needs fixed paths."""
 
 
+class _Located:
+    """A file or folder of a run, in the folder where the stage that writes it was done; without a stage, in its own."""
+
+    def __init__(self, name: str, stage: str | None = None) -> None:
+        self._name, self._stage = name, stage
+
+    def __get__(self, run: RunFolder, _: type[RunFolder]) -> Path:
+        return (run.path if self._stage is None else run.place(self._stage)) / self._name
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
     """Paths of one run, and its two small state files `stages.json` and `status.json`."""
 
     path: Path
+
+    config = _Located("config.yaml")
+    environment = _Located("environment.json")
+    data = _Located("data.json", "prepare")
+    """The manifest of the prepared data, and its location."""
+    metrics_log = _Located("metrics.jsonl", "train")
+    """Each step once."""
+    timings_log = _Located("timings.jsonl", "train")
+    checkpoints = _Located("checkpoints", "train")
+    model = _Located("model", "train")
+    """Folder of the trained model."""
+    predictions = _Located("predictions.jsonl", "predict")
+    baseline_predictions = _Located("baseline_predictions.jsonl", "predict")
+    items = _Located("items.jsonl", "evaluate")
+    metrics = _Located("metrics.json", "evaluate")
+    baseline_metrics = _Located("baseline_metrics.json", "evaluate")
+    report = _Located("report.md")
+    status_file = _Located("status.json")
+    """Who works here; touched repeatedly while somebody does (`liveness.heartbeat`)."""
 
     @property
     def name(self) -> str:
@@ -51,64 +81,9 @@ class RunFolder:
         return str(self.status().get("identity") or self.path.name)
 
     @property
-    def config(self) -> Path:
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        return self.path / "environment.json"
-
-    @property
-    def data(self) -> Path:
-        """`data.json`: the manifest of the prepared data, and its location."""
-        return self.place("prepare") / "data.json"
-
-    @property
     def data_folder(self) -> Path:
         """Folder where its prepared data is, or was."""
         return folder_in(self.data, self.root)
-
-    @property
-    def metrics_log(self) -> Path:
-        """Each step once; in the folder of the run that trained."""
-        return self.place("train") / "metrics.jsonl"
-
-    @property
-    def timings_log(self) -> Path:
-        return self.place("train") / "timings.jsonl"
-
-    @property
-    def checkpoints(self) -> Path:
-        return self.place("train") / "checkpoints"
-
-    @property
-    def model(self) -> Path:
-        """Folder of the trained model, in the run that trained it, which may be a sibling."""
-        return self.place("train") / "model"
-
-    @property
-    def predictions(self) -> Path:
-        return self.place("predict") / "predictions.jsonl"
-
-    @property
-    def baseline_predictions(self) -> Path:
-        return self.place("predict") / "baseline_predictions.jsonl"
-
-    @property
-    def items(self) -> Path:
-        return self.place("evaluate") / "items.jsonl"
-
-    @property
-    def metrics(self) -> Path:
-        return self.place("evaluate") / "metrics.json"
-
-    @property
-    def baseline_metrics(self) -> Path:
-        return self.place("evaluate") / "baseline_metrics.json"
-
-    @property
-    def report(self) -> Path:
-        return self.path / "report.md"
 
     def place(self, stage: str) -> Path:
         """The folder that holds what a stage wrote: this one, one below it, or another run's.
@@ -130,8 +105,7 @@ class RunFolder:
 
     def stages(self) -> dict[str, JsonObject]:
         """The record of each stage: `identity`, `state`, `folder` (relative, if another run did it)."""
-        file = self.path / "stages.json"
-        return dict(read_json(file)) if file.exists() else {}
+        return read_record(self.path / "stages.json")
 
     def record_stage(self, stage: str, record: JsonObject) -> None:
         """Replace the record of one stage."""
@@ -139,17 +113,20 @@ class RunFolder:
 
     def data_hashes(self) -> JsonObject:
         """`sources` (what the config names), `prepared` (each file), `start_model`; empty if none are recorded."""
-        data = read_json(self.data) if self.data.exists() else {}
-        older = read_json(self.environment) if "hashes" not in data and self.environment.exists() else {}
-        return dict(data.get("hashes") or older.get("data") or {})
+        hashes = read_record(self.data).get("hashes") or read_record(self.environment).get("data")
+        return dict(hashes or {})
 
     def read_config(self) -> JsonObject:
         """The recorded config as plain data, secrets masked; empty before it exists. Raises DataError."""
         from omegaconf import OmegaConf
+        from yaml import YAMLError
 
         if not self.config.exists():
             return {}
-        config = OmegaConf.to_container(OmegaConf.load(self.config), resolve=False)
+        try:
+            config = OmegaConf.to_container(OmegaConf.load(self.config), resolve=False)
+        except (YAMLError, UnicodeDecodeError) as error:
+            raise DataError(f"{self.config}: not readable YAML ({error})") from None
         if not isinstance(config, dict):
             raise DataError(f"{self.config}: expected a mapping of sections")
         return {str(key): value for key, value in config.items()}
@@ -159,16 +136,9 @@ class RunFolder:
         record = self.stages().get(stage, {})
         return record.get("identity") == identity and record.get("state") == "done"
 
-    @property
-    def status_file(self) -> Path:
-        """Who works here; touched repeatedly while somebody does (`liveness.heartbeat`)."""
-        return self.path / "status.json"
-
     def status(self) -> JsonObject:
         """`status.json`; empty before the first start. If its process is dead, `running` becomes `killed`."""
-        if not self.status_file.exists():
-            return {}
-        status = dict(read_json(self.status_file))
+        status = read_record(self.status_file)
         if status.get("state") == "running" and not is_alive(status, self.status_file):
             status["state"] = "killed"
         return status
@@ -197,18 +167,12 @@ class RunFolder:
 
         `patient`: a process on another host with a recent heartbeat may still be dead; wait for its next heartbeat.
         """
-        from filelock import FileLock, Timeout
-
-        self.path.mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                while (other := self._elsewhere()) is not None:
-                    if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):
-                        raise MachineError(self._in_use(f" ({other})"))
-                faults.point("locked", self.path)
-                yield
-        except Timeout:
-            raise MachineError(self._in_use(f" (pid {self.status().get('pid', 'unknown')})")) from None
+        with held(self.path / ".lock", lambda: self._in_use(f" (pid {self.status().get('pid', 'unknown')})")):
+            while (other := self._elsewhere()) is not None:
+                if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):
+                    raise MachineError(self._in_use(f" ({other})"))
+            faults.point("locked", self.path)
+            yield
 
     def _elsewhere(self) -> str | None:
         """Who works here from another host, where a lock may have no effect."""
@@ -216,7 +180,7 @@ class RunFolder:
         if status.get("state") != "running" or is_local(status):
             return None
         ago = seconds_since_heartbeat(self.status_file)
-        return f"pid {status['pid']} on {status['host']}, heard of {ago:.0f} s ago"
+        return f"pid {status['pid']} on {status['host']}, last heartbeat {ago:.0f} s ago"
 
     def _in_use(self, by: str) -> str:
         return f"{self.path}: in use by another process{by}; wait for it, or start another with run.new=true"
@@ -256,12 +220,9 @@ def all_runs(root: Path) -> list[RunFolder]:
 
 def choose(root: Path, experiment: str, identity: str, new: bool) -> RunFolder:
     """The folder of an identity: an existing one, or with `new` the first free `<identity>-<k>`."""
-    folder = RunFolder(root / experiment / identity)
-    number = 2
-    while new and folder.path.exists():
-        folder = RunFolder(root / experiment / f"{identity}-{number}")
-        number += 1
-    return folder
+    names = chain([identity], (f"{identity}-{number}" for number in count(2)))
+    folders = (RunFolder(root / experiment / name) for name in names)
+    return next(folder for folder in folders if not (new and folder.path.exists()))
 
 
 def find_done(root: Path, experiment: str, stage: str, identity: str) -> Iterator[RunFolder]:
@@ -278,7 +239,7 @@ def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
     Raises InputError listing the candidates if none or several match. An experiment's name means its newest run (with
     a note if there are several); without `newest`, it matches all of them.
     """
-    if Path(word).is_dir() and (Path(word) / "status.json").exists():
+    if (Path(word) / "status.json").exists():
         return RunFolder(Path(word).resolve())
     runs = all_runs(root)
     if not runs:
@@ -286,14 +247,12 @@ def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
     if word == "last":
         return runs[-1]
     named = [run for run in runs if run.path.parent.name == word]
+    if newest and len(named) > 1:
+        say(f"{word!r} names {len(named)} runs; taking the newest: {named[-1].name}")
+        named = named[-1:]
     exact = [run for run in runs if word in (run.name, run.path.name)]
-    if named and (newest or len(named) == 1):
-        if len(named) > 1:
-            say(f"{word!r} names {len(named)} runs; taking the newest: {named[-1].name}")
-        return named[-1]
-    if len(exact) == 1:
-        return exact[0]
-    fitting = named or [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
+    close = [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
+    fitting = named or exact or close
     if len(fitting) == 1:
         return fitting[0]
     listed = ", ".join(run.name for run in (fitting or runs)[-10:])

@@ -10,13 +10,14 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import psutil
 
+from tunix_rt.errors import MachineError
 from tunix_rt.files import JsonObject
 
 HEARTBEAT = 10.0
@@ -73,6 +74,23 @@ def is_alive(record: JsonObject, file: Path) -> bool:
 def seconds_since_heartbeat(file: Path) -> float:
     """Seconds since a record was written or touched."""
     return max(time.time() - file.stat().st_mtime, 0.0)
+
+
+@contextmanager
+def held(lock: Path, refusal: Callable[[], str]) -> Iterator[None]:
+    """Hold a lock file. Raises MachineError, with the text that `refusal` gives, if another process has it."""
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    claim = FileLock(lock, timeout=0)
+    try:
+        claim.acquire()
+    except Timeout:
+        raise MachineError(refusal()) from None
+    try:
+        yield
+    finally:
+        claim.release()
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 
-from tunix_rt.files import JsonObject, append_line, read_appended, read_json
+from tunix_rt.files import append_line, read_appended, read_record
 from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import say
@@ -46,8 +46,7 @@ def machine_of(run: RunFolder) -> str | None:
 
 def _fingerprints(run: RunFolder, stage: str) -> Iterator[str]:
     place = run.place(stage)
-    older: JsonObject = read_json(place / OLDER) if stage == "train" and (place / OLDER).exists() else {}
-    if older:
+    if stage == "train" and (older := read_record(place / OLDER)):
         yield str(older["fingerprint"])
         if not older["bit_exact"]:
             yield "another one"

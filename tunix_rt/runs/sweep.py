@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
-from tunix_rt.errors import MachineError
-from tunix_rt.files import JsonObject, digest, read_json, write_json, write_text
+from tunix_rt.files import JsonObject, digest, read_json, read_record, write_json, write_text
 from tunix_rt.runs import liveness
 from tunix_rt.runs.folder import RunFolder, from_here
 from tunix_rt.runs.secrets import mask_values
@@ -101,17 +100,15 @@ class SweepFolder:
 
     def status(self) -> JsonObject:
         """`sweep.json`; empty before the first start."""
-        file = self.path / "sweep.json"
-        return dict(read_json(file)) if file.exists() else {}
+        return read_record(self.path / "sweep.json")
 
     def begin(self, facts: JsonObject) -> None:
         """Record that this process sweeps here. The `key` created at the first start identifies this folder."""
         known = self.status()
         self.stop_file.unlink(missing_ok=True)
-        life = {"state": "running", "started": known.get("started", time.time()), "ended": None}
-        write_json(
-            self.path / "sweep.json", facts | liveness.this_process() | life | {"key": known.get("key", uuid4().hex)}
-        )
+        kept = {"started": known.get("started", time.time()), "key": known.get("key", uuid4().hex)}
+        record = facts | liveness.this_process() | {"state": "running", "ended": None} | kept
+        write_json(self.path / "sweep.json", record)
 
     def end(self, state: Literal["finished", "failed", "interrupted"]) -> None:
         """Record how it ended."""
@@ -176,15 +173,12 @@ class SweepFolder:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError if another one has it."""
-        from filelock import FileLock, Timeout
-
         (self.path / "members").mkdir(parents=True, exist_ok=True)
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
-                yield
-        except Timeout:
-            pid = self.status().get("pid", "unknown")
-            raise MachineError(f"{self.path}: this sweep runs already (pid {pid}); wait for it") from None
+        with liveness.held(
+            self.path / ".lock",
+            lambda: f"{self.path}: this sweep runs already (pid {self.status().get('pid', 'unknown')}); wait for it",
+        ):
+            yield
 
 
 def sweep_of(run: RunFolder) -> SweepFolder | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.errors import InputError
-from tunix_rt.files import JsonObject, read_json
+from tunix_rt.files import JsonObject, read_record
 from tunix_rt.runs.diff import compare, leaves
 from tunix_rt.runs.folder import RunFolder, all_runs
 
@@ -52,8 +52,7 @@ class RunRecord:
     def summary(self) -> JsonObject:
         """The values that have a short name; None for a value that does not exist (yet)."""
         metrics = self.metrics
-        environment = read_json(self.run.environment) if self.run.environment.exists() else {}
-        file = self.run.path / "reproduction.json"
+        environment = read_record(self.run.environment)
         ended = self.status.get("ended")
         return {
             "run": self.run.name,
@@ -64,14 +63,14 @@ class RunRecord:
             "backend": next((name for name in BACKENDS if name in environment.get("backend", {})), None),
             "accuracy": metrics.get("accuracy", {}).get("value"),
             "n": metrics.get("n"),
-            "reproduces": read_json(file)["of"] if file.exists() else None,
+            "reproduces": read_record(self.run.path / "reproduction.json").get("of"),
             "from": origin(self.run),
             "reason": self.status.get("reason"),
         }
 
     @cached_property
     def metrics(self) -> JsonObject:
-        return dict(read_json(self.run.metrics)) if self.run.metrics.exists() else {}
+        return read_record(self.run.metrics)
 
     @cached_property
     def config(self) -> JsonObject:

@@ -21,7 +21,9 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_appended, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
+from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.traces.prediction import renamed
+from tunix_rt.tracking.state import Folder
 from tunix_rt.tracking.store import DataSplit, Facts, Table
 from tunix_rt.tracking.tail import Point
 
@@ -44,22 +46,22 @@ def read_config(run: RunFolder) -> JsonObject:
     return run.read_config()
 
 
-def read_tracking(run: RunFolder, uri: str | None = None) -> TrackingConfig:
-    """The section `tracking` of the run's config, with `uri` replaced if one is given.
+def read_tracking(folder: Folder, uri: str | None = None) -> TrackingConfig:
+    """The section `tracking` of a run or sweep, with `uri` replaced if one is given.
 
-    A URI whose password is masked in the config comes from the variable `URI_VARIABLE`. Raises DataError.
+    A URI whose password is masked in the record comes from the variable `URI_VARIABLE`. Raises DataError.
     """
+    file = folder.config if isinstance(folder, RunFolder) else folder.path / MEMBERSHIP
+    record = read_config(folder) if isinstance(folder, RunFolder) else folder.status()
     try:
-        tracking = TrackingConfig(**read_config(run)["tracking"])
+        tracking = TrackingConfig(**record["tracking"])
     except (KeyError, TypeError) as error:
-        raise DataError(f"{run.config}: tracking: not the section that this version writes ({error})") from None
-    if uri is not None:
-        return replace(tracking, uri=uri)
-    if not is_masked(tracking.uri):
-        return tracking
-    if URI_VARIABLE not in os.environ:
-        raise DataError(f"{run.config}: tracking.uri: the password is masked; give the whole URI in {URI_VARIABLE}")
-    return replace(tracking, uri=os.environ[URI_VARIABLE])
+        raise DataError(f"{file}: tracking: not the section that this version writes ({error})") from None
+    if uri is None and is_masked(tracking.uri):
+        uri = os.environ.get(URI_VARIABLE)
+        if uri is None:
+            raise DataError(f"{file}: tracking.uri: the password is masked; give the whole URI in {URI_VARIABLE}")
+    return tracking if uri is None else replace(tracking, uri=uri)
 
 
 def parameters(config: JsonObject) -> dict[str, str]:
@@ -179,6 +181,11 @@ def summary_metrics(file: Path, prefix: str) -> list[Point]:
     return [Point(key, 0, time, float(value)) for key, value in found.items()]
 
 
+def results(run: RunFolder) -> list[Point]:
+    """The numbers of the run's results and of those of the model it started from."""
+    return summary_metrics(run.metrics, "") + summary_metrics(run.baseline_metrics, "baseline/")
+
+
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield key, value
@@ -211,6 +218,12 @@ def answers(run: RunFolder) -> list[JsonObject]:
 
 def _records(file: Path) -> list[JsonObject]:
     return [record for _, record in read_appended(file)]
+
+
+def predictions(run: RunFolder, examples: int) -> Table | None:
+    """The table of the run's predictions; None if there are none."""
+    rows = answers(run)
+    return table(rows, examples, run.predictions.stat().st_mtime_ns // 1_000_000) if rows else None
 
 
 def table(rows: list[JsonObject], examples: int, time: int) -> Table:

@@ -30,7 +30,7 @@ from tunix_rt.tracking.state import SyncState
 from tunix_rt.tracking.store import StoreError
 from tunix_rt.tracking.stores._mlflow_uri import resolve, sqlite_file
 from tunix_rt.tracking.stores.mlflow import connect, store_errors
-from tunix_rt.tracking.sync import sync_run
+from tunix_rt.tracking.sync import sync_folder
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -61,7 +61,7 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
         raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
     elsewhere = None if uri is None else resolve(uri, Path.cwd())
     tracking = replace(content.read_tracking(run, elsewhere), kind="mlflow")
-    report = sync_run(run, tracking, watch=False)
+    report = sync_folder(run, tracking, watch=False)
     if report.run_id is None or not report.complete:
         raise StoreError(report.message)
     store = resolve(tracking.uri, Path(SyncState.load(run.path).directory))

@@ -1,20 +1,52 @@
-"""What has been sent of a folder (`tracking.json`), and the base class for syncing a run or a sweep."""
+"""What has been sent of a run or a sweep (`tracking.json`), and the base class of what sends them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from tunix_rt.checked import hashes
 from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, digest, read_json, sha256_file, write_json
+from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.liveness import is_alive
 from tunix_rt.runs.secrets import mask
-from tunix_rt.tracking.store import Status, Store, store_class
+from tunix_rt.runs.sweep import MEMBERSHIP, SweepFolder
+from tunix_rt.tracking.store import Facts, Status, Store, Table, store_class
 
 STATE = "tracking.json"
+Folder = RunFolder | SweepFolder
+
+
+def folder_at(path: Path) -> Folder:
+    """The sweep or run whose folder this is. (A member of a sweep has a file `sweep.json` too, without a state.)"""
+    sweep = SweepFolder(path)
+    return sweep if "state" in sweep.status() else RunFolder(path)
+
+
+def status_of(folder: Folder) -> Status:
+    """The recorded status; `killed` if the process is gone without having recorded an end."""
+    for _ in range(2):  # it may record its end between the read of the file and the check of its process
+        record = folder.status()
+        state: str = record["state"]
+        if isinstance(folder, SweepFolder) and state == "running" and not is_alive(record, folder.path / MEMBERSHIP):
+            state = "killed"
+        if state != "killed":
+            break
+    ends: dict[str, Status] = {name: name for name in ("running", "waiting", "finished", "failed")}
+    return ends.get(state, "killed")
+
+
+def session_of(folder: Folder) -> str:
+    """Identifies one start of a run or a sweep."""
+    status = folder.status()
+    return f"{status.get('pid')} {status.get('process_started')} {status.get('started')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +59,8 @@ class SyncReport:
     complete: bool
     message: str
     """One line for a person."""
-    session: str
-    """Which start of the run the report is about: `session_of` its status."""
-
-
-def session_of(status: JsonObject) -> str:
-    """Identifies one start of a run or a sweep, from its `status.json` or `sweep.json`."""
-    return f"{status.get('pid')} {status.get('process_started')} {status.get('started')}"
+    session: str = ""
+    """Which start of the run the report is about (`session_of`)."""
 
 
 @dataclass(slots=True)
@@ -69,63 +96,105 @@ class SyncState:
         """Write the file atomically."""
         write_json(self.path, {key: value for key, value in asdict(self).items() if key != "path"})
 
-    def belong_to(self, kind: str, store: str, run_id: str) -> None:
-        """Switch to this store and run; forget what was sent if they are others than before."""
-        if (kind, store, run_id) != (self.kind, self.store, self.run_id):
-            self.kind, self.store, self.run_id, self.offsets, self.done = kind, store, run_id, {}, {}
-            self.save()
 
-    def report_of(self, session: str) -> SyncReport | None:
-        """How sending this start of the run ended; None while it goes on."""
-        if self.report is None or self.report.get("session") != session:
-            return None
-        return SyncReport(**self.report)
+def report_on(folder: Folder) -> SyncReport | None:
+    """How sending this start of a run or sweep ended; None while it goes on."""
+    report = SyncState.load(folder.path).report
+    return None if report is None or report["session"] != session_of(folder) else SyncReport(**report)
 
 
 class FolderSync(ABC):
-    """Sends one folder to one store. If the store fails, call `disconnect`, and `send` again later."""
+    """Sends one folder to one store. If the store fails, call `disconnect`, and `send` again later.
 
-    def __init__(self, folder: Path, tracking: TrackingConfig, directory: Path | None) -> None:
+    `tracking.json` records after each success what the store has (byte offsets, digests): after a killed sync process
+    or a lost store at most one item is sent twice, which is harmless.
+    """
+
+    folder: Folder
+
+    def __init__(self, folder: Folder, tracking: TrackingConfig, directory: Path | None) -> None:
         self.folder, self.tracking = folder, tracking
-        self.state = SyncState.load(folder, directory)
+        self.state = SyncState.load(folder.path, directory)
         self.state.report = self.state.trouble = None
         self.state.save()
-        kind = store_class(tracking.kind)
-        self.uri = kind.resolve(tracking.uri, Path(self.state.directory))
+        self.uri = store_class(tracking.kind).resolve(tracking.uri, Path(self.state.directory))
+        self.problems: dict[str, str] = {}
+        """What could not be sent, and why."""
         self._store: Store | None = None
+        self._seen: dict[str, list[tuple[int, int]]] = {}
 
     @abstractmethod
-    def status(self) -> Status:
-        """The current status; `killed` if the process is gone without having recorded an end."""
-
-    @abstractmethod
-    def session(self) -> str:
-        """Which start of the run or sweep this is."""
+    def find(self, store: Store, known: str | None, running: bool) -> str:
+        """Open the store as this folder's run (`known`: its id there); returns its id."""
 
     @abstractmethod
     def send(self, status: Status) -> None:
         """Send what is new, and the results if it has ended."""
 
     @abstractmethod
+    def ended(self) -> float:
+        """When a run or sweep that no longer goes on ended, Unix seconds."""
+
     def close(self, status: Status) -> SyncReport:
         """After the last `send`: set the final status, save and return the report."""
-
-    def make_store(self) -> Store:
-        """The store, not opened yet."""
-        return store_class(self.tracking.kind)(self.uri, self.tracking.experiment)
+        if status != "running":
+            self.open(status).close(status, round(1000 * self.ended()))
+        end = f"INCOMPLETE: {'; '.join(dict.fromkeys(self.problems.values()))}" if self.problems else "all sent"
+        where = f"{self.folder.name} → {self.tracking.kind} run {self.state.run_id} ({status}) in {mask(self.uri)}"
+        return self.keep(status, not self.problems, f"{where}: {end}")
 
     def keep(self, status: Status, complete: bool, message: str) -> SyncReport:
         """Write the report into `tracking.json`."""
-        report = SyncReport(status, self.state.run_id, complete, message, self.session())
+        report = SyncReport(status, self.state.run_id, complete, message, session_of(self.folder))
         self.state.report, self.state.trouble = asdict(report), None
         self.state.save()
         return report
 
     def disconnect(self, trouble: str) -> None:
-        """Look up the run again at the next send: the store may have come back without it."""
-        self._store, self.state.trouble = None, trouble
+        """Look up the run again at the next send, and check every file again: the store may have lost them."""
+        self._store, self._seen, self.state.trouble = None, {}, trouble
         self.state.save()
 
-    def where(self, name: str, status: Status) -> str:
-        """The first part of a report's message."""
-        return f"{name} → {self.tracking.kind} run {self.state.run_id} ({status}) in {mask(self.uri)}"
+    def make_store(self) -> Store:
+        """The store, not opened yet."""
+        return store_class(self.tracking.kind)(self.uri, self.tracking.experiment)
+
+    def open(self, status: Status) -> Store:
+        """The store, opened as this folder's run. What was sent to another store or run is forgotten."""
+        if self._store is not None:
+            return self._store
+        store, state, place = self.make_store(), self.state, (self.tracking.kind, mask(self.uri))
+        known = state.run_id if place == (state.kind, state.store) else None
+        run_id = self.find(store, known, status == "running")
+        if run_id != known:
+            (state.kind, state.store), state.run_id, state.offsets, state.done = place, run_id, {}, {}
+            state.save()
+        self._store = store
+        return store
+
+    def send_new(self, name: str, files: Sequence[Path], read: Callable[[], Any], put: Callable[[Any], None]) -> None:
+        """`put` what `read` returns, if one of the files changed and the store does not have it under that name.
+
+        A damaged file is reported and does not stop the rest.
+        """
+        stats = [file.stat() for file in files if file.exists()]
+        now = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
+        if not stats or self._seen.get(name) == now:
+            return
+        self.problems.pop(name, None)
+        try:
+            content = read()
+            found = digest(asdict(content) if isinstance(content, Facts | Table) else content)
+            if content and self.state.done.get(name) != found:
+                put(content)
+                self.state.done[name] = found
+                self.state.save()
+        except DataError as error:
+            self.problems[name] = str(error)
+        self._seen[name] = now
+
+    def send_file(self, store: Store, name: str, path: Path) -> None:
+        """Send a file or folder as the artifact `name`, unless the store has it."""
+        self.send_new(
+            name, [path], partial(hashes if path.is_dir() else sha256_file, path), lambda _: store.artifact(name, path)
+        )

@@ -15,25 +15,28 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError, MachineError, TunixError
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.liveness import living
 from tunix_rt.runs.secrets import mask, masked_output
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.tracking import syncer
 from tunix_rt.tracking.content import read_tracking
 from tunix_rt.tracking.process import LoadRecorder
 from tunix_rt.tracking.run import RunSync
-from tunix_rt.tracking.state import FolderSync, SyncReport, SyncState, session_of
+from tunix_rt.tracking.state import Folder, FolderSync, SyncReport, folder_at, report_on, status_of
 from tunix_rt.tracking.store import NONE, StoreError, StoreRefused
-from tunix_rt.tracking.sweep import SweepSync, asked_for, sweep_at, tracking_of
+from tunix_rt.tracking.sweep import SweepSync, asked_for
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 POLL = 2.0
 """Seconds between two reads of the logs."""
@@ -54,24 +57,16 @@ LOCK = ".tracking.lock"
 class Task:
     """Sends one folder repeatedly, until its run or sweep has ended."""
 
-    def __init__(
-        self,
-        sync: FolderSync,
-        watch: bool,
-        load: LoadRecorder | None = None,
-        release: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._sync, self._watch, self._load, self._release = sync, watch, load, release
-        self._status = sync.status()
+    def __init__(self, sync: FolderSync, watch: bool) -> None:
+        self._sync, self._watch, self._load = sync, watch, None
+        if watch and isinstance(sync, RunSync) and sync.tracking.system_metrics:
+            self._load = LoadRecorder(sync.folder)
+        self._status = status_of(sync.folder)
         self._failures, self._due, self._deadline = 0, 0.0, float("inf")
-
-    @property
-    def folder(self) -> Path:
-        return self._sync.folder
 
     def step(self) -> SyncReport | None:
         """Send what is new, if it is time to; returns the report once everything was sent or given up."""
-        status = self._sync.status()
+        status = status_of(self._sync.folder)
         if self._load is not None:
             self._load.record()
         if status == self._status and time.monotonic() < self._due:
@@ -83,11 +78,9 @@ class Task:
             if last:
                 return self._said(self._sync.close(status))
             self._succeeded()
-        except StoreRefused as error:
-            return self._give_up(str(error))
         except StoreError as error:
             self._deadline = min(self._deadline, time.monotonic() + PATIENCE) if last else float("inf")
-            if time.monotonic() >= self._deadline:
+            if isinstance(error, StoreRefused) or time.monotonic() >= self._deadline:
                 return self._give_up(str(error))
             self._failed(str(error))
         except TunixError as error:
@@ -111,138 +104,103 @@ class Task:
             self._say(f"{trouble}; trying again, nothing is lost")
 
     def _give_up(self, trouble: str) -> SyncReport:
-        later = syncer.send_command(self.folder, self._sync.uri)
+        later = syncer.send_command(self._sync.folder.path, self._sync.uri)
         message = f"{trouble}; not everything was sent; send the rest later with: {later}"
         return self._said(self._sync.keep(self._status, False, message))
 
     def _said(self, report: SyncReport) -> SyncReport:
         self._say(report.message)
-        self._release()
         return report
 
     def _say(self, line: str) -> None:
-        with (self.folder / syncer.LOG).open("a", encoding="utf-8") as log:
+        with (self._sync.folder.path / syncer.LOG).open("a", encoding="utf-8") as log:
             log.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {mask(line)}\n")
 
 
-def sync_run(run: RunFolder, tracking: TrackingConfig, watch: bool, directory: Path | None = None) -> SyncReport:
-    """Send a run; with `watch` until it has ended, else what is there now. Other processes wait for their turn.
+def sync_folder(folder: Folder, tracking: TrackingConfig, watch: bool, directory: Path | None = None) -> SyncReport:
+    """Send a run, or a sweep with its members; with `watch` until it has ended, else what is there now.
 
-    A store out of reach gives an incomplete report, not an error. Raises DataError if the folder is not a run.
+    Other processes wait for their turn. A store out of reach gives an incomplete report, not an error. Raises
+    DataError if the folder is not a run.
     """
     from filelock import FileLock
 
     if tracking.kind == NONE:
-        return SyncReport("running", None, True, "tracking.kind is none: nothing is sent", "")
-    if not run.status():
-        raise DataError(f"{run.path}: not a run folder (no status.json)")
-    with FileLock(run.path / LOCK):
-        return _until_done([_task(RunSync(run, tracking, directory), run, watch)])
-
-
-def sync_sweep(sweep: SweepFolder, watch: bool) -> SyncReport:
-    """Send a sweep's own run and the members that request it; with `watch` until all of them have ended."""
-    from filelock import FileLock
-
-    with FileLock(sweep.path / LOCK):
-        own = SweepSync(sweep)
-        return _until_done([Task(own, watch)], _Members(own, sweep, watch))
-
-
-def _until_done(tasks: list[Task], members: _Members | None = None) -> SyncReport:
-    """Run the tasks and return the report of the first. The others are a sweep's members and finish before it."""
-    while True:
-        if members is not None:
-            tasks += members.new({task.folder for task in tasks})
-        for task in tasks[1:] or tasks[:1]:
-            if (report := task.step()) is None:
-                continue
-            if task is tasks[0] or members is None:
+        return SyncReport("running", None, True, "tracking.kind is none: nothing is sent")
+    if not folder.status():
+        raise DataError(f"{folder.path}: not a run folder (no status.json)")
+    with FileLock(folder.path / LOCK):
+        if isinstance(folder, SweepFolder):
+            sweep = SweepSync(folder, tracking)
+            own, members = Task(sweep, watch), _Members(sweep, watch)
+        else:
+            own, members = Task(RunSync(folder, tracking, directory), watch), None
+        while True:
+            busy = members is not None and members.step()
+            if not busy and (report := own.step()) is not None:
                 return report
-            tasks.remove(task)
-            members.ended(task.folder, report)
-        time.sleep(GLANCE)
-
-
-def _task(sync: RunSync, run: RunFolder, watch: bool, release: Callable[[], object] = lambda: None) -> Task:
-    load = LoadRecorder(run) if sync.tracking.system_metrics and watch else None
-    return Task(sync, watch, load, release)
+            time.sleep(GLANCE)
 
 
 class _Members:
-    """The members of a sweep that are to be sent, each once per start."""
+    """Sends the members of a sweep that request it, each once per start."""
 
-    def __init__(self, own: SweepSync, sweep: SweepFolder, watch: bool) -> None:
-        self._own, self._sweep, self._watch = own, sweep, watch
-        self._taken: dict[Path, int] = {}
+    def __init__(self, own: SweepSync, watch: bool) -> None:
+        self._own, self._watch = own, watch
+        self._tasks: dict[RunFolder, tuple[Task, FileLock]] = {}
+        self._taken: dict[RunFolder, int] = {}
         self._due = 0.0
 
-    def new(self, busy: set[Path]) -> list[Task]:
-        """Tasks for the members that requested it since the last call and are not being sent."""
-        if time.monotonic() < self._due:
-            return []
-        self._due = time.monotonic() + MEMBERS
-        waiting = [(run, asked) for run, asked in asked_for(self._sweep) if self._taken.get(run.path) != asked]
-        return [task for run, asked in waiting if run.path not in busy for task in self._begun(run, asked)]
+    def step(self) -> bool:
+        """Send what is new; returns whether a member is still being sent."""
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + MEMBERS
+            for run, asked in asked_for(self._own.folder):
+                if run not in self._tasks and self._taken.get(run) != asked:
+                    self._begin(run, asked)
+        for run, (task, lock) in list(self._tasks.items()):
+            if (report := task.step()) is not None:
+                del self._tasks[run]
+                lock.release()
+                if not report.complete:
+                    self._own.problems[run.name] = report.message
+        return bool(self._tasks)
 
-    def _begun(self, run: RunFolder, asked: int) -> list[Task]:
-        """A task, or none: if another process is sending the run, it is checked again later."""
+    def _begin(self, run: RunFolder, asked: int) -> None:
+        """Begin to send a member; if another process is sending it, this is tried again later."""
         from filelock import FileLock, Timeout
 
         lock = FileLock(run.path / LOCK)
-        with suppress(Timeout):
+        try:
             lock.acquire(timeout=0)
-            self._taken[run.path] = asked
-            try:
-                if not _was_sent(run):
-                    sync = RunSync(run, read_tracking(run), parent=self._own.run_id)
-                    return [_task(sync, run, self._watch, lock.release)]
-            except TunixError as error:
-                self._own.unsent[run.path] = str(error)
-            lock.release()
-        return []
-
-    def ended(self, folder: Path, report: SyncReport) -> None:
-        """Record how sending a member ended."""
-        self._own.unsent.pop(folder, None)
-        if not report.complete:
-            self._own.unsent[folder] = report.message
+        except Timeout:
+            return
+        self._taken[run] = asked
+        self._own.problems.pop(run.name, None)
+        try:
+            if (report := report_on(run)) is None or not report.complete:
+                sync = RunSync(run, read_tracking(run), parent=self._own.run_id)
+                self._tasks[run] = Task(sync, self._watch), lock
+                return
+        except TunixError as error:
+            self._own.problems[run.name] = str(error)
+        lock.release()
 
 
-def _was_sent(run: RunFolder) -> bool:
-    report = SyncState.load(run.path).report_of(session_of(run.status()))
-    return report is not None and report.complete
-
-
-def serve(folder: Path, directory: Path | None) -> SyncReport:
+def serve(folder: Folder, directory: Path | None) -> SyncReport:
     """Send a folder until it has ended and every request made to this process meanwhile has been served."""
-    sweep, run = sweep_at(folder), RunFolder(folder)
-    tracking = read_tracking(run) if sweep is None else tracking_of(sweep)
+    tracking = read_tracking(folder)
     while True:
-        if sweep is None:
-            report = sync_run(run, tracking, True, directory)
-            _linger(run)
-        else:
-            report = sync_sweep(sweep, True)
-        syncer.retire(folder)
-        if not (run.status()["state"] == "running" if sweep is None else _asked(sweep)):
+        report = sync_folder(folder, tracking, True, directory)
+        until = time.monotonic() + LINGER  # for the next stage of a run that is made by several commands
+        while status_of(folder) == "waiting" and time.monotonic() < until:
+            time.sleep(GLANCE)
+        syncer.retire(folder.path)
+        asked = [run for run, _ in asked_for(folder)] if isinstance(folder, SweepFolder) else []
+        if status_of(folder) != "running" and all(map(report_on, asked)):
             return report
-        syncer.announce(folder, psutil.Process(), tracking)  # the run could not know that this process was ending
+        syncer.announce(folder.path, psutil.Process(), tracking)  # the run could not know that this process was ending
         time.sleep(POLL)
-
-
-def _linger(run: RunFolder) -> None:
-    """Wait for the next stage of a run that is made by several commands."""
-    until = time.monotonic() + LINGER
-    while run.status()["state"] == "waiting" and time.monotonic() < until:
-        time.sleep(GLANCE)
-
-
-def _asked(sweep: SweepFolder) -> bool:
-    """Whether the sweep runs again, or one of its members has not been sent."""
-    runs = [run for run, _ in asked_for(sweep)]
-    reports = [SyncState.load(run.path).report_of(session_of(run.status())) for run in runs]
-    return None in reports or (sweep.status()["state"] == "running" and living(sweep.status()) is not None)
 
 
 def _yield_to_the_run() -> None:
@@ -265,23 +223,21 @@ def main(words: Sequence[str] | None = None) -> int:
         return _main(options.folder.resolve(), options.watch, options.directory)
 
 
-def _main(folder: Path, watch: bool, directory: Path | None) -> int:
+def _main(path: Path, watch: bool, directory: Path | None) -> int:
     try:
+        folder = folder_at(path)
         if watch:
             _yield_to_the_run()
             report = serve(folder, directory)
-        elif (sweep := sweep_at(folder)) is not None:
-            report = sync_sweep(sweep, False)
         else:
-            report = sync_run(RunFolder(folder), read_tracking(RunFolder(folder)), False, directory)
+            report = sync_folder(folder, read_tracking(folder), False, directory)
+            sys.stdout.write(f"{report.message}\n")
     except TunixError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     except Exception:  # our bug, in full; stderr is `tracking.log`
         sys.stderr.write(traceback.format_exc())
         return 1
-    if not watch:
-        sys.stdout.write(f"{report.message}\n")
     return 0 if report.complete else MachineError.exit_code
 
 

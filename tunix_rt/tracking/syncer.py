@@ -24,12 +24,12 @@ from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living, named
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
-from tunix_rt.runs.sweep import SweepFolder
+from tunix_rt.runs.sweep import SweepFolder, sweep_of
 from tunix_rt.terminal import say, warn
 from tunix_rt.tracking.content import URI_VARIABLE
-from tunix_rt.tracking.state import STATE, SyncReport, SyncState, session_of
+from tunix_rt.tracking.state import SyncReport, SyncState, folder_at, report_on
 from tunix_rt.tracking.store import NONE, check
-from tunix_rt.tracking.sweep import ask_for, sweep_above, sweep_at
+from tunix_rt.tracking.sweep import ask_for
 
 LOG = "tracking.log"
 SERVED = "tracking_process.json"
@@ -73,7 +73,7 @@ class Syncer:
         until = time.monotonic() + seconds
         while self.waits:
             gone = served_by(self.folder) is None if self.process is None else self.process.poll() is not None
-            report = self._report()
+            report = report_on(folder_at(self.folder))
             if report is None and gone:
                 report = self._lost()
             if report is not None or time.monotonic() >= until:
@@ -81,18 +81,11 @@ class Syncer:
             time.sleep(min(GLANCE, seconds))
         return None
 
-    def _report(self) -> SyncReport | None:
-        state = self._state()
-        return None if state is None else state.report_of(session_of(_status(self.folder)))
-
-    def _state(self) -> SyncState | None:
-        return SyncState.load(self.folder) if (self.folder / STATE).exists() else None
-
     def _lost(self) -> SyncReport:
         ended = "" if self.process is None else f" with exit code {self.process.returncode}"
         message = f"the sync process ended{ended}; see {self.folder / LOG}"
         later = send_command(self.folder, self.tracking.uri)
-        return SyncReport("running", None, False, f"{message}; send later with: {later}", "")
+        return SyncReport("running", None, False, f"{message}; send later with: {later}")
 
     def finish(self) -> None:
         """At the end of the work: wait for the sync process for a limited time, and report how it went."""
@@ -108,13 +101,11 @@ class Syncer:
 
     def leave(self) -> None:
         """Report, without waiting, that the sync process goes on by itself and which log has the outcome."""
-        if not self.waits or self._report() is not None:
+        if not self.waits or report_on(folder_at(self.folder)) is not None:
             return
-        state = self._state()
-        trouble = None if state is None else state.trouble
-        line = "what is left is sent by a process of its own; the last line of "
-        line += f"{os.path.relpath(self.folder / LOG)} says how it went"
-        if trouble is None:
+        log = os.path.relpath(self.folder / LOG)
+        line = f"what is left is sent by a process of its own; the last line of {log} says how it went"
+        if (trouble := SyncState.load(self.folder).trouble) is None:
             say(f"tracking: {line}")
         else:
             warn(f"tracking: {trouble}; {line}")
@@ -147,7 +138,7 @@ def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | No
 
     For a member of a sweep that is already served the check is skipped.
     """
-    sweep = sweep_above(folder)
+    sweep = _sweep_above(folder)
     if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
         warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
 
@@ -161,7 +152,7 @@ def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None)
     directory).
     """
     folder = folder.resolve()
-    sweep = sweep_above(folder)
+    sweep = _sweep_above(folder)
     if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):
         return Syncer(folder, tracking, waits=False)
     found = served_by(folder)
@@ -183,6 +174,12 @@ def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None)
     _children.append(process)
     announce(folder, psutil.Process(process.pid), tracking)
     return Syncer(folder, tracking, process, patience)
+
+
+def _sweep_above(folder: Path) -> SweepFolder | None:
+    """The sweep that the run in this folder is a member of; None for other runs, and for a sweep's folder."""
+    found = folder_at(folder)
+    return sweep_of(found) if isinstance(found, RunFolder) else None
 
 
 def _handed_over(sweep: SweepFolder, folder: Path, tracking: TrackingConfig) -> bool:
@@ -220,11 +217,6 @@ def retire(folder: Path) -> None:
 
 def _shown(tracking: TrackingConfig) -> JsonObject:
     return dict(mask_values(asdict(tracking)))
-
-
-def _status(folder: Path) -> JsonObject:
-    sweep = sweep_at(folder)
-    return RunFolder(folder).status() if sweep is None else sweep.status()
 
 
 def environment(uri: str) -> dict[str, str]:

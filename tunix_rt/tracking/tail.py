@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tunix_rt.files import JsonObject
+from tunix_rt.runs.folder import RunFolder
 
 METRICS, TIMINGS, SYSTEM = "metrics.jsonl", "timings.jsonl", "system.jsonl"
 PREFIX = {TIMINGS: "timings/", SYSTEM: "system/"}
@@ -29,40 +30,39 @@ class Point(NamedTuple):
 
 
 class RunLogs:
-    """The three logs of a run; `offsets` (bytes, by file name) say what has been sent already.
+    """The three logs of a run."""
 
-    `folder` is the run's; `trained` is the subfolder that training writes to, if there is one.
-    """
-
-    def __init__(self, folder: Path, offsets: Mapping[str, int], trained: Path | None = None) -> None:
-        self._files = {name: (trained or folder) / name for name in (METRICS, TIMINGS)} | {SYSTEM: folder / SYSTEM}
-        self.offsets = dict(offsets)
+    def __init__(self, run: RunFolder) -> None:
+        self._run = run
         self._times: dict[int, int] = {}
         self._times_offset = 0
 
-    def new(self, ended: bool, most: int = 5000) -> tuple[list[Point], dict[str, int]]:
-        """Points after the offsets, about `most` of them, and the offsets to save once they have been sent.
+    def files(self) -> dict[str, Path]:
+        """The logs by name. What another run has trained is sent with that one."""
+        trained, own = self._run.metrics_log.parent, self._run.path
+        place = trained if trained.is_relative_to(own) else own
+        return {METRICS: place / METRICS, TIMINGS: place / TIMINGS, SYSTEM: own / SYSTEM}
+
+    def new(self, sent: Mapping[str, int], ended: bool, most: int = 5000) -> tuple[list[Point], dict[str, int]]:
+        """Points behind the offsets `sent` (bytes, by file name), about `most`, and the offsets once they are sent.
 
         A line of `metrics.jsonl` is held back until the time of its step is known or the run has `ended`.
         """
-        self._read_times()
+        files = self.files()
+        for offset, record in whole_lines(files[TIMINGS], self._times_offset):
+            self._times.setdefault(record["step"], _milliseconds(record))
+            self._times_offset = offset
         points: list[Point] = []
         offsets = {}
-        for name, file in self._files.items():
-            offset = self.offsets.get(name, 0)
-            for behind, record in whole_lines(file, offset):
+        for name, file in files.items():
+            offsets[name] = sent.get(name, 0)
+            for behind, record in whole_lines(file, offsets[name]):
                 time = self._time(record["step"], ended) if name == METRICS else _milliseconds(record)
                 if time is None or len(points) >= most:
                     break
                 points += _points(record, time, PREFIX.get(name, ""))
-                offset = behind
-            offsets[name] = offset
+                offsets[name] = behind
         return points, offsets
-
-    def _read_times(self) -> None:
-        for behind, record in whole_lines(self._files[TIMINGS], self._times_offset):
-            self._times.setdefault(record["step"], _milliseconds(record))
-            self._times_offset = behind
 
     def _time(self, step: int, ended: bool) -> int | None:
         """The time of the step; if a kill left none, that of the next step that has one, else the last known."""
