@@ -101,6 +101,7 @@ def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
         lambda: terminal.table(hostile, (hostile,), [(hostile,)]),
         lambda: terminal.table("", (), [("key", hostile)]),
         lambda: terminal.coloured([(hostile, "bold")]),
+        lambda: terminal.markdown(hostile),
         lambda: terminal.out(to_json({hostile: hostile})),
     ):
         prints()
@@ -167,8 +168,10 @@ def test_markdown_is_rendered_for_a_terminal_only(
     at_80_columns: Callable[[Callable[[], None]], Lines], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Prevents: `show` printing the bars of a report's tables, or rendering what a pipe reads."""
-    text = "# Report\n\n| a | b |\n|---|---|\n| 1 | \x1b[2J |"
+    text = "# Report\n\n| a | b |\n|---|---|\n| 1 | \x1b[2J |\n\n```\n<think> [a](http://b)\n```"
     shown = "\n".join(at_80_columns(lambda: terminal.markdown(text)))
     assert "Report" in shown and "|---|" not in shown and "\x1b[2J" not in shown
+    assert "<think> [a](http://b)" in shown, "what a model wrote is shown as it is"
+    assert "\x1b]8" not in "\n".join(at_80_columns(lambda: terminal.markdown("[a](http://b)")))
     terminal.markdown(text)
     assert capsys.readouterr().out == text.replace("\x1b", "\\u001b") + "\n"

@@ -225,4 +225,4 @@ def markdown(text: str) -> None:
         return
     from rich.markdown import Markdown
 
-    _console().print(Markdown(visible(text, keep="\n\t")))
+    _console().print(Markdown(visible(text, keep="\n\t"), hyperlinks=False))

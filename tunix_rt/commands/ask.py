@@ -5,22 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Answer one question, or every line typed at a prompt."""
-    parser = Options(__name__, __doc__)
-    parser.run()
+    parser = Parser("ask", __doc__, "run", "--root")
     parser.add_argument("question", nargs="?", help="without one: a prompt line (end it with Ctrl-D)")
-    parser.root()
     chosen = parser.parse(arguments)
 
     from tunix_rt.experiment import answerer
     from tunix_rt.runs.folder import find_run
 
-    run = find_run(chosen.root, chosen.run)
-    model = answerer(run)
+    model = answerer(find_run(chosen.root, chosen.run))
     for question in [chosen.question] if chosen.question else _typed():
         model.answer(question, sys.stdout)
     return 0

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.errors import DataError
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, table
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table of data versions; exit code 2 if a file has changed."""
-    parser = Options(__name__, __doc__)
-    parser.run()
-    parser.root()
-    parser.json()
-    chosen = parser.parse(arguments)
+    chosen = Parser("data", __doc__, "run", "--json", "--root").parse(arguments)
 
-    from tunix_rt.errors import DataError
-    from tunix_rt.files import to_json
     from tunix_rt.records.data_versions import mismatches, versions
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out, table
 
     run = find_run(chosen.root, chosen.run)
     rows = versions(run)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the stages after prediction with the changed config, and show the result."""
-    parser = Options(__name__, __doc__)
-    parser.run()
+    parser = Parser("evaluate", __doc__, "run", "--root")
     parser.add_argument("overrides", nargs="*", help="KEY=VALUE of evaluation (or of tracking)")
-    parser.root()
     chosen = parser.parse(arguments)
 
     from tunix_rt.config.change import changed
@@ -27,6 +25,5 @@ def main(arguments: Sequence[str]) -> int:
 
     base = find_run(chosen.root, chosen.run)
     config = check(changed(recorded_mapping(base), chosen.overrides, "evaluate"))
-    result = run(config, base, keep=("train", "predict"))
-    show(RunFolder(result.folder), config.tracking)
+    show(RunFolder(run(config, base, keep=("train", "predict")).folder), config.tracking)
     return 0

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
+from tunix_rt.commands import Parser
 from tunix_rt.config.folders import config_folders
-from tunix_rt.options import Options
 from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table of every `conf/experiment/*.yaml`, read from their opening comments."""
-    parser = Options(__name__, __doc__)
-    parser.json()
-    chosen = parser.parse(arguments)
-    found: dict[str, tuple[str, str]] = {}
-    for folder in reversed(config_folders()):
-        for file in sorted((folder / "experiment").glob("*.yaml")):
-            found[file.stem] = header(file.read_text("utf-8"))
+    chosen = Parser("experiments", __doc__, "--json").parse(arguments)
+    files = {file.stem: file for folder in reversed(config_folders()) for file in folder.glob("experiment/*.yaml")}
+    found = [(name, *header(files[name].read_text("utf-8"))) for name in sorted(files)]
     if chosen.json:
-        shown = [{"name": name, "time": time, "what": line} for name, (line, time) in sorted(found.items())]
-        out(json.dumps(shown, ensure_ascii=False))
+        from tunix_rt.files import to_json
+
+        out(to_json([{"name": name, "time": time, "what": what} for name, what, time in found]))
         return 0
-    width = max(map(len, found), default=0)
-    times = max((len(time) for _, time in found.values()), default=0)
-    for name, (line, time) in sorted(found.items()):
-        out(f"{name:{width}}  {time:{times}}  {line}".rstrip())
+    width = max((len(name) for name, _, _ in found), default=0)
+    times = max((len(time) for _, _, time in found), default=0)
+    for name, what, time in found:
+        out(f"{name:{width}}  {time:{times}}  {what}".rstrip())
     return 0
 
 

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from tunix_rt.options import Options
+from tunix_rt import hints
+from tunix_rt.commands import Parser
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Export a finished run."""
-    parser = Options(__name__, __doc__)
-    parser.run()
+    parser = Parser("export", __doc__, "run", "--json", "--root")
     parser.add_argument("file", nargs="?", type=Path, help="default: EXPERIMENT-IDENTITY.zip in the folder of the runs")
     parser.add_argument("--no-model", action="store_true", help="leave the model folder out")
-    parser.json()
-    parser.root()
     chosen = parser.parse(arguments)
 
-    from dataclasses import asdict
-
-    from tunix_rt import hints
-    from tunix_rt.files import to_json
     from tunix_rt.records.verify import export_run
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out
 
     made = export_run(find_run(chosen.root, chosen.run), chosen.file, not chosen.no_model)
     if chosen.json:

@@ -1,25 +1,27 @@
-"""Show what of the disk can go (checkpoints of finished runs, data of no run, torn leftovers); --yes removes it."""
+"""Show what of the disk can go (checkpoints of finished runs, data of no run, torn leftovers); --yes removes it.
+
+Runs themselves stay: `rm` removes those.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, table
 
 
 def main(arguments: Sequence[str]) -> int:
-    """List what can be removed, or with --yes remove it. Runs themselves stay: `rm` removes those."""
-    parser = Options(__name__, __doc__, main.__doc__)
+    """List what can be removed, or with --yes remove it."""
+    parser = Parser("gc", __doc__, "--json", "--root")
     parser.add_argument("--yes", action="store_true", help="remove what is listed")
-    parser.json()
-    parser.root()
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of prepared data (run.data)")
+    of_data = "folder of prepared data (run.data); --root must hold every run that uses it"
+    parser.add_argument("--data", default=Path("data"), type=Path, help=of_data)
     chosen = parser.parse(arguments)
 
-    from tunix_rt.files import to_json
     from tunix_rt.runs.disk import clear, reclaimable
-    from tunix_rt.terminal import out, table
 
     found = reclaimable(chosen.root, chosen.data)
     if chosen.yes:
@@ -28,15 +30,10 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.json:
         items = [{"kind": item.kind, "path": str(item.path), "bytes": item.bytes} for item in found]
         out(to_json({"removed": chosen.yes, "bytes": total, "items": items}))
-        return 0
-    if found:
-        table(
-            "",
-            ("what", "where", "bytes"),
-            [(i.kind, str(i.path), f"{i.bytes:,}") for i in found],
-            right=(2,),
-            whole=(1, 2),
-        )
-    what = f"removed: {total:,} bytes" if chosen.yes else f"{total:,} bytes can go; --yes removes them"
-    out(what if found else "nothing can go")
+    elif found:
+        rows = [(item.kind, str(item.path), f"{item.bytes:,}") for item in found]
+        table("", ("what", "where", "bytes"), rows, right=(2,), whole=(1, 2))
+        out(f"removed: {total:,} bytes" if chosen.yes else f"{total:,} bytes can go; --yes removes them")
+    else:
+        out("nothing can go")
     return 0

@@ -9,23 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.errors import InputError
+from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Merge the adapter into its base and write the model folder."""
-    parser = Options(__name__, __doc__)
+    parser = Parser("merge", __doc__, "--root")
     parser.add_argument("adapter", help="a run (a name, a prefix or `last`), or an adapter's folder")
     parser.add_argument("out", type=Path, help="the folder to make; it must not exist yet")
     parser.add_argument("--base", type=Path, help="the base's folder (default: where the adapter says it is)")
-    parser.root()
     chosen = parser.parse(arguments)
 
-    from tunix_rt.errors import InputError
     from tunix_rt.models.adapter_folder import is_adapter, merge, opened
     from tunix_rt.models.sources import base_folder, folder_digest
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out
     from tunix_rt.traces.prepared import PreparedData
 
     folder, start = Path(chosen.adapter), chosen.base

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.errors import InputError
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Print the plan of +experiment=NAME and KEY=VALUE."""
-    parser = Options(__name__, __doc__)
+    parser = Parser("plan", __doc__, "overrides", "--json")
     parser.add_argument("--memory", metavar="SIZE", help="as if the device had so much: 8GiB, 500MiB")
     parser.add_argument("--no-measure", action="store_true", help="leave out the measured second, and with it the time")
-    parser.json()
-    parser.add_argument("overrides", nargs="*", help="+experiment=NAME and KEY=VALUE, as for a run")
     chosen = parser.parse(arguments)
 
     from tunix_rt.config.load import check, compose
@@ -25,10 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     limit = None if chosen.memory is None else _bytes(chosen.memory)
     config = check(compose(chosen.overrides))
 
-    from tunix_rt.files import to_json
     from tunix_rt.plan.make import make
     from tunix_rt.plan.show import show
-    from tunix_rt.terminal import out
 
     plan = make(config, chosen.overrides, limit, measuring=not chosen.no_measure)
     if chosen.json:
@@ -40,8 +39,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def _bytes(size: str) -> int:
     from pydantic import ByteSize, TypeAdapter, ValidationError
-
-    from tunix_rt.errors import InputError
 
     try:
         return TypeAdapter(ByteSize).validate_python(size)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out
 
 
 def main(arguments: Sequence[str]) -> int:
     """Register the model, and print the override that selects it."""
-    parser = Options(__name__, __doc__)
-    parser.run()
+    parser = Parser("register", __doc__, "run", "--json", "--root")
     parser.add_argument("--name", required=True, help="of the registered model; each time it gets a new version")
     parser.add_argument("--uri", help="the MLflow store (default: the run's tracking.uri)")
-    parser.json()
-    parser.root()
     chosen = parser.parse(arguments)
 
-    from dataclasses import asdict
-
-    from tunix_rt.files import to_json
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out
     from tunix_rt.tracking.registry import register
 
     made = register(find_run(chosen.root, chosen.run), chosen.name, chosen.uri)

@@ -1,29 +1,28 @@
-"""Run a recorded run again and say EQUAL, or the first difference: which file, which step, which number."""
+"""Run a recorded run again and say EQUAL, or the first difference: which file, which step, which number.
+
+Exit code 0: equal; 5: different; 2: the data have changed (the file is named).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.errors import GateError
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, warn
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Reproduce a run. Exit code 0: equal; 5: different; 2: the data have changed (the file is named)."""
-    parser = Options(__name__, __doc__, main.__doc__)
-    parser.run()
+    """Reproduce a run and say how it compares."""
+    parser = Parser("reproduce", __doc__, "run", "--json", "--root")
     parser.add_argument("overrides", nargs="*", help="hardware.KEY=VALUE and the like: where it runs, not what")
     parser.add_argument("--strict", action="store_true", help="refuse other code, lock or versions than recorded")
-    parser.json()
-    parser.root()
     chosen = parser.parse(arguments)
 
-    from dataclasses import asdict
-
-    from tunix_rt.errors import GateError
-    from tunix_rt.files import to_json
     from tunix_rt.records.reproduce import TOLERANCE, reproduce
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out, warn
 
     result = reproduce(find_run(chosen.root, chosen.run), chosen.overrides, chosen.strict)
     if chosen.json:

@@ -9,7 +9,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.errors import InputError, TunixError
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, say
 
 if TYPE_CHECKING:
     from tunix_rt.runs.folder import RunFolder
@@ -17,20 +20,15 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Ask for confirmation, and remove."""
-    parser = Options(__name__, __doc__)
+    parser = Parser("rm", __doc__, "--json", "--root")
     parser.add_argument("runs", nargs="+", metavar="run", help="a name, a prefix or `last`")
     parser.add_argument("--yes", action="store_true", help="ask nothing")
     parser.add_argument("--force", action="store_true", help="also where another run refers to it")
     parser.add_argument("--tracking", action="store_true", help="also remove its run in MLflow (or another tracker)")
-    parser.json()
-    parser.root()
     chosen = parser.parse(arguments)
 
-    from tunix_rt.errors import InputError
-    from tunix_rt.files import to_json
     from tunix_rt.runs.disk import remove, size
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out, say
     from tunix_rt.tracking.remove import remove as in_store
 
     root = chosen.root
@@ -57,7 +55,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def staying(run: RunFolder, removing: bool) -> Iterator[str]:
     """What the tracker has of a run and keeps, one line per item. A tracker that does not answer is not an error."""
-    from tunix_rt.errors import TunixError
     from tunix_rt.tracking.remove import models, stored
 
     found = stored(run)

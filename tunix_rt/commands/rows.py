@@ -4,30 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.errors import InputError
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, table
 
 
 def main(arguments: Sequence[str]) -> int:
     """Recompute the step's batch (a pure function of seed and step) and print its traces."""
-    parser = Options(__name__, __doc__)
-    parser.run()
+    parser = Parser("rows", __doc__, "run", "--json", "--root")
     parser.add_argument("step", type=int, help="the step, from 1")
-    parser.json()
-    parser.root()
     chosen = parser.parse(arguments)
 
     from tunix_rt.batches.schedule import batch_schedule
-    from tunix_rt.errors import InputError
     from tunix_rt.experiment import recorded_config
-    from tunix_rt.files import to_json
     from tunix_rt.runs.folder import find_run
-    from tunix_rt.terminal import out, table
     from tunix_rt.traces.prepared import PreparedData
 
     run = find_run(chosen.root, chosen.run)
-    config = recorded_config(run)
     prepared = PreparedData(run.data_folder)
-    order, facts = batch_schedule(config.training, prepared)
+    order, facts = batch_schedule(recorded_config(run).training, prepared)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
     traces = {trace.id: trace for trace in prepared.traces("train")}
@@ -35,12 +31,6 @@ def main(arguments: Sequence[str]) -> int:
     if chosen.json:
         out(to_json({"run": run.name, "step": chosen.step, "traces": [trace.to_json() for trace in found]}))
         return 0
-    table(
-        f"{run.name}, step {chosen.step}: {len(found)} traces",
-        ("trace", "prompt", "steps", "answer"),
-        [
-            (trace.id, trace.prompt, " ".join(step.content for step in trace.steps), trace.final_answer)
-            for trace in found
-        ],
-    )
+    rows = [(t.id, t.prompt, " ".join(step.content for step in t.steps), t.final_answer) for t in found]
+    table(f"{run.name}, step {chosen.step}: {len(found)} traces", ("trace", "prompt", "steps", "answer"), rows)
     return 0

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tunix_rt.options import Options
+from tunix_rt import hints
+from tunix_rt.commands import Parser
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, table
 
 COLUMNS = ("run", "started", "state", "backend", "accuracy")
 WHERE_KNOWN = ("from", "reason")
@@ -14,21 +17,16 @@ WHERE_KNOWN = ("from", "reason")
 
 def main(arguments: Sequence[str]) -> int:
     """Print a table of the runs below the runs folder."""
-    parser = Options(__name__, __doc__)
+    parser = Parser("runs", __doc__, "--json", "--root")
     parser.add_argument(
         "filters", nargs="*", help="KEY=VALUE, or with != < > <= >= ~ (contains): a column, a metric, a config key"
     )
     parser.add_argument("--sort", default="started", metavar="KEY")
     parser.add_argument("--reverse", action="store_true", help="largest first")
     parser.add_argument("--columns", metavar="KEY,KEY", help="shown besides the usual ones")
-    parser.json()
-    parser.root()
     chosen = parser.parse(arguments)
 
-    from tunix_rt import hints
-    from tunix_rt.files import to_json
     from tunix_rt.runs.table import select
-    from tunix_rt.terminal import out, table
 
     found = select(chosen.root, chosen.filters, chosen.sort, chosen.reverse)
     if chosen.json:

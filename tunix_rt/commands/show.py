@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
-from tunix_rt.options import Options
+from tunix_rt.commands import Parser
+from tunix_rt.files import read_json, to_json
+from tunix_rt.terminal import markdown, out
 
 if TYPE_CHECKING:
     from tunix_rt.traces.prediction import Prediction
@@ -13,32 +16,29 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str]) -> int:
     """Print what is known about a run."""
-    parser = Options(__name__, __doc__)
-    parser.run()
+    parser = Parser("show", __doc__, "run", "--json", "--root")
     parser.add_argument("--config", action="store_true", help="print the resolved config")
     parser.add_argument("--predictions", type=int, metavar="N", help="print the first N predictions")
-    parser.json()
-    parser.root()
     chosen = parser.parse(arguments)
 
-    from tunix_rt.files import read_json, to_json
     from tunix_rt.runs.folder import find_run
     from tunix_rt.runs.table import RunRecord
-    from tunix_rt.terminal import markdown, out
     from tunix_rt.traces.prediction import read_predictions
 
     run = find_run(chosen.root, chosen.run)
+    first: list[Prediction] = []
+    if chosen.predictions is not None:
+        first = list(islice(read_predictions(run.predictions), max(chosen.predictions, 0)))
     if chosen.json:
         files = {"environment": run.environment, "data": run.data, "baseline_metrics": run.baseline_metrics}
         more = {name: read_json(file) for name, file in files.items() if file.exists()}
         if chosen.predictions is not None:
-            first = zip(read_predictions(run.predictions), range(chosen.predictions), strict=False)
-            more["predictions"] = [prediction.to_json() for prediction, _ in first]
+            more["predictions"] = [prediction.to_json() for prediction in first]
         out(to_json(RunRecord(run).to_json() | {"status": run.status(), "stages": run.stages()} | more))
     elif chosen.config:
         out(run.config.read_text("utf-8").rstrip())
     elif chosen.predictions is not None:
-        for prediction, _ in zip(read_predictions(run.predictions), range(chosen.predictions), strict=False):
+        for prediction in first:
             show(prediction)
     elif run.report.exists():
         markdown(run.report.read_text("utf-8").rstrip())
@@ -51,8 +51,6 @@ def main(arguments: Sequence[str]) -> int:
 
 def show(prediction: Prediction) -> None:
     """A prediction for a person; --json prints all of its fields."""
-    from tunix_rt.terminal import out
-
     sample = f", sample {prediction.sample}" if prediction.sample else ""
     out(f"{prediction.id}{sample}: {prediction.finish_reason}, {prediction.num_new_tokens} tokens")
     out(_indented("prompt", prediction.prompt))
