@@ -37,8 +37,11 @@ SERVED = "tracking_process.json"
 GLANCE = 0.05
 QUIET = 0.5
 """Seconds of waiting for the sync process before a message about it is shown."""
-COPY_PATIENCE = 60.0
-"""Seconds to wait in a copy of the checkout: DVC removes that of a queued experiment as soon as the work is done."""
+COPY_PATIENCE = 600.0
+"""Seconds to wait in a copy of the checkout: DVC removes that of a queued experiment as soon as the work is done.
+
+A store out of reach ends the sync process sooner by itself; a busy machine starves a process of low priority longer.
+"""
 UNWANTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 """Environment variables that would override where the config sends a run."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
