@@ -157,10 +157,11 @@ def read_lines(path: Path) -> Iterator[tuple[int, JsonObject | DataError]]:
             if b"\0" in raw:
                 raise DataError(f"{path}:{number}: binary data, expected UTF-8 text with one JSON object a line")
             if raw.strip():
-                yield number, _object_of(raw, f"{path}:{number}")
+                yield number, parse_object(raw, f"{path}:{number}")
 
 
-def _object_of(raw: bytes, where: str) -> JsonObject | DataError:
+def parse_object(raw: bytes, where: str) -> JsonObject | DataError:
+    """The JSON object of a line, or what is wrong with it."""
     try:
         value = parse_json(raw, where)
     except DataError as error:
@@ -234,7 +235,7 @@ def _appended(path: Path) -> Iterator[tuple[int, JsonObject | None]]:
     if path.exists():
         with path.open("rb") as file:
             for number, raw in enumerate(file, start=1):
-                value = _object_of(raw, str(path)) if raw.endswith(b"\n") else None
+                value = parse_object(raw, str(path)) if raw.endswith(b"\n") else None
                 if raw.strip():
                     yield number, value if isinstance(value, dict) else None
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from tunix_rt import faults
 from tunix_rt.config.choices import BACKENDS
-from tunix_rt.config.dataset import JsonlSource
+from tunix_rt.config.dataset import FilesSource
 from tunix_rt.config.identity import identities
 from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ConfigError, DataError
-from tunix_rt.files import apply_umask, read_json, read_record, sha256_bytes, sha256_file, write_json
+from tunix_rt.files import apply_umask, digest, read_json, read_record, sha256_bytes, sha256_file, write_json
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
@@ -28,23 +28,15 @@ from tunix_rt.traces.sources import source_files
 LEDGER = "versions.json"
 
 
-def _data_files(config: ExperimentConfig) -> dict[str, Path]:
-    """The local files that the dataset names, by dotted path of the config."""
-    return {f"dataset.source.{split}": file for split, file in source_files(config.dataset.source).items()}
-
-
 def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     """Digest of each local file and model that the config names; registered models are in `store`.
 
     Raises DataError, ModelError if one is missing.
     """
     digests: dict[str, str] = {}
-    for key, file in _data_files(config).items():
-        if not file.is_file():
-            origin = config.dataset.source.origin if isinstance(config.dataset.source, JsonlSource) else None
-            had = f"; download it from {origin}" if origin else ""
-            raise DataError(f"{key}.path: {file}: no such file{had}; put it there, or name yours with {key}.path=FILE")
-        digests[key] = sha256_file(file)
+    for split, files in _data_files(config).items():
+        found = list(files.values())
+        digests[f"dataset.source.{split}"] = found[0] if len(found) == 1 else digest(found)
     held = dataset_digest(config.dataset.source)
     if held is not None:
         digests["dataset.source"] = held
@@ -56,6 +48,20 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     return digests
 
 
+def _data_files(config: ExperimentConfig) -> dict[str, dict[Path, str]]:
+    """The sha256 of each local file that the dataset names, by split. Raises DataError if one is missing."""
+    found: dict[str, dict[Path, str]] = {}
+    for split, files in source_files(config.dataset.source).items():
+        for file in files:
+            if not file.is_file():
+                origin = config.dataset.source.origin if isinstance(config.dataset.source, FilesSource) else None
+                had = f"; download it from {origin}" if origin else ""
+                key = f"dataset.source.{split}.path"
+                raise DataError(f"{key}: {file}: no such file{had}; put it there, or name yours with {key}=FILE")
+        found[split] = {file: sha256_file(file) for file in files}
+    return found
+
+
 def checked_digests(config: ExperimentConfig, store: Store, home: Path = Path()) -> dict[str, str]:
     """`input_digests`, after checking that a version of a dataset means the same bytes as ever.
 
@@ -63,9 +69,9 @@ def checked_digests(config: ExperimentConfig, store: Store, home: Path = Path())
     that changed, and what `input_digests` raises.
     """
     digests = input_digests(config, store)
-    if isinstance(config.dataset.source, JsonlSource):
+    if isinstance(config.dataset.source, FilesSource):
         ledger = home / config.run.data / config.dataset.name / LEDGER
-        now = {str(file): digests[key] for key, file in _data_files(config).items()}
+        now = {str(file): sha256 for files in _data_files(config).values() for file, sha256 in files.items()}
         _check_version(ledger, config.dataset.name, str(config.dataset.source.version), now)
     return digests
 

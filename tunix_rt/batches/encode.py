@@ -35,8 +35,13 @@ def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) ->
         _check_end(encoding, len(text) - len(parts[-1].text), text, tokenizer)
     ends = np.cumsum([len(part.text) for part in parts])
     starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
-    by_part = np.array([getattr(weights, part.kind) for part in parts], dtype=np.float32)
+    by_part = np.array([_weight(part, weights) for part in parts], dtype=np.float32)
     return Encoded(np.array(encoding.ids, dtype=np.int32), by_part[np.searchsorted(ends, starts, side="right")])
+
+
+def _weight(part: Part, weights: LossWeights) -> float:
+    own = 1.0 if part.kind == "message" else getattr(weights, part.kind)
+    return float(own * part.scale)
 
 
 def completion_length(parts: Sequence[Part], tokenizer: Tokenizer) -> int:

@@ -12,7 +12,8 @@ import numpy as np
 from tunix_rt.batches.encode import doubled_begin
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.format import FormatConfig
-from tunix_rt.errors import DataError
+from tunix_rt.errors import DataError, ModelError
+from tunix_rt.files import JsonObject
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.format import Formatter, formatter
@@ -87,14 +88,14 @@ class Reader:
 
     def question(self, trace: Trace, sample: int = 0) -> Question:
         """What is asked about a trace."""
-        return Question(trace, sample, *self.encode(trace.prompt, trace.history))
+        return Question(trace, sample, *self.encode(trace.conversation, trace.tools))
 
-    def encode(self, prompt: str, history: Sequence[Message] = ()) -> tuple[str, Int32, str | None]:
+    def encode(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> tuple[str, Int32, str | None]:
         """The prompt as formatted text, its token ids (int32 [N]), and why it cannot be asked (None if it can)."""
         try:
-            text = self.formatter.prompt(prompt, history)
-        except DataError as error:
-            return prompt, np.zeros(0, np.int32), str(error)
+            text = self.formatter.prompt(messages, tools)
+        except (DataError, ModelError) as error:
+            return messages[-1].content, np.zeros(0, np.int32), str(error)
         if unknown := self.tokenizer.unknown(text):
             return text, np.zeros(0, np.int32), f"not in the vocabulary: {''.join(sorted(unknown))!r}"
         ids = self.tokenizer.ids(text)

@@ -8,7 +8,21 @@ from typing import Literal
 BackendName = Literal["jax", "torch", "tunix"]
 Precision = Literal["float32", "bfloat16"]
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
-Adapter = Literal["trace", "gsm8k", "chat", "prompt_completion", "evaluation_set"]
+Adapter = Literal[
+    "auto",
+    "trace",
+    "gsm8k",
+    "chat",
+    "sharegpt",
+    "alpaca",
+    "prompt_completion",
+    "problem_solution",
+    "preference",
+    "evaluation_set",
+]
+PARTS: tuple[Adapter, ...] = ("trace", "evaluation_set")
+"""Adapters whose records give steps and answer apart (or no text at all): a format renders them."""
+ReaderName = Literal["auto", "think", "marker", "boxed", "lines", "whole"]
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MinLen
@@ -37,24 +38,29 @@ class ArithmeticSource:
 
 
 @section
-class JsonlFile:
-    """One file of records and their layout."""
+class DataFile:
+    """The files of one split and the shape of their records."""
 
-    path: Execution[Text]
-    """Relative to the working directory, or absolute."""
+    path: Execution[Text | tuple[Text, ...]]
+    """A file (JSONL, a JSON array, CSV, TSV, Parquet; also .gz, .zst), a folder, a glob, or a list of them; relative to
+    the working directory, or absolute."""
     adapter: Adapter
+    """The shape of a record; `auto`: the one that its fields show."""
+    columns: dict[Text, Text] = field(default_factory=dict)
+    """Field of the adapter → field of the file, for example `{prompt: question, completion: solution}`."""
 
 
 @section
-class JsonlSource:
-    """Local JSONL files. A split without its own file is carved from `train` by `dataset.split`."""
+class FilesSource:
+    """Local files. A split without its own files is carved from `train` by `dataset.split`."""
 
-    kind: Literal["jsonl"]
+    kind: Literal["files", "jsonl"]
+    """`jsonl`: as earlier versions called it."""
     version: Execution[Count | Text]
     """Names the content of the files: it must never change under the same version."""
-    train: JsonlFile
-    validation: JsonlFile | None
-    test: JsonlFile | None
+    train: DataFile
+    validation: DataFile | None
+    test: DataFile | None
     origin: Execution[Text | None]
     """Where the files can be downloaded, shown when one is missing."""
 
@@ -74,6 +80,8 @@ class HuggingfaceSource:
     validation: Text | None
     test: Text | None
     adapter: Adapter
+    columns: dict[Text, Text] = field(default_factory=dict)
+    """Field of the adapter → column of the data set."""
 
 
 @section
@@ -115,7 +123,7 @@ class DatasetConfig:
     seed: Seed = 0
     """Decides which problems are generated and which traces are held out; the same in every member of a sweep over
     `seed`. null: the experiment's `seed`."""
-    source: Annotated[ArithmeticSource | JsonlSource | HuggingfaceSource, Discriminator("kind")]
+    source: Annotated[ArithmeticSource | FilesSource | HuggingfaceSource, Discriminator("kind")]
     split: SplitConfig
     limit: LimitConfig
     max_length: Annotated[int, Ge(2)] | None
@@ -125,12 +133,25 @@ class DatasetConfig:
     loss_weights: LossWeights
     on_invalid: Literal["error", "skip"]
     """What to do with a record that is not a valid trace."""
-    on_duplicate: Literal["error", "first"]
-    """A prompt that occurs twice after normalisation; in a separate evaluation file, only if it is identical."""
+    on_duplicate: Literal["error", "first", "keep"]
+    """A prompt that occurs twice after normalisation; in a separate evaluation file, only if it is identical. `keep`:
+    several answers to one question are learned."""
     on_overlap: Literal["error", "drop_train", "allow"]
     """A training prompt that equals an evaluation prompt or shares a run of `overlap_ngram` words with one."""
     overlap_ngram: Annotated[int, Ge(2), Le(100)]
     """Words in the run that counts as shared."""
+    max_characters: Count = 1_000_000
+    """Most characters of a message; a longer one is not a valid trace."""
+    on_consecutive: Literal["error", "join", "keep"] = "error"
+    """Messages of one role in a row: `join` makes one of them, with an empty line between; `keep` leaves it to the
+    chat template."""
+    on_last_user: Literal["error", "drop"] = "error"
+    """Messages after the assistant's last one, from which nothing is learned."""
+    previous_thoughts: Literal["template", "inline"] = "template"
+    """Thoughts of previous turns: `template` leaves them to the chat template (most leave them out), `inline` shows
+    them as they were written."""
+    strip: bool = False
+    """Removes white space at the ends of messages, for chat templates that do so themselves."""
     on_overlong: Literal["error", "drop", "truncate"]
     """A trace of more than `max_length` tokens; `truncate` cuts its end."""
     on_no_target: Literal["error", "drop"]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import MinLen
 from pydantic import AfterValidator, Discriminator
 
+from tunix_rt.config.choices import ReaderName
 from tunix_rt.config.section import section
 
 Text = Annotated[str, MinLen(1)]
@@ -30,6 +31,9 @@ class PlainFormat:
     prompt_end: str
     step_end: Text
     answer_start: str
+    reader: ReaderName | None = None
+    """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
+    such sources, else what the format itself writes is read back."""
 
 
 @section
@@ -45,6 +49,9 @@ class ChatFormat:
     """YYYY-MM-DD, for templates that insert today's date; otherwise the training text would change every day."""
     step_end: Text
     answer_start: str
+    reader: ReaderName | None = None
+    """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
+    such sources, else what the format itself writes is read back."""
 
 
 @section
@@ -55,6 +62,9 @@ class ThinkFormat:
     prompt_end: str
     step_end: Text
     """Text between two steps."""
+    reader: ReaderName | None = None
+    """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
+    such sources, else what the format itself writes is read back."""
 
 
 @section
@@ -66,6 +76,9 @@ class ThinkChatFormat:
     variables: dict[str, str | int | bool]
     date: Date | None
     step_end: Text
+    reader: ReaderName | None = None
+    """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
+    such sources, else what the format itself writes is read back."""
 
 
 @section
@@ -79,6 +92,9 @@ class TemplateFormat:
     """Written once per step; the text after `{step}` ends it. `{number}` counts from 1."""
     answer: Text
     """The end token follows."""
+    reader: ReaderName | None = None
+    """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
+    such sources, else what the format itself writes is read back."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "step", "answer"):

@@ -14,6 +14,7 @@ from typing import Any, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from tunix_rt.config.choices import PARTS, SPLITS
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory
 from tunix_rt.config.overrides import check_overrides, hydra_message
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
@@ -80,7 +81,7 @@ def report(lines: Iterable[str]) -> str:
 
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """Every mistake (path, what), and the valid sections."""
-    mapping = _seeded(mapping)
+    mapping = _with_reader(_seeded(mapping))
     hints = get_type_hints(ExperimentConfig, include_extras=True)
     mistakes: list[Mistake] = []
     values: dict[str, Any] = {}
@@ -119,6 +120,17 @@ def _seeded(mapping: Mapping[str, Any]) -> dict[str, Any]:
     seed = given if isinstance(given, int) and given >= 0 else 0
     own = {key: mapping[key] for key in SEEDED if isinstance(mapping.get(key), Mapping)}
     return {**mapping, **{key: {**value, "seed": seed} for key, value in own.items() if value.get("seed") is None}}
+
+
+def _with_reader(mapping: dict[str, Any]) -> dict[str, Any]:
+    """`mapping` with `format.reader: auto` in the place of null if the source's completions are text."""
+    form, dataset = mapping.get("format"), mapping.get("dataset")
+    source = dataset.get("source") if isinstance(dataset, Mapping) else None
+    if not isinstance(form, Mapping) or not isinstance(source, Mapping) or form.get("reader") is not None:
+        return mapping
+    named = [source, *(source[split] for split in SPLITS if isinstance(source.get(split), Mapping))]
+    texts = any(part.get("adapter", PARTS[0]) not in PARTS for part in named)
+    return {**mapping, "format": {**form, "reader": "auto" if texts else None}}
 
 
 def _unusable(value: Any, path: str) -> Iterator[Mistake]:

@@ -12,7 +12,7 @@ from tunix_rt.errors import InputError
 from tunix_rt.inference.loop import row_seed
 from tunix_rt.terminal import visible
 from tunix_rt.traces.layout import Parsed
-from tunix_rt.traces.trace import prompt_id
+from tunix_rt.traces.trace import Message, prompt_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Answerer:
 
     def answer(self, question: str, stream: TextIO) -> Parsed:
         """Write the completion to `stream` as it is generated, then the answer. Raises InputError."""
-        _, ids, problem = self.reader.encode(question)
+        _, ids, problem = self.reader.encode([Message("user", question)])
         if problem is not None:
             raise InputError(f"the question cannot be asked: {problem}")
         generation = replace(self.generation, num_return_sequences=1, batch_size=1)

@@ -30,7 +30,13 @@ NO_DAY = (
 """Prepended to a template, the macro replaces the function of this name. (Jinja drops the newline after a block.)"""
 
 
-def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], date: str | None) -> str:
+def render(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    variables: Mapping[str, Any],
+    date: str | None,
+    tools: Sequence[Mapping[str, Any]] = (),
+) -> str:
     """The text of a conversation. Raises ModelError if the template refuses the messages, fails or does not end."""
     given = dict(variables)
     if CLOCK in template:
@@ -41,7 +47,7 @@ def render(template: str, messages: Sequence[Mapping[str, Any]], variables: Mapp
     try:
         compiled, budget = _compiled(template)
         with budget.granted():
-            return str(compiled.render(messages=conversation, tools=None, documents=None, **given))
+            return str(compiled.render(messages=conversation, tools=list(tools) or None, documents=None, **given))
     except Exception as error:  # a template from elsewhere may raise anything
         what = str(error) if isinstance(error, TemplateError) else f"{type(error).__name__}: {error}"
         raise ModelError(f"the chat template refuses the messages: {what}") from None

@@ -182,18 +182,19 @@ class Tokenizer:
         add_generation_prompt: bool,
         variables: Mapping[str, Any] | None = None,
         date: str | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """Render messages (`role`, `content`) with the tokenizer's chat template, as `transformers` does.
 
         `add_generation_prompt` opens the assistant's turn at the end; `variables` are further variables of the
-        template, `date` (YYYY-MM-DD) its current date. Raises ModelError if there is no template or it refuses the
-        messages.
+        template, `date` (YYYY-MM-DD) its current date, `tools` JSON schemas. Raises ModelError if there is no template
+        or it refuses the messages.
         """
         if self._template is None:
             raise ModelError("the tokenizer has no chat template; use format=plain")
         given = {**self._settings, **(variables or {}), "add_generation_prompt": add_generation_prompt}
         try:
-            return render(self._template, messages, given, date)
+            return render(self._template, messages, given, date, tools)
         except ModelError as error:
             raise ModelError(f"{self._folder}: {error}") from None
 

@@ -80,7 +80,7 @@ def _predicted(config: ExperimentConfig, prepared: PreparedData) -> GenerationLo
     if not traces:
         return None
     reader = Reader.of(prepared.model_folder, config.format)
-    lengths = [len(reader.encode(trace.prompt, trace.history)[1]) for trace in traces]
+    lengths = [len(reader.encode(trace.conversation, trace.tools)[1]) for trace in traces]
     asked = len(traces) * config.generation.num_return_sequences
     rows = min(asked, config.generation.batch_size)
     return GenerationLoad(rows, int(np.max(lengths)), config.generation.max_new_tokens)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,10 @@ from tunix_rt.models.sources import Store, materialise, model_files
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
-from tunix_rt.traces.dataset import collect
+from tunix_rt.traces.dataset import collect, refuse
 from tunix_rt.traces.format import Formatter, formatter
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.traces.sources import Rejected
 from tunix_rt.traces.trace import Trace
 
 ENCODED: tuple[SplitName, ...] = ("train", "validation")
@@ -72,23 +73,25 @@ def prepare(request: PrepareRequest) -> None:
     prepared.manifest_file.unlink(missing_ok=True)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # refuse a format that cannot be parsed back, before reading anything
-    collected = collect(dataset)
+    collected = collect(dataset, format.reader)
     start = _model_folder(request, collected.splits["train"])
     reader = Tokenizer.load(start)
     _refuse_endless(start, reader)
     writer = formatter(format, reader)
     positions = read_architecture(start).max_positions
     limit = min(dataset.max_length or positions, positions)
-    encoder = _Encoder(reader, writer, dataset, limit, Counter())
+    encoder = _Encoder(reader, writer, dataset, limit, collected.places, Counter(), [])
     splits: JsonObject = {}
     for split in SPLITS:
         traces = collected.splits[split]
         counts: JsonObject = {"count": len(traces)}
         if split in ENCODED:
             items = list(encoder.encode_all(split, traces))
+            encoder.refuse_invalid(split)
             if traces and not items:
-                left = dict(encoder.dropped)
-                raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({left} dropped)")
+                left = ", ".join(f"{count} {kind}" for kind, count in encoder.dropped.items())
+                first = f": {encoder.invalid[0].reason}" if encoder.invalid else ""
+                raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({left} dropped{first})")
             write_encoded(prepared.encoded(split), ((trace.id, item) for trace, item in items))
             traces = tuple(trace for trace, _ in items)
             counts = {
@@ -100,6 +103,7 @@ def prepare(request: PrepareRequest) -> None:
         splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
     manifest: JsonObject = mask_values(collected.manifest)
     manifest["counts"]["dropped"] = dict(encoder.dropped)
+    manifest["rejected"] += [asdict(record) for record in encoder.invalid]
     manifest |= {
         "name": dataset.name,
         "seed": dataset.seed,
@@ -127,7 +131,7 @@ def _written(folder: Path) -> list[str]:
 
 def _questions(traces: Sequence[Trace]) -> str:
     """Digest of the prompts and right answers, whatever the steps: equal if results can be compared."""
-    return digest([[trace.id, trace.questions, trace.final_answer] for trace in traces])
+    return digest([[trace.id, trace.asked, trace.final_answer] for trace in traces])
 
 
 def _completion_tokens(
@@ -180,19 +184,30 @@ class _Encoder:
     writer: Formatter
     dataset: DatasetConfig
     limit: int
+    places: Mapping[str, str]
     dropped: Counter[str]
+    invalid: list[Rejected]
 
     def encode_all(self, split: SplitName, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Encoded]]:
-        """Each trace that is kept, with its token ids. Raises DataError."""
+        """Each trace that is kept, with its token ids; those that cannot be encoded go to `invalid`."""
         with progress(f"prepare {split}", len(traces), "traces") as bar:
             for trace in traces:
                 try:
                     encoded = self._encoded(trace)
-                except DataError as error:
-                    raise DataError(f"{split} trace {trace.id}: {error}") from None
+                except (DataError, ModelError) as error:
+                    where = self.places[trace.id]
+                    self.invalid.append(Rejected(where, "invalid", f"{where}: {error}"))
+                    self.dropped["invalid"] += 1
+                    encoded = None
                 if encoded is not None:
                     yield trace, encoded
                 bar.advance()
+
+    def refuse_invalid(self, split: SplitName) -> None:
+        """Raises DataError, naming the first few, if traces could not be encoded and `on_invalid` is `error`."""
+        reasons = [record.reason for record in self.invalid]
+        what = f"{split} traces cannot be written for this model"
+        refuse(self.dataset.on_invalid == "error", reasons, what, "on_invalid=skip leaves them out")
 
     def _encoded(self, trace: Trace) -> Encoded | None:
         dataset = self.dataset

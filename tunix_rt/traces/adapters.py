@@ -1,140 +1,236 @@
-"""Records in other formats → traces: GSM8K, chat messages, prompt and completion, evaluation sets.
+"""Records of the shapes in use → traces. Text stays as it is; fields that are not used go to `meta` for slicing.
 
-Fields that an adapter does not use go to `meta`, so that results can be sliced by them.
+Each adapter has one function and one line in `ADAPTERS`; `detect` finds the one that fits a record.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
-from tunix_rt.traces.trace import (
-    MAX_STEP,
-    MAX_STEPS,
-    Step,
-    Trace,
-    conversation,
-    identified,
-    meta_field,
-    parse_trace,
-    text_field,
-)
+from tunix_rt.traces.messages import Rules, conversation, is_conversation, last_user, prompt_messages, tools_of
+from tunix_rt.traces.readers import read
+from tunix_rt.traces.trace import Message, Step, Trace, identified, meta_field, parse_trace, text_field
 
 CALCULATION = re.compile(r"<<[^<>\n]*>>")
 """GSM8K's calculator annotations, `<<48/2=24>>` (Cobbe et al. 2021, arXiv 2110.14168)."""
-MARKED = re.compile(r"\s*(?:####|(?:final\s+)?answer\s*:)\s*(?P<answer>\S.*)", re.IGNORECASE)
-"""A line that is marked as the answer: `#### 42`, `Answer: 42`, `Final answer: 42`."""
-BOXED = "\\boxed{"
-REASONING = ("reasoning_content", "reasoning", "thinking")
-"""The fields that hold a message's reasoning, separate from its `content`, in the APIs and chat templates of DeepSeek
-and Qwen, of vLLM, and of gpt-oss."""
 
 
-def adapt(record: JsonObject, adapter: Adapter, where: str) -> Trace:
-    """Convert a record with the named `adapter`. Raises DataError: place, field, expectation."""
+def adapt(record: JsonObject, adapter: Adapter, where: str, rules: Rules) -> Trace:
+    """Convert a record with the named `adapter` (`auto`: the one that fits). Raises DataError: place, field, way on."""
+    if adapter == "auto":
+        adapter = detect(record, where)
     if adapter == "trace":
-        return parse_trace(record, where)
-    read, used = ADAPTERS[adapter]
-    trace = read(record, where)
-    rest = {name: value for name, value in (record | trace.meta).items() if name not in (*used, "id", "meta")}
-    meta = meta_field({"meta": rest}, where) | meta_field(record, where)
-    return identified(replace(trace, meta=meta), record, where)
+        trace = parse_trace(record, where)
+    else:
+        make, used = ADAPTERS[adapter]
+        trace = make(record, where, rules)
+        rest = {name: _finite(value) for name, value in record.items() if name not in (*used, "id", "meta", "tools")}
+        trace = identified(replace(trace, meta=rest | meta_field(record, where)), record, where)
+    longest = max(len(m.content) for m in (*trace.conversation, trace.completion or Message("assistant", "")))
+    if longest > rules.max_characters:
+        limit = f"at most {rules.max_characters:,} (dataset.max_characters)"
+        raise DataError(f"{where}: a text of {longest:,} characters, expected {limit}")
+    return trace
 
 
-def _gsm8k(record: JsonObject, where: str) -> Trace:
-    """`question`; `answer`: one step per line, then `#### x`. Calculator annotations are removed."""
-    prompt = text_field(record, "question", where)
+def detect(record: Mapping[str, Any], where: str) -> Adapter:
+    """The adapter that fits the record's fields. Raises DataError naming the fields and `columns`."""
+    for adapter, fields in SIGNS:
+        if all(any(record.get(name) is not None for name in field.split("|")) for field in fields.split()):
+            return adapter
+    raise DataError(
+        f"{where}: no known shape has the fields {', '.join(sorted(record)) or 'none'}; name them: "
+        "columns={prompt: FIELD, completion: FIELD} (or messages, system, reasoning, answer)"
+    )
+
+
+def _gsm8k(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """`question`; `answer`, which ends in a line `#### x`. Calculator annotations are left out, and counted."""
     solution, mark, answer = text_field(record, "answer", where).rpartition("####")
     if not mark or not answer.strip() or "\n" in answer.strip():
         raise DataError(f"{where}: answer: expected to end in a line '#### x' with the final answer")
-    return Trace("", prompt, _steps(_lines(CALCULATION.sub("", solution)), where), answer.strip())
+    plain, removed = CALCULATION.subn("", solution)
+    rules.noted["calculator annotations left out"] += removed
+    question = text_field(record, "question", where)
+    return _labelled((Message("user", question),), Message("assistant", plain + mark + answer), where, rules)
 
 
-def _chat(record: JsonObject, where: str) -> Trace:
-    """`messages`: the last two are the trace (`_solution`, after the lines of its `REASONING`), the rest its `history`.
+def _chat(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """`messages`: the assistant's last one is the completion. `system` and `tools` may stand beside them."""
+    before, said = conversation(record.get("messages"), f"{where}: messages", rules, _system(record, where))
+    return _labelled(before, said, where, rules, tools=tools_of(record, where), answer=_answer(record))
 
-    A first system message goes to `meta.system`: `format.system` decides what the model sees. Reasoning in previous
-    turns is left out, as chat templates do.
+
+def _sharegpt(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """`conversations` of `from` (human, gpt, …) and `value`; `system` and `tools` may stand beside them."""
+    name = next(name for name in ("conversations", "conversation", "messages") if record.get(name) is not None)
+    value, system = record[name], _system(record, where)
+    named = isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "from" in value[0]
+    fields = ("from", "value") if named or isinstance(value, str) else ("role", "content")
+    before, said = conversation(value, f"{where}: {name}", rules, system, *fields)
+    return _labelled(before, said, where, rules, tools=tools_of(record, where), answer=_answer(record))
+
+
+def _alpaca(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """`instruction`, and `input` after an empty line if there is one; `output`. `system`, `history` may be there."""
+    asked = text_field(record, "instruction", where)
+    if record.get("input"):
+        asked += "\n\n" + text_field(record, "input", where)
+    turns = record.get("history") or []
+    if not all(isinstance(turn, list) and len(turn) == 2 for turn in turns):
+        raise DataError(f"{where}: history: expected pairs of a question and an answer")
+    said = [Message(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
+    before = (*_instructions(_system(record, where)), *said, Message("user", asked))
+    return _labelled(before, Message("assistant", text_field(record, "output", where)), where, rules)
+
+
+def _prompt_completion(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """`prompt` and `completion`, each a text or a list of messages; `system`, `reasoning`, `answer` may be there."""
+    system = _system(record, where)
+    if is_conversation(record.get("prompt")) or is_conversation(record.get("completion")):
+        said = [item for name in ("prompt", "completion") for item in _as_messages(record, name, where)]
+        before, last = conversation(said, f"{where}: prompt and completion", rules, system)
+    else:
+        before = (*_instructions(system), Message("user", text_field(record, "prompt", where)))
+        last = Message("assistant", _with_reasoning(record, text_field(record, "completion", where), where))
+    return _labelled(before, last, where, rules, tools=tools_of(record, where), answer=_answer(record))
+
+
+def _problem_solution(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """A problem with its solution or reasoning, and the final answer where there is one.
+
+    `problem` or `question`; `solution`, or `reasoning` (thoughts, followed by `answer`); `answer`, if not in the text.
     """
-    said = conversation(record.get("messages"), f"{where}: messages", system=True)
-    place = f"{where}: messages[{len(said) - 1}]"
-    lines, answer = _solution(said[-1].content, f"{place}.content")
-    steps = _steps(_reasoning(record["messages"][-1], place) + lines, where)
-    system = {"system": said[0].content} if said[0].role == "system" else {}
-    return Trace("", said[-2].content, steps, answer, system, said[len(system) : -2])
+    name = "problem" if record.get("problem") is not None else "question"
+    before = (*_instructions(_system(record, where)), Message("user", text_field(record, name, where)))
+    if record.get("solution") is not None:
+        text = _with_reasoning(record, text_field(record, "solution", where), where)
+        return _labelled(before, Message("assistant", text), where, rules, answer=_answer(record))
+    text = _with_reasoning(record, text_field(record, "answer", where), where)
+    return _labelled(before, Message("assistant", text), where, rules)
 
 
-def _prompt_completion(record: JsonObject, where: str) -> Trace:
-    """`prompt` and `completion`, which `_solution` splits into steps and answer."""
-    prompt = text_field(record, "prompt", where)
-    lines, answer = _solution(text_field(record, "completion", where), f"{where}: completion")
-    return Trace("", prompt, _steps(lines, where), answer)
+def _preference(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """`chosen` and `rejected` answers to `prompt`, as texts or conversations; the chosen one is the completion."""
+    both = []
+    for name in ("chosen", "rejected"):
+        if is_conversation(record.get(name)):
+            prompt = _as_messages(record, "prompt", where) if record.get("prompt") is not None else []
+            said = record[name] if record[name][: len(prompt)] == prompt else [*prompt, *record[name]]
+            both.append(conversation(said, f"{where}: {name}", rules, _system(record, where)))
+        else:
+            asked = prompt_messages(_as_messages(record, "prompt", where), f"{where}: prompt", rules)
+            before = (*_instructions(_system(record, where)), *asked)
+            both.append((before, Message("assistant", text_field(record, name, where))))
+    if both[0][0] != both[1][0]:
+        raise DataError(f"{where}: chosen and rejected answer different conversations")
+    trace = _labelled(*both[0], where, rules, tools=tools_of(record, where))
+    return replace(trace, rejected=both[1][1].content)
 
 
-def _evaluation_set(record: JsonObject, where: str) -> Trace:
+def _evaluation_set(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`prompt` and `expected_answer`; no steps. `section`, `category`, `difficulty` go to `meta`."""
-    return Trace("", text_field(record, "prompt", where), (), text_field(record, "expected_answer", where))
+    answer = text_field(record, "expected_answer", where)
+    asked = (*_instructions(_system(record, where)), Message("user", text_field(record, "prompt", where)))
+    return Trace("", asked[-1].content, (), answer, messages=asked if len(asked) > 1 else ())
 
 
-ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str], Trace], tuple[str, ...]]] = {
+ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str, Rules], Trace], tuple[str, ...]]] = {
     "gsm8k": (_gsm8k, ("question", "answer")),
-    "chat": (_chat, ("messages",)),
-    "prompt_completion": (_prompt_completion, ("prompt", "completion")),
-    "evaluation_set": (_evaluation_set, ("prompt", "expected_answer")),
+    "chat": (_chat, ("messages", "system")),
+    "sharegpt": (_sharegpt, ("conversations", "conversation", "messages", "system")),
+    "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system")),
+    "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning")),
+    "problem_solution": (_problem_solution, ("problem", "question", "solution", "reasoning", "answer", "system")),
+    "preference": (_preference, ("prompt", "chosen", "rejected", "system")),
+    "evaluation_set": (_evaluation_set, ("prompt", "expected_answer", "system")),
 }
 """Functions that make a trace of a record, and the fields that they use: all others are added to its `meta`."""
+SIGNS: tuple[tuple[Adapter, str], ...] = (
+    ("trace", "prompt steps final_answer"),
+    ("preference", "chosen rejected"),
+    ("evaluation_set", "prompt expected_answer"),
+    ("chat", "messages"),
+    ("sharegpt", "conversations|conversation"),
+    ("alpaca", "instruction output"),
+    ("prompt_completion", "prompt completion"),
+    ("problem_solution", "problem|question solution"),
+    ("problem_solution", "problem|question reasoning answer"),
+    ("gsm8k", "question answer"),
+)
+"""Adapters and the fields by which they are recognised, in this order; `a|b`: one of them."""
 
 
-def _lines(text: str) -> list[str]:
-    return [line.strip() for line in text.split("\n") if line.strip()]
+def _labelled(
+    before: tuple[Message, ...],
+    said: Message,
+    where: str,
+    rules: Rules,
+    tools: tuple[JsonObject, ...] = (),
+    answer: str | None = None,
+) -> Trace:
+    """A trace of a text: the declared reader labels its steps and answer, unless the source gives the answer."""
+    text = said.content
+    if not text.strip() and not said.fields.get("tool_calls"):
+        raise DataError(f"{where}: the completion is nothing but white space")
+    reading = read(text, rules.reader)
+    if answer is None and reading.answer is None and not said.fields.get("tool_calls"):
+        raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}")
+    found = "" if reading.answer is None else text[slice(*reading.answer)]
+    same = answer is None or answer.strip() == found
+    return Trace(
+        id="",
+        prompt=last_user(before),
+        steps=tuple(Step(i, "step", text[slice(*span)], span) for i, span in enumerate(reading.steps)),
+        final_answer=found if answer is None else answer,
+        messages=before if len(before) > 1 or before[0].fields else (),
+        completion=said,
+        tools=tools,
+        answer_span=reading.answer if same else None,
+    )
 
 
-def _reasoning(message: JsonObject, where: str) -> list[str]:
-    """The lines of a message's reasoning; empty if it has none."""
-    named = [name for name in REASONING if message.get(name)]
-    if len(named) > 1:
-        raise DataError(f"{where}: {' and '.join(named)}: expected one of them")
-    return _lines(text_field(message, named[0], where)) if named else []
+def _system(record: Mapping[str, Any], where: str) -> str | None:
+    return text_field(record, "system", where) if record.get("system") else None
 
 
-def _solution(text: str, where: str) -> tuple[list[str], str]:
-    """Steps and answer of a free solution: the answer is the last marked one, else the last line; the rest are steps.
-
-    Markers are `#### x`, `Answer: x` and `\\boxed{x}`. The tags of `<think>…</think>` only end a line.
-    """
-    lines = _lines(text.replace("<think>", "\n").replace("</think>", "\n"))
-    if not lines:
-        raise DataError(f"{where}: nothing but white space, expected steps and an answer")
-    for place in reversed(range(len(lines))):
-        marked = MARKED.fullmatch(lines[place])
-        if marked:
-            return lines[:place] + lines[place + 1 :], _boxed(marked["answer"]) or marked["answer"]
-        boxed = _boxed(lines[place])
-        if boxed:
-            alone = lines[place].strip("$ ") == f"{BOXED}{boxed}}}"
-            return lines[:place] + lines[place + alone :], boxed
-    return lines[:-1], lines[-1]
+def _instructions(system: str | None) -> tuple[Message, ...]:
+    return () if system is None else (Message("system", system),)
 
 
-def _boxed(line: str) -> str | None:
-    """The content of the last `\\boxed{…}` of a line, braces balanced; None if there is none."""
-    _, found, rest = line.rpartition(BOXED)
-    depth = 1
-    for place, character in enumerate(rest if found else ""):
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth == 0:
-            return rest[:place].strip() or None
-    return None
+def _answer(record: Mapping[str, Any]) -> str | None:
+    """The final answer as the source gives it beside the text."""
+    value = record.get("answer", record.get("final_answer"))
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) and value.strip() else None
 
 
-def _steps(lines: Sequence[str], where: str) -> tuple[Step, ...]:
-    if len(lines) > MAX_STEPS:
-        raise DataError(f"{where}: {len(lines)} steps (lines before the answer), expected at most {MAX_STEPS}")
-    for line in lines:
-        if len(line) > MAX_STEP:
-            raise DataError(f"{where}: a step (line) of {len(line)} characters, expected at most {MAX_STEP}")
-    return tuple(Step(place, "step", line) for place, line in enumerate(lines))
+def _with_reasoning(record: Mapping[str, Any], text: str, where: str) -> str:
+    """The text after its reasoning, as Qwen3 and DeepSeek-R1 write both."""
+    if not record.get("reasoning"):
+        return text
+    return f"<think>\n{text_field(record, 'reasoning', where)}\n</think>\n\n{text}"
+
+
+def _as_messages(record: Mapping[str, Any], name: str, where: str) -> list[Any]:
+    value = record.get(name)
+    if isinstance(value, list):
+        return value
+    return [{"role": "user" if name == "prompt" else "assistant", "content": text_field(record, name, where)}]
+
+
+def _finite(value: Any) -> Any:
+    """A value of another field; numbers that JSON does not have (NaN of a table's empty cell) become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list) else value

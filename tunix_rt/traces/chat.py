@@ -1,94 +1,260 @@
-"""A trace's prompt and completion as a conversation in the tokenizer's own chat template.
+"""A trace's messages and completion as a conversation in the tokenizer's own chat template.
 
-The template is an external program: every trace is checked that it leaves the text unchanged and puts the end token
-right after it.
+The template is an external program. What it makes of each conversation is compared with the messages: their text must
+be there unchanged, and the end token right after what the assistant says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
 
 from tunix_rt.config.format import ChatFormat, ThinkChatFormat
-from tunix_rt.errors import DataError
+from tunix_rt.errors import ConfigError, DataError, ModelError
+from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.traces.trace import Message
+from tunix_rt.traces.trace import Message, Span
 
 PROBE = "⟦prompt⟧"
+SAID = "⟦completion⟧"
+INSTRUCTIONS = ("system", "developer")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The text of a conversation as the model sees it, and the text around what it writes."""
+
+    prefix: str
+    """Up to where the assistant begins to write."""
+    lead: str
+    """What the template puts in front of the assistant's text, and a model therefore writes itself."""
+    completion: str
+    """The assistant's text: the message's own, or, with tool calls, what the template makes of them."""
+    end: str
+    """The end token. Text that the template appends to it is dropped."""
 
 
 class ChatTurn:
-    """A user's turn and the assistant's, after earlier ones, with a system prompt (None: the template's own)."""
+    """A user's turn and the assistant's, after previous ones, with a system prompt (None: the template's own)."""
 
     def __init__(self, tokenizer: Tokenizer, config: ChatFormat | ThinkChatFormat) -> None:
         """Raises ModelError without a chat template, DataError if the template hides the prompt."""
-        self._tokenizer = tokenizer
-        self._config = config
-        self._head, probe, self._tail = self.prefix(PROBE, ()).rpartition(PROBE)
+        self._tokenizer, self._config = tokenizer, config
+        asked = [Message("user", PROBE)]
+        prompt, bare = self._render(asked, True), self._render(asked, False)
+        shown = self._render([*asked, Message("assistant", SAID)], False)
+        self._opening, self.lead = "", ""
+        if shown.startswith(prompt) and SAID in shown:
+            lead = shown[len(prompt) : shown.index(SAID)]
+            if prompt == bare and lead.strip():  # the template knows no generation prompt
+                self._opening = lead
+            else:
+                self.lead = lead
+        self._head, probe, self._tail = (prompt + self._opening).rpartition(PROBE)
         if not probe:
             raise DataError("format.kind: the chat template does not show the user's text; format=plain")
 
-    def prefix(self, prompt: str, history: Sequence[Message]) -> str:
-        """The conversation up to where the assistant begins to write."""
-        return self._render([*history, Message("user", prompt)], True)
+    def prefix(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> str:
+        """The conversation up to where the assistant begins to write.
 
-    def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
-        """[start, end) in the prefix of each previous turn of the assistant, its end token included.
-
-        Raises DataError, with both sides, if the prefix is not what the model saw and wrote at that turn.
+        Raises DataError naming a message whose text the template changes or hides.
         """
-        prefix, spans = self.prefix(prompt, history), []
-        for place in range(1, len(history), 2):
-            asked = self._render(history[:place], True)
-            said = history[place].content
-            end = self._end(prefix, [asked + said], f"turn {place // 2 + 1} of the assistant: ")
-            spans.append((len(asked), len(asked) + len(said) + len(end)))
-        return spans
+        said = self._complete(messages)
+        prefix = self._render(said, True, tools) + self._opening
+        if len(said) == 1 and prefix == self._head + said[0].content + self._tail:
+            return prefix
+        self._places(prefix, said, tools)
+        return prefix
 
-    def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
-        """The end token of the assistant's turn. Text that the template appends to it is dropped.
+    def previous_turns(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> list[tuple[int, Span]]:
+        """(place in `messages`, [start, end) in the prefix) of each previous turn of the assistant, its end included.
 
-        `shown`: the training texts up to there. Raises DataError, with both sides, if the template changes the prompt,
-        or renders none of `shown`.
+        Raises DataError if a turn does not end with an end token.
         """
-        prefix = self.prefix(prompt, history)
-        changed = self.prompt_of(prefix) != prompt if not history else not prefix.endswith(prompt + self._tail)
-        if changed:
-            raise DataError(f"prompt: the chat template renders {_last(prompt)} as {_last(prefix)}")
-        whole = self._render([*history, Message("user", prompt), Message("assistant", completion)], False)
-        return self._end(whole, shown, "")
+        said = self._complete(messages)
+        if all(message.role != "assistant" for message in said):
+            return []
+        prefix, found = self._render(said, True, tools) + self._opening, []
+        added = len(said) - len(messages)
+        for place, (start, stop) in enumerate(self._places(prefix, said, tools)):
+            if said[place].role == "assistant":
+                where = f"messages[{place - added}]: "
+                end = self._end(prefix[stop:], where)
+                found.append((place - added, (start, stop + len(end))))
+        return found
+
+    def turn(self, messages: Sequence[Message], tools: Sequence[JsonObject], said: Message) -> Turn:
+        """The prefix, and what surrounds the assistant's message after it. Raises DataError with the cause."""
+        prefix = self.prefix(messages, tools)
+        opened = already_open(prefix)
+        text = said.content
+        whole = self._render([*self._complete(messages), said], False, tools)
+        if said.fields.get("tool_calls"):
+            return self._calling(prefix, whole, said)
+        if opened:
+            if not text.startswith(opened):
+                raise DataError(
+                    f"the chat template's prompt ends with {opened!r}, and the assistant's text has no thoughts "
+                    f"({text[:40]!r}): set what the template asks in format.variables (often enable_thinking), or "
+                    "leave such rows out"
+                )
+            text = text.removeprefix(opened)
+        if whole.startswith(prefix):
+            rest = whole[len(prefix) :]
+            for token in self._tokenizer.end_tokens:
+                place = rest.find(text + token)
+                if place >= 0 and not rest[place + len(text) + len(token) :].strip():
+                    return Turn(prefix, rest[:place], text, token)
+        for visible in _answers(said.content):  # a template may show a finished turn without its thoughts
+            bare = prefix.removesuffix(opened)
+            for token in self._tokenizer.end_tokens:
+                for gap in ("", "\n", "\n\n"):
+                    if whole.startswith(bare + gap + visible + token):
+                        return Turn(prefix, "", text, token)
+        raise DataError(self._cause(prefix, whole, text))
 
     def prompt_of(self, text: str) -> str:
         """The prompt in a prefix; for any other text, what remains without the template's parts."""
         return text.removeprefix(self._head).removesuffix(self._tail)
 
-    def _render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        config = self._config
-        system = [] if config.system is None else [Message("system", config.system)]
-        said = [asdict(message) for message in (*system, *messages)]
-        return self._tokenizer.chat(said, add_generation_prompt, config.variables, config.date)
+    def _complete(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages as the template gets them: with `format.system` if there is none, `developer` as it knows it."""
+        said = [replace(m, role="system") if m.role == "developer" and not self._developer else m for m in messages]
+        if self._config.system is not None and said[0].role not in INSTRUCTIONS:
+            return [Message("system", self._config.system), *said]
+        return said
 
-    def _end(self, whole: str, shown: Sequence[str], where: str) -> str:
-        """The end token that follows the text of `shown` with which `whole` begins."""
-        for text in shown:
-            for token in self._tokenizer.end_tokens:
-                if whole.startswith(text + token):
-                    return token
-        expected = shown[0] + self._tokenizer.end_token
-        at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
-        hint = "white space at an end is often stripped: change the data, format.step_end or format.answer_start"
-        if "<think>" in whole + expected and isinstance(self._config, ChatFormat):
-            hint = (
-                "the template writes <think> by itself: format=think_chat, or turn it off with "
-                "format.variables={enable_thinking: false}"
+    @cached_property
+    def _developer(self) -> bool:
+        """Whether the template knows the role `developer`, as gpt-oss's does."""
+        try:
+            return SAID in self._render([Message("developer", SAID), Message("user", PROBE)], True)
+        except (ModelError, DataError):
+            return False
+
+    def _render(self, messages: Sequence[Message], add_prompt: bool, tools: Sequence[JsonObject] = ()) -> str:
+        shown = [message.shown() for message in messages]
+        return self._tokenizer.chat(shown, add_prompt, self._config.variables, self._config.date, tools)
+
+    def _places(self, prefix: str, said: Sequence[Message], tools: Sequence[JsonObject]) -> list[Span]:
+        """[start, end) of each message's text in the prefix.
+
+        The template is given marks in the place of the texts: what stands between them must be the same with the texts.
+        """
+        marks = [f"⟦{place}⟧" if message.content else "" for place, message in enumerate(said)]
+        frame = self._frame(said, marks, tools)
+        found, position, at = [], 0, 0
+        for place, (mark, message) in enumerate(zip(marks, said, strict=True)):
+            if not mark:
+                found.append((position, position))
+                continue
+            begin = frame.find(mark, at)
+            if begin < 0:
+                raise DataError(f"messages[{place}]: the chat template does not show what {message.role!r} says")
+            start = position + begin - at
+            text = frame[at:begin] + message.content
+            if not prefix.startswith(text, position):
+                shown = prefix[start : start + len(message.content) + 20]
+                trims = message.content.strip() != message.content
+                hint = "; it trims white space: dataset.strip=true removes it in the data" if trims else ""
+                who = "prompt" if place == len(said) - 1 else f"messages[{place}]"
+                raise DataError(f"{who}: the chat template renders {_last(message.content)} as {_last(shown)}{hint}")
+            position += len(text)
+            found.append((start, position))
+            at = begin + len(mark)
+        if prefix[position:] != frame[at:]:
+            raise DataError(f"the chat template changes the text after the last message: {_last(prefix)}")
+        if tools and any(tool["function"].get("name", "") not in prefix for tool in tools):
+            raise DataError("tools: the chat template does not show them; use a model whose template does")
+        return found
+
+    def _frame(self, said: Sequence[Message], marks: Sequence[str], tools: Sequence[JsonObject]) -> str:
+        if tools or any(message.fields for message in said):
+            marked = [replace(message, content=mark) for message, mark in zip(said, marks, strict=True)]
+            return self._render(marked, True, tools) + self._opening
+        return self._plain_frame(tuple((message.role, mark) for message, mark in zip(said, marks, strict=True)))
+
+    @lru_cache(maxsize=512)  # noqa: B019  # as long-lived as the formatter
+    def _plain_frame(self, marked: tuple[tuple[str, str], ...]) -> str:
+        return self._render([Message(role, mark) for role, mark in marked], True) + self._opening
+
+    def _calling(self, prefix: str, whole: str, said: Message) -> Turn:
+        """A turn with tool calls: the template writes them, so what it writes is what is learned."""
+        rest = whole[len(prefix) :] if whole.startswith(prefix) else ""
+        ends = [(rest.rfind(token), token) for token in self._tokenizer.end_tokens]
+        place, token = max(ends)
+        missing = [call["function"]["name"] for call in said.fields["tool_calls"]]
+        missing = [name for name in missing if name not in rest]
+        if place < 0 or rest[place + len(token) :].strip() or missing or said.content not in rest:
+            raise DataError(
+                f"the chat template does not show the assistant's tool calls ({to_json(missing)}) and an end token; "
+                "use a model whose template does"
             )
-        raise DataError(
-            f"{where}the chat template does not continue its own prompt with the completion and the "
-            f"end token: expected {_around(expected, at)}, got {_around(whole, at)} (character {at}); {hint}"
+        return Turn(prefix, "", rest[:place], token)
+
+    def _end(self, rest: str, where: str) -> str:
+        """The end token with which the text after a turn begins."""
+        for token in self._tokenizer.end_tokens:
+            if rest.startswith(token):
+                return token
+        raise DataError(f"{where}{self._other_end(rest)}")
+
+    def _other_end(self, rest: str) -> str:
+        ends = " and ".join(repr(token) for token in self._tokenizer.end_tokens)
+        special = [token for token in self._tokenizer.special_tokens if rest.startswith(token)]
+        if special:
+            name = max(special, key=len)
+            return (
+                f"the chat template ends the assistant's turn with {name!r}, but generation stops at {ends}: "
+                f"model.stop_tokens=['{name}'] makes it stop there too"
+            )
+        return (
+            f"the chat template writes no end token after the assistant's text ({_last(rest[:20])} follows, generation "
+            f"stops at {ends}): a model would never learn to stop; another template, or format=plain"
+        )
+
+    def _cause(self, prefix: str, whole: str, text: str) -> str:
+        """Why the template's rendering is not the prompt, the text and an end token."""
+        rest = whole[len(prefix) :] if whole.startswith(prefix) else None
+        if rest is not None and text in rest:
+            return self._other_end(rest[rest.index(text) + len(text) :])
+        if rest is not None and text.strip() in rest:
+            return (
+                f"the chat template trims white space at the ends of the assistant's text ({_last(text)}): "
+                "dataset.strip=true removes it in the data"
+            )
+        expected = prefix + text + self._tokenizer.end_token
+        at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
+        hint = "; its own prompt already closes <think>: format.variables" if "</think>" in prefix[-30:] else ""
+        return (
+            "the chat template does not continue its own prompt with the assistant's text and the end token: expected "
+            f"{_around(expected, at)}, got {_around(whole, at)} (character {at}){hint}"
         )
 
 
-def _last(text: str) -> str:
+def already_open(prefix: str) -> str:
+    """The part of `<think>` newline at the end of a generation prompt."""
+    return next((start for start in ("<think>\n", "<think>") if prefix.endswith(start)), "")
+
+
+def refuse_closed(prefix: str) -> None:
+    """Raises ConfigError if a generation prompt ends with a closed block of thoughts."""
+    if prefix.rstrip().endswith("</think>"):
+        raise ConfigError(
+            f"format.kind: the chat template ends its prompt with a closed <think> block ({prefix[-40:]!r}), so "
+            "nothing is thought; set what it asks in format.variables (often enable_thinking), or format=chat"
+        )
+
+
+def _answers(text: str) -> list[str]:
+    """What a template may show of a text with thoughts: the text behind them."""
+    _, closed, answer = text.rpartition("</think>")
+    return [answer, answer.lstrip("\n")] if closed else []
+
+
+def _last(text: Any) -> str:
     return repr(text) if len(text) <= 80 else f"…{text[-80:]!r}"
 
 

@@ -24,7 +24,7 @@ def find_duplicates(records: Sequence[Record], exact: bool) -> dict[int, int]:
 
     Compared character by character (`exact`), or after normalisation.
     """
-    questions = [record.trace.questions[-1] for record in records]
+    questions = [record.trace.asked for record in records]
     prompts = questions if exact else [normalise(question) for question in questions]
     first: dict[str, int] = {}
     earlier = [first.setdefault(prompt, position) for position, prompt in enumerate(prompts)]

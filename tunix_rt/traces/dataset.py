@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 
-from tunix_rt.config.choices import SPLITS, SplitName
+from tunix_rt.config.choices import SPLITS, ReaderName, SplitName
 from tunix_rt.config.dataset import DatasetConfig, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_file
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
+from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.sources import Record, Rejected, has_split, read_source, source_files
 from tunix_rt.traces.trace import Trace, normalise
 
@@ -35,6 +36,8 @@ class Collected:
     """The traces of each split, in order of their hashes, and the outcome of every record."""
 
     splits: dict[SplitName, tuple[Trace, ...]]
+    places: dict[str, str]
+    """Trace id → where it was read: `file:line`."""
     manifest: JsonObject
     """`source` (the section), `files` read (path as declared, split, sha256), `counts`, and what was `rejected`.
 
@@ -43,24 +46,34 @@ class Collected:
     """
 
 
-def collect(dataset: DatasetConfig) -> Collected:
-    """Read, check, split and limit a dataset.
+def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collected:
+    """Read, check, split and limit a dataset. `reader` labels completions that are text (null: `auto`).
 
     Raises DataError for bad records, duplicates and overlaps whose switch is `error`, for an unreadable
     file, and for a declared split that ends up empty; MachineError, MissingExtra for a hub source.
     """
-    records, invalid = _read(dataset)
+    rules = Rules(
+        reader=reader or "auto",
+        consecutive=dataset.on_consecutive,
+        last_user=dataset.on_last_user,
+        previous_thoughts=dataset.previous_thoughts,
+        strip=dataset.strip,
+        max_characters=dataset.max_characters,
+    )
+    records, invalid = _read(dataset, rules)
     num_read = sum(map(len, records.values())) + len(invalid)
     what = f"of {num_read} records are not valid traces"
-    _refuse(dataset.on_invalid == "error", [bad.reason for bad in invalid], what, "on_invalid=skip leaves them out")
-    records, repeated = _without_duplicates(_with_unique_ids(records))
+    refuse(dataset.on_invalid == "error", [bad.reason for bad in invalid], what, "on_invalid=skip leaves them out")
+    records = _with_unique_ids(records)
+    records, repeated = _without_duplicates(records) if dataset.on_duplicate != "keep" else (records, [])
     examples = [f"{bad.where}: {bad.reason}" for bad in repeated]
-    _refuse(dataset.on_duplicate == "error", examples, "prompts occur again", "on_duplicate=first keeps the first")
+    remedy = "on_duplicate=first keeps the first, =keep all of them"
+    refuse(dataset.on_duplicate == "error", examples, "prompts occur again", remedy)
     chosen, num_unused = _carve(records, dataset)
     training, evaluation = _overlaps(chosen, dataset.overlap_ngram)
     examples = [f"{bad.where} {bad.reason}" for bad in training.values()]
     what = f"training prompts overlap with {len(evaluation)} of evaluation"
-    _refuse(dataset.on_overlap == "error", examples, what, "on_overlap=drop_train drops them, =allow keeps them")
+    refuse(dataset.on_overlap == "error", examples, what, "on_overlap=drop_train drops them, =allow keeps them")
     dropped = training if dataset.on_overlap == "drop_train" else {}
     splits = {
         split: tuple(record.trace for record in found if record.trace.id not in dropped)
@@ -75,28 +88,32 @@ def collect(dataset: DatasetConfig) -> Collected:
         "unused": num_unused,
         "overlaps": {"training": len(training), "evaluation": len(evaluation)},
         "overlaps_allowed": len(training) - len(dropped),
+        "noted": dict(sorted(rules.noted.items())),
     }
     files = [
         {"path": str(path), "split": split, "sha256": sha256_file(path)}
-        for split, path in source_files(dataset.source).items()
+        for split, paths in source_files(dataset.source).items()
+        for path in paths
     ]
     listed = [asdict(record) for record in rejected]
-    return Collected(splits, {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed})
+    places = {record.trace.id: record.where for found in chosen.values() for record in found}
+    manifest = {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed}
+    return Collected(splits, places, manifest)
 
 
-def _refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> None:
+def refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> None:
     """With `refused`, raises DataError if there are examples, naming the first few."""
     if refused and examples:
         shown = "; ".join(examples[:SHOWN]) + ("; …" if len(examples) > SHOWN else "")
         raise DataError(f"{len(examples)} {what}: {shown}; dataset.{remedy}")
 
 
-def _read(dataset: DatasetConfig) -> tuple[Records, list[Rejected]]:
+def _read(dataset: DatasetConfig, rules: Rules) -> tuple[Records, list[Rejected]]:
     records: Records = {}
     invalid: list[Rejected] = []
     for split in SPLITS:
         if has_split(dataset.source, split):
-            items = list(read_source(dataset.source, split, dataset.seed))
+            items = list(read_source(dataset.source, split, dataset.seed, rules))
             records[split] = [item for item in items if isinstance(item, Record)]
             invalid += [item for item in items if isinstance(item, Rejected)]
     return records, invalid

@@ -1,15 +1,17 @@
 """Trace ↔ labelled parts of text, by the declared format; both directions in this module.
 
-A format is a turn (the text around the prompt and after the completion: `PlainTurn`, `chat.ChatTurn`) and
-a layout (how steps and answer form a completion: `layout`). Judges form only.
+A format is a turn (the text around the prompt and after the completion: `PlainTurn`, `chat.ChatTurn`) and a layout (how
+the steps and the answer of a trace of parts form a completion: `layout`). A completion that the source has as text is
+never laid out: it is learned as it stands, and a declared reader labels it. Judges form only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from tunix_rt.config.choices import ReaderName
 from tunix_rt.config.format import (
     FormatConfig,
     PlainFormat,
@@ -19,24 +21,31 @@ from tunix_rt.config.format import (
     pieces,
 )
 from tunix_rt.errors import ConfigError, DataError
+from tunix_rt.files import JsonObject
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.traces.chat import PROBE, ChatTurn
-from tunix_rt.traces.layout import Layout, Parsed, Think, already_open, lines, think
-from tunix_rt.traces.trace import Message, Trace
+from tunix_rt.traces.chat import PROBE, ChatTurn, Turn, already_open, refuse_closed
+from tunix_rt.traces.layout import Layout, Parsed, lines, think
+from tunix_rt.traces.readers import read
+from tunix_rt.traces.trace import Message, Span, Trace
 
-PartKind = Literal["prompt", "previous_turns", "steps", "answer", "end"]
+PartKind = Literal["prompt", "previous_turns", "message", "steps", "answer", "end"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A piece of the training text and its kind; every step and every previous turn is a separate piece."""
+    """A piece of the training text and its kind; every step of parts and every previous turn is a separate piece."""
 
     kind: PartKind
+    """Its weight is that of `dataset.loss_weights`; `message`, an assistant's turn with a weight of its own: 1."""
     text: str
+    scale: float = 1.0
+    """Multiplies the weight."""
 
 
 class PlainTurn:
-    """The prompt between two texts; the end token after the completion. Supports no previous turns."""
+    """The prompt between two texts; the end token after the completion. Supports one message of the user only."""
+
+    lead = ""
 
     def __init__(self, prompt_start: str, prompt_end: str, tokenizer: Tokenizer | None) -> None:
         begin = "" if tokenizer is None else tokenizer.begin_token
@@ -44,84 +53,130 @@ class PlainTurn:
         self._prompt_end = prompt_end
         self._end_token = "" if tokenizer is None else tokenizer.end_token
 
-    def prefix(self, prompt: str, history: Sequence[Message]) -> str:
+    def prefix(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> str:
         """The prompt as the model sees it, after the token that the tokenizer prepends to any text."""
-        if history:
-            raise DataError("the trace has previous turns (history): format=chat and format=think_chat write them")
-        return self._prompt_start + prompt + self._prompt_end
+        if len(messages) > 1 or tools:
+            what = "tools" if tools else f"messages of {', '.join(message.role for message in messages[:6])}"
+            raise DataError(f"the trace has {what}, this format has one prompt: format=chat shows all of them")
+        return self._prompt_start + messages[0].content + self._prompt_end
 
-    def previous_turns(self, prompt: str, history: Sequence[Message]) -> list[tuple[int, int]]:
+    def previous_turns(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> list[tuple[int, Span]]:
         """Always empty."""
         return []
 
-    def suffix(self, prompt: str, history: Sequence[Message], completion: str, shown: Sequence[str]) -> str:
-        """The end token; empty without a tokenizer."""
-        return self._end_token
+    def turn(self, messages: Sequence[Message], tools: Sequence[JsonObject], said: Message) -> Turn:
+        """The prompt, the text as it is, and the end token (empty without a tokenizer)."""
+        if said.fields.get("tool_calls"):
+            raise DataError("the completion has tool calls, which only a chat template can write: format=chat")
+        return Turn(self.prefix(messages, tools), "", said.content, self._end_token)
 
     def prompt_of(self, text: str) -> str:
         """The prompt of a prefix."""
         return text.removeprefix(self._prompt_start).removesuffix(self._prompt_end)
 
 
-Turn = PlainTurn | ChatTurn
-
-
 class Formatter:
     """Writes traces as text and reads completions, by one declared format."""
 
-    def __init__(self, turn: Turn, layout: Layout, special_tokens: frozenset[str]) -> None:
+    def __init__(
+        self, turn: PlainTurn | ChatTurn, layout: Layout, reader: ReaderName | None, special_tokens: frozenset[str]
+    ) -> None:
         """Raises ConfigError if decoding would drop text that the layout writes."""
         for name, text in layout.literals:
             for token in special_tokens:
                 if token in text:
                     raise ConfigError(f"format.{name}: {token!r} is a special token, which decoding leaves out")
-        self._turn = turn
-        self._layout = layout
+        self._turn, self._layout, self._reader = turn, layout, reader
         self._special_tokens = special_tokens
 
-    def prompt(self, prompt: str, history: Sequence[Message] = ()) -> str:
-        """The text that the model continues. Raises DataError if the format does not support previous turns."""
-        return self._turn.prefix(prompt, history)
+    def prompt(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> str:
+        """The text that the model continues. Raises DataError if the format cannot show the messages."""
+        return self._turn.prefix(messages, tools)
 
     def parts(
         self, trace: Trace, steps: Literal["keep", "drop"] = "keep", previous_turns: bool = False
     ) -> tuple[Part, ...]:
         """The training text: one prompt, its steps (none with `drop`), one answer, and the end token.
 
-        `previous_turns` separates the assistant's previous turns from the rest of the prompt, to be learned too.
-        Raises DataError (the caller adds the trace): the text holds a special token, or the template changes it.
+        `previous_turns` separates the assistant's previous turns from the rest of the prompt, to be learned too; those
+        that declare a weight always are. Raises DataError (the caller adds the trace): the text holds a special token,
+        or the template changes it.
         """
-        contents = [step.content for step in trace.steps] if steps == "keep" else []
-        said = [message.content for message in trace.history]
-        self._refuse_special_tokens(*said, trace.prompt, *contents, trace.final_answer)
-        written, answer = self._layout.write(contents, trace.final_answer)
-        prefix, completion = self.prompt(trace.prompt, trace.history), "".join(written) + answer
-        shown, whole = [prefix + completion], completion
-        if isinstance(self._layout, Think):
-            whole = self._layout.opened + completion
-            bare = prefix.removesuffix(self._layout.opened)
-            shown += [bare + gap + trace.final_answer for gap in ("", "\n\n")]  # a template may leave out the reasoning
-        suffix = self._turn.suffix(trace.prompt, trace.history, whole, shown)
-        parts, position = [], 0
-        for start, end in self._turn.previous_turns(trace.prompt, trace.history) if previous_turns else ():
-            parts += [Part("prompt", prefix[position:start]), Part("previous_turns", prefix[start:end])]
-            position = end
-        parts += [Part("prompt", prefix[position:]), *(Part("steps", text) for text in written), Part("answer", answer)]
-        return (*parts, Part("end", suffix)) if suffix else tuple(parts)
+        said, labelled = self._completion(trace, steps)
+        self._refuse_special_tokens(*(m.content for m in trace.conversation), *(part.text for part in labelled))
+        turn = self._turn.turn(trace.conversation, trace.tools, said)
+        if said.fields.get("tool_calls"):
+            labelled = [Part("answer", turn.completion)]
+        opened = len(said.content) - len(turn.completion) if not said.fields.get("tool_calls") else 0
+        labelled = _without_start(labelled, opened)
+        if turn.lead:
+            labelled = [replace(labelled[0], text=turn.lead + labelled[0].text), *labelled[1:]]
+        weight = 1.0 if said.weight is None else said.weight
+        own = [replace(part, scale=weight) for part in (*labelled, Part("end", turn.end)) if part.text]
+        return (*self._prompt_parts(trace, turn.prefix, previous_turns), *own)
 
     def parse(self, completion: str) -> Parsed:
         """Steps and answer of a completion without its end token: the inverse of `parts`. Never raises."""
-        return self._layout.read(completion)
+        text = completion.removeprefix(self._turn.lead)
+        if self._reader is None:
+            return self._layout.read(text)
+        reading = read(text, self._reader)
+        answer = None if reading.answer is None else text[slice(*reading.answer)]
+        return Parsed(tuple(text[slice(*span)] for span in reading.steps), answer, reading.problem)
 
     def parse_prompt(self, text: str) -> str:
-        """The inverse of `prompt`, for a trace without history."""
+        """The inverse of `prompt`, for a single message of the user."""
         return self._turn.prompt_of(text)
+
+    def _completion(self, trace: Trace, steps: Literal["keep", "drop"]) -> tuple[Message, list[Part]]:
+        """What the assistant says, and the same text in labelled pieces."""
+        if trace.completion is None:
+            contents = [step.content for step in trace.steps] if steps == "keep" else []
+            written, answer = self._layout.write(contents, trace.final_answer)
+            parts = [*(Part("steps", text) for text in written), Part("answer", answer)]
+            text = "".join(part.text for part in parts)
+            return Message("assistant", self._layout.opened + text), [Part("steps", self._layout.opened), *parts]
+        text = trace.completion.content
+        learned = read(text, self._reader or "auto").learned
+        if steps == "drop":
+            text = text[learned:].lstrip("\n")
+            return replace(trace.completion, content=text), [Part("answer", text)]
+        start = learned if trace.answer_span is None else trace.answer_span[0]
+        return trace.completion, [Part("steps", text[:start]), Part("answer", text[start:])]
+
+    def _prompt_parts(self, trace: Trace, prefix: str, previous_turns: bool) -> list[Part]:
+        messages = trace.conversation
+        parts, position = [], 0
+        if not previous_turns and all(message.weight is None for message in messages):
+            return [Part("prompt", prefix)]
+        for place, (start, end) in self._turn.previous_turns(messages, trace.tools):
+            weight = messages[place].weight
+            if weight is None and not previous_turns:
+                continue
+            kind: PartKind = "previous_turns" if weight is None else "message"
+            parts.append(Part("prompt", prefix[position:start]))
+            parts.append(Part(kind, prefix[start:end], 1.0 if weight is None else weight))
+            position = end
+        return [*parts, Part("prompt", prefix[position:])]
 
     def _refuse_special_tokens(self, *texts: str) -> None:
         for text in texts:
             for token in self._special_tokens:
                 if token in text:
-                    raise DataError(f"{token!r} in {text[:60]!r} would be read as a special token; change the data")
+                    raise DataError(
+                        f"{token!r} in {text[:60]!r} would be read as a special token: change the data, or leave such "
+                        "rows out with dataset.on_invalid=skip"
+                    )
+
+
+def _without_start(parts: Sequence[Part], length: int) -> list[Part]:
+    """The parts without the first characters, which the prompt has already."""
+    left = []
+    for part in parts:
+        cut = min(length, len(part.text))
+        length -= cut
+        left.append(replace(part, text=part.text[cut:]))
+    return [part for part in left if part.text]
 
 
 def formatter(config: FormatConfig, tokenizer: Tokenizer | None) -> Formatter:
@@ -133,13 +188,16 @@ def formatter(config: FormatConfig, tokenizer: Tokenizer | None) -> Formatter:
     special_tokens = frozenset() if tokenizer is None else tokenizer.special_tokens
     if isinstance(config, TemplateFormat):
         (start,), end = pieces("prompt", config.prompt)
-        return Formatter(PlainTurn(start, end, tokenizer), lines(config), special_tokens)
+        return Formatter(PlainTurn(start, end, tokenizer), lines(config), config.reader, special_tokens)
     if isinstance(config, PlainFormat | ThinkFormat):
         layout = lines(config) if isinstance(config, PlainFormat) else think(config.step_end)
-        return Formatter(PlainTurn("", config.prompt_end, tokenizer), layout, special_tokens)
+        return Formatter(PlainTurn("", config.prompt_end, tokenizer), layout, config.reader, special_tokens)
     if tokenizer is None:
         raise ConfigError(f"format.kind: {config.kind!r} needs a tokenizer with a chat template: tokenizer=pretrained")
     chat = ChatTurn(tokenizer, config)
     if isinstance(config, ThinkChatFormat):
-        return Formatter(chat, think(config.step_end, already_open(chat.prefix(PROBE, ()))), special_tokens)
-    return Formatter(chat, lines(config), special_tokens)
+        prefix = chat.prefix([Message("user", PROBE)])
+        if config.reader is None:
+            refuse_closed(prefix)
+        return Formatter(chat, think(config.step_end, already_open(prefix)), config.reader, special_tokens)
+    return Formatter(chat, lines(config), config.reader, special_tokens)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from tunix_rt.config.format import ChatFormat, PlainFormat, TemplateFormat, pieces
 from tunix_rt.errors import ConfigError, DataError
-from tunix_rt.traces.separators import escape, split
 from tunix_rt.traces.trace import MAX_STEPS
 
 OPEN, CLOSE = "<think>", "</think>"
+OTHER_ENDS = ("\n\n", "\n\n\n", "\n---\n", "\n***\n")
+"""Proposed where a step holds the declared end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Lines:
     answer_end: str
     names: tuple[str, str]
     """The fields of `format` that declare step and answer, for messages."""
+    opened: ClassVar[str] = ""
 
     @property
     def literals(self) -> tuple[tuple[str, str], ...]:
@@ -46,16 +49,20 @@ class Lines:
         return (*own, (answer, self.answer_start), (answer, self.answer_end))
 
     def write(self, steps: Sequence[str], answer: str) -> tuple[list[str], str]:
-        """The text of each step, and of the answer; any content can be written."""
-        written = [
-            self.step_begin(number) + escape(step, self.step_end, self.step_end) + self.step_end
-            for number, step in enumerate(steps, 1)
-        ]
-        return written, self.answer_start + escape(answer, self.step_end, self.answer_end) + self.answer_end
+        """The text of each step, and of the answer. Raises DataError for content that could not be read back."""
+        for step in steps:
+            _refuse_inside(step, self.step_end, self.step_end, "step")
+        if (answer + self.answer_end).find(self.step_end) >= 0:
+            raise DataError(
+                f"the answer {_shown(answer)} holds the text that ends a step ({self.step_end!r}, format.step_end): "
+                "format=think and format=think_chat keep an answer as it is"
+            )
+        written = [self.step_begin(number) + step + self.step_end for number, step in enumerate(steps, 1)]
+        return written, self.answer_start + answer + self.answer_end
 
     def read(self, completion: str) -> Parsed:
         """The inverse of `write`. Never raises."""
-        *found, last = split(completion, self.step_end)
+        *found, last = completion.split(self.step_end)
         steps: list[str] = []
         for number, piece in enumerate(found, 1):
             start = self.step_begin(number)
@@ -88,15 +95,13 @@ def lines(config: PlainFormat | ChatFormat | TemplateFormat) -> Lines:
 def prove(layout: Lines) -> Lines:
     """Returns `layout`. Raises ConfigError unless the step's end can be distinguished from any text around it.
 
-    `escape` hides every `step_end` that begins inside content. That leaves one that begins in the layout's own
+    Content in which a `step_end` begins is refused when it is written. That leaves one that begins in the layout's own
     text: entirely inside it, or in its last characters, which content could continue (that content is then the
     counterexample). If there is none, the reader finds exactly the ends that were written.
     """
     end, (step, answer) = layout.step_end, layout.names
     if not end:
         raise ConfigError(f"format.{step}: empty behind the step: nothing would tell where a step ends")
-    for name, text in layout.literals:
-        _refuse_backslash(name, text)
     starts = {layout.answer_start: answer}
     starts |= {layout.step_begin(number): step for number in range(1, MAX_STEPS + 1)}
     for text, name in starts.items():
@@ -110,9 +115,18 @@ def prove(layout: Lines) -> Lines:
     return layout
 
 
-def _refuse_backslash(name: str, text: str) -> None:
-    if "\\" in text:
-        raise ConfigError(f"format.{name}: {text!r} has a backslash, which is kept for hiding separators")
+def _refuse_inside(content: str, separator: str, tail: str, what: str) -> None:
+    """Raises DataError if a separator begins inside `content`, which `tail` follows."""
+    if 0 <= (content + tail).find(separator) < len(content):
+        other = next((end for end in OTHER_ENDS if end not in content), OTHER_ENDS[-1])
+        raise DataError(
+            f"the {what} {_shown(content)} holds the text that ends a step ({separator!r}): format.step_end={other!r}, "
+            "or another text that no step holds"
+        )
+
+
+def _shown(content: str) -> str:
+    return repr(content if len(content) <= 60 else f"{content[:59]}…")
 
 
 def _begins_inside(separator: str, text: str) -> bool:
@@ -142,9 +156,9 @@ class Think:
                     raise DataError(f"{tag!r} in {content[:60]!r} would be read as the layout's own; change the data")
         starts = [f"{OPEN}\n".removeprefix(self.opened), *[self.step_end] * (len(steps) - 1)]
         tails = [*[self.step_end] * (len(steps) - 1), ""]
-        written = [
-            start + escape(step, self.step_end, tail) for start, step, tail in zip(starts, steps, tails, strict=False)
-        ]
+        for step, tail in zip(steps, tails, strict=False):
+            _refuse_inside(step, self.step_end, tail, "step")
+        written = [start + step for start, step in zip(starts, steps, strict=False)]
         return written, ("" if steps else starts[0]) + f"\n{CLOSE}\n\n{answer}"
 
     def read(self, completion: str) -> Parsed:
@@ -155,7 +169,7 @@ class Think:
         block, closed, answer = rest.partition(CLOSE)
         block = block.removeprefix("\n")
         block = block.removesuffix("\n") if closed else block
-        steps = tuple(split(block, self.step_end)) if block else ()
+        steps = tuple(block.split(self.step_end)) if block else ()
         answer = answer.removeprefix("\n").removeprefix("\n")
         problem = None
         if before.strip():
@@ -178,20 +192,9 @@ def think(step_end: str, opened: str = "") -> Think:
     """The layout of `<think>…</think>`. Raises ConfigError if completions could not be read back."""
     if not step_end:
         raise ConfigError("format.step_end: empty, expected at least one character")
-    _refuse_backslash("step_end", step_end)
     for tag in (OPEN, CLOSE):
         if step_end in tag or _begins_inside(tag, step_end) or _begins_inside(step_end, tag):
             raise ConfigError(
                 f"format.step_end: with text around it, {step_end!r} could be read as {tag}; choose another"
             )
     return Think(step_end, opened)
-
-
-def already_open(prefix: str) -> str:
-    """The part of `<think>` newline at the end of a generation prompt. Raises ConfigError if the block is closed."""
-    if prefix.rstrip().endswith(CLOSE):
-        raise ConfigError(
-            f"format.kind: the chat template ends its prompt with a closed {OPEN} block ({prefix[-40:]!r}), so "
-            "nothing is thought; set what it asks in format.variables (often enable_thinking), or format=chat"
-        )
-    return next((start for start in (f"{OPEN}\n", OPEN) if prefix.endswith(start)), "")

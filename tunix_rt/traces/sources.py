@@ -8,18 +8,20 @@ from functools import cache
 from pathlib import Path
 
 from tunix_rt.checked import hashes
-from tunix_rt.config.choices import SPLITS, Adapter, SplitName
-from tunix_rt.config.dataset import ArithmeticSource, HuggingfaceSource, JsonlFile, JsonlSource
+from tunix_rt.config.choices import SPLITS, SplitName
+from tunix_rt.config.dataset import ArithmeticSource, DataFile, FilesSource, HuggingfaceSource
 from tunix_rt.errors import DataError, MachineError, MissingExtra
-from tunix_rt.files import JsonObject, digest, read_lines
+from tunix_rt.files import JsonObject, digest
 from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
+from tunix_rt.traces.data_files import found_files, plain, read_records, renamed
+from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.trace import Trace
 
 TIMEOUT_SECONDS = 20.0
 """Timeout of the hub request that resolves a branch to a commit."""
-Source = ArithmeticSource | JsonlSource | HuggingfaceSource
+Source = ArithmeticSource | FilesSource | HuggingfaceSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +46,31 @@ def has_split(source: Source, split: SplitName) -> bool:
     return split == "train" or (not isinstance(source, ArithmeticSource) and getattr(source, split) is not None)
 
 
-def read_source(source: Source, split: SplitName, seed: int) -> Iterator[Record | Rejected]:
+def read_source(source: Source, split: SplitName, seed: int, rules: Rules) -> Iterator[Record | Rejected]:
     """Records of a split that has a source of its own.
 
     Raises DataError (missing, binary or empty file; too few problems), MachineError (hub), MissingExtra.
     """
     if isinstance(source, ArithmeticSource):
         return (Record(trace.id, trace) for trace in generate(source, seed))
-    if isinstance(source, JsonlSource):
-        return _read_file(getattr(source, split), f"dataset.source.{split}.path", source.origin)
-    return _read_hub(source, getattr(source, split))
+    if isinstance(source, FilesSource):
+        return _read_files(getattr(source, split), f"dataset.source.{split}.path", source.origin, rules)
+    return _read_hub(source, getattr(source, split), rules)
 
 
-def source_files(source: Source) -> dict[SplitName, Path]:
-    """The local files of a source, by split."""
-    if not isinstance(source, JsonlSource):
+def source_files(source: Source) -> dict[SplitName, tuple[Path, ...]]:
+    """The local files of a source, by split, in the order in which they are read; one may be missing.
+
+    Raises DataError for a folder without data, or a glob that matches nothing.
+    """
+    if not isinstance(source, FilesSource):
         return {}
-    return {split: Path(getattr(source, split).path) for split in SPLITS if has_split(source, split)}
+    return {split: _files(getattr(source, split)) for split in SPLITS if has_split(source, split)}
+
+
+def _files(declared: DataFile) -> tuple[Path, ...]:
+    paths = (declared.path,) if isinstance(declared.path, str) else declared.path
+    return tuple(file for path in paths for file in found_files(path))
 
 
 def content_digest(source: Source) -> str | None:
@@ -102,30 +112,26 @@ def _commit(source: HuggingfaceSource) -> str:
         ) from error
 
 
-def _read_file(file: JsonlFile, setting: str, origin: str | None) -> Iterator[Record | Rejected]:
-    path = Path(file.path)
-    if not path.exists():
-        public = f"; download it from {origin}" if origin else ""
-        raise DataError(f"{path}: no such file{public}; say where it lies with {setting}=FILE")
-    number = 0
-    for number, value in read_lines(path):
-        where = f"{path}:{number}"
-        if isinstance(value, DataError):
-            yield Rejected(where, "invalid", str(value))
-        else:
-            yield _adapted(value, file.adapter, where)
-    if not number:
-        raise DataError(f"{path}: empty, expected one JSON object a line")
+def _read_files(declared: DataFile, setting: str, origin: str | None, rules: Rules) -> Iterator[Record | Rejected]:
+    for file in _files(declared):
+        if not file.exists():
+            public = f"; download it from {origin}" if origin else ""
+            raise DataError(f"{file}: no such file{public}; say where it lies with {setting}=FILE")
+        for where, value in read_records(file):
+            if isinstance(value, DataError):
+                yield Rejected(where, "invalid", str(value))
+            else:
+                yield _adapted(value, declared, where, rules)
 
 
-def _adapted(record: JsonObject, adapter: Adapter, where: str) -> Record | Rejected:
+def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: str, rules: Rules) -> Record | Rejected:
     try:
-        return Record(where, adapt(record, adapter, where))
+        return Record(where, adapt(renamed(record, declared.columns, where), declared.adapter, where, rules))
     except DataError as error:
         return Rejected(where, "invalid", str(error))
 
 
-def _read_hub(source: HuggingfaceSource, split: str) -> Iterator[Record | Rejected]:
+def _read_hub(source: HuggingfaceSource, split: str, rules: Rules) -> Iterator[Record | Rejected]:
     """Rows of one split, from the hub, the local cache, or a local folder. Missing values are None."""
     try:
         import datasets
@@ -142,8 +148,8 @@ def _read_hub(source: HuggingfaceSource, split: str) -> Iterator[Record | Reject
     except (ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"dataset.source: {source.name}, split {split!r}: {_line(error)}") from error
     for number, row in enumerate(rows):
-        present = {name: value for name, value in row.items() if value is not None}
-        yield _adapted(present, source.adapter, f"{source.name}@{source.revision}:{split}[{number}]")
+        present = {name: plain(value) for name, value in row.items() if value is not None}
+        yield _adapted(present, source, f"{source.name}@{source.revision}:{split}[{number}]", rules)
 
 
 def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str:
@@ -153,7 +159,7 @@ def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str
         f"dataset.source: {source.name} at {source.revision}, split {split!r}, cannot be loaded "
         f"({_line(error)}). Without a network, make a file where there is one: "
         f"python -c \"import datasets; datasets.load_dataset({arguments}).to_json('{split}.jsonl')\", "
-        f"and name it: dataset=jsonl dataset.source.train.path={split}.jsonl "
+        f"and name it: dataset=files dataset.source.train.path={split}.jsonl "
         f"dataset.source.train.adapter={source.adapter}"
     )
 

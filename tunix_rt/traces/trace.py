@@ -1,20 +1,28 @@
-"""A reasoning trace (prompt → steps → final answer), its rules, and its JSON form, version 1.0."""
+"""A reasoning trace (messages → completion with labelled steps and answer), its rules, and its JSON form, 1.1.
+
+What a source has as text is kept verbatim: `completion` is what the model learns to write, and steps and final answer
+are spans of it. A source that gives only parts (generated arithmetic, a trace of version 1.0) has no completion: a
+`format` renders its parts.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_bytes, to_json
 
-VERSION = "1.0"
-MAX_TEXT = 50_000
-MAX_STEP = 20_000
+VERSION = "1.1"
+READABLE = ("1.0", VERSION)
 MAX_STEPS = 1_000
-MAX_TURNS = 1_000
+"""Most steps of a trace of parts: formats that number steps are proved to be readable up to here."""
+CONTEXT = ("system", "developer", "user", "tool")
+"""Roles whose text is shown to the model and never learned."""
+Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +32,33 @@ class Step:
     i: int
     type: str
     content: str
+    span: Span | None = None
+    """[start, end) in the completion, in characters; None if the source gave only parts."""
+
+    def to_json(self) -> JsonObject:
+        """The step as written to a record."""
+        own = {"i": self.i, "type": self.type, "content": self.content}
+        return own if self.span is None else own | {"span": list(self.span)}
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation, verbatim."""
+    """One message of a conversation, verbatim."""
 
-    role: Literal["system", "user", "assistant"]
+    role: str
     content: str
+    fields: JsonObject = field(default_factory=dict)
+    """What else the chat template is shown: `tool_calls`, `name`, `tool_call_id`, `reasoning_content`."""
+    weight: float | None = None
+    """The declared weight of an assistant's message as a target; None: that of `dataset.loss_weights`."""
+
+    def shown(self) -> JsonObject:
+        """The message as a chat template receives it."""
+        return {"role": self.role, "content": self.content} | self.fields
+
+    def to_json(self) -> JsonObject:
+        """The message as written to a record."""
+        return self.shown() | ({} if self.weight is None else {"weight": self.weight})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +67,67 @@ class Trace:
 
     id: str
     prompt: str
+    """The last message of the user before the completion."""
     steps: tuple[Step, ...]
     final_answer: str
     meta: JsonObject = field(default_factory=dict)
-    history: tuple[Message, ...] = ()
-    """The conversation before `prompt`: user and assistant alternate, the user first."""
+    messages: tuple[Message, ...] = ()
+    """Everything before the completion; empty if that is the prompt alone."""
+    completion: Message | None = None
+    """What the assistant writes, verbatim; None: a format renders steps and answer."""
+    tools: tuple[JsonObject, ...] = ()
+    """JSON schemas of the tools that the model may call."""
+    answer_span: Span | None = None
+    """Where `final_answer` stands in the completion."""
+    rejected: str | None = None
+    """The worse completion of a pair."""
+
+    @property
+    def conversation(self) -> tuple[Message, ...]:
+        """The messages before the completion; at least one."""
+        return self.messages or (Message("user", self.prompt),)
 
     @property
     def questions(self) -> tuple[str, ...]:
-        """The question at each of the user's turns, with the conversation before it; the trace's own is last."""
-        said = [message.content for message in self.history]
-        asked = ["\n".join(said[: place + 1]) for place in range(0, len(said), 2)]
-        return (*asked, "\n".join([*said, self.prompt]))
+        """What was asked at each turn of the user, with the conversation before it; the trace's own is last.
+
+        Without system messages and tools: the same question under another system prompt is still the same question.
+        """
+        said = [message for message in self.conversation if message.role not in ("system", "developer")]
+        turns = [place for place, message in enumerate(said) if message.role == "user"][:-1]
+        joined = ["\n".join(message.content for message in said[: place + 1]) for place in turns]
+        return (*joined, "\n".join(message.content for message in said))
+
+    @property
+    def asked(self) -> str:
+        """Everything the model is shown, as one text: what makes a prompt occur twice."""
+        instructions = [m.content for m in self.conversation if m.role in ("system", "developer")]
+        return "\n".join([*instructions, *map(to_json, self.tools), self.questions[-1]])
 
     def to_json(self) -> JsonObject:
-        """The record as written to a JSONL file; `history` only if there is one."""
+        """The record as written to a JSONL file; fields that say nothing are left out."""
+        given: dict[str, Any] = {
+            "messages": [message.to_json() for message in self.messages],
+            "tools": list(self.tools),
+            "completion": None if self.completion is None else _completion_json(self.completion),
+            "answer_span": None if self.answer_span is None else list(self.answer_span),
+            "rejected": self.rejected,
+        }
         return {
             "trace_version": VERSION,
             "id": self.id,
-            **({"history": [asdict(message) for message in self.history]} if self.history else {}),
             "prompt": self.prompt,
-            "steps": [asdict(step) for step in self.steps],
+            "steps": [step.to_json() for step in self.steps],
             "final_answer": self.final_answer,
             "meta": self.meta,
+            **{name: value for name, value in given.items() if value not in (None, [])},
         }
+
+
+def _completion_json(message: Message) -> JsonObject | str:
+    whole = message.to_json()
+    del whole["role"]
+    return whole if len(whole) > 1 else message.content
 
 
 def normalise(text: str) -> str:
@@ -77,73 +141,113 @@ def prompt_id(question: str) -> str:
 
 
 def parse_trace(record: JsonObject, where: str) -> Trace:
-    """Check a record of version 1.0 and create the trace; its id may not be unique yet.
+    """Check a record of version 1.0 or 1.1 and create the trace; its id may not be unique yet.
 
     `where` (`file:line`) starts the message. Raises DataError naming the field and what was expected.
     """
     version = record.get("trace_version", VERSION)
-    if version != VERSION:
-        raise DataError(f"{where}: trace_version: {version!r}, expected {VERSION!r}")
-    prompt, answer = text_field(record, "prompt", where), text_field(record, "final_answer", where)
-    meta = meta_field(record, where)
-    history = () if record.get("history") is None else conversation(record["history"], f"{where}: history")
-    return identified(Trace("", prompt, _steps(record.get("steps"), where), answer, meta, history), record, where)
+    if version not in READABLE:
+        raise DataError(f"{where}: trace_version: {version!r}, expected {' or '.join(READABLE)}")
+    prompt, answer = text_field(record, "prompt", where), text_field(record, "final_answer", where, empty=True)
+    messages = _recorded_messages(record, prompt, where)
+    completion = _recorded_completion(record.get("completion"), where)
+    if not answer and completion is None:
+        raise DataError(f"{where}: final_answer: 0 characters, expected at least 1")
+    length = -1 if completion is None else len(completion.content)
+    trace = Trace(
+        id="",
+        prompt=prompt,
+        steps=_steps(record.get("steps"), where, length),
+        final_answer=answer,
+        meta=meta_field(record, where),
+        messages=messages,
+        completion=completion,
+        tools=objects(record.get("tools"), f"{where}: tools"),
+        answer_span=_span(record.get("answer_span"), f"{where}: answer_span", length),
+        rejected=None if record.get("rejected") is None else text_field(record, "rejected", where),
+    )
+    return identified(trace, record, where)
 
 
-def conversation(said: Any, where: str, system: bool = False) -> tuple[Message, ...]:
-    """Messages with `role` and `content`: user and assistant by turns, the user first. Raises DataError.
-
-    With `system` a system message may precede them, and there must be at least one turn of each.
-    """
-    if not isinstance(said, list) or not all(isinstance(message, dict) for message in said):
-        raise DataError(f"{where}: expected a list of objects with role and content")
-    roles = [message.get("role") for message in said]
-    turns = roles[1:] if system and roles[:1] == ["system"] else roles
-    if turns != ["user", "assistant"] * (len(turns) // 2) or (system and not turns):
-        rule = " (a system message may come first), ending with the assistant" if system else ", the user first"
-        shown = ", ".join(map(str, roles[:6])) or "nothing"
-        raise DataError(f"{where}: expected user and assistant by turns{rule}, got {shown}")
-    texts = [text_field(message, "content", f"{where}[{place}]") for place, message in enumerate(said)]
-    return tuple(map(Message, roles, texts))
+def _recorded_messages(record: JsonObject, prompt: str, where: str) -> tuple[Message, ...]:
+    """`messages`; or, as version 1.0 had it, `history`: user and assistant by turns before the prompt."""
+    name = "history" if record.get("history") else "messages"
+    found = objects(record.get(name), f"{where}: {name}")
+    said = tuple(message_of(item, f"{where}: {name}[{place}]") for place, item in enumerate(found))
+    if name == "messages":
+        return said
+    if [message.role for message in said] != ["user", "assistant"] * (len(said) // 2):
+        shown = ", ".join(message.role for message in said[:6])
+        raise DataError(f"{where}: history: expected user and assistant by turns, the user first, got {shown}")
+    return (*said, Message("user", prompt))
 
 
-def identified(trace: Trace, record: JsonObject, where: str) -> Trace:
+def _recorded_completion(value: Any, where: str) -> Message | None:
+    if value is None:
+        return None
+    record = {"content": value} if isinstance(value, str) else value
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: completion: expected text, got {kind_of(value)}")
+    return message_of(record | {"role": "assistant"}, f"{where}: completion")
+
+
+def message_of(record: Mapping[str, Any], where: str) -> Message:
+    """A message of a record: role, content, weight; every other field is one that the template is shown."""
+    role, weight = record.get("role"), record.get("weight")
+    if not isinstance(role, str) or not role:
+        raise DataError(f"{where}: role: expected text, got {kind_of(role)}")
+    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0):
+        raise DataError(f"{where}: weight: expected a number >= 0, got {weight!r}")
+    content = text_field(record, "content", where, empty=bool(record.get("tool_calls")))
+    fields = {name: value for name, value in record.items() if name not in ("role", "content", "weight")}
+    valid_unicode(to_json(fields), "message", where)
+    return Message(role, content, fields, None if weight is None else float(weight))
+
+
+def objects(value: Any, where: str) -> tuple[JsonObject, ...]:
+    """A list of objects; None is an empty one. Raises DataError."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise DataError(f"{where}: expected a list of objects, got {kind_of(value)}")
+    return tuple(value)
+
+
+def identified(trace: Trace, record: Mapping[str, Any], where: str) -> Trace:
     """The trace with its id: the record's `id`, else `meta.id`, else the question's own. Raises DataError."""
-    if len(trace.history) > MAX_TURNS:
-        raise DataError(f"{where}: {len(trace.history)} turns before the prompt, expected at most {MAX_TURNS}")
     given = trace.meta.get("id") if record.get("id") is None else record["id"]
     if given is None:
         given = prompt_id(trace.questions[-1])
     if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
-        raise DataError(f"{where}: id: expected text or an integer, got {_kind(given)}")
-    return replace(trace, id=_valid_unicode(str(given), "id", where))
+        raise DataError(f"{where}: id: expected text or an integer, got {kind_of(given)}")
+    return replace(trace, id=valid_unicode(str(given), "id", where))
 
 
-def meta_field(record: JsonObject, where: str) -> JsonObject:
-    """The object in field `meta`, empty if there is none. Raises DataError."""
+def meta_field(record: Mapping[str, Any], where: str) -> JsonObject:
+    """The object in field `meta`, empty if there is none; numbers that are no numbers become null. Raises DataError."""
     meta = record.get("meta", {})
     if not isinstance(meta, dict):
-        raise DataError(f"{where}: meta: expected an object, got {_kind(meta)}")
+        raise DataError(f"{where}: meta: expected an object, got {kind_of(meta)}")
     try:
-        _valid_unicode(to_json(meta), "meta", where)
+        valid_unicode(to_json(meta), "meta", where)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: meta: not plain JSON ({error})") from None
     return meta
 
 
-def text_field(record: JsonObject, name: str, where: str, longest: int = MAX_TEXT) -> str:
-    """The text in field `name`, 1 to `longest` characters. Raises DataError."""
+def text_field(record: Mapping[str, Any], name: str, where: str, empty: bool = False) -> str:
+    """The text in field `name`; at least one character unless it may be `empty`. Raises DataError."""
     if name not in record:
         raise DataError(f"{where}: {name}: missing (the record has {', '.join(sorted(record)) or 'no field'})")
     value = record[name]
     if not isinstance(value, str):
-        raise DataError(f"{where}: {name}: expected text, got {_kind(value)}")
-    if not 1 <= len(value) <= longest:
-        raise DataError(f"{where}: {name}: {len(value)} characters, expected 1 to {longest}")
-    return _valid_unicode(value, name, where)
+        raise DataError(f"{where}: {name}: expected text, got {kind_of(value)}")
+    if not value and not empty:
+        raise DataError(f"{where}: {name}: 0 characters, expected at least 1")
+    return valid_unicode(value, name, where)
 
 
-def _valid_unicode(text: str, name: str, where: str) -> str:
+def valid_unicode(text: str, name: str, where: str) -> str:
     """Returns `text`. JSON can encode half a surrogate pair (`\\ud83d`), which no file can hold as UTF-8."""
     try:
         text.encode("utf-8")
@@ -152,29 +256,40 @@ def _valid_unicode(text: str, name: str, where: str) -> str:
     return text
 
 
-def _steps(value: Any, where: str) -> tuple[Step, ...]:
+def _steps(value: Any, where: str, length: int) -> tuple[Step, ...]:
     if not isinstance(value, list):
-        raise DataError(f"{where}: steps: expected a list, got {_kind(value)}")
-    if len(value) > MAX_STEPS:
+        raise DataError(f"{where}: steps: expected a list, got {kind_of(value)}")
+    if len(value) > MAX_STEPS and length < 0:
         raise DataError(f"{where}: steps: {len(value)} of them, expected at most {MAX_STEPS}")
-    steps = sorted((_step(item, f"{where}: steps[{i}]") for i, item in enumerate(value)), key=lambda step: step.i)
+    found = (_step(item, f"{where}: steps[{i}]", length) for i, item in enumerate(value))
+    steps = sorted(found, key=lambda step: step.i)
     for step, following in pairwise(steps):
         if step.i == following.i:
             raise DataError(f"{where}: steps: index {step.i} occurs twice")
     return tuple(steps)
 
 
-def _step(item: Any, where: str) -> Step:
+def _step(item: Any, where: str, length: int) -> Step:
     if not isinstance(item, dict):
-        raise DataError(f"{where}: expected an object, got {_kind(item)}")
+        raise DataError(f"{where}: expected an object, got {kind_of(item)}")
     index, kind = item.get("i"), item.get("type", "step")
     if not isinstance(index, int) or isinstance(index, bool) or index < 0:
         raise DataError(f"{where}.i: expected an integer >= 0, got {index!r}")
     if not isinstance(kind, str) or not kind:
         raise DataError(f"{where}.type: expected text, got {kind!r}")
-    return Step(index, kind, text_field(item, "content", where, MAX_STEP))
+    return Step(index, kind, text_field(item, "content", where), _span(item.get("span"), f"{where}.span", length))
 
 
-def _kind(value: Any) -> str:
+def _span(value: Any, where: str, length: int) -> Span | None:
+    if value is None:
+        return None
+    match value:
+        case [int(start), int(end)] if 0 <= start <= end <= length:
+            return start, end
+    raise DataError(f"{where}: expected [start, end) in the {max(length, 0)} characters of completion, got {value!r}")
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, for a message."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
     return names.get(type(value), f"a number ({value!r})")
