@@ -15,6 +15,7 @@ from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.answers import Match, compare, contains, extract, judge, vote_key
 from tunix_rt.evaluation.numerals import find_numerals, read_numeral
 from tunix_rt.traces.adapters import adapt
+from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.prediction import Prediction
 
 NUMERIC = EvaluationConfig(
@@ -240,7 +241,7 @@ def test_every_gsm8k_reference_equals_itself(
     last = rules(extract="last_number")
     for name in ("train", "test"):
         for line in (real_data / "gsm8k" / f"{name}.jsonl").read_text("utf-8").splitlines():
-            reference = adapt(json.loads(line), "gsm8k", name).final_answer
+            reference = adapt(json.loads(line), "gsm8k", name, Rules()).final_answer
             value = read_numeral(reference)
             assert value is not None and value.value == int(reference.replace(",", ""))
             assert judge(predict("a", reference), reference, rules())[1].equal

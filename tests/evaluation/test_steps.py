@@ -20,6 +20,7 @@ from tunix_rt.config.dataset import ArithmeticSource
 from tunix_rt.evaluation.steps import check_step, check_steps
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
+from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.trace import Trace
 
 RIGHT = [
@@ -131,7 +132,7 @@ FILES: list[tuple[str, Adapter, float]] = [
 def steps_in(file: Path, adapter: Adapter) -> list[str]:
     """The text of every step in a file of traces."""
     lines = file.read_text("utf-8").splitlines()
-    return [step.content for line in lines for step in adapt(json.loads(line), adapter, file.name).steps]
+    return [step.content for line in lines for step in adapt(json.loads(line), adapter, file.name, Rules()).steps]
 
 
 def test_of_real_solutions_those_steps_are_wrong_that_a_person_found_wrong(samples: Path) -> None:

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer as Inner
 from tests.traces.templates import Make
 from tunix_rt.config.dataset import (
     ArithmeticSource,
+    DataFile,
     DatasetConfig,
-    JsonlFile,
-    JsonlSource,
+    FilesSource,
     LimitConfig,
     LossWeights,
     SplitConfig,
@@ -60,13 +60,13 @@ def arithmetic() -> Callable[..., ArithmeticSource]:
 
 
 @pytest.fixture(scope="session")
-def jsonl() -> Callable[..., JsonlSource]:
-    def make(train: Path, adapter: Any = "trace", test: Path | None = None, **changed: Any) -> JsonlSource:
-        own = None if test is None else JsonlFile(path=str(test), adapter=changed.pop("test_adapter", adapter))
-        return JsonlSource(
-            kind="jsonl",
+def jsonl() -> Callable[..., FilesSource]:
+    def make(train: Path, adapter: Any = "trace", test: Path | None = None, **changed: Any) -> FilesSource:
+        own = None if test is None else DataFile(path=str(test), adapter=changed.pop("test_adapter", adapter))
+        return FilesSource(
+            kind="files",
             version=1,
-            train=JsonlFile(path=str(train), adapter=adapter),
+            train=DataFile(path=str(train), adapter=adapter),
             validation=None,
             test=own,
             origin=changed.pop("origin", None),

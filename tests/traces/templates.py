@@ -36,5 +36,6 @@ class Make(Protocol):
 def trace(
     prompt: str = "Q?", steps: tuple[str, ...] = ("one",), answer: str = "5", history: tuple[Message, ...] = ()
 ) -> Trace:
-    """A trace of these texts."""
-    return Trace("t", prompt, tuple(Step(i, "step", text) for i, text in enumerate(steps)), answer, {}, history)
+    """A trace of these parts, after a conversation."""
+    messages = (*history, Message("user", prompt)) if history else ()
+    return Trace("t", prompt, tuple(Step(i, "step", text) for i, text in enumerate(steps)), answer, {}, messages)

@@ -30,8 +30,10 @@ THINKING = FAITHFUL.replace("]{{", "]{% if message['role'] == 'assistant' %}<thi
 UNENDED = FAITHFUL.replace("<end>", "")
 SPACED = FAITHFUL.replace("<end>", " <end>")
 HIDING = "{% for message in messages %}[{{ message['role'] }}]{% endfor %}"
-CONTENT = st.text(st.sampled_from("ab\\\n: é"), min_size=1, max_size=8)
+CONTENT = st.text(st.sampled_from("ab\\: é"), min_size=1, max_size=8)
+"""Without the text that ends a step, which this format refuses."""
 
+Q = (Message("user", "Q?"),)
 TALK = (Message("user", "2+2?"), Message("assistant", "4"))
 DATED = "{{ 'On ' + strftime_now('%d %B %Y') + '\\n' }}" + FAITHFUL
 
@@ -57,13 +59,13 @@ def test_a_trace_is_one_turn_and_the_end_token_ends_it(faithful: Formatter) -> N
         Part("answer", "Answer: 5"),
         Part("end", "<end>"),
     )
-    assert faithful.prompt("Q?") == "[system]Be kind.[end]\n[user]Q?<end>\n[assistant]"
+    assert faithful.prompt(Q) == "[system]Be kind.[end]\n[user]Q?<end>\n[assistant]"
 
 
 def test_a_system_prompt_replaces_the_templates_own(build: Callable[..., Formatter]) -> None:
     form = build(FAITHFUL, system="Count.")
-    assert form.prompt("Q?") == "[system]Count.<end>\n[user]Q?<end>\n[assistant]"
-    assert form.parse_prompt(form.prompt("Q?")) == "Q?"
+    assert form.prompt(Q) == "[system]Count.<end>\n[user]Q?<end>\n[assistant]"
+    assert form.parse_prompt(form.prompt(Q)) == "Q?"
 
 
 @given(CONTENT, st.lists(CONTENT, max_size=3), CONTENT)
@@ -82,25 +84,42 @@ def test_a_template_that_strips_content_is_found_out_where_it_does(build: Callab
     with pytest.raises(DataError, match=r"prompt: the chat template renders 'Q\? ' as "):
         form.parts(trace(prompt="Q? "))
     for changed in (trace(answer="5 "), trace(steps=(" one",))):
-        with pytest.raises(DataError, match="does not continue its own prompt with the completion"):
+        with pytest.raises(
+            DataError, match=r"trims white space at the ends of the assistant's text .*dataset\.strip=true"
+        ):
             form.parts(changed)
 
 
-@pytest.mark.parametrize(
-    ("template", "expected", "got"),
-    [
-        (THINKING, "[assistant]one", "[assistant]<think></think>one"),
-        (UNENDED, "Answer: 5<end>", "Answer: 5\\n"),
-        (SPACED, "Answer: 5<end>", "Answer: 5 <end>"),
-    ],
-)
-def test_a_template_that_does_not_fit_is_refused_with_both_sides(
-    build: Callable[..., Formatter], template: str, expected: str, got: str
+@pytest.mark.parametrize("template", [UNENDED, SPACED])
+def test_a_template_without_an_end_token_behind_the_text_is_refused(
+    build: Callable[..., Formatter], template: str
 ) -> None:
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError, match="writes no end token after the assistant's text"):
         build(template).parts(trace())
-    both = str(caught.value).split("expected ")[1].split(", got ")
-    assert expected in both[0] and got in both[1]
+
+
+def test_what_a_template_writes_in_front_of_the_text_is_learned_with_it(build: Callable[..., Formatter]) -> None:
+    """An empty block of thoughts, or the blank of Mistral and Llama 2: the model has to write it itself."""
+    for template, lead in ((THINKING, "<think></think>"), (FAITHFUL.replace("]{{", "]{% if message['role'] == "
+        "'assistant' %} {% endif %}{{"), " ")):  # fmt: skip
+        form = build(template)
+        parts = form.parts(trace())
+        assert parts[0].text.endswith("[assistant]") and parts[1] == Part("steps", lead + "one\n")
+        assert form.parse(lead + "one\nAnswer: 5") == Parsed(("one",), "5", None)
+
+
+def test_a_template_without_a_generation_prompt_gets_one(build: Callable[..., Formatter]) -> None:
+    form = build(FAITHFUL.replace("{% if add_generation_prompt %}[assistant]{% endif %}", ""))
+    parts = form.parts(trace())
+    assert form.prompt(Q).endswith("[user]Q?<end>\n[assistant]") and parts[0].text == form.prompt(Q)
+    assert parts[1:] == (Part("steps", "one\n"), Part("answer", "Answer: 5"), Part("end", "<end>"))
+
+
+def test_a_turn_that_ends_with_another_token_names_it(make: Make) -> None:
+    tokenizer = make(FAITHFUL.replace("<end>", "<turn>"), special=["<turn>"])
+    section = ChatFormat(kind="chat", system=None, variables={}, date=None, step_end="\n", answer_start="")
+    with pytest.raises(DataError, match=r"ends the assistant's turn with '<turn>', .* model.stop_tokens=\['<turn>'\]"):
+        formatter(section, tokenizer).parts(trace())
 
 
 def test_a_tokenizer_without_a_usable_template_is_refused(build: Callable[..., Formatter]) -> None:
@@ -115,7 +134,7 @@ def test_a_conversation_keeps_its_turns_and_only_the_last_is_learned(faithful: F
     asked = "[system]Be kind.[end]\n[user]2+2?<end>\n[assistant]4<end>\n[user]Why?<end>\n[assistant]"
     assert parts[0] == Part("prompt", asked)
     assert [part.kind for part in parts] == ["prompt", "steps", "answer", "end"]
-    assert faithful.prompt("Why?", TALK) == asked
+    assert faithful.prompt((*TALK, Message("user", "Why?"))) == asked
 
 
 def test_every_turn_of_the_assistant_can_be_learned_with_its_end(faithful: Formatter) -> None:
@@ -128,15 +147,17 @@ def test_every_turn_of_the_assistant_can_be_learned_with_its_end(faithful: Forma
         ("previous_turns", "4<<end>"),
         ("prompt", "\n[user]Why?<end>\n[assistant]"),
     ]
-    assert "".join(part.text for part in parts[:5]) == faithful.prompt("Why?", longer)
+    assert "".join(part.text for part in parts[:5]) == faithful.prompt((*longer, Message("user", "Why?")))
 
 
-def test_an_earlier_turn_that_the_template_changes_cannot_be_learned(build: Callable[..., Formatter]) -> None:
+def test_an_earlier_turn_that_the_template_changes_is_refused(build: Callable[..., Formatter]) -> None:
     form = build(STRIPPING)
     history = (Message("user", "2+2?"), Message("assistant", " 4"))
-    assert form.parts(trace("Why?", history=history))[0].kind == "prompt", "as a part of the prompt it may"
-    with pytest.raises(DataError, match=r"turn 1 of the assistant: the chat template .*\] 4<end>', got .*\]4<end>"):
-        form.parts(trace("Why?", history=history), previous_turns=True)
+    for previous_turns in (False, True):
+        with pytest.raises(
+            DataError, match=r"messages\[1\]: the chat template renders ' 4' as '4<.*dataset.strip=true"
+        ):
+            form.parts(trace("Why?", history=history), previous_turns=previous_turns)
 
 
 def test_a_prompt_changed_behind_a_conversation_is_found_out(build: Callable[..., Formatter]) -> None:
@@ -146,7 +167,7 @@ def test_a_prompt_changed_behind_a_conversation_is_found_out(build: Callable[...
 
 def test_formats_without_turns_refuse_a_conversation() -> None:
     form = formatter(PlainFormat(kind="plain", prompt_end="", step_end=";", answer_start=""), None)
-    with pytest.raises(DataError, match=r"the trace has previous turns \(history\): format=chat"):
+    with pytest.raises(DataError, match=r"the trace has messages of user, assistant, user, .*format=chat"):
         form.parts(trace(history=TALK))
 
 
@@ -159,14 +180,16 @@ def test_variables_reach_the_template(build: Callable[..., Formatter]) -> None:
     """Qwen3 with thinking off: the empty block stands in the prompt, as in the rendered conversation."""
     form = build(QWEN3, variables={"enable_thinking": False})
     assert form.parts(trace())[0].text.endswith("[assistant]<think>\n\n</think>\n\n")
-    for template in (QWEN3, R1):
-        with pytest.raises(DataError, match=r"format=think_chat, or turn it off with format\.variables"):
-            build(template).parts(trace())
+    assert build(QWEN3).parts(trace())[1].text == "<think>\n\n</think>\n\none\n", "the model writes it"
+    with pytest.raises(
+        DataError, match=r"ends with '<think>\\n', and the assistant's text has no thoughts .*variables"
+    ):
+        build(R1).parts(trace())
 
 
 def test_a_template_that_writes_the_date_needs_a_declared_one(build: Callable[..., Formatter]) -> None:
     form = build(DATED, date="2024-07-06")
-    assert form.prompt("Q?").startswith("On 06 July 2024\n[system]Be kind.[end]\n[user]Q?")
+    assert form.prompt(Q).startswith("On 06 July 2024\n[system]Be kind.[end]\n[user]Q?")
     with pytest.raises(ModelError, match=r"it writes the date of the day, .* declare one: format.date=YYYY-MM-DD"):
         build(DATED)
 

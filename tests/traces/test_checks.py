@@ -8,6 +8,7 @@ from tunix_rt.config.choices import Adapter
 from tunix_rt.files import read_jsonl
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.checks import Overlap, find_duplicates, find_overlaps
+from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.sources import Record
 from tunix_rt.traces.trace import Trace
 
@@ -17,7 +18,7 @@ def records(*prompts: str) -> list[Record]:
 
 
 def read(file: Path, adapter: Adapter) -> list[Record]:
-    return [Record(f"{file}:{n}", adapt(record, adapter, "f")) for n, record in read_jsonl(file)]
+    return [Record(f"{file}:{n}", adapt(record, adapter, "f", Rules())) for n, record in read_jsonl(file)]
 
 
 def test_duplicates_are_found_after_normalisation_or_letter_by_letter() -> None:

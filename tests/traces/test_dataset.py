@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, JsonlSource, LimitConfig, SplitConfig
+from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, FilesSource, LimitConfig, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_jsonl, sha256_file
 from tunix_rt.traces.dataset import Collected, collect
 
 MakeDataset = Callable[..., DatasetConfig]
-MakeJsonl = Callable[..., JsonlSource]
+MakeJsonl = Callable[..., FilesSource]
 
 
 def write(path: Path, *records: Any) -> Path:

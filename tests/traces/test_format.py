@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -16,10 +14,9 @@ from tunix_rt.config.format import ChatFormat, PlainFormat
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.models.tokenizer import Tokenizer, train_char
 from tunix_rt.traces.arithmetic import generate
-from tunix_rt.traces.format import Formatter, Part, formatter
+from tunix_rt.traces.format import Part, formatter
 from tunix_rt.traces.layout import Parsed
-from tunix_rt.traces.separators import escape, split
-from tunix_rt.traces.trace import Step, Trace
+from tunix_rt.traces.trace import Message, Step, Trace
 
 SEPARATORS = [";", "\n", "\n\n", ";;", "aba", "; ", "\n---\n", "é", "aab"]
 STARTS = ["", "Answer: ", "A", "####", "ω b"]
@@ -48,6 +45,11 @@ def can_be_read_back(step_end: str, answer_start: str) -> bool:
     return True
 
 
+def cannot_hold(step_end: str, steps: list[str], answer: str) -> bool:
+    """Whether the end of a step begins inside content."""
+    return step_end in answer or any((step + step_end).find(step_end) < len(step) for step in steps)
+
+
 FORMATS = [(end, start) for end in SEPARATORS for start in STARTS if can_be_read_back(end, start)]
 
 
@@ -60,17 +62,15 @@ def test_reading_is_the_exact_inverse_of_writing(
 ) -> None:
     form = formatter(plain(*separators, prompt_end), None)
     for choice, kept in (("keep", steps), ("drop", [])):
+        if cannot_hold(separators[0], kept, answer):
+            with pytest.raises(DataError, match="holds the text that ends a step"):
+                form.parts(a_trace(prompt, steps, answer), choice)  # type: ignore[arg-type]
+            continue
         parts = form.parts(a_trace(prompt, steps, answer), choice)  # type: ignore[arg-type]
         assert form.parse(text_of(parts, "steps", "answer")) == Parsed(tuple(kept), answer, None)
         assert form.parse_prompt(text_of(parts, "prompt")) == prompt
-        assert text_of(parts, "prompt") == form.prompt(prompt)
+        assert text_of(parts, "prompt") == form.prompt([Message("user", prompt)])
         assert [part.kind for part in parts] == ["prompt", *["steps"] * len(kept), "answer"]
-
-
-@given(st.sampled_from(SEPARATORS), st.lists(ANYTHING, min_size=1, max_size=5))
-def test_split_undoes_escape(separator: str, contents: list[str]) -> None:
-    written = "".join(escape(content, separator, separator) + separator for content in contents)
-    assert split(written, separator) == [*contents, ""]
 
 
 @given(st.sampled_from(FORMATS), ANYTHING | st.just(""))
@@ -79,11 +79,17 @@ def test_whatever_a_model_writes_is_read_without_an_error(separators: tuple[str,
     assert (parsed.answer is None) == (parsed.problem is not None)
 
 
-def test_only_what_could_be_misread_is_escaped() -> None:
-    assert escape(r"\frac{1}{2} \\ x", "\n", "\n") == r"\frac{1}{2} \\ x"
-    assert escape("a\nb", "\n\n", "\n\n") == "a\nb"
-    assert escape("a;b\\", ";", ";") == "a\\;b\\\\"
-    assert escape("a\\", ";", "") == "a\\"
+def test_what_a_format_cannot_hold_names_one_that_can() -> None:
+    """Prevents: characters that the data does not have, put in so that a reader could tell separators from text."""
+    form = formatter(plain("\n", "Answer: "), None)
+    with pytest.raises(DataError, match=r"the answer 'def f\(\):\\n    return 1' holds .* format=think"):
+        form.parts(a_trace("p", [], "def f():\n    return 1"))
+    with pytest.raises(DataError, match=r"the step 'a\\nb' holds .* format.step_end='\\n\\n'"):
+        form.parts(a_trace("p", ["a\nb"], "5"))
+    assert form.parts(a_trace("p", ["a \\\\"], "\\frac"))[1:] == (
+        Part("steps", "a \\\\\n"),
+        Part("answer", "Answer: \\frac"),
+    )
 
 
 def test_the_quickstart_text_has_one_part_a_step(arithmetic: Callable[..., ArithmeticSource], tmp_path: Path) -> None:
@@ -119,8 +125,6 @@ def test_a_completion_out_of_form_has_no_answer_and_says_why(completion: str, pa
     [
         ("\n", "\nAnswer: ", "format.answer_start: a step_end '\\n' begins inside '\\nAnswer: '"),
         ("; ", "=;", "format.answer_start: a step_end '; ' begins inside '=;'"),
-        ("\\n", "", "format.step_end: '\\\\n' has a backslash"),
-        (";", "\\boxed{", "format.answer_start: '\\\\boxed{' has a backslash"),
         ("", "A", "format.step_end: empty"),
     ],
 )
@@ -128,11 +132,6 @@ def test_a_format_that_could_not_be_read_back_is_refused(step_end: str, answer_s
     with pytest.raises(ConfigError) as caught:
         formatter(plain(step_end, answer_start), None)
     assert message in str(caught.value)
-
-
-def test_the_refused_start_would_indeed_be_misread() -> None:
-    """The check is not too strict: with `answer_start: '=;'` the answer ' x' would become a step and an answer."""
-    assert split("=;" + escape(" x", "; ", ""), "; ") == ["=", "x"]
 
 
 def test_special_tokens_in_separators_or_content_are_refused(tmp_path: Path) -> None:
@@ -149,12 +148,3 @@ def test_special_tokens_in_separators_or_content_are_refused(tmp_path: Path) -> 
 def test_a_chat_format_needs_a_tokenizer() -> None:
     with pytest.raises(ConfigError, match="'chat' needs a tokenizer"):
         formatter(ChatFormat(kind="chat", system=None, variables={}, date=None, step_end="\n", answer_start=""), None)
-
-
-def test_long_runs_of_backslashes_and_separators_take_linear_time() -> None:
-    form: Formatter = formatter(plain(";;"), None)
-    begin = time.process_time()
-    for content in ("\\" * 20_000, ";" * 20_000, "\\;" * 10_000):
-        parts: Any = form.parts(a_trace("p", [content], content))
-        assert form.parse(text_of(parts, "steps", "answer")) == Parsed((content,), content, None)
-    assert time.process_time() - begin < 2

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunix_rt.config.dataset import DatasetConfig, JsonlSource, SplitConfig
+from tunix_rt.config.dataset import DatasetConfig, FilesSource, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.traces.dataset import collect, split_of
 from tunix_rt.traces.trace import Message, Step, Trace, parse_trace
@@ -30,17 +30,17 @@ def test_a_record_without_history_stays_as_it_was() -> None:
 
 def test_history_goes_through_the_record() -> None:
     trace = parse_trace(record(), "f:1")
-    assert (trace.history, trace.prompt) == (TALK, "Why?")
+    assert (trace.messages, trace.prompt) == ((*TALK, Message("user", "Why?")), "Why?")
     assert trace.questions == ("2+2?", "2+2?\n4\nWhy?")
     again = json.loads(json.dumps(trace.to_json()))
-    assert again["trace_version"] == "1.0"
+    assert again["trace_version"] == "1.1"
     assert parse_trace(again, "f:1") == trace
 
 
 @pytest.mark.parametrize(
     ("history", "message"),
     [
-        ("hello", "f:1: history: expected a list of objects with role and content"),
+        ("hello", "f:1: history: expected a list of objects, got text"),
         ([{"role": "user", "content": "a"}], "by turns, the user first, got user"),
         ([{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}], "got assistant, user"),
         ([{"role": "user", "content": ""}, {"role": "assistant", "content": "b"}], "f:1: history[0]: content: 0 char"),
@@ -53,7 +53,7 @@ def test_a_bad_history_is_named(history: Any, message: str) -> None:
 
 
 def test_the_same_last_words_after_another_conversation_are_no_duplicate(
-    tmp_path: Path, jsonl: Callable[..., JsonlSource], dataset: Callable[..., DatasetConfig]
+    tmp_path: Path, jsonl: Callable[..., FilesSource], dataset: Callable[..., DatasetConfig]
 ) -> None:
     other = [{"role": "user", "content": "3+3?"}, {"role": "assistant", "content": "6"}]
     rows = [record(), record(history=other), record(history=[])]
@@ -66,7 +66,7 @@ def test_the_same_last_words_after_another_conversation_are_no_duplicate(
 
 
 def test_a_test_question_asked_on_the_way_is_an_overlap(
-    tmp_path: Path, jsonl: Callable[..., JsonlSource], dataset: Callable[..., DatasetConfig]
+    tmp_path: Path, jsonl: Callable[..., FilesSource], dataset: Callable[..., DatasetConfig]
 ) -> None:
     """Its answer stands in the training conversation, though the conversation ends with another question."""
     (tmp_path / "train.jsonl").write_text(json.dumps(record()), "utf-8")
@@ -83,7 +83,13 @@ def test_conversations_that_begin_alike_stay_in_one_split() -> None:
     splits = set()
     for i in range(40):
         first = Trace("a", f"{i}?", (), "A")
-        later = Trace("b", "Why?", (), "B", history=(Message("user", f"{i}?"), Message("assistant", "x")))
+        later = Trace(
+            "b",
+            "Why?",
+            (),
+            "B",
+            messages=(Message("user", f"{i}?"), Message("assistant", "x"), Message("user", "Why?")),
+        )
         assert split_of(first, halves, 0) == split_of(later, halves, 0)
         splits.add(split_of(first, halves, 0))
     assert len(splits) == 3

@@ -24,10 +24,10 @@ def template(
 
 def test_each_part_is_written_with_its_own_text() -> None:
     form = template(answer="Answer: {answer}{{end}}")
-    assert form.parts(trace("Q?", ("one", "two\n"), "5")) == (
+    assert form.parts(trace("Q?", ("one", "two\\"), "5")) == (
         Part("prompt", "Question: Q?\n"),
         Part("steps", "1. one\n"),
-        Part("steps", "2. two\\\n\n"),
+        Part("steps", "2. two\\\n"),
         Part("answer", "Answer: 5{end}"),
     )
     assert form.parse_prompt("Question: Q?\n") == "Q?"
@@ -44,9 +44,13 @@ def test_what_is_accepted_is_read_back_and_what_is_refused_has_a_counterexample(
         if not behind:
             assert "nothing would tell where a step ends" in str(error)
             return
-        assert any(misread(layout, place) for place in range(1, 13)), str(error)
+        assert behind in end or any(misread(layout, place) for place in range(1, 13)), str(error)
         return
-    written, last = layout.write(steps, answer)
+    try:
+        written, last = layout.write(steps, answer)
+    except DataError:
+        assert behind in answer or any(behind in step + behind[:-1] for step in steps)
+        return
     assert layout.read("".join(written) + last) == Parsed(tuple(steps), answer, None)
 
 
@@ -55,7 +59,10 @@ def misread(layout: Lines, number: int) -> bool:
     contents = ["a", *(layout.step_end[place:] for place in range(len(layout.step_end)))]
     for content in contents:
         for steps, answer in ((["a"] * (number - 1) + [content], "a"), (["a"], content)):
-            written, last = layout.write(steps, answer)
+            try:
+                written, last = layout.write(steps, answer)
+            except DataError:
+                continue
             if layout.read("".join(written) + last) != Parsed(tuple(steps), answer, None):
                 return True
     return False
@@ -109,7 +116,6 @@ def test_a_text_with_wrong_fields_says_which_there_are(part: str, text: str, mes
         ({"step": "{number}{step}1"}, "format.step: a step_end '1' begins inside '1'"),
         ({"answer": "\nA: {answer}"}, "format.answer: a step_end '\\n' begins inside '\\nA: '"),
         ({"answer": "{answer}\n"}, "format.answer: '\\n' holds the step's end '\\n'"),
-        ({"answer": "\\boxed{{{answer}}}"}, "format.answer: '\\\\boxed{' has a backslash"),
     ],
 )
 def test_a_template_that_could_not_be_read_back_is_refused(changed: dict[str, str], message: str) -> None:
@@ -121,5 +127,5 @@ def test_a_template_that_could_not_be_read_back_is_refused(changed: dict[str, st
 def test_a_conversation_is_refused() -> None:
     from tunix_rt.traces.trace import Message
 
-    with pytest.raises(DataError, match="previous turns"):
+    with pytest.raises(DataError, match="format=chat shows all of them"):
         template().parts(trace(history=(Message("user", "a"), Message("assistant", "b"))))

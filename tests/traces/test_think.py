@@ -60,7 +60,11 @@ def test_reading_is_the_exact_inverse_of_writing(
     opened: str, step_end: str, prompt: str, steps: list[str], answer: str
 ) -> None:
     layout = think(step_end, opened)
-    written, last = layout.write(steps, answer)
+    try:
+        written, last = layout.write(steps, answer)
+    except DataError as error:
+        assert any(step_end in step + step_end[:-1] for step in steps) and "format.step_end" in str(error)
+        return
     assert layout.read("".join(written) + last) == Parsed(tuple(steps), answer, None)
     form = plain(step_end)
     assert form.parse_prompt(form.parts(trace(prompt, tuple(steps), answer))[0].text) == prompt
@@ -93,7 +97,7 @@ def test_a_completion_out_of_form_has_no_answer_and_says_why(text: str, parsed: 
     assert plain().parse(text) == parsed
 
 
-@pytest.mark.parametrize("step_end", ["", "a\\b", "<", "k>", "</think>", "x</th", "ink>x", "<think>", "a<"])
+@pytest.mark.parametrize("step_end", ["", "<", "k>", "</think>", "x</th", "ink>x", "<think>", "a<"])
 def test_a_step_end_that_could_become_a_tag_is_refused(step_end: str) -> None:
     with pytest.raises(ConfigError, match=r"format\.step_end"):
         plain(step_end)

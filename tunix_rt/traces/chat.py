@@ -42,7 +42,7 @@ class ChatTurn:
     def __init__(self, tokenizer: Tokenizer, config: ChatFormat | ThinkChatFormat) -> None:
         """Raises ModelError without a chat template, DataError if the template hides the prompt."""
         self._tokenizer, self._config = tokenizer, config
-        asked = [Message("user", PROBE)]
+        asked = self._complete([Message("user", PROBE)])
         prompt, bare = self._render(asked, True), self._render(asked, False)
         shown = self._render([*asked, Message("assistant", SAID)], False)
         self._opening, self.lead = "", ""

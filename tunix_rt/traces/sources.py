@@ -87,29 +87,33 @@ def content_digest(source: Source) -> str | None:
     return None if commit == source.revision else commit
 
 
-@cache
 def _commit(source: HuggingfaceSource) -> str:
-    """The commit that is read, the same throughout a process; a local folder's revision is ignored and kept.
-
-    Without a network a branch resolves to its commit in the hub's cache.
-    """
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
+    """The commit that is read, the same throughout a process; a local folder's revision is ignored and kept."""
     if COMMIT.fullmatch(source.revision) or Path(source.name).is_dir():
         return source.revision
     try:
-        found = HfApi().dataset_info(source.name, revision=source.revision, timeout=TIMEOUT_SECONDS)
-        return str(found.sha)
-    except (HTTPError, OSError) as error:
-        known = Path(HF_HUB_CACHE).expanduser() / f"datasets--{source.name.replace('/', '--')}"
-        if (ref := known / "refs" / source.revision).is_file():
-            return ref.read_text("utf-8")
+        return _resolved(source.name, source.revision)
+    except OSError as error:
         raise MachineError(
             f"{_hub_message(source, source.train, error)}. Where the data is cached, name its commit, which needs no "
             "network: dataset.source.revision=COMMIT"
         ) from error
+
+
+@cache
+def _resolved(name: str, revision: str) -> str:
+    """The commit of a branch; without a network, the one in the hub's cache. Raises OSError."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
+    try:
+        return str(HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_SECONDS).sha)
+    except (HTTPError, OSError) as error:
+        known = Path(HF_HUB_CACHE).expanduser() / f"datasets--{name.replace('/', '--')}"
+        if (ref := known / "refs" / revision).is_file():
+            return ref.read_text("utf-8")
+        raise error if isinstance(error, OSError) else OSError(str(error)) from error
 
 
 def _read_files(declared: DataFile, setting: str, origin: str | None, rules: Rules) -> Iterator[Record | Rejected]:

@@ -1,0 +1,79 @@
+"""Readers label spans of a text and never change it; whatever the text is, they answer."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunix_rt.config.choices import ReaderName
+from tunix_rt.traces.readers import READERS, read
+
+PIECES = ["\n", "\r\n", "a", " ", "  b", "<think>", "</think>", "#### 5", "Answer: x", "\\boxed{", "}", "{", "$", "é", "<answer>"]  # fmt: skip
+
+
+def labelled(text: str, reader: ReaderName) -> tuple[list[str], str | None]:
+    found = read(text, reader)
+    return [text[slice(*span)] for span in found.steps], None if found.answer is None else text[slice(*found.answer)]
+
+
+def test_there_is_a_reader_for_every_name() -> None:
+    assert tuple(READERS) == get_args(ReaderName)
+
+
+@given(st.sampled_from(list(READERS)), st.lists(st.sampled_from(PIECES), max_size=14).map("".join) | st.text())
+def test_spans_lie_in_the_text_in_order(reader: ReaderName, text: str) -> None:
+    found = read(text, reader)
+    assert (found.answer is None) == (found.problem is not None)
+    spans = [*found.steps, *([] if found.answer is None else [found.answer])]
+    assert all(0 <= start < end <= len(text) and text[start:end].strip() == text[start:end] for start, end in spans)
+    ends = [(start, end) for start, end in found.steps]
+    assert ends == sorted(ends) and 0 <= found.learned <= len(text)
+    assert found.answer is None or found.answer[0] >= found.learned
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3 + 4 = 7\n7 * 2 = 14\n14", (["3 + 4 = 7", "7 * 2 = 14"], "14")),
+        ("3 + 4 = 7\n#### 7", (["3 + 4 = 7"], "7")),
+        ("one\nFinal Answer:  $7 \n", (["one"], "$7")),
+        ("one\n**Answer:** 7", (["one"], "7")),
+        ("one\n**Answer: 7**", (["one"], "7")),
+        ("one\nThe answer is 7", (["one"], "7")),
+        ("one\nAnswer: 7\nHope this helps!", (["one"], "7")),
+        ("one\nThus \\boxed{\\frac{1}{2}}.", (["one", "Thus \\boxed{\\frac{1}{2}}."], "\\frac{1}{2}")),
+        ("one\n$\\boxed{7}$", (["one"], "7")),
+        ("one\nAnswer: \\boxed{7}", (["one"], "7")),
+        ("one \\boxed{7\nlast", (["one \\boxed{7"], "last")),
+        ("<think>one\ntwo</think>7", (["one", "two"], "7")),
+        ("one\n</think>\n\n7", (["one"], "7")),
+        ("<think>\none\n</think>\n\nUse it.\n\n1. Do.\n2. Done.", (["one"], "Use it.\n\n1. Do.\n2. Done.")),
+        ("<think>\n#### 3\n</think>\n\nSo:\n#### 4", (["#### 3", "So:"], "4")),
+        ("<|begin_of_thought|>\n\na\n\n<|end_of_thought|>\n\n<|begin_of_solution|>\n\n4\n\n<|end_of_solution|>", (["a"], "4")),
+        ("<think>a</think>\n<answer>4</answer>", (["a"], "4")),
+        ("<think>\nnever closed\nand on", (["<think>", "never closed", "and on"], None)),
+        ("before <think>a</think>7", ([], None)),
+        ("7", ([], "7")),
+        ("Answer:\n7", (["Answer:"], "7")),
+        (" \n", ([], None)),
+    ],
+)  # fmt: skip
+def test_auto_finds_what_people_and_models_write(text: str, expected: tuple[list[str], str | None]) -> None:
+    assert labelled(text, "auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("reader", "expected"),
+    [
+        ("whole", ([], "a\n#### 5\n\\boxed{6}\nend")),
+        ("lines", (["a", "#### 5", "\\boxed{6}"], "end")),
+        ("marker", (["a"], "5")),
+        ("boxed", (["a", "#### 5"], "6")),
+        ("think", ([], None)),
+    ],
+)
+def test_a_declared_reader_looks_for_nothing_else(reader: ReaderName, expected: tuple[list[str], str | None]) -> None:
+    assert labelled(" a\n#### 5\n\\boxed{6}\nend\n", reader) == expected
