@@ -94,7 +94,7 @@ def test_finetune_works_for_three_steps_and_a_decay_inside_the_warm_up_does_not(
     [
         (None, ["mine.jsonl: no such file", "dataset.source.train.path"]),
         (b"", ["mine.jsonl: empty"]),
-        (b"\x00\x01\x02", ["mine.jsonl:1: binary data"]),
+        (b"\x00\x01\x02", ["mine.jsonl:1: a NUL byte: binary data"]),
         (traces(30).encode()[:-20], ["mine.jsonl:30: not valid JSON", "dataset.on_invalid=skip"]),
         (traces(30).replace('"final_answer": "4"', '"answer": "4"').encode(), ["mine.jsonl:3: final_answer: missing"]),
         (traces(1).encode() * 3, ["2 prompts occur again", "mine.jsonl:2", "dataset.on_duplicate=first"]),

@@ -27,17 +27,18 @@ CHATML = (
 WORDS = (
     "model=from_path",
     "tokenizer=pretrained",
-    "dataset=jsonl",
+    "dataset=files",
     "dataset.name=talk",
     "dataset.source.train.adapter=chat",
     "dataset.split={validation: 0.0, test: 0.2}",
 )
 
 
-def talk(n: int) -> dict[str, object]:
+def talk(n: int, thoughts: bool = False) -> dict[str, object]:
+    final = f"<think>\n{n + 1}+1={n + 2}\n</think>\n\n{n + 2}" if thoughts else f"{n + 1}+1={n + 2}\n#### {n + 2}"
     turns = [("system", "Count."), ("user", f"{n}+1?"), ("assistant", str(n + 1)), ("user", "And one more?")]
     said = [{"role": role, "content": content} for role, content in turns]
-    return {"messages": [*said, {"role": "assistant", "content": f"{n + 1}+1={n + 2}\n#### {n + 2}"}], "id": f"t{n}"}
+    return {"messages": [*said, {"role": "assistant", "content": final}], "id": f"t{n}"}
 
 
 @pytest.fixture
@@ -48,12 +49,13 @@ def model(tmp_path: Path) -> Path:
     train_char([json.dumps(talk(n)) for n in range(30)] + ["[]<>/\n|Answer: think bot"], None, tmp_path / "model")
     tokenizer = Tokenizer.load(tmp_path / "model")
     write_fresh(tmp_path / "model", source, tokenizer.vocab_size, 0, tokenizer.pad_id, tokenizer.end_id)
-    (tmp_path / "train.jsonl").write_text("\n".join(json.dumps(talk(n)) for n in range(30)), "utf-8")
     return tmp_path / "model"
 
 
 def prepared(model: Path, template: str, *words: str) -> tuple[PreparedData, Reader]:
     (model / "chat_template.jinja").write_text(template, "utf-8")
+    rows = [json.dumps(talk(n, thoughts=template in (QWEN3, R1))) for n in range(30)]
+    (model.parent / "train.jsonl").write_text("\n".join(rows), "utf-8")
     paths = (f"model.source.path={model}", f"dataset.source.train.path={model.parent / 'train.jsonl'}")
     config = config_of([*WORDS, *paths, *words])
     folder = model.parent / "data"
@@ -64,7 +66,7 @@ def prepared(model: Path, template: str, *words: str) -> tuple[PreparedData, Rea
 
 @pytest.mark.parametrize("name", ["chat", "think_chat", "think_chat opened", "chat, all turns"])
 def test_the_prompt_of_inference_is_the_beginning_of_what_was_learned(name: str, model: Path) -> None:
-    words = [f"format={name.split()[0].strip(',')}", "format.system=Count."]
+    words = [f"format={name.split()[0].strip(',')}", "format.system=Add."]
     template = {"think_chat": QWEN3, "think_chat opened": R1}.get(name, CHATML)
     if name == "chat, all turns":
         words.append("dataset.loss_weights.previous_turns=0.5")
@@ -74,14 +76,15 @@ def test_the_prompt_of_inference_is_the_beginning_of_what_was_learned(name: str,
     assert len(train) == len(traces) > 15
     for index, identity in enumerate(train.ids):
         trace = traces[identity]
-        assert [message.role for message in trace.history] == ["user", "assistant"]
+        assert [message.role for message in trace.messages] == ["system", "user", "assistant", "user"]
         ids, weights = train.sequence(index)
-        text, prompt, problem = reader.encode(trace.prompt, trace.history)
-        assert problem is None and trace.history[0].content in text
+        text, prompt, problem = reader.encode(trace.conversation, trace.tools)
+        assert "Count." in text and "Add." not in text, "a row's own system message is the one that is shown"
+        assert problem is None and trace.messages[1].content in text
         np.testing.assert_array_equal(ids[: len(prompt)], prompt)
         assert (weights[len(prompt) :] == 1).all() and ids[-1] == reader.tokenizer.end_id
         learned = reader.tokenizer.decode(ids[: len(prompt)][weights[: len(prompt)] == 0.5].tolist())
-        assert learned == (trace.history[1].content if name == "chat, all turns" else "")
+        assert learned == (trace.messages[2].content if name == "chat, all turns" else "")
         assert set(weights[: len(prompt)]) == ({0.0, 0.5} if name == "chat, all turns" else {0.0})
         parsed = reader.formatter.parse(reader.tokenizer.decode(ids[len(prompt) :].tolist()))
         assert (parsed.steps, parsed.answer) == ((trace.steps[0].content,), trace.final_answer)

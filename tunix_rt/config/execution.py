@@ -11,6 +11,7 @@ from tunix_rt.config.section import Execution, Identity, section
 
 Count = Annotated[int, Gt(0)]
 Text = Annotated[str, MinLen(1)]
+Paths = Text | tuple[Text, ...]
 
 
 @section
@@ -78,8 +79,9 @@ class RunConfig:
     """Holds the run folders: `<root>/<experiment>/<identity>/`."""
     data: Execution[Text]
     """Holds prepared data and converted models."""
-    dvc_paths: Execution[tuple[Text, Text, Text]]
-    """Data files that DVC tracks, one per split; for a split without one, a source file that it tracks anyway."""
+    dvc_paths: Execution[tuple[Paths, Paths, Paths]]
+    """What DVC tracks of the data, one file or folder per split (of several, DVC takes none); for a split without one, a
+    source file that it tracks anyway."""
     stop_step: Identity[Count | None] = None
     """Stop training after this step, whatever the clock says: this is how `reproduce` repeats a time budget. It changes
     only when training stops, not for example the schedule; the resulting model differs all the same."""
