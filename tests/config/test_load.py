@@ -50,7 +50,10 @@ def test_every_mistake_is_in_one_message() -> None:
         (["+experiment=quikstart"], "did you mean 'quickstart'?"),
         (["dataset.source.digitz=[1,2]"], "dataset.source.digitz: unknown key; did you mean 'digits'?"),
         (["training.num_epochs=2"], "training: give exactly one of max_steps and num_epochs"),
-        (["dataset.source.kind=foo"], "dataset.source.kind: got 'foo', allowed: 'arithmetic', 'files', 'jsonl', 'huggingface'"),
+        (
+            ["dataset.source.kind=foo"],
+            "dataset.source.kind: got 'foo', allowed: 'arithmetic', 'files', 'jsonl', 'huggingface'",
+        ),
         (["dataset=jsonl", "dataset.name=x"], "dataset.source.train.path: missing"),
         (["hardware.threads=x"], "hardware.threads: got \"x\", expected a valid integer or 'auto'"),
         (["model.source.num_attention_heads=5"], "num_attention_heads 5 must divide hidden_size 64"),

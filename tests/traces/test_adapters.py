@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,14 @@ def completion(trace: Trace) -> str:
     return trace.completion.content
 
 
-ASKED = {"role": "user", "content": "Q"}
+ASKED, SEVEN = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "7"}
 CALL = {"name": "weather", "arguments": {"city": "Bern"}}
 SHAPES: list[tuple[dict[str, Any], Adapter, str, str]] = [
     (talk(("user", "Q"), ("assistant", "so\n7")), "chat", "so\n7", "7"),
     ({"messages": '[{"role": "user", "content": "Q"}, {"role": "assistant", "content": "7"}]'}, "chat", "7", "7"),
     ({"messages": [ASKED, {"role": "assistant", "content": [{"type": "text", "text": "7"}]}]}, "chat", "7", "7"),
     ({"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "7"}]}, "sharegpt", "7", "7"),
-    ({"conversations": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "7"}]}, "sharegpt", "7", "7"),
+    ({"conversations": [ASKED, SEVEN]}, "sharegpt", "7", "7"),
     ({"instruction": "Q", "input": "", "output": "7 "}, "alpaca", "7 ", "7"),
     ({"prompt": "Q", "completion": " so\n\n7\n"}, "prompt_completion", " so\n\n7\n", "7"),
     ({"prompt": [ASKED], "completion": [{"role": "assistant", "content": "7"}]}, "prompt_completion", "7", "7"),
@@ -52,7 +53,7 @@ SHAPES: list[tuple[dict[str, Any], Adapter, str, str]] = [
     ),
     ({"prompt": "Q", "chosen": "7", "rejected": "8"}, "preference", "7", "7"),
     (
-        {"chosen": [ASKED, {"role": "assistant", "content": "7"}], "rejected": [ASKED, {"role": "assistant", "content": "8"}]},
+        {"chosen": [ASKED, SEVEN], "rejected": [ASKED, SEVEN | {"content": "8"}]},
         "preference",
         "7",
         "7",
@@ -75,7 +76,7 @@ def test_a_shape_is_recognised_and_its_text_is_kept(
 
 def test_the_worse_answer_of_a_pair_is_kept() -> None:
     assert read({"prompt": "Q", "chosen": "7", "rejected": "8"}).rejected == "8"
-    pair = {"chosen": talk(("user", "a"), ("assistant", "b"))["messages"], "rejected": [ASKED, *talk(("assistant", "c"))["messages"]]}  # fmt: skip
+    pair = {"chosen": [ASKED | {"content": "other"}, SEVEN], "rejected": [ASKED, SEVEN]}
     with pytest.raises(DataError, match="f:1: chosen and rejected answer different conversations"):
         read(pair)
 
@@ -107,7 +108,7 @@ def test_system_messages_and_tools_are_part_of_the_trace() -> None:
     tool = {"name": "weather", "parameters": {}}
     for record in (
         talk(("system", "Be brief."), ("user", "Q"), ("assistant", "A")) | {"tools": [tool]},
-        {"system": "Be brief.", "tools": '[{"name": "weather", "parameters": {}}]'} | talk(("user", "Q"), ("assistant", "A")),
+        {"system": "Be brief.", "tools": json.dumps([tool])} | talk(("user", "Q"), ("assistant", "A")),
     ):  # fmt: skip
         trace = read(record | {"source": "x", "meta": {"group": "g"}, "id": "i"})
         assert trace.messages == (Message("system", "Be brief."), Message("user", "Q"))
@@ -203,7 +204,7 @@ def test_a_user_turn_that_is_to_be_learned_is_refused() -> None:
         (talk(("user", "Q")), "no message of the assistant, so nothing to learn (roles: user)"),
         (
             talk(("user", "Q"), ("assistant", "A"), ("user", "Q")),
-            "it ends with user, so nothing is learned of that (roles: user, assistant, user); dataset.on_last_user=drop",
+            "it ends with user, so nothing is learned of that (roles: user, assistant, user); dataset.on_last_user",
         ),
         (
             talk(("user", "Q"), ("user", "R"), ("assistant", "A")),

@@ -181,6 +181,8 @@ def _labelled(
     if not text.strip() and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: the completion is nothing but white space")
     reading = read(text, rules.reader)
+    if reading.answer is None and rules.reader == "auto":  # thoughts that are not closed, or behind other text
+        reading = read(text, "whole")
     if answer is None and reading.answer is None and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}")
     found = "" if reading.answer is None else text[slice(*reading.answer)]

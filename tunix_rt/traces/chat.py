@@ -63,6 +63,8 @@ class ChatTurn:
         """
         said = self._complete(messages)
         prefix = self._render(said, True, tools) + self._opening
+        if any(tool["function"].get("name", "") not in prefix for tool in tools):
+            raise DataError("tools: the chat template does not show them; use a model whose template does")
         if len(said) == 1 and prefix == self._head + said[0].content + self._tail:
             return prefix
         self._places(prefix, said, tools)
@@ -77,12 +79,13 @@ class ChatTurn:
         if all(message.role != "assistant" for message in said):
             return []
         prefix, found = self._render(said, True, tools) + self._opening, []
-        added = len(said) - len(messages)
-        for place, (start, stop) in enumerate(self._places(prefix, said, tools)):
+        added, places = len(said) - len(messages), self._places(prefix, said, tools)
+        for place, (start, stop) in enumerate(places):
             if said[place].role == "assistant":
-                where = f"messages[{place - added}]: "
-                end = self._end(prefix[stop:], where)
-                found.append((place - added, (start, stop + len(end))))
+                start -= len(self.lead) if prefix[:start].endswith(self.lead) else 0
+                calls, following = "tool_calls" in said[place].fields, places[place + 1][0]
+                end = self._end(prefix[stop:following], f"messages[{place - added}]: ", calls)
+                found.append((place - added, (start, stop + end)))
         return found
 
     def turn(self, messages: Sequence[Message], tools: Sequence[JsonObject], said: Message) -> Turn:
@@ -166,8 +169,6 @@ class ChatTurn:
             at = begin + len(mark)
         if prefix[position:] != frame[at:]:
             raise DataError(f"the chat template changes the text after the last message: {_last(prefix)}")
-        if tools and any(tool["function"].get("name", "") not in prefix for tool in tools):
-            raise DataError("tools: the chat template does not show them; use a model whose template does")
         return found
 
     def _frame(self, said: Sequence[Message], marks: Sequence[str], tools: Sequence[JsonObject]) -> str:
@@ -194,11 +195,12 @@ class ChatTurn:
             )
         return Turn(prefix, "", rest[:place], token)
 
-    def _end(self, rest: str, where: str) -> str:
-        """The end token with which the text after a turn begins."""
+    def _end(self, rest: str, where: str, calls: bool) -> int:
+        """Where the end token ends in the text after a turn; it is what follows the turn's own text, or its `calls`."""
         for token in self._tokenizer.end_tokens:
-            if rest.startswith(token):
-                return token
+            place = rest.find(token) if calls else (0 if rest.startswith(token) else -1)
+            if place >= 0:
+                return place + len(token)
         raise DataError(f"{where}{self._other_end(rest)}")
 
     def _other_end(self, rest: str) -> str:
