@@ -26,7 +26,7 @@ from tunix_rt.errors import Interrupted, TunixError
 from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
-from tunix_rt.runs.secrets import mask_values, masked_traceback
+from tunix_rt.runs.secrets import mask_values, masked_traceback, password_to_variable
 from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder, key_of
 from tunix_rt.sweeps.announce import announce
 from tunix_rt.tracking.content import URI_VARIABLE
@@ -60,6 +60,7 @@ def member(composed: Any, home: Home) -> str:
 
     hydra = HydraConfig.get()
     sweep, overrides = SweepFolder(Path(hydra.sweep.dir)), tuple(hydra.overrides.task)
+    hide_password(composed)
     if sweep.asked_to_stop() is not None:
         return "not started"
     if home.is_here():
@@ -68,6 +69,15 @@ def member(composed: Any, home: Home) -> str:
     else:
         record = supervise(sweep, overrides, resolve(composed), home.directory)
     return record.state
+
+
+def hide_password(composed: Any) -> None:
+    """Let a config take a `tracking.uri` with a password from the environment: launchers write configs to disk."""
+    from omegaconf import read_write
+
+    (text,) = password_to_variable([f"tracking.uri={composed.tracking.uri}"], "tracking.uri", URI_VARIABLE)
+    with read_write(composed):
+        composed.tracking.uri = text.partition("=")[2]
 
 
 def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any]) -> MemberRecord:

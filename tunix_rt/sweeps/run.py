@@ -17,15 +17,15 @@ from tunix_rt.files import JsonObject, digest
 from tunix_rt.hints import say_folders
 from tunix_rt.runs.folder import from_here
 from tunix_rt.runs.liveness import heartbeat
-from tunix_rt.runs.secrets import mask_values, password_to_variable
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
 from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
+from tunix_rt.sweeps.member import hide_password
 from tunix_rt.sweeps.plan import Planned, estimate, seconds_per_member
 from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
 from tunix_rt.terminal import out, say, table
-from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.syncer import start, warn_of_trouble
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ def resolve_sweep_folder(config: DictConfig, search: JsonObject) -> SweepFolder:
     identity = digest({"declared": declared, "swept": swept, "search": search, **aim})[:12]
     folder = (Path(str(config.run.root)) / str(config.name) / f"sweep-{identity}").absolute()
     with read_write(config), open_dict(config):
-        (uri,) = password_to_variable([f"tracking.uri={config.tracking.uri}"], "tracking.uri", URI_VARIABLE)
-        config.tracking.uri = uri.partition("=")[2]  # some launchers write the config to disk
+        hide_password(config)
         config.hydra.sweep.dir = str(folder)
         config.hydra.overrides.hydra.append("hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")))
     return SweepFolder(folder)
