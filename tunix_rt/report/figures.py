@@ -166,8 +166,7 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
     axes.set(ylim=(0, 112), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), [textwrap.fill(rate_title(name), 14) for name in names])
     axes.grid(visible=False, axis="x")
-    if before:
-        axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def _in_per_cent(rates: Sequence[JsonObject]) -> tuple[list[float], list[float], list[float]]:

@@ -160,17 +160,23 @@ def _unused_data(root: Path, data: Path) -> Iterator[Reclaimable]:
     for folder in data.glob("*/*"):
         if not (folder.is_dir() and IDENTITY.fullmatch(folder.name) and folder.parent.name != "models"):
             continue
-        manifest, lock = folder / "manifest.json", folder.parent / f".{folder.name}.lock"
+        manifest = folder / "manifest.json"
         if not manifest.exists():
             if _old(folder):
-                yield _item("torn prepared data", folder, lock)
+                yield _item("torn prepared data", folder, _lock_of(folder))
         elif folder.resolve() in used:
             models.add((folder / read_json(manifest)["model"]["folder"]).resolve())
         else:
-            yield _item("prepared data of no run", folder, lock)
+            yield _item("prepared data of no run", folder, _lock_of(folder))
     for folder in (data / "models").glob("*"):
         if folder.is_dir() and CONVERTED.fullmatch(folder.name) and folder.resolve() not in models and _old(folder):
-            yield _item("converted model of no run", folder, folder.with_name(f"{folder.name}.lock"))
+            yield _item("converted model of no run", folder, _lock_of(folder))
+
+
+def _lock_of(folder: Path) -> Path:
+    """The lock of who writes prepared data or a converted model, or its part folder."""
+    name = folder.name.removesuffix(".part")
+    return folder.with_name(f"{name}.lock" if folder.parent.name == "models" else f".{name}.lock")
 
 
 def _parts(root: Path, data: Path) -> Iterator[Reclaimable]:
@@ -181,7 +187,8 @@ def _parts(root: Path, data: Path) -> Iterator[Reclaimable]:
             run = next((run for run in runs if path.resolve().is_relative_to(run.path.resolve())), None)
             alive = run is not None and run.status().get("state") == "running"
             if ours and _old(path) and not alive:
-                yield _item("stale part file", path, run)
+                beside = _lock_of(path) if run is None and path.is_dir() else run
+                yield _item("stale part file", path, beside)
 
 
 def _old(path: Path) -> bool:
