@@ -1,5 +1,5 @@
-"""Estimates memory from shapes, checks whether it fits, and finds changes of settings that would make it fit. Sizes are
-those of float32 weights, gradients and AdamW's two moments; activations come from `backends/memory.py`."""
+"""Estimates memory from shapes, checks whether it fits, and finds changes of settings that would make it fit.
+Sizes are those of float32 weights, gradients and AdamW's two moments; activations come from `backends/memory.py`."""
 
 from __future__ import annotations
 

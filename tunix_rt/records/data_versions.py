@@ -1,5 +1,6 @@
-"""The data files of a run: which bytes they had, and whether they still have them. The manifest identifies a file by
-its sha256, whose beginning a store shows; DVC by its md5 (`dvc.lock`, `.dvc` files)."""
+"""The data files of a run: which bytes they had, and whether they still have them.
+The manifest identifies a file by its sha256, whose beginning a store shows; DVC by its md5 (`dvc.lock`, `.dvc`
+files)."""
 
 from __future__ import annotations
 

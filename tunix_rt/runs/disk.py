@@ -1,8 +1,6 @@
 """What can be removed from disk: leftovers of finished runs, data no run refers to, and what was killed halfway.
-
 Nothing that a live run uses, and nothing that does not look like ours: names are checked, not only locations. What
-belongs to a run or a preparation is removed only under its lock, and only if it can still be removed then.
-"""
+belongs to a run or a preparation is removed only under its lock, and only if it can still be removed then."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +57,7 @@ def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
 
 def remove(run: RunFolder, root: Path, force: bool, elsewhere: Callable[[RunFolder], object] | None = None) -> int:
     """Remove a run's folder; returns the bytes freed. `elsewhere` first removes copies of it elsewhere.
-
-    Raises MachineError if a process is working in it; InputError if other runs need it, unless `force`.
-    """
+    Raises MachineError if a process is working in it; InputError if other runs need it, unless `force`."""
     with run.locked():
         needed = referring(run, root)
         if needed and not force:
@@ -109,15 +105,11 @@ def _is_free(lock: RunFolder | Path | None) -> bool:
     return False
 
 
-@contextmanager
-def _held(lock: RunFolder | Path | None) -> Iterator[None]:
-    """Hold the lock. Raises MachineError if somebody else has it."""
+def _held(lock: RunFolder | Path | None) -> AbstractContextManager[None]:
+    """A block in which the lock is held. Raises MachineError if somebody else has it."""
     if isinstance(lock, Path):
-        with liveness.held(lock, lambda: f"{lock}: held by another process"):
-            yield
-    else:
-        with nullcontext() if lock is None else lock.locked():
-            yield
+        return liveness.held(lock, lambda: f"{lock}: held by another process")
+    return nullcontext() if lock is None else lock.locked()
 
 
 def _candidates(root: Path, data: Path) -> Iterator[Reclaimable]:
