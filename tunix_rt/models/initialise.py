@@ -7,6 +7,7 @@ do not matter. Uses shapes and names, no framework.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,7 @@ from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.families import llama
-from tunix_rt.models.families.architecture import Architecture, Rope, kind_of
-from tunix_rt.models.families.fields import alike
+from tunix_rt.models.families.architecture import Architecture, kind_of
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import read, tensors_of
 from tunix_rt.models.folder import CONFIG, Float32, stream, write_generation_config, write_model
@@ -53,36 +53,15 @@ def _declared(
     source: FreshModel | ScratchModel, vocab_size: int, pad_id: int, end_id: int
 ) -> tuple[JsonObject, Architecture]:
     if isinstance(source, FreshModel):
-        architecture = architecture_of(source, vocab_size)
-        made = llama.to_config(
-            architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=source.initializer_range
-        )
-        return made, architecture
+        fields = asdict(source) | {"model_type": source.family, "vocab_size": vocab_size}
+        architecture, spread = read(fields, "model.source"), source.initializer_range
+        return llama.to_config(architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=spread), architecture
     declared = source.config.get("vocab_size", vocab_size)
     if not isinstance(declared, int) or declared < vocab_size:
         raise ModelError(f"model.source.config: vocab_size: {declared!r}, but the tokenizer has {vocab_size} tokens")
     ids = {"vocab_size": declared, "bos_token_id": None, "eos_token_id": end_id, "pad_token_id": pad_id}
     config = source.config | ids | {"dtype": "float32", "initializer_range": source.initializer_range}
     return config, read(config, "model.source.config")
-
-
-def architecture_of(source: FreshModel, vocab_size: int) -> Architecture:
-    """The declared architecture with the tokenizer's vocabulary size."""
-    width = source.hidden_size // source.num_attention_heads
-    return Architecture(
-        family=source.family,
-        vocab_size=vocab_size,
-        hidden_size=source.hidden_size,
-        intermediate_size=source.intermediate_size,
-        num_heads=source.num_attention_heads,
-        num_kv_heads=source.num_key_value_heads,
-        head_dim=width,
-        max_positions=source.max_position_embeddings,
-        layers=alike(source.num_hidden_layers, Rope(source.rope_theta)),
-        norm_eps=source.rms_norm_eps,
-        tie_embeddings=source.tie_word_embeddings,
-        attention_scale=width**-0.5,
-    )
 
 
 def _draw(tensor: Tensor, architecture: Architecture, source: FreshModel | ScratchModel, seed: int) -> Float32:

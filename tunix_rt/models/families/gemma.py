@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import ACTIVATIONS, FULL, SLIDING, Fields
 from tunix_rt.models.families.llama import llama_like
@@ -23,14 +22,13 @@ NAMES = replace(
 )
 
 
-def gemma2(config: JsonObject, where: str) -> Architecture:
+def gemma2(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = _fields(config, where)
+    fields = _checked(fields)
     positions = fields.count("max_position_embeddings", 8192)
     rope = fields.rope(10000.0, positions)
     return _gemma(
         fields,
-        "gemma2",
         tuple(LayerKind(rope, window) for window in _windows(fields, 2)),
         max_positions=positions,
         score_cap=fields.number_or_null("attn_logit_softcapping", 50.0),
@@ -38,14 +36,13 @@ def gemma2(config: JsonObject, where: str) -> Architecture:
     )
 
 
-def gemma3(config: JsonObject, where: str) -> Architecture:
+def gemma3(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = _fields(config, where)
+    fields = _checked(fields)
     positions = fields.count("max_position_embeddings", 131072)
     fields.plain("attn_logit_softcapping", None)  # transformers reads this field for Gemma 3 but does not use it
     return _gemma(
         fields,
-        "gemma3_text",
         _layers_of_two_bases(fields, positions),
         max_positions=positions,
         query_key_norm="head",
@@ -53,16 +50,14 @@ def gemma3(config: JsonObject, where: str) -> Architecture:
     )
 
 
-def _fields(config: JsonObject, where: str) -> Fields:
-    fields = Fields({"num_key_value_heads": 4, "sliding_window": 4096} | config, where)
+def _checked(fields: Fields) -> Fields:
     fields.plain("use_bidirectional_attention", None, False)
-    return fields
+    return fields.with_defaults(num_key_value_heads=4, sliding_window=4096)
 
 
-def _gemma(fields: Fields, family: str, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
+def _gemma(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
     return llama_like(
         fields,
-        family,
         layers,
         tied=True,
         head_dim=fields.count("head_dim", 256),
@@ -90,6 +85,5 @@ def _layers_of_two_bases(fields: Fields, positions: int) -> tuple[LayerKind, ...
 
 def _windows(fields: Fields, every: int) -> list[int | None]:
     """Windows per layer; one layer in `every` has full attention."""
-    count = fields.count("num_hidden_layers")
-    default = [SLIDING if (layer + 1) % every else FULL for layer in range(count)]
-    return fields.windows(fields.layer_types(count, default), fields.count_or_null("sliding_window"))
+    slides = [(layer + 1) % every != 0 for layer in range(fields.count("num_hidden_layers"))]
+    return fields.windows(slides, fields.count_or_null("sliding_window"))

@@ -1,7 +1,6 @@
-"""The Llama family: its config.json and its tensor names, as `transformers` writes them.
+"""The Llama family: config.json → `Architecture`, and the reverse.
 
-In: a config.json as a JSON object. Out: an `Architecture`, and the reverse. A field that would change the
-mathematics but is not supported is refused by name, never ignored. Families derived from Llama use `llama_like`.
+A field that would change the mathematics but is not supported is refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import ACTIVATIONS, Fields, alike
 
 
-def from_config(config: JsonObject, where: str) -> Architecture:
-    """The architecture that a Llama config.json declares; absent fields take the defaults of `transformers`.
+def from_config(fields: Fields) -> Architecture:
+    """The architecture that a config.json declares; absent fields take the defaults of `transformers`.
 
-    `where` starts the message. Raises ModelError naming the field, what it holds and what is supported.
+    Raises ModelError naming the field, what it holds and what is supported.
     """
-    fields = Fields(config, where)
     # Not fields of Llama, but some tools write them into a Llama's config.json, with effect.
     for name in ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping"):
         fields.plain(name, None)
@@ -29,7 +27,6 @@ def from_config(config: JsonObject, where: str) -> Architecture:
     bias = fields.config.get("attention_bias") is not None and fields.flag("attention_bias")
     return llama_like(
         fields,
-        "llama",
         alike(layers, fields.rope(10000.0, positions)),
         max_positions=positions,
         attention_bias="all" if bias else "none",
@@ -38,7 +35,7 @@ def from_config(config: JsonObject, where: str) -> Architecture:
 
 
 def llama_like(
-    fields: Fields, family: str, layers: tuple[LayerKind, ...], *, tied: bool = False, eps: float = 1e-6, **parts: Any
+    fields: Fields, layers: tuple[LayerKind, ...], *, tied: bool = False, eps: float = 1e-6, **parts: Any
 ) -> Architecture:
     """Reads the fields that Llama's descendants share. `parts`: the fields of `Architecture` that differ.
 
@@ -57,7 +54,7 @@ def llama_like(
     activation = parts.pop("activation", None) or fields.choice("hidden_act", ACTIVATIONS, "silu")
     scale = parts.pop("attention_scale", width**-0.5)
     return Architecture(
-        family=family,
+        family=fields.config["model_type"],
         vocab_size=fields.count("vocab_size"),
         hidden_size=hidden,
         intermediate_size=fields.count("intermediate_size"),
