@@ -41,7 +41,7 @@ def convert(file: Path, folder: Path) -> None:
     architecture = _architecture(metadata, reader)
     special = _special_ids(metadata)
     stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot") if key in special))
-    pad_id = special.get("padding", special["eos"])
+    pad_id = special["padding"]
     config = llama.to_config(architecture, bos_id=special.get("bos"), end_ids=stop_ids, pad_id=pad_id)
     write_model(folder, config, _weights(reader, architecture, file))
     write_generation_config(folder, stop_ids, pad_id)
@@ -55,8 +55,6 @@ def _open(file: Path) -> GGUFReader:
         raise MissingExtra("reading a GGUF file needs the package gguf: uv sync --extra gguf") from None
     try:
         return GGUFReader(file)
-    except FileNotFoundError:
-        raise ModelError(f"{file}: no such file") from None
     except (ValueError, IndexError, KeyError) as error:
         raise ModelError(f"{file}: damaged or not a GGUF file ({error}); fetch it again") from None
 
@@ -144,7 +142,7 @@ def _unpermute(values: Float32, heads: int) -> Float32:
 
 
 def _special_ids(metadata: _Metadata) -> dict[str, int]:
-    """Ids of `eos` and, if declared, `bos`, `eot`, `unknown` and `padding`."""
+    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot` and `unknown`."""
     count = len(metadata.required("tokenizer.ggml.tokens"))
     ids = {}
     for name in ("eos", "bos", "eot", "unknown", "padding"):
@@ -154,7 +152,7 @@ def _special_ids(metadata: _Metadata) -> dict[str, int]:
             raise ModelError(f"{metadata.file}: {key}: {value}, but there are {count} tokens")
         if value is not None:
             ids[name] = int(value)
-    return ids
+    return {"padding": ids["eos"]} | ids
 
 
 def _write_tokenizer(metadata: _Metadata, special: dict[str, int], max_positions: int, folder: Path) -> None:
@@ -162,10 +160,9 @@ def _write_tokenizer(metadata: _Metadata, special: dict[str, int], max_positions
     metadata.required("tokenizer.ggml.pre", ("smollm",))
     tokens = metadata.required("tokenizer.ggml.tokens")
     settings: JsonObject = {"model_max_length": max_positions}
-    for name, key in (("bos", "bos_token"), ("eos", "eos_token"), ("unknown", "unk_token")):
+    for name, called in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
         if name in special:
-            settings[key] = tokens[special[name]]
-    settings["pad_token"] = tokens[special.get("padding", special["eos"])]
+            settings[f"{called}_token"] = tokens[special[name]]
     template = metadata.optional("tokenizer.chat_template")
     if template is not None:
         settings["chat_template"] = template

@@ -1,7 +1,6 @@
-"""Seed → fresh weights, written once as a model folder, so that every backend starts from the same numbers.
+"""Fresh weights, written once as a model folder, so that every backend starts from the same numbers.
 
-Each tensor has its own random stream, seeded by seed and tensor name: the order and number of the others
-do not matter. Uses shapes and names, no framework.
+Each tensor has its own random stream, seeded by seed and name: the order and number of the others do not matter.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ import numpy as np
 
 from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.errors import ModelError
-from tunix_rt.files import JsonObject, write_json
+from tunix_rt.files import JsonObject
 from tunix_rt.models.families import llama
 from tunix_rt.models.families.architecture import Architecture, kind_of
 from tunix_rt.models.families.names import Tensor
-from tunix_rt.models.families.registry import read, tensors_of
-from tunix_rt.models.folder import CONFIG, Float32, stream, write_generation_config, write_model
+from tunix_rt.models.families.registry import read, tensor_shapes, tensors_of
+from tunix_rt.models.folder import CONFIG, WEIGHTS, Float32, stream, write_generation_config, write_model
+from tunix_rt.models.tensor_file import header
 
 RESIDUAL = ("out", "down")
 """Canonical names of the matrices that write into the residual stream."""
@@ -41,11 +41,9 @@ def write_fresh(
     are zero. Raises ModelError if a declared config.json is not of a supported model.
     """
     config, architecture = _declared(source, vocab_size, pad_id, end_id)
-    if weights:
-        drawn = {tensor.name: _draw(tensor, architecture, source, seed) for tensor in tensors_of(architecture)}
-        write_model(folder, config, drawn)
-    else:
-        write_json(folder / CONFIG, config)
+    tensors = tensors_of(architecture) if weights else ()
+    drawn = {tensor.name: _draw(tensor, architecture, source, seed) for tensor in tensors}
+    write_model(folder, config, drawn if weights else None)
     write_generation_config(folder, (end_id,), pad_id)
 
 
@@ -62,6 +60,19 @@ def _declared(
     ids = {"vocab_size": declared, "bos_token_id": None, "eos_token_id": end_id, "pad_token_id": pad_id}
     config = source.config | ids | {"dtype": "float32", "initializer_range": source.initializer_range}
     return config, read(config, "model.source.config")
+
+
+def write_zero_weights(folder: Path, config: JsonObject) -> None:
+    """Write config.json and a model.safetensors of zeros, float32, as a hole in a sparse file: to try a model's size.
+
+    Raises ModelError if the config is not of a supported model.
+    """
+    write_model(folder, config, None)
+    shapes = tensor_shapes(read(config, str(folder / CONFIG)))
+    start, size = header({name: ("float32", shape) for name, shape in shapes.items()})
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(start)
+        file.truncate(len(start) + size)
 
 
 def _draw(tensor: Tensor, architecture: Architecture, source: FreshModel | ScratchModel, seed: int) -> Float32:

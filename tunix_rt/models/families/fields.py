@@ -34,7 +34,7 @@ class Fields:
     where: str
 
     def with_defaults(self, **defaults: Any) -> Fields:
-        """The same with values for fields that are absent (null is a value)."""
+        """The same with the defaults of a family's config class for fields that are absent (null is a value)."""
         return Fields(defaults | self.config, self.where)
 
     def refuse(self, name: str, problem: str) -> ModelError:
@@ -55,8 +55,9 @@ class Fields:
         """A positive number; the default only if absent."""
         return float(self._positive(name, self.config.get(name, default), (int, float), "number"))
 
-    def _positive(self, name: str, value: Any, kinds: type | tuple[type, ...], kind: str) -> float:
-        if not isinstance(value, kinds) or isinstance(value, bool) or value <= 0:
+    def _positive(self, name: str, value: Any, kinds: type | tuple[type, ...], kind: str) -> Any:
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        if not is_number or value <= 0:
             raise self.refuse(name, f"{'missing' if value is None else repr(value)}, expected a positive {kind}")
         return value
 
@@ -86,11 +87,11 @@ class Fields:
             raise self.refuse(name, f"{value!r} is not supported, only {', '.join(map(repr, known))}")
         return known[value]
 
-    def rope(self, theta: float, max_positions: int, name: str | None = None) -> Rope:
+    def rope(self, name: str | None = None) -> Rope:
         """The rotary positions of `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (older).
 
-        If both are present, the older wins, as in `transformers`. `theta`: the family's default; `name`: the kind
-        of layer under which a family nests them.
+        If both are present, the older wins, as in `transformers`. `name`: the kind of layer under which a family
+        nests them.
         """
         field = "rope_scaling" if self.config.get("rope_scaling") else "rope_parameters"
         declared = self._object(field)
@@ -100,9 +101,9 @@ class Fields:
             field = f"rope_parameters.{name}" if nested else field
         declared = {key: value for key, value in declared.items() if value is not None}
         if "rope_theta" not in declared:
-            declared["rope_theta"] = self.config.get("rope_theta", theta)
+            declared["rope_theta"] = self.config.get("rope_theta", 10000.0)
             field = field if len(declared) > 1 else "rope_theta"
-        return self.rope_of(declared, field, max_positions)
+        return self.rope_of(declared, field)
 
     def _object(self, name: str) -> JsonObject:
         value = self.config.get(name)
@@ -110,7 +111,7 @@ class Fields:
             raise self.refuse(name, f"expected an object or null, got {value!r}")
         return value or {}
 
-    def rope_of(self, declared: JsonObject, path: str, max_positions: int) -> Rope:
+    def rope_of(self, declared: JsonObject, path: str) -> Rope:
         """One declared object of rotary parameters, found at `path`."""
         inner = Fields(declared, f"{self.where}: {path}" if path != "rope_theta" else self.where)
         if declared.get("partial_rotary_factor", 1) != 1:
@@ -123,7 +124,7 @@ class Fields:
             return Rope(theta, "linear", inner.number("factor"))
         if kind == "llama3":
             factor, low, high = (inner.number(f"{name}factor") for name in ("", "low_freq_", "high_freq_"))
-            pretrained = inner.count("original_max_position_embeddings", max_positions)
+            pretrained = inner.count("original_max_position_embeddings", self.count("max_position_embeddings"))
             return Rope(theta, "llama3", factor, low, high, pretrained)
         raise self.refuse(path, f"type {kind!r} is not supported, only 'default', 'linear' and 'llama3'")
 

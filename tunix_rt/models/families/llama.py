@@ -22,25 +22,18 @@ def from_config(fields: Fields) -> Architecture:
         fields.plain(name, None)
     for name in ("use_sliding_window", "rope_interleaved"):
         fields.plain(name, False, None)
-    layers = fields.count("num_hidden_layers")
-    positions = fields.count("max_position_embeddings", 2048)
+    fields = fields.with_defaults(max_position_embeddings=2048)
     bias = fields.config.get("attention_bias") is not None and fields.flag("attention_bias")
     return llama_like(
         fields,
-        alike(layers, fields.rope(10000.0, positions)),
-        max_positions=positions,
+        alike(fields.count("num_hidden_layers"), fields.rope()),
         attention_bias="all" if bias else "none",
         mlp_bias=fields.config.get("mlp_bias") is not None and fields.flag("mlp_bias"),
     )
 
 
-def llama_like(
-    fields: Fields, layers: tuple[LayerKind, ...], *, tied: bool = False, eps: float = 1e-6, **parts: Any
-) -> Architecture:
-    """Reads the fields that Llama's descendants share. `parts`: the fields of `Architecture` that differ.
-
-    `tied`, `eps`: the family's defaults of tie_word_embeddings and rms_norm_eps.
-    """
+def llama_like(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
+    """Reads the fields that Llama's descendants share. `parts`: the fields of `Architecture` that differ."""
     fields.plain("quantization_config", None)
     fields.plain("auto_map", None)
     fields.plain("partial_rotary_factor", 1, None)
@@ -61,9 +54,10 @@ def llama_like(
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=width,
+        max_positions=fields.count("max_position_embeddings"),
         layers=layers,
-        norm_eps=fields.number("rms_norm_eps", eps),
-        tie_embeddings=fields.flag("tie_word_embeddings", tied),
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        tie_embeddings=fields.flag("tie_word_embeddings"),
         attention_scale=scale,
         activation=activation,
         **parts,

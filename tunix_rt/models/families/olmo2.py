@@ -21,12 +21,10 @@ NAMES = replace(
 
 def from_config(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    positions = fields.count("max_position_embeddings", 2048)
+    fields = fields.with_defaults(max_position_embeddings=2048, rms_norm_eps=1e-5)
     return llama_like(
         fields,
-        alike(fields.count("num_hidden_layers"), fields.rope(10000.0, positions)),
-        eps=1e-5,
-        max_positions=positions,
+        alike(fields.count("num_hidden_layers"), fields.rope()),
         attention_bias=fields.attention_bias(),
         query_key_norm="whole",
         norm_places="after",

@@ -21,17 +21,15 @@ def qwen3(fields: Fields) -> Architecture:
 
 
 def _qwen(fields: Fields, **parts: Any) -> Architecture:
-    fields = fields.with_defaults(num_key_value_heads=32)
-    positions = fields.count("max_position_embeddings", 32768)
-    rope = fields.rope(10000.0, positions)
-    layers = tuple(LayerKind(rope, window) for window in _windows(fields))
-    return llama_like(fields, layers, max_positions=positions, **parts)
+    fields = fields.with_defaults(num_key_value_heads=32, max_position_embeddings=32768, sliding_window=4096)
+    rope = fields.rope()
+    return llama_like(fields, tuple(LayerKind(rope, window) for window in _windows(fields)), **parts)
 
 
 def _windows(fields: Fields) -> list[int | None]:
     count = fields.count("num_hidden_layers")
-    used = fields.flag("use_sliding_window") and fields.config.get("sliding_window", 4096) is not None
-    window = fields.count("sliding_window", 4096) if used else None
+    used = fields.flag("use_sliding_window") and fields.config.get("sliding_window") is not None
+    window = fields.count("sliding_window") if used else None
     first = fields.config.get("max_window_layers", 28)
     if not isinstance(first, int) or isinstance(first, bool) or first < 0:
         raise fields.refuse("max_window_layers", f"{first!r}, expected a number of layers")
