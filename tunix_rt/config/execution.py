@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge
 
 from tunix_rt.config.choices import BackendName, Platform, Precision
-from tunix_rt.config.section import Execution, Identity, section
-
-Count = Annotated[int, Gt(0)]
-Text = Annotated[str, MinLen(1)]
+from tunix_rt.config.section import Count, Execution, Identity, Natural, Text, section
 
 
 @section
@@ -30,7 +27,7 @@ class HardwareConfig:
     """Where it runs. The only section that allows `auto`; what was found is recorded in the run folder."""
 
     platform: Execution[Platform]
-    device: Execution[Annotated[int, Ge(0)]]
+    device: Execution[Natural]
     """Index of the device on its platform."""
     threads: Execution[Count | Literal["auto"]]
     """CPU threads of the framework; `auto`: the cores that this process may use (affinity, the container's quota)."""
@@ -58,7 +55,7 @@ class TrackingConfig:
     """`sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]
     """The tracker's experiment (project) that the run belongs to."""
-    num_traces: Execution[Annotated[int, Ge(0)]]
+    num_traces: Execution[Natural]
     """Number of predictions sent in full: in MLflow as traces, with their steps as child spans."""
     log_model: Execution[bool]
     """Also send the model folder."""

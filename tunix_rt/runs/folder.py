@@ -236,8 +236,8 @@ def find_done(root: Path, experiment: str, stage: str, identity: str) -> Iterato
 def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
     """The run that a user means: `last`, a path, `<experiment>/<identity>` or a prefix of either part.
 
-    Raises InputError listing the candidates if none or several match. An experiment's name means its newest run (with
-    a note if there are several); without `newest`, it matches all of them.
+    Raises InputError listing the candidates if none or several match. A run's full name comes first. An experiment's
+    name means its newest run (with a note if there are several); without `newest`, it matches all of them.
     """
     if (Path(word) / "status.json").exists():
         return RunFolder(Path(word).resolve())
@@ -246,13 +246,13 @@ def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
         raise InputError(f"{root}: no run there yet; start one: {hints.tunix_rt('+experiment=quickstart')}")
     if word == "last":
         return runs[-1]
+    exact = [run for run in runs if word in (run.name, run.path.name)]
     named = [run for run in runs if run.path.parent.name == word]
-    if newest and len(named) > 1:
+    if newest and len(named) > 1 and not exact:
         say(f"{word!r} names {len(named)} runs; taking the newest: {named[-1].name}")
         named = named[-1:]
-    exact = [run for run in runs if word in (run.name, run.path.name)]
     close = [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
-    fitting = named or exact or close
+    fitting = exact or named or close
     if len(fitting) == 1:
         return fitting[0]
     listed = ", ".join(run.name for run in (fitting or runs)[-10:])
