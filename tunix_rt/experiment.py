@@ -26,8 +26,8 @@ from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import check_family, checked_digests, prepared_of, source_digest
 from tunix_rt.machine import cache_folder
-from tunix_rt.models.adapter_folder import is_adapter, opened
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.adapter_folder import is_adapter
+from tunix_rt.models.sources import opened
 from tunix_rt.report.summary import summary
 from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, choose
@@ -146,6 +146,6 @@ def answerer(run: RunFolder) -> Answerer:
     base = trained
     if is_adapter(trained):
         base = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
-    model, adapter = opened(trained, base, folder_digest)
+    model, adapter = opened(trained, base)
     reader = Reader.of(model, config.format)
     return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.generation.seed)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from tunix_rt import faults
+from tunix_rt.checked import replaced
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import JsonlSource
 from tunix_rt.config.identity import identities
@@ -140,22 +139,16 @@ def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> Pre
 
 
 def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Store, damaged: Sequence[str]) -> None:
-    """Prepare in a temporary folder, which then replaces the old one: readers of the old files keep them until then.
-    Raises DataError if the new data is not what was `damaged`."""
-    part = prepared.folder.with_name(f"{prepared.folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    write_prepared(config, part, store)
-    apply_umask(part)
-    difference = prepared.difference(PreparedData(part)) if damaged else None
-    if difference is not None:
-        shutil.rmtree(part)
-        raise DataError(
-            f"{damaged[0]}; prepared again it is not what it was ({difference} differs): "
-            f"put the file back, or remove {prepared.folder} to go on with what is prepared today"
-        )
-    shutil.rmtree(prepared.folder, ignore_errors=True)
-    faults.point("removed", prepared.folder)
-    part.rename(prepared.folder)
+    """Prepare in a temporary folder, which then replaces the old one; DataError if it is not what was `damaged`."""
+    with replaced(prepared.folder) as part:
+        write_prepared(config, part, store)
+        apply_umask(part)
+        difference = prepared.difference(PreparedData(part)) if damaged else None
+        if difference is not None:
+            raise DataError(
+                f"{damaged[0]}; prepared again it is not what it was ({difference} differs): "
+                f"put the file back, or remove {prepared.folder} to go on with what is prepared today"
+            )
 
 
 @contextmanager

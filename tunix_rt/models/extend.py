@@ -1,8 +1,7 @@
 """Adds tokens to a model folder: extends tokenizer.json and grows the tensors indexed by the vocabulary.
 
-In: a model folder and texts. Out: the folder itself, or a copy created once in the cache. Which tensors are indexed
-by the vocabulary follows from the shapes that the family declares; no name is hard-coded. Uses numpy only, so every
-backend starts from the same numbers.
+Which tensors these are follows from the shapes that the family declares. Uses numpy only, so every backend starts
+from the same numbers.
 """
 
 from __future__ import annotations
@@ -15,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.errors import ModelError
-from tunix_rt.files import digest, write_json, write_text
+from tunix_rt.files import digest, write_text
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (
-    CONFIG,
     GENERATION,
     Float32,
     Weights,
@@ -59,10 +57,7 @@ def _extend(source: Path, added: Sequence[str], target: Path, weights: bool) -> 
         shutil.copyfile(source / GENERATION, target / GENERATION)
     rows = max(read_architecture(source).vocab_size, Tokenizer.load(target).vocab_size)
     config = config_to_save(source) | {"vocab_size": rows}
-    if weights:
-        write_model(target, config, grown(source, rows))
-    else:
-        write_json(target / CONFIG, config)
+    write_model(target, config, grown(source, rows) if weights else None)
 
 
 def grown(folder: Path, vocab_size: int) -> Weights:

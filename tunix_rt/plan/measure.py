@@ -23,7 +23,7 @@ from tunix_rt.errors import OutOfMemory, TunixError
 from tunix_rt.machine import cache_folder
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import GENERATION, read_config
-from tunix_rt.models.zero_weights import write_zero_weights
+from tunix_rt.models.initialise import write_zero_weights
 from tunix_rt.plan.outline import Outline
 
 SECONDS = 1.0

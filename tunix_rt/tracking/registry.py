@@ -18,8 +18,8 @@ from tunix_rt.config.model import parts_of
 from tunix_rt.errors import InputError, ModelError
 from tunix_rt.files import read_json
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.models.adapter_folder import is_adapter, merge, opened
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.adapter_folder import is_adapter, merge
+from tunix_rt.models.sources import folder_digest, opened
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
 from tunix_rt.traces.prepared import PreparedData
@@ -96,7 +96,7 @@ def _whole(run: RunFolder) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         base = PreparedData(run.data_folder).model_folder
-        opened(trained, base, folder_digest)
+        opened(trained, base)
         merge(trained, base, Path(folder))
         yield Path(folder)
 
