@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tunix_rt import checked
-from tunix_rt.checked import LARGE, damage, seal, sha256_of
+from tunix_rt.checked import LARGE, damage, replaced, seal, sha256_of
 from tunix_rt.files import read_json, sha256_bytes, sha256_file
 
 
@@ -115,3 +115,16 @@ def test_a_file_hashed_just_after_it_was_written_is_not_remembered_for_good(cach
     file.write_bytes(b"a" * LARGE)
     sha256_of(file)
     assert not (cache / "verified.json").exists()
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    for content in ("old", "new"):
+        with replaced(folder) as part:
+            part.mkdir()
+            (part / "file").write_text(content)
+        assert (folder / "file").read_text() == content and not part.exists()
+    with pytest.raises(ValueError, match="half-way"), replaced(folder) as part:
+        part.mkdir()
+        raise ValueError("half-way")
+    assert (folder / "file").read_text() == "new" and list(tmp_path.iterdir()) == [folder]

@@ -1,21 +1,21 @@
 """Files are read as they were written: a recorded sha256 is compared whenever its file is used.
-
 Hashing gigabytes at each start would take minutes, so a hash is cached together with the file system's data about the
 file (size, times, inode), in this process and, for large files, in the cache folder. If that cannot be written, only
-time is lost. `full` always reads the bytes: `verify` uses it, since a disk may also lose bits silently.
-"""
+time is lost. `full` always reads the bytes: `verify` uses it, since a disk may also lose bits silently."""
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TypedDict
 
+from tunix_rt import faults
 from tunix_rt.errors import MachineError, TunixError
-from tunix_rt.files import JsonObject, read_json, sha256_file, write_json
+from tunix_rt.files import JsonObject, read_json, sha256_file, sync_folder, write_json
 from tunix_rt.machine import cache_folder
 
 LARGE = 2**20
@@ -91,6 +91,24 @@ def damage(folder: Path, sealed: Mapping[str, Seal], full: bool = False) -> list
     """Files that differ from their seal, one line each, beginning with the path; empty if there are none."""
     found = {folder / name: _problem(folder / name, record, full) for name, record in sealed.items()}
     return [f"{file}: {what}" for file, what in found.items() if what is not None]
+
+
+@contextmanager
+def replaced(folder: Path) -> Iterator[Path]:
+    """A path beside `folder`, where the block creates what then replaces it; readers keep the old files until then."""
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        yield part
+    except Exception:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
+    sync_folder(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    faults.point("removed", folder)
+    part.rename(folder)
+    faults.point("renamed", folder)
+    sync_folder(folder.parent)
 
 
 def _problem(file: Path, sealed: Seal, full: bool) -> str | None:

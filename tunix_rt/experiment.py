@@ -1,7 +1,5 @@
 """An experiment from beginning to end, in one run folder: the engine's stages in order, then the results.
-
-Only this module, the engine, and the modules above them see the complete config.
-"""
+Only this module, the engine, and the modules above them see the complete config."""
 
 from __future__ import annotations
 
@@ -28,8 +26,8 @@ from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import check_family, checked_digests, prepared_of, source_digest
 from tunix_rt.machine import cache_folder
-from tunix_rt.models.adapter_folder import is_adapter, opened
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.adapter_folder import is_adapter
+from tunix_rt.models.sources import opened
 from tunix_rt.report.summary import summary
 from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, choose
@@ -65,11 +63,9 @@ def run(
     batches_of: RunFolder | None = None,
 ) -> Result:
     """Run the unfinished stages of the experiment, and return its result. `sweep`: the sweep that it is a member of.
-
-    `keep`: stages that are not run again, whatever the config says: those of the run `base` count.
-    `batches_of`: a run whose batches of prompts are used again for this one.
-    Raises the errors of `tunix_rt.errors`; whatever happens, the run folder says how it ended.
-    """
+    `keep`: stages that are not run again, whatever the config says: those of the run `base` count. `batches_of`: a run
+    whose batches of prompts are used again for this one. Raises the errors of `tunix_rt.errors`; whatever happens, the
+    run folder says how it ended."""
     registry.require(config.backend.name)
     store = ModelStore(config.tracking.uri)
     check_family(config, store)
@@ -111,11 +107,8 @@ def _finished(run: RunFolder, stage: str) -> str:
     record = run.stages().get(stage, {})
     if record.get("state") != "done":
         raise InputError(f"{run.name}: its stage {stage} is not finished; run its command again first")
-    problem = problem_of(run, stage)
-    if problem is not None:
-        raise DataError(
-            f"{problem}; bring the file back, or run the command of {run.name} again: it does {stage} again"
-        )
+    if problem := problem_of(run, stage):
+        raise DataError(f"{problem}; bring the file back, or run the command of {run.name}, which does it again")
     return str(record["identity"])
 
 
@@ -153,6 +146,6 @@ def answerer(run: RunFolder) -> Answerer:
     base = trained
     if is_adapter(trained):
         base = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
-    model, adapter = opened(trained, base, folder_digest)
+    model, adapter = opened(trained, base)
     reader = Reader.of(model, config.format)
     return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.generation.seed)

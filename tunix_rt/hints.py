@@ -1,7 +1,5 @@
 """Commands suggested to the user, in a form that works in the shell at hand; and where results go.
-
-Returns text; independent of runs and configs.
-"""
+Returns text; independent of runs and configs."""
 
 from __future__ import annotations
 
@@ -16,19 +14,15 @@ from tunix_rt.terminal import say
 
 def command(words: Sequence[str]) -> str:
     """`words` (a program of this environment and its arguments) as a line to paste into the shell at hand.
-
     `uv run` is prepended if this program was started that way. A program of an environment that is not activated is
-    given by its path.
-    """
+    given by its path."""
     program, rest = words[0], words[1:]
     if "UV_RUN_RECURSION_DEPTH" in os.environ:
         return shlex.join(["uv", "run", program, *rest])
-    programs = Path(sys.executable).parent
-    activated = str(programs) in os.environ.get("PATH", "").split(os.pathsep)
+    place = Path(sys.executable).with_name(program)
+    activated = str(place.parent) in os.environ.get("PATH", "").split(os.pathsep)
     if sys.prefix != sys.base_prefix and not activated:
-        program = (
-            os.path.relpath(programs / program) if programs.is_relative_to(Path.cwd()) else str(programs / program)
-        )
+        program = os.path.relpath(place) if place.is_relative_to(Path.cwd()) else str(place)
     return shlex.join([program, *rest])
 
 

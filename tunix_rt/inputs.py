@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from tunix_rt import faults
+from tunix_rt.checked import replaced
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import FilesSource
 from tunix_rt.config.identity import identities
@@ -30,15 +29,12 @@ LEDGER = "versions.json"
 
 def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     """Digest of each local file and model that the config names; registered models are in `store`.
-
-    Raises DataError, ModelError if one is missing.
-    """
+    Raises DataError, ModelError if one is missing."""
     digests: dict[str, str] = {}
     for split, files in _data_files(config).items():
         found = list(files.values())
         digests[f"dataset.source.{split}"] = found[0] if len(found) == 1 else digest(found)
-    held = dataset_digest(config.dataset.source)
-    if held is not None:
+    if (held := dataset_digest(config.dataset.source)) is not None:
         digests["dataset.source"] = held
     if not isinstance(config.model.source, FreshModel | ScratchModel):
         digests["model.source"] = content_digest(config.model.source, store)
@@ -64,19 +60,17 @@ def _data_files(config: ExperimentConfig) -> dict[str, dict[Path, str]]:
 
 def checked_digests(config: ExperimentConfig, store: Store, home: Path = Path()) -> dict[str, str]:
     """`input_digests`, after checking that a version of a dataset means the same bytes as ever.
-
-    `data/<name>/versions.json` records which; a relative `run.data` is in `home`. Raises DataError naming the file
-    that changed, and what `input_digests` raises.
-    """
+    `data/<name>/versions.json` records which; a relative `run.data` is in `home`. Raises DataError naming the file that
+    changed, and what `input_digests` raises."""
     digests = input_digests(config, store)
     if isinstance(config.dataset.source, FilesSource):
         ledger = home / config.run.data / config.dataset.name / LEDGER
         now = {str(file): sha256 for files in _data_files(config).values() for file, sha256 in files.items()}
-        _check_version(ledger, config.dataset.name, str(config.dataset.source.version), now)
+        _check_version(ledger, str(config.dataset.source.version), now)
     return digests
 
 
-def _check_version(ledger: Path, name: str, version: str, now: Mapping[str, str]) -> None:
+def _check_version(ledger: Path, version: str, now: Mapping[str, str]) -> None:
     from filelock import FileLock
 
     ledger.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +79,7 @@ def _check_version(ledger: Path, name: str, version: str, now: Mapping[str, str]
         for file, sha256 in known.get(version, {}).items():
             if now.get(file, sha256) != sha256:
                 raise DataError(
-                    f"{file}: changed since version {version} of dataset {name} was first used "
+                    f"{file}: changed since version {version} of dataset {ledger.parent.name} was first used "
                     f"(sha256 {sha256[:12]}… then, {now[file][:12]}… now); name the new content with "
                     "dataset.source.version=…, or put the old file back"
                 )
@@ -95,9 +89,7 @@ def _check_version(ledger: Path, name: str, version: str, now: Mapping[str, str]
 
 def check_family(config: ExperimentConfig, store: Store) -> None:
     """Check the family of pretrained weights before anything is prepared, if a backend does not support all families.
-
-    Raises ConfigError if the backend does not support it, else what `materialise` raises.
-    """
+    Raises ConfigError if the backend does not support it, else what `materialise` raises."""
     source, families = config.model.source, BACKENDS[config.backend.name].families
     if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check covers those
         return
@@ -115,6 +107,7 @@ def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, 
     request = PrepareRequest(
         seed=config.training.seed,
         source=config.model.source,
+        stop_tokens=config.model.stop_tokens,
         tokenizer=config.tokenizer,
         dataset=config.dataset,
         format=config.format,
@@ -138,10 +131,8 @@ def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
 
 def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
     """The prepared data in `folder`, created if it is missing or damaged; one process creates it, others wait.
-
-    The lock is always taken: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError
-    if data prepared again differs from before.
-    """
+    The lock is always taken: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError if
+    data prepared again differs from before."""
     prepared = PreparedData(folder)
     with _locked(folder):
         damaged = prepared.damage() if prepared.is_whole else []
@@ -155,24 +146,16 @@ def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> Pre
 
 
 def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Store, damaged: Sequence[str]) -> None:
-    """Prepare in a temporary folder, which then replaces the old one: readers of the old files keep them until then.
-
-    Raises DataError if the new data is not what was `damaged`.
-    """
-    part = prepared.folder.with_name(f"{prepared.folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    write_prepared(config, part, store)
-    apply_umask(part)
-    difference = prepared.difference(PreparedData(part)) if damaged else None
-    if difference is not None:
-        shutil.rmtree(part)
-        raise DataError(
-            f"{damaged[0]}; prepared again it is not what it was ({difference} differs): "
-            f"put the file back, or remove {prepared.folder} to go on with what is prepared today"
-        )
-    shutil.rmtree(prepared.folder, ignore_errors=True)
-    faults.point("removed", prepared.folder)
-    part.rename(prepared.folder)
+    """Prepare in a temporary folder, which then replaces the old one; DataError if it is not what was `damaged`."""
+    with replaced(prepared.folder) as part:
+        write_prepared(config, part, store)
+        apply_umask(part)
+        difference = prepared.difference(PreparedData(part)) if damaged else None
+        if difference is not None:
+            raise DataError(
+                f"{damaged[0]}; prepared again it is not what it was ({difference} differs): "
+                f"put the file back, or remove {prepared.folder} to go on with what is prepared today"
+            )
 
 
 @contextmanager
@@ -207,9 +190,7 @@ def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
 
 def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> PreparedData:
     """The prepared data that a run used; prepared again if it is gone or damaged.
-
-    Raises DataError if that is not the same.
-    """
+    Raises DataError if that is not the same."""
     prepared = PreparedData(run.data_folder)
     if not prepared.is_whole or prepared.damage():
         folder = prepared_folder(config, str(run.stages()["prepare"]["identity"]))

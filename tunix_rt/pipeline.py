@@ -1,12 +1,7 @@
-"""Runs the stages for DVC: each in its own process and folder, all of them one run.
+"""Runs the stages for DVC: each in its own process and folder `runs/dvc/<stage>/`, all of them one run, `runs/dvc/`.
 
-    runs/dvc/            the run: config, status, the records of its stages, the report
-    runs/dvc/<stage>/    what a stage wrote
-
-DVC removes what a stage wrote before it runs it again, unless it persists. What training and prediction write
-persists, so that an interrupted stage can resume; the engine clears it if it belongs to something else. Checkpoints
-are next to it, not tracked by DVC: they are not needed once the model is there.
-"""
+What training and prediction write persists, so that an interrupted stage can resume; the engine clears it if it belongs
+to something else. Checkpoints are next to it, not tracked by DVC: they are not needed once the model is there."""
 
 from __future__ import annotations
 

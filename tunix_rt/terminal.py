@@ -1,8 +1,6 @@
 """Terminal output while a command works: progress, tables, notes. Plain lines if stderr is no terminal.
-
-Progress and notes go to stderr, results to stdout. Everything is shown through `visible`, so that text from a data
-file or a model cannot control the terminal. Independent of experiments.
-"""
+Progress and notes go to stderr, results to stdout. Everything is shown through `visible`, so that text from a data file
+or a model cannot control the terminal. Independent of experiments."""
 
 from __future__ import annotations
 
@@ -138,11 +136,9 @@ def table(
     whole: Sequence[int] = (0,),
 ) -> None:
     """Print a table to stdout; columns whose index is in `right` are aligned right. No columns: two of key and value.
-
-    If the terminal is too narrow, text in columns that are not in `whole` is cut, then such columns are left out,
-    with a note; if those of `whole` alone do not fit, each row becomes lines of column and value. Columns without any
-    value are left out. A pipe gets every column in full width.
-    """
+    If the terminal is too narrow, text in columns that are not in `whole` is cut, then such columns are left out, with
+    a note; if those of `whole` alone do not fit, each row becomes lines of column and value. Columns without any value
+    are left out. A pipe gets every column in full width."""
     rows = [[visible(cell) for cell in row] for row in rows]
     kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
     widths = {at: max(_cells(row[at]) for row in [columns, *rows]) for at in kept}
@@ -182,12 +178,13 @@ def _fit(widths: dict[int, int], room: int, right: Sequence[int], whole: Sequenc
 
 
 def _line(cells: Sequence[str], widths: dict[int, int], right: Sequence[int]) -> None:
-    shown = []
-    for at, width in widths.items():
-        text = _cut(cells[at], width)
-        blank = " " * (width - _cells(text))
-        shown.append(blank + text if at in right else text + blank)
-    out(f" {'  '.join(shown)}".rstrip())
+    from rich.text import Text
+
+    shown = [Text(cells[at]) for at in widths]
+    for text, (at, width) in zip(shown, widths.items(), strict=True):
+        text.truncate(width, overflow="ellipsis")
+        text.align("right" if at in right else "left", width)
+    out(f" {'  '.join(text.plain for text in shown)}".rstrip())
 
 
 def _cells(text: str) -> int:
@@ -195,12 +192,6 @@ def _cells(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def _cut(text: str, width: int) -> str:
-    from rich.cells import set_cell_size
-
-    return text if _cells(text) <= width else f"{set_cell_size(text, width - 1)}…"
 
 
 def _lines(rows: Sequence[Sequence[str]]) -> None:

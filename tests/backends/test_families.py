@@ -95,14 +95,10 @@ def test_a_family_equals_transformers(
 
     backend.save(state, tmp_path).result()
     before, after = read_weights(folder), read_weights(tmp_path)
-    assert before.keys() == after.keys() == tensor_shapes(state_architecture(state)).keys()
+    assert before.keys() == after.keys() == tensor_shapes(state.stored.architecture).keys()
     assert all(np.array_equal(before[key], after[key]) for key in before)
 
     _gradients(backend, state, rows, model, tmp_path)
-
-
-def state_architecture(state: Any) -> Any:
-    return state.architecture if hasattr(state, "architecture") else state.model.architecture
 
 
 def _logits(backend: Backend, state: Any, rows: Batch, model: Any) -> None:

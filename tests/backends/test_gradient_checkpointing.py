@@ -16,7 +16,7 @@ from tests.backends.conftest import Traces
 from tests.families import CASES, write
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
 from tunix_rt.backends.jax import step as jax_step
-from tunix_rt.backends.jax.optimizer import UpdateRule
+from tunix_rt.backends.jax.optimizer import compiled
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.torch.step import micro_batch
 from tunix_rt.batches.batch import Batch
@@ -140,7 +140,7 @@ def test_torch_keeps_less_for_the_way_back(
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            micro_batch(state.model, long_batch, 0, "float32")
+            micro_batch(state.model, long_batch, 0)
         weights = {tensor.untyped_storage().data_ptr() for tensor in state.model.weights.values()}
         kept.append(sum(size for place, size in held.items() if place not in weights))
     rows, length = long_batch.tokens.shape[1:]
@@ -157,7 +157,7 @@ def test_jax_programs_need_less_scratch(deep: Path, setup_of: Any, long_batch: B
         inputs = backend._inputs(state, long_batch)
         lowered = jax_step.train_step.lower(
             state.training_graph,
-            UpdateRule.of(state.training.optimizer),
+            compiled(state.training.optimizer),
             state.params,
             state.moments,
             state.frozen,

@@ -139,7 +139,7 @@ def test_a_model_folder_that_does_not_fit_lists_both_sides(backend: Backend, sma
     (tmp_path / "config.json").write_text((small_llama / "config.json").read_text("utf-8"), "utf-8")
     with pytest.raises(ModelError, match=r"(?s)model\.extra\.weight.*model\.norm\.weight") as raised:
         backend.load(tmp_path, None)
-    for part in ("model.extra.weight", "model.norm.weight", "[50, 24]", "[53, 24]"):
+    for part in ("model.extra.weight", "model.norm.weight", "(50, 24)", "(53, 24)"):
         assert part in str(raised.value)
 
 
@@ -155,8 +155,8 @@ def test_a_damaged_or_foreign_optimizer_state_is_named(
     path.write_bytes(foreign)
     with pytest.raises(CheckpointError, match="does not fit") as raised:
         backend.restore(tmp_path, one, setup)
-    assert "m.model.embed_tokens.weight: (61, 24) in the file, (53, 24) in the model" in str(raised.value)
-    assert "m.lm_head.weight: (61, 24) in the file, missing in the model" in str(raised.value)
+    assert "m.model.embed_tokens.weight: (61, 24) in the folder, (53, 24) in the model" in str(raised.value)
+    assert "m.lm_head.weight: (61, 24) in the folder, missing in the model" in str(raised.value)
     path.write_bytes(foreign[:1000])
     with pytest.raises(CheckpointError, match=r"optimizer\.safetensors: cannot be read"):
         backend.restore(tmp_path, one, setup)

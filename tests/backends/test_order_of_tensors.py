@@ -13,6 +13,8 @@ import pytest
 from tests.backends.conftest import Traces
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
 from tunix_rt.backends.registry import create
+from tunix_rt.backends.torch.decoder import kinds_of
+from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
@@ -78,8 +80,10 @@ def held_otherwise(state: Any, seed: int) -> Any:
         adapter = replace(adapter, tensors=shuffled(adapter.tensors, order))
     state.model = replace(state.model, weights=shuffled(state.model.weights, order), adapter=adapter)
     optimizer = state.optimizer
-    first, second = (shuffled(moments, order) for moments in (optimizer.first, optimizer.second))
-    state.optimizer = type(optimizer)(optimizer.config, optimizer.kinds, first, second, optimizer.count)
+    other = AdamW(state.training.optimizer, kinds_of(state.model), state.model.trained)
+    other.first, other.second = (shuffled(moments, order) for moments in (optimizer.first, optimizer.second))
+    other.count = optimizer.count
+    state.optimizer = other
     return state
 
 

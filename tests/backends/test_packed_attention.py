@@ -68,7 +68,7 @@ def test_jax_pairs_of_blocks_give_the_values_and_gradients_of_whole_rows(window:
 
     def loss(q: Any, k: Any, v: Any) -> Any:
         bias = in_jax.pair_bias(jnp.asarray(segments()), jnp.asarray(pairs[0]), window)
-        read = in_jax.attend_pairs(q[:, :, None], k, v, jnp.asarray(pairs[0]), bias, (WIDTH**-0.5, None))
+        read = in_jax.attend_pairs(q[:, :, None], k, v, jnp.asarray(pairs[0]), bias, architecture(HEADS))
         return (read[:, :, 0] * weights).sum()
 
     value, gradients = jax.value_and_grad(loss, argnums=(0, 1, 2))(queries, keys, values)

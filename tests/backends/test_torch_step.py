@@ -197,7 +197,7 @@ def test_updates_equal_torch_optim(adamw: Any) -> None:
         {"params": [theirs[names[2]]], "weight_decay": 0.0},
     ]
     reference = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.99))
-    optimizer = AdamW.fresh(adamw(), {name: "norms" if "norm" in name else "matrices" for name in names}, ours)
+    optimizer = AdamW(adamw(), {name: "norms" if "norm" in name else "matrices" for name in names}, ours)
     for rate in (1e-2, 3e-2, 2e-2):
         gradients = {name: torch.randn(7, 5) for name in names}
         optimizer.update(ours, gradients, rate, scale=torch.tensor(2.0), skip=torch.tensor(0.0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import pytest
 
 from tunix_rt.config.model import FreshModel
-from tunix_rt.models import gguf
 from tunix_rt.models.folder import read_architecture, read_weights
 from tunix_rt.models.initialise import write_fresh
 
@@ -64,7 +62,7 @@ TOKENS = ["<|end|>", "<|pad|>", "a", "b", "Ġ", "1", "2", "ab", "Ċ", "<u>", "Ċ
 
 def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
     """Write the model of a folder as llama.cpp's converter does; keywords replace metadata (None: out)."""
-    from gguf import GGUFWriter
+    from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
 
     architecture = read_architecture(folder)
     metadata: dict[str, Any] = {
@@ -97,17 +95,14 @@ def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
         }
         if value is not None:
             add[type(value)](key, value)
-    names = {value: key for key, value in gguf.LAYER_TENSORS.items()} | {v: k for k, v in gguf.TENSORS.items()}
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, architecture.num_layers)
     for name, tensor in read_weights(folder).items():
-        short = name
-        if match := re.fullmatch(r"model\.layers\.(\d+)\.(.+)\.weight", name):
-            short = f"blk.{match[1]}.{names[match[2]]}.weight"
         heads = {"q_proj": architecture.num_heads, "k_proj": architecture.num_kv_heads}.get(name.split(".")[-2])
         if heads:  # LlamaModel.permute of llama.cpp's convert_hf_to_gguf.py
             halves = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, tensor.shape[1])
             tensor = halves.swapaxes(1, 2).reshape(tensor.shape)
-        if short != left_out:
-            writer.add_tensor(names.get(short, short), np.ascontiguousarray(tensor))
+        if name != left_out:
+            writer.add_tensor(names.get_name(name, (".weight",)), np.ascontiguousarray(tensor))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -87,3 +87,13 @@ def test_rows_without_a_token_are_taken_first(folder: Path, tmp_path: Path) -> N
 def test_rows_are_never_lost(folder: Path) -> None:
     with pytest.raises(ModelError, match="53 rows of embeddings cannot shrink to 52"):
         grown(folder, 52)
+
+
+def test_a_declared_stop_token_ends_generation_in_the_copy(folder: Path, tmp_path: Path) -> None:
+    """Prevents: a model that learns the end of its turns, and goes on writing behind it."""
+    token = "<turn>"
+    made = with_tokens(folder, [token], tmp_path / "cache", stops=[token])
+    assert token in Tokenizer.load(made).end_tokens and set(read_stop_ids(folder)) < set(read_stop_ids(made))
+    assert with_tokens(made, [token], tmp_path / "cache", stops=[token]) == made, "nothing is left to add"
+    with pytest.raises(ModelError, match=r"model.stop_tokens: '<no>' is not a token of .*tokenizer.added_tokens"):
+        with_tokens(folder, [], tmp_path / "cache", stops=["<no>"])

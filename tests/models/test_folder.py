@@ -76,9 +76,9 @@ def test_mismatch_lists_both_sides(make_folder: MakeFolder) -> None:
         read_weights(folder)
     message = str(caught.value)
     assert str(folder) in message
-    assert "only in the folder: model.norm.bias [16]" in message
-    assert "only in the model: model.norm.weight [16]" in message
-    assert "model.layers.0.mlp.up_proj.weight: [24, 8] in the folder, [24, 16] in the model" in message
+    assert "model.norm.bias: (16,) in the folder, missing in the model" in message
+    assert "model.norm.weight: missing in the folder, (16,) in the model" in message
+    assert "model.layers.0.mlp.up_proj.weight: (24, 8) in the folder, (24, 16) in the model" in message
 
 
 def test_a_tied_head_may_be_stored_but_not_differ(make_folder: MakeFolder) -> None:

@@ -35,7 +35,9 @@ def test_weights_config_and_tokenizer_come_back(
     tokenizer = Tokenizer.load(tmp_path / "out")
     assert tokenizer.encode("ab12\n\n1<u><|end|>").ids == [7, 5, 6, 10, 5, 9, 0]
     assert tokenizer.decode([7, 5, 9, 0, 1]) == "ab1<u>", "control tokens are special, the user's own are not"
-    assert (tokenizer.end_id, tokenizer.pad_id, tokenizer.has_chat_template) == (0, 1, False)
+    assert (tokenizer.end_id, tokenizer.pad_id) == (0, 1)
+    with pytest.raises(ModelError, match="no chat template"):
+        tokenizer.chat([{"role": "user", "content": "a"}], True)
 
 
 @pytest.mark.parametrize(

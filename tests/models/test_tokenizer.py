@@ -232,7 +232,6 @@ def test_chat_equals_transformers(char: Path, tmp_path: Path, place: str) -> Non
         (folder / "chat_template.jinja").write_text(TEMPLATE)
     ours, theirs = Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
     messages = [{"role": "system", "content": " 1 "}, {"role": "user", "content": "2 < 3 & é"}]
-    assert ours.has_chat_template
     for opened in (False, True):
         expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=opened)
         assert ours.chat(messages, opened) == expected
@@ -271,8 +270,12 @@ def test_a_template_that_does_not_end_is_refused(char: Path, tmp_path: Path, tem
     assert time.monotonic() - started < 60
 
 
+def test_a_declared_date_takes_every_code_that_a_template_may_use(char: Path, tmp_path: Path) -> None:
+    folder = with_settings(char, tmp_path / "chat", chat_template="{{ strftime_now('%-d %b %Y, %a %H:%M') }}")
+    assert Tokenizer.load(folder).chat([], True, date="2024-07-06") == "6 Jul 2024, Sat 00:00"
+
+
 def test_without_a_template_chat_says_what_to_use(char: Path) -> None:
-    assert not Tokenizer.load(char).has_chat_template
     with pytest.raises(ModelError, match="no chat template; use format=plain"):
         Tokenizer.load(char).chat([{"role": "user", "content": "1"}], True)
 

@@ -15,7 +15,7 @@ from tunix_rt.__main__ import main
 from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.inputs import prepared_data
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
-from tunix_rt.models.zero_weights import write_zero_weights
+from tunix_rt.models.initialise import write_zero_weights
 from tunix_rt.plan.measure import measure
 from tunix_rt.plan.outline import outline, prepared_shapes
 from tunix_rt.tracking.registry import ModelStore

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -183,3 +184,25 @@ def test_a_damaged_record_of_a_finished_run_is_written_again(
     assert types(*WORDS).code == 0
     assert types("verify", "last").code == 0
     assert model.stat().st_mtime_ns == written, "nothing was trained again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_stages_json_cut_in_half_is_removed_as_the_message_says(
+    finished: RunFolder, types: Types, checkpoints: bool
+) -> None:
+    """Prevents: advice that leads to another error, or to other results."""
+    file, kept = finished.path / "stages.json", ("metrics.jsonl", "predictions.jsonl", "metrics.json", "items.jsonl")
+    results = [finished.model / "model.safetensors", *(finished.path / name for name in kept)]
+    good = {result: result.read_bytes() for result in results}
+    if not checkpoints:
+        shutil.rmtree(finished.checkpoints)
+    change(file, halved)
+    for words in (WORDS, ("verify", "last"), ("ask", "last", "1+1=")):
+        done = types(*words)
+        assert done.code in (2, 5) and f"{file}: not valid JSON" in done.out + done.err, done
+        assert "remove it, and the command that wrote it writes it again" in done.out + done.err
+    file.unlink()
+    assert types(*WORDS).code == 0
+    assert {result: result.read_bytes() for result in results} == good
+    assert types("verify", "last").code == 0

@@ -134,6 +134,25 @@ def test_what_somebody_has_begun_to_use_since_it_was_listed_stays(work: Path) ->
     assert (data / "d/111111111111").exists()
 
 
+def test_part_folders_of_killed_preparations_go_but_not_of_one_at_work(work: Path) -> None:
+    """Prevents: gigabytes beside the data that nothing lists; the data of a preparation that takes hours removed."""
+    runs, data = Path("runs"), Path("data")
+    stopped = made("e/aaaaaaaaaaaa", "failed")
+    shutil.rmtree(stopped.path / "checkpoints")
+    parts = [data / "d/111111111111.part", data / "models/x-222222222222.part", stopped.path / "model.part"]
+    for part in parts:
+        (part / "encoded").mkdir(parents=True)
+        (part / "encoded" / "tokens.int32").write_bytes(bytes(9))
+        assert reclaimable(runs, data) == [], "it may be at work"
+        aged(part)
+        (item,) = reclaimable(runs, data)
+        assert (item.kind, item.path, item.bytes) == ("stale part file", part, 9)
+        lock = {"d": data / "d/.111111111111.lock", "models": data / "models/x-222222222222.lock"}
+        with FileLock(lock.get(part.parent.name, stopped.path / ".lock")):
+            assert clear([item], runs, data) == [], "somebody writes it"
+        assert clear([item], runs, data) == [item] and not part.exists()
+
+
 @pytest.mark.slow
 def test_gc_lists_then_removes_and_everything_still_works(finished: RunFolder, types: Types) -> None:
     unused = Path("data/mine/0123456789ab")

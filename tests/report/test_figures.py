@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib import image
+from matplotlib.colors import to_rgb
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.score import Score, score
 from tunix_rt.files import write_json, write_jsonl
-from tunix_rt.report.figures import WINDOW, draw, smooth
+from tunix_rt.report.figures import BLUE, GREY, WINDOW, draw, smooth
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
@@ -98,6 +100,20 @@ def test_draws_only_what_has_data(tmp_path: Path) -> None:
     assert names(draw(tmp_path)) == ["accuracy.png"]
     write_jsonl(tmp_path / "metrics.jsonl", [{"step": 1, "train/loss": 0.0, "train/learning_rate": 0.0}])
     assert names(draw(tmp_path)) == ["loss.png", "accuracy.png"]
+
+
+def test_bars_before_and_after_training_are_told_apart(run: Path) -> None:
+    """Prevents: bars of which nobody can say whose they are; without a baseline the legend still names them."""
+
+    def colours(path: Path) -> list[bool]:
+        picture = image.imread(path)[..., :3]
+        return [bool((abs(picture - to_rgb(one)) < 0.01).all(-1).sum() > 5_000) for one in (BLUE, GREY)]
+
+    draw(run)
+    assert colours(run / "figures" / "accuracy.png") == [True, True]
+    (run / "baseline_metrics.json").unlink()
+    draw(run)
+    assert colours(run / "figures" / "accuracy.png") == [True, False]
 
 
 def test_one_length_can_be_drawn(tmp_path: Path) -> None:

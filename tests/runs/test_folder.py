@@ -37,6 +37,23 @@ def test_a_full_name_means_that_run_though_others_begin_with_it(tmp_path: Path) 
     assert find_run(tmp_path, "e/abc") == find_run(tmp_path, "abc") == first
 
 
+def test_the_full_name_of_a_run_comes_before_the_name_of_an_experiment(tmp_path: Path) -> None:
+    """For `rm` (every run counts) an experiment's name stands for all its runs; one run's own name for that one."""
+    made(tmp_path, "abc/111"), made(tmp_path, "abc/222")
+    for newest in (True, False):
+        assert find_run(tmp_path, "abc/111", newest).name == "abc/111"
+    assert find_run(tmp_path, "abc").name == "abc/222"
+    with pytest.raises(InputError, match=r"several runs fit \(there are: abc/111, abc/222\)"):
+        find_run(tmp_path, "abc", newest=False)
+    exact = made(tmp_path, "other/abc")
+    for newest in (True, False):
+        assert find_run(tmp_path, "abc", newest) == exact
+    made(tmp_path, "third/abc")
+    for newest in (True, False):
+        with pytest.raises(InputError, match=r"several runs fit \(there are: other/abc, third/abc\)"):
+            find_run(tmp_path, "abc", newest)
+
+
 def test_no_runs_yet_says_how_to_start_one(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no run there yet; start one"):
         find_run(tmp_path, "last")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
+from pathlib import Path
 from secrets import token_hex
 
 import psutil
@@ -60,13 +62,29 @@ def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [pytest.param("submitit", marks=pytest.mark.measured), "ray"])
-def test_members_run_and_fail_where_the_launcher_puts_them(launcher: str, shell: Shell) -> None:
-    """The second member fails at work, not for its config. What a launcher pickles holds no password."""
+@pytest.mark.parametrize(
+    ("launcher", "typed"),
+    [pytest.param("submitit", True, marks=pytest.mark.measured), ("submitit", False), ("ray", True)],
+)
+def test_members_run_and_fail_where_the_launcher_puts_them(
+    launcher: str, typed: bool, shell: Shell, root: Path
+) -> None:
+    """The second member fails at work, not for its config. What a launcher pickles holds no password, whether that
+    was typed or is in the person's own YAML."""
     secret = token_hex(8)
-    uri = f"tracking.uri=http://op:{secret}@127.0.0.1:9"
-    done = shell.starts(f"+experiment=sweep_{launcher}", *QUICK, uri, "optimizer.learning_rate=1e-3,1e30")
-    assert [file for file in shell.folder.rglob("*") if file.is_file() and secret.encode() in file.read_bytes()] == []
+    uri = f"http://op:{secret}@127.0.0.1:9"
+    given = [f"tracking.uri={uri}"]
+    if not typed:
+        own = shell.folder / "conf" / "tracking" / "own.yaml"
+        own.parent.mkdir(parents=True)
+        ours = (root / "conf" / "tracking" / "mlflow.yaml").read_text("utf-8")
+        own.write_text(re.sub("^uri: .*", f"uri: {uri}", ours, flags=re.MULTILINE), "utf-8")
+        given = ["tracking=own"]
+    done = shell.starts(f"+experiment=sweep_{launcher}", *QUICK, *given, "optimizer.learning_rate=1e-3,1e30")
+    files = [file for file in shell.folder.rglob("*") if file.is_file() and file.name != "own.yaml"]
+    assert [file for file in files if secret.encode() in file.read_bytes()] == []
+    if launcher == "submitit":
+        assert [file for file in files if file.suffix == ".pkl" and b"TUNIX_RT_TRACKING_URI" in file.read_bytes()]
     assert done.code == 4, done.err
     good, bad = shell.ranking(f"sweep_{launcher}")
     assert (good["state"], bad["state"]) == ("finished", "failed")

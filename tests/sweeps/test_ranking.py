@@ -12,6 +12,7 @@ import pytest
 from tunix_rt.errors import InputError
 from tunix_rt.evaluation.statistics import wilson
 from tunix_rt.files import write_jsonl
+from tunix_rt.runs.sweep import MemberRecord, MemberState
 from tunix_rt.sweeps.plots import parallel_coordinates
 from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
 
@@ -23,16 +24,20 @@ def metrics(k: int) -> dict[str, Any]:
     }
 
 
+def record(seed: int, state: MemberState, folder: str, reason: str | None = None) -> MemberRecord:
+    return MemberRecord((f"seed={seed}", "backend=jax"), state, folder, reason)
+
+
 MEMBERS = [
-    Member({"seed": "1", "backend": "jax"}, "finished", "runs/a", metrics(5), None),
-    Member({"seed": "2", "backend": "jax"}, "failed", "runs/b", None, "broke\nbadly"),
-    Member({"seed": "3", "backend": "jax"}, "finished", "runs/c", metrics(9), None),
-    Member({"seed": "4", "backend": "jax"}, "pruned", "runs/d", None, "hopeless"),
+    Member(record(1, "finished", "runs/a"), metrics(5)),
+    Member(record(2, "failed", "runs/b", "broke\nbadly")),
+    Member(record(3, "finished", "runs/c"), metrics(9)),
+    Member(record(4, "pruned", "runs/d", "hopeless")),
 ]
 
 
 def folders(members: Sequence[Member], direction: str = "maximize") -> list[str | None]:
-    return [place.member.folder for place in ranked(members, "accuracy", direction)]
+    return [place.member.record.folder for place in ranked(members, "accuracy", direction)]
 
 
 def test_best_first_and_failures_last() -> None:
@@ -41,7 +46,7 @@ def test_best_first_and_failures_last() -> None:
 
 
 def test_only_what_varied_is_a_column() -> None:
-    assert varying([member.values for member in MEMBERS]) == ["seed"]
+    assert varying([member.record.values for member in MEMBERS]) == ["seed"]
     columns, shown = rows(ranked(MEMBERS, "accuracy", "maximize"), "accuracy")
     assert columns == ["rank", "seed", "accuracy", "95 % interval", "stop rate", "run"]
     assert shown[0] == ["1=", "3", "90.0 %", "[45.0 %, 100.0 %]", "100.0 %", "runs/c"]
@@ -61,7 +66,7 @@ def test_members_that_were_asked_other_questions_are_not_compared_in_silence() -
 
 
 def test_the_file_has_values_with_intervals() -> None:
-    best, *_, last = ranking(ranked(MEMBERS, "accuracy", "maximize"), "accuracy")
+    best, *_, last = ranking(ranked(MEMBERS, "accuracy", "maximize"))
     assert (best["value"], best["interval"], best["folder"]) == (0.9, [0.45, 1.0], "runs/c")
     assert (best["rank"], best["leading"]) == (1, True)
     assert (last["value"], last["state"], last["reason"]) == (None, "pruned", "hopeless")
@@ -85,11 +90,11 @@ def member(name: str, verdicts: Sequence[bool], loss: float = 1.0, folder: Path 
     if folder is not None:
         items = [{"id": str(at), "sample": 0, "reference": "1", "correct": right} for at, right in enumerate(verdicts)]
         write_jsonl(folder / "items.jsonl", items)
-    return Member({"lr": name}, "finished", str(folder or name), scores, None, loss)
+    return Member(MemberRecord((f"lr={name}",), "finished", str(folder or name)), scores, loss)
 
 
 def places(members: Sequence[Member]) -> list[tuple[str, int | None, bool]]:
-    return [(p.member.values["lr"], p.rank, p.leading) for p in ranked(members, "accuracy", "maximize")]
+    return [(p.member.record.values["lr"], p.rank, p.leading) for p in ranked(members, "accuracy", "maximize")]
 
 
 def test_equal_results_share_a_rank_and_none_is_best() -> None:

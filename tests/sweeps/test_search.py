@@ -13,9 +13,8 @@ from tests.sweeps.conftest import QUICK, Shell
 from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.sweeps import plots
-from tunix_rt.sweeps.declared import PrunerSettings, SamplerSettings, StudySettings
 from tunix_rt.sweeps.space import space_of
-from tunix_rt.sweeps.study import Study
+from tunix_rt.sweeps.study import PrunerSettings, SamplerSettings, Study, StudySettings
 
 SEARCH = (
     "+experiment=sweep_optuna",
@@ -148,5 +147,5 @@ def test_a_wrong_space_is_named() -> None:
 def test_a_wrong_setting_of_the_sweeper_is_named(shell: Shell) -> None:
     done = shell.types("+experiment=sweep_optuna", "hydra.sweeper.n_trials=0", "hydra.sweeper.pruner.direction=up")
     assert done.code == 2
-    assert "hydra.sweeper.n_trials: Input should be greater than 0" in done.err
-    assert "hydra.sweeper.pruner.direction: Input should be 'minimize' or 'maximize'" in done.err
+    assert "hydra.sweeper.n_trials: got 0, expected greater than 0" in done.err
+    assert "hydra.sweeper.pruner.direction: got \"up\", expected 'minimize' or 'maximize'" in done.err

@@ -130,12 +130,13 @@ def test_a_checkpoint_is_continued_bit_for_bit_and_by_the_other_backend(
 def test_gradient_checkpointing_changes_memory_only(
     llama: Path, both: Both, make: Callable[..., Backend], batch_at: Callable[..., Batch], setup: TrainingSetup
 ) -> None:
-    """The same curve, from a program that computes each layer again in the backward pass."""
-    batches = [batch_at(step) for step in range(2)]
+    """The same curve with one micro-batch and with two, from a program that computes each layer again for gradients."""
+    batches = [batch_at(step, step + 1) for step in range(2)]
     checkpointing = make("tunix", gradient_checkpointing=True)
     _, expected = train(both["tunix"], both["tunix"].load(llama, setup), batches)
     state, found = train(checkpointing, checkpointing.load(llama, setup), batches)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert np.isfinite(checkpointing.fetch(checkpointing.logprobs(state, batches[1]))["logprobs"]).all()
     assert "remat" in program(state, batches[0])
     assert "remat" not in program(both["tunix"].load(llama, None), batches[0])
 

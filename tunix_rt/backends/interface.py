@@ -31,8 +31,6 @@ FinishReason = Literal["stop", "length"]
 class Placement:
     """The devices found at start, with every `auto` resolved."""
 
-    process: int
-    num_processes: int
     platform: str
     """`cpu`, `gpu` or `tpu`."""
     devices: tuple[str, ...]

@@ -9,7 +9,6 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +20,11 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Measurements, Placement
+from tunix_rt.backends.storage import StoredBackend
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
 from tunix_rt.files import sha256_bytes
 from tunix_rt.machine import usable_cores
-from tunix_rt.models.folder import Weights
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """The event that jax reports when a program has been compiled or found in the cache."""
@@ -37,26 +36,30 @@ _threads: int | None = None
 """CPU threads of this process: fixed when jax starts."""
 
 
-class XlaBackend:
-    """What every backend on jax has: a device, one thread that saves, and the same way to fetch and to describe."""
+class XlaBackend(StoredBackend):
+    """What every backend on jax has: a device, and the same way to fetch and to describe."""
 
     packages: tuple[str, ...] = ("jax", "jaxlib", "flax", "optax")
     """Packages whose versions `describe` reports."""
 
     def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path) -> None:
-        """Start jax on the device that `hardware` names; see `registry.create`."""
-        device, threads = start(hardware, cache)
+        """Start jax (once per process) on the device that `hardware` names; see `registry.create`.
+
+        Matrix products of float32 are computed in float32 on every device. On the CPU dispatch is synchronous: queued
+        programs would each hold their scratch memory already (8 steps of a 10 M-parameter model: 4.1 GB instead of
+        1.3, at the same speed).
+        """
+        super().__init__()
+        _configure("jax_default_matmul_precision", "highest")
+        _configure("jax_cpu_enable_async_dispatch", False)
+        _keep_compiled(cache)
+        wanted = usable_cores() if hardware.threads == "auto" else hardware.threads
+        threads = _start_with_threads(wanted, hardware.platform)
+        device = _choose(hardware)
+        kind = "gpu" if device.platform == "cuda" else device.platform
         self._config = config
         self._device = device
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
-        self.placement = Placement(
-            process=0,
-            num_processes=1,
-            platform="gpu" if device.platform == "cuda" else device.platform,
-            devices=(f"{device.device_kind} {device.id}",),
-            precision=config.precision,
-            threads=threads,
-        )
+        self.placement = Placement(kind, (f"{device.device_kind} {device.id}",), config.precision, threads)
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         """Wait for the device, copy to the host. Raises OutOfMemory."""
@@ -75,21 +78,6 @@ class XlaBackend:
         }
 
 
-def start(hardware: HardwareConfig, cache: Path) -> tuple[jax.Device, int]:
-    """Start jax (once per process) and choose the device; returns it and the number of CPU threads in use.
-
-    Matrix products of float32 are computed in float32 on every device. On the CPU dispatch is synchronous: queued
-    programs would each hold their scratch memory already (8 steps of a 10 M-parameter model: 4.1 GB instead of 1.3,
-    at the same speed). Raises DeviceError.
-    """
-    _configure("jax_default_matmul_precision", "highest")
-    _configure("jax_cpu_enable_async_dispatch", False)
-    _keep_compiled(cache)
-    wanted = usable_cores() if hardware.threads == "auto" else hardware.threads
-    threads = _start_with_threads(wanted, hardware.platform)
-    return _choose(hardware), threads
-
-
 def _configure(name: str, value: object) -> None:
     jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
@@ -97,51 +85,37 @@ def _configure(name: str, value: object) -> None:
 def _start_with_threads(wanted: int, platform: str) -> int:
     """XLA sizes its thread pool when its client is created: by NPROC, or else by the affinity mask.
 
-    Later calls in the same process cannot change it; they return the number in use.
+    Later calls in the same process cannot change it; they return the number in use. Other programs that this process
+    starts must not see the variables.
     """
     global _threads
     if _threads is None:
         heap.retain_freed_memory()
-        _give_back_after_compiling()
+        jax.monitoring.register_event_duration_secs_listener(_count_compilation)
         flags = os.environ.get("XLA_FLAGS", "")
         if platform == "cpu":
             _configure("jax_platforms", "cpu")
         else:
             flags += " --xla_gpu_deterministic_ops=true"
-        with _environment(NPROC=str(wanted), XLA_FLAGS=flags):
-            try:
-                jax.devices()
-            except RuntimeError as error:
-                raise DeviceError(f"jax cannot start: {error}") from None
+        before = {name: os.environ.pop(name) for name in ("NPROC", "XLA_FLAGS") if name in os.environ}
+        os.environ |= {"NPROC": str(wanted), "XLA_FLAGS": flags}
+        try:
+            jax.devices()
+        except RuntimeError as error:
+            raise DeviceError(f"jax cannot start: {error}") from None
+        finally:
+            del os.environ["NPROC"], os.environ["XLA_FLAGS"]
+            os.environ |= before
         _threads = wanted
     return _threads
 
 
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Set environment variables temporarily: other programs that this process starts must not see them."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _give_back_after_compiling() -> None:
+def _count_compilation(event: str, duration_secs: float, **kwargs: str | int) -> None:
     """A compilation leaves 0.1 GB free, too fragmented for scratch memory; so does a program's first run."""
-
-    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
-        global _compilations
-        if event == COMPILED:
-            _compilations += 1
-            heap.give_back()
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
+    global _compilations
+    if event == COMPILED:
+        _compilations += 1
+        heap.give_back()
 
 
 def _choose(hardware: HardwareConfig) -> jax.Device:
@@ -172,20 +146,15 @@ def _keep_compiled(cache: Path) -> None:
 
 
 def processor_name() -> str:
-    """Model of the processor, and a digest of everything that `_processor` returns."""
-    facts = _processor()
-    model = next((fact.partition(":")[2].strip() for fact in facts if fact.startswith("model name")), facts[0])
-    return f"{model} ({sha256_bytes(repr(facts).encode())[:8]})"
-
-
-def _processor() -> tuple[str, ...]:
-    """Architecture, model and instruction sets, as far as the system reports them."""
+    """Model of the processor, and a digest of it with its architecture and instruction sets, where they are known."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = [f"model name: {platform.processor()}"]
     told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    return (platform.machine(), *sorted(told))
+    facts = (platform.machine(), *sorted(told))
+    model = next((fact.partition(":")[2].strip() for fact in facts if fact.startswith("model name")), facts[0])
+    return f"{model} ({sha256_bytes(repr(facts).encode())[:8]})"
 
 
 def compilations() -> int:
@@ -202,12 +171,3 @@ def memory_errors(setting: str) -> Iterator[None]:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise OutOfMemory(f"the device has no memory left: lower {setting} ({str(error).splitlines()[0]})") from None
-
-
-def moments_to_tensors(first: Weights, second: Weights, count: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """Moments by weight name → `m.<weight>`, `v.<weight>` float32 and `count` int64, as every backend stores them."""
-    return (
-        {f"m.{name}": tensor for name, tensor in first.items()}
-        | {f"v.{name}": tensor for name, tensor in second.items()}
-        | {"count": np.asarray(count, np.int64)}
-    )

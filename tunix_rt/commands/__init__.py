@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from tunix_rt import hints
-from tunix_rt.config.suggest import nearest
+from tunix_rt.config.overrides import nearest
 from tunix_rt.errors import InputError
 
 COMMON: dict[str, dict[str, Any]] = {
@@ -32,14 +32,19 @@ class Parser(argparse.ArgumentParser):
         super().__init__(f"tunix_rt {command}", description="\n\n".join(paragraphs), formatter_class=shape)
         for name in common:
             self.add_argument(name, **COMMON[name])
+        self.finds_run = "run" in common
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Options may stand anywhere among the positional arguments."""
+        """Options may stand anywhere among the positional arguments; the common `run` becomes its folder."""
         chosen, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             option = unknown[0].startswith("-")
             near = nearest(unknown[0].partition("=")[0], self._option_string_actions) if option else ""
             self.error(f"{unknown[0]}: {'no such option' if option else 'one word too many'}{near}")
+        if self.finds_run:
+            from tunix_rt.runs.folder import find_run
+
+            chosen.run = find_run(chosen.root, chosen.run)
         return chosen
 
     def error(self, message: str) -> NoReturn:

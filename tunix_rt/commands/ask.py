@@ -15,9 +15,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse(arguments)
 
     from tunix_rt.experiment import answerer
-    from tunix_rt.runs.folder import find_run
 
-    model = answerer(find_run(chosen.root, chosen.run))
+    model = answerer(chosen.run)
     for question in [chosen.question] if chosen.question else _typed():
         model.answer(question, sys.stdout)
     return 0

@@ -15,19 +15,17 @@ def main(arguments: Sequence[str]) -> int:
     chosen = Parser("data", __doc__, "run", "--json", "--root").parse(arguments)
 
     from tunix_rt.records.data_versions import mismatches, versions
-    from tunix_rt.runs.folder import find_run
 
-    run = find_run(chosen.root, chosen.run)
-    rows = versions(run)
-    wrong = list(mismatches(run, rows))
+    rows = versions(chosen.run)
+    wrong = list(mismatches(chosen.run, rows))
     if chosen.json:
         out(to_json({"versions": rows, "mismatches": wrong}))
     else:
         columns = ("file", "split", "sha256 (manifest)", "md5 (DVC)")
         shown = [(row["file"], row["split"], f"{row['sha256'][:16]}…", row["dvc_md5"] or "") for row in rows]
-        table(run.name, columns, shown, whole=range(len(columns)))
+        table(chosen.run.name, columns, shown, whole=range(len(columns)))
     if wrong:
-        raise DataError("\n  ".join([f"{run.name}: its data is not what it was:", *wrong]))
+        raise DataError("\n  ".join([f"{chosen.run.name}: its data is not what it was:", *wrong]))
     if not chosen.json:
         out("the same bytes everywhere")
     return 0

@@ -21,9 +21,8 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check
     from tunix_rt.experiment import recorded_mapping, run, show
-    from tunix_rt.runs.folder import RunFolder, find_run
+    from tunix_rt.runs.folder import RunFolder
 
-    base = find_run(chosen.root, chosen.run)
-    config = check(changed(recorded_mapping(base), chosen.overrides, "evaluate"))
-    show(RunFolder(run(config, base, keep=("train", "predict")).folder), config.tracking)
+    config = check(changed(recorded_mapping(chosen.run), chosen.overrides, "evaluate"))
+    show(RunFolder(run(config, chosen.run, keep=("train", "predict")).folder), config.tracking)
     return 0

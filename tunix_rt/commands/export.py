@@ -20,9 +20,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse(arguments)
 
     from tunix_rt.records.verify import export_run
-    from tunix_rt.runs.folder import find_run
 
-    made = export_run(find_run(chosen.root, chosen.run), chosen.file, not chosen.no_model)
+    made = export_run(chosen.run, chosen.file, not chosen.no_model)
     if chosen.json:
         out(to_json(asdict(made)))
     else:

@@ -22,8 +22,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--base", type=Path, help="the base's folder (default: where the adapter says it is)")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.models.adapter_folder import is_adapter, merge, opened
-    from tunix_rt.models.sources import base_folder, folder_digest
+    from tunix_rt.models.adapter_folder import is_adapter, merge
+    from tunix_rt.models.sources import base_folder, opened
     from tunix_rt.runs.folder import find_run
     from tunix_rt.traces.prepared import PreparedData
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             start = prepared.model_folder  # its current path; the adapter records the path it had in training
     if chosen.out.exists():
         raise InputError(f"{chosen.out}: exists already; name a new folder")
-    base, _ = opened(folder, start or base_folder(folder), folder_digest)
+    base, _ = opened(folder, start or base_folder(folder))
     merge(folder, base, chosen.out)
     out(f"{chosen.out}: the adapter {folder} merged with its base {base}")
     return 0

@@ -17,10 +17,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--uri", help="the MLflow store (default: the run's tracking.uri)")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.runs.folder import find_run
     from tunix_rt.tracking.registry import register
 
-    made = register(find_run(chosen.root, chosen.run), chosen.name, chosen.uri)
+    made = register(chosen.run, chosen.name, chosen.uri)
     if chosen.json:
         out(to_json(asdict(made)))
     else:

@@ -22,9 +22,8 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse(arguments)
 
     from tunix_rt.records.reproduce import TOLERANCE, reproduce
-    from tunix_rt.runs.folder import find_run
 
-    result = reproduce(find_run(chosen.root, chosen.run), chosen.overrides, chosen.strict)
+    result = reproduce(chosen.run, chosen.overrides, chosen.strict)
     if chosen.json:
         out(to_json(asdict(result)))
     else:

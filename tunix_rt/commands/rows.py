@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from tunix_rt.commands import Parser
 from tunix_rt.errors import InputError
 from tunix_rt.files import to_json
+from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import out, table
 
 
@@ -18,10 +19,9 @@ def main(arguments: Sequence[str]) -> int:
 
     from tunix_rt.batches.schedule import batch_schedule
     from tunix_rt.experiment import recorded_config
-    from tunix_rt.runs.folder import find_run
     from tunix_rt.traces.prepared import PreparedData
 
-    run = find_run(chosen.root, chosen.run)
+    run: RunFolder = chosen.run
     prepared = PreparedData(run.data_folder)
     order, facts = batch_schedule(recorded_config(run).training, prepared)
     if not 1 <= chosen.step <= int(facts["num_steps"]):

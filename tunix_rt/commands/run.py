@@ -12,7 +12,6 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, NoReturn
 
 from tunix_rt.errors import ConfigError, InputError, ask_for_traceback
@@ -28,9 +27,11 @@ DRY_RUN = "--dry-run"
 
 def main(arguments: Sequence[str]) -> int:
     """Hand the command line to Hydra, with overrides checked first. Raises what the experiment raises."""
+    import hydra
+
     from tunix_rt.config.folders import config_folders, search_working_directory
     from tunix_rt.config.load import report
-    from tunix_rt.config.overrides import check_overrides
+    from tunix_rt.config.overrides import check_overrides, hydra_message
 
     folders = config_folders()
     flags, overrides, chosen = _parsed([word for word in arguments if word != DRY_RUN])
@@ -51,23 +52,15 @@ def main(arguments: Sequence[str]) -> int:
     search_working_directory()
     if chosen.cfg == "job":
         return _show_config(overrides, chosen)
-    task = _Task(Home.here())
-    with masked_output() if asked or chosen.cfg or chosen.info else nullcontext():
-        _call_hydra(task, folders[-1])
+    task = _Task(Home())
+    try:
+        with masked_output() if asked or chosen.cfg or chosen.info else nullcontext():
+            hydra.main(config_path=str(folders[-1]), config_name="config", version_base="1.3")(task)()
+    except hydra.errors.HydraException as error:
+        raise ConfigError(hydra_message(error)) from error
     if task.caught:
         raise task.caught[0]
     return 0
-
-
-def _call_hydra(task: _Task, folder: Path) -> None:
-    import hydra
-
-    from tunix_rt.config.overrides import hydra_message
-
-    try:
-        hydra.main(config_path=str(folder), config_name="config", version_base="1.3")(task)()
-    except hydra.errors.HydraException as error:
-        raise ConfigError(hydra_message(error)) from error
 
 
 def _parsed(words: Sequence[str]) -> tuple[list[str], list[str], Namespace]:
@@ -77,20 +70,18 @@ def _parsed(words: Sequence[str]) -> tuple[list[str], list[str], Namespace]:
     """
     from hydra._internal.utils import get_args_parser
 
-    from tunix_rt.config.load import key_meant
+    from tunix_rt.config.load import meant
 
     parser: Any = get_args_parser()
     parser.error = _refuse
     chosen, unknown = parser.parse_known_intermixed_args(words)
     if unknown:
         key = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
-        raise InputError(f"{unknown[0]}: no such option (values are given as KEY=VALUE{key_meant(key)}); see --help")
+        raise InputError(f"{unknown[0]}: no such option (values are given as KEY=VALUE{meant(key)}); see --help")
     if sum(map(bool, (chosen.cfg, chosen.info, chosen.multirun, chosen.run, chosen.shell_completion))) > 1:
         raise InputError("only one of --run, -m, --cfg, --info and --shell-completion at a time")
-    overrides, flags = list(chosen.overrides or []), list(words)
-    for override in overrides:
-        flags.remove(override)
-    return flags, overrides, chosen
+    overrides = list(chosen.overrides or [])
+    return [word for word in words if word not in overrides], overrides, chosen
 
 
 def _refuse(message: str) -> NoReturn:
@@ -129,15 +120,18 @@ class _Task:
     """Carries a single run's error to `main`, which raises it again without lines added by Hydra."""
 
     def __call__(self, composed: Any) -> Any:
-        if _sweeping():
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             return member(composed, self.home)
         try:
-            return _show(_run(composed))
+            _run(composed)
         except Exception as error:
             if composed.get("debug") is True:
                 ask_for_traceback(error)
             self.caught.append(error)
-            return None
+        return None
 
 
 def _mistakes_in_values(overrides: Sequence[str]) -> list[str]:
@@ -147,37 +141,19 @@ def _mistakes_in_values(overrides: Sequence[str]) -> list[str]:
     from tunix_rt.config.load import compose, find_mistakes
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    single = [
-        text
-        for text, override in zip(overrides, parsed, strict=True)
-        if not override.is_sweep_override() and not _is_hydra(text)
-    ]
-    return [f"{path}: {what}" for path, what in find_mistakes(compose(single))[0]]
+    swept = {override.input_line for override in parsed if override.is_sweep_override()}
+    mistakes, _ = find_mistakes(compose([text for text in overrides if text not in swept and not _is_hydra(text)]))
+    return [f"{path}: {what}" for path, what in mistakes]
 
 
-def _sweeping() -> bool:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
-
-
-def _run(composed: Any) -> dict[str, Any]:
+def _run(composed: Any) -> None:
+    """A single run, and the table at its end."""
     from tunix_rt.config.load import check, resolve
 
     config = check(resolve(composed))
     say_folders(config.run.root, config.run.data)
 
-    from tunix_rt.experiment import run  # heavy import: only if the config is valid
-
-    result = run(config)
-    return {"folder": str(result.folder), "metrics": result.metrics, "tracking": config.tracking}
-
-
-def _show(end: dict[str, Any]) -> dict[str, Any]:
-    """Print the table at the end of a single run."""
-    from tunix_rt.experiment import show
+    from tunix_rt.experiment import run, show  # heavy import: only if the config is valid
     from tunix_rt.runs.folder import RunFolder
 
-    show(RunFolder(Path(end["folder"])), end["tracking"])
-    return end
+    show(RunFolder(run(config).folder), config.tracking)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from tunix_rt.commands import Parser
 from tunix_rt.files import read_json, to_json
+from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import markdown, out
 
 if TYPE_CHECKING:
@@ -21,11 +22,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--predictions", type=int, metavar="N", help="print the first N predictions")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.runs.folder import find_run
     from tunix_rt.runs.table import RunRecord
     from tunix_rt.traces.prediction import read_predictions
 
-    run = find_run(chosen.root, chosen.run)
+    run: RunFolder = chosen.run
     first: list[Prediction] = []
     if chosen.predictions is not None:
         first = list(islice(read_predictions(run.predictions), max(chosen.predictions, 0)))

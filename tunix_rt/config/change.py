@@ -7,7 +7,7 @@ from copy import deepcopy
 from typing import Any
 
 from tunix_rt.config.folders import config_folders
-from tunix_rt.config.identity import first_stage, follows
+from tunix_rt.config.identity import STAGES, first_stage
 from tunix_rt.config.load import compose, resolve
 from tunix_rt.config.overrides import check_overrides
 from tunix_rt.errors import ConfigError
@@ -39,9 +39,10 @@ def changed(recorded: Mapping[str, Any], overrides: Sequence[str], stage: str) -
 
     mistakes, kept = check_overrides(overrides, config_folders())
     parsed = [OverridesParser.create().parse_override(text.lstrip("+")) for text in kept]
+    earlier = list(STAGES)[: list(STAGES).index(stage)]
     for override in parsed:
         first = first_stage(str(override.key_or_group).replace("/", "."))
-        if first is not None and not follows(first, stage):
+        if first in earlier:
             mistakes.append(
                 f"{override.key_or_group}: not among what can be changed here: it decides what {first} makes, and only "
                 f"{stage} and what follows is done again; for that run the experiment itself"

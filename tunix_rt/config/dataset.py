@@ -5,18 +5,15 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Le, Lt
 from pydantic import Discriminator
 
 from tunix_rt.config.choices import Adapter
-from tunix_rt.config.section import Execution, section
+from tunix_rt.config.section import Count, Execution, Natural, Text, section
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0), Le(100)]
-Count = Annotated[int, Gt(0)]
-Text = Annotated[str, MinLen(1)]
 Digits = Annotated[int, Ge(1), Le(6)]
-Seed = Annotated[int, Ge(0)]
 
 
 @section
@@ -117,10 +114,10 @@ class LossWeights:
 class DatasetConfig:
     """Source, checks, split and what is learned from a trace."""
 
-    name: Execution[Annotated[str, MinLen(1)]]
+    name: Execution[Text]
     """Names the folder of prepared data: `data/<name>/<identity>/`. A label: the same data under two names has one
     identity and is prepared in two folders with the same content."""
-    seed: Seed = 0
+    seed: Natural = 0
     """Decides which problems are generated and which traces are held out; the same in every member of a sweep over
     `seed`. null: the experiment's `seed`."""
     source: Annotated[ArithmeticSource | FilesSource | HuggingfaceSource, Discriminator("kind")]

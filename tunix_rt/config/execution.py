@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge
 
 from tunix_rt.config.choices import BackendName, Platform, Precision
-from tunix_rt.config.section import Execution, Identity, section
+from tunix_rt.config.section import Count, Execution, Identity, Natural, Text, section
 
-Count = Annotated[int, Gt(0)]
-Text = Annotated[str, MinLen(1)]
 Paths = Text | tuple[Text, ...]
 
 
@@ -31,7 +29,7 @@ class HardwareConfig:
     """Where it runs. The only section that allows `auto`; what was found is recorded in the run folder."""
 
     platform: Execution[Platform]
-    device: Execution[Annotated[int, Ge(0)]]
+    device: Execution[Natural]
     """Index of the device on its platform."""
     threads: Execution[Count | Literal["auto"]]
     """CPU threads of the framework; `auto`: the cores that this process may use (affinity, the container's quota)."""
@@ -59,7 +57,7 @@ class TrackingConfig:
     """`sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]
     """The tracker's experiment (project) that the run belongs to."""
-    num_traces: Execution[Annotated[int, Ge(0)]]
+    num_traces: Execution[Natural]
     """Number of predictions sent in full: in MLflow as traces, with their steps as child spans."""
     log_model: Execution[bool]
     """Also send the model folder."""
@@ -80,8 +78,8 @@ class RunConfig:
     data: Execution[Text]
     """Holds prepared data and converted models."""
     dvc_paths: Execution[tuple[Paths, Paths, Paths]]
-    """What DVC tracks of the data, one file or folder per split (of several, DVC takes none); for a split without one, a
-    source file that it tracks anyway."""
+    """What DVC tracks of the data, one file or folder per split (of several, DVC takes none); for a split without
+    one, a source file that it tracks anyway."""
     stop_step: Identity[Count | None] = None
     """Stop training after this step, whatever the clock says: this is how `reproduce` repeats a time budget. It changes
     only when training stops, not for example the schedule; the resulting model differs all the same."""

@@ -6,13 +6,10 @@ import datetime
 import string
 from typing import Annotated, Literal
 
-from annotated_types import MinLen
 from pydantic import AfterValidator, Discriminator
 
 from tunix_rt.config.choices import ReaderName
-from tunix_rt.config.section import section
-
-Text = Annotated[str, MinLen(1)]
+from tunix_rt.config.section import Text, section
 
 
 def _date(text: str) -> str:

@@ -7,16 +7,18 @@ caller passes (`input_digests`), so that this module needs no file system.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from typing import Any
+
+from boltons.iterutils import get_path
+from pydantic_core import to_jsonable_python
 
 from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.config.section import fields_of, hints_of, is_execution, members
+from tunix_rt.config.section import fields_of, is_execution, keys_below
 from tunix_rt.files import digest
 
 STAGES: dict[str, tuple[str, ...]] = {
-    "prepare": ("training.seed", "model.source", "tokenizer", "dataset", "format"),
+    "prepare": ("training.seed", "model.source", "model.stop_tokens", "tokenizer", "dataset", "format"),
     "train": ("format", "backend", "model.adapter", "optimizer", "schedule", "training", "run.stop_step"),
     "predict": ("format", "backend", "model.adapter", "generation"),
     "evaluate": ("evaluation",),
@@ -32,10 +34,7 @@ LENGTH = 12
 
 def plain(value: Any) -> Any:
     """A config value as plain JSON data: dataclasses to dicts, tuples to lists."""
-    data = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-    if isinstance(data, dict):
-        return {key: plain(item) for key, item in data.items()}
-    return [plain(item) for item in data] if isinstance(data, list | tuple) else data
+    return to_jsonable_python(value)
 
 
 def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
@@ -66,13 +65,7 @@ def taken(config: ExperimentConfig, stage: str) -> tuple[str, ...]:
 def declared(config: ExperimentConfig, stage: str) -> dict[str, Any]:
     """The parts of the config that enter the identity of a stage, by dotted path."""
     data = entering(plain(config))
-    return {path: _at(data, path) for path in taken(config, stage)}
-
-
-def _at(data: Any, path: str) -> Any:
-    for name in path.split("."):
-        data = data[name]
-    return data
+    return {path: get_path(data, path.split(".")) for path in taken(config, stage)}
 
 
 def first_stage(key: str) -> str | None:
@@ -82,33 +75,14 @@ def first_stage(key: str) -> str | None:
     """
     if key == "seed":  # through the seeds that are null
         return next(iter(STAGES))
-    below = f"{key}."
-    for stage, paths in STAGES.items():
-        if _decides(key) and any(f"{path}.".startswith(below) or below.startswith(f"{path}.") for path in paths):
+    values = [(f"{path}.", hint) for path, hint in keys_below(ExperimentConfig) if not keys_below(hint)]
+    meant = [value for value in values if value[0].startswith(f"{key}.")]
+    meant = meant or [value for value in values if f"{key}.".startswith(value[0])]
+    deciding = [path for path, hint in meant if not is_execution(hint)]
+    for stage, sections in STAGES.items():
+        if any(path.startswith(tuple(f"{section}." for section in sections)) for path in deciding):
             return stage
     return None
-
-
-def follows(stage: str, other: str) -> bool:
-    """Whether a stage is `other`, or comes after it."""
-    order = list(STAGES)
-    return order.index(stage) >= order.index(other)
-
-
-def _decides(key: str) -> bool:
-    """Whether any field at or below a dotted path, for any `kind` of its sections, is not marked `Execution`."""
-    hints: list[Any] = [ExperimentConfig]
-    for name in key.split("."):
-        sections = [hints_of(member) for hint in hints for member in members(hint) if is_dataclass(member)]
-        hints = [fields[name] for fields in sections if name in fields] if sections else hints
-    return any(map(_changes_a_result, hints))
-
-
-def _changes_a_result(hint: Any) -> bool:
-    if is_execution(hint):
-        return False
-    sections = [hints_of(member) for member in members(hint) if is_dataclass(member)]
-    return not sections or any(_changes_a_result(field) for fields in sections for field in fields.values())
 
 
 def identities(
@@ -119,13 +93,10 @@ def identities(
     `kept`: identities of stages that were done elsewhere; those of the later stages build on them.
     """
     chain: dict[str, str] = {}
-    kept = kept or {}
     trained_on = {key: value for key, value in input_digests.items() if key.startswith("model.adapter")}
     parent = digest({key: value for key, value in input_digests.items() if key not in trained_on})
     for stage in STAGES:
-        sections = declared(config, stage)
-        if stage == "train" and trained_on:
-            sections |= trained_on
+        sections = declared(config, stage) | (trained_on if stage == "train" else {})
         made = digest({"stage": stage, "parent": parent, "sections": sections})[:LENGTH]
-        parent = chain[stage] = kept.get(stage, made)
+        parent = chain[stage] = (kept or {}).get(stage, made)
     return chain

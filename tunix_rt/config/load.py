@@ -6,21 +6,37 @@ structured configs clash with frozen dataclasses). Nothing heavy is imported bef
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast, get_type_hints
+from typing import Any, cast
 
+from boltons.iterutils import get_path
 from pydantic import TypeAdapter, ValidationError
 
 from tunix_rt.config.choices import PARTS, SPLITS
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory
-from tunix_rt.config.overrides import check_overrides, hydra_message
+from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
-from tunix_rt.config.section import members
-from tunix_rt.config.suggest import hint_of, keys_beside, meant
+from tunix_rt.config.section import fields_of, hints_of, keys_below, members
 from tunix_rt.errors import ConfigError
+
+ALIASES = {
+    "lr": "learning_rate",
+    "type": "kind",
+    "typ": "kind",
+    "dtype": "precision",
+    "epochs": "num_epochs",
+    "steps": "max_steps",
+    "wd": "weight_decay",
+    "temp": "temperature",
+    "max_tokens": "max_new_tokens",
+}
+"""What other programs call a key → what it is here."""
+MOST_PLACES = 3
+"""A name that occurs in more sections is not suggested."""
 
 
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
@@ -62,9 +78,20 @@ def resolve(composed: Any) -> dict[str, Any]:
 def check(mapping: Mapping[str, Any]) -> ExperimentConfig:
     """The experiment that a resolved mapping declares. Raises ConfigError listing every mistake."""
     mistakes, values = find_mistakes(mapping)
+    _refuse(mistakes)
+    return ExperimentConfig(**values)
+
+
+def check_section(name: str, hint: Any, value: Any) -> Any:
+    """A plain value checked strictly against a section's type. Raises ConfigError listing every mistake."""
+    mistakes, found = _read(name, hint, value)
+    _refuse(mistakes)
+    return found
+
+
+def _refuse(mistakes: Sequence[Mistake]) -> None:
     if mistakes:
         raise ConfigError(report(f"{path}: {what}" for path, what in mistakes))
-    return ExperimentConfig(**values)
 
 
 def report(lines: Iterable[str]) -> str:
@@ -81,27 +108,19 @@ def report(lines: Iterable[str]) -> str:
 
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """Every mistake (path, what), and the valid sections."""
-    mapping = _with_reader(_seeded(mapping))
-    hints = get_type_hints(ExperimentConfig, include_extras=True)
-    mistakes: list[Mistake] = []
+    mapping, hints = _with_reader(_seeded(mapping)), hints_of(ExperimentConfig)
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
-    mistakes += sorted(unusable.items())
-    mistakes += [
-        (str(key), f"unknown key{meant(str(key), [*hints, EXPERIMENT], ExperimentConfig)}")
-        for key in mapping
-        if key not in hints
-    ]
+    mistakes: list[Mistake] = sorted(unusable.items())
+    mistakes += [(str(key), f"unknown key{meant(str(key))}") for key in mapping if key not in hints]
     for name, hint in hints.items():
         if name not in mapping:
             mistakes.append((name, "missing"))
             continue
-        try:
-            values[name] = section_from(hint, mapping[name])
-        except ValidationError as error:
-            details = cast(list[Mapping[str, Any]], error.errors(include_url=False))
-            found = [_mistake(name, hint, mapping[name], detail) for detail in details]
-            mistakes += [mistake for mistake in found if mistake[0] not in unusable]
+        found, value = _read(name, hint, mapping[name])
+        mistakes += [mistake for mistake in found if mistake[0] not in unusable]
+        if not found:
+            values[name] = value
     for rule in RULES:
         wanted = inspect.signature(rule).parameters
         if wanted.keys() <= values.keys():
@@ -109,9 +128,24 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
     return mistakes, values
 
 
-def key_meant(word: str) -> str:
-    """`; did you mean …?` for a word that may be a key of the config."""
-    return meant(word, get_type_hints(ExperimentConfig), ExperimentConfig)
+def meant(path: str, beside: Iterable[str] = (*hints_of(ExperimentConfig), EXPERIMENT)) -> str:
+    """`; did you mean …?` for an unknown key at a dotted path; empty if nothing is similar.
+
+    `beside`: the keys that its section knows. The same name in another section is preferred to a similar name.
+    """
+    near, known = path.rpartition(".")[2], set(beside)
+    name = ALIASES.get(near, near)
+    if name in known:
+        return f"; did you mean {name!r}?"
+    places: dict[str, list[str]] = {}
+    for place in dict.fromkeys(path for path, _ in keys_below(ExperimentConfig)):
+        places.setdefault(place.rpartition(".")[2], []).append(place)
+    few = {key: found for key, found in places.items() if len(found) <= MOST_PLACES}
+    if name not in few and (close := nearest(near, known)):
+        return close
+    similar = next(iter(difflib.get_close_matches(near, places, n=1, cutoff=0.8)), "")
+    found = few.get(name) or few.get(similar, [])
+    return f"; did you mean {' or '.join(map(repr, found))}?" if found else ""
 
 
 def _seeded(mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -144,22 +178,26 @@ def _unusable(value: Any, path: str) -> Iterator[Mistake]:
             yield from _unusable(item, f"{path}.{key}" if path else str(key))
 
 
-def section_from(hint: Any, value: Any) -> Any:
-    """Checks a plain value strictly against a section's type. Raises pydantic's ValidationError."""
-    return TypeAdapter(hint).validate_json(json.dumps(_whole_numbers(hint, value)), strict=True)
+def _read(name: str, hint: Any, value: Any) -> tuple[list[Mistake], Any]:
+    """The mistakes in a section, and its value if there are none."""
+    try:
+        return [], TypeAdapter(hint).validate_json(json.dumps(_whole_numbers(hint, value)), strict=True)
+    except ValidationError as error:
+        return [_mistake(name, hint, value, detail) for detail in error.errors(include_url=False)], None
 
 
 def _whole_numbers(hint: Any, value: Any) -> Any:
     """`value` with 1e3, which YAML takes for a float, as 1000 if only an integer is expected."""
     if isinstance(value, dict):
-        return {key: _whole_numbers(hint_of(hint, value, key), item) for key, item in value.items()}
+        fields = fields_of(hint, value)
+        return {key: _whole_numbers(fields.get(key), item) for key, item in value.items()}
     expected = set(members(hint)) if isinstance(value, float) else set()
     return int(value) if int in expected and float not in expected and value.is_integer() else value
 
 
-def _mistake(name: str, hint: Any, value: Any, detail: Mapping[str, Any]) -> Mistake:
+def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     """One of pydantic's findings as (dotted path, what is wrong and what is allowed)."""
-    path, inside, known = [name], value, hint
+    path, fields = [name], {}
     location = [item for item in detail["loc"] if not str(item).startswith("function-")]
     for place, item in enumerate(location):
         tag = isinstance(inside, dict) and inside.get("kind") == item and item not in inside
@@ -167,12 +205,12 @@ def _mistake(name: str, hint: Any, value: Any, detail: Mapping[str, Any]) -> Mis
         if tag or (union_member and not isinstance(item, int)):
             continue
         path.append(str(item))
-        known = hint_of(known, inside, item)
-        inside = inside.get(item) if isinstance(inside, dict) else _item(inside, item)
+        fields = fields_of(hint, inside)
+        hint, inside = fields.get(item, Any), get_path(inside, (item,), None)
     where = ".".join(path)
     kind, given = detail["type"], detail.get("input")
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return where, f"unknown key{meant(where, keys_beside(hint, value, path[1:-1]), ExperimentConfig)}"
+        return where, f"unknown key{meant(where, fields)}"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return where, "missing: it has no default and must be given"
     if kind == "value_error":
@@ -182,12 +220,8 @@ def _mistake(name: str, hint: Any, value: Any, detail: Mapping[str, Any]) -> Mis
         got = given.get("kind") if isinstance(given, dict) else given
         return f"{where}.kind", f"got {got!r}, allowed: {tags}"
     message = str(detail["msg"]).removeprefix("Input should be ").replace("a valid boolean", "true or false")
-    if kind == "dataclass_type" and (keys := sorted(keys_beside(known, None, ()))):
+    if kind == "dataclass_type" and (keys := sorted(fields_of(hint, None))):
         message = f"a section of {', '.join(f'{where}.{key}' for key in keys)}"
         if "path" in keys and isinstance(given, str):
             message = f"a section; did you mean {where}.path={given}?"
     return where, f"got {json.dumps(given, ensure_ascii=False)}, expected {message}"
-
-
-def _item(inside: Any, item: Any) -> Any:
-    return inside[item] if isinstance(inside, list) and isinstance(item, int) and item < len(inside) else None

@@ -8,10 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator
 
-from tunix_rt.config.section import Execution, section
-
-Count = Annotated[int, Gt(0)]
-Text = Annotated[str, MinLen(1)]
+from tunix_rt.config.section import Count, Execution, Text, section
 
 
 @section
@@ -35,16 +32,12 @@ class FreshModel:
     """Divide it by sqrt(2 * num_hidden_layers) for the two matrices that write into the residual stream."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"num_attention_heads {self.num_attention_heads} must divide hidden_size {self.hidden_size}"
-            )
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise ValueError(
-                f"num_key_value_heads {self.num_key_value_heads} must divide "
-                f"num_attention_heads {self.num_attention_heads}"
-            )
-        if (self.hidden_size // self.num_attention_heads) % 2:
+        heads = self.num_attention_heads
+        if self.hidden_size % heads:
+            raise ValueError(f"num_attention_heads {heads} must divide hidden_size {self.hidden_size}")
+        if heads % self.num_key_value_heads:
+            raise ValueError(f"num_key_value_heads {self.num_key_value_heads} must divide num_attention_heads {heads}")
+        if (self.hidden_size // heads) % 2:
             raise ValueError("hidden_size / num_attention_heads must be even (rotary position embedding)")
 
 
@@ -158,6 +151,9 @@ class ModelConfig:
     source: ModelSource
     adapter: LoraAdapter | None
     """null: every weight is trained."""
+    stop_tokens: tuple[Text, ...] = ()
+    """Tokens at which generation stops too, for a chat template that ends a turn with another token than the
+    tokenizer's end token."""
 
 
 @section

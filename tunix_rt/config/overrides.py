@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tunix_rt.config.folders import EXPERIMENT, choices
-from tunix_rt.config.suggest import nearest
 
 NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) '\+*(.*?)'(?: 1\. To use| requires)")
 """Hydra's message for several values without `-m`."""
@@ -28,19 +27,18 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[
     mistakes: list[str] = []
     kept: list[str] = []
     for text in overrides:
+        key = why = ""
         try:
             override = OverridesParser.create().parse_override(text)
             key = str(override.key_or_group)
         except HydraException as error:
-            key, why = "", f" ({str(error).splitlines()[0]})" if "=" in text else ""
-        else:
-            why = ""
+            why = f" ({str(error).splitlines()[0]})" if "=" in text else ""
         if not key:
             mistakes.append(f"{text!r} is not an override{why}{experiment_meant(text, folders)}; the form is key=value")
         elif key in groups and not override.is_delete():
-            wrong = _wrong_choices(key, override, folders)
-            mistakes += wrong
-            if not wrong:
+            if wrong := _wrong_choices(key, override, folders):
+                mistakes += wrong
+            else:
                 kept.append(f"+{text}" if text.startswith(f"{EXPERIMENT}=") else text)
         elif override.is_delete() or text.startswith("+") or key.split(".")[0].split("/")[0] == "hydra":
             kept.append(text)
@@ -53,6 +51,12 @@ def experiment_meant(word: str, folders: Sequence[Path]) -> str:
     """`; did you mean +experiment=…?` if a bare word resembles the name of an experiment."""
     close = difflib.get_close_matches(word, choices(EXPERIMENT, folders), n=1, cutoff=0.75)
     return f"; did you mean +{EXPERIMENT}={close[0]}?" if close else ""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean 'x'?`, or nothing if no known word is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def hydra_message(error: Exception) -> str:
@@ -70,14 +74,12 @@ def _wrong_choices(group: str, override: Any, folders: Sequence[Path]) -> list[s
     if isinstance(value, Glob):
         there = f"{group}: {override.input_line.partition('=')[2]} matches none of {', '.join(known)}"
         return [] if value.filter(known) else [there]
-    if override.is_sweep_override():
-        names = list(override.sweep_string_iterator())
-    else:
-        names = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    given = value if isinstance(value, list) else [value]
+    names = override.sweep_string_iterator() if override.is_sweep_override() else map(str, given)
     return [
         f"{group}: no {name!r}{_choice_meant(group, name, known, folders)} (there are: {', '.join(known)})"
         for name in names
-        if name not in known and name.removesuffix(".yaml") not in known and name != "None"
+        if name.removesuffix(".yaml") not in known and name != "None"
     ]
 
 

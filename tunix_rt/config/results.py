@@ -6,17 +6,14 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from tunix_rt.config.section import Execution, section
-
-Count = Annotated[int, Gt(0)]
-Seed = Annotated[int, Ge(0)]
+from tunix_rt.config.section import Count, Execution, Natural, section
 
 
 @section
 class GenerationConfig:
     """Decoding. A row's text depends only on its prompt, the seed, its id and its sample number."""
 
-    seed: Seed = 0
+    seed: Natural = 0
     """Seed for sampling. null: the experiment's `seed`."""
     split: Literal["validation", "test"]
     """Which prompts are answered."""

@@ -9,22 +9,20 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, is_dataclass
+from functools import cache
 from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args, get_origin, get_type_hints
 
+from annotated_types import Ge, Gt, MinLen
+
 T = TypeVar("T")
+Count = Annotated[int, Gt(0)]
+Natural = Annotated[int, Ge(0)]
+Text = Annotated[str, MinLen(1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A marker in the metadata of a field's type."""
-
-    name: str
-
-
-IDENTITY, EXECUTION = Mark("identity"), Mark("execution")
-Identity = Annotated[T, IDENTITY]
+Identity = Annotated[T, "identity"]
 """Changes a result. The default for unmarked fields; written out only among `Execution` fields."""
-Execution = Annotated[T, EXECUTION]
+Execution = Annotated[T, "execution"]
 """Changes no byte of a result: where and how it runs, labels, and paths (the content they point to counts)."""
 
 
@@ -38,7 +36,7 @@ def section(cls: type[T]) -> type[T]:
 
 def is_execution(hint: Any) -> bool:
     """Whether a field of this type is marked `Execution`."""
-    return get_origin(hint) is Annotated and EXECUTION in get_args(hint)[1:]
+    return get_origin(hint) is Annotated and "execution" in get_args(hint)[1:]
 
 
 def members(hint: Any) -> Iterator[Any]:
@@ -56,6 +54,16 @@ def members(hint: Any) -> Iterator[Any]:
 def hints_of(cls: Any) -> dict[str, Any]:
     """Name → type of each field of a section, marks included."""
     return get_type_hints(cls, include_extras=True)
+
+
+@cache
+def keys_below(hint: Any) -> tuple[tuple[str, Any], ...]:
+    """(dotted path, type) of every key below a section's type, whatever the `kind` of the sections inside."""
+    sections = [member for member in members(hint) if is_dataclass(member)]
+    found: list[tuple[str, Any]] = []
+    for name, field in (item for section in sections for item in hints_of(section).items()):
+        found += [(name, field), *((f"{name}.{path}", below) for path, below in keys_below(field))]
+    return tuple(found)
 
 
 def fields_of(hint: Any, data: Any) -> dict[str, Any]:

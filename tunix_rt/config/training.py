@@ -8,13 +8,11 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Discriminator
 
-from tunix_rt.config.section import section
+from tunix_rt.config.section import Count, Natural, section
 
-Count = Annotated[int, Gt(0)]
 Positive = Annotated[float, Gt(0)]
 Beta = Annotated[float, Ge(0), Lt(1)]
-Seed = Annotated[int, Ge(0)]
-Warmup = Annotated[int, Ge(0)] | Annotated[float, Gt(0), Lt(1)]
+Warmup = Natural | Annotated[float, Gt(0), Lt(1)]
 """Steps; below 1 a share of all steps, rounded up (like `warmup_steps` of transformers 5)."""
 
 
@@ -115,7 +113,7 @@ class TrainingConfig:
     """How long to train, with what batches, and when to stop. Evaluation during training is part of it: it decides
     when early stopping stops and which step is best."""
 
-    seed: Seed = 0
+    seed: Natural = 0
     """Seed for fresh weights and adapters, data order and dropout. null: the experiment's `seed`."""
     max_steps: Count | None
     """Optimizer steps; exactly one of `max_steps` and `num_epochs` is given."""
@@ -134,7 +132,7 @@ class TrainingConfig:
     """Global gradient norm above which gradients are scaled down."""
     evaluate_every: Count | None
     """Steps between evaluations on the validation split; null: none."""
-    evaluate_samples: Annotated[int, Ge(0)]
+    evaluate_samples: Natural
     """Validation prompts answered at each evaluation (for accuracy and a few printed samples)."""
     early_stopping: EarlyStopping | None
     select: Literal["last", "best_loss", "best_accuracy"]
@@ -143,8 +141,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if (self.max_steps is None) == (self.num_epochs is None):
             raise ValueError("give exactly one of max_steps and num_epochs (the other null)")
-        needs = self.select != "last" or self.early_stopping is not None
-        if needs and self.evaluate_every is None:
+        if (self.select != "last" or self.early_stopping is not None) and self.evaluate_every is None:
             raise ValueError("early_stopping and select=best_… need evaluate_every")
         if self.accuracy_decides and self.evaluate_samples == 0:
             raise ValueError("selecting or stopping by accuracy needs evaluate_samples > 0")

@@ -67,10 +67,8 @@ UNITS = {
 """Spelling (lower case, `_` for a space) → unit."""
 
 VALUE_WORDS = frozenset(
-    (
-        "hundred thousand million billion trillion hundreds thousands millions billions trillions dozen "
-        "dozens k bn half squared cubed plus minus times of"
-    ).split()
+    """hundred thousand million billion trillion hundreds thousands millions billions trillions dozen dozens
+    k bn half squared cubed plus minus times of""".split()
 )
 """Words that change the value of the preceding number."""
 

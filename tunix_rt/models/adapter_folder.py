@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, merged, module_name, short_names
 from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.fields import Fields
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.folder import (
     GENERATION,
     TOKENIZER_FILES,
     Weights,
-    check_fit,
+    check_same,
     config_to_save,
     read_architecture,
     read_object,
@@ -65,9 +65,8 @@ class Base:
     def of(cls, folder: Path, sha256: str) -> Base:
         """A folder with its digest; a folder in the hub's cache is named as on the hub."""
         found = SNAPSHOT.search(folder.as_posix())
-        if found is None:
-            return cls(str(folder), None, sha256)
-        return cls(found.group(1).replace("--", "/"), found.group(2), sha256)
+        name, revision = (found[1].replace("--", "/"), found[2]) if found else (str(folder), None)
+        return cls(name, revision, sha256)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -82,7 +81,6 @@ def write_adapter(
 
     Returns the hex SHA-256 of each file by name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     config: JsonObject = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -109,7 +107,7 @@ def write_adapter(
 def read_base(folder: Path) -> Base:
     """The base that an adapter folder names. Raises ModelError if the folder is not an adapter or is damaged."""
     config = _config(folder)
-    sha256 = read_object(folder / BASE).get("sha256") if (folder / BASE).is_file() else None
+    sha256 = read_object(folder / BASE, optional=True).get("sha256")
     return Base(config.get("base_model_name_or_path") or None, config.get("revision"), sha256)
 
 
@@ -118,28 +116,27 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
 
     Raises ModelError: missing, damaged or not supported, or tensors that do not fit the model (both sides).
     """
-    config, where = _config(folder), folder / ADAPTER_CONFIG
-    if config.get("peft_type") != "LORA":
-        raise ModelError(f"{where}: peft_type {config.get('peft_type')!r} is not supported, only 'LORA'")
+    fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
+    if fields.config.get("peft_type") != "LORA":
+        raise fields.refuse("peft_type", f"{fields.config.get('peft_type')!r} is not supported, only 'LORA'")
     for name in UNSUPPORTED:
-        if config.get(name) not in NOTHING:
-            raise ModelError(f"{where}: {name}: {config[name]!r} is not supported")
+        if fields.config.get(name) not in NOTHING:
+            raise fields.refuse(name, f"{fields.config[name]!r} is not supported")
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
     weights = read_tensors(folder / ADAPTER_WEIGHTS)
     named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
-    covered = tuple(module for module in linear(architecture) if module_name(module) in named)
-    kinds = {_kind(module) for module in covered}
+    kinds = {_kind(module) for module in linear(architecture) if module_name(module) in named}
     modules = tuple(module for module in linear(architecture) if _kind(module) in kinds)  # of every layer
     adapter = Adapter(
-        rank=int(_number(config, "r", where)),
-        alpha=_number(config, "lora_alpha", where),
-        rslora=bool(config.get("use_rslora")),
-        dropout=float(config.get("lora_dropout") or 0.0),
+        rank=fields.count("r"),
+        alpha=fields.number("lora_alpha"),
+        rslora=bool(fields.config.get("use_rslora")),
+        dropout=float(fields.config.get("lora_dropout") or 0.0),
         modules=modules,
     )
     found = {name: tensor.shape for name, tensor in weights.items()}
-    check_fit(folder, found, adapter.shapes, f"{ADAPTER_CONFIG} and the model")
+    check_same(f"{folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
     return adapter, weights
 
 
@@ -154,13 +151,6 @@ def _config(folder: Path) -> JsonObject:
     return read_object(folder / ADAPTER_CONFIG)
 
 
-def _number(config: JsonObject, name: str, where: Path) -> float:
-    value = config.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        raise ModelError(f"{where}: {name}: {value!r}, expected a positive number")
-    return float(value)
-
-
 def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[Adapter, Weights]:
     """The adapter that training starts from: a fresh one, or that of `config.path`.
 
@@ -171,29 +161,13 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
         return adapter, fresh(adapter, seed)
     folder = Path(config.path).expanduser()
     found, weights = read_adapter(folder, architecture)
-    lines = [
-        f"  {name}: {getattr(found, name)} in the folder, {getattr(adapter, name)} in model.adapter"
-        for name in ("rank", "alpha", "rslora")
-        if getattr(found, name) != getattr(adapter, name)
-    ]
-    there, here = (short_names(one.modules, linear(architecture)) for one in (found, adapter))
-    if found.modules != adapter.modules:
-        lines.append(f"  target: {', '.join(there)} in the folder, {', '.join(here)} in model.adapter")
-    if lines:
-        raise ModelError("\n".join([f"{folder}: not the adapter that is declared:", *lines]))
+    there, here = (
+        {"rank": one.rank, "alpha": one.alpha, "rslora": one.rslora}
+        | {"target": ", ".join(short_names(one.modules, linear(architecture)))}
+        for one in (found, adapter)
+    )
+    check_same(f"{folder}: not the adapter that is declared:", there, here, "model.adapter")
     return adapter, weights
-
-
-def opened(folder: Path, base: Path, digest: Callable[[Path], str]) -> tuple[Path, Path | None]:
-    """A trained model as `Backend.load` takes it: (model folder, adapter folder); of an adapter, (`base`, `folder`).
-
-    `digest`: `sources.folder_digest`. Raises ModelError if the base is not the one it was trained on.
-    """
-    if not is_adapter(folder):
-        return folder, None
-    if read_base(folder).sha256 is not None:
-        check_base(folder, base, digest(base))
-    return base, folder
 
 
 def merge(folder: Path, base: Path, target: Path) -> None:

@@ -1,8 +1,7 @@
 """Adds tokens to a model folder: extends tokenizer.json and grows the tensors indexed by the vocabulary.
 
-In: a model folder and texts. Out: the folder itself, or a copy created once in the cache. Which tensors are indexed
-by the vocabulary follows from the shapes that the family declares; no name is hard-coded. Uses numpy only, so every
-backend starts from the same numbers.
+Which tensors these are follows from the shapes that the family declares. Uses numpy only, so every backend starts
+from the same numbers.
 """
 
 from __future__ import annotations
@@ -15,17 +14,18 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.errors import ModelError
-from tunix_rt.files import digest, write_json, write_text
+from tunix_rt.files import digest, write_text
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (
-    CONFIG,
     GENERATION,
     Float32,
     Weights,
     config_to_save,
     copy_tokenizer,
     read_architecture,
+    read_stop_ids,
     read_weights,
+    write_generation_config,
     write_model,
 )
 from tunix_rt.models.sources import folder_digest, made_once
@@ -34,21 +34,34 @@ from tunix_rt.models.tokenizer import Tokenizer, add_tokens
 VERSION = 1
 
 
-def with_tokens(folder: Path, added: Sequence[str], cache: Path, weights: bool = True) -> Path:
-    """The folder itself if its tokenizer has the tokens `added` and its model a row per token; else an extended copy.
+def with_tokens(
+    folder: Path, added: Sequence[str], cache: Path, weights: bool = True, stops: Sequence[str] = ()
+) -> Path:
+    """The folder itself if it has the tokens `added`, a row per token, and stops at `stops`; else an extended copy.
 
     Rows that a model has beyond its tokenizer are used as they are. Without `weights` the copy has none, and `cache`
     may be any folder of the caller. Raises ModelError.
     """
     tokenizer = Tokenizer.load(folder)
     missing = [text for text in added if text not in tokenizer.added_tokens]
-    if not missing and tokenizer.vocab_size <= read_architecture(folder).vocab_size:
+    further = [text for text in stops if text not in tokenizer.end_tokens or _stop_id(folder, text) is None]
+    if not missing and not further and tokenizer.vocab_size <= read_architecture(folder).vocab_size:
         return folder
-    made = digest({"model": folder_digest(folder), "added": missing, "version": VERSION})[:12]
-    return made_once(cache / f"{folder.name}-tokens-{made}", lambda part: _extend(folder, missing, part, weights))
+    named = {"stops": further} if further else {}
+    made = digest({"model": folder_digest(folder), "added": missing, "version": VERSION} | named)[:12]
+    target = cache / f"{folder.name}-tokens-{made}"
+    return made_once(target, lambda part: _extend(folder, missing, part, weights, further))
 
 
-def _extend(source: Path, added: Sequence[str], target: Path, weights: bool) -> None:
+def _stop_id(folder: Path, text: str) -> int | None:
+    """The id of a token at which generation stops already."""
+    from tokenizers import Tokenizer as Inner
+
+    found = Inner.from_file(str(folder / "tokenizer.json")).token_to_id(text)
+    return found if found in read_stop_ids(folder) else None
+
+
+def _extend(source: Path, added: Sequence[str], target: Path, weights: bool, stops: Sequence[str]) -> None:
     from tokenizers import Tokenizer as Inner
 
     copy_tokenizer(source, target)
@@ -57,12 +70,17 @@ def _extend(source: Path, added: Sequence[str], target: Path, weights: bool) -> 
     write_text(target / "tokenizer.json", inner.to_str(pretty=True))
     if (source / GENERATION).is_file():
         shutil.copyfile(source / GENERATION, target / GENERATION)
+    ids = {text: inner.token_to_id(text) for text in stops}
+    for text, found in ids.items():
+        if found is None:
+            there = f"{text!r} is not a token of {source}"
+            raise ModelError(f"model.stop_tokens: {there}; tokenizer.added_tokens adds tokens")
+    if ids:
+        known = (*read_stop_ids(source), *(found for found in ids.values() if found is not None))
+        write_generation_config(target, known, Tokenizer.load(source).pad_id)
     rows = max(read_architecture(source).vocab_size, Tokenizer.load(target).vocab_size)
     config = config_to_save(source) | {"vocab_size": rows}
-    if weights:
-        write_model(target, config, grown(source, rows))
-    else:
-        write_json(target / CONFIG, config)
+    write_model(target, config, grown(source, rows) if weights else None)
 
 
 def grown(folder: Path, vocab_size: int) -> Weights:

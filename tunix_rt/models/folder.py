@@ -1,7 +1,6 @@
 """A model folder in the Hugging Face layout: read it, check it against its own config, write it.
 
-In and out: config.json as a JSON object, weights as float32 numpy arrays under Hugging Face names. A folder
-that does not fit is a ModelError that lists both sides. Uses no framework, no tokenizer content, no hub.
+Weights are float32 numpy arrays under Hugging Face names. Uses no framework.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetenso
 import numpy as np
 
 from tunix_rt import faults
-from tunix_rt.errors import CheckpointError, DataError, ModelError
+from tunix_rt.errors import CheckpointError, DataError, InputError, ModelError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Architecture
@@ -32,8 +31,9 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 OPTIMIZER = "optimizer.safetensors"
 """The optimizer's state, next to the weights of a checkpoint."""
+TOKENIZER = "tokenizer.json"
 TOKENIZER_FILES = (
-    "tokenizer.json",
+    TOKENIZER,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -70,8 +70,7 @@ def read_architecture(folder: Path) -> Architecture:
 def read_weights(folder: Path) -> Weights:
     """Every tensor of the folder as float32, from one file or shards; half precisions are upcast.
 
-    Raises ModelError if a file is missing, damaged or quantised, or if names or shapes do not fit
-    config.json: the message lists what only the folder has, what only the model has, and shapes that differ.
+    Raises ModelError if a file is missing, damaged or quantised, or does not fit config.json (lists both sides).
     """
     architecture = read_architecture(folder)
     names = registry.names_of(architecture)
@@ -82,27 +81,22 @@ def read_weights(folder: Path) -> Weights:
     found = {name: shape for file in stored.values() for name, (_, shape) in file.items()}
     if architecture.tie_embeddings and HEAD in found:
         expected = expected | {HEAD: expected[embedding]}
-    check_fit(folder, found, expected, CONFIG)
+    check_same(f"{folder}: the weights do not fit {CONFIG}:", found, expected)
     weights: Weights = {}
     for path in paths:
         with _opened(path) as file:
             weights |= {name: _float32(file, called) for name, (called, _) in stored[path].items()}
-    if architecture.tie_embeddings:
-        _drop_tied_head(folder, weights, embedding)
-    return weights
-
-
-def _float32(file: Any, name: str) -> Float32:
-    return np.asarray(file.get_tensor(name), dtype=np.float32)
-
-
-def _drop_tied_head(folder: Path, weights: Weights, embedding: str) -> None:
-    head = weights.pop(HEAD, None)
+    head = weights.pop(HEAD, None) if architecture.tie_embeddings else None
     if head is not None and not np.array_equal(head, weights[embedding]):
         raise ModelError(
             f"{folder}: {HEAD} differs from the embeddings although {CONFIG} says they are tied; "
             "set tie_word_embeddings to false there"
         )
+    return weights
+
+
+def _float32(file: Any, name: str) -> Float32:
+    return np.asarray(file.get_tensor(name), dtype=np.float32)
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
@@ -151,30 +145,25 @@ def read_moments(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
         raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
     expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in shapes.items()} | {"count": ()}
     found = {name: tensor.shape for name, tensor in tensors.items()}
-    lines = [
-        f"  {name}: {found.get(name, 'missing')} in the file, {expected.get(name, 'missing')} in the model"
-        for name in sorted({*found, *expected})
-        if found.get(name) != expected.get(name)
-    ]
-    if lines:
-        raise CheckpointError("\n".join([f"{path}: the optimizer state does not fit the model:", *lines]))
+    check_same(f"{path}: the optimizer state does not fit the model:", found, expected, error=CheckpointError)
     return tensors
 
 
-def check_fit(
-    folder: Path, found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], declared: str
+def check_same(
+    title: str,
+    found: Mapping[str, object],
+    expected: Mapping[str, object],
+    there: str = "the model",
+    error: type[InputError] = ModelError,
 ) -> None:
-    """Refuse tensors other than those that `declared` calls for. Raises ModelError that lists both sides."""
-    lines = [f"  only in the folder: {name} {list(shape)}" for name, shape in found.items() if name not in expected]
-    lines += [f"  only in the model: {name} {list(shape)}" for name, shape in expected.items() if name not in found]
-    lines += [
-        f"  {name}: {list(found[name])} in the folder, {list(shape)} in the model"
-        for name, shape in expected.items()
-        if name in found and found[name] != shape
+    """Raise `error` if a folder holds another thing than `there` is expected: `title`, and a line per difference."""
+    lines = [
+        f"  {name}: {found.get(name, 'missing')} in the folder, {expected.get(name, 'missing')} in {there}"
+        for name in dict.fromkeys([*found, *expected])
+        if found.get(name) != expected.get(name)
     ]
     if lines:
-        shown = lines[:20] + ([f"  … and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        raise ModelError("\n".join([f"{folder}: the weights do not fit {declared}:", *shown]))
+        raise error("\n".join([title, *lines[:20], *([f"  … and {len(lines) - 20} more"] if len(lines) > 20 else [])]))
 
 
 def _stored(path: Path, names: Names) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -205,8 +194,10 @@ def _opened(path: Path) -> Any:
         raise ModelError(f"{path}: damaged or not a safetensors file ({error}); fetch or copy it again") from None
 
 
-def read_object(path: Path) -> JsonObject:
-    """Reads a JSON object of a model folder. Raises ModelError naming the file."""
+def read_object(path: Path, optional: bool = False) -> JsonObject:
+    """The JSON object in a file of a model folder; of an `optional` file that is missing, {}. Raises ModelError."""
+    if optional and not path.is_file():
+        return {}
     try:
         value = read_json(path, "fetch or copy it again")
     except DataError as error:
@@ -216,21 +207,19 @@ def read_object(path: Path) -> JsonObject:
     return value
 
 
-def write_model(folder: Path, config: JsonObject, weights: Mapping[str, Float32]) -> dict[str, str]:
-    """Write config.json and model.safetensors (float32, Hugging Face names) into a folder, created if missing.
+def write_model(folder: Path, config: JsonObject, weights: Mapping[str, Float32] | None) -> dict[str, str]:
+    """Write config.json and, if given, model.safetensors (float32, Hugging Face names); `folder` may be missing.
 
     Returns the hex SHA-256 of each file by name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    return {WEIGHTS: write_weights(folder / WEIGHTS, weights), CONFIG: write_json(folder / CONFIG, config)}
+    written = {} if weights is None else {WEIGHTS: write_weights(folder / WEIGHTS, weights)}
+    return written | {CONFIG: write_json(folder / CONFIG, config)}
 
 
 def read_stop_ids(folder: Path) -> tuple[int, ...]:
     """Ids that end a completion: `eos_token_id` of generation_config.json, else of config.json, else none."""
     for name in (GENERATION, CONFIG):
-        if not (folder / name).is_file():
-            continue
-        value = read_object(folder / name).get("eos_token_id")
+        value = read_object(folder / name, optional=True).get("eos_token_id")
         ids = value if isinstance(value, list) else [] if value is None else [value]
         if not all(isinstance(item, int) and not isinstance(item, bool) for item in ids):
             raise ModelError(f"{folder / name}: eos_token_id: {value!r}, expected an integer or a list of them")
@@ -247,8 +236,8 @@ def write_generation_config(folder: Path, stop_ids: tuple[int, ...], pad_id: int
 
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy the tokenizer's files, and only those. Raises ModelError if there is no tokenizer.json."""
-    if not (source / "tokenizer.json").is_file():
-        raise ModelError(f"{source}: no tokenizer.json (a fast tokenizer is needed)")
+    if not (source / TOKENIZER).is_file():
+        raise ModelError(f"{source}: no {TOKENIZER} (a fast tokenizer is needed)")
     target.mkdir(parents=True, exist_ok=True)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():

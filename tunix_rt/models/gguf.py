@@ -1,12 +1,12 @@
 """A GGUF file → a model folder: weights dequantised in numpy, the tokenizer rebuilt from the metadata.
 
-In: a file of the Llama family with a byte-level BPE. Out: the folder that `transformers` would have exported:
-weights, tokenizer, chat template. Needs the package `gguf`, no framework.
+In: a file of the Llama family with a byte-level BPE. Out: the folder that `transformers` would have exported.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.families import llama
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.families.registry import tensor_shapes
+from tunix_rt.models.families.registry import read, tensor_shapes
 from tunix_rt.models.folder import Float32, Weights, write_generation_config, write_model
 from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
 
@@ -28,22 +28,6 @@ VERSION = 1
 """Version of the conversion; increased when the same file would give a different folder."""
 CONTROL, USER_DEFINED = 3, 4
 """`tokenizer.ggml.token_type` (llama.cpp, include/llama.h, llama_token_type)."""
-TENSORS = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-LAYER_TENSORS = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 
 
 def convert(file: Path, folder: Path) -> None:
@@ -53,11 +37,11 @@ def convert(file: Path, folder: Path) -> None:
     MissingExtra if the package `gguf` is not installed.
     """
     reader = _open(file)
-    metadata = _Metadata(reader, file)
+    metadata = _Metadata(file, reader.fields)
     architecture = _architecture(metadata, reader)
     special = _special_ids(metadata)
     stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot") if key in special))
-    pad_id = special.get("padding", special["eos"])
+    pad_id = special["padding"]
     config = llama.to_config(architecture, bos_id=special.get("bos"), end_ids=stop_ids, pad_id=pad_id)
     write_model(folder, config, _weights(reader, architecture, file))
     write_generation_config(folder, stop_ids, pad_id)
@@ -71,21 +55,19 @@ def _open(file: Path) -> GGUFReader:
         raise MissingExtra("reading a GGUF file needs the package gguf: uv sync --extra gguf") from None
     try:
         return GGUFReader(file)
-    except FileNotFoundError:
-        raise ModelError(f"{file}: no such file") from None
     except (ValueError, IndexError, KeyError) as error:
         raise ModelError(f"{file}: damaged or not a GGUF file ({error}); fetch it again") from None
 
 
+@dataclass(frozen=True, slots=True)
 class _Metadata:
     """The file's key-value pairs; a missing key is an error that names file and key."""
 
-    def __init__(self, reader: GGUFReader, file: Path) -> None:
-        self.file = file
-        self._fields = reader.fields
+    file: Path
+    fields: Mapping[str, Any]
 
     def optional(self, key: str) -> Any:
-        field = self._fields.get(key)
+        field = self.fields.get(key)
         return None if field is None else field.contents()
 
     def required(self, key: str, supported: tuple[str, ...] | None = None) -> Any:
@@ -99,13 +81,13 @@ class _Metadata:
 
 def _architecture(metadata: _Metadata, reader: GGUFReader) -> Architecture:
     """Builds the config.json equivalent to the metadata and reads it with the family's module and its checks."""
-    metadata.required("general.architecture", ("llama",))
     get, required = metadata.optional, metadata.required
     shapes = {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
     if "token_embd.weight" not in shapes:
         raise ModelError(f"{metadata.file}: token_embd.weight: missing")
     epsilon = required("llama.attention.layer_norm_rms_epsilon")
     config: JsonObject = {
+        "model_type": required("general.architecture", ("llama",)),
         "vocab_size": shapes["token_embd.weight"][1],
         "hidden_size": required("llama.embedding_length"),
         "intermediate_size": required("llama.feed_forward_length"),
@@ -121,17 +103,18 @@ def _architecture(metadata: _Metadata, reader: GGUFReader) -> Architecture:
     scaling = get("llama.rope.scaling.type")
     if scaling not in (None, "none"):
         config["rope_scaling"] = {"rope_type": scaling}
-    return llama.from_config(config, str(metadata.file))
+    return read(config, str(metadata.file))
 
 
 def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weights:
+    from gguf import MODEL_ARCH, get_tensor_name_map
     from gguf.quants import dequantize
 
-    expected = tensor_shapes(architecture)
+    called, expected = get_tensor_name_map(MODEL_ARCH.LLAMA, architecture.num_layers), tensor_shapes(architecture)
+    names = {called.get_name(name, (".weight",)): name for name in expected}
     weights: Weights = {}
     for tensor in reader.tensors:
-        name = _name(tensor.name)
-        if name not in expected:
+        if (name := names.get(tensor.name)) is None:
             raise ModelError(f"{file}: tensor {tensor.name} is not one that the Llama family computes with")
         try:
             values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
@@ -150,14 +133,6 @@ def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weig
     return weights
 
 
-def _name(name: str) -> str:
-    """Hugging Face name of a GGUF tensor; its GGUF name if there is none."""
-    match = re.fullmatch(r"blk\.(\d+)\.(\w+)\.weight", name)
-    if match and match[2] in LAYER_TENSORS:
-        return f"model.layers.{match[1]}.{LAYER_TENSORS[match[2]]}.weight"
-    return TENSORS.get(name, name)
-
-
 def _unpermute(values: Float32, heads: int) -> Float32:
     """Undo the pairing of rotary dimensions (llama.cpp, convert_hf_to_gguf.py, LlamaModel.permute).
 
@@ -167,7 +142,7 @@ def _unpermute(values: Float32, heads: int) -> Float32:
 
 
 def _special_ids(metadata: _Metadata) -> dict[str, int]:
-    """Ids of `eos` and, if declared, `bos`, `eot`, `unknown` and `padding`."""
+    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot` and `unknown`."""
     count = len(metadata.required("tokenizer.ggml.tokens"))
     ids = {}
     for name in ("eos", "bos", "eot", "unknown", "padding"):
@@ -177,7 +152,7 @@ def _special_ids(metadata: _Metadata) -> dict[str, int]:
             raise ModelError(f"{metadata.file}: {key}: {value}, but there are {count} tokens")
         if value is not None:
             ids[name] = int(value)
-    return ids
+    return {"padding": ids["eos"]} | ids
 
 
 def _write_tokenizer(metadata: _Metadata, special: dict[str, int], max_positions: int, folder: Path) -> None:
@@ -185,10 +160,9 @@ def _write_tokenizer(metadata: _Metadata, special: dict[str, int], max_positions
     metadata.required("tokenizer.ggml.pre", ("smollm",))
     tokens = metadata.required("tokenizer.ggml.tokens")
     settings: JsonObject = {"model_max_length": max_positions}
-    for name, key in (("bos", "bos_token"), ("eos", "eos_token"), ("unknown", "unk_token")):
+    for name, called in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
         if name in special:
-            settings[key] = tokens[special[name]]
-    settings["pad_token"] = tokens[special.get("padding", special["eos"])]
+            settings[f"{called}_token"] = tokens[special[name]]
     template = metadata.optional("tokenizer.chat_template")
     if template is not None:
         settings["chat_template"] = template

@@ -6,8 +6,10 @@ The stored login is sent to the hub only if it answers that the repository is ga
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from tunix_rt.config.model import HubModel
 from tunix_rt.errors import MachineError, ModelError
@@ -35,25 +37,23 @@ def snapshot(source: HubModel) -> Path:
     has no readable files; MachineError if access is missing, or files are neither in the cache nor reachable: the
     message says how to get them.
     """
-    folder = _snapshot(replace(source, revision=_commits.get(source, source.revision)))
+    folder = _fetched(replace(source, revision=_commits.get(source, source.revision)))
     _commits[source] = folder.name
     return folder
 
 
-def _snapshot(source: HubModel) -> Path:
+def _fetched(source: HubModel) -> Path:
     from huggingface_hub import get_token
     from huggingface_hub.errors import GatedRepoError
 
-    try:
-        return _whole(source, _download(source, token=False), token=False)
-    except GatedRepoError:
-        token = get_token()
-    if token is None:
-        raise MachineError(f"{source.name} is gated, and no login is stored: {_access(source)}")
-    try:
-        return _whole(source, _download(source, token), token)
-    except GatedRepoError:
-        raise MachineError(f"{source.name} is gated, and the stored login may not read it: {_access(source)}") from None
+    with suppress(GatedRepoError):
+        return _download(source, token=False)
+    problem = "no login is stored"
+    if (token := get_token()) is not None:
+        with suppress(GatedRepoError):
+            return _download(source, token)
+        problem = "the stored login may not read it"
+    raise MachineError(f"{source.name} is gated, and {problem}: {_access(source)}")
 
 
 def _access(source: HubModel) -> str:
@@ -63,46 +63,43 @@ def _access(source: HubModel) -> str:
 
 
 def _download(source: HubModel, token: str | bool) -> Path:
-    """Downloads the `WANTED` files of the repository into the cache. Raises GatedRepoError, else as `snapshot`."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import (  # type: ignore[attr-defined]
-        GatedRepoError,
-        HfHubHTTPError,
-        HFValidationError,
-        HTTPError,  # the base class of its HTTP library, whichever it uses
-        LocalEntryNotFoundError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    """The folder in the cache with the `WANTED` files of the repository. Raises GatedRepoError, else as `snapshot`."""
+    from huggingface_hub import errors, snapshot_download
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library, whichever it uses
 
     name, revision = source.name, source.revision
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, token=token))
-    except GatedRepoError:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=WANTED, token=token))
+    except errors.GatedRepoError:
         raise
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         raise ModelError(f"{name} has no revision {revision} on the Hugging Face hub (model.source.revision)") from None
-    except (RepositoryNotFoundError, HFValidationError) as error:
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
+        why = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(
-            f"the Hugging Face hub has no model {name} that everybody may read ({_first_line(error)}); "
+            f"the Hugging Face hub has no model {name} that everybody may read ({why}); "
             f"a private one of your own: {_fetching(source)}"
         ) from None
-    except (HTTPError, LocalEntryNotFoundError, ConnectionError) as error:
-        if isinstance(error, HfHubHTTPError) and error.response.status_code == UNAUTHORISED:
+    except (HTTPError, errors.LocalEntryNotFoundError, ConnectionError) as error:
+        if isinstance(error, errors.HfHubHTTPError) and error.response.status_code == UNAUTHORISED:
             raise MachineError(f"the hub refuses the stored login for {name}: {_access(source)}") from None
         raise MachineError(_unreachable(source, error)) from None
+    lack = _lack(folder)  # the client accepts a partial folder if it cannot reach the hub
+    if lack is not None:
+        _refuse(source, folder, token, lack)
+    return folder
 
 
-def _whole(source: HubModel, folder: Path, token: str | bool) -> Path:
-    """The folder, if config and all weights are in it: the client accepts a partial one if it cannot reach the hub."""
-    lack = _lack(folder)
-    if lack is None:
-        return folder
+def _refuse(source: HubModel, folder: Path, token: str | bool, lack: str) -> NoReturn:
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
+
     if any(folder.glob("*.bin")):
         raise ModelError(lack)
-    listed = _listed(source, token)
-    if listed is None:
-        raise MachineError(f"{lack}; {_fetching(source)}")
+    try:
+        listed = HfApi(token=token).list_repo_files(source.name, revision=source.revision)
+    except (HTTPError, ConnectionError):
+        raise MachineError(f"{lack}; {_fetching(source)}") from None
     others = ", ".join(sorted(name for name in listed if name.endswith(OTHER_WEIGHTS)))
     raise ModelError(
         f"{lack}, nor is it in {source.name} at revision {source.revision}, which has {others or 'no weights'}: "
@@ -119,17 +116,6 @@ def _lack(folder: Path) -> str | None:
     except ModelError as error:
         return str(error)
     return None
-
-
-def _listed(source: HubModel, token: str | bool) -> list[str] | None:
-    """The files of the repository; None if the hub cannot be reached."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
-    try:
-        return list(HfApi(token=token).list_repo_files(source.name, revision=source.revision))
-    except (HTTPError, ConnectionError):
-        return None
 
 
 def _unreachable(source: HubModel, error: Exception) -> str:
@@ -153,7 +139,3 @@ def _fetching(source: HubModel) -> str:
         f"where there is a network: hf download {source.name} --revision {source.revision}, or copy the model's "
         "folder here and use model=from_path model.source.path=FOLDER"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,25 +1,25 @@
-"""Seed → fresh weights, written once as a model folder, so that every backend starts from the same numbers.
+"""Fresh weights, written once as a model folder, so that every backend starts from the same numbers.
 
-Each tensor has its own random stream, seeded by seed and tensor name: the order and number of the others
-do not matter. Uses shapes and names, no framework.
+Each tensor has its own random stream, seeded by seed and name: the order and number of the others do not matter.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
 from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.errors import ModelError
-from tunix_rt.files import JsonObject, write_json
+from tunix_rt.files import JsonObject
 from tunix_rt.models.families import llama
-from tunix_rt.models.families.architecture import Architecture, Rope, kind_of
-from tunix_rt.models.families.fields import alike
+from tunix_rt.models.families.architecture import Architecture, kind_of
 from tunix_rt.models.families.names import Tensor
-from tunix_rt.models.families.registry import read, tensors_of
-from tunix_rt.models.folder import CONFIG, Float32, stream, write_generation_config, write_model
+from tunix_rt.models.families.registry import read, tensor_shapes, tensors_of
+from tunix_rt.models.folder import CONFIG, WEIGHTS, Float32, stream, write_generation_config, write_model
+from tunix_rt.models.tensor_file import header
 
 RESIDUAL = ("out", "down")
 """Canonical names of the matrices that write into the residual stream."""
@@ -41,11 +41,9 @@ def write_fresh(
     are zero. Raises ModelError if a declared config.json is not of a supported model.
     """
     config, architecture = _declared(source, vocab_size, pad_id, end_id)
-    if weights:
-        drawn = {tensor.name: _draw(tensor, architecture, source, seed) for tensor in tensors_of(architecture)}
-        write_model(folder, config, drawn)
-    else:
-        write_json(folder / CONFIG, config)
+    tensors = tensors_of(architecture) if weights else ()
+    drawn = {tensor.name: _draw(tensor, architecture, source, seed) for tensor in tensors}
+    write_model(folder, config, drawn if weights else None)
     write_generation_config(folder, (end_id,), pad_id)
 
 
@@ -53,11 +51,9 @@ def _declared(
     source: FreshModel | ScratchModel, vocab_size: int, pad_id: int, end_id: int
 ) -> tuple[JsonObject, Architecture]:
     if isinstance(source, FreshModel):
-        architecture = architecture_of(source, vocab_size)
-        made = llama.to_config(
-            architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=source.initializer_range
-        )
-        return made, architecture
+        fields = asdict(source) | {"model_type": source.family, "vocab_size": vocab_size}
+        architecture, spread = read(fields, "model.source"), source.initializer_range
+        return llama.to_config(architecture, end_ids=(end_id,), pad_id=pad_id, initializer_range=spread), architecture
     declared = source.config.get("vocab_size", vocab_size)
     if not isinstance(declared, int) or declared < vocab_size:
         raise ModelError(f"model.source.config: vocab_size: {declared!r}, but the tokenizer has {vocab_size} tokens")
@@ -66,23 +62,17 @@ def _declared(
     return config, read(config, "model.source.config")
 
 
-def architecture_of(source: FreshModel, vocab_size: int) -> Architecture:
-    """The declared architecture with the tokenizer's vocabulary size."""
-    width = source.hidden_size // source.num_attention_heads
-    return Architecture(
-        family=source.family,
-        vocab_size=vocab_size,
-        hidden_size=source.hidden_size,
-        intermediate_size=source.intermediate_size,
-        num_heads=source.num_attention_heads,
-        num_kv_heads=source.num_key_value_heads,
-        head_dim=width,
-        max_positions=source.max_position_embeddings,
-        layers=alike(source.num_hidden_layers, Rope(source.rope_theta)),
-        norm_eps=source.rms_norm_eps,
-        tie_embeddings=source.tie_word_embeddings,
-        attention_scale=width**-0.5,
-    )
+def write_zero_weights(folder: Path, config: JsonObject) -> None:
+    """Write config.json and a model.safetensors of zeros, float32, as a hole in a sparse file: to try a model's size.
+
+    Raises ModelError if the config is not of a supported model.
+    """
+    write_model(folder, config, None)
+    shapes = tensor_shapes(read(config, str(folder / CONFIG)))
+    start, size = header({name: ("float32", shape) for name, shape in shapes.items()})
+    with (folder / WEIGHTS).open("wb") as file:
+        file.write(start)
+        file.truncate(len(start) + size)
 
 
 def _draw(tensor: Tensor, architecture: Architecture, source: FreshModel | ScratchModel, seed: int) -> Float32:

@@ -7,19 +7,17 @@ a registered model fetched once into our cache, under a lock, and found again by
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from tunix_rt import faults
-from tunix_rt.checked import damage, seal, sha256_of
+from tunix_rt.checked import damage, replaced, seal, sha256_of
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
 from tunix_rt.errors import DataError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
-from tunix_rt.models.adapter_folder import Base, is_adapter, read_base
+from tunix_rt.models.adapter_folder import check_base, is_adapter, read_base
 from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, WEIGHTS, weight_files
 from tunix_rt.terminal import warn
 
@@ -45,7 +43,8 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
     MissingExtra if the package that ships it is not installed.
     """
     if isinstance(source, RegistryModel):
-        return _registered(source, cache, _given(store))
+        assert store is not None, source.uri
+        return _registered(source, cache, store)
     if isinstance(source, FolderModel):
         return _folder(source)
     if isinstance(source, HubModel):
@@ -60,7 +59,8 @@ def content_digest(source: Source, store: Store | None = None) -> str:
     For a hub model it is the name and the commit, which fixes the content; a branch or tag is resolved to its commit.
     """
     if isinstance(source, RegistryModel):
-        return _given(store).digest(source.uri)
+        assert store is not None, source.uri
+        return store.digest(source.uri)
     if isinstance(source, HubModel):
         return digest({"hub": source.name, "revision": hub.commit_of(source)})
     if isinstance(source, GgufModel):
@@ -103,7 +103,7 @@ def digest_of(files: Mapping[str, str]) -> str:
 def base_folder(adapter: Path) -> Path:
     """The model folder that an adapter names as its base: a local one (relative to the working directory), or one of
     the hub. Raises ModelError, MachineError."""
-    base: Base = read_base(adapter)
+    base = read_base(adapter)
     if base.name is None:
         raise ModelError(f"{adapter}: does not say to which model it belongs; name its folder with --base FOLDER")
     if Path(base.name).expanduser().is_dir():
@@ -116,31 +116,31 @@ def base_folder(adapter: Path) -> Path:
     return hub.snapshot(HubModel(kind="hub", name=base.name, revision=base.revision or "main"))
 
 
-def _given(store: Store | None) -> Store:
-    if store is None:
-        raise ModelError("model.source: a registered model cannot be loaded here: no store was given")
-    return store
+def opened(folder: Path, base: Path) -> tuple[Path, Path | None]:
+    """A trained model as `Backend.load` takes it: (model folder, adapter folder); of an adapter, (`base`, `folder`).
+
+    Raises ModelError if the base is not the one it was trained on.
+    """
+    if not is_adapter(folder):
+        return folder, None
+    check_base(folder, base, folder_digest(base))
+    return base, folder
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
     """`folder`, filled by `make` if it is missing or damaged; one process creates it, others wait."""
     from filelock import FileLock
 
-    part = folder.with_name(f"{folder.name}.part")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
         if folder.is_dir() and (problem := _damaged(folder)) is None:
             return folder
         if folder.is_dir():
             warn(f"{problem}; it is made again")
-        shutil.rmtree(part, ignore_errors=True)
-        make(part)
-        apply_umask(part)
-        write_json(part / MADE, seal(part))
-        faults.point("made", folder)
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-        faults.point("renamed", folder)
+        with replaced(folder) as part:
+            make(part)
+            apply_umask(part)
+            write_json(part / MADE, seal(part))
     return folder
 
 

@@ -1,7 +1,6 @@
 """Text ↔ token ids: a tokenizer trained here, or the model's own, always from the folder's tokenizer.json.
 
-In: text, or chat messages. Out: ids with the characters they cover. Loading needs only the `tokenizers`
-package; only rendering a chat (`chat_template`) imports `transformers`.
+Loading needs only the package `tokenizers`; only rendering a chat (`chat_template`) imports `transformers`.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_text
-from tunix_rt.models.chat_template import render
-from tunix_rt.models.folder import read_stop_ids
-from tunix_rt.models.tokenizer_settings import chat_template, optional, puts_begin_token, special_tokens
+from tunix_rt.models.chat_template import read_template, render
+from tunix_rt.models.folder import CONFIG, GENERATION, TOKENIZER, read_object, read_stop_ids
 
 if TYPE_CHECKING:
     import tokenizers
 
 PAD, END = "<pad>", "<end>"
+SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +36,29 @@ class Encoding:
 class Tokenizer:
     """A tokenizer without side effects on text: it adds no special tokens, does not truncate, does not pad."""
 
-    def __init__(
-        self,
-        inner: tokenizers.Tokenizer,
-        settings: dict[str, str],
-        template: str | None,
-        content: str,
-        begins: bool,
-        stops: tuple[str, ...],
-        folder: Path,
-    ) -> None:
-        self._folder = folder
-        self._inner = inner
-        self._settings = settings
-        self._template = template
-        inner.no_truncation()
-        inner.no_padding()
-        self.begin_token = settings["bos_token"] if begins else ""
+    def __init__(self, folder: Path, inner: tokenizers.Tokenizer) -> None:
+        self._folder, self._inner = folder, inner
+        config = read_object(folder / "tokenizer_config.json", optional=True)
+        self._settings, self._template = _special_tokens(folder, config, inner), read_template(folder, config)
+        begin = self._settings.get("bos_token")
+        begins = begin is not None and inner.encode("").ids[:1] == [inner.token_to_id(begin)]
+        self.begin_token = begin if begin is not None and begins else ""
         """The text that the model's own tokenizer prepends to any text; empty if none."""
-        self.end_tokens = tuple(dict.fromkeys((settings["eos_token"], *stops)))
+        stops = [text for text in map(inner.id_to_token, read_stop_ids(folder)) if text is not None]
+        self.end_tokens = tuple(dict.fromkeys((self.end_token, *stops)))
         """Texts of all tokens at which generation stops; `end_token` is the first."""
         self.digest = digest(
             {
-                "tokenizer": content,
-                "special": settings,
-                "template": template,
+                "tokenizer": sha256_file(folder / TOKENIZER),
+                "special": self._settings,
+                "template": self._template,
                 "begin": self.begin_token,
                 "end": self.end_tokens,
             }
         )
         """Hex sha256 of everything that determines the tokens of a text or a chat."""
+        inner.no_truncation()
+        inner.no_padding()
         # A post-processor would trim white space from the offsets, and a part may begin with white space.
         inner.post_processor = None
         self._vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
@@ -80,18 +72,14 @@ class Tokenizer:
         """
         from tokenizers import Tokenizer as Inner
 
-        path = folder / "tokenizer.json"
+        path = folder / TOKENIZER
         if not path.is_file():
-            raise ModelError(f"{folder}: no tokenizer.json (a fast tokenizer is needed)")
+            raise ModelError(f"{folder}: no {TOKENIZER} (a fast tokenizer is needed)")
         try:
             inner = Inner.from_file(str(path))
         except Exception as error:  # the library raises nothing more specific
             raise ModelError(f"{path}: not a tokenizer this version of `tokenizers` reads ({error})") from None
-        config = optional(folder / "tokenizer_config.json")
-        settings = special_tokens(folder, config, inner)
-        begins = puts_begin_token(inner, settings.get("bos_token"))
-        stops = tuple(text for text in map(inner.id_to_token, read_stop_ids(folder)) if text is not None)
-        return cls(inner, settings, chat_template(folder, config), sha256_file(path), begins, stops, folder)
+        return cls(folder, inner)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -171,11 +159,6 @@ class Tokenizer:
                 self._known[character] = bool(tokens) and self._settings.get("unk_token") not in tokens
         return self._known[character]
 
-    @property
-    def has_chat_template(self) -> bool:
-        """Whether `chat` can be called."""
-        return self._template is not None
-
     def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -197,6 +180,31 @@ class Tokenizer:
             return render(self._template, messages, given, date, tools)
         except ModelError as error:
             raise ModelError(f"{self._folder}: {error}") from None
+
+
+def _special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
+    """Texts of bos, eos, pad …, from tokenizer_config.json, else special_tokens_map.json, else the ids of
+    generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown."""
+    legacy = read_object(folder / "special_tokens_map.json", optional=True)
+    declared = {key: config.get(key) or legacy.get(key) for key in SPECIAL}
+    texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in declared.items()}
+    tokens = {key: text for key, text in texts.items() if isinstance(text, str)}
+    for name in (GENERATION, CONFIG):
+        ids = read_object(folder / name, optional=True)
+        for key in ("eos_token", "pad_token"):
+            value = ids.get(f"{key}_id")
+            first = value[0] if isinstance(value, list) and value else value
+            text = inner.id_to_token(first) if isinstance(first, int) else None
+            if text is not None:
+                tokens.setdefault(key, text)
+    for key in ("eos_token", "pad_token"):
+        if key in tokens and inner.token_to_id(tokens[key]) is None:
+            raise ModelError(f"{folder}: {key} {tokens[key]!r} is not in the vocabulary of {TOKENIZER}")
+    if "eos_token" not in tokens:
+        raise ModelError(
+            f"{folder}: no end token: no eos_token in tokenizer_config.json, no eos_token_id in {GENERATION}"
+        )
+    return tokens
 
 
 def train_char(texts: Iterable[str], characters: str | None, folder: Path, added: Sequence[str] = ()) -> None:
@@ -275,5 +283,5 @@ def add_tokens(inner: tokenizers.Tokenizer, added: Sequence[str]) -> None:
 def write_tokenizer(folder: Path, inner: tokenizers.Tokenizer, settings: JsonObject) -> None:
     """Write tokenizer.json and tokenizer_config.json so that plain `AutoTokenizer` loads the same tokenizer."""
     general = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    write_text(folder / "tokenizer.json", inner.to_str(pretty=True))
+    write_text(folder / TOKENIZER, inner.to_str(pretty=True))
     write_json(folder / "tokenizer_config.json", general | settings)

@@ -1,9 +1,5 @@
 """Estimates memory from shapes, checks whether it fits, and finds changes of settings that would make it fit.
-
-In: a config's overrides. Out: an `Estimate`. Sizes are those of float32 weights, gradients and AdamW's two moments; a
-step's activations come from the backend (`backends/memory.py`). A change is only advised if the changed experiment,
-estimated the same way, fits.
-"""
+Sizes are those of float32 weights, gradients and AdamW's two moments; activations come from `backends/memory.py`."""
 
 from __future__ import annotations
 
@@ -104,12 +100,17 @@ def _weights(query: MemoryQuery) -> int:
 
 def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, budget: MemoryBudget) -> list[Change]:
     """Changes that make the experiment fit, each by itself; if none does alone, one combination of them that does.
-
-    Empty: nothing of this kind helps.
-    """
+    Empty: nothing of this kind helps."""
 
     def fits(changes: Sequence[Change]) -> bool:
-        return _fits(overrides, _joined(changes), prepared, budget)
+        """Whether the changed experiment fits; one with an invalid config does not."""
+        change = _joined(changes)
+        groups = {key for text in change if "/" in (key := text.partition("=")[0])}
+        kept = [text for text in overrides if text.partition("=")[0] not in groups]
+        try:
+            return estimate(check(compose([*kept, *change])), prepared).fits(budget)
+        except InputError:
+            return False
 
     changes = list(_changes(found, budget))
     alone = [change for change in changes if fits([change])]
@@ -124,16 +125,6 @@ def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, bu
 def _joined(changes: Sequence[Change]) -> Change:
     """All changes as one; if several set the same key, the last wins."""
     return tuple({text.partition("=")[0]: text for change in changes for text in change}.values())
-
-
-def _fits(overrides: Sequence[str], change: Change, prepared: PreparedData, budget: MemoryBudget) -> bool:
-    """Whether the changed experiment fits; one with an invalid config does not."""
-    groups = {text.partition("=")[0] for text in change if "/" in text.partition("=")[0]}
-    kept = [text for text in overrides if text.partition("=")[0] not in groups]
-    try:
-        return estimate(check(compose([*kept, *change])), prepared).fits(budget)
-    except InputError:
-        return False
 
 
 def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:

@@ -69,15 +69,15 @@ class Plan:
 
 def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, measuring: bool) -> Plan:
     """Plan `config`, declared by `overrides`, on its device; `limit` replaces the device's memory (bytes).
+    Raises what preparing data raises, DeviceError, MissingExtra."""
+    import psutil
 
-    Raises what preparing data raises, DeviceError, MissingExtra.
-    """
     registry.require(config.backend.name)
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the process that measures needs the same device
     engine = registry.create(config.backend, config.hardware, cache_folder())
     on_host = engine.placement.platform == "cpu"
     present = usable_memory() if on_host else _device_memory(config, limit)
-    budget = MemoryBudget(limit or present, _resident() if on_host else 0)
+    budget = MemoryBudget(limit or present, int(psutil.Process().memory_info().rss) if on_host else 0)
     with prepared_shapes(config) as prepared:
         found, measured = estimate(config, prepared), None
         if measuring and found.fits(budget) and found.fits(MemoryBudget(present, budget.overhead)):
@@ -93,12 +93,6 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
             advice=[] if found.fits(budget) else advice(overrides, found, prepared, budget),
             measured=measured,
         )
-
-
-def _resident() -> int:
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
 
 
 def _device_memory(config: ExperimentConfig, limit: int | None) -> int:

@@ -1,8 +1,6 @@
 """Measures what does not follow from shapes: training steps on a model with zero weights, in a separate process.
-
-The process holds what a run's would. It is killed when it exceeds its memory limit, so that nothing else on the
-machine suffers, or when it takes too long.
-"""
+The process holds what a run's would. It is killed when it exceeds its memory limit, so that nothing else on the machine
+suffers, or when it takes too long."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from tunix_rt.errors import OutOfMemory, TunixError
 from tunix_rt.machine import cache_folder
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import GENERATION, read_config
-from tunix_rt.models.zero_weights import write_zero_weights
+from tunix_rt.models.initialise import write_zero_weights
 from tunix_rt.plan.outline import Outline
 
 SECONDS = 1.0

@@ -1,7 +1,5 @@
 """The outline of an experiment: shapes, batches and lengths, from its config and its data; no weights are read.
-
-The data are prepared as for a run, but into a temporary folder whose model folder has a config.json and no weights.
-"""
+The data are prepared as for a run, but into a temporary folder whose model folder has a config.json and no weights."""
 
 from __future__ import annotations
 
@@ -11,10 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from tunix_rt.backends.memory import GenerationLoad, MemoryQuery
-from tunix_rt.batches.batch import BatchOrder
 from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.reader import Reader
 from tunix_rt.batches.schedule import batch_schedule
@@ -36,17 +31,13 @@ class Outline:
     config: ExperimentConfig
     prepared: PreparedData
     query: MemoryQuery
-    order: BatchOrder
     row_length: int
     num_steps: int
     num_epochs: float
     num_tokens: int
     """Real tokens per epoch."""
-
-    @property
-    def steps_per_epoch(self) -> float:
-        """Steps in which each trace occurs once."""
-        return self.order.steps_per_epoch
+    steps_per_epoch: float
+    """Steps in which each trace occurs once."""
 
 
 @contextmanager
@@ -72,7 +63,8 @@ def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
         predicted=_predicted(config, prepared),
     )
     tokens = int(EncodedDataset.open(prepared.encoded("train")).lengths.sum())
-    return Outline(config, prepared, query, order, row_length, num_steps, float(facts["num_epochs"]), tokens)
+    epochs = float(facts["num_epochs"])
+    return Outline(config, prepared, query, row_length, num_steps, epochs, tokens, order.steps_per_epoch)
 
 
 def _predicted(config: ExperimentConfig, prepared: PreparedData) -> GenerationLoad | None:
@@ -80,7 +72,6 @@ def _predicted(config: ExperimentConfig, prepared: PreparedData) -> GenerationLo
     if not traces:
         return None
     reader = Reader.of(prepared.model_folder, config.format)
-    lengths = [len(reader.encode(trace.conversation, trace.tools)[1]) for trace in traces]
-    asked = len(traces) * config.generation.num_return_sequences
-    rows = min(asked, config.generation.batch_size)
-    return GenerationLoad(rows, int(np.max(lengths)), config.generation.max_new_tokens)
+    longest = max(len(reader.encode(trace.conversation, trace.tools)[1]) for trace in traces)
+    rows = min(len(traces) * config.generation.num_return_sequences, config.generation.batch_size)
+    return GenerationLoad(rows, longest, config.generation.max_new_tokens)

@@ -2,46 +2,33 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from tunix_rt.plan.estimate import Part
 from tunix_rt.plan.make import Plan
 from tunix_rt.terminal import duration, out, table
 
-COLUMNS: dict[Part, str] = {
-    "weights": "weights",
-    "gradients": "gradients",
-    "optimizer": "optimizer",
-    "activations": "activations",
-    "kv_cache": "KV cache",
-    "copies": "copies",
-}
-
 
 def show(plan: Plan) -> None:
     """Print it to stdout."""
-    outline, phases = plan.estimate.outline, plan.estimate.phases
-    query = outline.query
+    outline, totals, parts = plan.estimate.outline, plan.estimate.totals, get_args(Part)
+    query, backend = outline.query, outline.config.backend
+    epoch = f"{outline.num_tokens:,} tokens in {outline.steps_per_epoch:,.1f} steps, rows of {outline.row_length}"
     rows = [
-        ("backend", f"{outline.config.backend.name} on {', '.join(plan.devices)}, {outline.config.backend.precision}"),
+        ("backend", f"{backend.name} on {', '.join(plan.devices)}, {backend.precision}"),
         ("parameters", f"{query.num_parameters:,}, of which {query.num_trained:,} are trained"),
-        (
-            "epoch",
-            f"{outline.num_tokens:,} tokens in {outline.steps_per_epoch:,.1f} steps, rows of {outline.row_length}",
-        ),
+        ("epoch", epoch),
         ("training", f"{outline.num_steps:,} steps, {outline.num_epochs:g} epochs"),
         ("measured", _measured(plan)),
         ("time", _time(plan)),
     ]
     table(outline.config.name, (), rows)
-    columns = [part for part in COLUMNS if any(part in parts for parts in phases.values())]
-    table(
-        "memory of one device as it follows from shapes, MiB",
-        ("phase", *(COLUMNS[part] for part in columns), "together"),
-        [
-            (name, *(_mebibytes(parts.get(part, 0)) for part in columns), _mebibytes(plan.estimate.totals[name]))
-            for name, parts in phases.items()
-        ],
-        right=range(1, len(columns) + 2),
-    )
+    columns = ("phase", *(part.replace("kv_", "KV ") for part in parts), "together")
+    sizes = [
+        [name, *(_mebibytes(size) for size in (*(taken.get(part, 0) for part in parts), totals[name]))]
+        for name, taken in plan.estimate.phases.items()
+    ]
+    table("memory of one device as it follows from shapes, MiB", columns, sizes, right=range(1, len(columns)))
     _verdict(plan)
 
 

@@ -1,9 +1,6 @@
-"""Run a recorded run again, into a new folder, and say whether the results are the same.
-
-Nothing is checked out: the recorded config is run with today's data and code. Changed data is refused, with the
-file's name; changed code, lock or versions are reported. If processor, device, threads or versions differ, bits
-cannot agree and the numbers are compared within tolerances.
-"""
+"""Run a recorded config again with today's data and code, into a new folder, and say whether the results are the same.
+Changed data is refused; changed code, lock or versions are reported. If processor, device, threads or versions differ,
+bits cannot agree and the numbers are compared within tolerances."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, GateError, InputError
 from tunix_rt.experiment import recorded_config, run
-from tunix_rt.files import JsonObject, read_appended, read_json, sha256_file, write_json
+from tunix_rt.files import read_appended, read_json, sha256_file, write_json
 from tunix_rt.inference.batches import plan_file, recorded_plan
 from tunix_rt.inputs import input_digests, source_digest
 from tunix_rt.models.sources import folder_digest
@@ -26,11 +23,12 @@ from tunix_rt.runs.diff import (
     compare_code,
     compare_environments,
     first_difference,
-    numbers,
     result_files,
+    value_at,
 )
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.rates import rates
 from tunix_rt.runs.sessions import machine_of
 from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
@@ -63,9 +61,7 @@ class Reproduction:
 
 def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Reproduction:
     """Run it again and compare. `overrides`: KEY=VALUE of fields that change no result. `strict`: refuse other code.
-
-    Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
-    """
+    Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises."""
     if recorded.status().get("state") != "finished":
         raise InputError(f"{recorded.name}: not finished, so there is nothing to reproduce; run its command again")
     config = as_recorded(recorded, overrides)
@@ -100,10 +96,8 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
 
     wrong = [word for word in overrides if "=" not in word or first_stage(word.partition("=")[0]) is not None]
     if wrong:
-        raise InputError(
-            f"{wrong[0]!r}: only what changes no result may differ from the record (hardware, checkpoint, run.root, "
-            "the path of a file that was moved, …), as SECTION.KEY=VALUE"
-        )
+        what = "hardware, checkpoint, run.root, the path of a file that was moved, …"
+        raise InputError(f"{wrong[0]!r}: only what changes no result may differ ({what}), as SECTION.KEY=VALUE")
     config = recorded_config(recorded)
     if (batches := recorded_plan(plan_file(recorded.predictions))) is not None:  # its config may be of a later session
         config = replace(config, generation=replace(config.generation, batch_size=batches.batch_size))
@@ -111,18 +105,13 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
     config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
     budget = config.training.max_seconds is not None
     steps = int(recorded.stages()["train"]["steps_done"]) if budget else config.run.stop_step
-    return replace(
-        config,
-        run=replace(config.run, new=True, stop_step=steps),
-        tracking=replace(config.tracking, kind="none"),
-    )
+    untracked = replace(config.tracking, kind="none")
+    return replace(config, run=replace(config.run, new=True, stop_step=steps), tracking=untracked)
 
 
 def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
     """Compare every named file and model, and the prepared data if it is still there, with the recorded hashes.
-
-    Raises DataError naming the first file that changed.
-    """
+    Raises DataError naming the first file that changed."""
     hashes = recorded.data_hashes()
     if not hashes:
         warn(f"{recorded.name}: no data hashes recorded (an older version made it); the data cannot be verified")
@@ -148,18 +137,15 @@ def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
 
 def _named(config: ExperimentConfig, key: str) -> str:
     """The file or name given by a key of the config."""
-    value: Any = plain(config)
-    for name in key.split("."):
-        value = value[name]
+    value = value_at(plain(config), key)
     return str(next((value[name] for name in ("path", "uri", "name") if name in value), value))
 
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:
     """Where the prepared data of two runs differ: a file that was prepared again with different bytes."""
-    before, now = (dict(run.data_hashes().get("prepared", {})) for run in (recorded, again))
-    for hashes in (before, now):
-        hashes.pop("manifest.json", None)  # what it says about them is in these hashes
-    lines = _lines(compare("data", before, now)) if before else []
+    before, now = (run.data_hashes().get("prepared", {}) for run in (recorded, again))
+    own = {"manifest.json": None}  # what it says about the others is in their hashes
+    lines = _lines(compare("data", before | own, now | own)) if before else []
     return f"prepared data {lines[0]}" if lines else None
 
 
@@ -169,10 +155,9 @@ def _lines(section: Section) -> list[str]:
 
 def _exactly(recorded: RunFolder, again: RunFolder) -> str | None:
     there, here = result_files(recorded), result_files(again)
-    for name in [*there, *(name for name in here if name not in there)]:
+    for name in there | here:
         nowhere = again.path / name
-        found = first_difference(name, there.get(name, nowhere), here.get(name, nowhere))
-        if found:
+        if found := first_difference(name, there.get(name, nowhere), here.get(name, nowhere)):
             return found
     return None
 
@@ -184,15 +169,14 @@ def _roughly(recorded: RunFolder, again: RunFolder) -> str | None:
         other = here.get((step, name))
         if other is None or abs(other - value) > RELATIVE * max(abs(value), abs(other)):
             return f"metrics.jsonl step {step} {name}: {value!r} there, {other!r} here"
-    before, now = read_json(recorded.metrics), dict(numbers(read_json(again.metrics)))
+    before, now = (rates(read_json(run.metrics)) for run in (recorded, again))
     for name, rate in before.items():
-        if isinstance(rate, dict) and {"value", "low", "high"} <= rate.keys():
-            other = now.get(f"{name}.value")
-            if other is None or not rate["low"] <= other <= rate["high"]:
-                return f"metrics.json {name}.value: {rate['value']!r} there, {other!r} here"
+        value, other = rate["value"], now.get(name, {}).get("value")
+        if value != other and (value is None or other is None or not rate["low"] <= other <= rate["high"]):
+            return f"metrics.json {name}.value: {value!r} there, {other!r} here"
     return None
 
 
 def _losses(run: RunFolder) -> dict[tuple[int, str], float]:
-    lines: list[JsonObject] = [line for _, line in read_appended(run.metrics_log) if line["step"] <= FIRST_STEPS]
+    lines = [line for _, line in read_appended(run.metrics_log) if line["step"] <= FIRST_STEPS]
     return {(line["step"], name): value for line in lines for name, value in line.items() if name.endswith("/loss")}

@@ -1,23 +1,21 @@
 """Figures of a run, drawn from the files in its folder: `figures/*.png`, 800 pixels wide.
-
 A figure without data is not drawn. Uses `Figure` objects without pyplot and without `rcParams`: no window, no global
-state, so that runs in threads do not disturb each other.
-"""
+state, so that runs in threads do not disturb each other."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tunix_rt.files import JsonObject, atomic_writer, read_record
+from tunix_rt.files import JsonObject, atomic_writer
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.rates import interval, rate_title, rates
+from tunix_rt.runs.rates import rate_title, rates
 from tunix_rt.traces.prediction import read_items
 
 if TYPE_CHECKING:
@@ -29,47 +27,43 @@ BLUE, ORANGE, GREEN, RED, GREY, PALE = "#2563ab", "#d9772b", "#3a8a4d", "#b8393b
 MOST_STEPS = 40
 """Most step indices shown; a completion that does not end has hundreds."""
 BINS = 40
-NOTHING: JsonObject = {"value": 0.0, "low": 0.0, "high": 0.0}
 WINDOW = 25
 """Number of logged losses in the centred moving average."""
 
 
 def draw(run_folder: Path) -> list[Path]:
     """Draw what the files of a run allow; returns the files written. Raises DataError if a file is damaged."""
-    run = RunFolder(run_folder)
-    results = Results.of(run)
-    log, metrics, before = results.log, read_record(run.metrics), results.before
-    answered = [item for item in read_items(run.items) if item["finish_reason"] != "error"]
-    jobs: list[tuple[str, bool, Callable[[], Figure]]] = [
-        ("loss", bool(log.series("train/loss")), lambda: _loss(log)),
-        ("accuracy", bool(metrics), lambda: _accuracy(metrics, before, log.series("eval/accuracy"))),
-        ("lengths", bool(answered), lambda: _lengths(answered)),
-        ("steps", bool(metrics.get("steps", {}).get("by_index")), lambda: _steps(metrics["steps"]["by_index"])),
-    ]
-    written = []
-    for name, has_data, make in jobs:
-        if has_data:
-            path = run_folder / "figures" / f"{name}.png"
-            save(make(), path)
-            written.append(path)
-    return written
+    results = Results.of(RunFolder(run_folder))
+    log, metrics, before = results.log, results.metrics, results.before
+    answered = [item for item in read_items(results.run.items) if item["finish_reason"] != "error"]
+    figures: dict[str, Figure] = {}
+    if log.series("train/loss"):
+        figures["loss"] = _loss(log)
+    if metrics:
+        figures["accuracy"] = _accuracy(metrics, before, log.series("eval/accuracy"))
+    if answered:
+        figures["lengths"] = _lengths(answered)
+    if by_index := metrics.get("steps", {}).get("by_index"):
+        figures["steps"] = _steps(by_index)
+    for name, figure in figures.items():
+        save(figure, run_folder / "figures" / f"{name}.png")
+    return [run_folder / "figures" / f"{name}.png" for name in figures]
 
 
 def smooth(values: Sequence[float]) -> list[float]:
     """The centred moving average over `WINDOW` values, without the ends; empty for a short curve.
-
-    It has no lag, so it is neither above a falling curve nor below a rising one.
-    """
+    It has no lag, so it is neither above a falling curve nor below a rising one."""
     sums = [0.0, *accumulate(values)]
     if len(values) < 2 * WINDOW:
         return []
     return [(sums[at + WINDOW] - sums[at]) / WINDOW for at in range(len(values) - WINDOW + 1)]
 
 
-def _figure(height: float = 4.5) -> Figure:
+def _axes(height: float = 4.5, rows: int = 1, **how: Any) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(8, height), dpi=100, layout="constrained")
+    figure = Figure(figsize=(8, height), dpi=100, layout="constrained")
+    return figure, list(figure.subplots(rows, 1, squeeze=False, **how)[:, 0])
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -108,8 +102,7 @@ def _plain_numbers(axis: Axis) -> None:
 
 
 def _loss(log: MetricsLog) -> Figure:
-    figure = _figure(5.4)
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    figure, (top, bottom) = _axes(5.4, 2, sharex=True, height_ratios=[3, 1])
     steps, losses = zip(*log.series("train/loss"), strict=True)
     means = smooth(losses)
     alpha, width = (0.35, 1.0) if means else (1.0, 2.0)
@@ -134,8 +127,7 @@ def _loss(log: MetricsLog) -> Figure:
 
 
 def _accuracy(metrics: JsonObject, before: JsonObject, curve: list[tuple[int, float]]) -> Figure:
-    figure = _figure(7.5 if len(curve) > 1 else 4.5)
-    axes = figure.subplots(2 if len(curve) > 1 else 1, 1, squeeze=False)[:, 0]
+    figure, axes = _axes(7.5, 2) if len(curve) > 1 else _axes()
     _bars(axes[0], metrics, before)
     if len(curve) > 1:
         steps, shares = zip(*curve, strict=True)
@@ -156,7 +148,7 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
     width = 0.8 / len(sets)
     for index, (source, colour, label) in enumerate(sets):
         places = [place + (index - (len(sets) - 1) / 2) * width for place in range(len(names))]
-        values, below, above = _in_per_cent([source.get(name, NOTHING) for name in names])
+        values, below, above = _in_per_cent([source.get(name, {}) for name in names])
         whiskers = {"ecolor": "#333333", "capsize": 4, "elinewidth": 1.2}
         axes.bar(places, values, 0.92 * width, yerr=[below, above], color=colour, label=label, error_kw=whiskers)
         for place, value, reach in zip(places, values, above, strict=True):
@@ -166,23 +158,20 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
     axes.set(ylim=(0, 112), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), [textwrap.fill(rate_title(name), 14) for name in names])
     axes.grid(visible=False, axis="x")
-    if before:
-        axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def _in_per_cent(rates: Sequence[JsonObject]) -> tuple[list[float], list[float], list[float]]:
-    """Values, and how far their intervals reach below and above."""
-    values = [100 * float(rate["value"]) for rate in rates]
-    ends = [interval({"rate": rate}, "rate") for rate in rates]
+    """Values, and how far their intervals reach below and above; 0 for a rate of nothing."""
+    values, lows, highs = ([100 * float(rate.get(key) or 0.0) for rate in rates] for key in ("value", "low", "high"))
     # Rounding may put an end slightly beyond 0 % or 100 %, which matplotlib refuses.
-    below = [max(value - 100 * end.low, 0.0) if end else 0.0 for value, end in zip(values, ends, strict=True)]
-    above = [max(100 * end.high - value, 0.0) if end else 0.0 for value, end in zip(values, ends, strict=True)]
+    below = [max(value - low, 0.0) for value, low in zip(values, lows, strict=True)]
+    above = [max(high - value, 0.0) for value, high in zip(values, highs, strict=True)]
     return values, below, above
 
 
 def _lengths(items: Sequence[JsonObject]) -> Figure:
-    figure = _figure()
-    axes = figure.subplots()
+    figure, (axes,) = _axes()
     lengths = {kind: [item["num_new_tokens"] for item in items if item["correct"] is kind] for kind in (True, False)}
     groups = {kind: found for kind, found in lengths.items() if found}
     low, high = min(map(min, groups.values())), max(map(max, groups.values()))
@@ -201,8 +190,7 @@ def _lengths(items: Sequence[JsonObject]) -> Figure:
 
 
 def _steps(by_index: dict[str, JsonObject]) -> Figure:
-    figure = _figure()
-    axes = figure.subplots()
+    figure, (axes,) = _axes()
     indices = sorted(map(int, by_index))[:MOST_STEPS]
     rates = [by_index[str(index)] for index in indices]
     values, below, above = _in_per_cent(rates)

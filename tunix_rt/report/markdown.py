@@ -1,7 +1,5 @@
 """Writes `report.md` from the files of a run folder: what was declared, the results, what was left out, next commands.
-
-Every number is from one of the run's files; missing files are left out. The same files give the same text.
-"""
+Every number is from one of the run's files; missing files are left out. The same files give the same text."""
 
 from __future__ import annotations
 
@@ -65,19 +63,16 @@ MOST_PLACES = 12
 
 def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     """Write `report.md` of a run atomically. Raises DataError if a record is damaged.
-
-    `ui_command` shows the run in its tracker, if there is one.
-    """
+    `ui_command` shows the run in its tracker, if there is one."""
     run = RunFolder(run_folder)
-    results = Results.of(run)
-    metrics, before = read_record(run.metrics), results.before
-    config = run.read_config()
+    results, config = Results.of(run), run.read_config()
+    metrics, before = results.metrics, results.before
     sections = {
         "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
         "Declared": _declared(run, config),
-        "Training": _training(run, results) + _figure(run, "loss"),
+        "Training": _training(results) + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
-        "Slices": _slices(metrics.get("slices", {})),
+        "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
         "Data": _data(read_record(run.data)),
         "Predictions": _predictions(run),
         "What to type next": _commands(run, config, ui_command),
@@ -106,10 +101,10 @@ def _verdict(metrics: JsonObject, before: JsonObject, config: JsonObject) -> lis
     if not metrics:
         return []
     split = value_at(config, "generation.split")
-    told = f"**{100 * metrics['accuracy']['value']:.1f} % of the answers are right**"
-    told += f" on the {split} split" if split else ""
-    told += f", {100 * before['accuracy']['value']:.1f} % before training" if before else ""
-    return [f"{told}. Brackets hold 95 % Wilson intervals.", ""]
+    where = f" on the {split} split" if split else ""
+    earlier = f", {100 * before['accuracy']['value']:.1f} % before training" if before else ""
+    right = f"**{100 * metrics['accuracy']['value']:.1f} % of the answers are right**"
+    return [f"{right}{where}{earlier}. Brackets hold 95 % Wilson intervals.", ""]
 
 
 def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
@@ -120,9 +115,8 @@ def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
     rows = [[rate_title(name), *(_rate(records.get(name)) for records in found)] for name in found[-1]]
     for name in ("mean", "median", "p95", "max"):
         values = [numbers.get("completion_tokens", {}).get(name) for numbers in both]
-        rows.append(
-            [f"tokens per completion, {name}", *("–" if value is None else f"{value:,.4g}" for value in values)]
-        )
+        shown = ["–" if value is None else f"{value:,.4g}" for value in values]
+        rows.append([f"tokens per completion, {name}", *shown])
     missing = metrics.get("missing")
     note = [f"{missing:,} answers are missing.", ""] if missing else []
     return [*table(["", "before training", "after training"] if before else ["", "value"], rows), *note]
@@ -142,8 +136,8 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     return [*table(["", ""], rows), "Everything: [config.yaml](config.yaml).", ""]
 
 
-def _training(run: RunFolder, results: Results) -> list[str]:
-    record = run.stages().get("train", {})
+def _training(results: Results) -> list[str]:
+    record = results.run.stages().get("train", {})
     rows = [["trained by", code(results.trained.name)]] if "folder" in record else []
     if "steps_done" in record:
         epochs = f" ({record['num_epochs']:g} epochs)" if "num_epochs" in record else ""
@@ -166,19 +160,14 @@ def _steps(steps: JsonObject) -> list[str]:
     rows = [[title, _rate(steps[name])] for name, title in STEP_RATES.items() if name in steps]
     if not rows:
         return []
-    first = [f"step {int(at) + 1}: {count:,}" for at, count in steps["first_wrong"].items()]
-    if first:
+    if first := [f"step {int(at) + 1}: {count:,}" for at, count in steps["first_wrong"].items()]:
         more = ", …" if len(first) > MOST_PLACES else ""
         rows.append(["first wrong step", ", ".join(first[:MOST_PLACES]) + more])
     return table(["", ""], rows)
 
 
-def _slices(slices: JsonObject) -> list[str]:
-    lines = []
-    for key, values in slices.items():
-        rows = [[code(value), _rate(rate)] for value, rate in values.items()]
-        lines += table([f"meta key {code(key)}", "right answers"], rows)
-    return lines
+def _slice(key: str, rates: JsonObject) -> list[str]:
+    return table([f"meta key {code(key)}", "right answers"], [[code(value), _rate(rates[value])] for value in rates])
 
 
 def _data(data: JsonObject) -> list[str]:
@@ -209,16 +198,14 @@ def _predictions(run: RunFolder) -> list[str]:
     if not run.predictions.exists():
         return []
     items = {(item["id"], item["sample"]): item for item in read_items(run.items)}
-    judged = [
-        (found, items[key]) for found in read_predictions(run.predictions) if (key := (found.id, found.sample)) in items
-    ]
-    right = [pair for pair in judged if pair[1]["correct"]]
-    wrong = [pair for pair in judged if not pair[1]["correct"]]
+    judged: dict[bool, list[tuple[Prediction, JsonObject]]] = {True: [], False: []}
+    for prediction in read_predictions(run.predictions):
+        if item := items.get((prediction.id, prediction.sample)):
+            judged[item["correct"]].append((prediction, item))
+    right, wrong = judged[True], judged[False]
     some_wrong = wrong[: max(WRONG_SAMPLES, SAMPLES - len(right))]
-    lines = []
-    for prediction, item in [*some_wrong, *right[: SAMPLES - len(some_wrong)]]:
-        lines += _sample(prediction, item)
-    return lines
+    chosen = [*some_wrong, *right[: SAMPLES - len(some_wrong)]]
+    return [line for prediction, item in chosen for line in _sample(prediction, item)]
 
 
 def _sample(prediction: Prediction, item: JsonObject) -> list[str]:

@@ -1,4 +1,4 @@
-"""What text, tables and figures show of a run besides its metrics, read from its folder."""
+"""What text, tables and figures show of a run, read from its folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from tunix_rt.runs.log import MetricsLog
 class Results:
     """What a run has so far; a file that is missing is empty here."""
 
+    run: RunFolder
+    metrics: JsonObject
     before: JsonObject
     """The metrics before training."""
     trained: RunFolder
@@ -25,4 +27,4 @@ class Results:
         """Raises DataError if a file is damaged."""
         trained = RunFolder(run.model.parent)
         log = MetricsLog(trained.metrics_log, trained.timings_log, exact=False)
-        return cls(read_record(run.baseline_metrics), trained, log)
+        return cls(run, read_record(run.metrics), read_record(run.baseline_metrics), trained, log)

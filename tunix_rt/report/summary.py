@@ -8,8 +8,6 @@ from tunix_rt.files import JsonObject, read_json
 from tunix_rt.hints import tunix_rt
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.rates import interval, lookup
 from tunix_rt.traces.prediction import read_items
 
 LONGEST_PROMPT = 200
@@ -19,19 +17,24 @@ Rows = list[tuple[str, str]]
 def summary(run: RunFolder, ui_command: str | None) -> Rows:
     """Key and value of each line of the table, from the run folder's files alone."""
     results = Results.of(run)
-    metrics = dict(read_json(run.metrics))
-    rows: Rows = [("accuracy", rate(metrics, "accuracy"))]
+    rows: Rows = [("accuracy", _rate(results.metrics["accuracy"]))]
     if results.before:
-        rows.append(("before training", rate(results.before, "accuracy")))
-    rows += [
-        ("stopped by itself", rate(metrics, "stop_rate")),
-        ("malformed", rate(metrics, "malformed_rate")),
-    ]
-    rows += [*_training(run, results.log), *_left_out(run), *_times(run), ("run folder", os.path.relpath(run.path))]
+        rows.append(("before training", _rate(results.before["accuracy"])))
+    rows.append(("stopped by itself", _rate(results.metrics["stop_rate"])))
+    rows.append(("malformed", _rate(results.metrics["malformed_rate"])))
+    rows += _training(results)
+    counts = read_json(run.data)["counts"]
+    left_out = counts.get("rejected", {}) | counts.get("dropped", {})
+    left_out["overlaps allowed"] = counts.get("overlaps_allowed", 0)
+    if reasons := [f"{count} {reason}" for reason, count in left_out.items() if count]:
+        rows.append(("left out of the data", ", ".join(reasons)))
+    seconds = {name: record.get("stage_seconds", 0) for name, record in run.stages().items()}
+    if times := [f"{name} {took:.1f} s" for name, took in seconds.items() if took >= 0.05]:
+        rows.append(("time", ", ".join(times)))
+    rows.append(("run folder", os.path.relpath(run.path)))
     if ui_command is not None:
         rows.append(("look at it", ui_command))
-    rows.append(("ask it", tunix_rt("ask", run.name, question(run))))
-    return rows
+    return [*rows, ("ask it", tunix_rt("ask", run.name, question(run)))]
 
 
 def question(run: RunFolder) -> str:
@@ -41,43 +44,21 @@ def question(run: RunFolder) -> str:
     return next(plain, "…")
 
 
-def rate(metrics: JsonObject, name: str) -> str:
+def _rate(record: JsonObject) -> str:
     """A rate in per cent with its 95 % Wilson interval and its count."""
-    record = metrics[name]
-    between = interval(metrics, name)
-    spread = f"  [{100 * between.low:.1f}, {100 * between.high:.1f}]" if between else ""
-    return f"{100 * lookup(metrics, name):.1f} %{spread}  ({record['k']} of {record['n']})"
+    spread = f"  [{100 * record['low']:.1f}, {100 * record['high']:.1f}]"
+    return f"{100 * record['value']:.1f} %{spread}  ({record['k']} of {record['n']})"
 
 
-def _training(run: RunFolder, log: MetricsLog) -> Rows:
-    record = run.stages().get("train", {})
-    rows: Rows = []
-    train, validation = log.series("train/loss"), log.series("eval/loss")
-    if train:
+def _training(results: Results) -> Rows:
+    record, rows = results.run.stages().get("train", {}), []
+    if train := results.log.series("train/loss"):
         rows.append(("training loss", f"{train[0][1]:.4f} → {train[-1][1]:.4f}"))
-    if validation:
+    if validation := results.log.series("eval/loss"):
         rows.append(("validation loss", f"{validation[-1][1]:.4f}"))
     if record.get("seconds"):
-        rate_of_tokens = record["tokens"] / max(record["seconds"], 1e-9)
-        steps = f"{record['steps_done']} steps, {record['tokens']:,} tokens, {rate_of_tokens:,.0f} tokens/s"
+        per_second = record["tokens"] / max(record["seconds"], 1e-9)
         ended = f" (ended early: {record['ended_early']})" if record.get("ended_early") else ""
+        steps = f"{record['steps_done']} steps, {record['tokens']:,} tokens, {per_second:,.0f} tokens/s"
         rows.append(("training", steps + ended))
     return rows
-
-
-def _left_out(run: RunFolder) -> Rows:
-    counts = dict(read_json(run.data))["counts"]
-    left_out = {**counts.get("rejected", {}), **counts.get("dropped", {})}
-    if counts.get("overlaps_allowed"):
-        left_out["overlaps allowed"] = counts["overlaps_allowed"]
-    told = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
-    return [("left out of the data", told)] if told else []
-
-
-def _times(run: RunFolder) -> Rows:
-    times = [
-        f"{name} {record['stage_seconds']:.1f} s"
-        for name, record in run.stages().items()
-        if record.get("stage_seconds", 0) >= 0.05
-    ]
-    return [("time", ", ".join(times))] if times else []

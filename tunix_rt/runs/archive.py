@@ -1,15 +1,16 @@
 """Packs a run into one zip file, and unpacks it: every file has its sha256, unlisted files are not trusted.
-
-Knows files, not what they mean. The same run gives the same bytes: entries are sorted and have no timestamps.
-"""
+The same run gives the same bytes: entries are sorted and have no timestamps."""
 
 from __future__ import annotations
 
 import stat
 import zipfile
 import zlib
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from tunix_rt.errors import DataError, GateError
 from tunix_rt.files import JsonObject, atomic_writer, copy_stream, parse_json, sha256_bytes, to_json
@@ -41,10 +42,8 @@ class Exported:
 
 def export(run: RunFolder, prepared: Path, target: Path, with_model: bool) -> Exported:
     """Write the archive of a finished run. `prepared`: its folder of prepared data.
-
     Results of a sibling (training, predictions) are included, so that the archive is self-contained. Raises DataError
-    if the prepared data is gone.
-    """
+    if the prepared data is gone."""
     if not (prepared / "manifest.json").is_file():
         raise DataError(f"{prepared}: the run's prepared data is gone; its command again prepares it")
     files = _files(run, prepared, with_model)
@@ -96,16 +95,20 @@ def _add(archive: zipfile.ZipFile, name: str, file: Path) -> JsonObject:
 
 def unpack(file: Path, folder: Path) -> JsonObject:
     """Check every entry against `checksums.json` and write it to `folder`, except the model's weights.
-
     Returns `checksums.json`. Raises DataError: no such file; GateError: the zip file is incomplete or unsafe to open,
-    or a file in it is missing, not listed, or changed.
-    """
+    or a file in it is missing, not listed, or changed."""
     try:
         with zipfile.ZipFile(file) as archive:
             entries = _safe(file, archive)
             listed = _listed(file, archive, entries)
-            for name in sorted({*listed["files"], *entries} - {CHECKSUMS}):
-                _check_and_write(file, archive, entries.get(name), name, listed["files"].get(name), folder)
+            records = listed["files"]
+            for name in sorted(records.keys() ^ (entries.keys() - {CHECKSUMS})):
+                problem = "missing" if name in records else f"not in {CHECKSUMS}: it was added later"
+                raise GateError(f"{file}: {name}: {problem}")
+            for name, record in sorted(records.items()):
+                with archive.open(entries[name]) as source:  # no more than its declared size, which `_safe` checked
+                    if _write(source, folder / name) != record["sha256"]:
+                        raise GateError(f"{file}: {name}: not the bytes that were exported (sha256 differs)")
             return listed
     except FileNotFoundError:
         raise DataError(f"{file}: no such file") from None
@@ -118,20 +121,14 @@ def _safe(file: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     entries = archive.infolist()
     if len(entries) > MAX_ENTRIES or sum(entry.file_size for entry in entries) > MAX_BYTES:
         raise GateError(f"{file}: refused: more than {MAX_ENTRIES} entries or {MAX_BYTES:,} bytes")
-    found: dict[str, zipfile.ZipInfo] = {}
+    names = Counter(entry.filename for entry in entries)
     for entry in entries:
-        if problem := _problem(entry):
+        if problem := _problem(entry, names):
             raise GateError(f"{file}: refused: the entry {entry.filename!r} {problem}")
-        if entry.filename in found:
-            raise GateError(f"{file}: refused: the entry {entry.filename!r} is there twice")
-        found[entry.filename] = entry
-    for name in found:
-        if any(str(parent) in found for parent in PurePosixPath(name).parents):
-            raise GateError(f"{file}: refused: the entry {name!r} is below one that is a file")
-    return found
+    return {entry.filename: entry for entry in entries}
 
 
-def _problem(entry: zipfile.ZipInfo) -> str | None:
+def _problem(entry: zipfile.ZipInfo, names: Mapping[str, int]) -> str | None:
     name, path = entry.orig_filename, PurePosixPath(entry.orig_filename)
     if path.is_absolute() or ".." in path.parts or any(character in name for character in "\\:\0"):
         return "would be written outside of the folder"
@@ -141,7 +138,9 @@ def _problem(entry: zipfile.ZipInfo) -> str | None:
         return "is encrypted or packed in a way that `export` does not use"
     if entry.file_size > 2**20 + MAX_RATIO * entry.compress_size:
         return f"unpacks to {entry.file_size:,} bytes from {entry.compress_size:,}, as bombs do"
-    return None
+    if names[entry.filename] > 1:
+        return "is there twice"
+    return "is below one that is a file" if any(str(parent) in names for parent in path.parents) else None
 
 
 def _listed(file: Path, archive: zipfile.ZipFile, entries: dict[str, zipfile.ZipInfo]) -> JsonObject:
@@ -158,24 +157,10 @@ def _listed(file: Path, archive: zipfile.ZipFile, entries: dict[str, zipfile.Zip
     return dict(listed)
 
 
-def _check_and_write(
-    file: Path,
-    archive: zipfile.ZipFile,
-    entry: zipfile.ZipInfo | None,
-    name: str,
-    record: JsonObject | None,
-    folder: Path,
-) -> None:
-    if entry is None:
-        raise GateError(f"{file}: {name}: missing")
-    if record is None:
-        raise GateError(f"{file}: {name}: not in {CHECKSUMS}: it was added later")
-    with archive.open(entry) as source:  # reads no more than the declared size of the entry, which `_safe` checked
-        if name.endswith(".safetensors"):
-            sha256 = copy_stream(source, None)
-        else:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            with (folder / name).open("wb") as sink:
-                sha256 = copy_stream(source, sink)
-    if sha256 != record["sha256"]:
-        raise GateError(f"{file}: {name}: not the bytes that were exported (sha256 differs)")
+def _write(source: IO[bytes], target: Path) -> str:
+    """Writes an entry, unless it holds weights; returns its sha256."""
+    if target.suffix == ".safetensors":
+        return copy_stream(source, None)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as sink:
+        return copy_stream(source, sink)

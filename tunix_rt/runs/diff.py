@@ -1,7 +1,5 @@
 """Compares two records: every value that differs, and the first place where two result files differ.
-
-Reads run folders; knows JSON, JSONL and safetensors, but not what a metric means.
-"""
+Reads run folders; knows JSON, JSONL and safetensors, but not what a metric means."""
 
 from __future__ import annotations
 
@@ -32,15 +30,9 @@ class Section:
     different: dict[str, tuple[Any, Any]]
 
 
-def leaves(value: Any, key: str = "") -> dict[str, Any]:
+def leaves(value: Any) -> dict[str, Any]:
     """`{"training.max_steps": 1600, "digits.0": 2, …}`; an empty mapping or list is a leaf."""
-    parts = _by_name(value)
-    if not parts:
-        return {key: value}
-    found: dict[str, Any] = {}
-    for name, item in parts.items():
-        found |= leaves(item, f"{key}.{name}" if key else name)
-    return found
+    return {key: leaf for key, leaf, _ in _pairs(value, value, "")}
 
 
 def compare(name: str, left: Any, right: Any) -> Section:
@@ -92,8 +84,7 @@ def compare_environments(recorded: JsonObject, now: JsonObject) -> Section:
 
 
 def _parts(record: JsonObject, keys: tuple[str, ...]) -> JsonObject:
-    found = {key: value_at(record, key) for key in keys}
-    return {key: value for key, value in found.items() if value is not None}
+    return {key: value for key in keys if (value := value_at(record, key)) is not None}
 
 
 def value_at(record: Any, key: str) -> Any:
@@ -208,10 +199,3 @@ def _in_tensors(name: str, there: Path, here: Path) -> str | None:
                 place = tuple(int(index) for index in places[0])
                 return f"{name} {tensor} {list(place)}: {a[place]!s} there, {b[place]!s} here"
     return None
-
-
-def numbers(value: Any) -> Iterator[tuple[str, float]]:
-    """Every number of a JSON value with its dotted key."""
-    for key, item in leaves(value).items():
-        if isinstance(item, int | float) and not isinstance(item, bool):
-            yield key, float(item)

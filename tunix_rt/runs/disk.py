@@ -1,8 +1,6 @@
 """What can be removed from disk: leftovers of finished runs, data no run refers to, and what was killed halfway.
-
 Nothing that a live run uses, and nothing that does not look like ours: names are checked, not only locations. What
-belongs to a run or a preparation is removed only under its lock, and only if it can still be removed then.
-"""
+belongs to a run or a preparation is removed only under its lock, and only if it can still be removed then."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +57,7 @@ def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
 
 def remove(run: RunFolder, root: Path, force: bool, elsewhere: Callable[[RunFolder], object] | None = None) -> int:
     """Remove a run's folder; returns the bytes freed. `elsewhere` first removes copies of it elsewhere.
-
-    Raises MachineError if a process is working in it; InputError if other runs need it, unless `force`.
-    """
+    Raises MachineError if a process is working in it; InputError if other runs need it, unless `force`."""
     with run.locked():
         needed = referring(run, root)
         if needed and not force:
@@ -109,15 +105,11 @@ def _is_free(lock: RunFolder | Path | None) -> bool:
     return False
 
 
-@contextmanager
-def _held(lock: RunFolder | Path | None) -> Iterator[None]:
-    """Hold the lock. Raises MachineError if somebody else has it."""
+def _held(lock: RunFolder | Path | None) -> AbstractContextManager[None]:
+    """A block in which the lock is held. Raises MachineError if somebody else has it."""
     if isinstance(lock, Path):
-        with liveness.held(lock, lambda: f"{lock}: held by another process"):
-            yield
-    else:
-        with nullcontext() if lock is None else lock.locked():
-            yield
+        return liveness.held(lock, lambda: f"{lock}: held by another process")
+    return nullcontext() if lock is None else lock.locked()
 
 
 def _candidates(root: Path, data: Path) -> Iterator[Reclaimable]:
@@ -160,17 +152,23 @@ def _unused_data(root: Path, data: Path) -> Iterator[Reclaimable]:
     for folder in data.glob("*/*"):
         if not (folder.is_dir() and IDENTITY.fullmatch(folder.name) and folder.parent.name != "models"):
             continue
-        manifest, lock = folder / "manifest.json", folder.parent / f".{folder.name}.lock"
+        manifest = folder / "manifest.json"
         if not manifest.exists():
             if _old(folder):
-                yield _item("torn prepared data", folder, lock)
+                yield _item("torn prepared data", folder, _lock_of(folder))
         elif folder.resolve() in used:
             models.add((folder / read_json(manifest)["model"]["folder"]).resolve())
         else:
-            yield _item("prepared data of no run", folder, lock)
+            yield _item("prepared data of no run", folder, _lock_of(folder))
     for folder in (data / "models").glob("*"):
         if folder.is_dir() and CONVERTED.fullmatch(folder.name) and folder.resolve() not in models and _old(folder):
-            yield _item("converted model of no run", folder, folder.with_name(f"{folder.name}.lock"))
+            yield _item("converted model of no run", folder, _lock_of(folder))
+
+
+def _lock_of(folder: Path) -> Path:
+    """The lock of who writes prepared data or a converted model, or its part folder."""
+    name = folder.name.removesuffix(".part")
+    return folder.with_name(f"{name}.lock" if folder.parent.name == "models" else f".{name}.lock")
 
 
 def _parts(root: Path, data: Path) -> Iterator[Reclaimable]:
@@ -181,7 +179,8 @@ def _parts(root: Path, data: Path) -> Iterator[Reclaimable]:
             run = next((run for run in runs if path.resolve().is_relative_to(run.path.resolve())), None)
             alive = run is not None and run.status().get("state") == "running"
             if ours and _old(path) and not alive:
-                yield _item("stale part file", path, run)
+                beside = _lock_of(path) if run is None and path.is_dir() else run
+                yield _item("stale part file", path, beside)
 
 
 def _old(path: Path) -> bool:

@@ -37,6 +37,7 @@ LARGEST = 2**24
 
 def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
     """Everything about the environment that may matter; `backend`: what the framework reports about itself."""
+    locks = [folder / "requirements.lock" for folder in (Path.cwd(), Path(__file__).parents[2])]
     installed = {(str(item.metadata["Name"]).lower(), item.version) for item in importlib.metadata.distributions()}
     return {
         "command": " ".join(mask_words(command)),
@@ -44,9 +45,18 @@ def gather(command: Sequence[str], backend: dict[str, str]) -> JsonObject:
         "packages": {name: version for name in PACKAGES if (version := _version(name))},
         "installed_sha256": digest(sorted(installed)),
         "backend": backend,
-        "machine": _machine(),
+        "machine": {
+            "system": platform.platform(),
+            "processor": _cpuinfo("model name"),
+            "instruction_set": _instruction_set(),
+            "cores": os.cpu_count(),
+            "usable_cores": usable_cores(),
+            "memory_bytes": psutil.virtual_memory().total,
+            "usable_memory_bytes": usable_memory(),
+            "accelerators": _accelerators(),
+        },
         "git": _git(Path.cwd()) or _git(Path(__file__).parent),
-        "lock_sha256": _lock_hash(),
+        "lock_sha256": next((sha256_file(lock) for lock in locks if lock.exists()), None),
         "variables": mask_variables({k: v for k, v in sorted(os.environ.items()) if VARIABLES.fullmatch(k)}),
     }
 
@@ -62,19 +72,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _machine() -> JsonObject:
-    return {
-        "system": platform.platform(),
-        "processor": _cpuinfo("model name"),
-        "instruction_set": _instruction_set(),
-        "cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
-        "memory_bytes": psutil.virtual_memory().total,
-        "usable_memory_bytes": usable_memory(),
-        "accelerators": _accelerators(),
-    }
 
 
 def _accelerators() -> list[str]:
@@ -131,14 +128,6 @@ def _output(*words: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.rstrip("\n") if done.returncode == 0 else None
-
-
-def _lock_hash() -> str | None:
-    """Hash of the lock file in the working directory, else in the checkout that contains the package."""
-    for folder in (Path.cwd(), Path(__file__).parents[2]):
-        if (folder / "requirements.lock").exists():
-            return sha256_file(folder / "requirements.lock")
-    return None
 
 
 def command_line() -> list[str]:

@@ -1,7 +1,5 @@
 """A run folder: where its files are, who may write, what is finished, and how users name it.
-
-`runs/<experiment>/<identity>/`; nothing here knows what a stage does.
-"""
+`runs/<experiment>/<identity>/`; nothing here knows what a stage does."""
 
 from __future__ import annotations
 
@@ -87,19 +85,17 @@ class RunFolder:
 
     def place(self, stage: str) -> Path:
         """The folder that holds what a stage wrote: this one, one below it, or another run's.
-
-        Raises InputError if the other run holds something else by now.
-        """
+        Raises InputError if the other run holds something else by now."""
         record = self.stages().get(stage, {})
         if "folder" not in record:
             return self.path
         place = (self.path / str(record["folder"])).resolve()
         there = RunFolder(place).stages().get(stage, {})
         if there.get("identity") != record.get("identity"):
+            found = f"({there.get('identity', 'nothing')}, expected {record.get('identity')})"
             raise InputError(
                 f"{self.name}: its stage {stage} was done in {os.path.relpath(place)}, which does not hold it any more "
-                f"({there.get('identity', 'nothing')}, expected {record.get('identity')}); run it again, or bring it "
-                "back (`dvc exp apply`, `dvc checkout`)"
+                f"{found}; run it again, or bring it back (`dvc exp apply`, `dvc checkout`)"
             )
         return place
 
@@ -164,9 +160,7 @@ class RunFolder:
     @contextmanager
     def locked(self, patient: bool = False) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError if another one has it, on any host.
-
-        `patient`: a process on another host with a recent heartbeat may still be dead; wait for its next heartbeat.
-        """
+        `patient`: a process on another host with a recent heartbeat may still be dead; wait for its next heartbeat."""
         with held(self.path / ".lock", lambda: self._in_use(f" (pid {self.status().get('pid', 'unknown')})")):
             while (other := self._elsewhere()) is not None:
                 if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):
@@ -236,8 +230,8 @@ def find_done(root: Path, experiment: str, stage: str, identity: str) -> Iterato
 def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
     """The run that a user means: `last`, a path, `<experiment>/<identity>` or a prefix of either part.
 
-    Raises InputError listing the candidates if none or several match. An experiment's name means its newest run (with
-    a note if there are several); without `newest`, it matches all of them.
+    Raises InputError listing the candidates if none or several match. A run's full name comes first. An experiment's
+    name means its newest run (with a note if there are several); without `newest`, it matches all of them.
     """
     if (Path(word) / "status.json").exists():
         return RunFolder(Path(word).resolve())
@@ -246,13 +240,13 @@ def find_run(root: Path, word: str, newest: bool = True) -> RunFolder:
         raise InputError(f"{root}: no run there yet; start one: {hints.tunix_rt('+experiment=quickstart')}")
     if word == "last":
         return runs[-1]
+    exact = [run for run in runs if word in (run.name, run.path.name)]
     named = [run for run in runs if run.path.parent.name == word]
-    if newest and len(named) > 1:
+    if newest and len(named) > 1 and not exact:
         say(f"{word!r} names {len(named)} runs; taking the newest: {named[-1].name}")
         named = named[-1:]
-    exact = [run for run in runs if word in (run.name, run.path.name)]
     close = [run for run in runs if run.name.startswith(word) or run.path.name.startswith(word)]
-    fitting = named or exact or close
+    fitting = exact or named or close
     if len(fitting) == 1:
         return fitting[0]
     listed = ", ".join(run.name for run in (fitting or runs)[-10:])

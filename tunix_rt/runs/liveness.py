@@ -1,8 +1,6 @@
 """Whether the process that a record names is alive, on this host or on another that shares the file system.
-
 On this host the operating system is asked. For another host, only the record's heartbeat is known: the time at which
-its file was last touched by the working process.
-"""
+its file was last touched by the working process."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ def is_local(record: JsonObject) -> bool:
 
 def living(record: JsonObject) -> psutil.Process | None:
     """The process on this host that a record names; None if it has ended.
-
-    A zombie, which nobody has waited for yet, has ended; a later process with the same pid is another one.
-    """
+    A zombie, which nobody has waited for yet, has ended; a later process with the same pid is another one."""
     if not is_local(record) or record.get("boot", _boot()) != _boot():
         return None
     try:
@@ -82,15 +78,12 @@ def held(lock: Path, refusal: Callable[[], str]) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     lock.parent.mkdir(parents=True, exist_ok=True)
-    claim = FileLock(lock, timeout=0)
     try:
-        claim.acquire()
+        claim = FileLock(lock, timeout=0).acquire()
     except Timeout:
         raise MachineError(refusal()) from None
-    try:
+    with claim:
         yield
-    finally:
-        claim.release()
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """`metrics.jsonl`: each step once, no clock values; `timings.jsonl`: when.
-
-After a kill the log is ahead of the checkpoint. A replayed line must equal the recorded one and is not
-written again: a free proof that resuming is exact.
-"""
+After a kill the log is ahead of the checkpoint; a replayed line must equal the recorded one and is not written
+again."""
 
 from __future__ import annotations
 
@@ -37,8 +35,7 @@ class MetricsLog:
             append_line(self._metrics, {"step": step, **values})
             append_line(self._timings, {"step": step, **seconds})
         elif self._exact and known != dict(values):
-            different = sorted(key for key in {*known, *values} if known.get(key) != values.get(key))
-            name = different[0]
+            name = min(key for key in {*known, *values} if known.get(key) != values.get(key))
             raise RunError(
                 f"{self._metrics}: step {step} was done again and differs: {name} was {known.get(name)!r}, "
                 f"is {values.get(name)!r}; resuming is not exact here (start anew with run.new=true)"

@@ -30,7 +30,8 @@ TITLES = {
 
 def rates(metrics: JsonObject) -> dict[str, JsonObject]:
     """Every rate at the top of a `metrics.json`, in order, and each pass@k: name → value, low, high, n."""
-    found = {name: record for name, record in metrics.items() if _is_rate(record)}
+    parts = {"value", "low", "high", "n"}
+    found = {name: record for name, record in metrics.items() if isinstance(record, dict) and parts <= record.keys()}
     return found | {f"pass@{k}": record for k, record in metrics.get("pass_at", {}).items()}
 
 
@@ -44,15 +45,9 @@ def shown(value: float) -> str:
     return f"{100 * value:.1f} %" if 0 <= value <= 1 else f"{value:.4g}"
 
 
-def _is_rate(record: Any) -> bool:
-    return isinstance(record, dict) and {"value", "low", "high", "n"} <= record.keys()
-
-
 def lookup(metrics: JsonObject, key: str) -> float:
     """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); for a rate, its value.
-
-    Raises InputError listing the keys that hold a number.
-    """
+    Raises InputError listing the keys that hold a number."""
     found = _find(metrics, key.split("."))
     value = found.get("value") if isinstance(found, dict) else found
     if isinstance(value, bool) or not isinstance(value, int | float):

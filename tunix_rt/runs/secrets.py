@@ -1,9 +1,6 @@
 """Secrets never reach a record: what looks like one, or is one by its variable's name, becomes `***`.
-
-Text in, text out; nothing is decoded or guessed from entropy, so that a record stays what was written. Declared
-config is masked by its values alone (`mask_values`): it is read again, and `pad_token` names no secret. Names count
-only for environment variables (`mask_variables`) and in text of any origin (`mask`).
-"""
+Nothing is decoded or guessed from entropy. Declared config is masked by its values alone (`mask_values`), since it is
+read again, and `pad_token` names no secret; names count in variables (`mask_variables`) and other text (`mask`)."""
 
 from __future__ import annotations
 
@@ -47,7 +44,8 @@ def mask(text: str) -> str:
 
 
 def _mask_values(text: str) -> str:
-    for secret in _values_of_variables():
+    secrets = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST}
+    for secret in sorted(secrets, key=len, reverse=True):  # a value that contains another one is masked entirely
         text = text.replace(secret, MASK)
     text = _USER_AND_PASSWORD.sub(rf"\1:{MASK}@", text)
     text = _TOKEN_AS_USER.sub(rf"\1{MASK}@", text)
@@ -70,11 +68,8 @@ def mask_words(words: Iterable[str]) -> list[str]:
 
 
 def mask_values(value: Any) -> Any:
-    """A text, or JSON data, without secrets in it; numbers, keys and shape stay, so that a config still composes.
-
-    Masks passwords in URIs, tokens of well-known forms, and every value of a secret variable of this process,
-    wherever it occurs.
-    """
+    """A text, or JSON data, without secrets in it: passwords in URIs, tokens of well-known forms, and every value of
+    a secret variable of this process. Numbers, keys and shape stay, so that a config still composes."""
     if isinstance(value, dict):
         return {key: mask_values(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -125,9 +120,8 @@ class _Masked(io.TextIOBase):
 
 def password_to_variable(overrides: Sequence[str], key: str, variable: str) -> list[str]:
     """Overrides in which a URI with a password is read from the environment variable, which is set here.
-
-    Hydra records and prints overrides, and some launchers write them to disk for processes that inherit the variable.
-    """
+    Hydra records and prints overrides, and some launchers write them to disk for processes that inherit the
+    variable."""
     kept: list[str] = []
     for text in overrides:
         name, _, value = text.partition("=")
@@ -151,12 +145,6 @@ def is_masked(value: Any) -> bool:
     if isinstance(value, list):
         return any(is_masked(item) for item in value)
     return isinstance(value, str) and MASK in value
-
-
-def _values_of_variables() -> list[str]:
-    """Longest first, so that a value that contains another one is masked entirely."""
-    found = {value for name, value in os.environ.items() if is_secret(name) and len(value) >= SHORTEST}
-    return sorted(found, key=len, reverse=True)
 
 
 def _quoted(found: re.Match[str]) -> str:

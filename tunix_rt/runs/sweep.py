@@ -1,8 +1,6 @@
 """A sweep's folder, among the runs of its experiment: what is swept, the state of each member, how it ended.
-
-`<root>/<experiment>/sweep-<identity>/`. A member writes its own record here, wherever a launcher runs it, so that
-all launchers report alike; a file named `stop` asks all members to end. Independent of launchers and MLflow.
-"""
+`<root>/<experiment>/sweep-<identity>/`. A member writes its own record here, wherever a launcher runs it, so that all
+launchers report alike; a file named `stop` asks all members to end. Independent of launchers and MLflow."""
 
 from __future__ import annotations
 
@@ -20,14 +18,14 @@ from tunix_rt.runs import liveness
 from tunix_rt.runs.folder import RunFolder, from_here
 from tunix_rt.runs.secrets import mask_values
 
-MemberState = Literal["running", "finished", "pruned", "failed", "interrupted"]
+MemberState = Literal["planned", "running", "finished", "pruned", "failed", "interrupted"]
 MEMBERSHIP = "sweep.json"
 """File in a member's run folder that says which sweep it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberRecord:
-    """The state of one member."""
+    """The state of one member; `planned`: neither finished by an earlier command nor begun by this one."""
 
     overrides: tuple[str, ...]
     state: MemberState
@@ -46,12 +44,13 @@ class MemberRecord:
     @property
     def values(self) -> dict[str, str]:
         """Its overrides, `optimizer.learning_rate` → `1e-3`."""
-        return values_of(self.overrides)
+        return dict(text.lstrip("+").split("=", 1) for text in self.overrides if "=" in text)
 
-
-def values_of(overrides: Sequence[str]) -> dict[str, str]:
-    """Overrides as a mapping, `optimizer.learning_rate` → `1e-3`."""
-    return dict(text.lstrip("+").split("=", 1) for text in overrides if "=" in text)
+    @property
+    def run(self) -> RunFolder:
+        """Its run folder, if its config is right."""
+        assert self.folder is not None, self.reason
+        return RunFolder(Path(self.folder))
 
 
 def key_of(overrides: Sequence[str]) -> str:

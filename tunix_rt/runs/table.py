@@ -1,7 +1,5 @@
 """The runs as records that can be filtered and sorted by any value of status, config or metrics.
-
-Reads run folders; the config of a run is parsed only if a key needs it.
-"""
+Reads run folders; the config of a run is parsed only if a key needs it."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import operator
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
     ">=": operator.ge,
     "!=": operator.ne,
-    "~": lambda value, word: str(word) in str(value),
+    "~": operator.contains,
     "<": operator.lt,
     ">": operator.gt,
     "=": operator.eq,
@@ -43,10 +41,10 @@ class RunRecord:
     """What a table shows about a run."""
 
     run: RunFolder
-    status: JsonObject = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.status = self.run.status()
+    @cached_property
+    def status(self) -> JsonObject:
+        return self.run.status()
 
     @cached_property
     def summary(self) -> JsonObject:
@@ -107,9 +105,7 @@ def origin(run: RunFolder) -> str | None:
 
 def select(root: Path, filters: Sequence[str], sort: str, reverse: bool) -> list[RunRecord]:
     """The runs below `root` that pass every filter, sorted; those without the value come last.
-
-    Raises InputError: a filter is malformed, or no run has the key.
-    """
+    Raises InputError: a filter is malformed, or no run has the key."""
     found = [RunRecord(run) for run in all_runs(root)]
     wanted = [_parsed(text) for text in filters]
     keys = {key for key, _, _ in wanted} | {sort}
@@ -127,7 +123,7 @@ def _parsed(text: str) -> tuple[str, str, str]:
     found = FILTER.fullmatch(text)
     if found is None:
         raise InputError(f"{text!r} is not a filter; the form is KEY=VALUE, with one of {' '.join(OPERATORS)}")
-    return found.group(1), found.group(2), found.group(3)
+    return found[1], found[2], found[3]
 
 
 def _passes(value: Any, sign: str, word: str) -> bool:
@@ -136,9 +132,9 @@ def _passes(value: Any, sign: str, word: str) -> bool:
     if isinstance(value, bool):
         value = str(value).lower()
     try:
-        return bool(OPERATORS[sign](float(value), float(word))) if sign != "~" else word in str(value)
-    except ValueError:
-        return bool(OPERATORS[sign](str(value), word))
+        return OPERATORS[sign](float(value), float(word))
+    except (ValueError, TypeError):  # no numbers; `~` looks into text
+        return OPERATORS[sign](str(value), word)
 
 
 def _comparable(value: Any) -> tuple[int, float, str]:

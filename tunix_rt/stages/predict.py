@@ -14,8 +14,7 @@ from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError
 from tunix_rt.inference.loop import predict as run_loop
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.models.adapter_folder import opened
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.sources import opened
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.sessions import begin_session
@@ -74,7 +73,7 @@ def predict(request: PredictRequest) -> None:
     engine = registry.create(request.backend, request.hardware, request.cache)
     begin_session(run, "predict", engine.describe())
     jobs: list[tuple[str, Path, Path, Path | None]] = [
-        ("predict", run.predictions, *opened(trained_model(run), prepared.model_folder, folder_digest))
+        ("predict", run.predictions, *opened(trained_model(run), prepared.model_folder))
     ]
     if generation.baseline:
         given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()

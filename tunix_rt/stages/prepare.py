@@ -57,6 +57,8 @@ class PrepareRequest:
     """The folder to fill (`PreparedData`)."""
     models: Path
     """Where converted models go, shared by all prepared data."""
+    stop_tokens: tuple[str, ...] = ()
+    """Further tokens at which generation stops."""
     store: Store | None = None
     """Where a registered model (`model.source.kind: registry`) is found."""
     weights: bool = True
@@ -151,7 +153,7 @@ def _model_folder(request: PrepareRequest, traces: Sequence[Trace]) -> Path:
     if not isinstance(source, FreshModel | ScratchModel):
         found = materialise(source, request.models, request.store)
         grown = request.models if weights else folder / "models"
-        return with_tokens(found, tokenizer.added_tokens, grown, weights)
+        return with_tokens(found, tokenizer.added_tokens, grown, weights, request.stop_tokens)
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(request.format, None)
@@ -172,7 +174,7 @@ def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:
         shown = ", ".join(repr(tokenizer.piece(token)) for token in stop_ids) or "no token (eos_token_id is missing)"
         raise ModelError(
             f"{start}: the tokenizer's end token is {tokenizer.end_token!r}, but by generation_config.json or "
-            f"config.json generation stops at {shown}; make them agree"
+            f"config.json generation stops at {shown}; make it stop there too: model.stop_tokens=['{tokenizer.end_token}']"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -10,18 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt import faults
 from tunix_rt.backends import registry
 from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
 from tunix_rt.batches.batch import sequential_batches
 from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.schedule import batch_schedule, evaluation_length
+from tunix_rt.checked import replaced
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.files import JsonObject, copy_file, sync_folder
+from tunix_rt.files import JsonObject, copy_file
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, is_adapter
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer
@@ -153,16 +152,8 @@ def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) 
     With an adapter it is the adapter's folder, which plain `peft` loads and which refers to `start` by its hash.
     Copies, never links, so that editing the model does not change the checkpoint. Raises DamagedCheckpoint.
     """
-    part = model.with_name("model.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    checkpoints.copy(step, ADAPTER_FILES if is_adapter(checkpoints.path(step)) else (CONFIG, WEIGHTS), part)
-    copy_tokenizer(start, part)
-    if (start / GENERATION).exists():
-        copy_file(start / GENERATION, part / GENERATION)
-    sync_folder(part)
-    shutil.rmtree(model, ignore_errors=True)
-    faults.point("removed", model)
-    part.rename(model)
-    faults.point("renamed", model)
-    sync_folder(model.parent)
+    with replaced(model) as part:
+        checkpoints.copy(step, ADAPTER_FILES if is_adapter(checkpoints.path(step)) else (CONFIG, WEIGHTS), part)
+        copy_tokenizer(start, part)
+        if (start / GENERATION).exists():
+            copy_file(start / GENERATION, part / GENERATION)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tunix_rt.errors import ConfigError
-from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.sweeps import run
 from tunix_rt.sweeps.launch import launch
-from tunix_rt.sweeps.plan import plan_all
+from tunix_rt.sweeps.plan import plan
 from tunix_rt.sweeps.ranking import varying
 
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
-
-def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence[str]) -> list[list[str]]:
+def combinations(loader: Any, params: dict[str, Any], arguments: Sequence[str]) -> list[list[str]]:
     """The overrides of each member, in Hydra's own order; the command line wins over `params`.
 
     Raises ConfigError for an interval, which has infinitely many values.
@@ -27,7 +23,7 @@ def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence
     parser = OverridesParser.create(config_loader=loader)
     given = parser.parse_overrides(list(arguments))
     known = {str(override.key_or_group) for override in given}
-    words = [f"{key}={value}" for key, value in (params or {}).items() if key not in known]
+    words = [f"{key}={value}" for key, value in params.items() if key not in known]
     overrides = [*parser.parse_overrides(words), *given]
     for override in overrides:
         if override.is_interval_sweep():
@@ -38,24 +34,21 @@ def combinations(loader: Any, params: dict[str, Any] | None, arguments: Sequence
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 
-def sweep_grid(
-    sweep: SweepFolder, config: DictConfig, loader: Any, launcher: Any, members: list[list[str]], at_once: int | None
-) -> None:
-    """Run the unfinished members of the grid. Raises RunError if members failed, Interrupted if stopped."""
-    planned = plan_all(loader, config, members)
+def sweep_grid(sweeping: run.Sweeping, members: list[list[str]], at_once: int | None) -> None:
+    """Run the unfinished members of the grid. Raises ConfigError if all are wrong, RunError if some failed,
+    Interrupted if stopped."""
+    sweep, config = sweeping.folder, sweeping.config
+    planned = [plan(sweeping.loader, config, overrides) for overrides in members]
+    mistakes = [member.reason for member in planned if member.reason is not None]
+    if mistakes and len(mistakes) == len(planned):  # then it is not a member's
+        raise ConfigError("\n".join(dict.fromkeys(mistakes)))
     if config.sweep.preview:
         run.preview(planned, config)
         return
-    vary = varying([member.values for member in planned])
-    with run.running(sweep, config, vary):
+    with run.running(sweeping, varying([member.values for member in planned])):
         missing = run.skip_done(sweep, planned)
         size = at_once or max(len(missing), 1)
         for first in range(0, len(missing), size):
-            launch(sweep, launcher, missing[first : first + size], first, lambda _: None)
+            launch(sweep, sweeping.launcher, missing[first : first + size], first, lambda _: None)
         records = [record for member in planned if (record := sweep.read(member.key)) is not None]
         run.finish_sweep(sweep, records, len(planned), lambda: None)
-
-
-def search_of(params: dict[str, Any] | None) -> dict[str, Any]:
-    """What enters the identity of a grid, in addition to the experiment and the command line."""
-    return {"sweeper": "grid", "params": {key: str(value) for key, value in (params or {}).items()}}

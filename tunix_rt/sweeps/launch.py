@@ -7,14 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
 from tunix_rt.errors import MachineError
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
-from tunix_rt.sweeps.announce import announce
-from tunix_rt.sweeps.plan import Planned
+from tunix_rt.sweeps.ranking import announce
 from tunix_rt.terminal import say, warn
 
 GLANCE = 0.2
@@ -25,7 +26,7 @@ ATTEMPTS = 3
 """How often members that a broken launcher dropped are handed over again."""
 ENDED = ("finished", "pruned", "failed")
 
-Watch = Callable[[Planned], None]
+Watch = Callable[[MemberRecord], None]
 """Called repeatedly for each running member."""
 
 
@@ -45,16 +46,16 @@ def stopping(sweep: SweepFolder) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def launch(sweep: SweepFolder, launcher: Any, members: Sequence[Planned], first: int, watch: Watch) -> None:
+def launch(sweep: SweepFolder, launcher: Any, members: Sequence[MemberRecord], first: int, watch: Watch) -> None:
     """Run members through a Hydra launcher until each has ended, or the sweep was asked to stop.
 
     Members whose config is wrong fail here. Raises MachineError if the launcher cannot start any.
     """
     for member in members:
         sweep.forget(member.key)
-        if member.mistake is not None:
-            _fail(sweep, member, member.mistake)
-    waiting = [member for member in members if member.mistake is None]
+        if member.state == "failed":
+            _fail(sweep, member)
+    waiting = [member for member in members if member.state != "failed"]
     for attempt in range(1, ATTEMPTS + 1):
         if not waiting or sweep.asked_to_stop() is not None:
             return
@@ -70,74 +71,60 @@ def launch(sweep: SweepFolder, launcher: Any, members: Sequence[Planned], first:
     if sweep.asked_to_stop() is None:
         for member in waiting:
             if (record := sweep.read(member.key)) is None or record.state == "running":
-                _fail(sweep, member, f"the launcher gave it up: {trouble or 'no reason given'}")
+                why = f"the launcher gave it up: {trouble or 'no reason given'}"
+                _fail(sweep, replace(member, state="failed", reason=why))
 
 
-def _hand_over(sweep: SweepFolder, launcher: Any, members: Sequence[Planned], first: int, watch: Watch) -> str | None:
-    """One call of the launcher; returns what went wrong with the launcher itself, if anything did."""
-    with _Monitor(sweep, members, watch):
-        try:
-            launcher.launch([list(member.overrides) for member in members], initial_job_idx=first)
-        except Exception as error:  # a third-party launcher may raise anything
-            trouble = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-            while any(_cared_for(sweep, member) for member in members):
-                time.sleep(GLANCE)
-            return trouble
-    return None
-
-
-def _cared_for(sweep: SweepFolder, member: Planned) -> bool:
-    record = sweep.read(member.key)
-    return record is not None and record.state == "running" and sweep.seconds_since_heartbeat(member.key) < LOST_SECONDS
-
-
-def _fail(sweep: SweepFolder, member: Planned, reason: str) -> None:
-    record = MemberRecord(
-        member.overrides, "failed", None if member.folder is None else str(member.folder.path), reason
-    )
+def _fail(sweep: SweepFolder, record: MemberRecord) -> None:
     sweep.write(record)
     announce(sweep, record)
 
 
-class _Monitor:
-    """A thread that reports changes in the members' records, and calls `watch` for running members."""
+def _hand_over(
+    sweep: SweepFolder, launcher: Any, members: Sequence[MemberRecord], first: int, watch: Watch
+) -> str | None:
+    """One call of the launcher; returns what went wrong with the launcher itself, if anything did."""
 
-    def __init__(self, sweep: SweepFolder, members: Sequence[Planned], watch: Watch) -> None:
-        self._sweep, self._members, self._watch = sweep, members, watch
-        self._seen: dict[str, str] = {}
-        self._over = threading.Event()
-        self._error: Exception | None = None
-        self._told = False
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def cared_for(key: str) -> bool:
+        running = (record := sweep.read(key)) is not None and record.state == "running"
+        return running and sweep.seconds_since_heartbeat(key) < LOST_SECONDS
 
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
+    with _monitored(sweep, [member.key for member in members], watch):
         try:
-            while not self._over.wait(GLANCE):
-                self._look()
-            self._look()
-        except Exception as error:  # re-raised when the thread is joined
-            self._error = error
+            launcher.launch([list(member.overrides) for member in members], initial_job_idx=first)
+        except Exception as error:  # a third-party launcher may raise anything
+            while any(cared_for(member.key) for member in members):
+                time.sleep(GLANCE)
+            return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return None
 
-    def _look(self) -> None:
-        if not self._told and (why := self._sweep.asked_to_stop()) is not None:
-            self._told = True
+
+@contextmanager
+def _monitored(sweep: SweepFolder, keys: Sequence[str], watch: Watch) -> Iterator[None]:
+    """Meanwhile, a thread announces changes in the members' records, and calls `watch` for running members."""
+    over, seen = threading.Event(), dict[str, str]()
+
+    def look() -> None:
+        if "stop" not in seen and (why := sweep.asked_to_stop()) is not None:
+            seen["stop"] = why
             say(f"{why}: the members that run save their work and end (again: at once)")
-        for member in self._members:
-            record = self._sweep.read(member.key)
-            if record is None:
-                continue
+        for record in filter(None, map(sweep.read, keys)):
             if record.state == "running":
-                self._watch(member)
-            if self._seen.get(member.key) != record.state:
-                self._seen[member.key] = record.state
+                watch(record)
+            if seen.get(record.key) != record.state:
+                seen[record.key] = record.state
                 if record.pid != os.getpid():
-                    announce(self._sweep, record)
+                    announce(sweep, record)
+
+    def look_until_over() -> None:
+        while not over.wait(GLANCE):
+            look()
+        look()
+
+    with ThreadPoolExecutor(1) as pool:
+        looking = pool.submit(look_until_over)
+        try:
+            yield
+        finally:
+            over.set()
+    looking.result()

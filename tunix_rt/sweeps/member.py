@@ -13,9 +13,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,9 @@ from tunix_rt.errors import Interrupted, TunixError
 from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
-from tunix_rt.runs.secrets import mask_values, masked_traceback
+from tunix_rt.runs.secrets import mask_values, masked_traceback, password_to_variable
 from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder, key_of
-from tunix_rt.sweeps.announce import announce
+from tunix_rt.sweeps.ranking import announce
 from tunix_rt.tracking.content import URI_VARIABLE
 
 PRUNED = "pruned"
@@ -41,13 +41,9 @@ GLANCE = 0.2
 class Home:
     """Where the sweep was started."""
 
-    host: str
-    pid: int
-    directory: str
-
-    @classmethod
-    def here(cls) -> Home:
-        return cls(platform.node(), os.getpid(), str(Path.cwd()))
+    host: str = field(default_factory=platform.node)
+    pid: int = field(default_factory=os.getpid)
+    directory: str = field(default_factory=os.getcwd)
 
     def is_here(self) -> bool:
         """Whether this is the process that started the sweep, not a launcher's worker."""
@@ -60,6 +56,7 @@ def member(composed: Any, home: Home) -> str:
 
     hydra = HydraConfig.get()
     sweep, overrides = SweepFolder(Path(hydra.sweep.dir)), tuple(hydra.overrides.task)
+    hide_password(composed)
     if sweep.asked_to_stop() is not None:
         return "not started"
     if home.is_here():
@@ -68,6 +65,15 @@ def member(composed: Any, home: Home) -> str:
     else:
         record = supervise(sweep, overrides, resolve(composed), home.directory)
     return record.state
+
+
+def hide_password(composed: Any) -> None:
+    """Let a config take a `tracking.uri` with a password from the environment: launchers write configs to disk."""
+    from omegaconf import read_write
+
+    (text,) = password_to_variable([f"tracking.uri={composed.tracking.uri}"], "tracking.uri", URI_VARIABLE)
+    with read_write(composed):
+        composed.tracking.uri = text.partition("=")[2]
 
 
 def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any]) -> MemberRecord:
@@ -81,13 +87,11 @@ def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any
         record = replace(record, folder=str(folder.path))
         sweep.write(record)
         state, reason = _run(sweep, config, folder)
-    except TunixError as error:
-        if mapping.get("debug") is True:
+    except Exception as error:  # perhaps a bug, ours or the framework's: the other members continue
+        known = isinstance(error, TunixError)
+        if not known or mapping.get("debug") is True:
             sys.stderr.write(masked_traceback(error))
-        state, reason = "failed", mask_values(str(error))
-    except Exception as error:  # a bug, ours or the framework's: the other members continue
-        sys.stderr.write(masked_traceback(error))
-        state, reason = "failed", mask_values(f"{type(error).__name__}: {error}")
+        state, reason = "failed", mask_values(str(error) if known else f"{type(error).__name__}: {error}")
     record = replace(record, state=state, reason=reason)
     sweep.write(record)
     return record
@@ -120,17 +124,12 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
     command = [sys.executable, "-m", "tunix_rt.sweeps.member", str(sweep.path), key]
     asked = False
     with sweep.log(key).open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            cwd=directory,
-            start_new_session=True,
-            env=os.environ | {URI_VARIABLE: str(mapping["tracking"]["uri"])},  # the file has it without the password
-        )
+        env = os.environ | {URI_VARIABLE: str(mapping["tracking"]["uri"])}  # the file has it without the password
+        streams: Any = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
+        process = subprocess.Popen(command, cwd=directory, start_new_session=True, env=env, **streams)
     assert process.stdin is not None
-    while (code := _code(process)) is None:
+    while (code := process.poll()) is None:
+        time.sleep(GLANCE)
         sweep.heartbeat(key)
         if not asked and sweep.asked_to_stop() is not None:
             process.stdin.close()
@@ -142,12 +141,6 @@ def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str
         record = replace(record, state="interrupted" if asked else "failed", reason=reason)
         sweep.write(record)
     return record
-
-
-def _code(process: subprocess.Popen[bytes]) -> int | None:
-    with suppress(subprocess.TimeoutExpired):
-        return process.wait(timeout=GLANCE)
-    return None
 
 
 def _end_with_parent() -> None:

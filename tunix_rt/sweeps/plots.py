@@ -25,11 +25,11 @@ LONGEST = 24
 def parallel_coordinates(members: Sequence[Member], metric: str, path: Path) -> None:
     """One line per finished member through what it varied, to the metric; no figure for fewer than two results."""
     done = [member for member in members if member.metrics is not None]
-    keys = varying([member.values for member in done])
+    keys = varying([member.record.values for member in done])
     values = [lookup(member.metrics or {}, metric) for member in done]
     if len(set(values)) < 2 or not keys:
         return
-    axes = [_Axis.of(key, [member.values.get(key, "") for member in done]) for key in keys]
+    axes = [_Axis.of(key, [member.record.values.get(key, "") for member in done]) for key in keys]
     axes.append(_Axis.of(metric, [repr(value) for value in values]))
     save(_draw_lines(axes, values, f"{len(done)} finished members"), path)
 

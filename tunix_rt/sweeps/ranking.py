@@ -1,4 +1,4 @@
-"""Members of a sweep, ranked by the declared metric, as rows of a table and as `ranking.json`.
+"""Members of a sweep: a line for each change, and all of them ranked, as rows of a table and as `ranking.json`.
 
 Equal results share a rank. Whether a member is distinguishable from the first is tested on the test items if both
 answered the same ones (McNemar's exact test), else by their intervals.
@@ -7,34 +7,64 @@ answered the same ones (McNemar's exact test), else by their intervals.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
+from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.rates import interval, lookup, shown
-from tunix_rt.runs.sweep import MemberRecord, MemberState
-from tunix_rt.sweeps.announce import short
+from tunix_rt.runs.rates import Interval, interval, lookup, shown
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder
+from tunix_rt.terminal import say
 from tunix_rt.traces.prediction import read_items
 
 SIGNIFICANT = 0.05
 """Significance level: p-value below which two members count as different."""
 
 
+def label(sweep: SweepFolder, values: dict[str, str]) -> str:
+    """What distinguishes a member from the others of its sweep."""
+    keys: Sequence[str] = sweep.status().get("varying") or list(values)
+    return " ".join(f"{key}={short(values[key])}" for key in keys if key in values) or "the only one"
+
+
+def short(text: str) -> str:
+    """A number of seventeen digits, cut to five; short numbers and text unchanged."""
+    try:
+        return text if len(text) < 8 else f"{float(text):.5g}"
+    except ValueError:
+        return text
+
+
+def announce(sweep: SweepFolder, record: MemberRecord) -> None:
+    """Print the current state of a member: one line, with what it varies and its folder."""
+    who = f"member {label(sweep, record.values)}"
+    where = f" ({record.folder})" if record.folder else ""
+    if record.state == "running":
+        say(f"{who}: running{where}; prints to {os.path.relpath(sweep.log(record.key))}")
+    elif record.state == "finished":
+        metric = str(sweep.status()["metric"])
+        try:
+            result = f"{metric} {shown(lookup(read_json(record.run.metrics), metric))}"
+        except InputError as error:  # a misspelt metric concerns all members and is reported at the end
+            result = str(error).splitlines()[0]
+        say(f"{who}: finished, {result}{where}")
+    elif record.state == "failed":
+        say(f"error: {who} failed{where}, the others go on: {record.reason}")
+    else:
+        say(f"{who}: {record.state}{where}: {record.reason}")
+
+
 @dataclass(frozen=True)
 class Member:
-    """One member: what it changed, and how it ended."""
+    """One member with its results."""
 
-    values: dict[str, str]
-    """Its overrides, `optimizer.learning_rate` → `1e-3`."""
-    state: MemberState
-    folder: str | None
-    metrics: JsonObject | None
+    record: MemberRecord
+    metrics: JsonObject | None = None
     """`metrics.json`; None if it did not finish."""
-    reason: str | None
     validation_loss: float = math.inf
     """The last validation loss, which orders members of equal rank."""
     questions: str | None = None
@@ -43,21 +73,18 @@ class Member:
     @classmethod
     def of(cls, record: MemberRecord) -> Member:
         """Built from its record and its run folder."""
-        if record.state != "finished" or record.folder is None:
-            return cls(record.values, record.state, record.folder, None, record.reason)
-        run = RunFolder(Path(record.folder))
+        if record.state != "finished":
+            return cls(record)
+        run = record.run
         trained = RunFolder(run.model.parent)  # a sibling, if that one did the training
         losses = MetricsLog(trained.metrics_log, trained.timings_log, exact=False).series("eval/loss")
-        loss = losses[-1][1] if losses else math.inf
-        metrics = dict(read_json(run.metrics))
         questions = read_json(run.data).get("questions", {}).get(run.read_config()["generation"]["split"])
-        return cls(record.values, record.state, record.folder, metrics, record.reason, loss, questions)
+        return cls(record, read_json(run.metrics), losses[-1][1] if losses else math.inf, questions)
 
     @cached_property
     def answers(self) -> dict[tuple[str, str], bool]:
         """Test item (its id and reference) → whether the answer is right; read once, when first compared."""
-        items = read_items(RunFolder(Path(self.folder or "")).items)
-        return {(item["id"], item["reference"]): bool(item["correct"]) for item in items}
+        return {(item["id"], item["reference"]): bool(item["correct"]) for item in read_items(self.record.run.items)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +96,10 @@ class Ranked:
     """From 1; None if it did not finish."""
     leading: bool
     """Whether it is not distinguishable from the first, for lack of a difference or of a common test."""
+    value: float | None = None
+    """The metric by which it is ranked."""
+    interval: Interval | None = None
+    """The 95 % interval of that, if it is a rate."""
 
 
 def comparable(members: Sequence[Member]) -> bool:
@@ -94,8 +125,8 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
     Raises InputError if the metric is not in `metrics.json`.
     """
     sign = -1.0 if direction == "maximize" else 1.0
-    done = [(sign * lookup(m.metrics, metric), m.validation_loss, m) for m in members if m.metrics is not None]
-    done.sort(key=lambda item: item[:2])
+    done = [(lookup(m.metrics, metric), interval(m.metrics, metric), m) for m in members if m.metrics is not None]
+    done.sort(key=lambda item: (sign * item[0], item[2].validation_loss))
     values = [value for value, _, _ in done]
     alike = comparable(members)
     placed = [
@@ -103,8 +134,10 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
             member,
             1 + values.index(value),
             not alike or value == values[0] or not distinguishable(done[0][2], member, metric),
+            value,
+            between,
         )
-        for value, _, member in done
+        for value, between, member in done
     ]
     return placed + [Ranked(member, None, False) for member in members if member.metrics is None]
 
@@ -155,33 +188,29 @@ def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str
 
     `=` after a rank: not distinguishable from the first.
     """
-    keys = varying([place.member.values for place in found])
-    lines: list[list[str]] = []
+    keys = varying([place.member.record.values for place in found])
     tied = sum(place.leading for place in found) > 1
+    lines: list[list[str]] = []
     for place in found:
-        member = place.member
-        changed = [short(member.values.get(key, "")) for key in keys]
-        if member.metrics is None:
-            reason = (member.reason or "").splitlines()[:1]
-            lines.append(["-", *changed, member.state, "", "", " ".join([*filter(None, [member.folder]), *reason])])
+        record, metrics, between = place.member.record, place.member.metrics, place.interval
+        changed = [short(record.values.get(key, "")) for key in keys]
+        if metrics is None or place.value is None:
+            why = [*filter(None, [record.folder]), *(record.reason or "").splitlines()[:1]]
+            lines.append(["-", *changed, record.state, "", "", " ".join(why)])
             continue
-        between = interval(member.metrics, metric)
         spread = f"[{shown(between.low)}, {shown(between.high)}]" if between else ""
-        numbers = [shown(lookup(member.metrics, metric)), spread, shown(lookup(member.metrics, "stop_rate"))]
-        lines.append([f"{place.rank}{'=' if tied and place.leading else ''}", *changed, *numbers, member.folder or ""])
+        numbers = [shown(place.value), spread, shown(lookup(metrics, "stop_rate"))]
+        lines.append([f"{place.rank}{'=' if tied and place.leading else ''}", *changed, *numbers, record.folder or ""])
     return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], lines
 
 
-def ranking(found: Sequence[Ranked], metric: str) -> list[JsonObject]:
+def ranking(found: Sequence[Ranked]) -> list[JsonObject]:
     """The contents of `ranking.json`, best first."""
     lines: list[JsonObject] = []
     for place in found:
-        member = place.member
-        line: JsonObject = {"rank": place.rank, "leading": place.leading, "values": member.values}
-        line |= {"state": member.state, "folder": member.folder, "value": None, "interval": None}
-        if member.metrics is not None:
-            between = interval(member.metrics, metric)
-            line["value"] = lookup(member.metrics, metric)
-            line["interval"] = None if between is None else [between.low, between.high]
-        lines.append(line | {"metrics": member.metrics, "reason": member.reason})
+        record, between = place.member.record, place.interval
+        line: JsonObject = {"rank": place.rank, "leading": place.leading, "values": record.values}
+        line |= {"state": record.state, "folder": record.folder, "value": place.value}
+        line |= {"interval": None if between is None else [between.low, between.high]}
+        lines.append(line | {"metrics": place.member.metrics, "reason": record.reason})
     return lines

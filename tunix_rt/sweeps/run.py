@@ -5,30 +5,31 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.identity import entering
-from tunix_rt.config.load import section_from
-from tunix_rt.errors import ConfigError, Interrupted, MissingExtra, RunError
+from tunix_rt.config.load import check_section
+from tunix_rt.errors import Interrupted, MissingExtra, RunError
 from tunix_rt.files import JsonObject, digest
 from tunix_rt.hints import say_folders
 from tunix_rt.runs.folder import from_here
 from tunix_rt.runs.liveness import heartbeat
-from tunix_rt.runs.secrets import mask_values, password_to_variable
+from tunix_rt.runs.secrets import mask_values
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps import plots
-from tunix_rt.sweeps.announce import label
 from tunix_rt.sweeps.launch import stopping
-from tunix_rt.sweeps.plan import Planned, estimate, seconds_per_member
-from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
+from tunix_rt.sweeps.member import hide_password
+from tunix_rt.sweeps.plan import estimate, seconds_per_member
+from tunix_rt.sweeps.ranking import Member, label, ranked, ranking, rows, title, varying, verdict
 from tunix_rt.terminal import out, say, table
-from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.syncer import start, warn_of_trouble
 
 if TYPE_CHECKING:
+    from hydra.types import HydraContext, TaskFunction
     from omegaconf import DictConfig
 
 NEEDS = {
@@ -50,6 +51,29 @@ def require(config: DictConfig) -> None:
                 raise MissingExtra(f"hydra/{node}={choice} needs the extra: pip install 'tunix_rt[{extra}]'")
 
 
+@dataclass(frozen=True, slots=True)
+class Sweeping:
+    """What a sweeper works with."""
+
+    folder: SweepFolder
+    config: DictConfig
+    loader: Any
+    """Hydra's, which composes members."""
+    launcher: Any
+
+
+def set_up(
+    search: JsonObject, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+) -> Sweeping:
+    """Resolve the sweep's folder, then create the launcher. Raises MissingExtra."""
+    from hydra.core.plugins import Plugins
+
+    require(config)
+    folder = resolve_sweep_folder(config, search)
+    given: Any = {"hydra_context": hydra_context, "task_function": task_function, "config": config}
+    return Sweeping(folder, config, hydra_context.config_loader, Plugins.instance().instantiate_launcher(**given))
+
+
 def resolve_sweep_folder(config: DictConfig, search: JsonObject) -> SweepFolder:
     """The folder of a sweep, passed to Hydra as `hydra.sweep.dir`, so that each member finds it.
 
@@ -66,20 +90,20 @@ def resolve_sweep_folder(config: DictConfig, search: JsonObject) -> SweepFolder:
     identity = digest({"declared": declared, "swept": swept, "search": search, **aim})[:12]
     folder = (Path(str(config.run.root)) / str(config.name) / f"sweep-{identity}").absolute()
     with read_write(config), open_dict(config):
-        (uri,) = password_to_variable([f"tracking.uri={config.tracking.uri}"], "tracking.uri", URI_VARIABLE)
-        config.tracking.uri = uri.partition("=")[2]  # some launchers write the config to disk
+        hide_password(config)
         config.hydra.sweep.dir = str(folder)
         config.hydra.overrides.hydra.append("hydra.sweep.dir='{}'".format(str(folder).replace("'", "\\'")))
     return SweepFolder(folder)
 
 
 @contextmanager
-def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iterator[None]:
+def running(sweeping: Sweeping, vary: Sequence[str]) -> Iterator[None]:
     """Claim the sweep's folder and record what is swept, while the block runs members."""
     from omegaconf import OmegaConf
 
+    sweep, config = sweeping.folder, sweeping.config
     section: Any = OmegaConf.to_container(config.tracking, resolve=True)
-    tracking = _tracking(section)
+    tracking: TrackingConfig = check_section("tracking", TrackingConfig, section)
     warn_of_trouble(sweep.path, tracking)
     say_folders(str(config.run.root), str(config.run.data))
     with sweep.locked(), stopping(sweep), heartbeat(sweep.path / "sweep.json"):
@@ -98,17 +122,7 @@ def running(sweep: SweepFolder, config: DictConfig, vary: Sequence[str]) -> Iter
                 syncer.leave()
 
 
-def _tracking(section: Any) -> TrackingConfig:
-    from pydantic import ValidationError
-
-    try:
-        return cast(TrackingConfig, section_from(TrackingConfig, section))
-    except ValidationError as error:
-        mistakes = [f"tracking.{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors()]
-        raise ConfigError("; ".join(mistakes)) from None
-
-
-def preview(planned: Sequence[Planned], config: DictConfig) -> None:
+def preview(planned: Sequence[MemberRecord], config: DictConfig) -> None:
     """List the members, what differs, which are finished already, and how long the others may take."""
     keys = varying([member.values for member in planned])
     shown = [
@@ -116,29 +130,28 @@ def preview(planned: Sequence[Planned], config: DictConfig) -> None:
         for number, member in enumerate(planned, start=1)
     ]
     table(f"{config.name}: {len(planned)} members", ["", *keys, "", "run"], shown, right=(0,))
-    missing = sum(not member.done and member.mistake is None for member in planned)
-    out(f"{sum(member.done for member in planned)} of {len(planned)} members are finished; nothing was started")
-    out(estimate(missing, seconds_per_member(Path(str(config.run.root)), str(config.name))))
+    states = [member.state for member in planned]
+    out(f"{states.count('finished')} of {len(planned)} members are finished; nothing was started")
+    out(estimate(states.count("planned"), seconds_per_member(config)))
 
 
-def _standing(member: Planned) -> tuple[str, str]:
-    if member.mistake is not None or member.folder is None:
-        return "would fail", (member.mistake or "").splitlines()[0]
-    if member.done:
-        return "finished", str(member.folder.path)
-    return "started" if member.folder.status() else "missing", str(member.folder.path)
+def _standing(member: MemberRecord) -> tuple[str, str]:
+    if member.folder is None:
+        return "would fail", (member.reason or "").splitlines()[0]
+    if member.state == "finished":
+        return "finished", member.folder
+    return "started" if member.run.status() else "missing", member.folder
 
 
-def skip_done(sweep: SweepFolder, planned: Sequence[Planned]) -> list[Planned]:
+def skip_done(sweep: SweepFolder, planned: Sequence[MemberRecord]) -> list[MemberRecord]:
     """The members to run; reports those that are skipped because they are finished."""
-    done = [member for member in planned if member.done and member.folder is not None]
+    done = [member for member in planned if member.state == "finished"]
     for member in done:
-        assert member.folder is not None
-        sweep.write(MemberRecord(member.overrides, "finished", str(member.folder.path)))
+        sweep.write(member)
     if done:
         names = ", ".join(label(sweep, member.values) for member in done)
         say(f"{len(done)} of {len(planned)} members are finished and not run again: {names}")
-    return [member for member in planned if not member.done]
+    return [member for member in planned if member.state != "finished"]
 
 
 def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int, draw: Callable[[], None]) -> None:
@@ -151,24 +164,19 @@ def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int
     members = [Member.of(record) for record in records]
     found = ranked(members, metric, direction)
     columns, shown = rows(found, metric)
-    table(
-        title(str(status["experiment"]), members, metric),
-        columns,
-        shown,
-        right=(0,),
-        whole=(0, len(columns) - 4, len(columns) - 1),
-    )
-    out(verdict(found, label(sweep, found[0].member.values) if found else ""))
-    sweep.write_ranking(ranking(found, metric))
+    whole = (0, len(columns) - 4, len(columns) - 1)
+    table(title(str(status["experiment"]), members, metric), columns, shown, right=(0,), whole=whole)
+    out(verdict(found, label(sweep, found[0].member.record.values) if found else ""))
+    sweep.write_ranking(ranking(found))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
     draw()
     say(f"ranking: {from_here(sweep.ranking)}")
-    failed = sum(member.state == "failed" for member in members)
-    interrupted = sum(member.state == "interrupted" for member in members)
+    states = [record.state for record in records]
+    failed, interrupted = states.count("failed"), states.count("interrupted")
     why = sweep.asked_to_stop()
     sweep.end("interrupted" if why else "failed" if failed else "finished")
     if why is not None:
-        done = sum(member.state in ("finished", "pruned") for member in members)
+        done = states.count("finished") + states.count("pruned")
         number = signal.Signals[why] if why in signal.Signals.__members__ else signal.SIGINT
         message = f"{why}: sweep stopped; {done} of {total} members are done, {failed} failed"
         raise Interrupted(f"{message}; the same command goes on from there", 128 + number)

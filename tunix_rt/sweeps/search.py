@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from tunix_rt.files import read_json
-from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import lookup
-from tunix_rt.runs.sweep import MemberRecord, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord
 from tunix_rt.sweeps import plots, run
-from tunix_rt.sweeps.declared import StudySettings
 from tunix_rt.sweeps.launch import launch
-from tunix_rt.sweeps.plan import Planned, estimate, plan, seconds_per_member
+from tunix_rt.sweeps.plan import estimate, plan, seconds_per_member
 from tunix_rt.sweeps.space import Space
-from tunix_rt.sweeps.study import KEY, Candidate, Study
+from tunix_rt.sweeps.study import KEY, Candidate, Study, StudySettings
 from tunix_rt.terminal import out, say, table
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 
 class Search:
     """One command's part in a search."""
 
-    def __init__(
-        self, sweep: SweepFolder, config: DictConfig, loader: Any, launcher: Any, settings: StudySettings, space: Space
-    ) -> None:
-        self._sweep, self._config, self._loader, self._launcher = sweep, config, loader, launcher
-        self._settings, self._space = settings, space
-        self._metric, self._direction = str(config.sweep.metric), str(config.sweep.direction)
+    def __init__(self, sweeping: run.Sweeping, settings: StudySettings, space: Space) -> None:
+        self._sweeping, self._settings, self._space = sweeping, settings, space
+        self._sweep, self._config = sweeping.folder, sweeping.config
+        self._metric, self._direction = str(self._config.sweep.metric), str(self._config.sweep.direction)
 
     def run(self) -> None:
         """Run the trials that are missing. Raises RunError if members failed, Interrupted if stopped."""
         total = self._settings.n_trials
-        with run.running(self._sweep, self._config, list(self._space.searched)):
+        with run.running(self._sweeping, list(self._space.searched)):
             study = Study(self._sweep, self._settings, self._space, self._direction)
             self._tidy(study)
             again, done = study.to_repeat(), study.num_done()
@@ -63,8 +54,7 @@ class Search:
             ]
             table("trials so far", ["", *self._space.searched, "state"], known, right=(0,))
         out(f"{done} of {self._settings.n_trials} trials are done; nothing was started")
-        root, name = Path(str(self._config.run.root)), str(self._config.name)
-        out(estimate(max(self._settings.n_trials - done, 0), seconds_per_member(root, name)))
+        out(estimate(max(self._settings.n_trials - done, 0), seconds_per_member(self._config)))
 
     def _tidy(self, study: Study) -> None:
         """Close trials that a killed sweep left open: with the results of their runs, or to be repeated."""
@@ -72,32 +62,23 @@ class Search:
             if not study.is_whole(trial):
                 study.tell(trial.number, None, "FAIL")
                 continue
-            member = plan(self._loader, self._config, study.overrides_of(trial))
-            if member.done and member.folder is not None:
-                record = MemberRecord(member.overrides, "finished", str(member.folder.path))
-                self._sweep.write(record)
-                self._tell(study, trial.number, record)
-            else:
-                self._tell(study, trial.number, self._sweep.read(member.key))
+            member = plan(self._sweeping.loader, self._config, self._space.overrides(trial.params))
+            if member.state == "finished":
+                self._sweep.write(member)
+            self._tell(study, trial.number, self._sweep.read(member.key))
 
     def _run_batch(self, study: Study, batch: Sequence[Candidate], first: int) -> None:
         """Run these trials in parallel; trials with the same values are one member."""
         candidates = {candidate.key: candidate for candidate in reversed(batch)}
-        planned = [plan(self._loader, self._config, candidate.overrides) for candidate in candidates.values()]
-        missing = run.skip_done(self._sweep, planned)
-
-        def watch(member: Planned) -> None:
-            study.watch(candidates[member.key], member)
-
-        launch(self._sweep, self._launcher, missing, first, watch)
+        planned = [plan(self._sweeping.loader, self._config, each.overrides) for each in candidates.values()]
+        missing, launcher = run.skip_done(self._sweep, planned), self._sweeping.launcher
+        launch(self._sweep, launcher, missing, first, lambda member: study.watch(candidates[member.key], member))
         for candidate in batch:
             self._tell(study, candidate.trial.number, self._sweep.read(candidate.key))
 
     def _tell(self, study: Study, number: int, record: MemberRecord | None) -> None:
         if record is not None and record.state == "finished":
-            study.tell(
-                number, lookup(read_json(RunFolder(Path(record.folder or "")).metrics), self._metric), "COMPLETE"
-            )
+            study.tell(number, lookup(read_json(record.run.metrics), self._metric), "COMPLETE")
         else:
             study.tell(number, None, "PRUNED" if record is not None and record.state == "pruned" else "FAIL")
 

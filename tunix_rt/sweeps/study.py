@@ -6,22 +6,55 @@ stopped in between: a new sampler is created for each trial.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
+from tunix_rt.config.section import Count, Natural, section
 from tunix_rt.files import write_text
-from tunix_rt.runs.sweep import SweepFolder, key_of
-from tunix_rt.sweeps.declared import PrunerSettings, StudySettings
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
 from tunix_rt.sweeps.member import PRUNED
-from tunix_rt.sweeps.plan import Planned
 from tunix_rt.sweeps.space import Space
 from tunix_rt.tracking.tail import METRICS, whole_lines
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy
     from optuna import Trial
-    from optuna.pruners import BasePruner
     from optuna.trial import FrozenTrial
+
+
+@section
+class PrunerSettings:
+    """Median pruning: a trial ends if its best value so far is worse than the median of the others at that step."""
+
+    metric: str
+    """A metric of `metrics.jsonl`."""
+    direction: Literal["minimize", "maximize"]
+    n_startup_trials: Natural
+    """Finished trials before any is pruned."""
+    n_warmup_steps: Natural
+    """Steps of training before a trial may be pruned."""
+
+
+@section
+class SamplerSettings:
+    """TPE."""
+
+    n_startup_trials: Natural
+    """Random trials before TPE models the results."""
+
+
+@section
+class StudySettings:
+    """What `conf/hydra/sweeper/optuna.yaml` declares, except the search space."""
+
+    n_trials: Count
+    n_jobs: Count
+    """Trials run at the same time."""
+    seed: Natural
+    """Seed of the sampler."""
+    sampler: SamplerSettings
+    pruner: PrunerSettings | None
+
 
 AGAIN = "again"
 """Marks a trial that repeats the values of one that failed or was interrupted."""
@@ -35,9 +68,9 @@ class Candidate:
 
     trial: Trial
     overrides: list[str]
-    reported: int = field(default=0)
+    reported: int = 0
     """Bytes of `metrics.jsonl` that the pruner has seen."""
-    pruned: bool = field(default=False)
+    pruned: bool = False
 
     @property
     def key(self) -> str:
@@ -49,15 +82,17 @@ class Study:
 
     def __init__(self, sweep: SweepFolder, settings: StudySettings, space: Space, direction: str) -> None:
         import optuna
+        from optuna.pruners import MedianPruner, NopPruner
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._settings, self._space, self._sweep = settings, space, sweep
-        self._sign = 1.0 if settings.pruner is not None and settings.pruner.direction == direction else -1.0
+        self._settings, self._space, rule = settings, space, settings.pruner
+        self._sign = 1.0 if rule is not None and rule.direction == direction else -1.0
+        pruner = NopPruner() if rule is None else MedianPruner(rule.n_startup_trials, rule.n_warmup_steps)
         self._study: OptunaStudy = optuna.create_study(
             storage=f"sqlite:///{sweep.study}",
             study_name=sweep.name,
             direction="maximize" if direction == "maximize" else "minimize",
-            pruner=_pruner(settings.pruner),
+            pruner=pruner,
             load_if_exists=True,
         )
 
@@ -73,10 +108,6 @@ class Study:
         """Whether it has a value for everything searched: a sweep may be killed while it proposes them."""
         return trial.params.keys() == self._space.searched.keys()
 
-    def overrides_of(self, trial: FrozenTrial) -> list[str]:
-        """A recorded trial as the overrides of a member."""
-        return self._space.overrides(trial.params)
-
     def to_repeat(self) -> list[dict[str, Any]]:
         """Values of failed and interrupted trials that no later trial has repeated, each once."""
         done = [trial.params for trial in self.trials("COMPLETE", "PRUNED")]
@@ -88,10 +119,13 @@ class Study:
 
     def ask(self, values: dict[str, Any] | None) -> Candidate:
         """A new trial with these values, or with values proposed by the sampler."""
+        from optuna.samplers import TPESampler
+
         if values is not None:
             self._study.enqueue_trial(values, user_attrs={AGAIN: True})
         fresh = sum(AGAIN not in trial.user_attrs and self.is_whole(trial) for trial in self.trials())
-        self._study.sampler = _sampler(self._settings, self._settings.seed + fresh)
+        seed, startup = self._settings.seed + fresh, self._settings.sampler.n_startup_trials
+        self._study.sampler = TPESampler(seed=seed, n_startup_trials=startup, constant_liar=self._settings.n_jobs > 1)
         trial = self._study.ask(self._space.searched)
         candidate = Candidate(trial, self._space.overrides(trial.params))
         trial.set_user_attr(KEY, candidate.key)
@@ -103,12 +137,12 @@ class Study:
 
         self._study.tell(trial, value, state=TrialState[state])
 
-    def watch(self, candidate: Candidate, member: Planned) -> None:
+    def watch(self, candidate: Candidate, member: MemberRecord) -> None:
         """Read what a running member has logged, and ask it to stop if the pruner says so."""
         rule = self._settings.pruner
-        if rule is None or candidate.pruned or member.folder is None:
+        if rule is None or candidate.pruned:
             return
-        for offset, line in whole_lines(member.folder.path / METRICS, candidate.reported):
+        for offset, line in whole_lines(member.run.path / METRICS, candidate.reported):
             candidate.reported = offset
             if rule.metric not in line:
                 continue
@@ -116,10 +150,8 @@ class Study:
             candidate.trial.report(self._sign * value, step)
             if candidate.trial.should_prune():
                 candidate.pruned = True
-                why = (
-                    f"{PRUNED}: {rule.metric} {value:.4g} at step {step} is worse than the median of the trials so far"
-                )
-                write_text(member.folder.path / "stop", why)
+                why = f"{rule.metric} {value:.4g} at step {step} is worse than the median of the trials so far"
+                write_text(member.run.path / "stop", f"{PRUNED}: {why}")
                 return
 
     def importances(self) -> dict[str, float]:
@@ -130,17 +162,3 @@ class Study:
         if len(values) < 2:
             return {}
         return dict(get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=self._settings.seed)))
-
-
-def _sampler(settings: StudySettings, seed: int) -> Any:
-    from optuna.samplers import TPESampler
-
-    return TPESampler(seed=seed, n_startup_trials=settings.sampler.n_startup_trials, constant_liar=settings.n_jobs > 1)
-
-
-def _pruner(rule: PrunerSettings | None) -> BasePruner:
-    from optuna.pruners import MedianPruner, NopPruner
-
-    if rule is None:
-        return NopPruner()
-    return MedianPruner(n_startup_trials=rule.n_startup_trials, n_warmup_steps=rule.n_warmup_steps)

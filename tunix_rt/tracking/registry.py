@@ -1,8 +1,6 @@
 """The model registry: registers a run's model with metrics, data and signature under a name, and fetches it again.
-
 What is registered is the Hugging Face folder itself, as the artifact of an MLflow logged model: no pickle, no
-framework. Its digest is a tag of the version and is checked on loading.
-"""
+framework. Its digest is a tag of the version and is checked on loading."""
 
 from __future__ import annotations
 
@@ -20,8 +18,8 @@ from tunix_rt.config.model import parts_of
 from tunix_rt.errors import InputError, ModelError
 from tunix_rt.files import read_json
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.models.adapter_folder import is_adapter, merge, opened
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.adapter_folder import is_adapter, merge
+from tunix_rt.models.sources import folder_digest, opened
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
 from tunix_rt.traces.prepared import PreparedData
@@ -54,9 +52,7 @@ class Registered:
 
 def register(run: RunFolder, name: str, uri: str | None) -> Registered:
     """Register the model of a finished run in the store of its config, or in `uri`; the run is sent there first.
-
-    Raises InputError (not finished), ModelError, DataError, StoreError.
-    """
+    Raises InputError (not finished), ModelError, DataError, StoreError."""
     if run.status().get("state") != "finished" or not run.model.is_dir():
         raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
     elsewhere = None if uri is None else resolve(uri, Path.cwd())
@@ -100,7 +96,7 @@ def _whole(run: RunFolder) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory() as folder:
         base = PreparedData(run.data_folder).model_folder
-        opened(trained, base, folder_digest)
+        opened(trained, base)
         merge(trained, base, Path(folder))
         yield Path(folder)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from uuid import uuid4
 from tunix_rt.checked import hashes
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, digest, read_json, sha256_file, write_json
+from tunix_rt.files import JsonObject, digest, read_record, sha256_file, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import is_alive
 from tunix_rt.runs.secrets import mask
@@ -85,11 +85,10 @@ class SyncState:
     @classmethod
     def load(cls, folder: Path, directory: Path | None = None) -> SyncState:
         """Read the file, or start a new state; `directory` defaults to the current working directory."""
-        path = folder / STATE
-        recorded: Mapping[str, Any] = read_json(path) if path.exists() else {}
-        if "key" not in recorded:
-            return cls(path=path, key=uuid4().hex, directory=str(directory or Path.cwd()))
-        return cls(path=path, **recorded)
+        recorded = read_record(folder / STATE)
+        if "key" in recorded:
+            return cls(folder / STATE, **recorded)
+        return cls(folder / STATE, key=uuid4().hex, directory=str(directory or Path.cwd()))
 
     def save(self) -> None:
         """Write the file atomically."""
@@ -104,10 +103,8 @@ def report_on(folder: Folder) -> SyncReport | None:
 
 class FolderSync(ABC):
     """Sends one folder to one store. If the store fails, call `disconnect`, and `send` again later.
-
     `tracking.json` records after each success what the store has (byte offsets, digests): after a killed sync process
-    or a lost store at most one item is sent twice, which is harmless.
-    """
+    or a lost store at most one item is sent twice, which is harmless."""
 
     folder: Folder
 
@@ -173,9 +170,7 @@ class FolderSync(ABC):
 
     def send_new(self, name: str, files: Sequence[Path], read: Callable[[], Any], put: Callable[[Any], None]) -> None:
         """`put` what `read` returns, if one of the files changed and the store does not have it under that name.
-
-        A damaged file is reported and does not stop the rest.
-        """
+        A damaged file is reported and does not stop the rest."""
         stats = [file.stat() for file in files if file.exists()]
         now = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
         if not stats or self._seen.get(name) == now:
@@ -194,6 +189,5 @@ class FolderSync(ABC):
 
     def send_file(self, store: Store, name: str, path: Path) -> None:
         """Send a file or folder as the artifact `name`, unless the store has it."""
-        self.send_new(
-            name, [path], partial(hashes if path.is_dir() else sha256_file, path), lambda _: store.artifact(name, path)
-        )
+        read = partial(hashes if path.is_dir() else sha256_file, path)
+        self.send_new(name, [path], read, lambda _: store.artifact(name, path))

@@ -1,7 +1,5 @@
 """A sweep's run in a store, the parent of its members' runs: found or created by whichever process needs it first.
-
-It receives the ranking, the figures and its final status when the sweep has ended, or its process is gone.
-"""
+It receives the ranking, the figures and its final status when the sweep has ended, or its process is gone."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ MEMBER_STATES = ("finished", "pruned", "failed", "interrupted")
 
 def open_sweep(sweep: SweepFolder, store: Store, running: bool = False) -> str:
     """Open `store` as the sweep's run, found by its tags or created; returns its id.
-
-    Several processes may call this at once: only one creates the run. Raises StoreError.
-    """
+    Several processes may call this at once: only one creates the run. Raises StoreError."""
     from filelock import FileLock
 
     status = sweep.status()
@@ -120,9 +116,8 @@ class SweepSync(FolderSync):
 
 
 def _row(line: JsonObject, varying: Sequence[str]) -> list[Any]:
-    values = [line["values"].get(key) for key in varying]
-    interval = line["interval"] or [None, None]
-    return [line.get("rank"), *values, line["state"], line["value"], *interval, line["folder"], line["reason"]]
+    values, ends = [line["values"].get(key) for key in varying], line["interval"] or [None, None]
+    return [line.get("rank"), *values, line["state"], line["value"], *ends, line["folder"], line["reason"]]
 
 
 def _markdown(table: Table) -> str:

@@ -77,12 +77,18 @@ class Task:
             self._sync.send(status)
             if last:
                 return self._said(self._sync.close(status))
-            self._succeeded()
+            if self._failures:
+                self._failures, self._sync.state.trouble = 0, None
+                self._sync.state.save()
+                self._say("the store takes what it is sent again")
         except StoreError as error:
             self._deadline = min(self._deadline, time.monotonic() + PATIENCE) if last else float("inf")
             if isinstance(error, StoreRefused) or time.monotonic() >= self._deadline:
                 return self._give_up(str(error))
-            self._failed(str(error))
+            self._failures += 1
+            self._sync.disconnect(str(error))
+            if self._failures == 1:
+                self._say(f"{error}; trying again, nothing is lost")
         except TunixError as error:
             return self._give_up(str(error))
         except Exception as error:  # our bug or a store's: the other tasks go on
@@ -90,18 +96,6 @@ class Task:
             return self._give_up(f"{type(error).__name__}: {error}")
         self._due = time.monotonic() + (POLL if last else min(POLL * 2 ** min(self._failures, 10), LONGEST_DELAY))
         return None
-
-    def _succeeded(self) -> None:
-        if self._failures:
-            self._failures, self._sync.state.trouble = 0, None
-            self._sync.state.save()
-            self._say("the store takes what it is sent again")
-
-    def _failed(self, trouble: str) -> None:
-        self._failures += 1
-        self._sync.disconnect(trouble)
-        if self._failures == 1:
-            self._say(f"{trouble}; trying again, nothing is lost")
 
     def _give_up(self, trouble: str) -> SyncReport:
         later = syncer.send_command(self._sync.folder.path, self._sync.uri)
@@ -119,10 +113,8 @@ class Task:
 
 def sync_folder(folder: Folder, tracking: TrackingConfig, watch: bool, directory: Path | None = None) -> SyncReport:
     """Send a run, or a sweep with its members; with `watch` until it has ended, else what is there now.
-
-    Other processes wait for their turn. A store out of reach gives an incomplete report, not an error. Raises
-    DataError if the folder is not a run.
-    """
+    Other processes wait for their turn. A store out of reach gives an incomplete report, not an error. Raises DataError
+    if the folder is not a run."""
     from filelock import FileLock
 
     if tracking.kind == NONE:
@@ -220,25 +212,21 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--directory", type=Path, help="where a relative SQLite file is (default: here)")
     options = parser.parse_args(words)
     with masked_output():
-        return _main(options.folder.resolve(), options.watch, options.directory)
-
-
-def _main(path: Path, watch: bool, directory: Path | None) -> int:
-    try:
-        folder = folder_at(path)
-        if watch:
-            _yield_to_the_run()
-            report = serve(folder, directory)
-        else:
-            report = sync_folder(folder, read_tracking(folder), False, directory)
-            sys.stdout.write(f"{report.message}\n")
-    except TunixError as error:
-        sys.stderr.write(f"{error}\n")
-        return error.exit_code
-    except Exception:  # our bug, in full; stderr is `tracking.log`
-        sys.stderr.write(traceback.format_exc())
-        return 1
-    return 0 if report.complete else MachineError.exit_code
+        try:
+            folder = folder_at(options.folder.resolve())
+            if options.watch:
+                _yield_to_the_run()
+                report = serve(folder, options.directory)
+            else:
+                report = sync_folder(folder, read_tracking(folder), False, options.directory)
+                sys.stdout.write(f"{report.message}\n")
+        except TunixError as error:
+            sys.stderr.write(f"{error}\n")
+            return error.exit_code
+        except Exception:  # our bug, in full; stderr is `tracking.log`
+            sys.stderr.write(traceback.format_exc())
+            return 1
+        return 0 if report.complete else MachineError.exit_code
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """The run's side of tracking: start a sync process, or find one that already serves it, and report how it went.
-
-A run never waits for a tracker longer than `tracking.wait_seconds`, and not at all after a signal: the sync process
-is separate and goes on. Imports no tracker.
-"""
+A run never waits for a tracker longer than `tracking.wait_seconds`, and not at all after a signal: the sync process is
+separate and goes on. Imports no tracker."""
 
 from __future__ import annotations
 
@@ -39,9 +37,7 @@ QUIET = 0.5
 """Seconds of waiting for the sync process before a message about it is shown."""
 COPY_PATIENCE = 600.0
 """Seconds to wait in a copy of the checkout: DVC removes that of a queued experiment as soon as the work is done.
-
-A store out of reach ends the sync process sooner by itself; a busy machine starves a process of low priority longer.
-"""
+A store out of reach ends the sync process sooner by itself; a busy machine starves a process of low priority longer."""
 UNWANTED = ("MLFLOW_TRACKING_URI", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME")
 """Environment variables that would override where the config sends a run."""
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -119,9 +115,7 @@ def syncing(
     folder: Path, tracking: TrackingConfig, directory: Path | None = None, now: bool = True, last: bool = True
 ) -> Iterator[None]:
     """Run the block with a sync process serving the folder; the block must also record the run's end. See `start`.
-
-    If several commands make one run, only the `last` waits. Without `now`, a process starts only if the block fails.
-    """
+    If several commands make one run, only the `last` waits. Without `now`, a process starts only if the block fails."""
     syncer = start(folder, tracking, directory) if now else None
     try:
         yield
@@ -137,9 +131,7 @@ def syncing(
 
 def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> None:
     """Before the first step: warn if the store is out of reach just now. Raises what `store.check` raises.
-
-    For a member of a sweep that is already served the check is skipped.
-    """
+    For a member of a sweep that is already served the check is skipped."""
     sweep = _sweep_above(folder)
     if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
         warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
@@ -147,11 +139,9 @@ def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | No
 
 def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> Syncer:
     """Get a sync process to serve a run or sweep that has recorded its start (`status.json`, `sweep.json`).
-
     That of the sweep that the run is a member of, if there is one on this host; else one that already serves the
     folder; else a new one, in its own session, so that Ctrl-C ends only the run. A relative SQLite file is resolved
-    against `directory` (default: the working directory).
-    """
+    against `directory` (default: the working directory)."""
     folder = folder.resolve()
     sweep = _sweep_above(folder)
     if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):

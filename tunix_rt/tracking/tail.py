@@ -1,17 +1,16 @@
 """The logs of a run as metric points: what is new since a byte offset, complete lines only.
-
 `metrics.jsonl` has no clock values; the time of its points comes from `timings.jsonl`, so that sending again sends
-identical points, which a store keeps once.
-"""
+identical points, which a store keeps once."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from tunix_rt.files import JsonObject
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, parse_json
 from tunix_rt.runs.folder import RunFolder
 
 METRICS, TIMINGS, SYSTEM = "metrics.jsonl", "timings.jsonl", "system.jsonl"
@@ -45,9 +44,7 @@ class RunLogs:
 
     def new(self, sent: Mapping[str, int], ended: bool, most: int = 5000) -> tuple[list[Point], dict[str, int]]:
         """Points behind the offsets `sent` (bytes, by file name), about `most`, and the offsets once they are sent.
-
-        A line of `metrics.jsonl` is held back until the time of its step is known or the run has `ended`.
-        """
+        A line of `metrics.jsonl` is held back until the time of its step is known or the run has `ended`."""
         files = self.files()
         for offset, record in whole_lines(files[TIMINGS], self._times_offset):
             self._times.setdefault(record["step"], _milliseconds(record))
@@ -76,10 +73,8 @@ class RunLogs:
 
 def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
     """Yields (offset after the line, its record) from `offset` on. An unfinished last line is left for the next call.
-
-    A line that is not the record of a step is skipped: a kill may leave one. A file shorter than `offset` was
-    started again and is read from its start.
-    """
+    A line that is not the record of a step is skipped: a kill may leave one. A file shorter than `offset` was started
+    again and is read from its start."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -89,16 +84,10 @@ def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
             if not raw.endswith(b"\n"):
                 return
             behind += len(raw)
-            if (record := _record(raw)) is not None:
-                yield behind, record
-
-
-def _record(raw: bytes) -> JsonObject | None:
-    try:
-        record = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+            with suppress(DataError):
+                record = parse_json(raw, path.name)
+                if isinstance(record, dict) and isinstance(record.get("step"), int):
+                    yield behind, record
 
 
 def _milliseconds(record: JsonObject) -> int:

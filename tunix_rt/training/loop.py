@@ -82,8 +82,13 @@ class _Recorder:
         """Exclude what was done since the last step from every step's throughput."""
         self._since = self.clock()
 
-    def add(self, step: _Dispatched) -> None:
-        self._pending.append(step)
+    def train_step(self, state: State, batch: Batch, rate: float, now: Progress) -> tuple[State, Progress]:
+        """Dispatch a step; what it measures is pending until the next `flush`."""
+        own_tokens, before = int((batch.segments > 0).sum()), self.clock()
+        state, measurements = self.backend.train_step(state, batch, rate)
+        now = Progress(now.step + 1, now.tokens + own_tokens, self.clock())
+        self._pending.append(_Dispatched(now.step, rate, now.tokens, own_tokens, now.seconds - before, measurements))
+        return state, now
 
     def flush(self, now: Progress) -> Progress:
         """Fetch and log every pending step. Returns the progress, with the time when the device had finished them.
@@ -179,16 +184,11 @@ def train(
             checkpoints.check()
             with recorder.saving_if_interrupted(state, now):
                 interrupt.check(f"after step {now.step}, which is saved" if now.step > 0 else "before the first step")
-            step, rate = now.step + 1, plan.rate_at(now.step + 1)
-            own_tokens, before = int((batch.segments > 0).sum()), recorder.clock()
-            state, measurements = backend.train_step(state, batch, rate)
+            state, now = recorder.train_step(state, batch, plan.rate_at(now.step + 1), now)
             interrupt.hold()
             faults.point("dispatched step")
-            tokens = now.tokens + own_tokens
-            recorder.add(_Dispatched(step, rate, tokens, own_tokens, recorder.clock() - before, measurements))
-            batch = plan.batch_at(step + 1) if step < plan.num_steps else None
-            now = Progress(step, tokens, recorder.clock())
-            last = step == plan.num_steps
+            step, last = now.step, now.step == plan.num_steps
+            batch = None if last else plan.batch_at(step + 1)
             evaluating = due(step, training.evaluate_every, plan.num_steps)
             if due(step, cadence.log_every, plan.num_steps) or evaluating:
                 now = recorder.flush(now)

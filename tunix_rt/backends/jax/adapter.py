@@ -6,19 +6,18 @@ Tensors of all layers are stacked next to the layer's weights: `qkv_0_lora_a` [L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.backends.jax.weights import WeightMapping
+from tunix_rt.backends.jax.weights import placed
 from tunix_rt.backends.sampling import UInt32, dropout_keys
 from tunix_rt.models.adapter import Adapter, Side, module_name, tensor_name
 from tunix_rt.models.families.architecture import Architecture, kind_of
-from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.folder import Float32, Weights
 
 Params = dict[str, Any]
@@ -44,25 +43,50 @@ class LoraSlice:
 
 @dataclass(frozen=True, slots=True)
 class LoraLayout:
-    """The parts of an adapter that are compiled in."""
+    """An adapter among the parts of the decoder; its tensors in PEFT's names, as `weights.WeightMapping`."""
 
-    scaling: float
-    dropout: float
+    adapter: Adapter
     pieces: tuple[LoraSlice, ...]
 
     @classmethod
     def of(cls, adapter: Adapter, architecture: Architecture) -> LoraLayout:
         """Takes the pieces of the first layer; all layers have the same."""
-        found: list[LoraSlice] = []
-        taken: dict[str, tuple[int, int]] = {}
-        for tensor in tensors_of(architecture):
-            if tensor.layer == 0:
-                index, first = taken.get(tensor.canonical_name, (0, 0))
-                rows = sum(piece[0] for piece in tensor.pieces)
-                taken[tensor.canonical_name] = (index + 1, first + rows)
-                if tensor in adapter.modules:
-                    found.append(LoraSlice(tensor.canonical_name, index, first, rows))
-        return cls(adapter.scaling, adapter.dropout, tuple(found))
+        pieces = [
+            LoraSlice(tensor.canonical_name, index, rows.start, rows.stop - rows.start)
+            for tensor, index, rows in placed(architecture)
+            if tensor.layer == 0 and tensor in adapter.modules
+        ]
+        return cls(adapter, tuple(pieces))
+
+    def from_files(self, tensors: Mapping[str, Float32]) -> Params:
+        """Tensors by PEFT's names → stacked tensors by `LoraSlice.key`."""
+        layers: dict[str, list[Float32]] = {}
+        for name, key, _ in self._places():
+            layers.setdefault(key, []).append(tensors[name])
+        return {"layers": {key: np.stack(stack) for key, stack in layers.items()}}
+
+    def to_files(self, params: Params) -> Weights:
+        """The inverse: views into the arrays of `params`."""
+        return {name: params["layers"][key][layer] for name, key, layer in self._places()}
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor of a layer."""
+        return {key: self.adapter.shapes[name] for name, key, layer in self._places() if layer == 0}
+
+    def _places(self) -> Iterator[tuple[str, str, int]]:
+        """PEFT's name, key and layer of each tensor: modules are ordered layer by layer."""
+        for number, module in enumerate(self.adapter.modules):
+            layer, piece = divmod(number, len(self.pieces))
+            for side in get_args(Side):
+                yield tensor_name(module, side), self.pieces[piece].key(side), layer
+
+    def dropout_keys(self, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
+        """Keys of an update's dropout masks, uint32 [A, L, M, 2]; None without dropout."""
+        if self.adapter.dropout == 0:
+            return None
+        names = [module_name(module) for module in self.adapter.modules]
+        found = dropout_keys(seed, step, num_micro_batches, names)
+        return found.reshape(num_micro_batches, -1, len(self.pieces), 2)
 
     def add(
         self, own: str, part: Callable[[str], jax.Array], keys: jax.Array | None, x: jax.Array, y: jax.Array
@@ -75,9 +99,9 @@ class LoraLayout:
         for number, piece in enumerate(self.pieces):
             if piece.canonical_name != own:
                 continue
-            taken = x if keys is None else dropped(x, keys[number], self.dropout)
+            taken = x if keys is None else dropped(x, keys[number], self.adapter.dropout)
             low = linear(taken, part(piece.key("A")), y.dtype)
-            added = linear(low, part(piece.key("B")), y.dtype) * self.scaling
+            added = linear(low, part(piece.key("B")), y.dtype) * self.adapter.scaling
             parts += [y[..., ends : piece.first], y[..., piece.first : piece.first + piece.rows] + added]
             ends = piece.first + piece.rows
         return y if ends == 0 else jnp.concatenate([*parts, y[..., ends:]], axis=-1)
@@ -97,24 +121,15 @@ def dropped(x: jax.Array, key: jax.Array, dropout: float) -> jax.Array:
     return jnp.where(mixed >= jnp.uint32(round(dropout * 2**32)), x * (1 / (1 - dropout)), 0)
 
 
-def keys(adapter: Adapter, plan: LoraLayout, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
-    """Keys of an update's dropout masks, uint32 [A, L, M, 2]; None without dropout."""
-    if adapter.dropout == 0:
-        return None
-    names = [module_name(module) for module in adapter.modules]
-    found = dropout_keys(seed, step, num_micro_batches, names)
-    return found.reshape(num_micro_batches, -1, len(plan.pieces), 2)  # modules are ordered layer by layer
-
-
 def joined(frozen: Params, trained: Params) -> Params:
     """The complete state of a decoder, from its frozen and trained tensors."""
     layers = {**frozen.get("layers", {}), **trained.get("layers", {})}
     return {**frozen, **trained, "layers": layers}
 
 
-def with_dropout(whole: Params, adapter: Adapter) -> Params:
-    """The tensors of a decoder in training: with a place for the dropout keys, if the adapter has dropout."""
-    return joined(whole, {"layers": {KEYS: jnp.zeros(0)}}) if adapter.dropout > 0 else whole
+def with_dropout(whole: Params, lora: LoraLayout | None) -> Params:
+    """The tensors of a decoder in training: with a place for the dropout keys, if there is dropout."""
+    return whole if lora is None or lora.adapter.dropout == 0 else joined(whole, {"layers": {KEYS: jnp.zeros(0)}})
 
 
 def frozen_in(params: Params, dtype: Any) -> Params:
@@ -122,35 +137,3 @@ def frozen_in(params: Params, dtype: Any) -> Params:
     layers = params["layers"]
     cast = {own: array.astype(dtype) if kind_of(own) == "matrices" else array for own, array in layers.items()}
     return params | {"layers": cast}
-
-
-def from_peft(tensors: Mapping[str, Float32], adapter: Adapter, plan: LoraLayout) -> Params:
-    """Tensors by PEFT's names → stacked tensors by `LoraSlice.key`."""
-    layers: dict[str, list[Float32]] = {}
-    for module, piece in _placed(adapter, plan):
-        for side in ("A", "B"):
-            layers.setdefault(piece.key(side), []).append(tensors[tensor_name(module, side)])
-    return {"layers": {key: np.stack(stack) for key, stack in layers.items()}}
-
-
-def to_peft(params: Params, adapter: Adapter, plan: LoraLayout) -> Weights:
-    """The inverse: views into the arrays of `params`."""
-    return {
-        tensor_name(module, side): params["layers"][piece.key(side)][module.layer]
-        for module, piece in _placed(adapter, plan)
-        for side in ("A", "B")
-    }
-
-
-def names_of(adapter: Adapter, plan: LoraLayout) -> WeightMapping:
-    """Maps the adapter's tensors to PEFT's names."""
-    return WeightMapping(
-        adapter.shapes,
-        lambda params: to_peft(params, adapter, plan),
-        lambda tensors: from_peft(tensors, adapter, plan),
-    )
-
-
-def _placed(adapter: Adapter, plan: LoraLayout) -> Any:
-    count = len(plan.pieces)
-    return ((module, plan.pieces[number % count]) for number, module in enumerate(adapter.modules))

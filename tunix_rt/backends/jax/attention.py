@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.models.families.architecture import Rope, rotary_frequencies
+from tunix_rt.models.families.architecture import Architecture, Rope, rotary_frequencies
 
 MASKED = -1e30
 """Added to a masked score, so that its exponential is exactly 0. Finite, so that no row gives NaN."""
@@ -23,8 +23,6 @@ BLOCK = 64
 PAIR_COST = 1.5
 """Cost of a score in a pair of blocks relative to one in a full row, for gather and sums (measured: 1.3, CPU)."""
 
-Scores = tuple[float, float | None]
-"""How scores are computed (static): the scale of the products, and the cap (None: none) that bounds them by tanh."""
 Table = np.ndarray[Any, np.dtype[np.float32]]
 KeyValue = tuple[jax.Array, jax.Array]
 """The cache of a layer: keys [B, K, d, S] and values [B, K, S, d], as decoding reads them."""
@@ -97,7 +95,7 @@ def pair_bias(segments: jax.Array, pairs: jax.Array, window: int | None) -> jax.
 
 
 def attend_pairs(
-    queries: jax.Array, keys: jax.Array, values: jax.Array, pairs: jax.Array, bias: jax.Array, made: Scores
+    queries: jax.Array, keys: jax.Array, values: jax.Array, pairs: jax.Array, bias: jax.Array, a: Architecture
 ) -> jax.Array:
     """As `attend`, from `queries` [B, K, G, T, d], `keys` and `values` [B, K, T, d], only in `pairs` [N, 2].
 
@@ -105,7 +103,7 @@ def attend_pairs(
     """
     rows, length = queries.shape[0], queries.shape[3]
     query, key = pairs[:, 0], pairs[:, 1]
-    queries = _blocks(queries * made[0], 3)
+    queries = _blocks(queries * a.attention_scale, 3)
     keys, values = _blocks(keys, 2), _blocks(values, 2)
     count = len(queries)
 
@@ -114,7 +112,7 @@ def attend_pairs(
         return found
 
     scores = jnp.einsum("nkgtd,nksd->nkgts", queries[query], keys[key], preferred_element_type=jnp.float32)
-    scores = capped(scores, made[1]) + bias
+    scores = capped(scores, a.score_cap) + bias
     top = over_pairs(jax.ops.segment_max, jax.lax.stop_gradient(scores.max(axis=-1)))
     shares = jnp.exp(scores - top[query][..., None])
     total = over_pairs(jax.ops.segment_sum, shares.sum(axis=-1))
@@ -137,14 +135,16 @@ def capped(x: jax.Array, cap: float | None) -> jax.Array:
     return x if cap is None else cap * jnp.tanh(x / cap)
 
 
-def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, made: Scores) -> jax.Array:
+def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Array, a: Architecture) -> jax.Array:
     """Scaled dot-product attention, softmax in float32.
 
     `queries` [B, K, G, T, d], `keys` [B, K, d, S] (so a cache needs no transpose), `values` [B, K, S, d], `bias`
     broadcasts to [B, K, G, T, S]; returns [B, K, G, T, d]. Dividing last saves a pass over the scores.
     """
-    queries = queries * made[0]
-    scores = capped(jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32), made[1]) + bias
+    queries = queries * a.attention_scale
+    scores = (
+        capped(jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32), a.score_cap) + bias
+    )
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     shares = jnp.exp(scores - top)
     total = shares.sum(axis=-1, keepdims=True)

@@ -6,10 +6,7 @@ In and out: numpy batches, model folders, checkpoints. The computation is in `st
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,61 +16,35 @@ from flax import nnx
 
 from tunix_rt.backends import heap, xla
 from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
-from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, keys, names_of, with_dropout
+from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import generate
-from tunix_rt.backends.jax.optimizer import UpdateRule, adam, moments_from_tensors
+from tunix_rt.backends.jax.optimizer import adam, adam_state, compiled
 from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
 from tunix_rt.backends.jax.weights import WeightMapping
+from tunix_rt.backends.storage import Moments, Stored
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.files import JsonObject
-from tunix_rt.models.adapter import Adapter
-from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.folder import (
-    OPTIMIZER,
-    Weights,
-    config_to_save,
-    read_architecture,
-    read_moments,
-    read_stop_ids,
-    read_weights,
-    write_model,
-)
-from tunix_rt.models.tensor_file import write_weights
-
-
-@dataclass(frozen=True, slots=True)
-class LoraState:
-    """An adapter on frozen weights."""
-
-    adapter: Adapter
-    plan: LoraLayout
-    base: Base
+from tunix_rt.models.folder import Weights, read_weights
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """A model on the device and, in training, the optimizer's moments."""
 
-    architecture: Architecture
-    config: JsonObject
-    """config.json as it will be saved."""
-    stop_ids: tuple[int, ...]
+    stored: Stored
     graph: Graph
     training_graph: Graph
     """Graph of the decoder in training: with dropout and gradient checkpointing, if declared."""
     params: Params
     """The trained tensors; without an adapter, all of them."""
-    names: WeightMapping
-    """Maps `params` to checkpoint names."""
-    training: TrainingSetup | None
-    moments: optax.OptState | None
     frozen: Params
     """The base weights under an adapter; otherwise empty."""
-    lora: LoraState | None
+    lora: LoraLayout | None
+    training: TrainingSetup | None
+    moments: optax.OptState | None
     step: int
     """Number of updates done."""
 
@@ -86,87 +57,44 @@ class State:
 class JaxBackend(xla.XlaBackend):
     """Implements `interface.Backend`; its methods are documented there."""
 
-    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
-        if training is not None and training.adapter is not None:
-            setup = training.adapter
-            fresh = start(setup.config, read_architecture(model_folder), training.seed)
-            return self._state(model_folder, model_folder, training, (*fresh, setup.base))
-        if adapter is None:
-            return self._state(model_folder, model_folder, training)
-        found = read_adapter(adapter, read_architecture(model_folder))
-        return self._state(model_folder, model_folder, training, (*found, read_base(adapter)))
-
-    def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        if training.adapter is None:
-            return self._state(folder, model_folder, training, optimizer=folder / OPTIMIZER)
-        base = training.adapter.base
-        check_base(folder, model_folder, base.sha256)
-        found = read_adapter(folder, read_architecture(model_folder))
-        return self._state(model_folder, model_folder, training, (*found, base), folder / OPTIMIZER)
-
-    def _state(
-        self,
-        folder: Path,
-        model_folder: Path,
-        training: TrainingSetup | None,
-        attached: tuple[Adapter, Weights, Base] | None = None,
-        optimizer: Path | None = None,
-    ) -> State:
-        """Weights of `folder` (frozen under `attached`), the rest from `model_folder`; moments of a file, or fresh."""
-        heap.trim_between_phases("load")
-        architecture = read_architecture(folder)
-        names, lora, frozen = WeightMapping.of(architecture), None, Params()
-        params = names.from_files(read_weights(folder))
-        if attached is not None:
-            adapter, tensors, base = attached
-            lora = LoraState(adapter, LoraLayout.of(adapter, architecture), base)
-            frozen, names = frozen_in(params, jnp.dtype(self._config.precision)), names_of(adapter, lora.plan)
-            params = names.from_files(tensors)
+    def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
+        names, lora, frozen = WeightMapping(stored.architecture), None, Params()
+        params = names.from_files(read_weights(stored.folder))
+        if stored.adapter is not None and adapter is not None:
+            lora = LoraLayout.of(stored.adapter, stored.architecture)
+            frozen, params = frozen_in(params, jnp.dtype(self._config.precision)), lora.from_files(adapter)
         frozen, params = jax.device_put((frozen, params), self._device)
         moments, step = None, 0
-        if optimizer is not None:
-            read = moments_from_tensors(read_moments(optimizer, names.shapes), names)
+        if stored.optimizer is not None:
+            read = adam_state(stored.read_moments(), lora or names)
             moments, step = jax.device_put(read, self._device), int(read.count)
         elif training is not None:
-            moments = jax.device_put(adam(UpdateRule.of(training.optimizer)).init(params), self._device)
-        graph, training_graph = self._graphs(architecture, joined(frozen, params), lora)
-        return State(
-            architecture=architecture,
-            config=config_to_save(folder),
-            stop_ids=read_stop_ids(model_folder),
-            graph=graph,
-            training_graph=training_graph,
-            params=params,
-            names=names,
-            training=training,
-            moments=moments,
-            frozen=frozen,
-            lora=lora,
-            step=step,
-        )
+            moments = jax.device_put(adam(training.optimizer).init(params), self._device)
+        graphs = self._graphs(stored.architecture, joined(frozen, params), lora)
+        return State(stored, *graphs, params, frozen, lora, training, moments, step)
 
-    def _graphs(self, architecture: Architecture, whole: Params, lora: LoraState | None) -> tuple[Graph, Graph]:
+    def _graphs(self, architecture: Architecture, whole: Params, lora: LoraLayout | None) -> tuple[Graph, Graph]:
         """Graphs of the decoder, for inference and for training."""
-        dtype, plan, training = jnp.dtype(self._config.precision), None, whole
-        if lora is not None:
-            plan, training = lora.plan, with_dropout(whole, lora.adapter)
-        answering = Decoder(architecture, dtype, whole, plan)
-        trained = Decoder(architecture, dtype, training, plan, self._config.gradient_checkpointing)
+        dtype, training = jnp.dtype(self._config.precision), with_dropout(whole, lora)
+        answering = Decoder(architecture, dtype, whole, lora)
+        trained = Decoder(architecture, dtype, training, lora, self._config.gradient_checkpointing)
         return nnx.graphdef(answering), nnx.graphdef(trained)
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
-        before = xla.compilations()
+        before, dropout = xla.compilations(), None
+        if state.lora is not None:
+            dropout = state.lora.dropout_keys(state.training.seed, state.step, len(batch.tokens))
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = train_step(
                 state.training_graph,
-                UpdateRule.of(state.training.optimizer),
+                compiled(state.training.optimizer),
                 state.params,
                 state.moments,
                 state.frozen,
-                self._inputs(state, batch)._replace(dropout=_dropout(state, len(batch.tokens))),
+                self._inputs(state, batch)._replace(dropout=dropout),
                 np.float32(learning_rate),
                 np.float32(np.inf if state.training.clip_norm is None else state.training.clip_norm),
             )
@@ -180,40 +108,25 @@ class JaxBackend(xla.XlaBackend):
             return {"logprobs": score(state.graph, state.whole, self._inputs(state, batch))}
 
     def _inputs(self, state: State, batch: Batch) -> Inputs:
-        return select(batch, state.architecture.vocab_size, state.architecture.hidden_size)
+        architecture = state.stored.architecture
+        return select(batch, architecture.vocab_size, architecture.hidden_size)
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
         heap.trim_between_phases("generate")
         with xla.memory_errors("generation.batch_size"):
+            stored = state.stored
             yield from generate(
-                state.graph, state.whole, state.architecture, state.stop_ids, prompts, generation, seeds
+                state.graph, state.whole, stored.architecture, stored.stop_ids, prompts, generation, seeds
             )
 
-    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        heap.trim_between_phases("save")
+    def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
         params, moments = jax.tree.map(lambda array: np.array(array), (state.params, state.moments))
-        return self._writer.submit(_write, folder, state, params, moments)
-
-
-def _dropout(state: State, num_micro_batches: int) -> Any:
-    if state.lora is None or state.training is None:
-        return None
-    return keys(state.lora.adapter, state.lora.plan, state.training.seed, state.step, num_micro_batches)
-
-
-def _write(folder: Path, state: State, params: Params, moments: Any) -> dict[str, str]:
-    tensors = state.names.to_files(params)
-    if state.lora is None:
-        files = write_model(folder, state.config, tensors)
-    else:
-        files = write_adapter(folder, state.architecture, state.lora.adapter, tensors, state.lora.base)
-    if moments is None:
-        return files
-    first, second = state.names.to_files(moments.mu), state.names.to_files(moments.nu)
-    stored = xla.moments_to_tensors(first, second, moments.count)
-    return files | {OPTIMIZER: write_weights(folder / OPTIMIZER, stored)}
+        to_files = (state.lora or WeightMapping(state.stored.architecture)).to_files
+        if moments is None:
+            return state.stored, to_files(params), None
+        return state.stored, to_files(params), Moments(to_files(moments.mu), to_files(moments.nu), int(moments.count))
 
 
 create = JaxBackend

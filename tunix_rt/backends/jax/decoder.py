@@ -22,7 +22,6 @@ from flax import nnx
 from tunix_rt.backends.jax.adapter import KEYS, LoraLayout, linear
 from tunix_rt.backends.jax.attention import (
     KeyValue,
-    Scores,
     append,
     attend,
     attend_pairs,
@@ -57,11 +56,6 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
-    """Root mean square norm over the last axis, float32 (arXiv 1910.07467)."""
-    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + eps) * scale
-
-
 @dataclass(frozen=True, slots=True)
 class LayerVariants:
     """The different rotary positions and windows among layers, and which layer has which."""
@@ -93,29 +87,28 @@ def pick(stack: jax.Array, index: jax.Array) -> jax.Array:
     return stack[0] if len(stack) == 1 else stack[index]
 
 
-def part(module: nnx.Module, name: str) -> jax.Array:
-    """The array of a parameter."""
-    array: jax.Array = getattr(module, name)[...]
-    return array
+class Parts(nnx.Module):
+    """Parameters by name."""
+
+    architecture: Architecture
+
+    def _part(self, name: str) -> jax.Array:
+        array: jax.Array = getattr(self, name)[...]
+        return array
+
+    def _norm(self, name: str, x: jax.Array) -> jax.Array:
+        """The norm `name` over the last axis, in float32; `x` itself if the family has none there."""
+        if not hasattr(self, name):
+            return x
+        shape, x, scale = self.architecture, x.astype(jnp.float32), self._part(name)
+        scale = scale + shape.norm_offset if shape.norm_offset else scale
+        if shape.norm == "layer":
+            x = x - x.mean(axis=-1, keepdims=True)
+        x = x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + shape.norm_eps) * scale
+        return x + self._part(f"{name}_bias") if shape.norm == "layer" else x
 
 
-def normalise(x: jax.Array, module: nnx.Module, name: str, architecture: Architecture) -> jax.Array:
-    """The norm whose weight is the parameter `name` of `module`, over the last axis; float32."""
-    x = x.astype(jnp.float32)
-    scale = part(module, name)
-    scale = scale + architecture.norm_offset if architecture.norm_offset else scale
-    if architecture.norm == "rms":
-        return rms_norm(x, scale, architecture.norm_eps)
-    centred = x - x.mean(axis=-1, keepdims=True)
-    return rms_norm(centred, scale, architecture.norm_eps) + part(module, f"{name}_bias")
-
-
-def scores_of(architecture: Architecture) -> Scores:
-    """The parameters of the family that `attention` needs."""
-    return architecture.attention_scale, architecture.score_cap
-
-
-class Layer(nnx.Module):
+class Layer(Parts):
     """One layer, or all of them stacked: attention and feed-forward, each in a residual branch with its norms.
 
     Its parts are those of `architecture.layer_parts`, with a first axis L if stacked.
@@ -172,15 +165,8 @@ class Layer(nnx.Module):
             found = self.adapter.add(name, self._part, keys, x, found)
         return found
 
-    def _norm(self, name: str, x: jax.Array) -> jax.Array:
-        """The norm `name`, in float32; `x` itself if the family has none there."""
-        return normalise(x, self, name, self.architecture) if hasattr(self, name) else x
 
-    def _part(self, name: str) -> jax.Array:
-        return part(self, name)
-
-
-class Decoder(nnx.Module):
+class Decoder(Parts):
     """Embedding, layers, norm and head."""
 
     def __init__(
@@ -222,8 +208,8 @@ class Decoder(nnx.Module):
 
             def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
                 if pairs is not None:
-                    return attend_pairs(q, k, v, pairs, bias, scores_of(shape)), (k, v)
-                return attend(q, jnp.swapaxes(k, 2, 3), v, bias, scores_of(shape)), (k, v)
+                    return attend_pairs(q, k, v, pairs, bias, shape), (k, v)
+                return attend(q, jnp.swapaxes(k, 2, 3), v, bias, shape), (k, v)
 
             rotation = None if rotations is None else (pick(rotations[0], turn), pick(rotations[1], turn))
             return nnx.merge(graph, weights)(x, rotation, attend_packed)
@@ -239,7 +225,7 @@ class Decoder(nnx.Module):
         layers = (weights, np.array(kinds.rope_of, np.int32), np.array(kinds.window_of, np.int32))
         x: jax.Array
         x, kept = jax.lax.scan(one_layer, self.embed(tokens, positions), layers, unroll=few)
-        return normalise(x, self, "norm", shape), kept
+        return self._norm("norm", x), kept
 
     def separate(self) -> Layers:
         """Copy each layer out of the stack: otherwise decoding would slice it at every token."""
@@ -268,23 +254,23 @@ class Decoder(nnx.Module):
                 q: jax.Array, k: jax.Array, v: jax.Array, kept: KeyValue = kept, bias: jax.Array = bias
             ) -> tuple[jax.Array, KeyValue]:
                 kept = append(kept, k, v, slot)
-                return attend(q, *kept, bias, scores_of(shape)), kept
+                return attend(q, *kept, bias, shape), kept
 
             rotation = None if rotations is None else (rotations[0][turn], rotations[1][turn])
             x, kept = nnx.merge(graph, weights)(x, rotation, attend_cached)
             grown.append(kept)
-        return normalise(x[:, 0], self, "norm", shape), tuple(grown)
+        return self._norm("norm", x[:, 0]), tuple(grown)
 
     def embed(self, tokens: jax.Array, positions: jax.Array) -> jax.Array:
         """Int32 [...] each → float32 [..., D]."""
-        x = part(self, "embedding")[tokens]
+        x = self._part("embedding")[tokens]
         if self.architecture.embedding_scale != 1:
             x = x * self.architecture.embedding_scale
-        return x + part(self, "positions")[positions] if self.architecture.learned_positions else x
+        return x + self._part("positions")[positions] if self.architecture.learned_positions else x
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Hidden states [..., D] after the norm → float32 [..., V]."""
-        matrix = part(self, "embedding" if self.architecture.tie_embeddings else "head")
+        matrix = self._part("embedding" if self.architecture.tie_embeddings else "head")
         found = jax.lax.dot_general(
             hidden.astype(self.dtype),
             matrix.astype(self.dtype),

@@ -1,7 +1,6 @@
 """Answering prompts: prefill, decoding with a preallocated cache in compiled portions, sampling.
 
-In: prompts as ids, one seed each. Out: pieces, as they are made. A row's result depends only on its prompt and
-seed: padding is masked, and its random numbers come from the host.
+A row's result depends only on its prompt and seed: padding is masked, and its random numbers come from the host.
 Legend: R rows on the device, P slots of prompts (right-aligned), S slots of the cache, C tokens of a portion,
 L layers, K key-value heads, d width of a head, V vocabulary.
 """
@@ -130,10 +129,8 @@ def refit(carry: Carry, rows: jax.Array, capacity: int) -> Carry:
 
 def bucket(size: int) -> int:
     """Round up to one of few sizes: powers of two from 16 and the numbers halfway between them."""
-    power = 16
-    while power * 2 <= size:
-        power *= 2
-    return power if size <= power else power * 3 // 2 if size <= power * 3 // 2 else power * 2
+    power = max(16, _power_of_two(size))
+    return power * 3 // 4 if 16 < size <= power * 3 // 4 else power
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,19 +189,15 @@ def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> 
     carry, logprob = _prefill_batch(answering, owners, slots, _capacity(slots, 1, longest))
     tokens, logprobs, made = np.asarray(carry.tokens)[None], np.asarray(logprob)[None], 0
     while True:
-        pieces = [
-            (row, _piece(answering, owner, tokens[:, row], logprobs[:, row], made))
-            for row, owner in enumerate(owners)
-            if owner is not None
-        ]
-        yield from (piece for _, piece in pieces)
-        live = [row for row, piece in pieces if piece.finish_reason is None]
-        if not live:
+        for row, owner in enumerate(owners):
+            if owner is not None:
+                piece = _piece(answering, owner, tokens[:, row], logprobs[:, row], made)
+                yield piece
+                owners[row] = None if piece.finish_reason else owner
+        if not any(owner is not None for owner in owners):
             return
         made += len(tokens)
-        unfinished = set(live)
-        owners = [owner if row in unfinished else None for row, owner in enumerate(owners)]
-        carry, owners = _refit_batch(carry, owners, live, _capacity(slots, made, longest))
+        carry, owners = _refit_batch(carry, owners, _capacity(slots, made, longest))
         uniform = _uniform(answering, owners, made, SINGLE_PORTION if len(owners) == 1 else PORTION)
         fixed = (answering.graph, answering.sampling, answering.params, answering.layers)
         carry, *found, count = decode(*fixed, carry, answering.stop_ids, uniform)
@@ -222,21 +215,19 @@ def _prefill_batch(
             prompt = answering.prompts[owner]
             tokens[row, slots - len(prompt) :] = prompt
             lengths[row], limits[row] = len(prompt), answering.limits[owner]
-    uniform = _uniform(answering, owners, 0, 1)[0]
     fixed = (answering.graph, answering.sampling, capacity, answering.params)
+    uniform = _uniform(answering, owners, 0, 1)[0]
     found: tuple[Carry, jax.Array] = prefill(*fixed, tokens, lengths, limits, answering.stop_ids, uniform)
     return found
 
 
-def _refit_batch(
-    carry: Carry, owners: list[int | None], live: list[int], capacity: int
-) -> tuple[Carry, list[int | None]]:
+def _refit_batch(carry: Carry, owners: list[int | None], capacity: int) -> tuple[Carry, list[int | None]]:
     """Drop finished rows when most have finished; enlarge the cache when it is full."""
-    size = min(_power_of_two(len(live)), len(owners))
     kept = list(range(len(owners)))
+    live = sum(owner is not None for owner in owners)
+    size = min(_power_of_two(live), len(owners))
     if size * SHRINK <= len(owners):
-        finished = [row for row, owner in enumerate(owners) if owner is None]
-        kept = [*live, *finished][:size]
+        kept = sorted(kept, key=lambda row: owners[row] is None)[:size]
     present = carry.cache[0][0].shape[3]
     capacity = max(capacity, present)
     if len(kept) == len(owners) and capacity == present:

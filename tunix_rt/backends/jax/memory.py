@@ -11,12 +11,12 @@ import numpy as np
 from flax import nnx
 
 from tunix_rt.backends.jax import step
-from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, keys, with_dropout
+from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
-from tunix_rt.backends.jax.optimizer import UpdateRule, adam
+from tunix_rt.backends.jax.optimizer import adam, compiled
 from tunix_rt.backends.memory import FLOAT, MemoryQuery, largest_batch
 from tunix_rt.errors import DeviceError
-from tunix_rt.models.families.architecture import Architecture, layer_parts, whole_parts
+from tunix_rt.models.families.architecture import layer_parts, whole_parts
 
 
 def device_memory(index: int) -> int:
@@ -45,30 +45,20 @@ def activations(query: MemoryQuery) -> int:
         for own, pieces in layer_parts(shape).items()
     }
     whole: Params = {own: _spec(part) for own, part in whole_parts(shape).items()} | {"layers": layers}
-    trained, training, plan, frozen = whole, whole, None, Params()
+    trained, lora, frozen = whole, None, Params()
     if adapter is not None:
-        plan = LoraLayout.of(adapter, shape)
+        lora = LoraLayout.of(adapter, shape)
         frozen = jax.eval_shape(partial(frozen_in, dtype=dtype), whole)
-        trained = {"layers": _sides(shape, adapter.rank, plan)}
-        training = with_dropout(joined(frozen, trained), adapter)
-        inputs = inputs._replace(dropout=keys(adapter, plan, 0, 0, len(batch.tokens)))
-    graph = nnx.graphdef(Decoder(shape, dtype, training, plan, query.backend.gradient_checkpointing))
-    rule, one = UpdateRule.of(query.optimizer), np.float32(1)
+        trained = {"layers": {key: _spec((shape.num_layers, *side)) for key, side in lora.shapes().items()}}
+        inputs = inputs._replace(dropout=lora.dropout_keys(0, 0, len(batch.tokens)))
+    training = with_dropout(joined(frozen, trained), lora)
+    graph = nnx.graphdef(Decoder(shape, dtype, training, lora, query.backend.gradient_checkpointing))
+    rule, one = compiled(query.optimizer), np.float32(1)
     moments = jax.eval_shape(adam(rule).init, trained)
     lowered = step.train_step.lower(graph, rule, trained, moments, frozen, inputs, one, one)
     found: Any = lowered.compile().memory_analysis()
     scratch = int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
     return max(0, scratch - FLOAT * query.num_trained)
-
-
-def _sides(shape: Architecture, rank: int, plan: LoraLayout) -> Params:
-    """A and B of each piece, stacked over layers."""
-    sides: Params = {}
-    for piece in plan.pieces:
-        columns = layer_parts(shape)[piece.canonical_name][0][1]
-        sides[piece.key("A")] = _spec((shape.num_layers, rank, columns))
-        sides[piece.key("B")] = _spec((shape.num_layers, piece.rows, rank))
-    return sides
 
 
 def _spec(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

@@ -1,48 +1,37 @@
-"""AdamW as the config declares it: what decays, how gradients become an update, moments by weight name.
+"""AdamW as the config declares it: what decays, how gradients become an update, moments.
 
 In: parameters and gradients of the same structure (see `decoder`). The learning rate comes with each call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from tunix_rt.backends.jax.adapter import LoraLayout
 from tunix_rt.backends.jax.decoder import Params
 from tunix_rt.backends.jax.weights import WeightMapping
+from tunix_rt.backends.storage import Moments
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import kind_of
 
 
-@dataclass(frozen=True, slots=True)
-class UpdateRule:
-    """The parts of the training setup that are compiled into the step: sweeps over the rest share the program."""
-
-    beta1: float
-    beta2: float
-    eps: float
-    weight_decay: float
-    no_decay: tuple[str, ...]
-
-    @classmethod
-    def of(cls, config: OptimizerConfig) -> UpdateRule:
-        """The rule that `config` declares."""
-        return cls(config.beta1, config.beta2, config.eps, config.weight_decay, config.no_decay)
+def compiled(config: OptimizerConfig) -> OptimizerConfig:
+    """What of the config is compiled into the step: not the peak rate, so that sweeps over it share the program."""
+    return replace(config, learning_rate=1.0)
 
 
-def adam(rule: UpdateRule) -> optax.GradientTransformation:
+def adam(rule: OptimizerConfig) -> optax.GradientTransformation:
     """Bias-corrected moments; eps is added to the square root of the corrected second moment."""
     return optax.scale_by_adam(rule.beta1, rule.beta2, rule.eps)
 
 
 def update(
-    rule: UpdateRule,
+    rule: OptimizerConfig,
     params: Params,
     gradients: Params,
     moments: optax.OptState,
@@ -72,7 +61,7 @@ def update(
     )
 
 
-def moments_from_tensors(tensors: Mapping[str, np.ndarray[Any, Any]], names: WeightMapping) -> optax.ScaleByAdamState:
-    """`m.<weight>`, `v.<weight>` and `count`, as any backend stored them → moments, on the host."""
-    first, second = (names.from_files({name: tensors[f"{kind}.{name}"] for name in names.shapes}) for kind in "mv")
-    return optax.ScaleByAdamState(count=np.asarray(tensors["count"], np.int32), mu=first, nu=second)
+def adam_state(moments: Moments, names: WeightMapping | LoraLayout) -> optax.ScaleByAdamState:
+    """Stored moments as optax holds them, on the host."""
+    first, second = (names.from_files(one) for one in (moments.first, moments.second))
+    return optax.ScaleByAdamState(np.asarray(moments.count, np.int32), first, second)

@@ -18,9 +18,10 @@ from flax import nnx
 from tunix_rt.backends.jax.adapter import KEYS, joined
 from tunix_rt.backends.jax.attention import block_pairs
 from tunix_rt.backends.jax.decoder import Decoder, Params
-from tunix_rt.backends.jax.optimizer import UpdateRule, update
+from tunix_rt.backends.jax.optimizer import update
 from tunix_rt.backends.objective import cross_entropy
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.training import OptimizerConfig
 
 LOGITS_AT_ONCE = 1 << 25
 """Most logits (floats, 128 MiB) in memory at once; more targets are computed in portions."""
@@ -38,7 +39,7 @@ class Inputs(NamedTuple):
     selected: Any  # int32 [A, K] places of targets in the flat micro-batch, B * T: none; None: all, K = B * T
     targets: Any  # int32 [A, K]
     weights: Any  # float32 [A, K]
-    dropout: Any = None  # uint32 [A, L, M, 2] (`adapter.keys`); None: no dropout
+    dropout: Any = None  # uint32 [A, L, M, 2] (`LoraLayout.dropout_keys`); None: no dropout
 
 
 def select(batch: Batch, vocab_size: int, hidden_size: int) -> Inputs:
@@ -125,7 +126,7 @@ def loss_and_gradients(
 @partial(jax.jit, static_argnames=("graph", "rule"), donate_argnames=("params", "moments"))
 def train_step(
     graph: Graph,
-    rule: UpdateRule,
+    rule: OptimizerConfig,
     params: Params,
     moments: optax.OptState,
     frozen: Params,

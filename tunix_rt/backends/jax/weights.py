@@ -5,63 +5,53 @@ Layout of the parameters: see `decoder`. Both directions serve the weights and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.families.registry import tensor_shapes, tensors_of
-
-Array = np.ndarray[Any, np.dtype[np.float32]]
+from tunix_rt.models.families.names import Tensor
+from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.folder import Float32, Weights
 
 
 @dataclass(frozen=True, slots=True)
 class WeightMapping:
-    """Maps trained tensors to their names in files, and back: all of a model, or those of an adapter."""
+    """Maps every weight of a model."""
 
-    shapes: Mapping[str, tuple[int, ...]]
-    """Shapes by name, as in a file."""
-    to_files: Callable[[Any], dict[str, Array]]
-    """Converts parameters on the host to tensors by file name."""
-    from_files: Callable[[Mapping[str, Array]], dict[str, Any]]
+    architecture: Architecture
 
-    @classmethod
-    def of(cls, architecture: Architecture) -> WeightMapping:
-        """Maps every weight."""
-        return cls(
-            tensor_shapes(architecture),
-            lambda params: to_hugging_face(params, architecture),
-            lambda tensors: from_hugging_face(tensors, architecture),
-        )
+    def from_files(self, tensors: Mapping[str, Float32]) -> dict[str, Any]:
+        """Tensors by Hugging Face name, float32 → the pure state of a `Decoder`."""
+        whole: dict[str, Any] = {}
+        layers: dict[str, list[list[Float32]]] = {}
+        for tensor in tensors_of(self.architecture):
+            array = tensors[tensor.name]
+            if tensor.layer is None:
+                whole[tensor.canonical_name] = array
+            else:
+                stack = layers.setdefault(tensor.canonical_name, [[] for _ in self.architecture.layers])
+                stack[tensor.layer].append(array.T if tensor.transposed else array)
+        stacked = {own: np.stack([np.concatenate(one) for one in stack]) for own, stack in layers.items()}
+        return whole | {"layers": stacked}
+
+    def to_files(self, params: Mapping[str, Any]) -> Weights:
+        """The inverse: views into the arrays of `params`, by Hugging Face name."""
+        tensors: Weights = {}
+        for tensor, _, rows in placed(self.architecture):
+            own, layer = tensor.canonical_name, tensor.layer
+            array = params[own] if layer is None else params["layers"][own][layer][rows]
+            tensors[tensor.name] = array.T if tensor.transposed else array
+        return tensors
 
 
-def from_hugging_face(tensors: Mapping[str, Array], architecture: Architecture) -> dict[str, Any]:
-    """Tensors by Hugging Face name, float32 → the pure state of a `Decoder`."""
-    whole: dict[str, Any] = {}
-    layers: dict[str, list[list[Array]]] = {}
+def placed(architecture: Architecture) -> Iterator[tuple[Tensor, int, slice]]:
+    """Each tensor of a model folder, with its number and its rows among the tensors of the same part and layer."""
+    taken: dict[tuple[str, int | None], tuple[int, int]] = {}
     for tensor in tensors_of(architecture):
-        array = tensors[tensor.name]
-        if tensor.layer is None:
-            whole[tensor.canonical_name] = array
-        else:
-            stack = layers.setdefault(tensor.canonical_name, [[] for _ in range(architecture.num_layers)])
-            stack[tensor.layer].append(array.T if tensor.transposed else array)
-    return whole | {"layers": {own: np.stack([np.concatenate(one) for one in stack]) for own, stack in layers.items()}}
-
-
-def to_hugging_face(params: Mapping[str, Any], architecture: Architecture) -> dict[str, Array]:
-    """The inverse: views into the arrays of `params`, by Hugging Face name."""
-    tensors: dict[str, Array] = {}
-    read: dict[tuple[str, int], int] = {}
-    for tensor in tensors_of(architecture):
-        if tensor.layer is None:
-            tensors[tensor.name] = params[tensor.canonical_name]
-            continue
-        first = read.get((tensor.canonical_name, tensor.layer), 0)
-        rows = first + sum(piece[0] for piece in tensor.pieces)
-        read[tensor.canonical_name, tensor.layer] = rows
-        array = params["layers"][tensor.canonical_name][tensor.layer][first:rows]
-        tensors[tensor.name] = array.T if tensor.transposed else array
-    return tensors
+        index, first = taken.get((tensor.canonical_name, tensor.layer), (0, 0))
+        end = first + sum(piece[0] for piece in tensor.pieces)
+        taken[tensor.canonical_name, tensor.layer] = (index + 1, end)
+        yield tensor, index, slice(first, end)

@@ -72,15 +72,10 @@ def dropped(x: Tensor, key: Any, dropout: float) -> Tensor:
     first, second = (int(part) for part in np.asarray(key).view(np.int32))
     mixed = torch.arange(x.numel(), dtype=torch.int32, device=x.device).bitwise_xor_(first)
     mixed ^= (mixed >> 16) & 0xFFFF
-    mixed.mul_(_signed(0x85EBCA6B)).bitwise_xor_(second)
+    mixed.mul_(0x85EBCA6B - 2**32).bitwise_xor_(second)
     mixed ^= (mixed >> 13) & 0x7FFFF
-    mixed.mul_(_signed(0xC2B2AE35))
+    mixed.mul_(0xC2B2AE35 - 2**32)
     mixed ^= (mixed >> 16) & 0xFFFF
     least = round(dropout * 2**32) - 2**31  # unsigned order, obtained by flipping the sign
     kept = mixed.bitwise_xor_(-(2**31)) >= least
     return x * kept.view(x.shape) * (1 / (1 - dropout))
-
-
-def _signed(number: int) -> int:
-    """A 32-bit pattern as int32."""
-    return number - 2**32

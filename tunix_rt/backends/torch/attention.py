@@ -37,17 +37,15 @@ class Packed:
             None if kind.window is None or kind.window >= length else kind.window for kind in architecture.layers
         ]
         self._runs: list[int] | None = None
-        self._alone = _causal_alone(segments) and architecture.score_cap is None
-        self._masks: dict[int | None, Tensor] = {}
+        capped, alone = architecture.score_cap is not None, _causal_alone(segments)
         runs = _runs(segments)
         saved = segments.size * length - int((runs**2).sum())
         width = architecture.num_heads * architecture.head_dim
-        worth = device.type == "cpu" and saved * width > RUN_COST * len(runs)
-        if worth and not self._alone and architecture.score_cap is None:
+        if device.type == "cpu" and saved * width > RUN_COST * len(runs) and not alone and not capped:
             self._runs = runs.tolist()
-        for window in set(self._windows):
-            if window is not None or not (self._alone or self._runs):
-                self._masks[window] = _mask(torch.from_numpy(segments).to(device), window)
+        plain = self._runs is not None or (alone and not capped)
+        masked = [window for window in set(self._windows) if window is not None or not plain]
+        self._masks = {window: _mask(torch.from_numpy(segments).to(device), window) for window in masked}
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Scale (and cap) scores as the family does, with float32 softmax."""
@@ -135,16 +133,12 @@ class Cache:
             whole[:, :, end - 1 : end] = new
         rows, heads, _, width = queries.shape
         grouped = queries.view(rows, keys.shape[1], -1, width)
-        begin = self._begin(layer)
+        window = self._architecture.layers[layer].window
+        begin = 0 if window is None else max(0, end - window)
         mask = None if self._mask is None else self._mask[..., begin:end]
         past_keys, past_values = (x[:, :, begin:end] for x in stored)
         out = look(grouped, past_keys, past_values, mask, False, self._architecture)
         return out.reshape(rows, heads, 1, width)
-
-    def _begin(self, layer: int) -> int:
-        """The first column that the newest position attends to in a layer."""
-        window = self._architecture.layers[layer].window
-        return 0 if window is None else max(0, self._length - window)
 
     def _prefill(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         if self._packed is None:

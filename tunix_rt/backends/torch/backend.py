@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ import torch
 from torch import Tensor
 
 from tunix_rt.backends import heap
-from tunix_rt.backends.interface import Backend, Piece, Placement, TrainingSetup
-from tunix_rt.backends.torch import devices, generate, step, weights
+from tunix_rt.backends.interface import Piece, TrainingSetup
+from tunix_rt.backends.storage import Moments, Stored, StoredBackend
+from tunix_rt.backends.torch import devices, generate, step
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.optimizer import AdamW
@@ -26,12 +26,8 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.files import JsonObject
-from tunix_rt.models import folder as model_folder
-from tunix_rt.models.adapter import Adapter
-from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
-from tunix_rt.models.folder import OPTIMIZER, Weights
-from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.folder import Weights, read_weights
 
 Measurements = dict[str, Tensor]
 
@@ -40,75 +36,48 @@ Measurements = dict[str, Tensor]
 class State:
     """The weights and, in training, the optimizer. Steps change it in place."""
 
+    stored: Stored
     model: Decoder
-    config: JsonObject
-    """config.json as `save` writes it: as it was read, with the dtype of the weights."""
-    stop_ids: tuple[int, ...]
-    training: TrainingSetup | None = None
-    base: Base | None = None
-    """The adapter's base, if there is one."""
-    optimizer: AdamW | None = None
-    step: int = 0
+    training: TrainingSetup | None
+    optimizer: AdamW | None
+    step: int
     """Number of updates done."""
 
 
-def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:
-    """Create the backend; `cache` is unused, since nothing is compiled. Raises DeviceError."""
-    return TorchBackend(backend, devices.select(hardware))
-
-
-class TorchBackend:
+class TorchBackend(StoredBackend):
     """Implements `interface.Backend`; each method is documented there."""
 
-    placement: Placement
+    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path) -> None:
+        """`cache` is unused, since nothing is compiled. Raises DeviceError."""
+        super().__init__()
+        self._config = config
+        self._device = devices.select(hardware)
+        self.placement = devices.placement(self._device, config.precision)
 
-    def __init__(self, config: BackendConfig, device: torch.device) -> None:
-        self._precision = config.precision
-        self._gradient_checkpointing = config.gradient_checkpointing
-        self._device = device
-        self._writer = ThreadPoolExecutor(1, thread_name_prefix="tunix_rt-save")
-        self.placement = devices.placement(device, config.precision)
-
-    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
-        state = self._read(model_folder, model_folder, training, frozen=adapter is not None)
-        architecture = state.model.architecture
-        if training is not None and training.adapter is not None:
-            self._attach_adapter(
-                state, start(training.adapter.config, architecture, training.seed), training.adapter.base
-            )
-        elif adapter is not None:
-            self._attach_adapter(state, read_adapter(adapter, architecture), read_base(adapter))
-        if training is not None:
-            state.optimizer = AdamW.fresh(training.optimizer, kinds_of(state.model), state.model.trained)
-        return state
-
-    def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
-        if training.adapter is None:
-            state = self._read(folder, model_folder, training)
-        else:
-            base = training.adapter.base
-            check_base(folder, model_folder, base.sha256)
-            state = self._read(model_folder, model_folder, training)
-            self._attach_adapter(state, read_adapter(folder, state.model.architecture), base)
-        kinds = kinds_of(state.model)
-        state.optimizer = weights.read_optimizer(folder, training.optimizer, kinds, state.model.trained)
-        state.step = int(state.optimizer.count)
-        return state
-
-    def _read(self, folder: Path, origin: Path, training: TrainingSetup | None, frozen: bool = False) -> State:
-        """Read the weights of `folder`, and the stop ids of `origin`, the model that training began with."""
-        heap.trim_between_phases("load")
-        frozen = frozen or (training is not None and training.adapter is not None)
-        matrices = torch.bfloat16 if frozen and self._precision == "bfloat16" else torch.float32
+    def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
+        lora = None
+        if stored.adapter is not None and adapter is not None:
+            lora = Lora.of(stored.adapter, adapter, self._device, trainable=training is not None)
         with devices.memory_guard("use a smaller model"):
-            read = weights.read_decoder(folder, self._device, training is not None and not frozen, matrices)
-        model = replace(read, gradient_checkpointing=self._gradient_checkpointing)
-        return State(model, model_folder.config_to_save(folder), model_folder.read_stop_ids(origin), training)
+            weights = self._weights(stored, trainable=training is not None and lora is None)
+        config = self._config
+        model = Decoder(stored.architecture, weights, lora, config.precision, config.gradient_checkpointing)
+        if training is None:
+            return State(stored, model, None, None, 0)
+        optimizer = AdamW(training.optimizer, kinds_of(model), model.trained)
+        if stored.optimizer is not None:
+            optimizer.load(stored.read_moments())
+        return State(stored, model, training, optimizer, int(optimizer.count))
 
-    def _attach_adapter(self, state: State, found: tuple[Adapter, Weights], base: Base) -> None:
-        """Attach an adapter to frozen weights."""
-        lora = Lora.of(*found, self._device, trainable=state.training is not None)
-        state.model, state.base = replace(state.model, adapter=lora), base
+    def _weights(self, stored: Stored, trainable: bool) -> dict[str, Tensor]:
+        """The weights on the device: float32, except the matrices that an adapter is on."""
+        half = stored.adapter is not None and self._config.precision == "bfloat16"
+        arrays, weights = read_weights(stored.folder), {}
+        for tensor in tensors_of(stored.architecture):  # one by one: two complete copies are never in memory
+            dtype = torch.bfloat16 if half and tensor.is_layer_matrix else torch.float32
+            array = arrays.pop(tensor.name)
+            weights[tensor.name] = torch.tensor(array, dtype=dtype, device=self._device, requires_grad=trainable)
+        return weights
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.optimizer is None or state.training is None:
@@ -117,13 +86,7 @@ class TorchBackend:
         adapters = masked(state.model.adapter, state.training.seed, state.step, len(batch.tokens))
         with devices.memory_guard(_fewer_rows(batch)):
             measured = step.train_step(
-                state.model,
-                state.optimizer,
-                batch,
-                learning_rate,
-                state.training.clip_norm,
-                self._precision,
-                adapters,
+                state.model, state.optimizer, batch, learning_rate, state.training.clip_norm, adapters
             )
         state.step += 1
         return state, measured
@@ -131,7 +94,7 @@ class TorchBackend:
     def logprobs(self, state: State, batch: Batch) -> Measurements:
         heap.trim_between_phases("logprobs")
         with devices.memory_guard(_fewer_rows(batch)):
-            return {"logprobs": step.logprobs(state.model, batch, self._precision)}
+            return {"logprobs": step.logprobs(state.model, batch)}
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}
@@ -141,13 +104,14 @@ class TorchBackend:
     ) -> Iterator[Piece]:
         heap.trim_between_phases("generate")
         with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
-            yield from generate.generate(state.model, prompts, generation, seeds, state.stop_ids, self._precision)
+            yield from generate.generate(state.model, prompts, generation, seeds, state.stored.stop_ids)
 
-    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        heap.trim_between_phases("save")
-        trained = weights.snapshot(state.model.trained)
-        optimizer = None if state.optimizer is None else weights.optimizer_snapshot(state.optimizer)
-        return self._writer.submit(_write, folder, state, trained, optimizer)
+    def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
+        trained, optimizer = _copies(state.model.trained), state.optimizer
+        if optimizer is None:
+            return state.stored, trained, None
+        moments = Moments(_copies(optimizer.first), _copies(optimizer.second), int(optimizer.count))
+        return state.stored, trained, moments
 
     def describe(self) -> dict[str, str]:
         return {
@@ -157,20 +121,19 @@ class TorchBackend:
             "threads": str(self.placement.threads),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cuda": str(torch.version.cuda),
-            "precision": self._precision,
+            "precision": self._config.precision,
             "weights": "float32",
         }
 
 
-def _write(folder: Path, state: State, trained: weights.Arrays, optimizer: weights.Arrays | None) -> dict[str, str]:
-    lora = state.model.adapter
-    if lora is None or state.base is None:
-        files = model_folder.write_model(folder, state.config, trained)
-    else:
-        files = write_adapter(folder, state.model.architecture, lora.adapter, trained, state.base)
-    return files if optimizer is None else files | {OPTIMIZER: write_weights(folder / OPTIMIZER, optimizer)}
+def _copies(tensors: dict[str, Tensor]) -> Weights:
+    """Copies on the host, so that later steps cannot change them."""
+    return {name: np.array(value.detach().cpu().numpy()) for name, value in tensors.items()}
 
 
 def _fewer_rows(batch: Batch) -> str:
     rows, length = batch.tokens.shape[1:]
     return f"lower training.per_device_batch_size (now {rows} rows of {length} tokens in a micro-batch)"
+
+
+create = TorchBackend

@@ -1,15 +1,13 @@
 """The decoder: token ids → hidden states, over plain tensors with Hugging Face names.
 
-The mathematics is that of the families' models in `transformers` (tested against them), built from the
-parts that an `Architecture` declares; training and generation run the same function and differ only in
-`Attend`. Own code because importing the transformers model alone costs 9 CPU-seconds, three times what torch
-itself takes, and its per-call overhead slows decoding of small models.
+Built from the parts that an `Architecture` declares, and tested against `transformers`, whose import alone costs 9
+CPU-seconds. Training and generation differ only in `Attend`.
 Legend: B rows, T positions, E hidden width, H query heads, K key and value heads, D head width, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
@@ -22,9 +20,10 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear, rms_norm, s
 from tunix_rt.backends import heap
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
-from tunix_rt.models.families import registry
-from tunix_rt.models.families.architecture import Activation, Architecture, kind_of, rotary_frequencies
+from tunix_rt.config.choices import Precision
+from tunix_rt.models.families.architecture import Activation, Architecture, Rope, kind_of, rotary_frequencies
 from tunix_rt.models.families.names import Tensor as Named
+from tunix_rt.models.families.registry import tensors_of
 
 Rotation = tuple[Tensor, Tensor]
 Place = tuple[Named, str | None]
@@ -50,26 +49,28 @@ class Decoder:
     """Weights by Hugging Face name; a tied output head has no entry."""
     adapter: Lora | None = None
     """The adapter on frozen weights, if any."""
+    precision: Precision = "float32"
+    """In which matrices are multiplied; sums stay float32."""
     gradient_checkpointing: bool = False
     """Keep only the input of a layer, and recompute the layer in the backward pass."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """Maps (canonical part name, layer) to its tensors; built once, as it is used for every token."""
-    frequencies: tuple[Tensor | None, ...] = field(init=False, repr=False)
-    """Radians per position of each layer, float32 [D/2], shared by equal layers; None: no rotary positions."""
+    _frequencies: dict[Rope, Tensor] = field(init=False, repr=False)
+    """Radians per position, float32 [D/2]."""
 
     def __post_init__(self) -> None:
         named: dict[tuple[str, int | None], list[Named]] = {}
-        for tensor in registry.tensors_of(self.architecture):
+        for tensor in tensors_of(self.architecture):
             named.setdefault((tensor.canonical_name, tensor.layer), []).append(tensor)
-        places = {}
-        for (own, layer), parts in named.items():
-            biases = [bias.name for bias in named.get((f"{own}_bias", layer), ())]
-            places[own, layer] = tuple(zip_longest(parts, biases))
+        places = {
+            (own, layer): tuple(zip_longest(parts, [bias.name for bias in named.get((f"{own}_bias", layer), ())]))
+            for (own, layer), parts in named.items()
+        }
         object.__setattr__(self, "_places", places)
-        ropes = [kind.rope for kind in self.architecture.layers]
-        found = {rope: rotary_frequencies(rope, self.architecture.head_dim) for rope in set(ropes) if rope is not None}
-        frequencies = {rope: torch.from_numpy(array).to(self.device) for rope, array in found.items()}
-        object.__setattr__(self, "frequencies", tuple(None if rope is None else frequencies[rope] for rope in ropes))
+        ropes = {kind.rope for kind in self.architecture.layers if kind.rope is not None}
+        arrays = {rope: rotary_frequencies(rope, self.architecture.head_dim) for rope in ropes}
+        frequencies = {rope: torch.from_numpy(array).to(self.device) for rope, array in arrays.items()}
+        object.__setattr__(self, "_frequencies", frequencies)
 
     @property
     def trained(self) -> dict[str, Tensor]:
@@ -110,6 +111,22 @@ class Decoder:
                 found += torch.split(y, [piece[0] for piece in place.pieces], dim=-1)
         return found
 
+    def rotations(self, positions: Tensor) -> dict[Rope | None, Rotation]:
+        """Cosine and sine of the rotary angles at `positions` [B, T], float32 [B, T, H + K, D], by kind.
+
+        The sine of the first half is negated. Expanded over heads once, since every layer multiplies by it and torch
+        is slow at short broadcast rows.
+        """
+        heads = self.architecture.num_heads + self.architecture.num_kv_heads
+        found: dict[Rope | None, Rotation] = {}
+        for rope, frequencies in self._frequencies.items():
+            angles = positions[..., None].float() * frequencies
+            cos, sin = angles.cos(), angles.sin()
+            halves = (torch.cat(pair, dim=-1)[:, :, None] for pair in ((cos, cos), (-sin, sin)))
+            wide_cos, wide_sin = (x.expand(-1, -1, heads, -1).contiguous() for x in halves)
+            found[rope] = wide_cos, wide_sin
+        return found
+
     def norm(self, own: str, layer: int | None, x: Tensor) -> Tensor:
         """A norm over the last axis, float32; `x` itself if the family has none there."""
         place = self._places.get((own, layer))
@@ -127,26 +144,27 @@ def kinds_of(model: Decoder) -> dict[str, str]:
     """Maps each trained tensor to its `no_decay` kind."""
     if model.adapter is not None:
         return dict.fromkeys(model.adapter.tensors, "matrices")
-    return {tensor.name: kind_of(tensor.canonical_name) for tensor in registry.tensors_of(model.architecture)}
+    return {tensor.name: kind_of(tensor.canonical_name) for tensor in tensors_of(model.architecture)}
 
 
 def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
     """`tokens`, `positions` int64 [B, T] → float32 [B, T, E], after the last norm."""
     shape = model.architecture
-    rotations = [*_rotations(model, positions)]
-    x = embedding(tokens, model.whole("embedding"))
-    if shape.embedding_scale != 1:
-        x = x * shape.embedding_scale
-    if shape.learned_positions:
-        x = x + embedding(positions, model.whole("positions"))
-    for layer in range(shape.num_layers):
-        compute = partial(_layer, model, layer, rotations[layer], attend)
-        if model.gradient_checkpointing and torch.is_grad_enabled():
-            tidy = x.device.type == "cpu" and layer % TIDY_EVERY == 0
-            x = _ComputedAgain.apply(compute, tidy, x, *model.trained_in(layer))
-        else:
-            x = compute(x)
-    return model.norm("norm", None, x)
+    with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=model.precision == "bfloat16"):
+        rotations = model.rotations(positions)
+        x = embedding(tokens, model.whole("embedding"))
+        if shape.embedding_scale != 1:
+            x = x * shape.embedding_scale
+        if shape.learned_positions:
+            x = x + embedding(positions, model.whole("positions"))
+        for layer, kind in enumerate(shape.layers):
+            compute = partial(_layer, model, layer, rotations.get(kind.rope), attend)
+            if model.gradient_checkpointing and torch.is_grad_enabled():
+                tidy = x.device.type == "cpu" and layer % TIDY_EVERY == 0
+                x = _ComputedAgain.apply(compute, tidy, x, *model.trained_in(layer))
+            else:
+                x = compute(x)
+        return model.norm("norm", None, x)
 
 
 class _ComputedAgain(torch.autograd.Function):
@@ -212,32 +230,6 @@ def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None,
     values = values.view(rows, length, -1, shape.head_dim).transpose(1, 2)
     out = attend(layer, queries.to(values.dtype), keys.to(values.dtype), values)
     return model.project("out", layer, out.transpose(1, 2).reshape(rows, length, -1))[0]
-
-
-def _rotations(model: Decoder, positions: Tensor) -> Iterator[Rotation | None]:
-    """Rotation of each layer; layers with the same frequencies share one."""
-    made: dict[int, Rotation] = {}
-    for frequencies in model.frequencies:
-        if frequencies is None:
-            yield None
-            continue
-        if id(frequencies) not in made:
-            made[id(frequencies)] = _rotation(model.architecture, frequencies, positions)
-        yield made[id(frequencies)]
-
-
-def _rotation(shape: Architecture, frequencies: Tensor, positions: Tensor) -> Rotation:
-    """Cosine and sine of the rotary angles, float32 [B, T, H + K, D]; the sine of the first half is negated.
-
-    Expanded over heads once, since every layer multiplies by it and torch is slow at short broadcast rows.
-    """
-    angles = positions[..., None].float() * frequencies
-    heads = shape.num_heads + shape.num_kv_heads
-    cos, sin = (
-        torch.cat(halves, dim=-1)[:, :, None].expand(-1, -1, heads, -1).contiguous()
-        for halves in ((angles.cos(), angles.cos()), (-angles.sin(), angles.sin()))
-    )
-    return cos, sin
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -20,13 +20,12 @@ from tunix_rt.machine import usable_cores
 
 def select(hardware: HardwareConfig) -> torch.device:
     """The device that `hardware` names; sets torch's threads. Raises DeviceError listing those present."""
-    torch.set_num_threads(num_threads(hardware))
+    torch.set_num_threads(usable_cores() if hardware.threads == "auto" else hardware.threads)
     platform = hardware.platform
     if platform == "auto":
         platform = "gpu" if torch.cuda.is_available() else "cpu"
     present = _present()
-    found = present.get(platform, [])
-    if hardware.device >= len(found):
+    if hardware.device >= len(present.get(platform, [])):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
         raise DeviceError(
             f"hardware.platform={platform} hardware.device={hardware.device}: torch sees no such device; "
@@ -34,49 +33,11 @@ def select(hardware: HardwareConfig) -> torch.device:
         )
     if platform == "cpu":
         return torch.device("cpu")
-    _make_deterministic()
+    # On CUDA some kernels add in any order; on the CPU those used here are deterministic already.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device("cuda", hardware.device)
-
-
-def num_threads(hardware: HardwareConfig) -> int:
-    """CPU threads of torch: as declared, or the number of cores that this process may use."""
-    return usable_cores() if hardware.threads == "auto" else hardware.threads
-
-
-def placement(device: torch.device, precision: Precision) -> Placement:
-    """The device found: one process, one device."""
-    platform = "gpu" if device.type == "cuda" else "cpu"
-    return Placement(
-        process=0,
-        num_processes=1,
-        platform=platform,
-        devices=(_present()[platform][device.index or 0],),
-        precision=precision,
-        threads=torch.get_num_threads(),
-    )
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context in which matrix products run in `precision`; weights and sums stay float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
-
-
-@contextmanager
-def memory_guard(remedy: str) -> Iterator[None]:
-    """Turn torch's memory failures into OutOfMemory whose message ends with `remedy`."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise OutOfMemory(f"the GPU's memory is full ({_first_line(error)}): {remedy}") from error
-    except RuntimeError as error:
-        # The CPU allocator has no exception class of its own.
-        if "DefaultCPUAllocator" not in str(error) and "not enough memory" not in str(error):
-            raise
-        raise OutOfMemory(f"the machine's memory is full ({_first_line(error)}): {remedy}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
 
 
 def _present() -> dict[str, list[str]]:
@@ -84,8 +45,23 @@ def _present() -> dict[str, list[str]]:
     return {"gpu": gpus, "cpu": ["0 (cpu)"]}
 
 
-def _make_deterministic() -> None:
-    """On CUDA some kernels add in any order; on the CPU those used here are deterministic already."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+def placement(device: torch.device, precision: Precision) -> Placement:
+    """The device found."""
+    platform = "gpu" if device.type == "cuda" else "cpu"
+    return Placement(platform, (_present()[platform][device.index or 0],), precision, torch.get_num_threads())
+
+
+@contextmanager
+def memory_guard(remedy: str) -> Iterator[None]:
+    """Turn torch's memory failures into OutOfMemory whose message ends with `remedy`."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            place = "GPU"
+        elif "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error):
+            place = "machine"  # its allocator has no exception class of its own
+        else:
+            raise
+        found = str(error).partition("\n")[0]
+        raise OutOfMemory(f"the {place}'s memory is full ({found}): {remedy}") from error

@@ -1,7 +1,6 @@
 """Generation: prompts of similar length are prefilled together, then decoded one token at a time with a cache.
 
-In: prompts and seeds; out: pieces as they are made. A row's numbers depend only on its prompt and seed:
-padding is masked and the random numbers are a function of (seed, position). Finished rows leave the batch.
+A row's numbers depend only on its prompt and seed. Finished rows leave the batch.
 Legend: R rows in the batch, T positions, V vocabulary.
 """
 
@@ -19,10 +18,8 @@ from tunix_rt.backends.interface import FinishReason, Piece
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.backends.torch.attention import Cache
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
-from tunix_rt.backends.torch.devices import autocast
 from tunix_rt.backends.torch.step import capped
 from tunix_rt.batches.encoded import Int32
-from tunix_rt.config.choices import Precision
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.folder import Float32
@@ -39,10 +36,9 @@ def generate(
     generation: GenerationConfig,
     seeds: Sequence[int],
     stop_ids: Sequence[int],
-    precision: Precision,
 ) -> Iterator[Piece]:
     """See `Backend.generate`. A prompt that fills the model's positions yields an empty piece, "length"."""
-    model = _for_decoding(model, precision)
+    model = _for_decoding(model)
     room = [min(generation.max_new_tokens, model.architecture.max_positions - len(p)) for p in prompts]
     for index in (i for i, r in enumerate(room) if r <= 0):
         yield Piece(index, np.empty(0, np.int32), np.empty(0, np.float32), "length")
@@ -53,7 +49,7 @@ def generate(
         if generation.temperature > 0:
             draws = uniforms([seeds[i] for i in group], max(room[i] for i in group))
         rows = [_Row(i, room[i]) for i in group]
-        yield from _decode(model, rows, [prompts[i] for i in group], draws, generation, set(stop_ids), precision)
+        yield from _decode(model, rows, [prompts[i] for i in group], draws, generation, set(stop_ids))
 
 
 @dataclass(slots=True)
@@ -91,7 +87,6 @@ def _decode(
     draws: Float32 | None,
     generation: GenerationConfig,
     stop_ids: set[int],
-    precision: Precision,
 ) -> Iterator[Piece]:
     """Answer the prompts of one batch. `rows` follows the batch: rows that left it are removed."""
     uniform = None if draws is None else torch.from_numpy(draws).to(model.device)
@@ -102,7 +97,7 @@ def _decode(
     inputs, position = (torch.from_numpy(x).to(model.device) for x in (tokens, positions))
     for step in range(most):
         drawn = None if uniform is None else uniform[:, step]
-        chosen, values = _next_tokens(model, inputs, position, cache, drawn, generation, precision)
+        chosen, values = _next_tokens(model, inputs, position, cache, drawn, generation)
         for row, token, value in zip(rows, chosen.tolist(), values.tolist(), strict=True):
             if row.finish_reason is None:
                 row.add(token, value, stop_ids)
@@ -127,11 +122,9 @@ def _next_tokens(
     cache: Cache,
     uniform: Tensor | None,
     generation: GenerationConfig,
-    precision: Precision,
 ) -> tuple[Tensor, Tensor]:
     """Read `tokens` int64 [R, T]; returns each row's next token, int64 [R], and its log-probability, float32 [R]."""
-    with autocast(model.device, precision):
-        hidden = hidden_states(model, tokens, positions, cache)[:, -1]
+    hidden = hidden_states(model, tokens, positions, cache)[:, -1]
     logits = capped(linear(hidden.float(), model.head), model.architecture.logit_cap)
     chosen = logits.argmax(-1) if uniform is None else sample(logits, uniform, generation)
     return chosen, logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
@@ -167,12 +160,12 @@ def _left_padded(prompts: list[Int32]) -> tuple[Int32, Int32, Int32]:
     return tokens, (offsets >= 0).astype(np.int32), np.maximum(offsets, 0)
 
 
-def _for_decoding(model: Decoder, precision: Precision) -> Decoder:
+def _for_decoding(model: Decoder) -> Decoder:
     """The same model with its layers' matrices cast to `precision` once, not at every token.
 
     They are stored transposed in memory, in the same shape: up to a fifth faster on the CPU for a few rows.
     """
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
     matrices = {
         place.name: _cast(model.weights[place.name].detach(), dtype, turned=not place.transposed)
         for place in tensors_of(model.architecture)

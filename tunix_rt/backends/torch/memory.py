@@ -8,7 +8,6 @@ included.
 from __future__ import annotations
 
 import weakref
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -74,7 +73,7 @@ def activations(query: MemoryQuery) -> int:
         model, optimizer = _state(query)
         before, watch.most = watch.alive, watch.alive
         adapters = masked(model.adapter, 0, 0, len(batch.tokens))
-        step.train_step(model, optimizer, batch, 1e-3, 1.0, query.backend.precision, adapters)
+        step.train_step(model, optimizer, batch, 1e-3, 1.0, adapters)
     return max(0, int(watch.most - before) - FLOAT * query.num_trained)
 
 
@@ -86,8 +85,10 @@ def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
         half = frozen and query.backend.precision == "bfloat16" and tensor.is_layer_matrix
         dtype = torch.bfloat16 if half else torch.float32
         weights[tensor.name] = torch.empty(tensor.shape, dtype=dtype, requires_grad=not frozen)
-    model = Decoder(query.architecture, weights, gradient_checkpointing=query.backend.gradient_checkpointing)
+    lora = None
     if query.adapter is not None:
         arrays = {name: np.broadcast_to(np.float32(0), shape) for name, shape in query.adapter.shapes.items()}
-        model = replace(model, adapter=Lora.of(query.adapter, arrays, torch.device("cpu"), trainable=True))
-    return model, AdamW.fresh(query.optimizer, kinds_of(model), model.trained)
+        lora = Lora.of(query.adapter, arrays, torch.device("cpu"), trainable=True)
+    backend = query.backend
+    model = Decoder(query.architecture, weights, lora, backend.precision, backend.gradient_checkpointing)
+    return model, AdamW(query.optimizer, kinds_of(model), model.trained)

@@ -7,40 +7,35 @@ imports torch's compiler, 5 CPU-seconds at each start.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from tunix_rt.backends.storage import Moments
 from tunix_rt.config.training import OptimizerConfig
 
 
-@dataclass(slots=True)
 class AdamW:
     """First and second moments (float32, shaped as the weights) and the number of updates applied."""
 
-    config: OptimizerConfig
-    kinds: Mapping[str, str]
-    """Maps each weight to its `no_decay` kind."""
-    first: dict[str, Tensor]
-    second: dict[str, Tensor]
-    count: Tensor
-    """float32 scalar, exact up to 2^24 updates."""
-    _groups: tuple[tuple[float, list[str]], ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        decayed = {name for name in self.first if self.kinds[name] not in self.config.no_decay}
+    def __init__(self, config: OptimizerConfig, kinds: Mapping[str, str], weights: dict[str, Tensor]) -> None:
+        """Zero moments for `weights`; `kinds` maps each weight to its `no_decay` kind."""
+        self.first, self.second = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
+        self.count = torch.zeros((), device=next(iter(weights.values())).device)
+        """float32 scalar, exact up to 2^24 updates."""
+        self._config = config
+        exempt = {name for name in weights if kinds[name] in config.no_decay}
         self._groups = (
-            (self.config.weight_decay, [name for name in self.first if name in decayed]),
-            (0.0, [name for name in self.first if name not in decayed]),
+            (config.weight_decay, [name for name in weights if name not in exempt]),
+            (0.0, [name for name in weights if name in exempt]),
         )
 
-    @classmethod
-    def fresh(cls, config: OptimizerConfig, kinds: Mapping[str, str], weights: dict[str, Tensor]) -> AdamW:
-        """Zero moments for `weights`."""
-        first, second = ({name: torch.zeros_like(w) for name, w in weights.items()} for _ in range(2))
-        device = next(iter(weights.values())).device
-        return cls(config, kinds, first, second, torch.zeros((), device=device))
+    def load(self, moments: Moments) -> None:
+        """Continue from moments that any backend saved."""
+        for stored, tensors in ((moments.first, self.first), (moments.second, self.second)):
+            for name, tensor in tensors.items():
+                tensor.copy_(torch.from_numpy(stored[name]))
+        self.count.fill_(moments.count)
 
     @torch.no_grad()
     def update(
@@ -66,10 +61,10 @@ class AdamW:
                     [],
                     [self.count] * len(names),
                     lr=rate,
-                    beta1=self.config.beta1,
-                    beta2=self.config.beta2,
+                    beta1=self._config.beta1,
+                    beta2=self._config.beta2,
                     weight_decay=decay,
-                    eps=self.config.eps,
+                    eps=self._config.eps,
                     amsgrad=False,
                     maximize=False,
                     grad_scale=scale,

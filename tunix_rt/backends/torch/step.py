@@ -19,10 +19,8 @@ from tunix_rt.backends import objective
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
-from tunix_rt.backends.torch.devices import autocast
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.batches.batch import Batch
-from tunix_rt.config.choices import Precision
 
 MAX_LOGITS = 1 << 25
 """Most logits in memory at once (128 MiB)."""
@@ -34,7 +32,6 @@ def train_step(
     batch: Batch,
     rate: float,
     clip_norm: float | None,
-    precision: Precision,
     adapters: Sequence[Lora | None],
 ) -> dict[str, Tensor]:
     """Update the trained tensors and the optimizer in place; see `Backend.train_step`.
@@ -43,7 +40,7 @@ def train_step(
     """
     for weight in model.trained.values():
         weight.grad = None
-    loss_sum, weight_sum = _accumulate(model, batch, precision, adapters)
+    loss_sum, weight_sum = _accumulate(model, batch, adapters)
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
     divisor = weight_sum.where(weight_sum > 0, 1.0)
     # In the order of names: a restored mapping has another order, which would change the sum.
@@ -54,14 +51,12 @@ def train_step(
     return {"loss_sum": loss_sum, "weight_sum": weight_sum, "grad_norm": grad_norm, "finite": finite}
 
 
-def _accumulate(
-    model: Decoder, batch: Batch, precision: Precision, adapters: Sequence[Lora | None]
-) -> tuple[Tensor, Tensor]:
+def _accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) -> tuple[Tensor, Tensor]:
     """Add the gradients of the loss sum to `weight.grad`; returns (loss sum, weight sum)."""
     loss_sum, weight_sum = torch.zeros(2, device=model.device)
     for index, adapter in enumerate(adapters):
         seen = model if adapter is model.adapter else replace(model, adapter=adapter)
-        where, logprobs = micro_batch(seen, batch, index, precision)
+        where, logprobs = micro_batch(seen, batch, index)
         weights = torch.from_numpy(batch.weights[index].reshape(-1)[where]).to(model.device)
         loss, weight = objective.cross_entropy(logprobs, weights)
         loss.backward()
@@ -70,23 +65,22 @@ def _accumulate(
 
 
 @torch.inference_mode()
-def logprobs(model: Decoder, batch: Batch, precision: Precision) -> Tensor:
+def logprobs(model: Decoder, batch: Batch) -> Tensor:
     """float32 [A, B, T]: log-probability of each target, 0 where its weight is 0."""
     out = torch.zeros(batch.tokens.shape, device=model.device)
     for index in range(len(batch.tokens)):
-        where, values = micro_batch(model, batch, index, precision)
+        where, values = micro_batch(model, batch, index)
         out[index].view(-1)[torch.from_numpy(where).to(model.device)] = values
     return out
 
 
-def micro_batch(model: Decoder, batch: Batch, index: int, precision: Precision) -> tuple[Any, Tensor]:
+def micro_batch(model: Decoder, batch: Batch, index: int) -> tuple[Any, Tensor]:
     """Returns, for micro-batch `index`, flat positions int64 [N] of its targets and their log-probabilities [N]."""
     tokens, positions = (
         torch.from_numpy(part[index]).to(model.device, torch.int64) for part in (batch.tokens, batch.positions)
     )
-    with autocast(model.device, precision):
-        attend = Packed(batch.segments[index], model.architecture, model.device)
-        hidden = hidden_states(model, tokens, positions, attend)
+    attend = Packed(batch.segments[index], model.architecture, model.device)
+    hidden = hidden_states(model, tokens, positions, attend)
     where = np.flatnonzero(batch.weights[index])
     chosen, targets = (
         torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import partial
 from typing import Any
 
 import jax
@@ -106,20 +107,16 @@ def _shared(module: Any, a: Architecture, backend: BackendConfig) -> dict[str, A
     }
 
 
-def _make_qwen(module: Any, model: str) -> Callable[[Architecture, BackendConfig], nnx.Module]:
-    def make(a: Architecture, backend: BackendConfig) -> nnx.Module:
-        config = module.ModelConfig(
-            vocab_size=a.vocab_size,
-            rope_theta=_theta(a.layers[0]),
-            norm_eps=a.norm_eps,
-            use_tied_embedding=a.tie_embeddings,
-            dtype=jnp.dtype(backend.precision),
-            **_shared(module, a, backend),
-        )
-        made: nnx.Module = getattr(module, model)(config, rngs=nnx.Rngs(params=0))
-        return made
-
-    return make
+def _make_qwen(module: Any, model: Callable[..., nnx.Module], a: Architecture, backend: BackendConfig) -> nnx.Module:
+    config = module.ModelConfig(
+        vocab_size=a.vocab_size,
+        rope_theta=_theta(a.layers[0]),
+        norm_eps=a.norm_eps,
+        use_tied_embedding=a.tie_embeddings,
+        dtype=jnp.dtype(backend.precision),
+        **_shared(module, a, backend),
+    )
+    return model(config, rngs=nnx.Rngs(params=0))
 
 
 def _make_gemma3(a: Architecture, backend: BackendConfig) -> nnx.Module:
@@ -136,12 +133,12 @@ def _make_gemma3(a: Architecture, backend: BackendConfig) -> nnx.Module:
     return made
 
 
-QWEN2 = Kind("Qwen2", _make_qwen(qwen2, "Qwen2"), _qwen2, lambda _: QWEN)
+QWEN2 = Kind("Qwen2", partial(_make_qwen, qwen2, qwen2.Qwen2), _qwen2, lambda _: QWEN)
 KINDS: dict[str, Kind] = {
     "llama": QWEN2,
     "mistral": QWEN2,
     "qwen2": QWEN2,
-    "qwen3": Kind("Qwen3", _make_qwen(qwen3, "Qwen3"), _qwen3, lambda _: QWEN),
+    "qwen3": Kind("Qwen3", partial(_make_qwen, qwen3, qwen3.Qwen3), _qwen3, lambda _: QWEN),
     "gemma3_text": Kind(
         "Gemma3",
         _make_gemma3,

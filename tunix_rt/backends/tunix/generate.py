@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tunix.generate.sampler import CacheConfig, Sampler
+from tunix.generate.sampler import Sampler
 
 from tunix_rt.backends.interface import FinishReason, Piece
 from tunix_rt.backends.tunix import step
@@ -26,25 +26,21 @@ PADDING, NOTHING = -1, -2
 
 
 class Ids:
-    """The tokenizer interface that the Sampler needs, for prompts that are already ids."""
+    """The tokenizer that the Sampler asks for, for prompts that are ids already: no text, no begin token."""
 
     def encode(self, prompt: Int32) -> list[int]:
-        """The ids themselves."""
         return [int(token) for token in prompt]
 
     def decode(self, ids: list[int]) -> str:
-        """Returns no text: only the ids are used."""
         return ""
 
     def bos_id(self) -> None:
-        """No begin token is added."""
+        return None
 
     def eos_id(self) -> int:
-        """Used if the model has no stop ids."""
         return NOTHING
 
     def pad_id(self) -> int:
-        """Pads short prompts on the left."""
         return PADDING
 
 
@@ -59,11 +55,6 @@ class Limits:
     def room(self, prompt: Int32) -> int:
         """New tokens that a prompt may get."""
         return min(self.max_new_tokens, self.max_positions - len(prompt))
-
-
-def sampler(model: Any, num_layers: int, num_kv_heads: int, head_dim: int, size: int) -> Sampler:
-    """Tunix's Sampler with `size` slots in its cache."""
-    return Sampler(model, Ids(), CacheConfig(size, num_layers, num_kv_heads, head_dim))
 
 
 def slots_of(prompts: Sequence[Int32]) -> int:
@@ -81,8 +72,9 @@ def generate(
 ) -> Iterator[Piece]:
     """Answer prompts, those of similar length together; see `Backend.generate`."""
     order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
-    for index in (index for index in order if limits.room(prompts[index]) < 1):
-        yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
+    for index in order:
+        if limits.room(prompts[index]) < 1:
+            yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
     order = [index for index in order if limits.room(prompts[index]) >= 1]
     size = generation.batch_size if generation.temperature == 0 else 1
     for first in range(0, len(order), size):

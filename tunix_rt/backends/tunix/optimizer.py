@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from tunix_rt.backends import xla
+from tunix_rt.backends.storage import Moments
 from tunix_rt.backends.tunix.decoder import arrays_of, assign
 from tunix_rt.backends.tunix.weights import Path as Parameter
 from tunix_rt.backends.tunix.weights import WeightMapping
@@ -31,8 +31,12 @@ def adamw(
     `kinds` maps each parameter to its `no_decay` kind.
     """
 
+    def is_decayed(path: tuple[Any, ...], _: Any) -> bool:
+        names = tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
+        return kinds[names] not in config.no_decay
+
     def decayed(params: Any) -> Any:
-        return jax.tree_util.tree_map_with_path(lambda path, _: _kind(path, kinds) not in config.no_decay, params)
+        return jax.tree_util.tree_map_with_path(is_decayed, params)
 
     def rule(learning_rate: Any) -> optax.GradientTransformation:
         clip = optax.identity() if clip_norm is None else optax.clip_by_global_norm(clip_norm)
@@ -42,11 +46,6 @@ def adamw(
         return _where_finite(optax.chain(clip, update))
 
     return optax.inject_hyperparams(rule)(learning_rate=0.0)
-
-
-def _kind(path: tuple[Any, ...], kinds: Mapping[Parameter, str]) -> str:
-    keys = tuple(key.key for key in path if isinstance(key, jax.tree_util.DictKey))
-    return kinds[keys]
 
 
 def _where_finite(inner: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -69,18 +68,16 @@ def _adam(optimizer: Optimizer) -> optax.ScaleByAdamState:
     return found
 
 
-def to_tensors(optimizer: Optimizer, layout: WeightMapping) -> dict[str, np.ndarray[Any, Any]]:
-    """Host copies of the moments: `m.<weight>`, `v.<weight>` float32 and `count` int64."""
+def moments_of(optimizer: Optimizer, layout: WeightMapping) -> Moments:
+    """Host copies of the moments, by weight name."""
     adam = _adam(optimizer)
     first, second = (layout.to_files(arrays_of(moments)) for moments in (adam.mu, adam.nu))
-    return xla.moments_to_tensors(first, second, adam.count.get_value())
+    return Moments(first, second, int(adam.count.get_value()))
 
 
-def from_tensors(
-    tensors: Mapping[str, np.ndarray[Any, Any]], optimizer: Optimizer, layout: WeightMapping, device: jax.Device
-) -> None:
-    """The inverse: load moments that any backend saved, in place."""
+def set_moments(optimizer: Optimizer, moments: Moments, layout: WeightMapping, device: jax.Device) -> None:
+    """The inverse, in place."""
     adam = _adam(optimizer)
-    for kind, state in (("m", adam.mu), ("v", adam.nu)):
-        assign(state, layout.from_files({name: tensors[f"{kind}.{name}"] for name in layout.shapes}), device)
-    adam.count.set_value(jax.device_put(np.asarray(tensors["count"], np.int32), device))
+    assign(adam.mu, layout.from_files(moments.first), device)
+    assign(adam.nu, layout.from_files(moments.second), device)
+    adam.count.set_value(jax.device_put(np.asarray(moments.count, np.int32), device))

@@ -46,7 +46,8 @@ def loss(model: nnx.Module, batch: Micro) -> tuple[jax.Array, dict[str, jax.Arra
     graph, state = nnx.split(model)
 
     def one(micro: Micro) -> tuple[jax.Array, jax.Array]:
-        return cross_entropy(_logprobs(nnx.merge(graph, state), micro), micro["weights"])
+        # A copy: gradient checkpointing updates the variables, which only the trace that made them may do.
+        return cross_entropy(_logprobs(nnx.merge(graph, state, copy=True), micro), micro["weights"])
 
     if len(batch["tokens"]) == 1:
         total, weight = one({name: array[0] for name, array in batch.items()})
@@ -75,5 +76,5 @@ def finite(loss_sum: jax.Array, grad_norm: jax.Array) -> jax.Array:
 def score(model: nnx.Module, batch: Micro) -> jax.Array:
     """Log-probability float32 [A, B, T] of each target; 0 where its weight is 0."""
     graph, state = nnx.split(model)
-    found: jax.Array = jax.lax.map(lambda micro: _logprobs(nnx.merge(graph, state), micro), batch)
+    found: jax.Array = jax.lax.map(lambda micro: _logprobs(nnx.merge(graph, state, copy=True), micro), batch)
     return jnp.where(batch["weights"] != 0, found, 0)

@@ -107,12 +107,8 @@ def layer_parts(a: Architecture) -> dict[str, tuple[Shape, ...]]:
 
     Matrices are [out, in]; those that read the same input are one part.
     """
-    hidden, inner, queries, keys = (
-        a.hidden_size,
-        a.intermediate_size,
-        a.num_heads * a.head_dim,
-        a.num_kv_heads * a.head_dim,
-    )
+    hidden, inner = a.hidden_size, a.intermediate_size
+    queries, keys = a.num_heads * a.head_dim, a.num_kv_heads * a.head_dim
     parts: dict[str, tuple[Shape, ...]] = {}
     norms = {"before": ("attention_norm", "mlp_norm"), "after": ("attention_post_norm", "mlp_post_norm")}
     places = ("before", "after") if a.norm_places == "both" else (a.norm_places,)

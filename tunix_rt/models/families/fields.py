@@ -1,8 +1,7 @@
 """Reading a config.json field by field: errors name the field that is missing, of a wrong type or not supported.
 
-`transformers` builds a model from the fields of its family's own config class, so a family's module reads those
-fields or requires the values for which our computation is correct (`plain`); the rest of a config.json has no effect
-there and none here.
+A family's module reads the fields of its config class in `transformers`, or requires the values for which our
+computation is correct (`plain`); the rest of a config.json has no effect there and none here.
 """
 
 from __future__ import annotations
@@ -34,6 +33,10 @@ class Fields:
     config: JsonObject
     where: str
 
+    def with_defaults(self, **defaults: Any) -> Fields:
+        """The same with the defaults of a family's config class for fields that are absent (null is a value)."""
+        return Fields(defaults | self.config, self.where)
+
     def refuse(self, name: str, problem: str) -> ModelError:
         """The error for a field."""
         return ModelError(f"{self.where}: {name}: {problem}")
@@ -46,20 +49,17 @@ class Fields:
     def count(self, name: str, default: int | None = None) -> int:
         """A positive integer; if absent or null the default, if there is one."""
         value = self.config.get(name)
-        if value is None and default is not None:
-            return default
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            given = "missing" if value is None else repr(value)
-            raise self.refuse(name, f"{given}, expected a positive integer")
-        return value
+        return int(self._positive(name, default if value is None else value, int, "integer"))
 
     def number(self, name: str, default: float | None = None) -> float:
-        """A positive number."""
-        value = self.config.get(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-            given = "missing" if name not in self.config else repr(value)
-            raise self.refuse(name, f"{given}, expected a positive number")
-        return float(value)
+        """A positive number; the default only if absent."""
+        return float(self._positive(name, self.config.get(name, default), (int, float), "number"))
+
+    def _positive(self, name: str, value: Any, kinds: type | tuple[type, ...], kind: str) -> Any:
+        is_number = isinstance(value, kinds) and not isinstance(value, bool)
+        if not is_number or value <= 0:
+            raise self.refuse(name, f"{'missing' if value is None else repr(value)}, expected a positive {kind}")
+        return value
 
     def number_or_null(self, name: str, default: float | None = None) -> float | None:
         """A positive number or null."""
@@ -87,11 +87,11 @@ class Fields:
             raise self.refuse(name, f"{value!r} is not supported, only {', '.join(map(repr, known))}")
         return known[value]
 
-    def rope(self, theta: float, max_positions: int, name: str | None = None) -> Rope:
+    def rope(self, name: str | None = None) -> Rope:
         """The rotary positions of `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (older).
 
-        If both are present, the older wins, as in `transformers`. `theta`: the family's default; `name`: the kind
-        of layer under which a family nests them.
+        If both are present, the older wins, as in `transformers`. `name`: the kind of layer under which a family
+        nests them.
         """
         field = "rope_scaling" if self.config.get("rope_scaling") else "rope_parameters"
         declared = self._object(field)
@@ -101,9 +101,9 @@ class Fields:
             field = f"rope_parameters.{name}" if nested else field
         declared = {key: value for key, value in declared.items() if value is not None}
         if "rope_theta" not in declared:
-            declared["rope_theta"] = self.config.get("rope_theta", theta)
+            declared["rope_theta"] = self.config.get("rope_theta", 10000.0)
             field = field if len(declared) > 1 else "rope_theta"
-        return self.rope_of(declared, field, max_positions)
+        return self.rope_of(declared, field)
 
     def _object(self, name: str) -> JsonObject:
         value = self.config.get(name)
@@ -111,36 +111,32 @@ class Fields:
             raise self.refuse(name, f"expected an object or null, got {value!r}")
         return value or {}
 
-    def rope_of(self, declared: JsonObject, path: str, max_positions: int) -> Rope:
+    def rope_of(self, declared: JsonObject, path: str) -> Rope:
         """One declared object of rotary parameters, found at `path`."""
         inner = Fields(declared, f"{self.where}: {path}" if path != "rope_theta" else self.where)
         if declared.get("partial_rotary_factor", 1) != 1:
             raise self.refuse(f"{path}.partial_rotary_factor", "only 1 is supported")
         kind = declared.get("rope_type", declared.get("type", "default"))
-        rope = Rope(theta=inner.number("rope_theta"))
+        theta = inner.number("rope_theta")
         if kind == "default":
-            return rope
+            return Rope(theta)
         if kind == "linear":
-            return Rope(rope.theta, "linear", inner.number("factor"))
+            return Rope(theta, "linear", inner.number("factor"))
         if kind == "llama3":
             factor, low, high = (inner.number(f"{name}factor") for name in ("", "low_freq_", "high_freq_"))
-            pretrained = inner.count("original_max_position_embeddings", max_positions)
-            return Rope(rope.theta, "llama3", factor, low, high, pretrained)
+            pretrained = inner.count("original_max_position_embeddings", self.count("max_position_embeddings"))
+            return Rope(theta, "llama3", factor, low, high, pretrained)
         raise self.refuse(path, f"type {kind!r} is not supported, only 'default', 'linear' and 'llama3'")
 
-    def layer_types(self, num_layers: int, default: list[str]) -> list[str]:
-        """`layer_types`: full_attention or sliding_attention, per layer."""
-        value = self.config.get("layer_types")
-        value = default if value is None else value
-        if not isinstance(value, list) or len(value) != num_layers:
-            raise self.refuse("layer_types", f"expected a list of {num_layers} kinds, got {value!r}")
-        strange = next((kind for kind in value if kind not in (FULL, SLIDING)), None)
+    def windows(self, slides: list[bool], window: int | None) -> list[int | None]:
+        """The window of each layer: `window` in those that slide by `layer_types` (default: `slides`), else None."""
+        types = self.config.get("layer_types")
+        types = [SLIDING if one else FULL for one in slides] if types is None else types
+        if not isinstance(types, list) or len(types) != len(slides):
+            raise self.refuse("layer_types", f"expected a list of {len(slides)} kinds, got {types!r}")
+        strange = next((kind for kind in types if kind not in (FULL, SLIDING)), None)
         if strange is not None:
             raise self.refuse("layer_types", f"{strange!r} is not supported, only {FULL!r} and {SLIDING!r}")
-        return value
-
-    def windows(self, types: list[str], window: int | None) -> list[int | None]:
-        """The window of each layer: `window` in sliding layers, else None."""
         if window is None and SLIDING in types:
             raise self.refuse("sliding_window", f"missing, but layer_types has {SLIDING!r}")
         return [window if kind == SLIDING else None for kind in types]

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import ACTIVATIONS, FULL, SLIDING, Fields
 from tunix_rt.models.families.llama import llama_like
@@ -23,48 +22,35 @@ NAMES = replace(
 )
 
 
-def gemma2(config: JsonObject, where: str) -> Architecture:
+def gemma2(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = _fields(config, where)
-    positions = fields.count("max_position_embeddings", 8192)
-    rope = fields.rope(10000.0, positions)
+    fields = fields.with_defaults(max_position_embeddings=8192)
+    rope = fields.rope()
     return _gemma(
         fields,
-        "gemma2",
-        tuple(LayerKind(rope, window) for window in _windows(fields, 2)),
-        max_positions=positions,
+        [LayerKind(rope, window) for window in _windows(fields, 2)],
         score_cap=fields.number_or_null("attn_logit_softcapping", 50.0),
         logit_cap=fields.number_or_null("final_logit_softcapping", 30.0),
     )
 
 
-def gemma3(config: JsonObject, where: str) -> Architecture:
+def gemma3(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = _fields(config, where)
-    positions = fields.count("max_position_embeddings", 131072)
+    fields = fields.with_defaults(max_position_embeddings=131072, rope_theta=1000000.0)
     fields.plain("attn_logit_softcapping", None)  # transformers reads this field for Gemma 3 but does not use it
     return _gemma(
         fields,
-        "gemma3_text",
-        _layers_of_two_bases(fields, positions),
-        max_positions=positions,
+        _layers_of_two_bases(fields),
         query_key_norm="head",
         logit_cap=fields.number_or_null("final_logit_softcapping"),
     )
 
 
-def _fields(config: JsonObject, where: str) -> Fields:
-    fields = Fields({"num_key_value_heads": 4, "sliding_window": 4096} | config, where)
+def _gemma(fields: Fields, layers: list[LayerKind], **parts: Any) -> Architecture:
     fields.plain("use_bidirectional_attention", None, False)
-    return fields
-
-
-def _gemma(fields: Fields, family: str, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
     return llama_like(
-        fields,
-        family,
-        layers,
-        tied=True,
+        fields.with_defaults(num_key_value_heads=4, tie_word_embeddings=True),
+        tuple(layers),
         head_dim=fields.count("head_dim", 256),
         activation=fields.choice("hidden_activation", ACTIVATIONS, "gelu_pytorch_tanh"),
         attention_scale=fields.number("query_pre_attn_scalar", 256) ** -0.5,
@@ -76,20 +62,20 @@ def _gemma(fields: Fields, family: str, layers: tuple[LayerKind, ...], **parts: 
     )
 
 
-def _layers_of_two_bases(fields: Fields, positions: int) -> tuple[LayerKind, ...]:
+def _layers_of_two_bases(fields: Fields) -> list[LayerKind]:
     """Sliding layers rotate with the local base, which is never scaled in configs older than transformers 5."""
-    everywhere = fields.rope(1000000.0, positions, FULL)
+    everywhere = fields.rope(FULL)
     local = fields.number("rope_local_base_freq", 10000.0)
     declared = (fields.config.get("rope_parameters") or {}).get(SLIDING)
     if declared is not None and not isinstance(declared, dict):
         raise fields.refuse(f"rope_parameters.{SLIDING}", f"expected an object or null, got {declared!r}")
-    near = fields.rope_of({"rope_theta": local} | (declared or {}), f"rope_parameters.{SLIDING}", positions)
+    near = fields.rope_of({"rope_theta": local} | (declared or {}), f"rope_parameters.{SLIDING}")
     every = fields.count("sliding_window_pattern", 6)
-    return tuple(LayerKind(everywhere if window is None else near, window) for window in _windows(fields, every))
+    return [LayerKind(everywhere if window is None else near, window) for window in _windows(fields, every)]
 
 
 def _windows(fields: Fields, every: int) -> list[int | None]:
     """Windows per layer; one layer in `every` has full attention."""
-    count = fields.count("num_hidden_layers")
-    default = [SLIDING if (layer + 1) % every else FULL for layer in range(count)]
-    return fields.windows(fields.layer_types(count, default), fields.count_or_null("sliding_window"))
+    fields = fields.with_defaults(sliding_window=4096)
+    slides = [(layer + 1) % every != 0 for layer in range(fields.count("num_hidden_layers"))]
+    return fields.windows(slides, fields.count_or_null("sliding_window"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import ACTIVATIONS, Fields, alike
 from tunix_rt.models.families.names import HEAD, Names
@@ -36,9 +35,8 @@ NAMES = Names(
 )
 
 
-def from_config(config: JsonObject, where: str) -> Architecture:
+def from_config(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = Fields(config, where)
     fields.plain("quantization_config", None)
     fields.plain("auto_map", None)
     fields.plain("scale_attn_weights", True)

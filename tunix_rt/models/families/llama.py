@@ -1,7 +1,6 @@
-"""The Llama family: its config.json and its tensor names, as `transformers` writes them.
+"""The Llama family: config.json → `Architecture`, and the reverse.
 
-In: a config.json as a JSON object. Out: an `Architecture`, and the reverse. A field that would change the
-mathematics but is not supported is refused by name, never ignored. Families derived from Llama use `llama_like`.
+A field that would change the mathematics but is not supported is refused by name, never ignored.
 """
 
 from __future__ import annotations
@@ -13,37 +12,28 @@ from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import ACTIVATIONS, Fields, alike
 
 
-def from_config(config: JsonObject, where: str) -> Architecture:
-    """The architecture that a Llama config.json declares; absent fields take the defaults of `transformers`.
+def from_config(fields: Fields) -> Architecture:
+    """The architecture that a config.json declares; absent fields take the defaults of `transformers`.
 
-    `where` starts the message. Raises ModelError naming the field, what it holds and what is supported.
+    Raises ModelError naming the field, what it holds and what is supported.
     """
-    fields = Fields(config, where)
     # Not fields of Llama, but some tools write them into a Llama's config.json, with effect.
     for name in ("sliding_window", "attn_logit_softcapping", "final_logit_softcapping"):
         fields.plain(name, None)
     for name in ("use_sliding_window", "rope_interleaved"):
         fields.plain(name, False, None)
-    layers = fields.count("num_hidden_layers")
-    positions = fields.count("max_position_embeddings", 2048)
+    fields = fields.with_defaults(max_position_embeddings=2048)
     bias = fields.config.get("attention_bias") is not None and fields.flag("attention_bias")
     return llama_like(
         fields,
-        "llama",
-        alike(layers, fields.rope(10000.0, positions)),
-        max_positions=positions,
+        alike(fields.count("num_hidden_layers"), fields.rope()),
         attention_bias="all" if bias else "none",
         mlp_bias=fields.config.get("mlp_bias") is not None and fields.flag("mlp_bias"),
     )
 
 
-def llama_like(
-    fields: Fields, family: str, layers: tuple[LayerKind, ...], *, tied: bool = False, eps: float = 1e-6, **parts: Any
-) -> Architecture:
-    """Reads the fields that Llama's descendants share. `parts`: the fields of `Architecture` that differ.
-
-    `tied`, `eps`: the family's defaults of tie_word_embeddings and rms_norm_eps.
-    """
+def llama_like(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
+    """Reads the fields that Llama's descendants share. `parts`: the fields of `Architecture` that differ."""
     fields.plain("quantization_config", None)
     fields.plain("auto_map", None)
     fields.plain("partial_rotary_factor", 1, None)
@@ -57,16 +47,17 @@ def llama_like(
     activation = parts.pop("activation", None) or fields.choice("hidden_act", ACTIVATIONS, "silu")
     scale = parts.pop("attention_scale", width**-0.5)
     return Architecture(
-        family=family,
+        family=fields.config["model_type"],
         vocab_size=fields.count("vocab_size"),
         hidden_size=hidden,
         intermediate_size=fields.count("intermediate_size"),
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=width,
+        max_positions=fields.count("max_position_embeddings"),
         layers=layers,
-        norm_eps=fields.number("rms_norm_eps", eps),
-        tie_embeddings=fields.flag("tie_word_embeddings", tied),
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        tie_embeddings=fields.flag("tie_word_embeddings"),
         attention_scale=scale,
         activation=activation,
         **parts,

@@ -1,14 +1,11 @@
-"""Canonical parts of a decoder ↔ the tensors of a model folder: names, shapes, and orientation of matrices.
-
-In: an `Architecture` and the `Names` of its family. Out: the mapping. Uses no file and no framework.
-"""
+"""How families name the tensors of a model folder, and what is known of each tensor."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunix_rt.models.families.architecture import Architecture, Shape, layer_parts, whole_parts
+from tunix_rt.models.families.architecture import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +47,6 @@ class Tensor:
 
 
 HEAD = "lm_head.weight"
-
-
-def tensors(architecture: Architecture, names: Names) -> tuple[Tensor, ...]:
-    """Every tensor of a model folder, in the order of a forward pass."""
-    outside = whole_parts(architecture)
-
-    def whole(own: str) -> Tensor:
-        shape = outside[own]
-        return Tensor(names.whole[own], shape, own, None, (shape,), False)
-
-    found = [whole(own) for own in ("embedding", "positions") if own in outside]
-    parts = layer_parts(architecture)
-    for layer in range(architecture.num_layers):
-        for own, pieces in parts.items():
-            called = names.parts[own]
-            groups = (pieces,) if len(called) == 1 else tuple((piece,) for piece in pieces)
-            for name, group in zip(called, groups, strict=True):
-                full = names.base + names.layer.format(layer) + name
-                found.append(_of_layer(full, own, layer, group, names.transposed))
-    return (*found, *(whole(own) for own in ("norm", "norm_bias", "head") if own in outside))
-
-
-def _of_layer(name: str, own: str, layer: int, pieces: tuple[Shape, ...], transposed: bool) -> Tensor:
-    rows = sum(piece[0] for piece in pieces)
-    shape: Shape = (rows, *pieces[0][1:])
-    turned = transposed and len(shape) == 2
-    return Tensor(name, shape[::-1] if turned else shape, own, layer, pieces, turned)
 
 
 LLAMA_PARTS: dict[str, tuple[str, ...]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import Fields, alike
 from tunix_rt.models.families.llama import llama_like
@@ -20,16 +19,12 @@ NAMES = replace(
 )
 
 
-def from_config(config: JsonObject, where: str) -> Architecture:
+def from_config(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = Fields(config, where)
-    positions = fields.count("max_position_embeddings", 2048)
+    fields = fields.with_defaults(max_position_embeddings=2048, rms_norm_eps=1e-5)
     return llama_like(
         fields,
-        "olmo2",
-        alike(fields.count("num_hidden_layers"), fields.rope(10000.0, positions)),
-        eps=1e-5,
-        max_positions=positions,
+        alike(fields.count("num_hidden_layers"), fields.rope()),
         attention_bias=fields.attention_bias(),
         query_key_norm="whole",
         norm_places="after",

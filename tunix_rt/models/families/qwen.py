@@ -4,41 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
-from tunix_rt.models.families.fields import FULL, SLIDING, Fields
+from tunix_rt.models.families.fields import Fields
 from tunix_rt.models.families.llama import llama_like
 
 
-def qwen2(config: JsonObject, where: str) -> Architecture:
+def qwen2(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    return _qwen(_fields(config, where), "qwen2", attention_bias="inputs")
+    return _qwen(fields, attention_bias="inputs")
 
 
-def qwen3(config: JsonObject, where: str) -> Architecture:
+def qwen3(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = _fields(config, where)
     bias, width = fields.attention_bias(), fields.count("head_dim", 128)
-    return _qwen(fields, "qwen3", attention_bias=bias, query_key_norm="head", head_dim=width)
+    return _qwen(fields, attention_bias=bias, query_key_norm="head", head_dim=width)
 
 
-def _fields(config: JsonObject, where: str) -> Fields:
-    return Fields({"num_key_value_heads": 32} | config, where)
-
-
-def _qwen(fields: Fields, family: str, **parts: Any) -> Architecture:
-    positions = fields.count("max_position_embeddings", 32768)
-    rope = fields.rope(10000.0, positions)
-    layers = tuple(LayerKind(rope, window) for window in _windows(fields))
-    return llama_like(fields, family, layers, max_positions=positions, **parts)
+def _qwen(fields: Fields, **parts: Any) -> Architecture:
+    fields = fields.with_defaults(num_key_value_heads=32, max_position_embeddings=32768, sliding_window=4096)
+    rope = fields.rope()
+    return llama_like(fields, tuple(LayerKind(rope, window) for window in _windows(fields)), **parts)
 
 
 def _windows(fields: Fields) -> list[int | None]:
     count = fields.count("num_hidden_layers")
-    used = fields.flag("use_sliding_window") and fields.config.get("sliding_window", 4096) is not None
-    window = fields.count("sliding_window", 4096) if used else None
+    used = fields.flag("use_sliding_window") and fields.config.get("sliding_window") is not None
+    window = fields.count("sliding_window") if used else None
     first = fields.config.get("max_window_layers", 28)
     if not isinstance(first, int) or isinstance(first, bool) or first < 0:
         raise fields.refuse("max_window_layers", f"{first!r}, expected a number of layers")
-    default = [SLIDING if used and layer >= first else FULL for layer in range(count)]
-    return fields.windows(fields.layer_types(count, default), window)
+    return fields.windows([used and layer >= first for layer in range(count)], window)

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.families import gemma, gpt2, llama, mistral, olmo2, qwen, smollm3
-from tunix_rt.models.families.architecture import Architecture, Shape
-from tunix_rt.models.families.names import LLAMA_NAMES, Names, Tensor, tensors
+from tunix_rt.models.families.architecture import Architecture, Shape, layer_parts, whole_parts
+from tunix_rt.models.families.fields import Fields
+from tunix_rt.models.families.names import LLAMA_NAMES, Names, Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """How the family's config.json is read, and the names of its tensors."""
 
-    from_config: Callable[[JsonObject, str], Architecture]
+    from_config: Callable[[Fields], Architecture]
     """See `llama.from_config`."""
     names: Names = LLAMA_NAMES
 
@@ -39,7 +40,7 @@ def read(config: JsonObject, where: str) -> Architecture:
     name = config.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(f"{where}: model_type {name!r} is not supported; supported: {', '.join(sorted(FAMILIES))}")
-    return FAMILIES[name].from_config(config, where)
+    return FAMILIES[name].from_config(Fields(config, where))
 
 
 def names_of(architecture: Architecture) -> Names:
@@ -49,7 +50,26 @@ def names_of(architecture: Architecture) -> Names:
 
 def tensors_of(architecture: Architecture) -> tuple[Tensor, ...]:
     """Every tensor of its model folder, in the order of a forward pass; a tied head has no tensor."""
-    return tensors(architecture, names_of(architecture))
+    names, outside = names_of(architecture), whole_parts(architecture)
+
+    def whole(own: str) -> Tensor:
+        return Tensor(names.whole[own], outside[own], own, None, (outside[own],), False)
+
+    found = [whole(own) for own in ("embedding", "positions") if own in outside]
+    for layer in range(architecture.num_layers):
+        for own, pieces in layer_parts(architecture).items():
+            called = names.parts[own]
+            groups = (pieces,) if len(called) == 1 else tuple((piece,) for piece in pieces)
+            for name, group in zip(called, groups, strict=True):
+                full = names.base + names.layer.format(layer) + name
+                found.append(_of_layer(full, own, layer, group, names.transposed))
+    return (*found, *(whole(own) for own in ("norm", "norm_bias", "head") if own in outside))
+
+
+def _of_layer(name: str, own: str, layer: int, pieces: tuple[Shape, ...], transposed: bool) -> Tensor:
+    shape: Shape = (sum(piece[0] for piece in pieces), *pieces[0][1:])
+    turned = transposed and len(shape) == 2
+    return Tensor(name, shape[::-1] if turned else shape, own, layer, pieces, turned)
 
 
 def tensor_shapes(architecture: Architecture) -> dict[str, Shape]:

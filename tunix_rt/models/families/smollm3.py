@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from tunix_rt.files import JsonObject
 from tunix_rt.models.families.architecture import Architecture, LayerKind
-from tunix_rt.models.families.fields import FULL, SLIDING, Fields
+from tunix_rt.models.families.fields import SLIDING, Fields
 from tunix_rt.models.families.llama import llama_like
 
 
-def from_config(config: JsonObject, where: str) -> Architecture:
+def from_config(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields = Fields({"num_key_value_heads": 4} | config, where)
-    count = fields.count("num_hidden_layers")
-    positions = fields.count("max_position_embeddings", 32768)
-    rope = fields.rope(2000000.0, positions)
-    rotated = _rotated(fields, count)
+    fields = fields.with_defaults(
+        num_key_value_heads=4, max_position_embeddings=32768, rope_theta=2000000.0, tie_word_embeddings=True
+    )
+    rope, rotated = fields.rope(), _rotated(fields, fields.count("num_hidden_layers"))
     used = fields.flag("use_sliding_window") and fields.config.get("sliding_window") is not None
-    default = [SLIDING if used and not turned else FULL for turned in rotated]
-    types = fields.layer_types(count, default)
-    windows = fields.windows(types, fields.count_or_null("sliding_window"))
-    if not used and SLIDING in types:
+    windows = fields.windows([used and not turned for turned in rotated], fields.count_or_null("sliding_window"))
+    if not used and any(windows):
         raise fields.refuse("layer_types", f"{SLIDING!r} needs use_sliding_window")
     return llama_like(
         fields,
-        "smollm3",
         tuple(LayerKind(rope if turned else None, wide) for turned, wide in zip(rotated, windows, strict=True)),
-        tied=True,
-        max_positions=positions,
         attention_bias=fields.attention_bias(),
         mlp_bias=fields.flag("mlp_bias"),
     )

@@ -1,8 +1,6 @@
 """MLflow as a store: finds or creates the run and writes idempotently; traces are in `_mlflow_traces.py`.
-
 Any error of MLflow becomes a StoreError, one line without passwords. MLflow is imported by the first method that is
-called, and only in the sync process and the commands of the model registry.
-"""
+called, and only in the sync process and the commands of the model registry."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 from urllib.parse import quote
 
 from tunix_rt.files import to_json
@@ -44,13 +42,7 @@ DEFAULTS = {
 }
 """Set before mlflow is imported. No retries in MLflow: the sync process does them, without blocking."""
 
-STATUS = {
-    "running": "RUNNING",
-    "waiting": "SCHEDULED",
-    "finished": "FINISHED",
-    "failed": "FAILED",
-    "killed": "KILLED",
-}
+STATUS = {status: status.upper() for status in get_args(Status)} | {"waiting": "SCHEDULED"}
 IDENTITY = ("tunix_rt.identity", "tunix_rt.key")
 TAGS = {"user": "mlflow.user", "command": "mlflow.source.name", "commit": "mlflow.source.git.commit"}
 NAME, PARENT, NOTE = "mlflow.runName", "mlflow.parentRunId", "mlflow.note.content"

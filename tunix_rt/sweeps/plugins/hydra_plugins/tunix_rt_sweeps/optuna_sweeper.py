@@ -7,34 +7,31 @@ from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 class OptunaSweeper(Sweeper):
     """The keys of `conf/hydra/sweeper/optuna.yaml`."""
 
     def __init__(self, **declared: Any) -> None:
-        self._declared = declared
+        self._declared: Any = OmegaConf.to_container(OmegaConf.create(declared))
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Resolve the sweep's folder, then create the launcher. Raises ConfigError, MissingExtra."""
-        from hydra.core.plugins import Plugins
+        """Check the settings and prepare the sweep. Raises ConfigError, MissingExtra."""
+        from tunix_rt.config.load import check_section
+        from tunix_rt.sweeps import run
+        from tunix_rt.sweeps.study import StudySettings
 
-        from tunix_rt.sweeps import declared, run
-
-        run.require(config)
-        self._settings, self._params = declared.settings_of(self._declared), self._declared["params"] or {}
-        self._loader, self._config = hydra_context.config_loader, config
-        self._sweep = run.resolve_sweep_folder(config, declared.search_of(self._declared))
-        self._launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        values = {key: value for key, value in self._declared.items() if key != "params"}
+        self._settings = check_section("hydra.sweeper", StudySettings, values)
+        whatever = ("n_trials", "n_jobs")  # a search may go on with more trials
+        search = {key: value for key, value in self._declared.items() if key not in whatever}
+        self._sweeping = run.set_up({"sweeper": "optuna"} | search, hydra_context, task_function, config)
 
     def sweep(self, arguments: Sequence[str]) -> None:
         """Run, or preview, the trials. Raises RunError if some failed."""
         from tunix_rt.sweeps.search import Search
         from tunix_rt.sweeps.space import space_of
 
-        space = space_of(self._params, arguments)
-        search = Search(self._sweep, self._config, self._loader, self._launcher, self._settings, space)
-        search.preview() if self._config.sweep.preview else search.run()
+        search = Search(self._sweeping, self._settings, space_of(self._declared["params"] or {}, arguments))
+        search.preview() if self._sweeping.config.sweep.preview else search.run()
