@@ -172,9 +172,10 @@ def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:
     stop_ids = read_stop_ids(start)
     if tokenizer.end_id not in stop_ids:
         shown = ", ".join(repr(tokenizer.piece(token)) for token in stop_ids) or "no token (eos_token_id is missing)"
+        end = tokenizer.end_token
         raise ModelError(
-            f"{start}: the tokenizer's end token is {tokenizer.end_token!r}, but by generation_config.json or "
-            f"config.json generation stops at {shown}; make it stop there too: model.stop_tokens=['{tokenizer.end_token}']"
+            f"{start}: the tokenizer's end token is {end!r}, but by generation_config.json or config.json generation "
+            f"stops at {shown}; make it stop there too: model.stop_tokens=['{end}']"
         )
 
 
