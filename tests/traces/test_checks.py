@@ -39,6 +39,26 @@ def test_a_run_of_n_words_overlaps_and_one_word_less_does_not() -> None:
     assert [overlap.position for overlap in find_overlaps(training, evaluation, 6)] == [0, 1]
 
 
+def test_what_many_rows_share_is_no_overlap() -> None:
+    """Prevents: a preamble of 13 words that leaves nothing to train on."""
+    preamble = "please reason step by step and put your final answer in a box at the end"
+    training = records(
+        *(f"{preamble} what is {i} + {i}" for i in range(20)), f"{preamble} what is 90 + 1 when it rains"
+    )
+    evaluation = records(*(f"{preamble} what is {i} + 1" for i in range(90, 95)), "what is 90 + 1 when it rains")
+    assert [overlap.position for overlap in find_overlaps(training, evaluation, 6)] == [20]
+    few = records(f"{preamble} 1", f"{preamble} 2"), records(f"{preamble} 3", f"{preamble} 4")
+    assert find_overlaps(*few, 13) == []
+    assert [o.position for o in find_overlaps(training, records(training[3].trace.prompt), 13)] == [3], "equal is equal"
+
+
+def test_scripts_without_blanks_are_compared_by_character() -> None:
+    chinese = "小明有三个苹果,小红有五个苹果,他们一共有多少个苹果?请写出详细的计算步骤"
+    ((position, _, shared),) = find_overlaps(records(chinese), records(f"{chinese}。", "其他"), 13)
+    assert position == 0 and shared in chinese
+    assert find_overlaps(records("小明有三个苹果"), records("小红有三个梨", "其他"), 13) == []
+
+
 def test_the_real_traces_repeat_prompts_letter_by_letter(real_data: Path) -> None:
     traces = read(real_data / "tunix_rt_v2" / "traces.jsonl", "trace")
     first: dict[str, int] = {}
