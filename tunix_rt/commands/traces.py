@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from tunix_rt.commands import Parser
 from tunix_rt.files import to_json
 from tunix_rt.terminal import coloured, out, table
+
+if TYPE_CHECKING:
+    from tunix_rt.models.tokenizer import Tokenizer
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,6 +25,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.inputs import prepared_data
     from tunix_rt.models.tokenizer import Tokenizer
     from tunix_rt.report.lengths import histogram
+    from tunix_rt.traces.prepared import left_out
     from tunix_rt.tracking.registry import ModelStore
 
     config = check(compose(chosen.overrides))
@@ -37,8 +42,7 @@ def main(arguments: Sequence[str]) -> int:
     for index in range(min(chosen.n, len(dataset))):
         ids, weights = dataset.sequence(index)
         out(f"\n{dataset.ids[index]}: {len(ids)} tokens, {int((weights > 0).sum())} of them targets")
-        weighted = zip(ids, weights, strict=True)
-        coloured([(tokenizer.piece(int(token)), "bold green" if weight > 0 else "dim") for token, weight in weighted])
+        coloured(list(_shown(tokenizer, ids.tolist(), weights.tolist())))
     range_of = f"shortest {lengths.min()}, mean {lengths.mean():.1f}, longest {lengths.max()}"
     rows = [
         ("training traces", f"{len(dataset):,}"),
@@ -48,7 +52,19 @@ def main(arguments: Sequence[str]) -> int:
         ("packing", f"{100 * facts['packing_efficiency']:.1f} % of the positions in rows hold traces"),
         ("steps", f"{facts['num_steps']} ({facts['num_epochs']} epochs)"),
         ("prepared data", str(prepared.folder)),
+        *[(f"left out: {reason}", f"{count:,}") for reason, count in left_out(prepared.manifest["counts"]).items()],
+        *[(what, f"{count:,}") for what, count in prepared.manifest["counts"]["noted"].items()],
     ]
     table("", (), rows)
+    for record in prepared.manifest["rejected"][: chosen.n]:
+        out(f"left out: {record['reason']}")
     out("tokens per trace\n" + histogram(lengths.tolist()))
     return 0
+
+
+def _shown(tokenizer: Tokenizer, ids: list[int], weights: list[float]) -> Iterator[tuple[str, str]]:
+    """Whole characters with their style: targets stand out."""
+    position = 0
+    for count, text in tokenizer.pieces(ids):
+        yield text, "bold green" if weights[position] > 0 else "dim"
+        position += count

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import tokenizers
 
 PAD, END = "<pad>", "<end>"
+LONGEST_CHARACTER = 4
+"""Bytes, and so at most tokens, of one character in UTF-8."""
 SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
@@ -138,6 +140,16 @@ class Tokenizer:
     def piece(self, token: int) -> str:
         """The text of one id, special tokens included; an incomplete character shows as �."""
         return self._inner.decode([token], skip_special_tokens=False)
+
+    def pieces(self, ids: Sequence[int]) -> list[tuple[int, str]]:
+        """(number of tokens, their text) one after the other: tokens that share a character stay together."""
+        found, start = [], 0
+        for end in range(1, len(ids) + 1):
+            text = self._inner.decode(list(ids[start:end]), skip_special_tokens=False)
+            if not text.endswith("�") or end - start == LONGEST_CHARACTER or end == len(ids):
+                found.append((end - start, text))
+                start = end
+        return found
 
     def unknown(self, text: str) -> set[str]:
         """Characters of a text that become no token or the unknown token."""

@@ -15,6 +15,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import rate_title, rates
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
+from tunix_rt.traces.prepared import left_out
 
 DECLARED = {
     "backend": "backend.name backend.precision",
@@ -181,16 +182,18 @@ def _data(data: JsonObject) -> list[str]:
     lines = table(["split", "traces", "tokens", "targets", "sha256"], rows)
     unused = f"; {counts['unused']:,} beyond `dataset.limit` are unused" if counts.get("unused") else ""
     lines += [f"{counts['read']:,} records were read{unused}.", ""]
-    left_out = counts.get("rejected", {}) | counts.get("dropped", {})
+    missing = left_out(counts)
     rows = [
-        [title, f"{left_out[kind]:,}", code(f"dataset.{switch}={switches.get(switch)}")]
+        [title, f"{missing[kind]:,}", code(f"dataset.{switch}={switches.get(switch)}")]
         for kind, (title, switch) in LEFT_OUT.items()
-        if left_out.get(kind)
+        if missing.get(kind)
     ]
     if counts.get("overlaps_allowed"):
         switch = code(f"dataset.on_overlap={switches.get('on_overlap')}")
         rows.append(["shared with evaluation, but kept", f"{counts['overlaps_allowed']:,}", switch])
-    return [*lines, *(table(["left out", "traces", "by"], rows) if rows else ["Nothing was left out.", ""])]
+    lines += table(["left out", "traces", "by"], rows) if rows else ["Nothing was left out.", ""]
+    noted = [[what, f"{count:,}"] for what, count in counts.get("noted", {}).items()]
+    return lines + (table(["changed on the way in, as declared", "times"], noted) if noted else [])
 
 
 def _predictions(run: RunFolder) -> list[str]:

@@ -9,6 +9,7 @@ from tunix_rt.hints import tunix_rt
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.traces.prediction import read_items
+from tunix_rt.traces.prepared import left_out
 
 LONGEST_PROMPT = 200
 Rows = list[tuple[str, str]]
@@ -24,9 +25,8 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
     rows.append(("malformed", _rate(results.metrics["malformed_rate"])))
     rows += _training(results)
     counts = read_json(run.data)["counts"]
-    left_out = counts.get("rejected", {}) | counts.get("dropped", {})
-    left_out["overlaps allowed"] = counts.get("overlaps_allowed", 0)
-    if reasons := [f"{count} {reason}" for reason, count in left_out.items() if count]:
+    missing = left_out(counts) | {"overlaps allowed": counts.get("overlaps_allowed", 0)}
+    if reasons := [f"{count:,} {reason}" for reason, count in missing.items() if count]:
         rows.append(("left out of the data", ", ".join(reasons)))
     seconds = {name: record.get("stage_seconds", 0) for name, record in run.stages().items()}
     if times := [f"{name} {took:.1f} s" for name, took in seconds.items() if took >= 0.05]:

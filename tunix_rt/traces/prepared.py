@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,11 @@ from tunix_rt.traces.trace import Trace, parse_trace
 
 SEAL = "manifest_sha256"
 """Manifest key: the digest of everything else in the manifest."""
+
+
+def left_out(counts: JsonObject) -> dict[str, int]:
+    """How many records were left out, by reason, before and while they were tokenised."""
+    return dict(Counter(counts.get("rejected", {})) + Counter(counts.get("dropped", {})))
 
 
 @dataclass(frozen=True, slots=True)
