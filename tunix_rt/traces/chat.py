@@ -63,8 +63,10 @@ class ChatTurn:
         """
         said = self._complete(messages)
         prefix = self._render(said, True, tools) + self._opening
-        if any(tool["function"].get("name", "") not in prefix for tool in tools):
-            raise DataError("tools: the chat template does not show them; use a model whose template does")
+        calls = [call for message in messages for call in message.fields.get("tool_calls", ())]
+        for what, functions in (("tools", tools), ("the tool calls of previous turns", calls)):
+            if any(str(item["function"].get("name", "")) not in prefix for item in functions):
+                raise DataError(f"the chat template does not show {what}; use a model whose template does")
         if len(said) == 1 and prefix == self._head + said[0].content + self._tail:
             return prefix
         self._places(prefix, said, tools)

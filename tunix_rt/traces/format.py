@@ -163,10 +163,7 @@ class Formatter:
         for text in texts:
             for token in self._special_tokens:
                 if token in text:
-                    raise DataError(
-                        f"{token!r} in {text[:60]!r} would be read as a special token: change the data, or leave such "
-                        "rows out with dataset.on_invalid=skip"
-                    )
+                    raise DataError(f"{token!r} in {text[:60]!r} would be read as a special token; change the data")
 
 
 def _without_start(parts: Sequence[Part], length: int) -> list[Part]:
