@@ -119,6 +119,12 @@ def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, 
     prepare(request)
 
 
+def start_model(config: ExperimentConfig) -> Path:
+    """The folder of the declared pretrained weights, fetched or converted if it is not there yet."""
+    assert not isinstance(config.model.source, FreshModel | ScratchModel)
+    return materialise(config.model.source, _models(config))
+
+
 def _models(config: ExperimentConfig) -> Path:
     """Folder of models that were fetched or converted."""
     return Path(config.run.data) / "models"

@@ -12,7 +12,7 @@ from tunix_rt.terminal import out
 def main(arguments: Sequence[str]) -> int:
     """Print a table of every `conf/experiment/*.yaml`, read from their opening comments."""
     chosen = Parser("experiments", __doc__, "--json").parse(arguments)
-    files = {file.stem: file for folder in reversed(config_folders()) for file in folder.glob("experiment/*.yaml")}
+    files = {file.stem: file for folder in reversed(config_folders()) for file in folder.glob("experiment/[!_]*.yaml")}
     found = [(name, *header(files[name].read_text("utf-8"))) for name in sorted(files)]
     if chosen.json:
         from tunix_rt.files import to_json

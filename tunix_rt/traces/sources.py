@@ -137,6 +137,12 @@ def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: 
 
 def _read_hub(source: HuggingfaceSource, split: str, rules: Rules) -> Iterator[Record | Rejected]:
     """Rows of one split, from the hub, the local cache, or a local folder. Missing values are None."""
+    for number, row in enumerate(_hub_table(source, split)):
+        present = {name: plain(value) for name, value in row.items() if value is not None}
+        yield _adapted(present, source, f"{source.name}@{source.revision}:{split}[{number}]", rules)
+
+
+def _hub_table(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:
     try:
         import datasets
     except ImportError:
@@ -147,13 +153,27 @@ def _read_hub(source: HuggingfaceSource, split: str, rules: Rules) -> Iterator[R
         rows: Iterable[JsonObject] = datasets.load_dataset(
             source.name, source.subset, revision=_commit(source), split=split
         )
+        return rows
     except OSError as error:
         raise MachineError(_hub_message(source, split, error)) from error
     except (ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(f"dataset.source: {source.name}, split {split!r}: {_line(error)}") from error
-    for number, row in enumerate(rows):
-        present = {name: plain(value) for name, value in row.items() if value is not None}
-        yield _adapted(present, source, f"{source.name}@{source.revision}:{split}[{number}]", rules)
+
+
+def hub_rows(name: str) -> Iterator[JsonObject]:
+    """The rows of the split `train` of a data set of the hub, newest commit. Raises MachineError, MissingExtra."""
+    source = HuggingfaceSource(
+        kind="huggingface",
+        name=name,
+        subset=None,
+        revision="main",
+        train="train",
+        validation=None,
+        test=None,
+        adapter="auto",
+    )
+    for row in _hub_table(source, "train"):
+        yield {key: plain(value) for key, value in row.items() if value is not None}
 
 
 def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str:

@@ -1,0 +1,73 @@
+"""Look at your file (or a data set of the hub), say what it holds, and write an experiment that learns it.
+
+The experiment is `conf/experiment/NAME.yaml` of the working directory: a few lines that can be changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunix_rt import hints
+from tunix_rt.commands import Parser
+from tunix_rt.errors import InputError
+from tunix_rt.files import to_json
+from tunix_rt.terminal import out, table
+
+if TYPE_CHECKING:
+    from tunix_rt.starter import Starter
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print what was found, the file that was written, and the next command."""
+    parser = Parser("init", __doc__, "--json")
+    parser.add_argument("source", help="a file, a folder, a glob, or ORG/NAME on the hub")
+    parser.add_argument("--name", help="of the experiment (default: from the file)")
+    parser.add_argument(
+        "--model", default="smollm2_135m", help="a file of conf/model, or a model folder (default smollm2_135m)"
+    )
+    parser.add_argument("--columns", nargs="+", default=[], metavar="FIELD=COLUMN", help="prompt=question completion=…")
+    parser.add_argument("--force", action="store_true", help="write over an experiment of that name")
+    chosen = parser.parse(arguments)
+
+    from tunix_rt.starter import start, write
+
+    pairs = [word.partition("=") for word in chosen.columns]
+    if wrong := [field for field, equals, column in pairs if not equals or not column]:
+        raise InputError(f"--columns: {wrong[0]!r}: expected FIELD=COLUMN, for example prompt=question")
+    starter = start(chosen.source, chosen.name, chosen.model, {field: column for field, _, column in pairs})
+    file = write(starter, Path(), chosen.force)
+    if chosen.json:
+        out(to_json({"experiment": starter.name, "file": str(file), "found": dict(_rows(starter))}))
+        return 0
+    table("", (), list(_rows(starter)))
+    for problem in [*starter.found.invalid, *starter.lengths.problems][:3]:
+        out(f"left out: {problem}")
+    out(f"\n{file}:\n{starter.text}")
+    out(f"see what it becomes:  {hints.tunix_rt('traces', f'+experiment={starter.name}')}")
+    out(f"train and score it:   {hints.tunix_rt(f'+experiment={starter.name}')}")
+    return 0
+
+
+def _rows(starter: Starter) -> Iterator[tuple[str, str]]:
+    found, lengths = starter.found, starter.lengths
+    named = "".join(f", {field} from {column}" for field, column in found.columns.items())
+    yield "shape", f"{found.adapter}{named}"
+    yield "records", f"{found.rows:,}"
+    if found.invalid:
+        yield "not valid", f"{len(found.invalid):,}, left out"
+    yield "messages", ", ".join(f"{count:,} {role}" for role, count in found.roles.most_common())
+    for what, count in found.features.most_common():
+        yield what, f"{count:,}"
+    if found.repeated:
+        yield "prompts that occur again", f"{found.repeated:,}, kept: several answers to one question"
+    tokens, answers = sorted(lengths.tokens), sorted(lengths.answers)
+    yield "tokens", f"shortest {tokens[0]:,}, median {tokens[len(tokens) // 2]:,}, longest {tokens[-1]:,}"
+    yield "tokens of answers", f"median {answers[len(answers) // 2]:,}, longest {answers[-1]:,}"
+    if over := sum(length > lengths.positions for length in tokens):
+        yield "longer than the model", f"{100 * over / len(tokens):.1f} % (over {lengths.positions:,} tokens), left out"
+    if lengths.problems:
+        yield "not writable for the model", f"{len(lengths.problems):,} of the first {len(found.traces):,}"
+    for what, count in found.rules.noted.items():
+        yield what, f"{count:,}"

@@ -1,0 +1,224 @@
+"""From a person's file to an experiment: look at it, choose what fits, and write a short YAML file.
+
+What is written is what a person would have to find out otherwise: the shape, the switches that the data needs, the
+length of answers, the rows that fit into memory. Everything in it can be changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunix_rt.config.choices import PARTS, Adapter
+from tunix_rt.errors import DataError, InputError, ModelError
+from tunix_rt.machine import free_memory
+from tunix_rt.traces.data_files import Line, found_files, read_records
+from tunix_rt.traces.look import Found, look
+
+if TYPE_CHECKING:
+    from tunix_rt.config.schema import ExperimentConfig
+    from tunix_rt.traces.trace import Trace
+
+DEFAULT_MODEL = "smollm2_135m"
+"""That of `conf/experiment/_finetune.yaml`."""
+FEW = 30
+"""With fewer rows none are held out: the model is asked what it learned."""
+TOKENS_PER_UPDATE = 4096
+LONGEST_ANSWER = 1024
+"""Most new tokens that are proposed."""
+HUB = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """What a model's tokenizer makes of the first traces."""
+
+    tokens: list[int]
+    """Of each trace that can be written for the model."""
+    answers: list[int]
+    """Of what the model is to write, the end token included."""
+    positions: int
+    problems: list[str]
+    """Why other traces cannot be written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """An experiment for a file."""
+
+    name: str
+    found: Found
+    lengths: Lengths
+    text: str
+    """The YAML file."""
+
+
+def start(source: str, name: str | None, model: str, columns: Mapping[str, str]) -> Starter:
+    """Look at a file, a folder, a glob, or a data set of the hub, and write an experiment for it.
+
+    Raises DataError (nothing readable, no known shape), MachineError, MissingExtra (hub), ConfigError (no such model).
+    """
+    chosen = (
+        name or re.sub(r"[^a-z0-9]+", "_", Path(source.rstrip("/")).name.split(".")[0].lower()).strip("_") or "mine"
+    )
+    local = Path(source).exists() or not HUB.fullmatch(source)
+    lines = [line for file in found_files(source) for line in read_records(file)] if local else _hub_lines(source)
+    found = look(lines, columns)
+    if len(found.invalid) == found.rows:
+        raise DataError(f"none of {found.rows} records is a valid trace: {found.invalid[0]}")
+    section = _section(source, local, chosen, found)
+    lengths = _lengths(found, model, section)
+    return Starter(chosen, found, lengths, _yaml(chosen, source, model, found, lengths, section))
+
+
+def _hub_lines(name: str) -> list[Line]:
+    from tunix_rt.traces.sources import hub_rows
+
+    return [(f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name))]
+
+
+def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any]:
+    """The section `dataset` as far as the data decides it."""
+    columns = {"columns": found.columns} if found.columns else {}
+    train = {"adapter": found.adapter} | columns
+    section: dict[str, Any] = {"name": name}
+    if local:
+        section["source"] = {"train": {"path": source} | train}
+    else:
+        section["source"] = {"name": source, "revision": "main", "test": None} | train
+    if found.rows - len(found.invalid) < FEW and local:
+        section["source"]["test"] = {"path": source} | train
+        section |= {"split": {"validation": 0.0, "test": 0.0}, "on_overlap": "allow"}
+    if found.invalid:
+        section["on_invalid"] = "skip"
+    if found.repeated:
+        section["on_duplicate"] = "keep"
+    if "messages in a row joined" in found.rules.noted:
+        section["on_consecutive"] = "join"
+    if "messages after the assistant's last one left out" in found.rules.noted:
+        section["on_last_user"] = "drop"
+    return section
+
+
+def _lengths(found: Found, model: str, section: dict[str, Any]) -> Lengths:
+    """Write the first traces for the model; white space that its template trims is then declared in the section."""
+    config = _config(model, found.adapter)
+    lengths = _written(found, config)
+    if any("dataset.strip=true" in problem for problem in lengths.problems):
+        section["strip"] = True
+        lengths = _written(_stripped(found), config)
+    if lengths.problems:
+        section["on_invalid"] = "skip"
+    if any(length > lengths.positions for length in lengths.tokens):
+        section["on_overlong"] = "drop"
+    if not lengths.tokens:
+        raise DataError(f"no trace can be written for model={model}: {lengths.problems[0]}")
+    return lengths
+
+
+def _config(model: str, adapter: Adapter) -> ExperimentConfig:
+    from tunix_rt.config.load import check, compose
+
+    words = [*_model(model), "tokenizer=pretrained", "format=chat", "training=finetune", "schedule.warmup_steps=0.1"]
+    words += ["dataset=files", "dataset.name=look", "dataset.source.train.path=-"]
+    return check(compose([*words, f"dataset.source.train.adapter={adapter}"]))
+
+
+def _written(found: Found, config: ExperimentConfig) -> Lengths:
+    from tunix_rt.batches.encode import completion_length, encode
+    from tunix_rt.inputs import start_model
+    from tunix_rt.models.folder import read_architecture
+    from tunix_rt.models.tokenizer import Tokenizer
+    from tunix_rt.traces.format import formatter
+
+    folder = start_model(config)
+    tokenizer = Tokenizer.load(folder)
+    form, lengths = formatter(config.format, tokenizer), Lengths([], [], read_architecture(folder).max_positions, [])
+    for trace in found.traces:
+        try:
+            parts = form.parts(trace)
+            lengths.tokens.append(len(encode(parts, tokenizer, config.dataset.loss_weights).ids))
+            lengths.answers.append(completion_length(parts, tokenizer))
+        except (DataError, ModelError) as error:
+            lengths.problems.append(str(error))
+    return lengths
+
+
+def _stripped(found: Found) -> Found:
+    def bare(trace: Trace) -> Trace:
+        said = trace.completion and replace(trace.completion, content=trace.completion.content.strip())
+        messages = tuple(replace(message, content=message.content.strip()) for message in trace.conversation)
+        return replace(trace, prompt=trace.prompt.strip(), completion=said, messages=messages, answer_span=None)
+
+    return replace(found, traces=[bare(trace) for trace in found.traces])
+
+
+def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, section: Mapping[str, Any]) -> str:
+    fitting = sorted(length for length in lengths.tokens if length <= lengths.positions) or [lengths.positions]
+    rows = max(1, min(8, TOKENS_PER_UPDATE // fitting[-1], _rows_in_memory(fitting[-1], model)))
+    answers = sorted(lengths.answers)
+    longest = answers[-1] if answers[-1] <= LONGEST_ANSWER else answers[int(0.95 * (len(answers) - 1))]
+    new_tokens = min(LONGEST_ANSWER, -(-longest // 16) * 16)
+    lines = [
+        "# @package _global_",
+        f"# {found.rows:,} records of {Path(source).name} ({found.adapter}), learned by {model}.",
+        f"# command: python -m tunix_rt +experiment={name}",
+        *_defaults(model, "revision" in section["source"]),
+        f"name: {name}",
+        *([f"model: {{source: {{path: {_flow(model)}}}}}"] if Path(model).is_dir() else []),
+        f"dataset: {_flow(section)}",
+        f"training: {{per_device_batch_size: {rows}, gradient_accumulation_steps: {max(1, 8 // rows)}}}",
+        f"generation: {{max_new_tokens: {new_tokens}, baseline: true}}",
+    ]
+    if found.adapter in PARTS:
+        lines.append("evaluation: {answer: numeric}")
+    return "\n".join(lines) + "\n"
+
+
+def _model(model: str) -> list[str]:
+    """The overrides that choose a model: a file of `conf/model`, or a model folder."""
+    return ["model=from_path", f"model.source.path={json.dumps(model)}"] if Path(model).is_dir() else [f"model={model}"]
+
+
+def _defaults(model: str, hub: bool) -> list[str]:
+    group = "from_path" if Path(model).is_dir() else model
+    overrides = [f"  - override /model: {group}"] if model != DEFAULT_MODEL else []
+    overrides += ["  - override /dataset: huggingface"] if hub else []
+    return ["defaults:", "  - _finetune", *overrides, "  - _self_"] if overrides else ["defaults: [_finetune, _self_]"]
+
+
+def _rows_in_memory(length: int, model: str) -> int:
+    """Rows of a length that training holds in half of the memory that is free now.
+
+    An estimate: 16 bytes per parameter (weights, gradients, Adam's moments), and about 34 numbers per position, layer
+    and unit of width (Korthikanti et al. 2022, arXiv 2205.05198, equation 1), logits apart.
+    """
+    from tunix_rt.inputs import start_model
+    from tunix_rt.models.folder import read_architecture
+
+    architecture = read_architecture(start_model(_config(model, "auto")))
+    per_token = 4 * (34 * architecture.num_layers * architecture.hidden_size + 3 * architecture.vocab_size)
+    return int(max(0, free_memory() / 2 - 16 * architecture.num_parameters) // (per_token * length))
+
+
+def _flow(value: Any) -> str:
+    """A value as YAML on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*", value):
+        return json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def write(starter: Starter, folder: Path, force: bool) -> Path:
+    """Write the file into `conf/experiment` of a folder. Raises InputError if there is one, unless forced."""
+    file = folder / "conf" / "experiment" / f"{starter.name}.yaml"
+    if file.exists() and not force:
+        raise InputError(f"{file}: is there already; --force writes it anew, --name=NAME gives another name")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(starter.text, "utf-8")
+    return file

@@ -1,0 +1,102 @@
+"""What a person's files hold, before any model is chosen: shape, roles, lengths, repeats, and what cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from tunix_rt.config.choices import Adapter
+from tunix_rt.errors import DataError
+from tunix_rt.traces.adapters import adapt, detect
+from tunix_rt.traces.data_files import Line, renamed
+from tunix_rt.traces.messages import Rules
+from tunix_rt.traces.readers import TAGS
+from tunix_rt.traces.trace import Trace, normalise
+
+QUESTIONS = ("question", "query", "input", "problem", "instruction", "text", "prompt", "source")
+ANSWERS = ("completion", "response", "output", "solution", "answer", "target", "reply", "label")
+"""Names of columns that are often a prompt and what answers it, in the order in which they are taken."""
+KEPT = 2000
+"""Traces that are kept for tokenising; of the others only counts."""
+
+
+@dataclass(slots=True)
+class Found:
+    """What the records are, in numbers."""
+
+    adapter: Adapter
+    columns: dict[str, str]
+    rules: Rules
+    rows: int = 0
+    invalid: list[str] = field(default_factory=list)
+    """The reasons of records that are not valid traces."""
+    roles: Counter[str] = field(default_factory=Counter)
+    features: Counter[str] = field(default_factory=Counter)
+    """Traces that have thoughts, a system message, tools, several turns, weights, no text."""
+    repeated: int = 0
+    """Traces whose prompt occurred before."""
+    traces: list[Trace] = field(default_factory=list)
+    """The first `KEPT`."""
+
+
+def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
+    """Read all records. Raises DataError if the first has no known shape, naming its fields."""
+    found: Found | None = None
+    seen: set[bytes] = set()
+    for where, value in lines:
+        if found is None and not isinstance(value, DataError):
+            named = dict(columns) or guessed(value)
+            adapter = detect(renamed(value, named, where), where)
+            rules = Rules(consecutive="join", last_user="drop", max_characters=10**9)
+            found = Found(adapter, named, rules)
+        if found is None:
+            raise value if isinstance(value, DataError) else DataError(f"{where}: not a record")
+        found.rows += 1
+        try:
+            if isinstance(value, DataError):
+                raise value
+            _count(found, adapt(renamed(value, found.columns, where), found.adapter, where, found.rules), seen)
+        except DataError as error:
+            found.invalid.append(str(error))
+    if found is None:
+        raise DataError("no records")
+    return found
+
+
+def guessed(record: Mapping[str, object]) -> dict[str, str]:
+    """Columns that look like a prompt and its answer, for a record of no known shape; else none."""
+    try:
+        detect(record, "")
+    except DataError:
+        prompt = next((name for name in QUESTIONS if isinstance(record.get(name), str)), None)
+        completion = next((name for name in ANSWERS if isinstance(record.get(name), str) and name != prompt), None)
+        if prompt is not None and completion is not None:
+            return {"prompt": prompt, "completion": completion}
+    return {}
+
+
+def _count(found: Found, trace: Trace, seen: set[bytes]) -> None:
+    found.roles.update(message.role for message in trace.conversation)
+    found.features.update(_features(trace))
+    key = hashlib.sha256(normalise(trace.asked).encode()).digest()[:16]
+    found.repeated += key in seen
+    seen.add(key)
+    if len(found.traces) < KEPT:
+        found.traces.append(trace)
+
+
+def _features(trace: Trace) -> Iterator[str]:
+    text = "" if trace.completion is None else trace.completion.content
+    said = [*trace.conversation, *([trace.completion] if trace.completion else [])]
+    if any(closing in text for _, closing in TAGS):
+        yield "with thoughts"
+    if any(message.role in ("system", "developer") for message in said):
+        yield "with a system message"
+    if trace.tools or any("tool_calls" in message.fields for message in said):
+        yield "with tools"
+    if sum(message.role == "user" for message in said) > 1:
+        yield "with several turns"
+    if any(message.weight is not None for message in said):
+        yield "with weights of messages"
