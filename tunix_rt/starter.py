@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunix_rt.config.choices import PARTS, Adapter
+from tunix_rt.config.dataset import SplitConfig
 from tunix_rt.errors import DataError, InputError, ModelError
 from tunix_rt.machine import free_memory
 from tunix_rt.traces.data_files import Line, found_files, read_records
+from tunix_rt.traces.dataset import split_of
 from tunix_rt.traces.look import Found, look
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ DEFAULT_MODEL = "smollm2_135m"
 """That of `conf/experiment/_finetune.yaml`."""
 FEW = 30
 """With fewer rows none are held out: the model is asked what it learned."""
+SHARES = ((0.05, 0.1), (0.1, 0.1), (0.0, 0.2), (0.0, 0.4))
+"""Of validation and test; the first is that of `conf/dataset/files.yaml`."""
 TOKENS_PER_UPDATE = 4096
 LONGEST_ANSWER = 1024
 """Most new tokens that are proposed."""
@@ -93,6 +97,8 @@ def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any
     if found.rows - len(found.invalid) < FEW and local:
         section["source"]["test"] = {"path": source} | train
         section |= {"split": {"validation": 0.0, "test": 0.0}, "on_overlap": "allow"}
+    elif (shares := _shares(found)) != SHARES[0]:
+        section["split"] = dict(zip(("validation", "test"), shares, strict=True))
     if found.invalid:
         section["on_invalid"] = "skip"
     if found.repeated:
@@ -102,6 +108,16 @@ def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any
     if "messages after the assistant's last one left out" in found.rules.noted:
         section["on_last_user"] = "drop"
     return section
+
+
+def _shares(found: Found) -> tuple[float, float]:
+    """The first shares for validation and test with which neither of them ends up empty."""
+    for validation, test in SHARES:
+        split = SplitConfig(validation=validation, test=test)
+        splits = {split_of(trace, split, 0) for trace in found.traces}
+        if "test" in splits and ("validation" in splits or not validation):
+            return validation, test
+    return SHARES[-1]
 
 
 def _lengths(found: Found, model: str, section: dict[str, Any]) -> Lengths:

@@ -168,21 +168,19 @@ def _whole(path: Path, raw: bytes, number: int) -> list[Line] | None:
 
 def _csv(path: Path, file: IO[bytes], delimiter: str | None) -> Iterator[Line]:
     """Rows of a table with a header; an empty cell is a missing field."""
-    text = io.TextIOWrapper(file, "utf-8-sig", newline="")
     csv.field_size_limit(2**31 - 1)
     try:
-        header = text.readline()
-        separator = delimiter or max(",;\t|", key=header.count)
-        names = next(csv.reader([header], delimiter=separator), [])
-        rows = csv.reader(text, delimiter=separator, strict=True)
-        start = 2
-        for row in rows:
-            where = f"{path}:{start}"
-            start = rows.line_num + 2
-            if len(row) > len(names):
-                yield where, DataError(f"{where}: {len(row)} cells, the header has {len(names)}")
-            elif row:
-                yield where, {name: cell for name, cell in zip(names, row, strict=False) if cell}
+        with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+            header = text.readline()
+            separator = delimiter or max(",;\t|", key=header.count)
+            names = next(csv.reader([header], delimiter=separator), [])
+            rows, start = csv.reader(text, delimiter=separator, strict=True), 2
+            for row in rows:
+                where, start = f"{path}:{start}", rows.line_num + 2
+                if len(row) > len(names):
+                    yield where, DataError(f"{where}: {len(row)} cells, the header has {len(names)}")
+                elif row:
+                    yield where, {name: cell for name, cell in zip(names, row, strict=False) if cell}
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     except csv.Error as error:
