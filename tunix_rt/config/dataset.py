@@ -137,6 +137,10 @@ class DatasetConfig:
     """A training prompt that equals an evaluation prompt or shares a run of `overlap_ngram` words with one."""
     overlap_ngram: Annotated[int, Ge(2), Le(100)]
     """Words in the run that counts as shared."""
+    near_duplicates: Annotated[float, Ge(0.3), Le(0.95)] | None = None
+    """Similarity from which two prompts are near-duplicates (0.8 is usual); null: they are not looked for."""
+    on_near_duplicate: Literal["report", "drop"] = "report"
+    """A training prompt that is similar to one of evaluation, or to an earlier one of training."""
     max_characters: Count = 1_000_000
     """Most characters of a message; a longer one is not a valid trace."""
     on_consecutive: Literal["error", "join", "keep"] = "error"

@@ -17,6 +17,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_file
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
 from tunix_rt.traces.messages import Rules
+from tunix_rt.traces.similar import similar_pairs
 from tunix_rt.traces.sources import Record, Rejected, has_split, read_source, source_files
 from tunix_rt.traces.trace import Trace, normalise
 
@@ -27,6 +28,8 @@ OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
     ("train", "validation"),
 )
 """Relative to test, validation counts as training, because it steers training."""
+LEAST_GIVEN = 12
+"""Characters of a final answer from which its occurrence in the prompt is no accident."""
 SHOWN = 3
 """Number of offenders that an error message names."""
 
@@ -64,8 +67,8 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
     num_read = sum(map(len, records.values())) + len(invalid)
     what = f"of {num_read} records are not valid traces"
     refuse(dataset.on_invalid == "error", [bad.reason for bad in invalid], what, "on_invalid=skip leaves them out")
-    records = _with_unique_ids(records)
-    records, repeated = _without_duplicates(records) if dataset.on_duplicate != "keep" else (records, [])
+    read = _with_unique_ids(records)
+    records, repeated = _without_duplicates(read) if dataset.on_duplicate != "keep" else (read, [])
     examples = [f"{bad.where}: {bad.reason}" for bad in repeated]
     remedy = "on_duplicate=first keeps the first, =keep all of them"
     refuse(dataset.on_duplicate == "error", examples, "prompts occur again", remedy)
@@ -74,7 +77,9 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
     examples = [f"{bad.where} {bad.reason}" for bad in training.values()]
     what = f"training prompts overlap with {len(evaluation)} of evaluation"
     refuse(dataset.on_overlap == "error", examples, what, "on_overlap=drop_train drops them, =allow keeps them")
+    findings, similar = _findings(read, chosen, dataset)
     dropped = training if dataset.on_overlap == "drop_train" else {}
+    dropped = similar | dropped if dataset.on_near_duplicate == "drop" else dropped
     splits = {
         split: tuple(record.trace for record in found if record.trace.id not in dropped)
         for split, found in chosen.items()
@@ -87,7 +92,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
         "rejected": dict(Counter(record.kind for record in rejected)),
         "unused": num_unused,
         "overlaps": {"training": len(training), "evaluation": len(evaluation)},
-        "overlaps_allowed": len(training) - len(dropped),
+        "overlaps_allowed": sum(name not in dropped for name in training),
         "noted": dict(sorted(rules.noted.items())),
     }
     files = [
@@ -98,6 +103,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
     listed = [asdict(record) for record in rejected]
     places = {record.trace.id: record.where for found in chosen.values() for record in found}
     manifest = {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed}
+    manifest["findings"] = findings
     return Collected(splits, places, manifest)
 
 
@@ -183,6 +189,45 @@ def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str
             training.setdefault(record.trace.id, Rejected(record.where, "overlap", reason))
             evaluation.update(other.trace.id for other in others)
     return training, evaluation
+
+
+def _findings(read: Records, chosen: Records, dataset: DatasetConfig) -> tuple[JsonObject, dict[str, Rejected]]:
+    """What a person should look at (name → count, examples), and the training traces that are near-duplicates, by id.
+
+    `read`: the records before any were held out or left out.
+    """
+    found = {
+        "one question with different answers": _conflicts(read),
+        "the answer stands in the prompt": [
+            f"{record.where}: {record.trace.final_answer!r} in {record.trace.prompt!r}"
+            for records in chosen.values()
+            for record in records
+            if _given_away(record.trace)
+        ],
+    }
+    similar: dict[str, Rejected] = {}
+    if dataset.near_duplicates is not None:
+        evaluation = [*chosen["test"], *chosen["validation"]]
+        for pair in similar_pairs(chosen["train"], evaluation, dataset.near_duplicates):
+            reason = f"{pair.similarity:.0%} like {pair.other.where}: {pair.record.trace.prompt!r}"
+            similar[pair.record.trace.id] = Rejected(pair.record.where, "near_duplicate", reason)
+        found["near-duplicates in training"] = [f"{item.where} {item.reason}" for item in similar.values()]
+    return {name: {"count": len(lines), "examples": lines[:SHOWN]} for name, lines in found.items()}, similar
+
+
+def _conflicts(records: Records) -> list[str]:
+    """Questions that occur with different final answers."""
+    answers: dict[str, dict[str, str]] = {}
+    for record in (record for found in records.values() for record in found):
+        where = f"{record.where} ({record.trace.final_answer[:40]!r})"
+        answers.setdefault(normalise(record.trace.asked), {}).setdefault(normalise(record.trace.final_answer), where)
+    return [" and ".join(list(found.values())[:SHOWN]) for found in answers.values() if len(found) > 1]
+
+
+def _given_away(trace: Trace) -> bool:
+    """Whether the final answer, if it is more than a short number or word, stands in the prompt as it is."""
+    answer = normalise(trace.final_answer)
+    return len(answer) >= LEAST_GIVEN and answer in normalise(trace.prompt)
 
 
 def _refuse_empty(splits: Mapping[SplitName, Sequence[Trace]], dataset: DatasetConfig, num_read: int) -> None:
