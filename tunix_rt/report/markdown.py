@@ -51,6 +51,7 @@ LEFT_OUT = {
     "overlong": ("too many tokens", "on_overlong"),
     "overlong_truncated": ("too many tokens, end cut off", "on_overlong"),
     "no_target": ("no token to learn", "on_no_target"),
+    "weight": ("not in the share of a mixture", "source"),
 }
 CURVES = {
     "train/loss": "training loss",

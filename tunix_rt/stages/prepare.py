@@ -31,7 +31,7 @@ from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
 from tunix_rt.traces.card import card
-from tunix_rt.traces.dataset import collect, refuse
+from tunix_rt.traces.dataset import collect, refuse, times_seen
 from tunix_rt.traces.format import Formatter, formatter
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.sources import Rejected
@@ -96,7 +96,11 @@ def prepare(request: PrepareRequest) -> None:
                 left = ", ".join(f"{count} {kind}" for kind, count in encoder.dropped.items())
                 first = f": {encoder.invalid[0].reason}" if encoder.invalid else ""
                 raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({left} dropped{first})")
-            write_encoded(prepared.encoded(split), ((trace.id, item) for trace, item in items))
+            seen = [times_seen(trace, dataset) if split == "train" else 1 for trace, _ in items]
+            encoder.dropped["weight"] += seen.count(0)
+            repeated = ((t.id, item) for (t, item), times in zip(items, seen, strict=True) for _ in range(times))
+            write_encoded(prepared.encoded(split), repeated)
+            items = [pair for pair, times in zip(items, seen, strict=True) if times]
             traces = tuple(trace for trace, _ in items)
             counts = {
                 "count": len(items),
@@ -106,7 +110,7 @@ def prepare(request: PrepareRequest) -> None:
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
         splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
     manifest: JsonObject = mask_values(collected.manifest)
-    manifest["counts"]["dropped"] = dict(encoder.dropped)
+    manifest["counts"]["dropped"] = dict(+encoder.dropped)
     manifest["rejected"] += [asdict(record) for record in encoder.invalid]
     manifest |= {
         "name": dataset.name,

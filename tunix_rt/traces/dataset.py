@@ -16,9 +16,18 @@ from tunix_rt.config.dataset import DatasetConfig, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_file
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
+from tunix_rt.traces.findings import look_closer
 from tunix_rt.traces.messages import Rules
-from tunix_rt.traces.similar import similar_pairs
-from tunix_rt.traces.sources import Record, Rejected, has_split, read_source, source_files
+from tunix_rt.traces.sources import (
+    MIXED,
+    Part,
+    Record,
+    Rejected,
+    has_split,
+    parts_of,
+    read_source,
+    source_files,
+)
 from tunix_rt.traces.trace import Trace, normalise
 
 Records = dict[SplitName, list[Record]]
@@ -28,8 +37,6 @@ OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
     ("train", "validation"),
 )
 """Relative to test, validation counts as training, because it steers training."""
-LEAST_GIVEN = 12
-"""Characters of a final answer from which its occurrence in the prompt is no accident."""
 SHOWN = 3
 """Number of offenders that an error message names."""
 
@@ -77,7 +84,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
     examples = [f"{bad.where} {bad.reason}" for bad in training.values()]
     what = f"training prompts overlap with {len(evaluation)} of evaluation"
     refuse(dataset.on_overlap == "error", examples, what, "on_overlap=drop_train drops them, =allow keeps them")
-    findings, similar = _findings(read, chosen, dataset)
+    findings, similar = look_closer(read, chosen, dataset.near_duplicates)
     dropped = training if dataset.on_overlap == "drop_train" else {}
     dropped = similar | dropped if dataset.on_near_duplicate == "drop" else dropped
     splits = {
@@ -96,9 +103,8 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
         "noted": dict(sorted(rules.noted.items())),
     }
     files = [
-        {"path": str(path), "split": split, "sha256": sha256_file(path)}
-        for split, paths in source_files(dataset.source).items()
-        for path in paths
+        {"path": str(file.path), "split": file.split, "sha256": sha256_file(file.path)}
+        for file in source_files(dataset.source)
     ]
     listed = [asdict(record) for record in rejected]
     places = {record.trace.id: record.where for found in chosen.values() for record in found}
@@ -117,11 +123,12 @@ def refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> No
 def _read(dataset: DatasetConfig, rules: Rules) -> tuple[Records, list[Rejected]]:
     records: Records = {}
     invalid: list[Rejected] = []
-    for split in SPLITS:
-        if has_split(dataset.source, split):
-            items = list(read_source(dataset.source, split, dataset.seed, rules))
-            records[split] = [item for item in items if isinstance(item, Record)]
-            invalid += [item for item in items if isinstance(item, Rejected)]
+    for part in parts_of(dataset.source):
+        for split in SPLITS:
+            if has_split(part.source, split):
+                items = list(read_source(part, split, dataset.seed, rules))
+                records.setdefault(split, []).extend(item for item in items if isinstance(item, Record))
+                invalid += [item for item in items if isinstance(item, Rejected)]
     return records, invalid
 
 
@@ -160,22 +167,34 @@ def _without_duplicates(records: Records) -> tuple[Records, list[Rejected]]:
 
 
 def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
-    """Hold out the shares of `train` for the splits that have no source of their own, and apply `dataset.limit`.
+    """Hold out the shares of `train` for the splits that a source has not by itself, and apply `dataset.limit`.
 
     Also returns the number of traces beyond the limits.
     """
-    shares = SplitConfig(
-        validation=0.0 if "validation" in records else dataset.split.validation,
-        test=0.0 if "test" in records else dataset.split.test,
-    )
-    carved: Records = {split: [] if split == "train" else records.get(split, []) for split in SPLITS}
+    shares = {part.name: _shares(part, dataset.split) for part in parts_of(dataset.source)}
+    carved: Records = {split: [] if split == "train" else list(records.get(split, [])) for split in SPLITS}
     for record in records["train"]:
-        carved[split_of(record.trace, shares, dataset.seed)].append(record)
+        share = shares[""] if "" in shares else shares[record.trace.meta[MIXED]]
+        carved[split_of(record.trace, share, dataset.seed)].append(record)
     chosen = {
         split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
         for split, found in carved.items()
     }
     return chosen, sum(len(carved[split]) - len(chosen[split]) for split in SPLITS)
+
+
+def _shares(part: Part, split: SplitConfig) -> SplitConfig:
+    return SplitConfig(
+        validation=0.0 if has_split(part.source, "validation") else split.validation,
+        test=0.0 if has_split(part.source, "test") else split.test,
+    )
+
+
+def times_seen(trace: Trace, dataset: DatasetConfig) -> int:
+    """How often an epoch has a training trace, by the weight of its source in a mixture; the fraction, by its hash."""
+    weights = {part.name: part.weight for part in parts_of(dataset.source)}
+    weight = weights.get(trace.meta.get(MIXED, ""), 1.0) if "" not in weights else 1.0
+    return int(weight) + (_hash(f"weight:{trace.id}", dataset.seed) / 2**64 < weight % 1)
 
 
 def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str]]:
@@ -191,50 +210,12 @@ def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str
     return training, evaluation
 
 
-def _findings(read: Records, chosen: Records, dataset: DatasetConfig) -> tuple[JsonObject, dict[str, Rejected]]:
-    """What a person should look at (name → count, examples), and the training traces that are near-duplicates, by id.
-
-    `read`: the records before any were held out or left out.
-    """
-    found = {
-        "one question with different answers": _conflicts(read),
-        "the answer stands in the prompt": [
-            f"{record.where}: {record.trace.final_answer!r} in {record.trace.prompt!r}"
-            for records in chosen.values()
-            for record in records
-            if _given_away(record.trace)
-        ],
-    }
-    similar: dict[str, Rejected] = {}
-    if dataset.near_duplicates is not None:
-        evaluation = [*chosen["test"], *chosen["validation"]]
-        for pair in similar_pairs(chosen["train"], evaluation, dataset.near_duplicates):
-            reason = f"{pair.similarity:.0%} like {pair.other.where}: {pair.record.trace.prompt!r}"
-            similar[pair.record.trace.id] = Rejected(pair.record.where, "near_duplicate", reason)
-        found["near-duplicates in training"] = [f"{item.where} {item.reason}" for item in similar.values()]
-    return {name: {"count": len(lines), "examples": lines[:SHOWN]} for name, lines in found.items()}, similar
-
-
-def _conflicts(records: Records) -> list[str]:
-    """Questions that occur with different final answers."""
-    answers: dict[str, dict[str, str]] = {}
-    for record in (record for found in records.values() for record in found):
-        where = f"{record.where} ({record.trace.final_answer[:40]!r})"
-        answers.setdefault(normalise(record.trace.asked), {}).setdefault(normalise(record.trace.final_answer), where)
-    return [" and ".join(list(found.values())[:SHOWN]) for found in answers.values() if len(found) > 1]
-
-
-def _given_away(trace: Trace) -> bool:
-    """Whether the final answer, if it is more than a short number or word, stands in the prompt as it is."""
-    answer = normalise(trace.final_answer)
-    return len(answer) >= LEAST_GIVEN and answer in normalise(trace.prompt)
-
-
 def _refuse_empty(splits: Mapping[SplitName, Sequence[Trace]], dataset: DatasetConfig, num_read: int) -> None:
     """Refuse an empty split that was declared, by a source or a share."""
     for split in SPLITS:
         share = 0.0 if split == "train" else getattr(dataset.split, split)
-        if not splits[split] and (has_split(dataset.source, split) or share > 0):
+        own = any(has_split(part.source, split) for part in parts_of(dataset.source))
+        if not splits[split] and (own or share > 0):
             sizes = ", ".join(f"{name} {len(traces)}" for name, traces in splits.items())
             remedy = f"raise dataset.split.{split} ({share}) or " if share > 0 else ""
             raise DataError(
