@@ -19,7 +19,7 @@ from tunix_rt.errors import DataError, InputError, ModelError
 from tunix_rt.machine import free_memory
 from tunix_rt.traces.data_files import Line, found_files, read_records
 from tunix_rt.traces.dataset import split_of
-from tunix_rt.traces.look import Found, look
+from tunix_rt.traces.look import KEPT, Found, look
 
 if TYPE_CHECKING:
     from tunix_rt.config.schema import ExperimentConfig
@@ -34,6 +34,7 @@ SHARES = ((0.05, 0.1), (0.1, 0.1), (0.0, 0.2), (0.0, 0.4))
 TOKENS_PER_UPDATE = 4096
 LONGEST_ANSWER = 1024
 """Most new tokens that are proposed."""
+YAML_WORDS = "null true false yes no on off y n nan inf".split()
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -66,9 +67,7 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
 
     Raises DataError (nothing readable, no known shape), MachineError, MissingExtra (hub), ConfigError (no such model).
     """
-    chosen = (
-        name or re.sub(r"[^a-z0-9]+", "_", Path(source.rstrip("/")).name.split(".")[0].lower()).strip("_") or "mine"
-    )
+    chosen = name or _name(source)
     local = Path(source).exists() or not HUB.fullmatch(source)
     lines = [line for file in found_files(source) for line in read_records(file)] if local else _hub_lines(source)
     found = look(lines, columns)
@@ -77,6 +76,12 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
     section = _section(source, local, chosen, found)
     lengths = _lengths(found, model, section)
     return Starter(chosen, found, lengths, _yaml(chosen, source, model, found, lengths, section))
+
+
+def _name(source: str) -> str:
+    """A name from a file's, which neither YAML nor Hydra takes for something else."""
+    found = re.sub(r"[^a-z0-9]+", "_", Path(source.rstrip("/")).name.split(".")[0].lower()).strip("_")
+    return found if re.fullmatch(r"[a-z][a-z0-9_]*", found) and found not in YAML_WORDS else f"mine_{found}".rstrip("_")
 
 
 def _hub_lines(name: str) -> list[Line]:
@@ -99,7 +104,7 @@ def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any
         section |= {"split": {"validation": 0.0, "test": 0.0}, "on_overlap": "allow"}
     elif (shares := _shares(found)) != SHARES[0]:
         section["split"] = dict(zip(("validation", "test"), shares, strict=True))
-    if found.invalid:
+    if found.invalid or found.rows > KEPT:  # the others have not been tokenised
         section["on_invalid"] = "skip"
     if found.repeated:
         section["on_duplicate"] = "keep"
@@ -129,7 +134,7 @@ def _lengths(found: Found, model: str, section: dict[str, Any]) -> Lengths:
         lengths = _written(_stripped(found), config)
     if lengths.problems:
         section["on_invalid"] = "skip"
-    if any(length > lengths.positions for length in lengths.tokens):
+    if any(length > lengths.positions for length in lengths.tokens) or found.longest > lengths.positions:
         section["on_overlong"] = "drop"
     if not lengths.tokens:
         raise DataError(f"no trace can be written for model={model}: {lengths.problems[0]}")
@@ -226,7 +231,7 @@ def _flow(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*", value):
-        return json.dumps(value, ensure_ascii=False)
+        return json.dumps(value.replace("${", "\\${"), ensure_ascii=False)
     return value if isinstance(value, str) else json.dumps(value)
 
 

@@ -90,12 +90,16 @@ def test_a_template_that_strips_content_is_found_out_where_it_does(build: Callab
             form.parts(changed)
 
 
-@pytest.mark.parametrize("template", [UNENDED, SPACED])
-def test_a_template_without_an_end_token_behind_the_text_is_refused(
-    build: Callable[..., Formatter], template: str
-) -> None:
+def test_a_template_without_an_end_token_behind_the_text_is_refused(build: Callable[..., Formatter]) -> None:
     with pytest.raises(DataError, match="writes no end token after the assistant's text"):
-        build(template).parts(trace())
+        build(UNENDED).parts(trace())
+
+
+def test_a_blank_before_the_end_token_is_learned_with_it(build: Callable[..., Formatter]) -> None:
+    """Llama 2 writes one."""
+    form = build(SPACED)
+    assert form.parts(trace())[1:] == (Part("steps", "one\n"), Part("answer", "Answer: 5 "), Part("end", "<end>"))
+    assert form.parse("one\nAnswer: 5 ") == Parsed(("one",), "5", None)
 
 
 def test_what_a_template_writes_in_front_of_the_text_is_learned_with_it(build: Callable[..., Formatter]) -> None:
@@ -181,9 +185,7 @@ def test_variables_reach_the_template(build: Callable[..., Formatter]) -> None:
     form = build(QWEN3, variables={"enable_thinking": False})
     assert form.parts(trace())[0].text.endswith("[assistant]<think>\n\n</think>\n\n")
     assert build(QWEN3).parts(trace())[1].text == "<think>\n\n</think>\n\none\n", "the model writes it"
-    with pytest.raises(
-        DataError, match=r"ends with '<think>\\n', and the assistant's text has no thoughts .*variables"
-    ):
+    with pytest.raises(DataError, match=r"ends with '<think>\\n', and the assistant's text begins with .*variables"):
         build(R1).parts(trace())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -238,3 +239,13 @@ def test_findings_are_in_the_manifest_and_on_the_card(
     ):
         assert line in shown
     assert "('4') and" in shown and str(path) in shown
+
+
+def test_many_rows_of_one_id_take_linear_time(
+    tmp_path: Path, jsonl: Callable[..., FilesSource], dataset: Callable[..., DatasetConfig]
+) -> None:
+    path = tmp_path / "same.jsonl"
+    path.write_text("".join(json.dumps({"prompt": "Q", "completion": str(i)}) + "\n" for i in range(4000)), "utf-8")
+    begin = time.process_time()
+    traces = collect(dataset(jsonl(path, "auto"), on_duplicate="keep")).splits["train"]
+    assert len({trace.id for trace in traces}) == 4000 and time.process_time() - begin < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import get_args
 
 import pytest
@@ -43,6 +44,12 @@ def test_spans_lie_in_the_text_in_order(reader: ReaderName, text: str) -> None:
         ("one\n**Answer:** 7", (["one"], "7")),
         ("one\n**Answer: 7**", (["one"], "7")),
         ("one\nThe answer is 7", (["one"], "7")),
+        ("one\nAnswer: **5**", (["one"], "5")),
+        ("one\n**Answer:** **5**", (["one"], "5")),
+        ("one\nAnswer: __init__", (["one"], "__init__")),
+        ("x\n\\boxed{5}\nThe answer is not obvious to everyone", (["x"], "5")),
+        ("x\n\\boxed{\\left\\{x\\right.}", (["x"], "\\left\\{x\\right.")),
+        ("one\n<answer>5</answer>", (["one"], "5")),
         ("one\nAnswer: 7\nHope this helps!", (["one"], "7")),
         ("one\nThus \\boxed{\\frac{1}{2}}.", (["one", "Thus \\boxed{\\frac{1}{2}}."], "\\frac{1}{2}")),
         ("one\n$\\boxed{7}$", (["one"], "7")),
@@ -77,3 +84,10 @@ def test_auto_finds_what_people_and_models_write(text: str, expected: tuple[list
 )
 def test_a_declared_reader_looks_for_nothing_else(reader: ReaderName, expected: tuple[list[str], str | None]) -> None:
     assert labelled(" a\n#### 5\n\\boxed{6}\nend\n", reader) == expected
+
+
+def test_a_long_run_of_blanks_takes_no_time() -> None:
+    begin = time.process_time()
+    for text in ("Answer: x" + " " * 40_000 + "y z", "answer" + " " * 40_000 + "x", "*" * 40_000, "\\boxed{" * 10_000):
+        read(text, "auto")
+    assert time.process_time() - begin < 2

@@ -190,3 +190,26 @@ def test_a_branch_of_a_data_set_is_the_commit_that_the_cache_knows(
     assert content_digest(hub(Path("someone/rows"), revision="b" * 40)) is None, "the config says it"
     with pytest.raises(MachineError, match=r"dataset\.source\.revision=COMMIT"):
         content_digest(hub(Path("someone/rows"), revision="other"))
+
+
+ASKED, SAID = {"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [ASKED, SAID | {"weight": float("nan")}]},
+        {"messages": [ASKED, SAID | {"tool_calls": [{"function": {"name": "f", "arguments": "[" * 100_000}}]}]},
+        {"messages": [ASKED, SAID], "tools": [{"type": "function", "function": "search"}]},
+        {"prompt": "Q", "completion": "A", "note": "\ud83d"},
+        {"instruction": "Q", "output": "A", "history": [[1, None]]},
+        {"prompt": "Q", "completion": "A", "label": False},
+    ],
+)
+def test_one_odd_row_is_left_out_and_stops_nobody(
+    row: dict[str, Any], tmp_path: Path, jsonl: Callable[..., FilesSource]
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + '\n{"prompt": "Q", "completion": "A"}\n')
+    bad, good = read_source(*parts_of(jsonl(path, "auto")), "train", 0, Rules())
+    assert isinstance(bad, Rejected) and bad.reason.startswith(f"{path}:1: ") and isinstance(good, Record)

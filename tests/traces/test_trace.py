@@ -106,7 +106,10 @@ def test_normalisation_keeps_operators() -> None:
         ({"completion": "ab", "answer_span": [1, 3]}, "f:3: answer_span: expected [start, end) in the 2 characters"),
         ({"completion": 4}, "f:3: completion: expected text, got a number (4)"),
         ({"messages": [{"role": "user"}]}, "f:3: messages[0]: content: missing"),
-        ({"messages": [{"role": "user", "content": "a", "weight": -1}]}, "f:3: messages[0]: weight: expected a number"),
+        (
+            {"messages": [{"role": "user", "content": "a", "weight": -1}]},
+            "f:3: messages[0]: weight: expected a number from 0",
+        ),
         ({"tools": "search"}, "f:3: tools: expected a list of objects, got text"),
         ({"meta": []}, "f:3: meta: expected an object, got a list"),
         ({"meta": {"x": float("nan")}}, "f:3: meta: not plain JSON"),

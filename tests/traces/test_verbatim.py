@@ -173,7 +173,7 @@ def test_thoughts_stay_as_they_are_where_the_template_writes_them_anew(template:
     form = formatter(chat("chat"), make(template))
     opened = "<think>\n" if template == R1 else ""
     if not text.startswith(opened):
-        with pytest.raises(DataError, match="has no thoughts"):
+        with pytest.raises(DataError, match="does not go on from there"):
             form.parts(adapt(records("Q", text)["chat"], "chat", "f:1", Rules()))
         return
     parts = form.parts(adapt(records("Q", text)["chat"], "chat", "f:1", Rules()))
@@ -259,6 +259,44 @@ def test_tools_and_calls_reach_the_template_and_a_call_is_learned(make: Make) ->
     assert "".join(part.text for part in whole if part.kind in ("steps", "answer")) == "It is 12 C."
     calling = form.parts(adapt({"messages": said[:2], "tools": [tool]}, "chat", "f:1", Rules()))
     assert [(part.kind, part.text) for part in calling[1:]] == [("answer", written), ("end", "<end>")]
+
+
+def test_a_call_without_text_is_learned_at_its_own_place(make: Make) -> None:
+    """Prevents: the end of the user's turn as a target, and the call as context."""
+    call = {"type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    said = [
+        {"role": "user", "content": "weather? <tool_call>"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "12 C"},
+        {"role": "assistant", "content": "It is 12 C."},
+    ]
+    parts = formatter(chat("chat"), make(TOOLS)).parts(adapt({"messages": said}, "chat", "f:1", Rules()), "keep", True)
+    assert [part.text for part in parts if part.kind == "previous_turns"] == ["<tool_call>weather {}</tool_call><end>"]
+    assert parts[0].text.endswith("<end>\n[assistant]")
+
+
+def test_what_a_template_hides_is_seen_though_its_name_occurs_in_the_text(make: Make) -> None:
+    form, tool = formatter(chat("chat"), make(CHATML)), {"name": "search", "parameters": {}}
+    said = [{"role": "user", "content": "search it"}, {"role": "assistant", "content": "I search."}]
+    with pytest.raises(DataError, match="does not show tools"):
+        form.parts(adapt({"messages": said, "tools": [tool]}, "chat", "f:1", Rules()))
+    calling = [said[0], said[1] | {"tool_calls": [{"function": {"name": "search", "arguments": {}}}]}]
+    with pytest.raises(DataError, match="does not show the assistant's tool calls"):
+        form.parts(adapt({"messages": calling}, "chat", "f:1", Rules()))
+
+
+def test_special_tokens_are_refused_in_every_field(make: Make) -> None:
+    form = formatter(chat("chat"), make(TOOLS))
+    call = {"function": {"name": "search", "arguments": {"q": "a<end>"}}}
+    said = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "", "tool_calls": [call]}]
+    with pytest.raises(DataError, match=r"'<end>' in .* would be read as a special token"):
+        form.parts(adapt({"messages": said}, "chat", "f:1", Rules()))
+
+
+def test_newlines_of_a_template_are_not_taken_for_those_of_the_text(make: Make) -> None:
+    form = formatter(chat("chat"), make(QWEN3))
+    with pytest.raises(DataError, match="trims white space"):
+        form.parts(adapt(records("Q", "\n\nDone")["chat"], "chat", "f:1", Rules()))
 
 
 def test_what_a_template_cannot_show_is_an_error_with_the_cause(make: Make) -> None:

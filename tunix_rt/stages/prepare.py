@@ -152,7 +152,7 @@ def _write_encoded(
                 if times:
                     lines.write(f"{to_json(trace.to_json())}\n".encode())
                     targets = int((found.weights[1:] > 0).sum())
-                    counts.update(count=1, tokens=len(found.ids), target_tokens=targets)
+                    counts.update(count=1, tokens=times * len(found.ids), target_tokens=times * targets)
                 yield from [(trace.id, found)] * times
 
     with atomic_writer(prepared.traces_file(split)) as lines:

@@ -30,6 +30,13 @@ CALCULATION = re.compile(r"<<[^<>\n]*>>")
 """GSM8K's calculator annotations, `<<48/2=24>>` (Cobbe et al. 2021, arXiv 2110.14168)."""
 
 
+SIGNIFICANT = frozenset(
+    "audio context documents function_call functions history image images input label reasoning reasoning_content "
+    "system system_prompt thinking thought tools videos weight".split()
+)
+"""Fields that would matter to what is learned; where an adapter does not use one, it is counted."""
+
+
 def adapt(record: JsonObject, adapter: Adapter, where: str, rules: Rules) -> Trace:
     """Convert a record with the named `adapter` (`auto`: the one that fits). Raises DataError: place, field, way on."""
     if adapter == "auto":
@@ -39,7 +46,10 @@ def adapt(record: JsonObject, adapter: Adapter, where: str, rules: Rules) -> Tra
     else:
         make, used = ADAPTERS[adapter]
         trace = make(record, where, rules)
-        rest = {name: _finite(value) for name, value in record.items() if name not in (*used, "id", "meta", "tools")}
+        rest = {name: _finite(value) for name, value in record.items() if name not in (*used, "id", "meta")}
+        for name in SIGNIFICANT.intersection(rest):
+            if rest[name] not in (None, "", [], {}):
+                rules.noted[f"field {name} not used"] += 1
         trace = identified(replace(trace, meta=rest | meta_field(record, where)), record, where)
     if rules.strip and trace.completion is None:
         messages = tuple(stripped(message, rules) for message in trace.messages)
@@ -95,8 +105,8 @@ def _alpaca(record: JsonObject, where: str, rules: Rules) -> Trace:
     if record.get("input"):
         asked += "\n\n" + text_field(record, "input", where)
     turns = record.get("history") or []
-    if not all(isinstance(turn, list) and len(turn) == 2 for turn in turns):
-        raise DataError(f"{where}: history: expected pairs of a question and an answer")
+    if not all(isinstance(turn, list) and len(turn) == 2 and all(isinstance(t, str) for t in turn) for turn in turns):
+        raise DataError(f"{where}: history: expected pairs of a question and an answer, as texts")
     said = [Message(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
     before = (*_instructions(_system(record, where)), *said, Message("user", asked))
     return _labelled(before, Message("assistant", text_field(record, "output", where)), where, rules)
@@ -104,6 +114,8 @@ def _alpaca(record: JsonObject, where: str, rules: Rules) -> Trace:
 
 def _prompt_completion(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`prompt` and `completion`, each a text or a list of messages; `system`, `reasoning`, `answer` may be there."""
+    if record.get("label") is False:
+        raise DataError(f"{where}: label: false: a bad answer, which must not be learned as a good one")
     system = _system(record, where)
     if is_conversation(record.get("prompt")) or is_conversation(record.get("completion")):
         said = [item for name in ("prompt", "completion") for item in _as_messages(record, name, where)]
@@ -133,8 +145,9 @@ def _preference(record: JsonObject, where: str, rules: Rules) -> Trace:
     both = []
     for name in ("chosen", "rejected"):
         if is_conversation(record.get(name)):
-            prompt = _as_messages(record, "prompt", where) if record.get("prompt") is not None else []
-            said = record[name] if record[name][: len(prompt)] == prompt else [*prompt, *record[name]]
+            whole = any(isinstance(item, dict) and item.get("role") == "user" for item in record[name])
+            prompt = [] if whole or record.get("prompt") is None else _as_messages(record, "prompt", where)
+            said = [*prompt, *record[name]]
             both.append(conversation(said, f"{where}: {name}", rules, _system(record, where)))
         else:
             asked = prompt_messages(_as_messages(record, "prompt", where), f"{where}: prompt", rules)
@@ -155,23 +168,23 @@ def _evaluation_set(record: JsonObject, where: str, rules: Rules) -> Trace:
 
 ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str, Rules], Trace], tuple[str, ...]]] = {
     "gsm8k": (_gsm8k, ("question", "answer")),
-    "chat": (_chat, ("messages", "system")),
-    "sharegpt": (_sharegpt, ("conversations", "conversation", "messages", "system")),
+    "chat": (_chat, ("messages", "system", "tools")),
+    "sharegpt": (_sharegpt, ("conversations", "conversation", "messages", "system", "tools")),
     "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system")),
-    "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning")),
+    "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning", "tools")),
     "problem_solution": (_problem_solution, ("problem", "question", "solution", "reasoning", "answer", "system")),
-    "preference": (_preference, ("prompt", "chosen", "rejected", "system")),
+    "preference": (_preference, ("prompt", "chosen", "rejected", "system", "tools")),
     "evaluation_set": (_evaluation_set, ("prompt", "expected_answer", "system")),
 }
 """Functions that make a trace of a record, and the fields that they use: all others are added to its `meta`."""
 SIGNS: tuple[tuple[Adapter, str], ...] = (
     ("trace", "prompt steps final_answer"),
     ("preference", "chosen rejected"),
-    ("evaluation_set", "prompt expected_answer"),
     ("chat", "messages"),
     ("sharegpt", "conversations|conversation"),
     ("alpaca", "instruction output"),
     ("prompt_completion", "prompt completion"),
+    ("evaluation_set", "prompt expected_answer"),
     ("problem_solution", "problem|question solution"),
     ("problem_solution", "problem|question reasoning answer"),
     ("gsm8k", "question answer"),
@@ -189,6 +202,8 @@ def _labelled(
 ) -> Trace:
     """A trace of a text: the declared reader labels its steps and answer, unless the source gives the answer."""
     before, said = tuple(stripped(message, rules) for message in before), stripped(said, rules)
+    if rules.strip and not all(message.content or message.fields for message in (*before, said)):
+        raise DataError(f"{where}: a message is nothing but white space")
     text = said.content
     if not text.strip() and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: the completion is nothing but white space")

@@ -28,12 +28,16 @@ class Turn:
 
     prefix: str
     """Up to where the assistant begins to write."""
-    lead: str
-    """What the template puts in front of the assistant's text, and a model therefore writes itself."""
-    completion: str
-    """The assistant's text: the message's own, or, with tool calls, what the template makes of them."""
     end: str
     """The end token. Text that the template appends to it is dropped."""
+    opened: str = ""
+    """The beginning of the assistant's text that the prefix already has."""
+    lead: str = ""
+    """What the template puts in front of the assistant's text, and a model therefore writes itself."""
+    trail: str = ""
+    """White space that the template puts between the assistant's text and the end token."""
+    calls: str | None = None
+    """With tool calls: the text that the template makes of them and of the message."""
 
 
 class ChatTurn:
@@ -45,9 +49,11 @@ class ChatTurn:
         asked = self._complete([Message("user", PROBE)])
         prompt, bare = self._render(asked, True), self._render(asked, False)
         shown = self._render([*asked, Message("assistant", SAID)], False)
-        self._opening, self.lead = "", ""
+        self._opening, self.lead, self.trail = "", "", ""
         if shown.startswith(prompt) and SAID in shown:
-            lead = shown[len(prompt) : shown.index(SAID)]
+            lead, rest = shown[len(prompt) : shown.index(SAID)], shown[shown.index(SAID) + len(SAID) :]
+            blank = rest[: len(rest) - len(rest.lstrip())]
+            self.trail = blank if rest.lstrip().startswith(tokenizer.end_tokens) else ""
             if prompt == bare and lead.strip():  # the template knows no generation prompt
                 self._opening = lead
             else:
@@ -63,9 +69,12 @@ class ChatTurn:
         """
         said = self._complete(messages)
         prefix = self._render(said, True, tools) + self._opening
-        calls = [call for message in messages for call in message.fields.get("tool_calls", ())]
-        for what, functions in (("tools", tools), ("the tool calls of previous turns", calls)):
-            if any(str(item["function"].get("name", "")) not in prefix for item in functions):
+        if tools and prefix == self._render(said, True) + self._opening:
+            raise DataError("the chat template does not show tools; use a model whose template does")
+        if any("tool_calls" in m.fields for m in said):
+            without = [_without_calls(message) for message in said]
+            if prefix == self._render(without, True, tools) + self._opening:
+                what = "the tool calls of previous turns"
                 raise DataError(f"the chat template does not show {what}; use a model whose template does")
         if len(said) == 1 and prefix == self._head + said[0].content + self._tail:
             return prefix
@@ -84,9 +93,14 @@ class ChatTurn:
         added, places = len(said) - len(messages), self._places(prefix, said, tools)
         for place, (start, stop) in enumerate(places):
             if said[place].role == "assistant":
+                where, calls = f"messages[{place - added}]: ", "tool_calls" in said[place].fields
                 start -= len(self.lead) if prefix[:start].endswith(self.lead) else 0
-                calls, following = "tool_calls" in said[place].fields, places[place + 1][0]
-                end = self._end(prefix[stop:following], f"messages[{place - added}]: ", calls)
+                if calls and not said[place].content:
+                    asked = self._render(said[:place], True, tools) + self._opening
+                    if not prefix.startswith(asked):
+                        raise DataError(f"{where}the chat template shows it otherwise than it asks for it")
+                    start = stop = len(asked)
+                end = self._end(prefix[stop : places[place + 1][0]], where, calls)
                 found.append((place - added, (start, stop + end)))
         return found
 
@@ -97,32 +111,38 @@ class ChatTurn:
         text = said.content
         whole = self._render([*self._complete(messages), said], False, tools)
         if said.fields.get("tool_calls"):
-            return self._calling(prefix, whole, said)
-        if opened:
-            if not text.startswith(opened):
-                raise DataError(
-                    f"the chat template's prompt ends with {opened!r}, and the assistant's text has no thoughts "
-                    f"({text[:40]!r}): set what the template asks in format.variables (often enable_thinking), or "
-                    "leave such rows out"
-                )
-            text = text.removeprefix(opened)
-        if whole.startswith(prefix):
-            rest = whole[len(prefix) :]
+            without = self._render([*self._complete(messages), _without_calls(said)], False, tools)
+            return self._calling(prefix, whole, without, said)
+        if opened and not text.startswith(opened) and ("</think>" not in text or "<think>" in text):
+            raise DataError(
+                f"the chat template's prompt ends with {opened!r}, and the assistant's text begins with "
+                f"{text[:40]!r}, which does not go on from there: set what the template asks in format.variables "
+                "(often enable_thinking), or leave such rows out"
+            )
+        text = text.removeprefix(opened)
+        if whole.startswith(prefix + self.lead + text):
+            rest = whole[len(prefix + self.lead + text) :]
+            blank = rest[: len(rest) - len(rest.lstrip())]
             for token in self._tokenizer.end_tokens:
-                place = rest.find(text + token)
-                if place >= 0 and not rest[place + len(text) + len(token) :].strip():
-                    return Turn(prefix, rest[:place], text, token)
+                if rest.startswith(blank + token) and not self._behind(rest[len(blank + token) :]):
+                    return Turn(prefix, token, opened if text != said.content else "", self.lead, blank)
         for visible in _answers(said.content):  # a template may show a finished turn without its thoughts
             bare = prefix.removesuffix(opened)
             for token in self._tokenizer.end_tokens:
                 for gap in ("", "\n", "\n\n"):
                     if whole.startswith(bare + gap + visible + token):
-                        return Turn(prefix, "", text, token)
+                        return Turn(prefix, token, opened if text != said.content else "")
         if "</think>" in text:  # a template may write the tags of thoughts with other white space
             for token in self._tokenizer.end_tokens:
                 if "".join(whole.split()).startswith("".join(f"{prefix}{text}{token}".split())):
-                    return Turn(prefix, "", text, token)
+                    return Turn(prefix, token, opened if text != said.content else "")
         raise DataError(self._cause(prefix, whole, text))
+
+    def _behind(self, rest: str) -> str:
+        """What stands behind the end of a turn besides white space and end tokens."""
+        for token in self._tokenizer.end_tokens:
+            rest = rest.replace(token, "")
+        return rest.strip()
 
     def prompt_of(self, text: str) -> str:
         """The prompt in a prefix; for any other text, what remains without the template's parts."""
@@ -145,6 +165,12 @@ class ChatTurn:
 
     def _render(self, messages: Sequence[Message], add_prompt: bool, tools: Sequence[JsonObject] = ()) -> str:
         shown = [message.shown() for message in messages]
+        try:
+            return self._tokenizer.chat(shown, add_prompt, self._config.variables, self._config.date, tools)
+        except ModelError:
+            if not any("tool_calls" in message for message in shown):
+                raise
+        shown = [_with_arguments_as_text(message) for message in shown]  # DeepSeek's template joins them to text
         return self._tokenizer.chat(shown, add_prompt, self._config.variables, self._config.date, tools)
 
     def _places(self, prefix: str, said: Sequence[Message], tools: Sequence[JsonObject]) -> list[Span]:
@@ -187,19 +213,24 @@ class ChatTurn:
     def _plain_frame(self, marked: tuple[tuple[str, str], ...]) -> str:
         return self._render([Message(role, mark) for role, mark in marked], True) + self._opening
 
-    def _calling(self, prefix: str, whole: str, said: Message) -> Turn:
+    def _calling(self, prefix: str, whole: str, without: str, said: Message) -> Turn:
         """A turn with tool calls: the template writes them, so what it writes is what is learned."""
         rest = whole[len(prefix) :] if whole.startswith(prefix) else ""
-        ends = [(rest.rfind(token), token) for token in self._tokenizer.end_tokens]
-        place, token = max(ends)
-        missing = [call["function"]["name"] for call in said.fields["tool_calls"]]
-        missing = [name for name in missing if name not in rest]
-        if place < 0 or rest[place + len(token) :].strip() or missing or said.content not in rest:
+        found = [(place, token) for token in self._tokenizer.end_tokens if (place := rest.find(token)) >= 0]
+        place, token = min(found, default=(-1, ""))
+        names = [call["function"]["name"] for call in said.fields["tool_calls"]]
+        missing = [name for name in names if name not in rest[: max(place, 0)]]
+        if place < 0 or self._behind(rest[place + len(token) :]) or missing or without == whole:
             raise DataError(
-                f"the chat template does not show the assistant's tool calls ({to_json(missing)}) and an end token; "
-                "use a model whose template does"
+                f"the chat template does not show the assistant's tool calls ({to_json(missing or names)}) and an end "
+                "token; use a model whose template does"
             )
-        return Turn(prefix, "", rest[:place], token)
+        if not rest.startswith((said.content, self.lead + said.content)):
+            raise DataError(
+                f"the chat template trims or moves the text beside the tool calls ({_last(said.content)}): "
+                "dataset.strip=true removes white space in the data"
+            )
+        return Turn(prefix, token, calls=rest[:place])
 
     def _end(self, rest: str, where: str, calls: bool) -> int:
         """Where the end token ends in the text after a turn; it is what follows the turn's own text, or its `calls`."""
@@ -226,7 +257,7 @@ class ChatTurn:
     def _cause(self, prefix: str, whole: str, text: str) -> str:
         """Why the template's rendering is not the prompt, the text and an end token."""
         rest = whole[len(prefix) :] if whole.startswith(prefix) else None
-        if rest is not None and text in rest:
+        if rest is not None and text in rest and text == text.strip():
             return self._other_end(rest[rest.index(text) + len(text) :])
         if rest is not None and text.strip() in rest:
             return (
@@ -240,6 +271,19 @@ class ChatTurn:
             "the chat template does not continue its own prompt with the assistant's text and the end token: expected "
             f"{_around(expected, at)}, got {_around(whole, at)} (character {at}){hint}"
         )
+
+
+def _without_calls(message: Message) -> Message:
+    return replace(message, fields={name: value for name, value in message.fields.items() if name != "tool_calls"})
+
+
+def _with_arguments_as_text(message: JsonObject) -> JsonObject:
+    """A message whose tool calls have their arguments as JSON text, as OpenAI's API gives them."""
+    calls = [
+        call | {"function": call["function"] | {"arguments": to_json(call["function"].get("arguments", {}))}}
+        for call in message.get("tool_calls", ())
+    ]
+    return message | ({"tool_calls": calls} if calls else {})
 
 
 def already_open(prefix: str) -> str:

@@ -11,7 +11,9 @@ import glob
 import gzip
 import io
 import lzma
+import re
 from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -21,6 +23,14 @@ from tunix_rt.files import JsonObject, parse_json, parse_object
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 BOM = b"\xef\xbb\xbf"
 PARQUET = b"PAR1"
+REFUSED = {
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b"PK\x03\x04": "a zip archive; unpack it",
+}
+"""First bytes of files that are something else → what to do."""
+RECORDS = frozenset(("messages", "conversations", "conversation", "prompt", "instruction", "question", "problem"))
+"""Fields of a record: an object with one of them is a record, not a wrapper around a list of records."""
 ROWS = 1024
 """Rows of a Parquet file read at once."""
 Line = tuple[str, JsonObject | DataError]
@@ -74,14 +84,17 @@ def read_records(path: Path) -> Iterator[Line]:
     with path.open("rb") as file:
         begin = file.read(8)
     opened = next((opens for magic, (_, opens) in COMPRESSIONS.items() if begin.startswith(magic)), None)
+    for magic, what in REFUSED.items():
+        if begin.startswith(magic):
+            raise DataError(f"{path}: {what}")
     number = 0
     try:
         if begin.startswith(PARQUET):
             lines = _parquet(path)
         elif opened is None:
-            lines = _text(path, path.open("rb"))
+            lines = _text(path, lambda: path.open("rb"))
         else:
-            lines = _text(path, cast(IO[bytes], io.BufferedReader(opened(path))))
+            lines = _text(path, lambda: cast(IO[bytes], io.BufferedReader(opened(path))))
         for number, line in enumerate(lines, 1):  # noqa: B007
             yield line
     except (EOFError, OSError, lzma.LZMAError) as error:
@@ -101,21 +114,23 @@ def renamed(record: JsonObject, columns: Mapping[str, str], where: str) -> JsonO
     return {name: record[column] for name, column in columns.items()} | rest
 
 
-def _text(path: Path, file: IO[bytes]) -> Iterator[Line]:
-    with file:
-        names = [suffix.lower() for suffix in path.suffixes]
-        if ".csv" in names or ".tsv" in names:
-            yield from _csv(path, file, "\t" if ".tsv" in names else None)
+def _text(path: Path, opens: Callable[[], IO[bytes]]) -> Iterator[Line]:
+    kinds = {kind for kind, _ in COMPRESSIONS.values()}
+    suffix = next((name.lower() for name in reversed(path.suffixes) if name.lower() not in kinds), "")
+    with opens() as file:
+        if suffix in (".csv", ".tsv"):
+            yield from _csv(path, file, "\t" if suffix == ".tsv" else None)
             return
         number, first = _first(file)
-        if first.lstrip().startswith(b"[") or (first.strip() and not _is_object(first)):
-            whole = _whole(path, first + file.read(), number)
-            if whole is not None:
-                yield from whole
-                return
-            file.seek(0)
-            number, first = _first(file)
-        yield from _lines(path, file, number, first)
+        if not first.lstrip().startswith(b"[") and (not first.strip() or _is_object(first)):
+            yield from _lines(path, file, number, first)
+            return
+        whole = _whole(path, first + file.read(), number)
+    if whole is not None:
+        yield from whole
+        return
+    with opens() as file:
+        yield from _lines(path, file, *_first(file))
 
 
 def _first(file: IO[bytes]) -> tuple[int, bytes]:
@@ -151,11 +166,13 @@ def _whole(path: Path, raw: bytes, number: int) -> list[Line] | None:
         if raw.lstrip().startswith(b"[") and len(raw.split(b"\n", 2)) < 3:
             raise DataError(str(error)) from None
         return None
-    if isinstance(value, dict):
+    if isinstance(value, dict) and RECORDS.isdisjoint(value):
         lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
         if len(lists) != 1:
             return [(f"{path}:{number}", value)]
         value = lists[0]
+    if isinstance(value, dict):
+        return [(f"{path}:{number}", value)]
     if not isinstance(value, list):
         raise DataError(f"{path}: a JSON {type(value).__name__}, expected objects")
     places = ((f"{path}[{place}]", item) for place, item in enumerate(value))
@@ -171,12 +188,12 @@ def _csv(path: Path, file: IO[bytes], delimiter: str | None) -> Iterator[Line]:
     csv.field_size_limit(2**31 - 1)
     try:
         with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-            header = text.readline()
-            separator = delimiter or max(",;\t|", key=header.count)
-            names = next(csv.reader([header], delimiter=separator), [])
-            rows, start = csv.reader(text, delimiter=separator, strict=True), 2
+            header = next((line for line in text if line.strip()), "")
+            separator = delimiter or max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
+            rows = csv.reader(chain([header], text), delimiter=separator, strict=True)
+            names, start = next(rows, []), rows.line_num + 1
             for row in rows:
-                where, start = f"{path}:{start}", rows.line_num + 2
+                where, start = f"{path}:{start}", rows.line_num + 1
                 if len(row) > len(names):
                     yield where, DataError(f"{where}: {len(row)} cells, the header has {len(names)}")
                 elif row:
@@ -194,11 +211,19 @@ def _parquet(path: Path) -> Iterator[Line]:
     number = 0
     try:
         for batch in pyarrow.parquet.ParquetFile(path).iter_batches(ROWS):
-            for row in batch.to_pylist():
-                yield f"{path}[{number}]", {name: plain(value) for name, value in row.items() if value is not None}
+            for place in range(batch.num_rows):
+                where = f"{path}[{number}]"
+                yield where, _row(batch.slice(place, 1), where)
                 number += 1
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not a readable Parquet file ({error})") from None
+
+
+def _row(batch: Any, where: str) -> JsonObject | DataError:
+    try:
+        return {name: plain(value) for name, value in batch.to_pylist()[0].items() if value is not None}
+    except UnicodeDecodeError as error:
+        return DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})")
 
 
 def plain(value: Any) -> Any:
@@ -209,4 +234,4 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    return value.hex() if isinstance(value, bytes) else str(value)
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

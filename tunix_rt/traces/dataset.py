@@ -9,7 +9,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count
 from pathlib import Path
 
 from tunix_rt.config.choices import SPLITS, ReaderName, SplitName
@@ -147,12 +146,14 @@ def _with_unique_ids(records: Records) -> Records:
 
     Evaluation sets are named first, so that more training data never renames their items.
     """
-    taken: set[str] = set()
+    taken: dict[str, int] = {}
 
     def named(record: Spooled) -> Spooled:
-        base = record.id
-        identity = base if base not in taken else next(n for k in count(1) if (n := f"{base}-{k}") not in taken)
-        taken.add(identity)
+        base = identity = record.id
+        while identity in taken:
+            identity = f"{base}-{taken[base]}"
+            taken[base] += 1
+        taken[identity] = 1
         return record if identity == base else replace(record, id=identity)
 
     return {split: [named(record) for record in records[split]] for split in reversed(SPLITS) if split in records}

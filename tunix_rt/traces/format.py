@@ -21,7 +21,7 @@ from tunix_rt.config.format import (
     pieces,
 )
 from tunix_rt.errors import ConfigError, DataError
-from tunix_rt.files import JsonObject
+from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.chat import PROBE, ChatTurn, Turn, already_open, refuse_closed
 from tunix_rt.traces.layout import Layout, Parsed, lines, think
@@ -45,7 +45,7 @@ class Part:
 class PlainTurn:
     """The prompt between two texts; the end token after the completion. Supports one message of the user only."""
 
-    lead = ""
+    lead = trail = ""
 
     def __init__(self, prompt_start: str, prompt_end: str, tokenizer: Tokenizer | None) -> None:
         begin = "" if tokenizer is None else tokenizer.begin_token
@@ -68,7 +68,7 @@ class PlainTurn:
         """The prompt, the text as it is, and the end token (empty without a tokenizer)."""
         if said.fields.get("tool_calls"):
             raise DataError("the completion has tool calls, which only a chat template can write: format=chat")
-        return Turn(self.prefix(messages, tools), "", said.content, self._end_token)
+        return Turn(self.prefix(messages, tools), self._end_token)
 
     def prompt_of(self, text: str) -> str:
         """The prompt of a prefix."""
@@ -103,21 +103,23 @@ class Formatter:
         or the template changes it.
         """
         said, labelled = self._completion(trace, steps)
-        self._refuse_special_tokens(*(m.content for m in trace.conversation), *(part.text for part in labelled))
+        shown = [
+            text for m in (*trace.conversation, said) for text in (m.content, to_json(m.fields) if m.fields else "")
+        ]
+        self._refuse_special_tokens(*shown, *map(to_json, trace.tools))
         turn = self._turn.turn(trace.conversation, trace.tools, said)
-        if said.fields.get("tool_calls"):
-            labelled = [Part("answer", turn.completion)]
-        opened = len(said.content) - len(turn.completion) if not said.fields.get("tool_calls") else 0
-        labelled = _without_start(labelled, opened)
-        if turn.lead:
-            labelled = [replace(labelled[0], text=turn.lead + labelled[0].text), *labelled[1:]]
+        labelled = _without_start(labelled, len(turn.opened))
+        if turn.calls is not None:
+            labelled = [Part("answer", turn.calls)]
+        labelled[0] = replace(labelled[0], text=turn.lead + labelled[0].text)
+        labelled[-1] = replace(labelled[-1], text=labelled[-1].text + turn.trail)
         weight = 1.0 if said.weight is None else said.weight
         own = [replace(part, scale=weight) for part in (*labelled, Part("end", turn.end)) if part.text]
         return (*self._prompt_parts(trace, turn.prefix, previous_turns), *own)
 
     def parse(self, completion: str) -> Parsed:
         """Steps and answer of a completion without its end token: the inverse of `parts`. Never raises."""
-        text = completion.removeprefix(self._turn.lead)
+        text = completion.removeprefix(self._turn.lead).removesuffix(self._turn.trail)
         if self._reader is None:
             return self._layout.read(text)
         reading = read(text, self._reader)

@@ -37,6 +37,8 @@ class Found:
     """Traces that have thoughts, a system message, tools, several turns, weights, no text."""
     repeated: int = 0
     """Traces whose prompt occurred before."""
+    longest: int = 0
+    """Characters of the longest trace."""
     traces: list[Trace] = field(default_factory=list)
     """The first `KEPT`."""
 
@@ -49,7 +51,7 @@ def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
         if found is None and not isinstance(value, DataError):
             named = dict(columns) or guessed(value)
             adapter = detect(renamed(value, named, where), where)
-            rules = Rules(consecutive="join", last_user="drop", max_characters=10**9)
+            rules = Rules(consecutive="join", last_user="drop")
             found = Found(adapter, named, rules)
         if found is None:
             raise value if isinstance(value, DataError) else DataError(f"{where}: not a record")
@@ -80,6 +82,8 @@ def guessed(record: Mapping[str, object]) -> dict[str, str]:
 def _count(found: Found, trace: Trace, seen: set[bytes]) -> None:
     found.roles.update(message.role for message in trace.conversation)
     found.features.update(_features(trace))
+    written = len(trace.completion.content) if trace.completion else sum(len(step.content) for step in trace.steps)
+    found.longest = max(found.longest, len(trace.asked) + written)
     key = hashlib.sha256(normalise(trace.asked).encode()).digest()[:16]
     found.repeated += key in seen
     seen.add(key)

@@ -97,7 +97,10 @@ def tools_of(record: Mapping[str, Any], where: str) -> tuple[JsonObject, ...]:
     if value in (None, "", []):
         return ()
     found = objects(_parsed(value, f"{where}: tools"), f"{where}: tools")
-    return tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in found)
+    tools = tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in found)
+    if not all(isinstance(tool["function"], dict) and isinstance(tool["function"].get("name"), str) for tool in tools):
+        raise DataError(f"{where}: tools: expected functions with a name")
+    return tools
 
 
 def _parsed(value: Any, where: str) -> Any:
@@ -186,11 +189,15 @@ def _with_arguments(calls: Any, where: str) -> list[JsonObject]:
         arguments = function.get("arguments", {})
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments or "{}")
-            except ValueError as error:
+                arguments = json.loads(arguments or "{}", parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: tool_calls: arguments: not JSON ({error})") from None
         made.append({"type": "function"} | call | {"function": function | {"arguments": arguments}})
     return made
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def stripped(message: Message, rules: Rules) -> Message:
@@ -234,9 +241,9 @@ def _ordered(said: list[Message], where: str, rules: Rules) -> list[Message]:
 def _joined(one: Message, other: Message, where: str) -> Message:
     if one.weight != other.weight:
         raise DataError(f"{where}: messages in a row with the weights {one.weight} and {other.weight} cannot be joined")
-    calls = [*one.fields.get("tool_calls", []), *other.fields.get("tool_calls", [])]
-    fields = one.fields | other.fields | ({"tool_calls": calls} if calls else {})
-    return replace(other, content="\n\n".join(filter(None, (one.content, other.content))), fields=fields)
+    if one.fields or other.fields:
+        raise DataError(f"{where}: messages in a row with thoughts or tool calls cannot be joined")
+    return replace(other, content=f"{one.content}\n\n{other.content}")
 
 
 def _without_thoughts(message: Message, rules: Rules) -> Message:
@@ -247,8 +254,10 @@ def _without_thoughts(message: Message, rules: Rules) -> Message:
         return _thoughts_inline(message)
     found = THOUGHTS.fullmatch(message.content)
     if found is None:
+        rules.noted["thoughts of previous turns left to the chat template"] += "reasoning_content" in message.fields
         return message
     fields = {"reasoning_content": found["thoughts"]} if found["thoughts"].strip() else {}
+    rules.noted["thoughts of previous turns left to the chat template"] += bool(fields)
     return replace(message, content=found["said"], fields=message.fields | fields)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tunix_rt.config.choices import ReaderName
 from tunix_rt.traces.trace import Span
@@ -22,12 +22,14 @@ TAGS = (
 """Around thoughts: DeepSeek-R1 and Qwen3, OpenThoughts, and what others write."""
 WRAPPERS = (("<|begin_of_solution|>", "<|end_of_solution|>"), ("<answer>", "</answer>"), ("<solution>", "</solution>"))
 """Around the answer: OpenThoughts, DeepSeek-R1-Zero (arXiv 2501.12948, table 1)."""
-MARKED = re.compile(
-    r"[ \t>*_#]*(?:####|(?:the\s+)?(?:final\s+)?answer\s*(?:\*\*|__)?\s*(?::|\bis\b\s*:?))"
-    r"(?:\*\*|__)?[ \t]*(?P<answer>\S.*?)[ \t]*(?:\*\*|__)?[ \t\r]*",
+MARK = re.compile(
+    r"[ \t>*_#]{0,12}(?:####|(?:the[ \t])?(?:final[ \t])?answer[ \t]?(?:\*\*|__|\*)?[ \t]?(?P<word>:|is\b:?))"
+    r"(?:\*\*|__|\*)?[ \t]{0,8}",
     re.IGNORECASE,
 )
-"""A line that is marked as the answer: `#### 42`, `Answer: 42`, `**Final answer:** 42`, `The answer is 42`."""
+"""How a line begins that is marked as the answer: `#### 42`, `**Final answer:** 42`, `The answer is 42`."""
+TELLING = re.compile(r"[0-9$\\]|[A-Z]\W*$")
+"""What follows `the answer is`, if it is one: a number, a formula, or a letter."""
 BOXED = "\\boxed{"
 
 
@@ -64,11 +66,27 @@ def _marker(text: str, begin: int) -> Reading:
     """The last line that is marked as the answer; the lines before it are steps."""
     lines = list(_line_spans(text, begin, len(text)))
     for place in reversed(range(len(lines))):
-        found = MARKED.fullmatch(text, *lines[place])
-        if found:
-            answer = _box(text, *found.span("answer")) or found.span("answer")
+        if (said := _marked(text, *lines[place])) is not None:
+            answer = _box(text, *said) or said
             return Reading(tuple(lines[:place]), answer, _line_start(text, lines[place][0], begin))
     return Reading(tuple(lines), None, begin, "no line is marked as the answer (####, Answer:)")
+
+
+def _marked(text: str, start: int, end: int) -> Span | None:
+    """The answer in a line that is marked, without the emphasis of Markdown; None in another line."""
+    mark = MARK.match(text, start, end)
+    if mark is None or mark.end() == end:
+        return None
+    first = mark.end()
+    if (mark["word"] or "").lower().startswith("is") and not TELLING.search(text[first:end]):
+        return None
+    for sign in ("**", "*"):
+        said = text[first:end]
+        if said.startswith(sign) and said.endswith(sign) and len(said) > 2 * len(sign):
+            first, end = first + len(sign), end - len(sign)
+        elif said.endswith(sign) and said.count(sign) % 2 and len(said) > len(sign):
+            end -= len(sign)
+    return _trimmed(text, first, end)
 
 
 def _boxed(text: str, begin: int) -> Reading:
@@ -94,7 +112,10 @@ def _auto(text: str, begin: int) -> Reading:
     or, without thoughts, the last line.
     """
     thought = _thought(text, begin, lambda rest, start: _said(rest, start, _whole))
-    return thought or _said(text, begin, _lines)
+    if thought is not None:
+        return thought
+    found = _said(text, begin, _lines)
+    return replace(found, answer=_unwrapped(text, found.answer))
 
 
 def _said(text: str, begin: int, otherwise: Callable[[str, int], Reading]) -> Reading:
@@ -141,7 +162,7 @@ def _box(text: str, begin: int, end: int) -> Span | None:
     start = text.rfind(BOXED, begin, end)
     depth, first = 1, start + len(BOXED)
     for place in range(first, end) if start >= 0 else ():
-        depth += {"{": 1, "}": -1}.get(text[place], 0)
+        depth += {"{": 1, "}": -1}.get(text[place], 0) if text[place - 1] != "\\" else 0
         if depth == 0:
             return _trimmed(text, first, place)
     return None

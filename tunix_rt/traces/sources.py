@@ -12,7 +12,7 @@ from tunix_rt.checked import hashes
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import ArithmeticSource, DataFile, FilesSource, HuggingfaceSource, MixtureSource
 from tunix_rt.errors import DataError, MachineError, MissingExtra
-from tunix_rt.files import JsonObject, digest
+from tunix_rt.files import JsonObject, digest, to_json
 from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
@@ -196,9 +196,13 @@ def _read_files(declared: DataFile, setting: str, origin: str | None, rules: Rul
 
 def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: str, rules: Rules) -> Record | Rejected:
     try:
-        return Record(where, adapt(renamed(record, declared.columns, where), declared.adapter, where, rules))
+        trace = adapt(renamed(record, declared.columns, where), declared.adapter, where, rules)
+        to_json(trace.to_json()).encode()  # what no file could hold is found here, with its place
+        return Record(where, trace)
     except DataError as error:
         return Rejected(where, "invalid", str(error))
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:  # one row never stops the others
+        return Rejected(where, "invalid", f"{where}: not a readable record ({_line(error)})")
 
 
 def _read_hub(source: HuggingfaceSource, split: str, rules: Rules) -> Iterator[Record | Rejected]:

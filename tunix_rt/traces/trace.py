@@ -196,8 +196,10 @@ def message_of(record: Mapping[str, Any], where: str) -> Message:
     role, weight = record.get("role"), record.get("weight")
     if not isinstance(role, str) or not role:
         raise DataError(f"{where}: role: expected text, got {kind_of(role)}")
-    if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0):
-        raise DataError(f"{where}: weight: expected a number >= 0, got {weight!r}")
+    if weight is not None and (
+        isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 100
+    ):
+        raise DataError(f"{where}: weight: expected a number from 0 to 100, got {weight!r}")
     content = text_field(record, "content", where, empty=bool(record.get("tool_calls")))
     fields = {name: value for name, value in record.items() if name not in ("role", "content", "weight")}
     valid_unicode(to_json(fields), "message", where)
