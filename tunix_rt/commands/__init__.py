@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tunix_rt import hints
+from tunix_rt import hints, offers
 from tunix_rt.config.overrides import nearest
 from tunix_rt.errors import InputError
 
@@ -36,6 +36,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Options may stand anywhere among the positional arguments; the common `run` becomes its folder."""
+        if offers.asked():
+            offers.offer(self)
         chosen, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             option = unknown[0].startswith("-")
