@@ -92,21 +92,27 @@ def _classes(hint: Any) -> list[Any]:
     return [member for member in members(hint) if is_dataclass(member)]
 
 
-def _declared(hint: Any, path: str, kinds: tuple[str, ...]) -> Iterator[Option]:
-    """The keys of each class that a section may be; `kinds`: those of the section that it is in."""
+def _declared(hint: Any, path: str, kinds: tuple[str, ...], deep: bool = True) -> Iterator[Option]:
+    """The keys of each class that a section may be; `kinds`: those of the section that it is in.
+
+    Of a mapping to sections, the keys of one of them, `NAME`; not `deep`, so that a source is not explained twice.
+    """
     classes = _classes(hint)
     for cls in classes:
         hints, sentences = hints_of(cls), field_sentences(cls)
         own = get_args(hints["kind"]) if "kind" in hints and len(classes) > 1 else kinds
         for name, field in hints.items():
             below, others = _classes(field), [member for member in members(field) if member is not type(None)]
-            yield from _declared(field, f"{path}{name}.", own)
-            if len(below) < len(others):
+            if deep:
+                yield from _declared(field, f"{path}{name}.", own)
+            if len(below) < len(others) or not deep:
                 said = sentences.get(name, "")
                 if name == "kind" and get_origin(field) is Literal:
                     said = f"{allowed(field)}: {section_sentence(cls)} {said}".strip()
                 words = allowed(field), unit(field), not is_execution(field), said, _own_default(cls, name)
                 yield Option(f"{path}{name}", own, *words)
+            for mapping in (member for member in others if get_origin(member) is dict):
+                yield from _declared(get_args(mapping)[1], f"{path}{name}.NAME.", own, deep=False)
 
 
 def _own_default(cls: Any, name: str) -> str:
