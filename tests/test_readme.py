@@ -1,4 +1,4 @@
-"""Identities that the README and docs/ quote are those that a person gets. `python -m tests.test_readme` renews them."""
+"""Identities that the README and docs/ quote are those of today. `python -m tests.test_readme` renews them."""
 
 from __future__ import annotations
 
