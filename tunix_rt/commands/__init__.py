@@ -15,7 +15,7 @@ from tunix_rt.errors import InputError
 
 COMMON: dict[str, dict[str, Any]] = {
     "run": {"help": "a name, a prefix or `last`"},
-    "overrides": {"nargs": "*", "help": "+experiment=NAME and KEY=VALUE, as for a run"},
+    "overrides": {"nargs": "*", "help": "+experiment=NAME and KEY=VALUE, as for a run (see `options`)"},
     "--root": {"type": Path, "default": Path("runs"), "help": "folder of the runs (run.root)"},
     "--json": {"action": "store_true", "help": "print one JSON object"},
 }
