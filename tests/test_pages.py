@@ -17,6 +17,8 @@ from tests.pages import FENCED, PAGES, Typed, experiments, typed, understood
 from tunix_rt import __main__ as command_line
 from tunix_rt.config.choices import Adapter, ReaderName
 from tunix_rt.config.dataset import DatasetConfig
+from tunix_rt.traces.data_files import read_records
+from tunix_rt.traces.look import look
 
 COMMANDS = tuple(dict.fromkeys(typed()))
 RUN = {
@@ -72,6 +74,17 @@ def test_the_page_of_data_names_every_shape_reader_and_check() -> None:
     names = [*get_args(Adapter), *get_args(ReaderName)]
     names += [f"dataset.{field}" for field in DatasetConfig.__dataclass_fields__ if field.startswith("on_")]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+def test_what_init_is_quoted_to_say_is_what_the_file_holds() -> None:
+    """The file of the README's two commands; lengths in tokens need a model, so they are those of a day."""
+    found = look(read_records(ROOT / "tests" / "data" / "gsm8k" / "train.jsonl"), {})
+    for page in (ROOT / "README.md", ROOT / "docs" / "own-data.md"):
+        quoted = dict(
+            re.findall(r"^ (shape|records|messages|calculator .* out)  +(.*)$", page.read_text("utf-8"), re.M)
+        )
+        assert (quoted["shape"], quoted["records"]) == (found.adapter, str(found.rows))
+    assert quoted["calculator annotations left out"] == str(found.rules.noted["calculator annotations left out"])
 
 
 def test_the_mixture_of_the_page_composes() -> None:

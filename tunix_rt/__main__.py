@@ -41,6 +41,8 @@ SYNONYMS = {
     "test": "evaluate",
     "compare": "diff",
     "chat": "ask",
+    "config": "options",
+    "keys": "options",
     "help": "--help",
 }
 """Names of commands in other programs → their names here."""
