@@ -1,4 +1,4 @@
-"""The README's claims about speed, reproducible: `python -m benchmarks.training`, `.generation`, `.startup`.
+"""The claims about speed in docs/backends.md, reproducible: `python -m benchmarks.training`, `.generation`, `.startup`.
 
 Each prints a table of ratios and, with `--json FILE`, writes every number.
 """

@@ -25,6 +25,19 @@ def test_help_lists_every_verb_with_a_line_of_its_docstring(capsys: pytest.Captu
     assert "+experiment=NAME" in shown
 
 
+@pytest.mark.parametrize("words", [["run", "--help"], ["+experiment=quickstart", "-h"], ["-m", "seed=0,1", "--help"]])
+def test_help_of_a_run_is_a_page_that_says_where_every_key_is_explained(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents: 150 lines of YAML after a second."""
+    assert command_line.main(words) == 0
+    shown = capsys.readouterr().out
+    assert len(shown.splitlines()) < 50
+    assert "python -m tunix_rt options [PREFIX]" in shown
+    assert "  backend=jax | torch | tunix\n" in shown
+    assert "learning_rate" not in shown
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["--version"]) == 0
     assert capsys.readouterr().out == f"tunix_rt {__version__}\n"

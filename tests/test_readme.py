@@ -1,17 +1,19 @@
-"""Identities that the README quotes are those that a person gets. `python -m tests.test_readme` writes them anew."""
+"""Identities that the README and docs/ quote are those of today. `python -m tests.test_readme` renews them."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT, config_of
 from tunix_rt.config.identity import identities
 
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 STEPS = ("full", "reversed", "none", "wrong", "shuffled")
 QUICKSTART = re.compile(r"(?<=quickstart/)[0-9a-f]{12}")
+LINES = 150
 
 
 def identity(*overrides: str) -> str:
@@ -25,24 +27,35 @@ def of_steps(kind: str) -> str:
 
 def row_of(kind: str) -> re.Pattern[str]:
     """In the ranked table, where a run is named behind what it changed."""
-    return re.compile(rf" {kind} .*runs/steps_or_answer/([0-9a-f]{{12}})")
+    return re.compile(rf"(?<= {kind} )(.*runs/steps_or_answer/)[0-9a-f]{{12}}")
 
 
-def test_the_quickstart_is_quoted_by_its_identity() -> None:
+def renewed(text: str) -> str:
+    """A page with the identities of today."""
+    text = QUICKSTART.sub(identity("+experiment=quickstart"), text)
+    for kind in STEPS:
+        text = row_of(kind).sub(rf"\g<1>{of_steps(kind)}", text)
+    return text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_identities_of_a_page_are_those_of_today(page: Path) -> None:
     """Prevents: `reproduce quickstart/711699b908e9`, which no clone has."""
-    quoted = QUICKSTART.findall(README.read_text("utf-8"))
-    assert len(quoted) >= 4
-    assert set(quoted) == {identity("+experiment=quickstart")}
+    text = page.read_text("utf-8")
+    assert text == renewed(text), "python -m tests.test_readme"
 
 
-@pytest.mark.parametrize("kind", STEPS)
-def test_the_members_of_steps_or_answer_are_quoted_by_theirs(kind: str) -> None:
-    assert row_of(kind).findall(README.read_text("utf-8")) == [of_steps(kind)]
+def test_the_identities_are_quoted() -> None:
+    """Prevents: a pattern that finds nothing any more."""
+    text = "".join(page.read_text("utf-8") for page in PAGES)
+    assert len(QUICKSTART.findall(text)) >= 8
+    assert [kind for kind in STEPS if len(row_of(kind).findall(text)) != 2] == []
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(PAGES[0].read_text("utf-8").splitlines()) < LINES
 
 
 if __name__ == "__main__":
-    text = QUICKSTART.sub(identity("+experiment=quickstart"), README.read_text("utf-8"))
-    for kind in STEPS:
-        for quoted in row_of(kind).findall(text):
-            text = text.replace(f"steps_or_answer/{quoted}", f"steps_or_answer/{of_steps(kind)}")
-    README.write_text(text, "utf-8")
+    for page in PAGES:
+        page.write_text(renewed(page.read_text("utf-8")), "utf-8")

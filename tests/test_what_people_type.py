@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -97,9 +96,8 @@ def test_an_integer_may_be_written_as_people_write_large_ones() -> None:
 def test_the_config_is_shown_without_secrets(work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents: `--cfg` and `--info` printing a password that is nowhere else."""
     uri = "tracking.uri=http://me:hunter2pw@host"
-    for words in (["--cfg", "job"], ["--cfg", "job", "--resolve"], ["--cfg", "all"], ["--info", "config"], ["--help"]):
-        with pytest.raises(SystemExit) if words == ["--help"] else nullcontext():
-            assert command_line.main([uri, *words]) == 0
+    for words in (["--cfg", "job"], ["--cfg", "job", "--resolve"], ["--cfg", "all"], ["--info", "config"]):
+        assert command_line.main([uri, *words]) == 0
         shown = capsys.readouterr().out
         assert "uri: http://me:***@host" in shown or "uri: ${oc.env:TUNIX_RT_TRACKING_URI}" in shown, words
         assert "hunter2pw" not in shown, words

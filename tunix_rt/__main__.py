@@ -1,6 +1,9 @@
 """The command line: a word picks a file of `commands/`, anything else is an experiment to run.
 Errors become one message and the exit code of their class. `--help` reads the docstrings of the commands without
-importing them, so that it answers at once."""
+importing them, so that it answers at once.
+
+PYTHON_ARGCOMPLETE_OK: the mark by which argcomplete knows that `python -m tunix_rt` completes itself.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tunix_rt import __version__
+from tunix_rt import __version__, offers
 from tunix_rt.backends import heap
+from tunix_rt.commands import Parser
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import experiment_meant
@@ -37,6 +41,8 @@ SYNONYMS = {
     "test": "evaluate",
     "compare": "diff",
     "chat": "ask",
+    "config": "options",
+    "keys": "options",
     "help": "--help",
 }
 """Names of commands in other programs → their names here."""
@@ -62,8 +68,8 @@ def help_text() -> str:
         lines.append(f"  {command:{width}}  {docstring.splitlines()[0]}")
     lines += [
         "",
-        "COMMAND --help says more; --cfg job shows the composed config, --info and --hydra-help are Hydra's own;",
-        "debug=true shows tracebacks; --version. Without a terminal, progress is plain lines.",
+        "COMMAND --help says more, run --help how an experiment is declared; options [PREFIX] explains every KEY.",
+        "--cfg job shows the composed config, debug=true shows tracebacks; --version.",
     ]
     return "\n".join(lines)
 
@@ -73,6 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `arguments` None: this process is the program `tunix_rt`, with the words that were typed."""
     if arguments is None:
         heap.own_process()
+        if offers.asked():
+            offers.answer(commands(), Parser("run", None))
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = any(word.lstrip("+") == "debug=true" for word in words)
     return guarded(lambda: dispatch(words), debug)

@@ -159,6 +159,23 @@ def table(
         out(f" not shown for want of room: {', '.join(columns[at] for at in dropped)}\n" if dropped else "")
 
 
+def wrapped_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of sentences to stdout: in a terminal they wrap within their column, but for
+    the first, which may be pasted; a pipe gets whole lines."""
+    if not sys.stdout.isatty():
+        table("", columns, rows)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 1, 0))
+    for name in columns:
+        shown.add_column(name, overflow="fold", no_wrap=name == columns[0])
+    for row in rows:
+        shown.add_row(*(Text(visible(cell)) for cell in row))
+    _console().print(shown)
+
+
 def _width(widths: dict[int, int]) -> int:
     return 2 + sum(widths.values()) + 2 * (len(widths) - 1)
 

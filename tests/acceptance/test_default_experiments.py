@@ -1,4 +1,4 @@
-"""The default experiments at full size: what the README claims. `tests/acceptance/run`.
+"""The default experiments at full size: what README.md and docs/first-run.md claim. `tests/acceptance/run`.
 
 CI runs a seed of the quickstart per backend. Time has a ceiling of three times the goal only: machines differ, and
 share their cores with others.

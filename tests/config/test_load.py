@@ -124,6 +124,7 @@ HEAVY = ("numpy", "jax", "torch", "transformers", "mlflow", "matplotlib", "scipy
     ("arguments", "code", "absent"),
     [
         (["--help"], 0, (*HEAVY, "hydra", "pydantic")),
+        (["+experiment=quickstart", "--help"], 0, (*HEAVY, "hydra", "pydantic")),
         (["--version"], 0, (*HEAVY, "hydra", "pydantic")),
         (["experiments"], 0, (*HEAVY, "hydra", "pydantic")),
         (["seed=x"], 2, HEAVY),

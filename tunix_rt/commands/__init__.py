@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from tunix_rt import hints
+from tunix_rt import hints, offers
 from tunix_rt.config.overrides import nearest
 from tunix_rt.errors import InputError
 
 COMMON: dict[str, dict[str, Any]] = {
     "run": {"help": "a name, a prefix or `last`"},
-    "overrides": {"nargs": "*", "help": "+experiment=NAME and KEY=VALUE, as for a run"},
+    "overrides": {"nargs": "*", "help": "+experiment=NAME and KEY=VALUE, as for a run (see `options`)"},
     "--root": {"type": Path, "default": Path("runs"), "help": "folder of the runs (run.root)"},
     "--json": {"action": "store_true", "help": "print one JSON object"},
 }
@@ -36,6 +36,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """Options may stand anywhere among the positional arguments; the common `run` becomes its folder."""
+        if offers.asked():
+            offers.offer(self)
         chosen, unknown = self.parse_known_intermixed_args(arguments)
         if unknown:
             option = unknown[0].startswith("-")

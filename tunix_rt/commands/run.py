@@ -1,43 +1,59 @@
 """Run the experiment that +experiment=NAME and KEY=VALUE declare (the word `run` may be left out).
 
-The door to Hydra: composition, -m sweeps, --cfg, --info and completion are Hydra's own. `--dry-run` lists the
+The door to Hydra: composition, -m sweeps, --cfg and --info are Hydra's own. `--dry-run` lists the
 members of a sweep, tells which are finished and what the others may take, and starts nothing.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import textwrap
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from tunix_rt.config.folders import EXPERIMENT, choices, config_folders, groups, search_working_directory
 from tunix_rt.errors import ConfigError, InputError, ask_for_traceback
 from tunix_rt.hints import say_folders
 from tunix_rt.runs.secrets import mask_values, masked_output, password_to_variable
-from tunix_rt.sweeps.member import Home, member
 from tunix_rt.terminal import out
 from tunix_rt.tracking.content import URI_VARIABLE
 
+if TYPE_CHECKING:
+    from tunix_rt.sweeps.member import Home
+
+AFTER = """
+  KEY=VALUE                  any value: `python -m tunix_rt options [PREFIX]` explains every key
+  -m KEY=A,B OTHER=C,D       a sweep over every combination; --dry-run only lists its members
+  --cfg job [--resolve]      show the composed config, and run nothing
+  --info, --hydra-help       what Hydra itself says and offers
+
+`python -m tunix_rt experiments` says what each experiment is; `python -m tunix_rt --help` lists the other commands."""
+"""The end of the help."""
 DRY_RUN = "--dry-run"
 """The option that lists a sweep's members and starts nothing."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Hand the command line to Hydra, with overrides checked first. Raises what the experiment raises."""
+    if not {"--help", "-h"}.isdisjoint(arguments):
+        out(help_text())
+        return 0
     import hydra
 
-    from tunix_rt.config.folders import config_folders, search_working_directory
     from tunix_rt.config.load import report
     from tunix_rt.config.overrides import check_overrides, hydra_message
+    from tunix_rt.sweeps.member import Home
 
     folders = config_folders()
     flags, overrides, chosen = _parsed([word for word in arguments if word != DRY_RUN])
     if DRY_RUN in arguments:
         flags += ["--multirun"]
-    asked = chosen.help or chosen.hydra_help or chosen.shell_completion
+    asked = chosen.hydra_help or chosen.shell_completion
     if not asked:
         mistakes, overrides = check_overrides(overrides, folders)
         if mistakes or chosen.cfg:
@@ -61,6 +77,21 @@ def main(arguments: Sequence[str]) -> int:
     if task.caught:
         raise task.caught[0]
     return 0
+
+
+def help_text() -> str:
+    """What `--help` prints: how a run is declared, the files to choose from, and where every key is explained."""
+    width = shutil.get_terminal_size().columns
+    folders = config_folders()
+    named = {f"+{EXPERIMENT}": choices(EXPERIMENT, folders), **groups()}
+    lines = [textwrap.fill(paragraph, width) + "\n" for paragraph in (__doc__ or "").split("\n\n")]
+    for group, names in named.items():
+        lines.append(
+            textwrap.fill(f"{group}={' | '.join(names)}", width, initial_indent="  ", subsequent_indent="    ")
+        )
+    return "\n".join(
+        ["usage: python -m tunix_rt [run] [+experiment=NAME] [GROUP=NAME …] [KEY=VALUE …] [OPTION …]\n", *lines, AFTER]
+    )
 
 
 def _parsed(words: Sequence[str]) -> tuple[list[str], list[str], Namespace]:
@@ -122,6 +153,8 @@ class _Task:
     def __call__(self, composed: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
+
+        from tunix_rt.sweeps.member import member
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             return member(composed, self.home)

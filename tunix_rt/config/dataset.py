@@ -9,10 +9,11 @@ from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Discriminator
 
 from tunix_rt.config.choices import Adapter
-from tunix_rt.config.section import Count, Execution, Natural, Text, section
+from tunix_rt.config.section import Count, Execution, Natural, Text, Unit, section
 
 Fraction = Annotated[float, Ge(0), Lt(1)]
 Weight = Annotated[float, Ge(0), Le(100)]
+Traces = Annotated[Count, Unit("traces")]
 Digits = Annotated[int, Ge(1), Le(6)]
 
 
@@ -24,13 +25,14 @@ class ArithmeticSource:
     version: Literal[1]
     """Version of the generator; part of the identity, raised when the generated text changes."""
     operation: Literal["add", "multiply"]
+    """What is done with the two operands."""
     digits: tuple[Digits, Digits]
     """Digits of the first and of the second operand (no leading zero)."""
     wording: Literal["symbols", "words"]
     """`symbols`: `47*86=`, meant for one token per character; `words`: a sentence with names and things."""
     steps: Literal["full", "none", "shuffled", "reversed", "wrong"]
     """`wrong`: carries are drawn at random and propagate to the last step; the final answer stays correct."""
-    num_traces: Count | None
+    num_traces: Annotated[Count, Unit("problems")] | None
     """How many distinct problems are drawn; null: all that exist (symbols only)."""
 
 
@@ -70,13 +72,17 @@ class HuggingfaceSource:
     name: Text
     """Name on the hub, for example `openai/gsm8k`."""
     subset: str | None
+    """Name of a configuration of the data set; null: it has only one."""
     revision: Text
     """A commit, tag or branch; only a commit is immutable."""
     train: Text
     """Name of the hub's split used for training."""
     validation: Text | None
+    """Name of the hub's split used for validation; null: held out by `dataset.split`."""
     test: Text | None
+    """Name of the hub's split used for the test; null: held out by `dataset.split`."""
     adapter: Adapter
+    """The shape of a record; `auto`: the one that its fields show."""
     columns: dict[Text, Text] = field(default_factory=dict)
     """Field of the adapter → column of the data set."""
 
@@ -91,6 +97,7 @@ class MixedSource:
     weight: Annotated[float, Gt(0), Le(100)] = 1.0
     """How often each of its training traces is seen in an epoch; with 0.25, a quarter of them, chosen by hash."""
     source: OneSource
+    """As `dataset.source` is declared otherwise."""
 
 
 @section
@@ -99,6 +106,7 @@ class MixtureSource:
 
     kind: Literal["mixture"]
     sources: Annotated[dict[Text, MixedSource], MinLen(1)]
+    """Name of each source → weight and source."""
 
 
 @section
@@ -106,16 +114,21 @@ class SplitConfig:
     """Shares of the `train` source held out by hash, for splits without their own source."""
 
     validation: Fraction
+    """Share of the traces held out for evaluation during training."""
     test: Fraction
+    """Share of the traces held out for the final answers."""
 
 
 @section
 class LimitConfig:
     """Maximum number of traces per split (those with the lowest hashes are kept); null: all."""
 
-    train: Count | None
-    validation: Count | None
-    test: Count | None
+    train: Traces | None
+    """Traces to train on."""
+    validation: Traces | None
+    """Traces to evaluate on during training."""
+    test: Traces | None
+    """Traces whose prompts are answered at the end."""
 
 
 @section
@@ -123,11 +136,15 @@ class LossWeights:
     """Weight of a token as a target, by the part of the trace it belongs to; 0: not a target."""
 
     prompt: Weight
+    """Of the prompt, and of all context before it."""
     previous_turns: Weight
     """The assistant's turns before the last one, each with its end token; 0: only the last turn is learned."""
     steps: Weight
+    """Of the steps."""
     answer: Weight
+    """Of the final answer."""
     end: Weight
+    """Of the end token: without it a model does not learn to stop."""
 
 
 @section
@@ -143,7 +160,7 @@ class DatasetConfig:
     source: Annotated[ArithmeticSource | FilesSource | HuggingfaceSource | MixtureSource, Discriminator("kind")]
     split: SplitConfig
     limit: LimitConfig
-    max_length: Annotated[int, Ge(2)] | None
+    max_length: Annotated[int, Ge(2), Unit("tokens")] | None
     """Maximum tokens per trace, prompt and end token included; null: the number of positions of the model."""
     steps: Literal["keep", "drop"]
     """`drop` trains on the answer only."""
@@ -155,13 +172,13 @@ class DatasetConfig:
     several answers to one question are learned."""
     on_overlap: Literal["error", "drop_train", "allow"]
     """A training prompt that equals an evaluation prompt or shares a run of `overlap_ngram` words with one."""
-    overlap_ngram: Annotated[int, Ge(2), Le(100)]
+    overlap_ngram: Annotated[int, Ge(2), Le(100), Unit("words")]
     """Words in the run that counts as shared."""
     near_duplicates: Annotated[float, Ge(0.3), Le(0.95)] | None = None
     """Similarity from which two prompts are near-duplicates (0.8 is usual); null: they are not looked for."""
     on_near_duplicate: Literal["report", "drop"] = "report"
     """A training prompt that is similar to one of evaluation, or to an earlier one of training."""
-    max_characters: Count = 1_000_000
+    max_characters: Annotated[Count, Unit("characters")] = 1_000_000
     """Most characters of a message; a longer one is not a valid trace."""
     on_consecutive: Literal["error", "join", "keep"] = "error"
     """Messages of one role in a row: `join` makes one of them, with an empty line between; `keep` leaves it to the

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from tunix_rt.config.choices import BackendName, Platform, Precision
-from tunix_rt.config.section import Count, Execution, Identity, Natural, Text, section
+from tunix_rt.config.section import Count, Execution, Identity, Natural, Steps, Text, Unit, section
 
 Paths = Text | tuple[Text, ...]
 
@@ -17,6 +17,7 @@ class BackendConfig:
     """The framework and its numerics."""
 
     name: BackendName
+    """The framework that computes; what each can do is in docs/backends.md."""
     precision: Precision
     """Precision of the computation; master weights and optimizer state are always float32."""
     gradient_checkpointing: bool = False
@@ -29,9 +30,10 @@ class HardwareConfig:
     """Where it runs. The only section that allows `auto`; what was found is recorded in the run folder."""
 
     platform: Execution[Platform]
+    """The kind of device; `auto`: the fastest that the backend finds."""
     device: Execution[Natural]
     """Index of the device on its platform."""
-    threads: Execution[Count | Literal["auto"]]
+    threads: Execution[Annotated[Count, Unit("threads")] | Literal["auto"]]
     """CPU threads of the framework; `auto`: the cores that this process may use (affinity, the container's quota)."""
 
 
@@ -39,11 +41,11 @@ class HardwareConfig:
 class CheckpointConfig:
     """When training logs and saves."""
 
-    log_every: Execution[Count]
+    log_every: Execution[Steps]
     """Steps between lines of `metrics.jsonl`; the loop waits for the device only then."""
-    save_every: Execution[Count | None]
+    save_every: Execution[Steps | None]
     """Steps between checkpoints; null: only at the end."""
-    keep: Execution[Count]
+    keep: Execution[Annotated[Count, Unit("checkpoints")]]
     """Number of newest checkpoints kept on disk, in addition to the best one."""
 
 
@@ -57,12 +59,13 @@ class TrackingConfig:
     """`sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]
     """The tracker's experiment (project) that the run belongs to."""
-    num_traces: Execution[Natural]
+    num_traces: Execution[Annotated[Natural, Unit("predictions")]]
     """Number of predictions sent in full: in MLflow as traces, with their steps as child spans."""
     log_model: Execution[bool]
     """Also send the model folder."""
     system_metrics: Execution[bool]
-    wait_seconds: Execution[Annotated[float, Ge(0)]]
+    """Also send the use of processor, memory and disk while it trains."""
+    wait_seconds: Execution[Annotated[float, Ge(0), Unit("seconds")]]
     """Maximum time that a run waits at its end for the sync process, which then continues by itself. After a signal,
     the run does not wait."""
 
@@ -80,7 +83,7 @@ class RunConfig:
     dvc_paths: Execution[tuple[Paths, Paths, Paths]]
     """What DVC tracks of the data, one file or folder per split (of several, DVC takes none); for a split without
     one, a source file that it tracks anyway."""
-    stop_step: Identity[Count | None] = None
+    stop_step: Identity[Steps | None] = None
     """Stop training after this step, whatever the clock says: this is how `reproduce` repeats a time budget. It changes
     only when training stops, not for example the schedule; the resulting model differs all the same."""
 
@@ -92,5 +95,6 @@ class SweepConfig:
     metric: Execution[Text]
     """A key of `metrics.json`."""
     direction: Execution[Literal["maximize", "minimize"]]
+    """Whether a larger or a smaller metric is better."""
     preview: Execution[bool]
     """List the members and how long they may take, and start nothing; same as `--dry-run`."""

@@ -52,6 +52,14 @@ def _prefer_ours() -> None:
     store.store(group="hydra/sweeper", name="basic", node=grid, provider="tunix_rt")
 
 
+def groups() -> dict[str, list[str]]:
+    """Group → names that can be chosen for it; without experiments, and without Hydra's own groups."""
+    folders = config_folders()
+    found = {path.parent.relative_to(folder).as_posix() for folder in folders for path in folder.rglob("*.yaml")}
+    ours = sorted(group for group in found if group.split("/")[0] not in (".", "", EXPERIMENT, "hydra"))
+    return {group: choices(group, folders) for group in ours}
+
+
 def choices(group: str, folders: Iterable[Path]) -> list[str]:
     """Names that can be chosen for a group, sorted."""
     return sorted(files(group, folders) | ({"basic"} if group in PLUGGED else set()))

@@ -26,8 +26,11 @@ class PlainFormat:
 
     kind: Literal["plain"]
     prompt_end: str
+    """Text between the prompt and the first step."""
     step_end: Text
+    """Text after each step; it must not occur inside one."""
     answer_start: str
+    """Text before the answer."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
     such sources, else what the format itself writes is read back."""
@@ -45,7 +48,9 @@ class ChatFormat:
     date: Date | None
     """YYYY-MM-DD, for templates that insert today's date; otherwise the training text would change every day."""
     step_end: Text
+    """Text after each step; it must not occur inside one."""
     answer_start: str
+    """Text before the answer."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
     such sources, else what the format itself writes is read back."""
@@ -57,6 +62,7 @@ class ThinkFormat:
 
     kind: Literal["think"]
     prompt_end: str
+    """Text between the prompt and `<think>`."""
     step_end: Text
     """Text between two steps."""
     reader: ReaderName | None = None
@@ -73,6 +79,7 @@ class ThinkChatFormat:
     variables: dict[str, str | int | bool]
     date: Date | None
     step_end: Text
+    """Text between two steps."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
     such sources, else what the format itself writes is read back."""

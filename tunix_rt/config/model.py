@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator
 
-from tunix_rt.config.section import Count, Execution, Text, section
+from tunix_rt.config.section import Count, Execution, Text, Tokens, Unit, section
 
 
 @section
@@ -17,15 +17,25 @@ class FreshModel:
 
     kind: Literal["fresh"]
     family: Literal["llama"]
+    """Architecture."""
     hidden_size: Count
+    """Width of the residual stream; a multiple of `num_attention_heads`."""
     intermediate_size: Count
+    """Width of the feed-forward layers."""
     num_hidden_layers: Count
+    """Number of layers."""
     num_attention_heads: Count
+    """Query heads of each layer."""
     num_key_value_heads: Count
-    max_position_embeddings: Count
+    """Heads for keys and values; fewer than query heads is grouped-query attention (arXiv 2305.13245)."""
+    max_position_embeddings: Tokens
+    """Longest text that the model is made for."""
     rope_theta: Annotated[float, Gt(0)]
+    """Base of the rotary position embedding (arXiv 2104.09864); it should suit the length of the texts."""
     rms_norm_eps: Annotated[float, Gt(0)]
+    """Added to the mean square inside each normalisation."""
     tie_word_embeddings: bool
+    """Use the embedding as output head, too."""
     initializer_range: Annotated[float, Gt(0)]
     """Standard deviation of every matrix."""
     scale_residual_init: bool
@@ -61,7 +71,9 @@ class HubModel:
 
     kind: Literal["hub"]
     name: Text
+    """Name on the hub, for example `Qwen/Qwen3-0.6B`."""
     revision: Text
+    """A commit, tag or branch; only a commit is immutable."""
 
 
 @section
@@ -70,6 +82,7 @@ class FolderModel:
 
     kind: Literal["folder"]
     path: Execution[Text]
+    """The folder, with config.json, the weights and the tokenizer; relative to the working directory, or absolute."""
 
 
 @section
@@ -128,6 +141,7 @@ class LoraAdapter:
 
     kind: Literal["lora"]
     rank: Count
+    """Rank of each addition."""
     alpha: Annotated[float, Gt(0)]
     """The addition is scaled by alpha / rank."""
     dropout: Annotated[float, Ge(0), Lt(1)]
@@ -172,9 +186,10 @@ class BpeTokenizer:
     """Byte-level BPE trained on the training traces, plus `<pad>` and `<end>`."""
 
     kind: Literal["bpe"]
-    vocab_size: Annotated[int, Ge(258)]
+    vocab_size: Annotated[int, Ge(258), Unit("tokens")]
     """Number of tokens, without `added_tokens`."""
     added_tokens: tuple[Text, ...]
+    """Texts that become one token wherever they occur, for example `<think>`."""
 
 
 @section

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from tunix_rt.config.section import Count, Execution, Natural, section
+from tunix_rt.config.section import Count, Execution, Natural, Tokens, Unit, section
 
 
 @section
@@ -17,16 +17,17 @@ class GenerationConfig:
     """Seed for sampling. null: the experiment's `seed`."""
     split: Literal["validation", "test"]
     """Which prompts are answered."""
-    max_new_tokens: Count
+    max_new_tokens: Tokens
+    """Most tokens of an answer; a longer one is cut off and counts as not stopped."""
     temperature: Annotated[float, Ge(0)]
     """0: greedy."""
-    top_k: Count | None
+    top_k: Tokens | None
     """Sample among the `top_k` likeliest tokens only."""
     top_p: Annotated[float, Gt(0), Le(1)] | None
     """Sample among the smallest set of likeliest tokens whose probabilities sum to at least `top_p`."""
-    num_return_sequences: Count
+    num_return_sequences: Annotated[Count, Unit("answers")]
     """Samples per prompt."""
-    batch_size: Execution[Count]
+    batch_size: Execution[Annotated[Count, Unit("sequences")]]
     """Sequences decoded together."""
     baseline: bool
     """Also predict with the model at the start of training, including the adapter at `model.adapter.path`."""

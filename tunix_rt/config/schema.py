@@ -30,6 +30,7 @@ class ExperimentConfig:
     """What `conf/` composes. `identity.STAGES` says which sections each stage takes."""
 
     name: Execution[Text]
+    """Names the folder of the runs: `<run.root>/<name>/<identity>/`."""
     seed: Natural
     """Value of `training.seed` and `generation.seed` if they are null (`SEEDED`); `dataset.seed` defaults to 0,
     so that a sweep over `seed` compares on one test set."""

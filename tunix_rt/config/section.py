@@ -15,9 +15,20 @@ from typing import Annotated, Any, TypeVar, Union, dataclass_transform, get_args
 from annotated_types import Ge, Gt, MinLen
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What a number of the config counts, as a mark in its type: `Annotated[Count, Unit("rows")]`."""
+
+    name: str
+
+
 Count = Annotated[int, Gt(0)]
 Natural = Annotated[int, Ge(0)]
 Text = Annotated[str, MinLen(1)]
+Steps = Annotated[Count, Unit("steps")]
+Tokens = Annotated[Count, Unit("tokens")]
 
 
 Identity = Annotated[T, "identity"]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Discriminator
 
-from tunix_rt.config.section import Count, Natural, section
+from tunix_rt.config.section import Count, Natural, Steps, Unit, section
 
 Positive = Annotated[float, Gt(0)]
 Beta = Annotated[float, Ge(0), Lt(1)]
@@ -24,10 +24,13 @@ class OptimizerConfig:
     learning_rate: Positive
     """Peak learning rate."""
     beta1: Beta
+    """Decay of the first moment."""
     beta2: Beta
+    """Decay of the second moment."""
     eps: Positive
     """Added to the square root of the bias-corrected second moment."""
     weight_decay: Annotated[float, Ge(0)]
+    """Share of a weight taken away at each step, times the learning rate."""
     no_decay: tuple[Literal["norms", "biases", "embeddings"], ...]
     """Kinds of tensors without weight decay; a tied output head is an embedding."""
 
@@ -38,7 +41,9 @@ class CosineSchedule:
 
     kind: Literal["cosine"]
     warmup_steps: Warmup
+    """Steps in which the learning rate rises to its peak; below 1 a share of all steps, rounded up."""
     final_fraction: Annotated[float, Ge(0), Le(1)]
+    """Learning rate at the last step, as a share of the peak."""
 
 
 @section
@@ -65,6 +70,7 @@ class WsdSchedule:
     kind: Literal["wsd"]
     warmup_steps: Warmup
     decay_fraction: Annotated[float, Gt(0), Le(1)]
+    """Share of all steps in which the learning rate falls at the end."""
     final_fraction: Annotated[float, Ge(0), Le(1)]
 
 
@@ -104,8 +110,11 @@ class EarlyStopping:
     """Stop when the metric has not improved by more than `min_delta` in `patience` evaluations."""
 
     metric: Literal["loss", "accuracy"]
-    patience: Count
+    """What has to improve, on the validation split."""
+    patience: Annotated[Count, Unit("evaluations")]
+    """Evaluations without an improvement until training stops."""
     min_delta: Annotated[float, Ge(0)]
+    """The least change that counts as an improvement."""
 
 
 @section
@@ -115,24 +124,25 @@ class TrainingConfig:
 
     seed: Natural = 0
     """Seed for fresh weights and adapters, data order and dropout. null: the experiment's `seed`."""
-    max_steps: Count | None
+    max_steps: Steps | None
     """Optimizer steps; exactly one of `max_steps` and `num_epochs` is given."""
-    num_epochs: Positive | None
-    max_seconds: Positive | None
+    num_epochs: Annotated[Positive, Unit("epochs")] | None
+    """Passes over all traces, instead of `max_steps`; a fraction is possible."""
+    max_seconds: Annotated[Positive, Unit("seconds")] | None
     """Wall-clock budget of the training loop, in seconds; the step it stopped at is recorded."""
-    per_device_batch_size: Count
+    per_device_batch_size: Annotated[Count, Unit("rows")]
     """Rows per micro-batch on one device."""
-    gradient_accumulation_steps: Count
+    gradient_accumulation_steps: Annotated[Count, Unit("micro-batches")]
     """Micro-batches per step; the loss is summed over all and divided once."""
-    row_length: Annotated[int, Ge(2)] | None
+    row_length: Annotated[int, Ge(2), Unit("tokens")] | None
     """Tokens per row; null: chosen from the lengths of the traces (`batches/pack.py`), and recorded."""
     packing: bool
     """Several traces per row, isolated from each other; false: one trace per row."""
     clip_norm: Positive | None
     """Global gradient norm above which gradients are scaled down."""
-    evaluate_every: Count | None
+    evaluate_every: Steps | None
     """Steps between evaluations on the validation split; null: none."""
-    evaluate_samples: Natural
+    evaluate_samples: Annotated[Natural, Unit("prompts")]
     """Validation prompts answered at each evaluation (for accuracy and a few printed samples)."""
     early_stopping: EarlyStopping | None
     select: Literal["last", "best_loss", "best_accuracy"]
