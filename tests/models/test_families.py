@@ -7,13 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.families import CASES, LLAMA3
+from tests.families import CASES, LLAMA3, LONGROPE, YARN
 from tunix_rt.errors import ModelError
 from tunix_rt.models.families import llama, registry
-from tunix_rt.models.families.architecture import Architecture, LayerKind, Rope
+from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import alike
+from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
 GROUPED = Architecture(
     family="llama",
@@ -137,7 +139,9 @@ def test_gemma_3_before_transformers_5() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("rope_scaling", {"rope_type": "dynamic", "factor": 8.0}),
+        ("rope_scaling", {"rope_type": "proportional", "factor": 8.0}),
+        ("short_factor", {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
+        ("rope_scaling", {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 0]}),
         ("rope_scaling", {"type": "linear"}),
         ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}),
         ("rope_parameters", {"rope_type": "default", "partial_rotary_factor": 0.5}),
@@ -161,8 +165,9 @@ def test_what_would_change_the_mathematics_is_refused_by_name(name: str, value: 
     config = llama.to_config(GROUPED)
     if name == "rope_theta":
         del config["rope_parameters"]
+    field = "rope_scaling" if name == "short_factor" else name
     with pytest.raises(ModelError, match=rf"^here: {name}") as caught:
-        registry.read(config | {name: value}, "here")
+        registry.read(config | {field: value}, "here")
     assert "\n" not in str(caught.value)
 
 
@@ -194,7 +199,6 @@ def test_foreign_family_lists_the_supported() -> None:
 
 def test_a_bare_model_and_constants_of_old_exports(tmp_path: Path) -> None:
     """The hub's gpt2 has no prefix and stores its causal masks."""
-    import numpy as np
     from safetensors.numpy import load_file, save_file
 
     from tests.families import write
@@ -208,3 +212,45 @@ def test_a_bare_model_and_constants_of_old_exports(tmp_path: Path) -> None:
     after = read_weights(folder)
     assert after.keys() == before.keys()
     assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+THREE = [1.0, 1.5, 4.0]
+ROPES: dict[str, dict[str, Any]] = {
+    "linear": {"rope_type": "linear", "factor": 3.0},
+    "llama3": LLAMA3,
+    "dynamic": {"rope_type": "dynamic", "factor": 8.0},
+    "yarn": YARN,
+    "yarn, Qwen's card": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 40},
+    "yarn, no original": {"rope_type": "yarn", "factor": 2.0},
+    "yarn, no rounding": YARN | {"truncate": False, "beta_fast": 4.0, "beta_slow": 0.5},
+    "yarn, one place": YARN | {"original_max_position_embeddings": 4, "rope_theta": 1e6, "beta_slow": 30.0},
+    "yarn, attention": YARN | {"attention_factor": 1.7, "mscale": 2.0, "mscale_all_dim": 0.5},
+    "yarn, DeepSeek": YARN | {"mscale": 2.0, "mscale_all_dim": 0.5},
+    "yarn, factor below 1": YARN | {"factor": 0.5},
+    "longrope": {"rope_type": "longrope", "short_factor": THREE, "long_factor": THREE, "factor": 4.0},
+    "longrope, ratio": {"rope_type": "longrope", "short_factor": THREE, "long_factor": THREE[::-1]}
+    | {"original_max_position_embeddings": 32},
+    "longrope, attention": LONGROPE | {"attention_factor": 1.3},
+}
+
+
+@pytest.mark.parametrize("top", [False, True])
+@pytest.mark.parametrize("name", ROPES)
+def test_frequencies_equal_those_of_transformers(name: str, top: bool) -> None:
+    """`top`: the original length is a field of its own, as Phi 3 writes it."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+    width = 6 if "longrope" in name else 16
+    values = {key: item for key, item in config_of("llama").items() if key != "rope_parameters"} | {"head_dim": width}
+    values |= {"rope_scaling": ROPES[name]} | ({"original_max_position_embeddings": 24} if top else {})
+    architecture = registry.read(values, "here")
+    rope = architecture.layers[0].rope
+    theirs = LlamaConfig(**values)
+    kind = theirs.rope_parameters["rope_type"]
+    expected, attention = ROPE_INIT_FUNCTIONS[kind](theirs)
+    assert rope is not None and rope.attention_factor == pytest.approx(attention, rel=1e-12)
+    np.testing.assert_allclose(rotary_frequencies(rope, width), expected.numpy(), rtol=3e-7)
+    original = theirs.rope_parameters.get("original_max_position_embeddings", 96)
+    differ = kind == "longrope" and ROPES[name]["short_factor"] != ROPES[name]["long_factor"]
+    assert architecture.max_positions == (original if differ else 96)

@@ -54,7 +54,7 @@ def llama_like(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> A
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=width,
-        max_positions=fields.count("max_position_embeddings"),
+        max_positions=_longest(fields, layers, width),
         layers=layers,
         norm_eps=fields.number("rms_norm_eps", 1e-6),
         tie_embeddings=fields.flag("tie_word_embeddings"),
@@ -62,6 +62,16 @@ def llama_like(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> A
         activation=activation,
         **parts,
     )
+
+
+def _longest(fields: Fields, layers: tuple[LayerKind, ...], width: int) -> int:
+    """The longest sequence: `max_position_embeddings`, or where rotary factors end (see `rope`)."""
+    ropes = [kind.rope for kind in layers if kind.rope is not None]
+    for rope in ropes:
+        if rope.factors is not None and len(rope.factors) != width // 2:
+            raise fields.refuse("short_factor", f"{len(rope.factors)} numbers, half of head_dim is {width // 2}")
+    ends = [rope.max_positions for rope in ropes if rope.max_positions is not None]
+    return min([fields.count("max_position_embeddings"), *ends])
 
 
 def to_config(
