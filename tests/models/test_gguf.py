@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.families import CASES, DIVIDED, LLAMA3, Case, write
 from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import read_json
 from tunix_rt.models import gguf
+from tunix_rt.models.families.rope import Rope, rotary_frequencies
 from tunix_rt.models.folder import read_architecture, read_stop_ids, read_weights
 from tunix_rt.models.tokenizer import Tokenizer
 
@@ -47,16 +51,16 @@ def test_weights_config_and_tokenizer_come_back(
         ({"llama__block_count": None}, r"llama\.block_count: missing"),
         (
             {"llama__block_count": 1},
-            r"tensor blk\.1\.\w+\.weight is not one that the Llama family computes with",
+            r"tensor blk\.1\.\w+\.weight is not one that the family llama computes with",
         ),
         ({"llama__block_count": 3}, r"missing tensors for model\.layers\.2"),
         ({"llama__feed_forward_length": 20}, r"ffn_down\.weight: \[16, 24\], expected \[16, 20\]"),
-        ({"llama__rope__scaling__type": "yarn"}, "rope_scaling: type 'yarn' is not supported"),
+        ({"llama__rope__scaling__type": "strange"}, "rope_parameters: type 'strange' is not supported"),
         (
-            {"tokenizer__ggml__pre": "qwen2"},
-            r"tokenizer\.ggml\.pre 'qwen2' is not supported; supported: smollm",
+            {"tokenizer__ggml__pre": "viking"},
+            r"tokenizer\.ggml\.pre 'viking' is not supported; supported: .*smollm",
         ),
-        ({"tokenizer__ggml__model": "llama"}, r"tokenizer\.ggml\.model 'llama' is not supported"),
+        ({"tokenizer__ggml__model": "bert"}, r"tokenizer\.ggml\.model 'bert' is not supported"),
         ({"tokenizer__ggml__eos_token_id": None}, r"tokenizer\.ggml\.eos_token_id: missing"),
         ({"tokenizer__ggml__padding_token_id": 11}, r"padding_token_id: 11, but there are 11 tokens"),
         ({"left_out": "model.embed_tokens.weight"}, r"token_embd\.weight: missing"),
@@ -69,6 +73,62 @@ def test_what_does_not_fit_is_named(
     with pytest.raises(ModelError, match=message) as caught:
         gguf.convert(file, tmp_path / "out")
     assert str(file) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+def test_other_families_equal_the_conversion_of_transformers(name: str, write_gguf: WriteGguf, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    whole = {"use_sliding_window": False, "head_dim": 16, "hidden_size": 48, "num_attention_heads": 3}
+    case = replace(CASES[name], changes=CASES[name].changes | whole | {"num_key_value_heads": 1}, save={})
+    source, out = write(tmp_path / "source", case), tmp_path / "out"
+    file = write_gguf(tmp_path / "small.gguf", source, family=name)
+    gguf.convert(file, out)
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name).state_dict()
+    ours, original = read_weights(out), read_weights(source)
+    assert read_architecture(out) == read_architecture(source) and ours.keys() == original.keys()
+    for key, value in ours.items():
+        assert np.array_equal(value, original[key]) and np.array_equal(value, theirs[key].numpy()), key
+
+
+def test_rotary_factors_are_the_scaling_of_llama_3(write_gguf: WriteGguf, tmp_path: Path) -> None:
+    """transformers passes over `rope_freqs.weight`: the reference is the model from which the file was made."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    case = Case("Llama", DIVIDED | {"head_dim": 16, "rope_parameters": LLAMA3})
+    source, out = write(tmp_path / "source", case), tmp_path / "out"
+    found = read_architecture(source).layers[0].rope
+    assert found is not None
+    factors = rotary_frequencies(Rope(10000.0), 16) / rotary_frequencies(found, 16)
+    tensors = {"rope_freqs.weight": factors.astype(np.float32)}
+    gguf.convert(write_gguf(tmp_path / "small.gguf", source, tensors=tensors), out)
+    rope = read_architecture(out).layers[0].rope
+    assert rope is not None and read_architecture(out).max_positions == read_architecture(source).max_positions
+    np.testing.assert_allclose(rotary_frequencies(rope, 16), rotary_frequencies(found, 16), rtol=3e-7)
+    ids = torch.arange(1, 50)[None]
+    before, after = (AutoModelForCausalLM.from_pretrained(folder)(ids).logits.detach() for folder in (source, out))
+    np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "rope"),
+    [
+        ({"type": "linear", "factor": 4.0}, Rope(5000.0, "linear", 4.0)),
+        ({"type": "none"}, Rope(5000.0)),
+        ({"factor": 4.0}, Rope(5000.0, "linear", 4.0)),
+        (
+            {"type": "yarn", "factor": 2.0, "original_context_length": 16},
+            Rope(5000.0, "yarn", 2.0, original_positions=16, attention_factor=1 + 0.1 * math.log(2.0)),
+        ),
+    ],
+)
+def test_rotary_scaling(
+    make_folder: MakeFolder, write_gguf: WriteGguf, tmp_path: Path, changes: dict[str, Any], rope: Rope
+) -> None:
+    keys = {f"llama__rope__scaling__{key}": value for key, value in changes.items()}
+    gguf.convert(write_gguf(tmp_path / "small.gguf", make_folder(), **keys), tmp_path / "out")
+    assert read_architecture(tmp_path / "out").layers[0].rope == rope
 
 
 @pytest.mark.parametrize("keep", [0, 3, 100, 900, -100])

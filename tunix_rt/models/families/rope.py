@@ -161,8 +161,9 @@ def _yarn_frequencies(rope: Rope, powers: Frequencies) -> Frequencies:
     high = high + 0.001 if low == high else high  # not divided by 0
     ramp = (np.arange(len(powers), dtype=np.float32) - np.float32(low)) / np.float32(high - low)
     kept: Frequencies = np.float32(1.0) - np.clip(ramp, 0, 1)
-    divided: Frequencies = np.float32(1.0) / (np.float32(rope.factor) * powers)
-    return divided * (np.float32(1.0) - kept) + _plain_frequencies(rope, powers) * kept
+    divided = _plain_frequencies(rope, np.float32(rope.factor) * powers)
+    mixed: Frequencies = divided * (np.float32(1.0) - kept) + _plain_frequencies(rope, powers) * kept
+    return mixed
 
 
 def _longrope_frequencies(rope: Rope, powers: Frequencies) -> Frequencies:
