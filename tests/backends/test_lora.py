@@ -20,7 +20,9 @@ from tunix_rt.backends.sampling import dropout_keys
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
-from tunix_rt.models.adapter_folder import FILES, Base, merge
+from tunix_rt.models.adapter import module_name
+from tunix_rt.models.adapter_folder import FILES, Base, merge, read_adapter
+from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.sources import folder_digest
 
 pytestmark = [  # what `peft` makes transformers say, and that it corrects `fan_in_fan_out` by itself
@@ -195,6 +197,60 @@ def test_an_adapter_from_elsewhere_is_computed_and_trained_on(
         assert losses[name][1] < losses[name][0]
         continued = reference(with_peft(base, folder), batch)
         np.testing.assert_allclose(ours(backend, base, folder, batch), continued, atol=1e-4)
+    np.testing.assert_allclose(losses["jax"], losses["torch"], rtol=1e-5)
+
+
+PARTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a layer": ("llama", {"target_modules": ["q_proj", "down_proj"], "layers_to_transform": 1}),
+    "layers, by a pattern": (
+        "gpt2",
+        {"target_modules": ["c_attn"], "layers_to_transform": [0], "layers_pattern": ["h", "layers"]},
+    ),
+    "an expression": ("llama", {"target_modules": r".*\.1\.(self_attn\.[qv]_proj|mlp\.up_proj)"}),
+    "whole names": (
+        "llama",
+        {"target_modules": ["model.layers.0.self_attn.k_proj", "model.layers.1.self_attn.v_proj", "0.mlp.down_proj"]},
+    ),
+    "excluded": ("llama", {"target_modules": "all-linear", "exclude_modules": ["v_proj", "layers.0.mlp.up_proj"]}),
+    "ranks": (
+        "llama",
+        {"target_modules": "all-linear", "rank_pattern": {"q_proj": 2, r"layers\.1\.mlp\..*": 6}}
+        | {"alpha_pattern": {"model.layers.0.self_attn.v_proj": 3, "o_proj": 1}, "exclude_modules": ["gate_proj"]},
+    ),
+    "ranks of GPT-2": ("gpt2", {"target_modules": ["c_attn", "c_proj"], "rank_pattern": {"0.attn.c_proj": 7}}),
+    "ranks, rslora": ("llama", {"target_modules": ["q_proj"], "rank_pattern": {"0.*": 2}, "use_rslora": True}),
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_an_adapter_on_parts_of_the_model(
+    name: str, both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
+) -> None:
+    """Some layers or names only, ranks and alphas of their own: computed, trained and saved, merged, gone on with."""
+    import peft
+
+    family, chosen = PARTS[name]
+    base, theirs = bases[family], tmp_path / "theirs"
+    config = peft.LoraConfig(r=4, lora_alpha=8, init_lora_weights=False, task_type="CAUSAL_LM", **chosen)
+    made = peft.get_peft_model(opened(base), config).eval()
+    made.save_pretrained(theirs)
+    expected = reference(made, batch)
+    merge(theirs, base, tmp_path / "merged")
+    np.testing.assert_allclose(reference(opened(tmp_path / "merged"), batch), expected, atol=1e-4)
+    adapter, _ = read_adapter(theirs, read_architecture(base))
+    target = tuple(module_name(module) for module in adapter.modules)
+    setup = setup_of(base, target=target, rslora=adapter.rslora, path=str(theirs))
+    losses = {}
+    for backend_name, backend in both.items():
+        np.testing.assert_allclose(ours(backend, base, theirs, batch), expected, atol=1e-4)
+        losses[backend_name], folder = trained(backend, backend.load(base, setup), batch, 2, tmp_path / backend_name)
+        assert load_file(folder / "adapter_model.safetensors").keys() == adapter.shapes.keys()
+        np.testing.assert_allclose(
+            ours(backend, base, folder, batch), reference(with_peft(base, folder), batch), atol=1e-4
+        )
+        on, _ = trained(backend, backend.restore(folder, base, setup), batch, 1, tmp_path / f"{backend_name} on")
+        assert on[0] < losses[backend_name][0]
+        losses[backend_name] += on
     np.testing.assert_allclose(losses["jax"], losses["torch"], rtol=1e-5)
 
 

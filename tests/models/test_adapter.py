@@ -93,9 +93,12 @@ def test_the_start_is_peft_s_in_distribution_and_each_tensor_has_its_own_stream(
     assert not np.array_equal(*(fresh(whole, seed)[next(iter(drawn))] for seed in (5, 6)))
 
 
-def test_scaling() -> None:
-    assert Adapter(16, 8.0, False, 0.0, ()).scaling == 0.5
-    assert Adapter(16, 8.0, True, 0.0, ()).scaling == 2.0
+def test_scaling(llama: Architecture) -> None:
+    module = linear(llama)[0]
+    assert Adapter(16, 8.0, False, 0.0, ()).scaling_of(module) == 0.5
+    assert Adapter(16, 8.0, True, 0.0, ()).scaling_of(module) == 2.0
+    own = ((module_name(module), 4, 2.0),)
+    assert Adapter(16, 8.0, True, 0.0, (), own).scaling_of(module) == 1.0
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -152,7 +155,17 @@ def test_a_base_that_is_gone_is_named(bases: dict[str, Path], llama: Architectur
         ({"use_dora": True}, "use_dora: True is not supported"),
         ({"bias": "all"}, "bias: 'all' is not supported"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\] is not supported"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern: {'q_proj': 2} is not supported"),
+        ({"rank_pattern": {"q_proj": 2}}, r"(?s)do not fit adapter_config.json.*\(4, 24\) in the folder, \(2, 24\) in"),
+        ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern: q_proj: '2', expected a positive integer"),
+        ({"alpha_pattern": {"(": 2}}, r"alpha_pattern: .* is no regular expression"),
+        ({"target_modules": "("}, r"target_modules: '\(' is no regular expression"),
+        ({"target_modules": [1]}, r"target_modules: \[1\], expected a regular expression or a list of names"),
+        ({"layers_to_transform": ["1"]}, r"layers_to_transform: \['1'\], expected a number or a list of numbers"),
+        (
+            {"layers_to_transform": 1},
+            r"(?s)layers.0.self_attn.q_proj.lora_A.weight: \(4, 24\) in the folder, missing in",
+        ),
+        ({"exclude_modules": ".*v_proj"}, r"v_proj.lora_A.weight: \(4, 24\) in the folder, missing in the model"),
         ({"peft_type": "IA3"}, "peft_type: 'IA3' is not supported, only 'LORA'"),
         ({"r": 5}, r"(?s)the weights do not fit adapter_config.json.*\(4, 24\) in the folder, \(5, 24\) in the model"),
         ({"lora_alpha": None}, "lora_alpha: missing, expected a positive number"),

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.families import CASES, write
 from tunix_rt.config.model import FolderModel, GgufModel
-from tunix_rt.errors import MissingExtra, ModelError
+from tunix_rt.errors import MachineError, MissingExtra, ModelError
 from tunix_rt.models.folder import read_weights
 from tunix_rt.models.sources import content_digest, materialise
 from tunix_rt.models.tokenizer import train_char
@@ -133,3 +135,47 @@ def test_a_damaged_conversion_is_made_again(
     assert materialise(source, tmp_path / "cache") == weights.parent
     assert weights.read_bytes() == good
     assert f"warning: {weights}: damaged" in capsys.readouterr().err
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that `peft` wrote, beside its base `base`, which it names relative to the working directory."""
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "base", CASES["llama"])
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], layers_to_transform=[1], init_lora_weights=False)
+    made = peft.get_peft_model(AutoModelForCausalLM.from_pretrained("base"), config)
+    made.save_pretrained("tuned")
+    made.merge_and_unload().save_pretrained("expected")
+    return Path("tuned")
+
+
+def test_an_adapter_is_merged_with_the_base_that_it_names(adapter: Path, tmp_path: Path) -> None:
+    source = FolderModel(kind="folder", path=str(adapter))
+    before = content_digest(source)
+    folder = materialise(source, tmp_path / "cache")
+    assert folder == tmp_path / "cache" / f"tuned-merged-{before[:12]}" == materialise(source, tmp_path / "cache")
+    ours, theirs = read_weights(folder), read_weights(Path("expected"))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], atol=1e-6)
+    base = Path("base") / "generation_config.json"
+    base.write_text(base.read_text() + " ")
+    assert content_digest(source) != before, "another base is another model"
+    (adapter / "base.json").write_text(json.dumps({"sha256": "0" * 64}))
+    with pytest.raises(ModelError, match=r"base: not the model that the adapter tuned was trained on"):
+        materialise(source, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", [None, "base"])
+def test_an_adapter_whose_base_is_missing_says_what_to_give(
+    name: str | None, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("base").rename("elsewhere")
+    config = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": name}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises((ModelError, MachineError), match=r"^tuned: .*merge ADAPTER OUT --base FOLDER"):
+        materialise(FolderModel(kind="folder", path=str(adapter)), tmp_path / "cache")

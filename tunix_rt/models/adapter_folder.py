@@ -11,16 +11,16 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, merged, module_name, short_names
+from tunix_rt.models.adapter_targets import exceptions, targets
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import Fields
-from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.folder import (
     GENERATION,
     TOKENIZER_FILES,
@@ -42,9 +42,8 @@ FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE)
 
 NOTHING: tuple[object, ...] = (None, False, "none", [], {})
 UNSUPPORTED = """
-    alora_invocation_tokens alpha_pattern arrow_config bias kasa_config layer_replication layers_to_transform
-    lora_bias modules_to_save monteclora_config rank_pattern target_parameters trainable_token_indices use_bdlora
-    use_dora use_qalora velora_config
+    alora_invocation_tokens arrow_config bias kasa_config layer_replication lora_bias modules_to_save
+    monteclora_config target_parameters trainable_token_indices use_bdlora use_dora use_qalora velora_config
 """.split()
 """Fields of `peft` that change what is computed, or what is in the file, beyond plain LoRA."""
 SNAPSHOT = re.compile(r"models--([^/]+)/snapshots/([0-9a-f]+)$")
@@ -87,7 +86,9 @@ def write_adapter(
         "base_model_name_or_path": base.name,
         "revision": base.revision,
         "r": adapter.rank,
-        "lora_alpha": int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha,
+        "lora_alpha": _plain(adapter.alpha),
+        "rank_pattern": {name: rank for name, rank, _ in adapter.exceptions if rank != adapter.rank},
+        "alpha_pattern": {name: _plain(alpha) for name, _, alpha in adapter.exceptions if alpha != adapter.alpha},
         "lora_dropout": adapter.dropout,
         "use_rslora": adapter.rslora,
         "target_modules": list(short_names(adapter.modules, linear(architecture))),
@@ -102,6 +103,11 @@ def write_adapter(
         ADAPTER_CONFIG: write_json(folder / ADAPTER_CONFIG, config),
         BASE: write_json(folder / BASE, {"sha256": base.sha256}),
     }
+
+
+def _plain(number: float) -> float:
+    """An integer where it is one, as `peft` writes it."""
+    return int(number) if number == int(number) else number
 
 
 def read_base(folder: Path) -> Base:
@@ -125,24 +131,21 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
     weights = read_tensors(folder / ADAPTER_WEIGHTS)
-    named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
-    kinds = {_kind(module) for module in linear(architecture) if module_name(module) in named}
-    modules = tuple(module for module in linear(architecture) if _kind(module) in kinds)  # of every layer
+    rank, alpha, modules = fields.count("r"), fields.number("lora_alpha"), targets(fields, linear(architecture))
+    if modules is None:
+        named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
+        modules = tuple(module for module in linear(architecture) if module_name(module) in named)
     adapter = Adapter(
-        rank=fields.count("r"),
-        alpha=fields.number("lora_alpha"),
+        rank=rank,
+        alpha=alpha,
         rslora=bool(fields.config.get("use_rslora")),
         dropout=float(fields.config.get("lora_dropout") or 0.0),
         modules=modules,
+        exceptions=exceptions(fields, modules),
     )
     found = {name: tensor.shape for name, tensor in weights.items()}
     check_same(f"{folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
     return adapter, weights
-
-
-def _kind(module: Tensor) -> tuple[str, str]:
-    """The matrix's name without its layer."""
-    return module.canonical_name, module_name(module).rpartition(".")[2]
 
 
 def _config(folder: Path) -> JsonObject:
@@ -154,7 +157,8 @@ def _config(folder: Path) -> JsonObject:
 def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[Adapter, Weights]:
     """The adapter that training starts from: a fresh one, or that of `config.path`.
 
-    Raises ModelError if the folder's adapter is not the declared one: each difference, both sides.
+    Matrices with a rank or alpha of their own keep it. Raises ModelError if the folder's adapter is not the declared
+    one: each difference, both sides.
     """
     adapter = declared(config, architecture)
     if config.path is None:
@@ -167,7 +171,7 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
         for one in (found, adapter)
     )
     check_same(f"{folder}: not the adapter that is declared:", there, here, "model.adapter")
-    return adapter, weights
+    return replace(found, dropout=adapter.dropout), weights
 
 
 def merge(folder: Path, base: Path, target: Path) -> None:
