@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -123,12 +123,22 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def read_tensors(path: Path) -> Weights:
-    """Every tensor of a safetensors file as float32. Raises ModelError: damaged, or not floats."""
+def tensor_names(path: Path) -> list[str]:
+    """The names of a safetensors file's tensors. Raises ModelError: damaged."""
     with _opened(path) as file:
-        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+        return list(file.keys())
+
+
+def read_tensors(path: Path, keep: Callable[[str], bool] = lambda name: True) -> Weights:
+    """The tensors of a safetensors file, or those with a name to `keep`, as float32.
+
+    Raises ModelError: damaged, or not floats.
+    """
+    with _opened(path) as file:
+        names = [name for name in file.keys() if keep(name)]  # noqa: SIM118 (safe_open is no mapping)
+        for name in names:
             _readable(path, name, file.get_slice(name))
-        return {name: _float32(file, name) for name in file.keys()}  # noqa: SIM118
+        return {name: _float32(file, name) for name in names}
 
 
 def read_moments(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray[Any, Any]]:

@@ -1,22 +1,22 @@
 """A source of weights → a local model folder in the Hugging Face layout, and a digest of its content.
 
 A folder is used in place; a hub model is in the hub client's own cache (`hub.py`); a GGUF file is converted, an
-adapter merged with its base and a registered model fetched once into our cache, under a lock, and found again by its
-content.
+adapter merged with its base, the text part of a larger model taken out and a registered model fetched once into our
+cache, under a lock, and found again by its content.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
 from tunix_rt.checked import damage, replaced, seal, sha256_of
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
 from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
-from tunix_rt.models import gguf, hub
+from tunix_rt.models import gguf, hub, wrapped
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base, check_base, is_adapter, merge, read_base
 from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, WEIGHTS, weight_files
@@ -50,9 +50,11 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
         return _registered(source, cache, store)
     if isinstance(source, FolderModel):
         folder = _folder(source)
-        return _with_base(folder, content_digest(source), cache) if _is_adapter_alone(folder) else folder
+        if _is_adapter_alone(folder):
+            return _with_base(folder, content_digest(source), cache)
+        return _text_part(folder, folder.name, source, cache)
     if isinstance(source, HubModel):
-        return hub.snapshot(source)
+        return _text_part(hub.snapshot(source), PurePath(source.name).name, source, cache)
     file = _file(source)
     return made_once(cache / f"{file.stem}-{content_digest(source)[:12]}", lambda part: gguf.convert(file, part))
 
@@ -128,6 +130,14 @@ def _of_hub(adapter: Path, base: Base, ask: Callable[[HubModel], T]) -> T:
         return ask(HubModel(kind="hub", name=base.name or "", revision=base.revision or "main"))
     except (ModelError, MachineError) as error:
         raise type(error)(f"{adapter}: its base is missing: {error}; or {MERGING}") from None
+
+
+def _text_part(folder: Path, name: str, source: Source, cache: Path) -> Path:
+    """The folder itself, or the text part of the model in it."""
+    if not wrapped.is_wrapped(folder):
+        return folder
+    made = digest({"model": content_digest(source), "version": wrapped.VERSION})[:12]
+    return made_once(cache / f"{name}-text-{made}", lambda part: wrapped.take_out(folder, part))
 
 
 def _is_adapter_alone(folder: Path) -> bool:
