@@ -17,8 +17,8 @@ from tunix_rt.errors import DataError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
-from tunix_rt.models.adapter_folder import check_base, is_adapter, read_base
-from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, WEIGHTS, weight_files
+from tunix_rt.models.adapter_folder import check_base, read_base
+from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, refuse_adapter, tokenizer_files, weight_files
 from tunix_rt.terminal import warn
 
 MADE = "made.json"
@@ -79,14 +79,12 @@ def folder_digest(folder: Path, full: bool = False) -> str:
 def model_files(folder: Path) -> list[str]:
     """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
 
-    An adapter folder counts as a model folder, its record of the base included. If a folder holds a model and an
-    adapter, both are listed. Raises ModelError if weights are missing.
+    An adapter folder counts as a model folder, its record of the base included. Raises ModelError if weights are
+    missing, or if the folder holds a model and an adapter.
     """
-    whole = not is_adapter(folder) or any((folder / name).is_file() for name in (WEIGHTS, INDEX))
-    weights = weight_files(folder) if whole else ()
-    named = {CONFIG, GENERATION, *TOKENIZER_FILES, *ADAPTER_FILES}
-    found = {name for name in named if (folder / name).is_file()}
-    return sorted(found | {path.relative_to(folder).as_posix() for path in weights})
+    weights = () if is_adapter(folder) else weight_files(folder)
+    found = {name for name in (CONFIG, GENERATION, *ADAPTER_FILES) if (folder / name).is_file()}
+    return sorted({*found, *tokenizer_files(folder), *(path.relative_to(folder).as_posix() for path in weights)})
 
 
 def adapter_digest(folder: Path) -> str:
@@ -172,6 +170,7 @@ def _folder(source: FolderModel) -> Path:
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder (model.source.path)")
+    refuse_adapter(folder)
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder}: no {CONFIG}, so this is not a model folder (model.source.path)")
     return folder
