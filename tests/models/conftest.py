@@ -92,6 +92,7 @@ def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
             float: writer.add_float32,
             str: writer.add_string,
             list: writer.add_array,
+            bool: writer.add_bool,
         }
         if value is not None:
             add[type(value)](key, value)

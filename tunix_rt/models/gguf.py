@@ -18,13 +18,14 @@ from tunix_rt.models.families import llama
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import read, tensor_shapes
 from tunix_rt.models.folder import Float32, Weights, write_generation_config, write_model
+from tunix_rt.models.gguf_keys import NAMED_TEMPLATE, check_keys
 from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
     from gguf import GGUFReader
 
-VERSION = 1
+VERSION = 2
 """Version of the conversion; increased when the same file would give a different folder."""
 CONTROL, USER_DEFINED = 3, 4
 """`tokenizer.ggml.token_type` (llama.cpp, include/llama.h, llama_token_type)."""
@@ -38,9 +39,10 @@ def convert(file: Path, folder: Path) -> None:
     """
     reader = _open(file)
     metadata = _Metadata(file, reader.fields)
+    check_keys(file, metadata.fields, metadata.optional)
     architecture = _architecture(metadata, reader)
     special = _special_ids(metadata)
-    stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot") if key in special))
+    stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot", "eom") if key in special))
     pad_id = special["padding"]
     config = llama.to_config(architecture, bos_id=special.get("bos"), end_ids=stop_ids, pad_id=pad_id)
     write_model(folder, config, _weights(reader, architecture, file))
@@ -94,16 +96,34 @@ def _architecture(metadata: _Metadata, reader: GGUFReader) -> Architecture:
         "num_hidden_layers": required("llama.block_count"),
         "num_attention_heads": required("llama.attention.head_count"),
         "num_key_value_heads": get("llama.attention.head_count_kv"),
-        "head_dim": get("llama.attention.key_length") or get("llama.rope.dimension_count"),
+        "head_dim": _head_dim(metadata),
         "max_position_embeddings": required("llama.context_length"),
         "rope_theta": get("llama.rope.freq_base") or 10000.0,
         "rms_norm_eps": float(str(np.float32(epsilon))),  # 1e-05, not its float32 neighbour 9.99999975e-06
         "tie_word_embeddings": "output.weight" not in shapes,
     }
-    scaling = get("llama.rope.scaling.type")
-    if scaling not in (None, "none"):
-        config["rope_scaling"] = {"rope_type": scaling}
+    config["rope_scaling"] = _rope_scaling(metadata)
     return read(config, str(metadata.file))
+
+
+def _head_dim(metadata: _Metadata) -> Any:
+    """The width of a head, all of which must rotate; None if it is not said."""
+    width, rotated = (metadata.optional(f"llama.{key}") for key in ("attention.key_length", "rope.dimension_count"))
+    if None not in (width, rotated) and width != rotated:
+        key = "llama.rope.dimension_count"
+        raise ModelError(f"{metadata.file}: {key}: {rotated} of {width} is not supported, only all of a head")
+    return width or rotated
+
+
+def _rope_scaling(metadata: _Metadata) -> JsonObject | None:
+    """`rope_scaling` of config.json: by llama.cpp (src/llama-model.cpp, load_hparams) the kind is `linear` where none
+    is named, the factor may have its old key, and 0 is no scaling."""
+    kind = metadata.optional("llama.rope.scaling.type")
+    factor = metadata.optional("llama.rope.scaling.factor")
+    factor = metadata.optional("llama.rope.scale_linear") if factor is None else factor
+    if kind == "none" or (kind in (None, "linear") and not factor):
+        return None
+    return {"rope_type": kind or "linear", "factor": factor}
 
 
 def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weights:
@@ -142,10 +162,10 @@ def _unpermute(values: Float32, heads: int) -> Float32:
 
 
 def _special_ids(metadata: _Metadata) -> dict[str, int]:
-    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot` and `unknown`."""
+    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot`, `eom` and `unknown`."""
     count = len(metadata.required("tokenizer.ggml.tokens"))
     ids = {}
-    for name in ("eos", "bos", "eot", "unknown", "padding"):
+    for name in ("eos", "bos", "eot", "eom", "unknown", "padding"):
         key = f"tokenizer.ggml.{name}_token_id"
         value = metadata.required(key) if name == "eos" else metadata.optional(key)
         if value is not None and value >= count:
@@ -163,10 +183,30 @@ def _write_tokenizer(metadata: _Metadata, special: dict[str, int], max_positions
     for name, called in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
         if name in special:
             settings[f"{called}_token"] = tokens[special[name]]
-    template = metadata.optional("tokenizer.chat_template")
-    if template is not None:
+    if (template := _template(metadata)) is not None:
         settings["chat_template"] = template
-    write_tokenizer(folder, _byte_level_bpe(metadata, tokens), settings)
+    inner = _byte_level_bpe(metadata, tokens)
+    if metadata.optional("tokenizer.ggml.add_bos_token"):
+        _begin_with(inner, tokens[metadata.required("tokenizer.ggml.bos_token_id")])
+    write_tokenizer(folder, inner, settings)
+
+
+def _template(metadata: _Metadata) -> str | list[JsonObject] | None:
+    """The chat template, or the named ones as tokenizer_config.json lists them."""
+    default = metadata.optional("tokenizer.chat_template")
+    keys = [key for key in metadata.fields if key.startswith(NAMED_TEMPLATE)]
+    if not keys:
+        return None if default is None else str(default)
+    named = {"default": default} | {key.removeprefix(NAMED_TEMPLATE): metadata.optional(key) for key in keys}
+    return [{"name": name, "template": text} for name, text in named.items() if text is not None]
+
+
+def _begin_with(inner: tokenizers.Tokenizer, token: str) -> None:
+    """Make it put a token before every text."""
+    from tokenizers import processors
+
+    begin = [(token, inner.token_to_id(token))]
+    inner.post_processor = processors.TemplateProcessing([token, "$A"], [token, "$A", "$B:1"], begin)
 
 
 def _byte_level_bpe(metadata: _Metadata, tokens: list[str]) -> tokenizers.Tokenizer:
