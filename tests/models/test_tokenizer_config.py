@@ -31,7 +31,7 @@ WITHOUT_EFFECT = set(
     # arguments of calls, other kinds of models, training of a tokenizer
     "add_generation_prompt pair text_pair suffix model_input_names unk_id clean_up_tokenization_spaces "
     "continuing_subword_prefix end_of_word_suffix initial_alphabet chat_control_tokens response_schema "
-    "response_template model_specific_special_tokens _spm_precompiled_charsmap".split()
+    "response_template _spm_precompiled_charsmap".split()
 )
 
 
@@ -101,6 +101,41 @@ def test_it_gives_the_tokens_of_transformers_or_is_refused_by_name(
         ids = theirs(text).input_ids
         assert ours.encode(text).ids == ids
         assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+X = {"additional_special_tokens": ["<x>"]}
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"special_tokens_map.json": X},
+        {"special_tokens_map.json": {"sep_token": "<x>"}},
+        {"special_tokens_map.json": {"eos_token": added("<pad>")}},
+        {"added_tokens.json": {"<x>": 300}},
+        {"added_tokens.json": {"<pad>": 0, "<end>": 1}},
+    ],
+)
+def test_files_of_older_versions_count_where_transformers_reads_them(
+    files: dict[str, Any], decoder: bool, folder: Path
+) -> None:
+    from transformers import AutoTokenizer
+
+    if decoder:
+        with_fields(folder, added_tokens_decoder={"0": added("<pad>"), "1": added("<end>")})
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+    theirs = AutoTokenizer.from_pretrained(folder)
+    if theirs.convert_tokens_to_ids("<x>") is not None:
+        with pytest.raises(
+            ModelError, match=r"/(special_tokens_map|added_tokens)\.json: \w+: '<x>' is not in tokenizer"
+        ):
+            Tokenizer.load(folder)
+        return
+    ours = Tokenizer.load(folder)
+    assert ours.end_token == theirs.eos_token
+    assert [ours.encode(text).ids for text in TEXTS] == [theirs(text).input_ids for text in TEXTS]
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     import tokenizers
 
 SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
-FURTHER = ("extra_special_tokens", "additional_special_tokens")
+FURTHER = ("extra_special_tokens", "additional_special_tokens", "model_specific_special_tokens")
 DECODER = "added_tokens_decoder"
+MAP = "special_tokens_map.json"
 MATCHING = ("lstrip", "rstrip", "single_word", "special")
 """How an added token matches, and whether decoding leaves it out."""
 PLAIN: dict[str, tuple[object, ...]] = {"split_special_tokens": (False,), "fix_mistral_regex": (False, None)}
@@ -35,10 +36,19 @@ def check_config(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) 
         fields.plain(name, *allowed)
     if config.get("add_prefix_space") and _pieces(inner, "a") == ["a"]:
         raise fields.refuse("add_prefix_space", f"true, but {TOKENIZER} puts no blank before a text; {AGREE}")
-    for name, text in _declared(config):
-        if inner.token_to_id(text) is None:
-            raise fields.refuse(name, f"{text!r} is not in {TOKENIZER}, so it would be read as ordinary text; {AGREE}")
+    older = {"added_tokens.json": {FURTHER[0]: list(_older(folder, config, "added_tokens.json"))}}
+    older |= {MAP: _older(folder, config, MAP)}
+    for file, declared in ({"tokenizer_config.json": config} | older).items():
+        for name, text in _declared(declared):
+            if inner.token_to_id(text) is None:
+                what = f"{text!r} is not in {TOKENIZER}, so it would be read as ordinary text; {AGREE}"
+                raise Fields(config, str(folder / file)).refuse(name, what)
     _check_matching(fields, inner)
+
+
+def _older(folder: Path, config: JsonObject, name: str) -> JsonObject:
+    """A file that `transformers` 5 reads, before tokenizer_config.json, only if that has no `added_tokens_decoder`."""
+    return {} if DECODER in config else read_object(folder / name, optional=True)
 
 
 def _pieces(inner: tokenizers.Tokenizer, text: str) -> list[str]:
@@ -72,10 +82,10 @@ def _check_matching(fields: Fields, inner: tokenizers.Tokenizer) -> None:
 
 
 def special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
-    """Texts of bos, eos, pad …, from tokenizer_config.json, else special_tokens_map.json, else the ids of
-    generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown."""
-    legacy = read_object(folder / "special_tokens_map.json", optional=True)
-    declared = {key: config.get(key) or legacy.get(key) for key in SPECIAL}
+    """Texts of bos, eos, pad …, from special_tokens_map.json (of older versions), else tokenizer_config.json, else the
+    ids of generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown."""
+    older = _older(folder, config, MAP)
+    declared = {key: older.get(key) or config.get(key) for key in SPECIAL}
     texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in declared.items()}
     tokens = {key: text for key, text in texts.items() if isinstance(text, str)}
     for name in (GENERATION, CONFIG):
