@@ -22,7 +22,7 @@ from tunix_rt.stages.prepare import PrepareRequest, prepare
 from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.sources import content_digest as dataset_digest
-from tunix_rt.traces.sources import source_files
+from tunix_rt.traces.sources import parts_of, source_files
 
 LEDGER = "versions.json"
 
@@ -31,11 +31,12 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     """Digest of each local file and model that the config names; registered models are in `store`.
     Raises DataError, ModelError if one is missing."""
     digests: dict[str, str] = {}
-    for split, files in _data_files(config).items():
+    for setting, files in _data_files(config).items():
         found = list(files.values())
-        digests[f"dataset.source.{split}"] = found[0] if len(found) == 1 else digest(found)
-    if (held := dataset_digest(config.dataset.source)) is not None:
-        digests["dataset.source"] = held
+        digests[setting] = found[0] if len(found) == 1 else digest(found)
+    for part in parts_of(config.dataset.source):
+        if (held := dataset_digest(part.source)) is not None:
+            digests[part.setting] = held
     if not isinstance(config.model.source, FreshModel | ScratchModel):
         digests["model.source"] = content_digest(config.model.source, store)
     adapter = config.model.adapter
@@ -45,16 +46,13 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
 
 
 def _data_files(config: ExperimentConfig) -> dict[str, dict[Path, str]]:
-    """The sha256 of each local file that the dataset names, by split. Raises DataError if one is missing."""
+    """The sha256 of each local file that the dataset names, by the setting of its split. DataError: one is missing."""
     found: dict[str, dict[Path, str]] = {}
-    for split, files in source_files(config.dataset.source).items():
-        for file in files:
-            if not file.is_file():
-                origin = config.dataset.source.origin if isinstance(config.dataset.source, FilesSource) else None
-                had = f"; download it from {origin}" if origin else ""
-                key = f"dataset.source.{split}.path"
-                raise DataError(f"{key}: {file}: no such file{had}; put it there, or name yours with {key}=FILE")
-        found[split] = {file: sha256_file(file) for file in files}
+    for file in source_files(config.dataset.source):
+        if not file.path.is_file():
+            had, key = f"; download it from {file.origin}" if file.origin else "", f"{file.setting}.path"
+            raise DataError(f"{key}: {file.path}: no such file{had}; put it there, or name yours with {key}=FILE")
+        found.setdefault(file.setting, {})[file.path] = sha256_file(file.path)
     return found
 
 
@@ -63,10 +61,13 @@ def checked_digests(config: ExperimentConfig, store: Store, home: Path = Path())
     `data/<name>/versions.json` records which; a relative `run.data` is in `home`. Raises DataError naming the file that
     changed, and what `input_digests` raises."""
     digests = input_digests(config, store)
-    if isinstance(config.dataset.source, FilesSource):
-        ledger = home / config.run.data / config.dataset.name / LEDGER
-        now = {str(file): sha256 for files in _data_files(config).values() for file, sha256 in files.items()}
-        _check_version(ledger, str(config.dataset.source.version), now)
+    ledger = home / config.run.data / config.dataset.name / LEDGER
+    found = _data_files(config)
+    for part in parts_of(config.dataset.source):
+        if isinstance(part.source, FilesSource):
+            files = [files for setting, files in found.items() if setting.startswith(f"{part.setting}.")]
+            now = {str(file): sha256 for some in files for file, sha256 in some.items()}
+            _check_version(ledger, str(part.source.version), now)
     return digests
 
 

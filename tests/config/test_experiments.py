@@ -14,7 +14,7 @@ from tests.conftest import ROOT, config_of
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.identity import plain
 
-EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("[!_]*.yaml"))
 GOLDEN = ROOT / "tests" / "golden" / "configs"
 
 

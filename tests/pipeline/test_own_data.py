@@ -15,6 +15,7 @@ import pytest
 
 from tests.conftest import config_of
 from tests.pipeline.conftest import Person
+from tests.traces.test_mixture import words, write
 from tunix_rt.config.model import FreshModel
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe
@@ -168,3 +169,31 @@ def test_what_the_data_needs_is_declared_and_counted(model: Path, person: Person
     looked = person.types("traces", "+experiment=mine", "tracking=none")
     assert looked.code == 0, looked.err
     assert "messages in a row joined" in looked.out and "left out: invalid" in looked.out
+
+
+def test_a_mixture_is_learned_and_every_score_has_its_slices(person: Person) -> None:
+    write(person.folder)
+    small = (
+        "backend=torch",
+        "hardware=cpu",
+        "hardware.threads=1",
+        "tracking=none",
+        "training=smoke",
+        "schedule=constant",
+    )
+    more = (
+        "name=mixed",
+        "generation.max_new_tokens=4",
+        "training.max_steps=3",
+        "schedule.warmup_steps=1",
+        "dataset.max_length=null",
+    )
+    done = person.types(*words(Path()), *small, *more)
+    assert done.code == 0, done.err
+    assert set(person.reads("metrics.json", "mixed")["slices"]["dataset"]) == {"talk", "sums"}
+    data = person.reads("data.json", "mixed")
+    assert data["counts"]["dropped"]["weight"] > 10
+    changed = json.loads((person.folder / "test.jsonl").read_text().splitlines()[0])
+    (person.folder / "test.jsonl").write_text(json.dumps(changed | {"completion": "7"}) + "\n")
+    again = person.types(*words(Path()), *small, *more)
+    assert again.code == 2 and "test.jsonl: changed since version 1 of dataset mixed" in again.err

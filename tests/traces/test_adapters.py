@@ -89,7 +89,7 @@ def test_a_gsm8k_answer_without_its_mark_is_refused(answer: str) -> None:
 
 def test_what_is_left_out_is_counted() -> None:
     rules = Rules(last_user="drop", consecutive="join", strip=True)
-    record = talk(("user", "a "), ("user", "b"), ("assistant", "c"), ("user", "d"))
+    record = talk(("user", " a"), ("user", "b"), ("assistant", "c"), ("user", "d"))
     record["messages"][0]["timestamp"] = 3
     trace = adapt(record, "chat", "f:1", rules)
     assert (trace.prompt, completion(trace)) == ("a\n\nb", "c")

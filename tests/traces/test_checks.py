@@ -9,6 +9,7 @@ from tunix_rt.files import read_jsonl
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.checks import Overlap, find_duplicates, find_overlaps
 from tunix_rt.traces.messages import Rules
+from tunix_rt.traces.similar import similar_pairs
 from tunix_rt.traces.sources import Record
 from tunix_rt.traces.trace import Trace
 
@@ -86,3 +87,16 @@ def test_three_test_questions_of_gsm8k_share_13_words_with_training(real_data: P
         for record in (training[overlap.position], *(test[position] for position in overlap.evaluation)):
             assert overlap.shared in " ".join(record.trace.prompt.casefold().split())
     assert find_duplicates(training, exact=False) == find_duplicates(test, exact=False) == {}
+
+
+def test_near_duplicates_are_found_in_training_and_against_evaluation() -> None:
+    text = "Tom has three red apples and buys {} more at the market. How many apples does he have now?"
+    training = records(text.format("five"), "What is the capital of France?", text.format("nine"))
+    evaluation = records(text.format("five").replace("red", "green"), "Name a fruit.")
+    pairs = list(similar_pairs(training, evaluation, 0.6))
+    assert [(pair.record.trace.id, pair.similarity >= 0.6) for pair in pairs] == [("0", True), ("2", True)]
+    exact = {training[0].trace.prompt[i : i + 5].lower() for i in range(len(training[0].trace.prompt) - 4)}
+    other = {evaluation[0].trace.prompt[i : i + 5].lower() for i in range(len(evaluation[0].trace.prompt) - 4)}
+    assert abs(pairs[0].similarity - len(exact & other) / len(exact | other)) < 0.15, "an estimate of the Jaccard index"
+    assert list(similar_pairs(training, records(training[0].trace.prompt), 0.95)) == [], "equal ones are duplicates"
+    assert pairs == list(similar_pairs(training, evaluation, 0.6)), "the same every time"

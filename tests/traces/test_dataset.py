@@ -13,6 +13,7 @@ import pytest
 from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, FilesSource, LimitConfig, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_jsonl, sha256_file
+from tunix_rt.traces.card import card
 from tunix_rt.traces.dataset import Collected, collect
 
 MakeDataset = Callable[..., DatasetConfig]
@@ -199,3 +200,41 @@ def test_the_real_datasets_are_collected_as_their_experiments_declare(
         collect(dataset(source))
     counts = collect(dataset(source, on_overlap="drop_train")).manifest["counts"]
     assert counts["read"] == train + test and counts["kept"] == {"train": train - 4, "validation": 0, "test": test}
+
+
+def test_findings_are_in_the_manifest_and_on_the_card(
+    tmp_path: Path, jsonl: Callable[..., FilesSource], dataset: Callable[..., DatasetConfig]
+) -> None:
+    long = "Tom has three red apples and buys {} more. How many apples does Tom have now, after the market?"
+    rows = [
+        {"prompt": long.format("five"), "completion": "8"},
+        {"prompt": long.format("six"), "completion": "9"},
+        {"prompt": "What is 2 + 2?", "completion": "4"},
+        {"prompt": "What is 2 + 2?", "completion": "5"},
+        {"prompt": "Say the secret word abracadabra!", "completion": "the secret word abracadabra"},
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    config = dataset(jsonl(path, "auto"), on_duplicate="keep", near_duplicates=0.5, on_near_duplicate="drop")
+    collected = collect(config)
+    counts = {name: found["count"] for name, found in collected.manifest["findings"].items()}
+    assert counts == {
+        "one question with different answers": 1,
+        "the answer stands in the prompt": 1,
+        "near-duplicates in training": 1,
+    }
+    assert collected.manifest["counts"]["rejected"] == {"near_duplicate": 1} and len(collected.splits["train"]) == 4
+    kept = collect(dataset(jsonl(path, "auto"), on_duplicate="keep", near_duplicates=0.5))
+    assert len(kept.splits["train"]) == 5
+    split = {"count": 4, "tokens": 9, "target_tokens": 3, "sha256": "0" * 64}
+    manifest = collected.manifest | {"name": "mine", "splits": {"train": split}}
+    manifest["counts"]["dropped"] = {"overlong": 2}
+    shown = card(manifest)
+    for line in (
+        "5 records were read",
+        "| near_duplicate | 1 |",
+        "| overlong (when tokenised) | 2 |",
+        "| train | 4 | 9 | 3 |",
+    ):
+        assert line in shown
+    assert "('4') and" in shown and str(path) in shown

@@ -15,7 +15,15 @@ from huggingface_hub import constants
 from tunix_rt.config.dataset import ArithmeticSource, FilesSource, HuggingfaceSource
 from tunix_rt.errors import DataError, MachineError, MissingExtra
 from tunix_rt.traces.messages import Rules
-from tunix_rt.traces.sources import Record, Rejected, content_digest, has_split, read_source, source_files
+from tunix_rt.traces.sources import (
+    Record,
+    Rejected,
+    content_digest,
+    has_split,
+    parts_of,
+    read_source,
+    source_files,
+)
 
 GOOD = '{"prompt": "1+1=", "steps": [], "final_answer": "2"}\n'
 
@@ -45,9 +53,9 @@ def hub(folder: Path, **changed: Any) -> HuggingfaceSource:
 
 
 def test_a_generated_record_stands_at_its_id(arithmetic: Callable[..., ArithmeticSource]) -> None:
-    found = list(read_source(arithmetic(num_traces=3), "train", 0, Rules()))
+    found = list(read_source(*parts_of(arithmetic(num_traces=3)), "train", 0, Rules()))
     assert [item.where for item in found] == [item.trace.id for item in found if isinstance(item, Record)]
-    assert source_files(arithmetic()) == {}
+    assert source_files(arithmetic()) == []
 
 
 def test_a_bad_line_is_yielded_with_file_line_and_reason(
@@ -55,7 +63,7 @@ def test_a_bad_line_is_yielded_with_file_line_and_reason(
 ) -> None:
     lines = GOOD.encode() + b'\n{"prompt": "x"}\n[1]\n\xff\n{"prompt": "1+2=", "steps": [], "final_'
     path = data(lines)
-    first, *bad = read_source(jsonl(path), "train", 0, Rules())
+    first, *bad = read_source(*parts_of(jsonl(path)), "train", 0, Rules())
     assert isinstance(first, Record) and first.where == f"{path}:1"
     assert [item.where for item in bad] == [f"{path}:{n}" for n in (3, 4, 5, 6)]
     reasons = [item.reason for item in bad if isinstance(item, Rejected)]
@@ -74,7 +82,7 @@ def test_a_file_without_records_is_named(
 ) -> None:
     path = data(content)
     with pytest.raises(DataError, match=message) as caught:
-        list(read_source(jsonl(path), "train", 0, Rules()))
+        list(read_source(*parts_of(jsonl(path)), "train", 0, Rules()))
     assert str(path) in str(caught.value)
 
 
@@ -83,13 +91,13 @@ def test_a_missing_file_says_where_it_can_be_had_and_how_to_name_it(
 ) -> None:
     source = jsonl(tmp_path / "no.jsonl", test=tmp_path / "neither.jsonl", origin="github.com/someone/data")
     with pytest.raises(DataError) as caught:
-        list(read_source(source, "test", 0, Rules()))
+        list(read_source(*parts_of(source), "test", 0, Rules()))
     assert str(caught.value) == (
         f"{tmp_path}/neither.jsonl: no such file; download it from github.com/someone/data; "
         f"say where it lies with dataset.source.test.path=FILE"
     )
     with pytest.raises(DataError, match="a folder without data files"):
-        list(read_source(jsonl(tmp_path), "train", 0, Rules()))
+        list(read_source(*parts_of(jsonl(tmp_path)), "train", 0, Rules()))
 
 
 def test_only_named_splits_have_a_source_of_their_own(
@@ -97,7 +105,10 @@ def test_only_named_splits_have_a_source_of_their_own(
 ) -> None:
     source = jsonl(tmp_path / "a", test=tmp_path / "b")
     assert [has_split(source, split) for split in ("train", "validation", "test")] == [True, False, True]
-    assert source_files(source) == {"train": (tmp_path / "a",), "test": (tmp_path / "b",)}
+    assert [(file.split, file.path) for file in source_files(source)] == [
+        ("train", tmp_path / "a"),
+        ("test", tmp_path / "b"),
+    ]
     assert not has_split(arithmetic(), "test")
 
 
@@ -115,7 +126,7 @@ def hub_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_data_set_of_the_datasets_library_is_read_row_by_row(hub_folder: Path) -> None:
-    good, bad = read_source(hub(hub_folder), "train", 0, Rules())
+    good, bad = read_source(*parts_of(hub(hub_folder)), "train", 0, Rules())
     assert isinstance(good, Record) and (good.trace.prompt, good.trace.final_answer) == ("Q1", "1")
     assert good.trace.meta == {"level": 3}
     assert good.where == f"{hub_folder}@abc:train[0]"
@@ -124,13 +135,13 @@ def test_a_data_set_of_the_datasets_library_is_read_row_by_row(hub_folder: Path)
 
 def test_a_split_that_the_data_set_lacks_is_the_users_mistake(hub_folder: Path) -> None:
     with pytest.raises(DataError, match=r"split 'none': ValueError: Unknown split \"none\".*\['train'\]"):
-        list(read_source(hub(hub_folder, train="none"), "train", 0, Rules()))
+        list(read_source(*parts_of(hub(hub_folder, train="none")), "train", 0, Rules()))
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match="install the extra `huggingface`"):
-        list(read_source(hub(tmp_path), "train", 0, Rules()))
+        list(read_source(*parts_of(hub(tmp_path)), "train", 0, Rules()))
 
 
 def test_without_a_network_one_line_says_how_to_get_the_file(tmp_path: Path) -> None:
@@ -138,11 +149,11 @@ def test_without_a_network_one_line_says_how_to_get_the_file(tmp_path: Path) -> 
 from tunix_rt.config.dataset import HuggingfaceSource
 from tunix_rt.errors import MachineError
 from tunix_rt.traces.messages import Rules
-from tunix_rt.traces.sources import read_source
+from tunix_rt.traces.sources import parts_of, read_source
 source = HuggingfaceSource(kind="huggingface", name="someone/something", subset="main", revision="abc", train="train",
                            validation=None, test=None, adapter="gsm8k")
 try:
-    list(read_source(source, "train", 0, Rules()))
+    list(read_source(*parts_of(source), "train", 0, Rules()))
 except MachineError as error:
     print(error)
 """
@@ -163,7 +174,7 @@ def test_a_local_folder_of_the_datasets_library_is_known_by_its_bytes(hub_folder
     with (hub_folder / "train.jsonl").open("a") as file:
         file.write('{"question": "Q3", "answer": "#### 3"}\n')
     assert content_digest(hub(hub_folder)) != before
-    assert len(list(read_source(hub(hub_folder), "train", 0, Rules()))) == 3
+    assert len(list(read_source(*parts_of(hub(hub_folder)), "train", 0, Rules()))) == 3
 
 
 def test_a_branch_of_a_data_set_is_the_commit_that_the_cache_knows(

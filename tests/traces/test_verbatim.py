@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.traces.templates import Make
+from tests.traces.templates import QWEN3, R1, Make
 from tunix_rt.batches.encode import encode
 from tunix_rt.config.choices import Adapter
 from tunix_rt.config.dataset import LossWeights
@@ -165,6 +165,31 @@ def test_the_law_holds_for_a_file_of_the_kinds_that_failed(tokenizers: dict[str,
     for text in HOSTILE:
         trace = adapt(records("Q", text)["chat"], "chat", "f:1", Rules())
         assert targets(form, tokenizers["chatml"], trace) == f"{text}<end>"
+
+
+@pytest.mark.parametrize("template", [QWEN3, R1])
+@pytest.mark.parametrize("text", ["<think>\nhm\n</think>\n\n5", "<think>hm</think>5", "<think>\n hm \n</think>\n5\n6"])
+def test_thoughts_stay_as_they_are_where_the_template_writes_them_anew(template: str, text: str, make: Make) -> None:
+    form = formatter(chat("chat"), make(template))
+    opened = "<think>\n" if template == R1 else ""
+    if not text.startswith(opened):
+        with pytest.raises(DataError, match="has no thoughts"):
+            form.parts(adapt(records("Q", text)["chat"], "chat", "f:1", Rules()))
+        return
+    parts = form.parts(adapt(records("Q", text)["chat"], "chat", "f:1", Rules()))
+    assert parts[0].text.endswith(opened) and parts[-1].text == "<end>"
+    assert "".join(part.text for part in parts[1:-1]) == text.removeprefix(opened)
+
+
+def test_white_space_that_a_template_trims_can_be_declared_away(make: Make) -> None:
+    trimming = CHATML.replace("m.content +", "(m.content | trim) +")
+    form = formatter(chat("chat"), make(trimming))
+    for adapter, record in records("Q \n", " A\n").items():
+        with pytest.raises(DataError, match=r"dataset.strip=true"):
+            form.parts(adapt(record, adapter, "f:1", Rules()))
+        rules = Rules(strip=True)
+        parts = form.parts(adapt(record, adapter, "f:1", rules))
+        assert parts[-2].text == "A" and rules.noted["white space at the ends removed"] == 2
 
 
 def test_steps_dropped_leave_the_answer_as_it_stands(tokenizers: dict[str, Tokenizer]) -> None:

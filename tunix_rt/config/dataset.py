@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le, Lt
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import Discriminator
 
 from tunix_rt.config.choices import Adapter
@@ -41,7 +41,7 @@ class DataFile:
     path: Execution[Text | tuple[Text, ...]]
     """A file (JSONL, a JSON array, CSV, TSV, Parquet; also .gz, .zst), a folder, a glob, or a list of them; relative to
     the working directory, or absolute."""
-    adapter: Adapter
+    adapter: Adapter = "auto"
     """The shape of a record; `auto`: the one that its fields show."""
     columns: dict[Text, Text] = field(default_factory=dict)
     """Field of the adapter → field of the file, for example `{prompt: question, completion: solution}`."""
@@ -53,12 +53,12 @@ class FilesSource:
 
     kind: Literal["files", "jsonl"]
     """`jsonl`: as earlier versions called it."""
-    version: Execution[Count | Text]
+    version: Execution[Count | Text] = 1
     """Names the content of the files: it must never change under the same version."""
     train: DataFile
-    validation: DataFile | None
-    test: DataFile | None
-    origin: Execution[Text | None]
+    validation: DataFile | None = None
+    test: DataFile | None = None
+    origin: Execution[Text | None] = None
     """Where the files can be downloaded, shown when one is missing."""
 
 
@@ -79,6 +79,26 @@ class HuggingfaceSource:
     adapter: Adapter
     columns: dict[Text, Text] = field(default_factory=dict)
     """Field of the adapter → column of the data set."""
+
+
+OneSource = Annotated[ArithmeticSource | FilesSource | HuggingfaceSource, Discriminator("kind")]
+
+
+@section
+class MixedSource:
+    """One source of a mixture."""
+
+    weight: Annotated[float, Gt(0), Le(100)] = 1.0
+    """How often each of its training traces is seen in an epoch; with 0.25, a quarter of them, chosen by hash."""
+    source: OneSource
+
+
+@section
+class MixtureSource:
+    """Several sources, each with a weight. A trace has its source's name in `meta.dataset`, a slice of every score."""
+
+    kind: Literal["mixture"]
+    sources: Annotated[dict[Text, MixedSource], MinLen(1)]
 
 
 @section
@@ -120,7 +140,7 @@ class DatasetConfig:
     seed: Natural = 0
     """Decides which problems are generated and which traces are held out; the same in every member of a sweep over
     `seed`. null: the experiment's `seed`."""
-    source: Annotated[ArithmeticSource | FilesSource | HuggingfaceSource, Discriminator("kind")]
+    source: Annotated[ArithmeticSource | FilesSource | HuggingfaceSource | MixtureSource, Discriminator("kind")]
     split: SplitConfig
     limit: LimitConfig
     max_length: Annotated[int, Ge(2)] | None
@@ -137,6 +157,10 @@ class DatasetConfig:
     """A training prompt that equals an evaluation prompt or shares a run of `overlap_ngram` words with one."""
     overlap_ngram: Annotated[int, Ge(2), Le(100)]
     """Words in the run that counts as shared."""
+    near_duplicates: Annotated[float, Ge(0.3), Le(0.95)] | None = None
+    """Similarity from which two prompts are near-duplicates (0.8 is usual); null: they are not looked for."""
+    on_near_duplicate: Literal["report", "drop"] = "report"
+    """A training prompt that is similar to one of evaluation, or to an earlier one of training."""
     max_characters: Count = 1_000_000
     """Most characters of a message; a longer one is not a valid trace."""
     on_consecutive: Literal["error", "join", "keep"] = "error"

@@ -162,9 +162,19 @@ def _with_reader(mapping: dict[str, Any]) -> dict[str, Any]:
     source = dataset.get("source") if isinstance(dataset, Mapping) else None
     if not isinstance(form, Mapping) or not isinstance(source, Mapping) or form.get("reader") is not None:
         return mapping
-    named = [source, *(source[split] for split in SPLITS if isinstance(source.get(split), Mapping))]
-    texts = any(part.get("adapter", PARTS[0]) not in PARTS for part in named)
+    texts = any(adapter not in PARTS for adapter in _adapters(source))
     return {**mapping, "format": {**form, "reader": "auto" if texts else None}}
+
+
+def _adapters(source: Mapping[str, Any]) -> Iterator[Any]:
+    """The adapters that a source, or the sources of a mixture, name."""
+    mixed = source.get("sources")
+    for item in mixed.values() if isinstance(mixed, Mapping) else ():
+        if isinstance(item, Mapping) and isinstance(item.get("source"), Mapping):
+            yield from _adapters(item["source"])
+    if source.get("kind") in ("files", "jsonl", "huggingface"):
+        splits = [source[split] for split in SPLITS if isinstance(source.get(split), Mapping)]
+        yield from (part.get("adapter", "auto") for part in splits or [source])
 
 
 def _unusable(value: Any, path: str) -> Iterator[Mistake]:

@@ -47,9 +47,11 @@ LEFT_OUT = {
     "invalid": ("not a valid trace", "on_invalid"),
     "duplicate": ("prompt occurs twice", "on_duplicate"),
     "overlap": ("shared with evaluation", "on_overlap"),
+    "near_duplicate": ("nearly as another prompt", "on_near_duplicate"),
     "overlong": ("too many tokens", "on_overlong"),
     "overlong_truncated": ("too many tokens, end cut off", "on_overlong"),
     "no_target": ("no token to learn", "on_no_target"),
+    "weight": ("not in the share of a mixture", "source"),
 }
 CURVES = {
     "train/loss": "training loss",

@@ -22,7 +22,7 @@ from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.files import JsonObject, digest, write_jsonl
+from tunix_rt.files import JsonObject, digest, write_jsonl, write_text
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
@@ -30,7 +30,8 @@ from tunix_rt.models.sources import Store, materialise, model_files
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
-from tunix_rt.traces.dataset import collect, refuse
+from tunix_rt.traces.card import card
+from tunix_rt.traces.dataset import collect, refuse, times_seen
 from tunix_rt.traces.format import Formatter, formatter
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.sources import Rejected
@@ -40,7 +41,8 @@ ENCODED: tuple[SplitName, ...] = ("train", "validation")
 """Splits whose completions are tokenised too: `test` is only used for prompts."""
 ASKED: tuple[SplitName, ...] = ("validation", "test")
 """Splits whose prompts a model may answer (`generation.split`)."""
-SWITCHES = ("on_invalid", "on_duplicate", "on_overlap", "on_overlong", "on_no_target", "steps")
+CARD = "data.md"
+SWITCHES = ("on_invalid", "on_duplicate", "on_overlap", "on_near_duplicate", "on_overlong", "on_no_target", "steps")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,11 @@ def prepare(request: PrepareRequest) -> None:
                 left = ", ".join(f"{count} {kind}" for kind, count in encoder.dropped.items())
                 first = f": {encoder.invalid[0].reason}" if encoder.invalid else ""
                 raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({left} dropped{first})")
-            write_encoded(prepared.encoded(split), ((trace.id, item) for trace, item in items))
+            seen = [times_seen(trace, dataset) if split == "train" else 1 for trace, _ in items]
+            encoder.dropped["weight"] += seen.count(0)
+            repeated = ((t.id, item) for (t, item), times in zip(items, seen, strict=True) for _ in range(times))
+            write_encoded(prepared.encoded(split), repeated)
+            items = [pair for pair, times in zip(items, seen, strict=True) if times]
             traces = tuple(trace for trace, _ in items)
             counts = {
                 "count": len(items),
@@ -104,14 +110,13 @@ def prepare(request: PrepareRequest) -> None:
         write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
         splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
     manifest: JsonObject = mask_values(collected.manifest)
-    manifest["counts"]["dropped"] = dict(encoder.dropped)
+    manifest["counts"]["dropped"] = dict(+encoder.dropped)
     manifest["rejected"] += [asdict(record) for record in encoder.invalid]
     manifest |= {
         "name": dataset.name,
         "seed": dataset.seed,
         "switches": {name: getattr(dataset, name) for name in SWITCHES},
         "splits": splits,
-        "outputs": seal(folder, _written(folder)),
         "model": {
             "folder": os.path.relpath(start, folder),
             "tokenizer": reader.digest,
@@ -122,6 +127,8 @@ def prepare(request: PrepareRequest) -> None:
             split: _completion_tokens(prepared.traces(split), writer, reader, dataset) for split in ASKED
         },
     }
+    write_text(folder / CARD, card(manifest))
+    manifest["outputs"] = seal(folder, [CARD, *_written(folder)])
     prepared.write_manifest(manifest | {"digest": digest([splits, reader.digest])})
 
 

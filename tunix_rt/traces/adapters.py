@@ -14,7 +14,15 @@ from typing import Any
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
-from tunix_rt.traces.messages import Rules, conversation, is_conversation, last_user, prompt_messages, tools_of
+from tunix_rt.traces.messages import (
+    Rules,
+    conversation,
+    is_conversation,
+    last_user,
+    prompt_messages,
+    stripped,
+    tools_of,
+)
 from tunix_rt.traces.readers import read
 from tunix_rt.traces.trace import Message, Step, Trace, identified, meta_field, parse_trace, text_field
 
@@ -33,6 +41,9 @@ def adapt(record: JsonObject, adapter: Adapter, where: str, rules: Rules) -> Tra
         trace = make(record, where, rules)
         rest = {name: _finite(value) for name, value in record.items() if name not in (*used, "id", "meta", "tools")}
         trace = identified(replace(trace, meta=rest | meta_field(record, where)), record, where)
+    if rules.strip and trace.completion is None:
+        messages = tuple(stripped(message, rules) for message in trace.messages)
+        trace = replace(trace, prompt=trace.prompt.strip(), messages=messages, final_answer=trace.final_answer.strip())
     longest = max(len(m.content) for m in (*trace.conversation, trace.completion or Message("assistant", "")))
     if longest > rules.max_characters:
         limit = f"at most {rules.max_characters:,} (dataset.max_characters)"
@@ -177,6 +188,7 @@ def _labelled(
     answer: str | None = None,
 ) -> Trace:
     """A trace of a text: the declared reader labels its steps and answer, unless the source gives the answer."""
+    before, said = tuple(stripped(message, rules) for message in before), stripped(said, rules)
     text = said.content
     if not text.strip() and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: the completion is nothing but white space")

@@ -118,6 +118,10 @@ class ChatTurn:
                 for gap in ("", "\n", "\n\n"):
                     if whole.startswith(bare + gap + visible + token):
                         return Turn(prefix, "", text, token)
+        if "</think>" in text:  # a template may write the tags of thoughts with other white space
+            for token in self._tokenizer.end_tokens:
+                if "".join(whole.split()).startswith("".join(f"{prefix}{text}{token}".split())):
+                    return Turn(prefix, "", text, token)
         raise DataError(self._cause(prefix, whole, text))
 
     def prompt_of(self, text: str) -> str:

@@ -16,8 +16,18 @@ from tunix_rt.config.dataset import DatasetConfig, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_file
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
+from tunix_rt.traces.findings import look_closer
 from tunix_rt.traces.messages import Rules
-from tunix_rt.traces.sources import Record, Rejected, has_split, read_source, source_files
+from tunix_rt.traces.sources import (
+    MIXED,
+    Part,
+    Record,
+    Rejected,
+    has_split,
+    parts_of,
+    read_source,
+    source_files,
+)
 from tunix_rt.traces.trace import Trace, normalise
 
 Records = dict[SplitName, list[Record]]
@@ -64,8 +74,8 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
     num_read = sum(map(len, records.values())) + len(invalid)
     what = f"of {num_read} records are not valid traces"
     refuse(dataset.on_invalid == "error", [bad.reason for bad in invalid], what, "on_invalid=skip leaves them out")
-    records = _with_unique_ids(records)
-    records, repeated = _without_duplicates(records) if dataset.on_duplicate != "keep" else (records, [])
+    read = _with_unique_ids(records)
+    records, repeated = _without_duplicates(read) if dataset.on_duplicate != "keep" else (read, [])
     examples = [f"{bad.where}: {bad.reason}" for bad in repeated]
     remedy = "on_duplicate=first keeps the first, =keep all of them"
     refuse(dataset.on_duplicate == "error", examples, "prompts occur again", remedy)
@@ -74,7 +84,9 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
     examples = [f"{bad.where} {bad.reason}" for bad in training.values()]
     what = f"training prompts overlap with {len(evaluation)} of evaluation"
     refuse(dataset.on_overlap == "error", examples, what, "on_overlap=drop_train drops them, =allow keeps them")
+    findings, similar = look_closer(read, chosen, dataset.near_duplicates)
     dropped = training if dataset.on_overlap == "drop_train" else {}
+    dropped = similar | dropped if dataset.on_near_duplicate == "drop" else dropped
     splits = {
         split: tuple(record.trace for record in found if record.trace.id not in dropped)
         for split, found in chosen.items()
@@ -87,17 +99,17 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
         "rejected": dict(Counter(record.kind for record in rejected)),
         "unused": num_unused,
         "overlaps": {"training": len(training), "evaluation": len(evaluation)},
-        "overlaps_allowed": len(training) - len(dropped),
+        "overlaps_allowed": sum(name not in dropped for name in training),
         "noted": dict(sorted(rules.noted.items())),
     }
     files = [
-        {"path": str(path), "split": split, "sha256": sha256_file(path)}
-        for split, paths in source_files(dataset.source).items()
-        for path in paths
+        {"path": str(file.path), "split": file.split, "sha256": sha256_file(file.path)}
+        for file in source_files(dataset.source)
     ]
     listed = [asdict(record) for record in rejected]
     places = {record.trace.id: record.where for found in chosen.values() for record in found}
     manifest = {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed}
+    manifest["findings"] = findings
     return Collected(splits, places, manifest)
 
 
@@ -111,11 +123,12 @@ def refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> No
 def _read(dataset: DatasetConfig, rules: Rules) -> tuple[Records, list[Rejected]]:
     records: Records = {}
     invalid: list[Rejected] = []
-    for split in SPLITS:
-        if has_split(dataset.source, split):
-            items = list(read_source(dataset.source, split, dataset.seed, rules))
-            records[split] = [item for item in items if isinstance(item, Record)]
-            invalid += [item for item in items if isinstance(item, Rejected)]
+    for part in parts_of(dataset.source):
+        for split in SPLITS:
+            if has_split(part.source, split):
+                items = list(read_source(part, split, dataset.seed, rules))
+                records.setdefault(split, []).extend(item for item in items if isinstance(item, Record))
+                invalid += [item for item in items if isinstance(item, Rejected)]
     return records, invalid
 
 
@@ -154,22 +167,34 @@ def _without_duplicates(records: Records) -> tuple[Records, list[Rejected]]:
 
 
 def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
-    """Hold out the shares of `train` for the splits that have no source of their own, and apply `dataset.limit`.
+    """Hold out the shares of `train` for the splits that a source has not by itself, and apply `dataset.limit`.
 
     Also returns the number of traces beyond the limits.
     """
-    shares = SplitConfig(
-        validation=0.0 if "validation" in records else dataset.split.validation,
-        test=0.0 if "test" in records else dataset.split.test,
-    )
-    carved: Records = {split: [] if split == "train" else records.get(split, []) for split in SPLITS}
+    shares = {part.name: _shares(part, dataset.split) for part in parts_of(dataset.source)}
+    carved: Records = {split: [] if split == "train" else list(records.get(split, [])) for split in SPLITS}
     for record in records["train"]:
-        carved[split_of(record.trace, shares, dataset.seed)].append(record)
+        share = shares[""] if "" in shares else shares[record.trace.meta[MIXED]]
+        carved[split_of(record.trace, share, dataset.seed)].append(record)
     chosen = {
         split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
         for split, found in carved.items()
     }
     return chosen, sum(len(carved[split]) - len(chosen[split]) for split in SPLITS)
+
+
+def _shares(part: Part, split: SplitConfig) -> SplitConfig:
+    return SplitConfig(
+        validation=0.0 if has_split(part.source, "validation") else split.validation,
+        test=0.0 if has_split(part.source, "test") else split.test,
+    )
+
+
+def times_seen(trace: Trace, dataset: DatasetConfig) -> int:
+    """How often an epoch has a training trace, by the weight of its source in a mixture; the fraction, by its hash."""
+    weights = {part.name: part.weight for part in parts_of(dataset.source)}
+    weight = weights.get(trace.meta.get(MIXED, ""), 1.0) if "" not in weights else 1.0
+    return int(weight) + (_hash(f"weight:{trace.id}", dataset.seed) / 2**64 < weight % 1)
 
 
 def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str]]:
@@ -189,7 +214,8 @@ def _refuse_empty(splits: Mapping[SplitName, Sequence[Trace]], dataset: DatasetC
     """Refuse an empty split that was declared, by a source or a share."""
     for split in SPLITS:
         share = 0.0 if split == "train" else getattr(dataset.split, split)
-        if not splits[split] and (has_split(dataset.source, split) or share > 0):
+        own = any(has_split(part.source, split) for part in parts_of(dataset.source))
+        if not splits[split] and (own or share > 0):
             sizes = ", ".join(f"{name} {len(traces)}" for name, traces in splits.items())
             remedy = f"raise dataset.split.{split} ({share}) or " if share > 0 else ""
             raise DataError(

@@ -70,7 +70,7 @@ def conversation(
     said = [_message(item, f"{where}[{place}]", rules, speaker, text) for place, item in enumerate(found)]
     if system:
         said = [Message("system", system), *said]
-    said = _ordered([_stripped(message, rules) for message in said], where, rules)
+    said = _ordered(said, where, rules)
     *before, last = said
     if not any(message.role == "user" for message in before):
         raise DataError(f"{where}: no message of the user before the assistant's last one")
@@ -83,7 +83,7 @@ def prompt_messages(value: Any, where: str, rules: Rules) -> tuple[Message, ...]
     said = [_message(item, f"{where}[{place}]", rules, "role", "content") for place, item in enumerate(found)]
     if not said:
         raise DataError(f"{where}: expected messages, got an empty list")
-    return tuple(_without_thoughts(_stripped(message, rules), rules) for message in said)
+    return tuple(_without_thoughts(message, rules) for message in said)
 
 
 def is_conversation(value: Any) -> bool:
@@ -193,7 +193,8 @@ def _with_arguments(calls: Any, where: str) -> list[JsonObject]:
     return made
 
 
-def _stripped(message: Message, rules: Rules) -> Message:
+def stripped(message: Message, rules: Rules) -> Message:
+    """The message without white space at its ends, if `dataset.strip` says so; then it is counted."""
     if not rules.strip or message.content == message.content.strip():
         return message
     rules.noted["white space at the ends removed"] += 1

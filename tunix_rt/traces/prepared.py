@@ -54,6 +54,11 @@ class PreparedData:
             raise DataError(f"{self.manifest_file}: damaged (its {SEAL} is that of another text); {self._remedy}")
         return found
 
+    @property
+    def is_mixture(self) -> bool:
+        """Whether the traces come from several sources, named in `meta.dataset`."""
+        return bool(self.manifest["source"].get("kind") == "mixture")
+
     def write_manifest(self, manifest: JsonObject) -> None:
         """Complete the folder: write `manifest`, with its own digest."""
         write_json(self.manifest_file, manifest | {SEAL: digest(json.loads(to_json(manifest)))})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
 from tunix_rt.checked import hashes
 from tunix_rt.config.choices import SPLITS, SplitName
-from tunix_rt.config.dataset import ArithmeticSource, DataFile, FilesSource, HuggingfaceSource
+from tunix_rt.config.dataset import ArithmeticSource, DataFile, FilesSource, HuggingfaceSource, MixtureSource
 from tunix_rt.errors import DataError, MachineError, MissingExtra
 from tunix_rt.files import JsonObject, digest
 from tunix_rt.models.hub import COMMIT
@@ -19,9 +19,35 @@ from tunix_rt.traces.data_files import found_files, plain, read_records, renamed
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.trace import Trace
 
+MIXED = "dataset"
+"""Key of `meta` that names a trace's source in a mixture."""
 TIMEOUT_SECONDS = 20.0
 """Timeout of the hub request that resolves a branch to a commit."""
 Source = ArithmeticSource | FilesSource | HuggingfaceSource
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A source of a mixture; a source that is no mixture is its own only part."""
+
+    name: str
+    """Empty if there is no mixture."""
+    setting: str
+    """Its dotted path in the config."""
+    weight: float
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A local file that the dataset names; it may be missing."""
+
+    setting: str
+    """The dotted path in the config of the split that it belongs to."""
+    split: SplitName
+    path: Path
+    origin: str | None
+    """Where it can be downloaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,31 +67,54 @@ class Rejected:
     reason: str
 
 
+def parts_of(source: Source | MixtureSource) -> tuple[Part, ...]:
+    """The sources of a dataset, in their declared order."""
+    if not isinstance(source, MixtureSource):
+        return (Part("", "dataset.source", 1.0, source),)
+    below = "dataset.source.sources"
+    named = source.sources.items()
+    return tuple(Part(name, f"{below}.{name}.source", mixed.weight, mixed.source) for name, mixed in named)
+
+
 def has_split(source: Source, split: SplitName) -> bool:
     """Whether the split has a source of its own; otherwise it is carved from `train`."""
     return split == "train" or (not isinstance(source, ArithmeticSource) and getattr(source, split) is not None)
 
 
-def read_source(source: Source, split: SplitName, seed: int, rules: Rules) -> Iterator[Record | Rejected]:
+def read_source(part: Part, split: SplitName, seed: int, rules: Rules) -> Iterator[Record | Rejected]:
     """Records of a split that has a source of its own.
 
     Raises DataError (missing, binary or empty file; too few problems), MachineError (hub), MissingExtra.
     """
+    source = part.source
     if isinstance(source, ArithmeticSource):
-        return (Record(trace.id, trace) for trace in generate(source, seed))
-    if isinstance(source, FilesSource):
-        return _read_files(getattr(source, split), f"dataset.source.{split}.path", source.origin, rules)
-    return _read_hub(source, getattr(source, split), rules)
+        found: Iterator[Record | Rejected] = (Record(trace.id, trace) for trace in generate(source, seed))
+    elif isinstance(source, FilesSource):
+        found = _read_files(getattr(source, split), f"{part.setting}.{split}.path", source.origin, rules)
+    else:
+        found = _read_hub(source, getattr(source, split), rules)
+    return (_named(item, part.name) for item in found) if part.name else found
 
 
-def source_files(source: Source) -> dict[SplitName, tuple[Path, ...]]:
-    """The local files of a source, by split, in the order in which they are read; one may be missing.
+def _named(item: Record | Rejected, name: str) -> Record | Rejected:
+    if isinstance(item, Rejected):
+        return item
+    return replace(item, trace=replace(item.trace, meta=item.trace.meta | {MIXED: name}))
+
+
+def source_files(source: Source | MixtureSource) -> list[SourceFile]:
+    """The local files of a dataset, in the order in which they are read.
 
     Raises DataError for a folder without data, or a glob that matches nothing.
     """
-    if not isinstance(source, FilesSource):
-        return {}
-    return {split: _files(getattr(source, split)) for split in SPLITS if has_split(source, split)}
+    return [
+        SourceFile(f"{part.setting}.{split}", split, path, part.source.origin)
+        for part in parts_of(source)
+        if isinstance(part.source, FilesSource)
+        for split in SPLITS
+        if has_split(part.source, split)
+        for path in _files(getattr(part.source, split))
+    ]
 
 
 def _files(declared: DataFile) -> tuple[Path, ...]:
