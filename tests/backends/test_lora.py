@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from tests.backends.conftest import Traces
 from tests.families import CASES, write
@@ -20,6 +21,7 @@ from tunix_rt.backends.sampling import dropout_keys
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
+from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import module_name
 from tunix_rt.models.adapter_folder import FILES, Base, merge, read_adapter
 from tunix_rt.models.folder import read_architecture
@@ -252,6 +254,50 @@ def test_an_adapter_on_parts_of_the_model(
         assert on[0] < losses[backend_name][0]
         losses[backend_name] += on
     np.testing.assert_allclose(losses["jax"], losses["torch"], rtol=1e-5)
+
+
+def test_going_on_from_an_adapter_needs_the_base_it_belongs_to(
+    learnt: Any, both: Both, bases: dict[str, Path], family: str, setup_of: Any, tmp_path: Path
+) -> None:
+    """Prevents: an adapter trained further on a base of the same shapes and other weights."""
+    (_, folder), other = learnt["torch", 1], tmp_path / "other"
+    shutil.copytree(bases[family], other)
+    stored = {file: load_file(file) for file in other.glob("*.safetensors")}
+    for file, tensors in stored.items():
+        save_file({name: tensor + 1 for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+    for name, backend in both.items():
+        with pytest.raises(ModelError, match=r"other: not the model that the adapter .* was trained on"):
+            backend.load(other, setup_of(other, target=SOME[family], path=str(folder)))
+        assert backend.load(bases[family], setup_of(bases[family], target=SOME[family], path=str(folder))), name
+
+
+@pytest.mark.filterwarnings("ignore:.* changes the base weights of the model:UserWarning")
+@pytest.mark.parametrize("kind", ["pissa", "olora"])
+def test_an_adapter_that_changed_its_base_is_refused_and_peft_s_conversion_of_it_computed(
+    kind: str, both: Both, bases: dict[str, Path], batch: Batch, tmp_path: Path
+) -> None:
+    """Added to the base as it is, it would be off by its first B A: 0.1 in these log-probabilities."""
+    import peft
+
+    base, torch_backend = bases["llama"], both["torch"]
+    config = peft.LoraConfig(
+        r=4, lora_alpha=4, target_modules=["q_proj", "up_proj"], init_lora_weights=kind, task_type="CAUSAL_LM"
+    )
+    made = peft.get_peft_model(opened(base), config).eval()
+    made.peft_config["default"].init_lora_weights = True  # as peft's documentation saves the initial adapter
+    made.save_pretrained(tmp_path / "initial")
+    made.peft_config["default"].init_lora_weights = kind
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in made.parameters():
+            if weight.requires_grad:
+                weight.add_(torch.randn_like(weight) * 0.1)
+    expected = reference(made, batch)
+    made.save_pretrained(tmp_path / "as_it_is")
+    made.save_pretrained(tmp_path / "plain", path_initial_model_for_weight_conversion=str(tmp_path / "initial"))
+    with pytest.raises(ModelError, match=rf"init_lora_weights: '{kind}' changes the base's weights"):
+        ours(torch_backend, base, tmp_path / "as_it_is", batch)
+    np.testing.assert_allclose(ours(torch_backend, base, tmp_path / "plain", batch), expected, atol=1e-4)
 
 
 def test_merged_it_is_a_model_that_transformers_opens_and_that_answers_alike(

@@ -18,7 +18,7 @@ from tests.families import CASES, write
 from tunix_rt.config.model import FolderModel, GgufModel
 from tunix_rt.errors import MachineError, MissingExtra, ModelError
 from tunix_rt.models.folder import read_weights
-from tunix_rt.models.sources import content_digest, materialise
+from tunix_rt.models.sources import adapter_digest, content_digest, materialise, opened
 from tunix_rt.models.tokenizer import train_char
 
 MakeFolder = Callable[..., Path]
@@ -44,29 +44,71 @@ def test_a_folder_is_used_in_place_and_known_by_content(model: Path, tmp_path: P
     assert content_digest(source) != content_digest(copy)
 
 
-def test_weights_below_the_folder_and_beside_an_adapter_are_part_of_what_it_is(model: Path) -> None:
-    """Prevents: weights in a sub-folder, or in a folder with an adapter, replaced under the same identity."""
+def test_weights_below_the_folder_are_part_of_what_it_is(model: Path) -> None:
+    """Prevents: weights in a sub-folder, replaced under the same identity."""
     (model / "w").mkdir()
     (model / "model.safetensors").rename(model / "w" / "s.safetensors")
     names = dict.fromkeys(load_file(model / "w" / "s.safetensors"), "w/s.safetensors")
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     source = FolderModel(kind="folder", path=str(model))
-    for adapter in (False, True):
-        if adapter:
-            (model / "adapter_config.json").write_text("{}")
-            (model / "adapter_model.safetensors").write_bytes(b"")
-        before = content_digest(source)
-        with (model / "w" / "s.safetensors").open("r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            file.write(b"\x7f" if adapter else b"\x7e")
-        assert content_digest(source) != before
+    before = content_digest(source)
+    with (model / "w" / "s.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x7e")
+    assert content_digest(source) != before
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_folder_of_a_model_and_an_adapter_is_refused_at_every_door(model: Path, sharded: bool) -> None:
+    """Prevents: a hash of the adapter and weights of the model, which may then change under the same identity."""
+    whole = "model.safetensors"
+    if sharded:
+        (model / whole).rename(model / "model-1.safetensors")
+        names = dict.fromkeys(load_file(model / "model-1.safetensors"), "model-1.safetensors")
+        whole = "model.safetensors.index.json"
+        (model / whole).write_text(json.dumps({"weight_map": names}))
+    (model / "adapter_config.json").write_text("{}")
+    source = FolderModel(kind="folder", path=str(model))
+    doors: list[Callable[[], object]] = [
+        lambda: content_digest(source),
+        lambda: materialise(source, model),
+        lambda: read_weights(model),
+        lambda: opened(model, model),
+        lambda: adapter_digest(model),
+    ]
+    for door in doors:
+        with pytest.raises(ModelError, match=rf"holds a whole model \({whole}\) and an adapter \(adapter_config\.json"):
+            door()
+
+
+def test_the_bytes_that_are_hashed_are_those_that_are_read(model: Path) -> None:
+    """Beside an index the single file is read, as by transformers; the shards are then no part of the model."""
+    shard = model / "model-1.safetensors"
+    shutil.copy(model / "model.safetensors", shard)
+    names = dict.fromkeys(load_file(shard), shard.name)
+    source = FolderModel(kind="folder", path=str(model))
+    alone = content_digest(source)
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert content_digest(source) == alone
+    shard.write_bytes(b"")
+    assert content_digest(source) == alone and read_weights(model)
+
+
+def test_an_adapter_s_folder_that_names_no_base_says_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    source = FolderModel(kind="folder", path=str(tmp_path))
+    for config in (False, True):
+        if config:
+            (tmp_path / "config.json").write_text("{}")
+        with pytest.raises(ModelError, match="does not say to which model it belongs; .*--base FOLDER"):
+            materialise(source, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "w/../../outside.safetensors", ""])
 def test_weights_outside_of_the_folder_are_refused(model: Path, name: str) -> None:
     """Prevents: files that nobody named being read, and changed without a new identity."""
-    shutil.copy(model / "model.safetensors", model.parent / "outside.safetensors")
-    names = dict.fromkeys(load_file(model / "model.safetensors"), name)
+    outside = (model / "model.safetensors").rename(model.parent / "outside.safetensors")
+    names = dict.fromkeys(load_file(outside), name)
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     for look in (content_digest, lambda source: read_weights(Path(source.path))):
         with pytest.raises(ModelError, match=r"index\.json: weight_map: .* is not inside of the folder"):

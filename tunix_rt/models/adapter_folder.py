@@ -4,7 +4,7 @@
     adapter_model.safetensors    float32
     base.json                    the sha256 of the base (`sources.folder_digest`); adapters from elsewhere have none
 
-A config field that would change the mathematics but is not supported here is refused by name, never ignored.
+A config field that would change the mathematics but is not supported here is refused by name (`adapter_fields`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,18 @@ from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, merged, module_name, short_names
+from tunix_rt.models.adapter_fields import check_fields
 from tunix_rt.models.adapter_targets import exceptions, targets
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import Fields
 from tunix_rt.models.folder import (
+    ADAPTER_CONFIG,
     GENERATION,
-    TOKENIZER_FILES,
+    TOKENIZER,
     Weights,
     check_same,
     config_to_save,
+    copy_tokenizer,
     read_architecture,
     read_object,
     read_tensors,
@@ -34,18 +37,12 @@ from tunix_rt.models.folder import (
     write_model,
 )
 from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.terminal import warn
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE = "base.json"
 FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE)
 
-NOTHING: tuple[object, ...] = (None, False, "none", [], {})
-UNSUPPORTED = """
-    alora_invocation_tokens arrow_config bias kasa_config layer_replication lora_bias modules_to_save
-    monteclora_config target_parameters trainable_token_indices use_bdlora use_dora use_qalora velora_config
-""".split()
-"""Fields of `peft` that change what is computed, or what is in the file, beyond plain LoRA."""
 SNAPSHOT = re.compile(r"models--([^/]+)/snapshots/([0-9a-f]+)$")
 
 
@@ -66,11 +63,6 @@ class Base:
         found = SNAPSHOT.search(folder.as_posix())
         name, revision = (found[1].replace("--", "/"), found[2]) if found else (str(folder), None)
         return cls(name, revision, sha256)
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds an adapter."""
-    return (folder / ADAPTER_CONFIG).is_file()
 
 
 def write_adapter(
@@ -123,11 +115,7 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
     Raises ModelError: missing, damaged or not supported, or tensors that do not fit the model (both sides).
     """
     fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
-    if fields.config.get("peft_type") != "LORA":
-        raise fields.refuse("peft_type", f"{fields.config.get('peft_type')!r} is not supported, only 'LORA'")
-    for name in UNSUPPORTED:
-        if fields.config.get(name) not in NOTHING:
-            raise fields.refuse(name, f"{fields.config[name]!r} is not supported")
+    check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
     weights = read_tensors(folder / ADAPTER_WEIGHTS)
@@ -178,19 +166,25 @@ def merge(folder: Path, base: Path, target: Path) -> None:
     """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either."""
     adapter, tensors = read_adapter(folder, read_architecture(base))
     write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
-    tokenizer = folder if (folder / "tokenizer.json").is_file() else base
-    for name in (GENERATION, *TOKENIZER_FILES):
-        for place in (tokenizer, base):
-            if (place / name).is_file():
-                shutil.copyfile(place / name, target / name)
-                break
+    place = folder if (folder / TOKENIZER).is_file() else base
+    if (place / TOKENIZER).is_file():
+        copy_tokenizer(place, target)
+    generation = next((one / GENERATION for one in (place, base) if (one / GENERATION).is_file()), None)
+    if generation is not None:
+        shutil.copyfile(generation, target / GENERATION)
 
 
 def check_base(folder: Path, base: Path, sha256: str | None) -> None:
-    """Refuse a base (with content hash `sha256`) other than the one that an adapter was trained on."""
-    recorded = read_base(folder).sha256
-    if recorded is not None and sha256 is not None and recorded != sha256:
+    """Refuse a base (with content hash `sha256`) other than the one that an adapter was trained on.
+
+    An adapter from elsewhere records no hash; if it names another model of the hub, that is a warning.
+    """
+    recorded, used = read_base(folder), Base.of(base, sha256 or "")
+    if None not in (recorded.sha256, sha256) and recorded.sha256 != used.sha256:
         raise ModelError(
-            f"{base}: not the model that the adapter {folder} was trained on (sha256 {sha256[:12]}… here, "
-            f"{recorded[:12]}… in its {BASE}); put the old model back, or name where it is"
+            f"{base}: not the model that the adapter {folder} was trained on (sha256 {str(sha256)[:12]}… here, "
+            f"{str(recorded.sha256)[:12]}… in its {BASE}); put the old model back, or name where it is"
         )
+    named = recorded.name and Base.of(Path(recorded.name), "").name
+    if recorded.sha256 is None and used.revision and named and str(used.name).lower() != named.lower():
+        warn(f"the adapter {folder} names {named} as its base, and is used on {used.name}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import PRETRAINED
 from tunix_rt.models.families.registry import read, tensor_shapes
 from tunix_rt.models.folder import Float32, Weights, write_generation_config, write_model
+from tunix_rt.models.gguf_keys import check_keys
 from tunix_rt.models.gguf_tokenizer import Metadata, write_gguf_tokenizer
 
 if TYPE_CHECKING:
@@ -54,10 +55,11 @@ def convert(file: Path, folder: Path) -> None:
     """
     reader = _open(file)
     metadata = Metadata(file, reader.fields)
+    check_keys(file, metadata.fields, metadata.optional, metadata.required("general.architecture", tuple(FAMILIES)))
     config = _config(metadata, reader)
     architecture = read(config, str(file))
     special = _special_ids(metadata)
-    stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot") if key in special))
+    stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot", "eom") if key in special))
     pad_id = special["padding"]
     ids = {"bos_token_id": special.get("bos"), "eos_token_id": list(stop_ids), "pad_token_id": pad_id}
     write_model(folder, config | ids, _weights(reader, architecture, file))
@@ -95,7 +97,7 @@ def _config(metadata: Metadata, reader: GGUFReader) -> JsonObject:
         "num_hidden_layers": required("block_count"),
         "num_attention_heads": heads,
         "num_key_value_heads": get("attention.head_count_kv") or heads,
-        "head_dim": get("attention.key_length") or get("rope.dimension_count") or hidden // heads,
+        "head_dim": _head_dim(metadata, family) or hidden // heads,
         "max_position_embeddings": required("context_length"),
         # Both names: a version older than transformers 5 would silently use a base of 10000.
         "rope_theta": rope["rope_theta"],
@@ -108,12 +110,14 @@ def _config(metadata: Metadata, reader: GGUFReader) -> JsonObject:
 def _rope(metadata: Metadata, reader: GGUFReader, family: str) -> JsonObject:
     """The rotary parameters. Factors are the `longrope` of transformers, with one list for every length.
 
-    A factor without a type, or under its older name, is linear, as in llama.cpp (src/llama-model.cpp).
+    As in llama.cpp (src/llama-model.cpp, load_hparams), the kind is `linear` where none is named, the factor may have
+    its older key, and 0 is no scaling.
     """
     get = partial(metadata.optional, prefix=f"{family}.rope.")
     base = {"rope_theta": get("freq_base") or 10000.0}
-    factor = get("scaling.factor") or get("scale_linear")
-    kind = get("scaling.type") or ("linear" if factor else "none")
+    factor = get("scale_linear") if get("scaling.factor") is None else get("scaling.factor")
+    kind = get("scaling.type") or "linear"
+    kind = "none" if kind == "linear" and not factor else kind
     factors = next((tensor.data for tensor in reader.tensors if tensor.name == ROPE_FACTORS), None)
     if factors is None:
         scaling = {"factor": factor, PRETRAINED: get("scaling.original_context_length")}
@@ -124,6 +128,15 @@ def _rope(metadata: Metadata, reader: GGUFReader, family: str) -> JsonObject:
     listed = np.asarray(factors, np.float32).reshape(-1).tolist()
     lengths = {"factor": 1.0, PRETRAINED: metadata.required("context_length", prefix=f"{family}.")}
     return {"rope_type": "longrope", "short_factor": listed, "long_factor": listed} | base | lengths
+
+
+def _head_dim(metadata: Metadata, family: str) -> Any:
+    """The width of a head, all of which must rotate; None if it is not said."""
+    keys = f"{family}.attention.key_length", f"{family}.rope.dimension_count"
+    width, rotated = map(metadata.optional, keys)
+    if None not in (width, rotated) and width != rotated:
+        raise ModelError(f"{metadata.file}: {keys[1]}: {rotated} of {width} is not supported, only all of a head")
+    return width or rotated
 
 
 def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weights:
@@ -164,10 +177,10 @@ def _unpermute(values: Float32, heads: int) -> Float32:
 
 
 def _special_ids(metadata: Metadata) -> dict[str, int]:
-    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot` and `unknown`."""
+    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot`, `eom` and `unknown`."""
     count = len(metadata.required("tokenizer.ggml.tokens"))
     ids = {}
-    for name in ("eos", "bos", "eot", "unknown", "padding"):
+    for name in ("eos", "bos", "eot", "eom", "unknown", "padding"):
         key = f"tokenizer.ggml.{name}_token_id"
         value = metadata.required(key) if name == "eos" else metadata.optional(key)
         if value is not None and value >= count:

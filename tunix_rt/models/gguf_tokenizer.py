@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
+from tunix_rt.models.gguf_keys import NAMED_TEMPLATE
 from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
 
 if TYPE_CHECKING:
@@ -104,15 +105,25 @@ def write_gguf_tokenizer(metadata: Metadata, special: dict[str, int], max_positi
     for name, called in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
         if name in special:
             settings[f"{called}_token"] = tokens[special[name]]
-    template = metadata.optional("tokenizer.chat_template")
-    if template is not None:
+    if (template := _template(metadata)) is not None:
         settings["chat_template"] = template
     inner, begins = BUILDERS[metadata.required("tokenizer.ggml.model", tuple(BUILDERS))](metadata, tokens)
     _add_tokens(inner, tokens, metadata.required("tokenizer.ggml.token_type"))
     declared = metadata.optional("tokenizer.ggml.add_bos_token")
-    if "bos" in special and (begins if declared is None else declared):
-        _begin_with(inner, tokens[special["bos"]], special["bos"])
+    if declared or (declared is None and begins and "bos" in special):
+        number = metadata.required("tokenizer.ggml.bos_token_id")
+        _begin_with(inner, tokens[number], number)
     write_tokenizer(folder, inner, settings)
+
+
+def _template(metadata: Metadata) -> str | list[JsonObject] | None:
+    """The chat template, or the named ones as tokenizer_config.json lists them."""
+    default = metadata.optional("tokenizer.chat_template")
+    keys = [key for key in metadata.fields if key.startswith(NAMED_TEMPLATE)]
+    if not keys:
+        return None if default is None else str(default)
+    named = {"default": default} | {key.removeprefix(NAMED_TEMPLATE): metadata.optional(key) for key in keys}
+    return [{"name": name, "template": text} for name, text in named.items() if text is not None]
 
 
 def _add_tokens(inner: tokenizers.Tokenizer, tokens: list[str], types: list[int]) -> None:

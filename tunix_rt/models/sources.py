@@ -18,8 +18,8 @@ from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub, wrapped
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
-from tunix_rt.models.adapter_folder import Base, check_base, is_adapter, merge, read_base
-from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, WEIGHTS, weight_files
+from tunix_rt.models.adapter_folder import Base, check_base, merge, read_base
+from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, tokenizer_files, weight_files
 from tunix_rt.terminal import warn
 
 MADE = "made.json"
@@ -50,7 +50,7 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
         return _registered(source, cache, store)
     if isinstance(source, FolderModel):
         folder = _folder(source)
-        if _is_adapter_alone(folder):
+        if is_adapter(folder):
             return _with_base(folder, content_digest(source), cache)
         return _text_part(folder, folder.name, source, cache)
     if isinstance(source, HubModel):
@@ -72,7 +72,7 @@ def content_digest(source: Source, store: Store | None = None) -> str:
     if isinstance(source, GgufModel):
         return digest({"gguf": sha256_of(_file(source)), "conversion": gguf.VERSION})
     folder = _folder(source)
-    if _is_adapter_alone(folder):
+    if is_adapter(folder):
         return digest({"adapter": folder_digest(folder), "base": _base_digest(folder)})
     return folder_digest(folder)
 
@@ -88,14 +88,12 @@ def folder_digest(folder: Path, full: bool = False) -> str:
 def model_files(folder: Path) -> list[str]:
     """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
 
-    An adapter folder counts as a model folder, its record of the base included. If a folder holds a model and an
-    adapter, both are listed. Raises ModelError if weights are missing.
+    An adapter folder counts as a model folder, its record of the base included. Raises ModelError if weights are
+    missing, or if the folder holds a model and an adapter.
     """
-    whole = not is_adapter(folder) or any((folder / name).is_file() for name in (WEIGHTS, INDEX))
-    weights = weight_files(folder) if whole else ()
-    named = {CONFIG, GENERATION, *TOKENIZER_FILES, *ADAPTER_FILES}
-    found = {name for name in named if (folder / name).is_file()}
-    return sorted(found | {path.relative_to(folder).as_posix() for path in weights})
+    weights = () if is_adapter(folder) else weight_files(folder)
+    found = {name for name in (CONFIG, GENERATION, *ADAPTER_FILES) if (folder / name).is_file()}
+    return sorted({*found, *tokenizer_files(folder), *(path.relative_to(folder).as_posix() for path in weights)})
 
 
 def adapter_digest(folder: Path) -> str:
@@ -138,10 +136,6 @@ def _text_part(folder: Path, name: str, source: Source, cache: Path) -> Path:
         return folder
     made = digest({"model": content_digest(source), "version": wrapped.VERSION})[:12]
     return made_once(cache / f"{name}-text-{made}", lambda part: wrapped.take_out(folder, part))
-
-
-def _is_adapter_alone(folder: Path) -> bool:
-    return is_adapter(folder) and not any((folder / name).is_file() for name in (WEIGHTS, INDEX))
 
 
 def _base_digest(adapter: Path) -> str:

@@ -139,6 +139,13 @@ class Fields:
             raise self.refuse("sliding_window", f"missing, but layer_types has {SLIDING!r}")
         return [window if kind == SLIDING else None for kind in types]
 
+    def all_full(self, layers: str) -> None:
+        """Check that `layer_types`, if given, lets none of the `layers` slide.
+
+        A family without windows does not declare the field; the cache of `transformers` reads it all the same.
+        """
+        self.windows([False] * self.count(layers), None)
+
 
 def alike(num_layers: int, rope: Rope | None, window: int | None = None) -> tuple[LayerKind, ...]:
     """Identical layers."""
