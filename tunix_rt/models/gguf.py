@@ -39,7 +39,7 @@ def convert(file: Path, folder: Path) -> None:
     """
     reader = _open(file)
     metadata = _Metadata(file, reader.fields)
-    check_keys(file, metadata.fields, metadata.optional)
+    check_keys(file, metadata.fields, metadata.optional, str(metadata.optional("general.architecture")))
     architecture = _architecture(metadata, reader)
     special = _special_ids(metadata)
     stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot", "eom") if key in special))
