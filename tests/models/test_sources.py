@@ -100,7 +100,7 @@ def test_an_adapter_s_folder_that_names_no_base_says_what_to_give(tmp_path: Path
     for config in (False, True):
         if config:
             (tmp_path / "config.json").write_text("{}")
-        with pytest.raises(ModelError, match="does not say to which model it belongs; .*--base FOLDER"):
+        with pytest.raises(ModelError, match=r"does not say to which model it belongs; .*--base FOLDER"):
             materialise(source, tmp_path)
 
 
