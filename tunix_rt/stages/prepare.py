@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import IO
 
-import numpy as np
-
-from tunix_rt.batches.encode import completion_length, encode
+from tunix_rt.batches.encode import completion_length
 from tunix_rt.batches.encoded import Encoded, write_encoded
+from tunix_rt.batches.encoder import Encoder, Encoding, Left, encode_all
 from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.files import JsonObject, digest, write_jsonl, write_text
+from tunix_rt.files import JsonObject, atomic_writer, digest, to_json, write_jsonl, write_text
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
@@ -31,8 +31,8 @@ from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
 from tunix_rt.traces.card import card
-from tunix_rt.traces.dataset import collect, refuse, times_seen
-from tunix_rt.traces.format import Formatter, formatter
+from tunix_rt.traces.dataset import Collected, collect, refuse, times_seen
+from tunix_rt.traces.format import formatter
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.sources import Rejected
 from tunix_rt.traces.trace import Trace
@@ -42,6 +42,12 @@ ENCODED: tuple[SplitName, ...] = ("train", "validation")
 ASKED: tuple[SplitName, ...] = ("validation", "test")
 """Splits whose prompts a model may answer (`generation.split`)."""
 CARD = "data.md"
+LEFT = {
+    "invalid": ("cannot be written for this model", "skip leaves them out"),
+    "overlong": ("are too long", "drop leaves them out, =truncate cuts their end"),
+    "no_target": ("have nothing to learn", "drop leaves them out"),
+}
+"""Kind of a trace that is not learned → what is wrong, and what its switch can be."""
 SWITCHES = ("on_invalid", "on_duplicate", "on_overlap", "on_near_duplicate", "on_overlong", "on_no_target", "steps")
 
 
@@ -77,41 +83,23 @@ def prepare(request: PrepareRequest) -> None:
     prepared.manifest_file.unlink(missing_ok=True)
     if isinstance(format, PlainFormat | ThinkFormat | TemplateFormat):
         formatter(format, None)  # refuse a format that cannot be parsed back, before reading anything
-    collected = collect(dataset, format.reader)
-    start = _model_folder(request, collected.splits["train"])
-    reader = Tokenizer.load(start)
-    _refuse_endless(start, reader)
-    writer = formatter(format, reader)
+    folder.mkdir(parents=True, exist_ok=True)
+    collected = collect(dataset, format.reader, folder)
+    start = _model_folder(request, collected)
     positions = read_architecture(start).max_positions
-    limit = min(dataset.max_length or positions, positions)
-    encoder = _Encoder(reader, writer, dataset, limit, collected.places, Counter(), [])
+    encoding = Encoding(start, format, dataset, min(dataset.max_length or positions, positions))
+    encoder = Encoder(encoding)
+    _refuse_endless(start, encoder.tokenizer)
+    dropped: Counter[str] = Counter()
+    left: list[Rejected] = []
     splits: JsonObject = {}
     for split in SPLITS:
-        traces = collected.splits[split]
-        counts: JsonObject = {"count": len(traces)}
-        if split in ENCODED:
-            items = list(encoder.encode_all(split, traces))
-            encoder.refuse_invalid(split)
-            if traces and not items:
-                left = ", ".join(f"{count} {kind}" for kind, count in encoder.dropped.items())
-                first = f": {encoder.invalid[0].reason}" if encoder.invalid else ""
-                raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({left} dropped{first})")
-            seen = [times_seen(trace, dataset) if split == "train" else 1 for trace, _ in items]
-            encoder.dropped["weight"] += seen.count(0)
-            repeated = ((t.id, item) for (t, item), times in zip(items, seen, strict=True) for _ in range(times))
-            write_encoded(prepared.encoded(split), repeated)
-            items = [pair for pair, times in zip(items, seen, strict=True) if times]
-            traces = tuple(trace for trace, _ in items)
-            counts = {
-                "count": len(items),
-                "tokens": sum(len(item.ids) for _, item in items),
-                "target_tokens": sum(int((item.weights[1:] > 0).sum()) for _, item in items),
-            }
-        write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in traces))
-        splits[split] = counts | {"sha256": sha256_of(prepared.traces_file(split))}
+        write = _write_encoded if split in ENCODED else _write_traces
+        splits[split] = write(prepared, split, collected, encoder, encoding, dropped, left)
+        splits[split]["sha256"] = sha256_of(prepared.traces_file(split))
     manifest: JsonObject = mask_values(collected.manifest)
-    manifest["counts"]["dropped"] = dict(+encoder.dropped)
-    manifest["rejected"] += [asdict(record) for record in encoder.invalid]
+    manifest["counts"]["dropped"] = dict(+dropped)
+    manifest["rejected"] += [asdict(record) for record in left]
     manifest |= {
         "name": dataset.name,
         "seed": dataset.seed,
@@ -119,17 +107,64 @@ def prepare(request: PrepareRequest) -> None:
         "splits": splits,
         "model": {
             "folder": os.path.relpath(start, folder),
-            "tokenizer": reader.digest,
+            "tokenizer": encoder.tokenizer.digest,
             "files": seal(start, model_files(start)) if request.weights else {},
         },
-        "questions": {split: _questions(collected.splits[split]) for split in ASKED},
-        "completion_tokens": {
-            split: _completion_tokens(prepared.traces(split), writer, reader, dataset) for split in ASKED
-        },
+        "questions": {split: _questions(prepared.traces(split)) for split in ASKED},
+        "completion_tokens": {split: _completion_tokens(prepared.traces(split), encoder, dataset) for split in ASKED},
     }
     write_text(folder / CARD, card(manifest))
     manifest["outputs"] = seal(folder, [CARD, *_written(folder)])
-    prepared.write_manifest(manifest | {"digest": digest([splits, reader.digest])})
+    prepared.write_manifest(manifest | {"digest": digest([splits, encoder.tokenizer.digest])})
+
+
+def _write_traces(prepared: PreparedData, split: SplitName, collected: Collected, *_: object) -> JsonObject:
+    """Write the traces of a split that is only asked; returns their number."""
+    write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in collected.traces(split)))
+    return {"count": len(collected.records[split])}
+
+
+def _write_encoded(
+    prepared: PreparedData,
+    split: SplitName,
+    collected: Collected,
+    encoder: Encoder,
+    encoding: Encoding,
+    dropped: Counter[str],
+    left: list[Rejected],
+) -> JsonObject:
+    """Write the traces of a split and their numbers, one after the other; returns the counts. Raises DataError."""
+    dataset, records = encoding.dataset, collected.records[split]
+    counts, before = Counter(count=0, tokens=0, target_tokens=0), dropped.copy()
+
+    def kept(lines: IO[bytes]) -> Iterator[tuple[str, Encoded]]:
+        with progress(f"prepare {split}", len(records), "traces") as bar:
+            outcomes = encode_all(encoder, encoding, collected.traces(split), len(records))
+            for record, (trace, found, cut) in zip(records, outcomes, strict=True):
+                bar.advance()
+                if isinstance(found, Left):
+                    dropped[found.kind] += 1
+                    left.append(Rejected(record.where, found.kind, f"{record.where}: {found.reason}"))
+                    continue
+                dropped["overlong_truncated"] += cut
+                times = times_seen(trace, dataset) if split == "train" else 1
+                dropped["weight"] += not times
+                if times:
+                    lines.write(f"{to_json(trace.to_json())}\n".encode())
+                    targets = int((found.weights[1:] > 0).sum())
+                    counts.update(count=1, tokens=len(found.ids), target_tokens=targets)
+                yield from [(trace.id, found)] * times
+
+    with atomic_writer(prepared.traces_file(split)) as lines:
+        write_encoded(prepared.encoded(split), kept(lines))
+    for kind, (what, remedy) in LEFT.items():
+        reasons = [record.reason for record in left if record.kind == kind]
+        refuse(getattr(dataset, f"on_{kind}") == "error", reasons, f"{split} traces {what}", f"on_{kind}={remedy}")
+    if records and not counts["count"]:
+        why = ", ".join(f"{count} {kind}" for kind, count in (dropped - before).items())
+        first = f": {left[0].reason}" if left else ""
+        raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({why} dropped{first})")
+    return dict(counts)
 
 
 def _written(folder: Path) -> list[str]:
@@ -143,18 +178,16 @@ def _questions(traces: Sequence[Trace]) -> str:
     return digest([[trace.id, trace.asked, trace.final_answer] for trace in traces])
 
 
-def _completion_tokens(
-    traces: Sequence[Trace], writer: Formatter, tokenizer: Tokenizer, dataset: DatasetConfig
-) -> JsonObject:
+def _completion_tokens(traces: Sequence[Trace], encoder: Encoder, dataset: DatasetConfig) -> JsonObject:
     """Histogram of the token counts of the references; those that cannot be tokenised are left out."""
     lengths: Counter[int] = Counter()
     for trace in traces:
         with suppress(DataError):
-            lengths[completion_length(writer.parts(trace, dataset.steps), tokenizer)] += 1
+            lengths[completion_length(encoder.writer.parts(trace, dataset.steps), encoder.tokenizer)] += 1
     return {str(length): count for length, count in sorted(lengths.items())}
 
 
-def _model_folder(request: PrepareRequest, traces: Sequence[Trace]) -> Path:
+def _model_folder(request: PrepareRequest, collected: Collected) -> Path:
     """The folder of the initial weights: created here from the seed, or found and converted once."""
     source, tokenizer, folder, weights = request.source, request.tokenizer, request.folder, request.weights
     if not isinstance(source, FreshModel | ScratchModel):
@@ -164,7 +197,7 @@ def _model_folder(request: PrepareRequest, traces: Sequence[Trace]) -> Path:
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(request.format, None)
-        texts = ("".join(part.text for part in plain.parts(trace)) for trace in traces)
+        texts = ("".join(part.text for part in plain.parts(trace)) for trace in collected.traces("train"))
         if isinstance(tokenizer, CharTokenizer):
             train_char(texts, tokenizer.characters, start, tokenizer.added_tokens)
         else:
@@ -184,62 +217,3 @@ def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:
             f"{start}: the tokenizer's end token is {end!r}, but by generation_config.json or config.json generation "
             f"stops at {shown}; make it stop there too: model.stop_tokens=['{end}']"
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Encoder:
-    """Encodes traces to token ids, applying the declared switches and counting their effects in `dropped`."""
-
-    tokenizer: Tokenizer
-    writer: Formatter
-    dataset: DatasetConfig
-    limit: int
-    places: Mapping[str, str]
-    dropped: Counter[str]
-    invalid: list[Rejected]
-
-    def encode_all(self, split: SplitName, traces: Sequence[Trace]) -> Iterator[tuple[Trace, Encoded]]:
-        """Each trace that is kept, with its token ids; those that cannot be encoded go to `invalid`."""
-        with progress(f"prepare {split}", len(traces), "traces") as bar:
-            for trace in traces:
-                try:
-                    encoded = self._encoded(trace)
-                except (DataError, ModelError) as error:
-                    where = self.places[trace.id]
-                    self.invalid.append(Rejected(where, "invalid", f"{where}: {error}"))
-                    self.dropped["invalid"] += 1
-                    encoded = None
-                if encoded is not None:
-                    yield trace, encoded
-                bar.advance()
-
-    def refuse_invalid(self, split: SplitName) -> None:
-        """Raises DataError, naming the first few, if traces could not be encoded and `on_invalid` is `error`."""
-        reasons = [record.reason for record in self.invalid]
-        what = f"{split} traces cannot be written for this model"
-        refuse(self.dataset.on_invalid == "error", reasons, what, "on_invalid=skip leaves them out")
-
-    def _encoded(self, trace: Trace) -> Encoded | None:
-        dataset = self.dataset
-        parts = self.writer.parts(trace, dataset.steps, dataset.loss_weights.previous_turns > 0)
-        encoded = encode(parts, self.tokenizer, dataset.loss_weights)
-        if len(encoded.ids) > self.limit:
-            if dataset.on_overlong == "error":
-                raise DataError(
-                    f"{len(encoded.ids)} tokens, at most {self.limit} fit (dataset.max_length, model positions); "
-                    "dataset.on_overlong=drop leaves such traces out, =truncate cuts their end"
-                )
-            if dataset.on_overlong == "drop":
-                self.dropped["overlong"] += 1
-                return None
-            self.dropped["overlong_truncated"] += 1
-            encoded = Encoded(encoded.ids[: self.limit], encoded.weights[: self.limit])
-        if len(encoded.ids) >= 2 and bool(np.any(encoded.weights[1:] > 0)):
-            return encoded
-        if dataset.on_no_target == "error":
-            raise DataError(
-                "no token of it is a target (dataset.loss_weights, truncation); "
-                "dataset.on_no_target=drop leaves such traces out"
-            )
-        self.dropped["no_target"] += 1
-        return None

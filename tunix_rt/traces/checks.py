@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tunix_rt.traces.sources import Record
+from tunix_rt.traces.sources import AnyRecord
 from tunix_rt.traces.trace import normalise
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -28,19 +29,27 @@ class Overlap(NamedTuple):
     """The first shared text found: the whole normalised prompt, or the run of words."""
 
 
-def find_duplicates(records: Sequence[Record], exact: bool) -> dict[int, int]:
+def find_duplicates(records: Sequence[AnyRecord], exact: bool) -> dict[int, int]:
     """Position of each record whose prompt, with the conversation before it, occurred earlier → where it did first.
 
     Compared character by character (`exact`), or after normalisation.
     """
-    questions = [record.trace.asked for record in records]
-    prompts = questions if exact else [normalise(question) for question in questions]
-    first: dict[str, int] = {}
-    earlier = [first.setdefault(prompt, position) for position, prompt in enumerate(prompts)]
-    return {position: found for position, found in enumerate(earlier) if found != position}
+    first: dict[bytes, int] = {}
+    found = {}
+    for position, record in enumerate(records):
+        asked = record.trace.asked
+        earlier = first.setdefault(sha256(asked if exact else normalise(asked)), position)
+        if earlier != position:
+            found[position] = earlier
+    return found
 
 
-def find_overlaps(training: Sequence[Record], evaluation: Sequence[Record], ngram: int) -> list[Overlap]:
+def sha256(text: str) -> bytes:
+    """Half of the digest of a text: enough to tell apart any number of texts that a disk holds."""
+    return hashlib.sha256(text.encode()).digest()[:16]
+
+
+def find_overlaps(training: Sequence[AnyRecord], evaluation: Sequence[AnyRecord], ngram: int) -> list[Overlap]:
     """Training records whose normalised prompt equals one of evaluation or shares `ngram` words in a row.
 
     Every turn of a training conversation is compared. 13 words are the contamination test of Brown et al. 2020 (arXiv
@@ -51,12 +60,20 @@ def find_overlaps(training: Sequence[Record], evaluation: Sequence[Record], ngra
     for position, record in enumerate(evaluation):
         for text in set(_fingerprints(record.trace.questions[-1:], ngram)):
             index.setdefault(text, []).append(position)
-    shared = [[t for t in _fingerprints(record.trace.questions, ngram) if t in index] for record in training]
-    common = {text for text, count in Counter(t for texts in shared for t in set(texts)).items() if count > COMMON}
+    shared: dict[int, list[str]] = {}
+    equal: set[str] = set()
+    for position, record in enumerate(training):
+        questions = record.trace.questions
+        if texts := [text for text in _fingerprints(questions, ngram) if text in index]:
+            shared[position] = texts
+            equal.update(text for text in map(normalise, questions) if text in index)
+    common = {
+        text for text, count in Counter(t for texts in shared.values() for t in set(texts)).items() if count > COMMON
+    }
     common |= {text for text, found in index.items() if len(found) == len(evaluation) > 1}
-    common -= {normalise(question) for record in training for question in record.trace.questions}
+    common -= equal
     overlaps = []
-    for position, texts in enumerate(shared):
+    for position, texts in shared.items():
         telling = [text for text in texts if text not in common]
         if telling:
             involved = sorted({other for text in telling for other in index[text]})

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count
+from pathlib import Path
 
 from tunix_rt.config.choices import SPLITS, ReaderName, SplitName
 from tunix_rt.config.dataset import DatasetConfig, SplitConfig
@@ -28,9 +29,10 @@ from tunix_rt.traces.sources import (
     read_source,
     source_files,
 )
+from tunix_rt.traces.spool import Spool, Spooled
 from tunix_rt.traces.trace import Trace, normalise
 
-Records = dict[SplitName, list[Record]]
+Records = dict[SplitName, list[Spooled]]
 OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
     ("train", "test"),
     ("validation", "test"),
@@ -45,9 +47,8 @@ SHOWN = 3
 class Collected:
     """The traces of each split, in order of their hashes, and the outcome of every record."""
 
-    splits: dict[SplitName, tuple[Trace, ...]]
-    places: dict[str, str]
-    """Trace id → where it was read: `file:line`."""
+    records: dict[SplitName, list[Spooled]]
+    """Each is read from disk when it is asked for."""
     manifest: JsonObject
     """`source` (the section), `files` read (path as declared, split, sha256), `counts`, and what was `rejected`.
 
@@ -55,9 +56,19 @@ class Collected:
     `overlaps` found: training traces that share a prompt or a run of words with evaluation, and those they share with.
     """
 
+    def traces(self, split: SplitName) -> Iterator[Trace]:
+        """The traces of a split, one after the other."""
+        return (record.trace for record in self.records[split])
 
-def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collected:
-    """Read, check, split and limit a dataset. `reader` labels completions that are text (null: `auto`).
+    @property
+    def splits(self) -> dict[SplitName, tuple[Trace, ...]]:
+        """The traces of all splits, in memory."""
+        return {split: tuple(self.traces(split)) for split in self.records}
+
+
+def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Path | None = None) -> Collected:
+    """Read, check, split and limit a dataset. `reader` labels completions that are text (null: `auto`); `folder` is on
+    a disk that has room for a copy of the data.
 
     Raises DataError for bad records, duplicates and overlaps whose switch is `error`, for an unreadable
     file, and for a declared split that ends up empty; MachineError, MissingExtra for a hub source.
@@ -70,7 +81,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
         strip=dataset.strip,
         max_characters=dataset.max_characters,
     )
-    records, invalid = _read(dataset, rules)
+    records, invalid = _read(dataset, rules, Spool(folder))
     num_read = sum(map(len, records.values())) + len(invalid)
     what = f"of {num_read} records are not valid traces"
     refuse(dataset.on_invalid == "error", [bad.reason for bad in invalid], what, "on_invalid=skip leaves them out")
@@ -87,10 +98,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
     findings, similar = look_closer(read, chosen, dataset.near_duplicates)
     dropped = training if dataset.on_overlap == "drop_train" else {}
     dropped = similar | dropped if dataset.on_near_duplicate == "drop" else dropped
-    splits = {
-        split: tuple(record.trace for record in found if record.trace.id not in dropped)
-        for split, found in chosen.items()
-    }
+    splits = {split: [record for record in found if record.id not in dropped] for split, found in chosen.items()}
     _refuse_empty(splits, dataset, num_read)
     rejected = [*invalid, *repeated, *dropped.values()]
     counts = {
@@ -107,10 +115,9 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None) -> Collect
         for file in source_files(dataset.source)
     ]
     listed = [asdict(record) for record in rejected]
-    places = {record.trace.id: record.where for found in chosen.values() for record in found}
     manifest = {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed}
     manifest["findings"] = findings
-    return Collected(splits, places, manifest)
+    return Collected(splits, manifest)
 
 
 def refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> None:
@@ -120,15 +127,18 @@ def refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> No
         raise DataError(f"{len(examples)} {what}: {shown}; dataset.{remedy}")
 
 
-def _read(dataset: DatasetConfig, rules: Rules) -> tuple[Records, list[Rejected]]:
+def _read(dataset: DatasetConfig, rules: Rules, spool: Spool) -> tuple[Records, list[Rejected]]:
     records: Records = {}
     invalid: list[Rejected] = []
     for part in parts_of(dataset.source):
         for split in SPLITS:
             if has_split(part.source, split):
-                items = list(read_source(part, split, dataset.seed, rules))
-                records.setdefault(split, []).extend(item for item in items if isinstance(item, Record))
-                invalid += [item for item in items if isinstance(item, Rejected)]
+                found = records.setdefault(split, [])
+                for item in read_source(part, split, dataset.seed, rules):
+                    if isinstance(item, Record):
+                        found.append(spool.add(item))
+                    else:
+                        invalid.append(item)
     return records, invalid
 
 
@@ -139,11 +149,11 @@ def _with_unique_ids(records: Records) -> Records:
     """
     taken: set[str] = set()
 
-    def named(record: Record) -> Record:
-        base = record.trace.id
+    def named(record: Spooled) -> Spooled:
+        base = record.id
         identity = base if base not in taken else next(n for k in count(1) if (n := f"{base}-{k}") not in taken)
         taken.add(identity)
-        return record if identity == base else replace(record, trace=replace(record.trace, id=identity))
+        return record if identity == base else replace(record, id=identity)
 
     return {split: [named(record) for record in records[split]] for split in reversed(SPLITS) if split in records}
 
@@ -174,8 +184,9 @@ def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
     shares = {part.name: _shares(part, dataset.split) for part in parts_of(dataset.source)}
     carved: Records = {split: [] if split == "train" else list(records.get(split, [])) for split in SPLITS}
     for record in records["train"]:
-        share = shares[""] if "" in shares else shares[record.trace.meta[MIXED]]
-        carved[split_of(record.trace, share, dataset.seed)].append(record)
+        trace = record.trace
+        share = shares[""] if "" in shares else shares[trace.meta[MIXED]]
+        carved[split_of(trace, share, dataset.seed)].append(record)
     chosen = {
         split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
         for split, found in carved.items()
@@ -205,12 +216,12 @@ def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str
         for position, positions, shared in find_overlaps(splits[near], splits[far], ngram):
             record, others = splits[near][position], [splits[far][other] for other in positions]
             reason = f"shares {shared[:100]!r} with {far} {others[0].where}"
-            training.setdefault(record.trace.id, Rejected(record.where, "overlap", reason))
-            evaluation.update(other.trace.id for other in others)
+            training.setdefault(record.id, Rejected(record.where, "overlap", reason))
+            evaluation.update(other.id for other in others)
     return training, evaluation
 
 
-def _refuse_empty(splits: Mapping[SplitName, Sequence[Trace]], dataset: DatasetConfig, num_read: int) -> None:
+def _refuse_empty(splits: Mapping[SplitName, Sequence[Spooled]], dataset: DatasetConfig, num_read: int) -> None:
     """Refuse an empty split that was declared, by a source or a share."""
     for split in SPLITS:
         share = 0.0 if split == "train" else getattr(dataset.split, split)

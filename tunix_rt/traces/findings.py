@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 from tunix_rt.config.choices import SplitName
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.checks import sha256
 from tunix_rt.traces.similar import similar_pairs
-from tunix_rt.traces.sources import Record, Rejected
+from tunix_rt.traces.sources import AnyRecord, Rejected
 from tunix_rt.traces.trace import Trace, normalise
 
-Records = Mapping[SplitName, Sequence[Record]]
+Records = Mapping[SplitName, Sequence[AnyRecord]]
 LEAST_GIVEN = 12
 """Characters of a final answer from which its occurrence in the prompt is no accident."""
 SHOWN = 3
@@ -36,18 +37,23 @@ def look_closer(read: Records, chosen: Records, threshold: float | None) -> tupl
         evaluation = [*chosen["test"], *chosen["validation"]]
         for pair in similar_pairs(chosen["train"], evaluation, threshold):
             reason = f"{pair.similarity:.0%} like {pair.other.where}: {pair.record.trace.prompt!r}"
-            similar[pair.record.trace.id] = Rejected(pair.record.where, "near_duplicate", reason)
+            similar[pair.record.id] = Rejected(pair.record.where, "near_duplicate", reason)
         found["near-duplicates in training"] = [f"{item.where} {item.reason}" for item in similar.values()]
     return {name: {"count": len(lines), "examples": lines[:SHOWN]} for name, lines in found.items()}, similar
 
 
 def _conflicts(records: Records) -> list[str]:
     """Questions that occur with different final answers."""
-    answers: dict[str, dict[str, str]] = {}
+    answers: dict[bytes, tuple[bytes, AnyRecord]] = {}
+    others: dict[bytes, list[AnyRecord]] = {}
     for record in (record for found in records.values() for record in found):
-        where = f"{record.where} ({record.trace.final_answer[:40]!r})"
-        answers.setdefault(normalise(record.trace.asked), {}).setdefault(normalise(record.trace.final_answer), where)
-    return [" and ".join(list(found.values())[:SHOWN]) for found in answers.values() if len(found) > 1]
+        trace = record.trace
+        question, answer = sha256(normalise(trace.asked)), sha256(normalise(trace.final_answer))
+        if answers.setdefault(question, (answer, record))[0] != answer:
+            others.setdefault(question, [answers[question][1]]).append(record)
+    return [
+        " and ".join(f"{r.where} ({r.trace.final_answer[:40]!r})" for r in some[:SHOWN]) for some in others.values()
+    ]
 
 
 def _given_away(trace: Trace) -> bool:

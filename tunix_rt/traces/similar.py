@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunix_rt.traces.sources import Record
+from tunix_rt.traces.checks import sha256
+from tunix_rt.traces.sources import AnyRecord
 from tunix_rt.traces.trace import normalise
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ PERMUTATIONS = 128
 class Pair:
     """Two records with similar prompts; `similarity` is the estimated Jaccard index of their runs of characters."""
 
-    record: Record
-    other: Record
+    record: AnyRecord
+    other: AnyRecord
     similarity: float
 
 
-def similar_pairs(training: Sequence[Record], evaluation: Sequence[Record], threshold: float) -> Iterator[Pair]:
+def similar_pairs(training: Sequence[AnyRecord], evaluation: Sequence[AnyRecord], threshold: float) -> Iterator[Pair]:
     """Each training record that is similar to one of evaluation, else to an earlier one of training.
 
     Records whose normalised prompts are equal are duplicates, not similar ones, and are passed over. Deterministic:
@@ -36,17 +37,17 @@ def similar_pairs(training: Sequence[Record], evaluation: Sequence[Record], thre
     from datasketch import MinHashLSH
 
     index = MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
-    known: dict[str, tuple[Record, MinHash, str]] = {}
+    known: dict[str, tuple[AnyRecord, MinHash, bytes]] = {}
     for position, record in enumerate([*evaluation, *training]):
         text = normalise(record.trace.questions[-1])
         hashes = _minhash(text)
         near = [known[key] for key in sorted(index.query(hashes), key=lambda key: int(key))]
-        scored = [(hashes.jaccard(theirs), other) for other, theirs, said in near if said != text]
+        scored = [(hashes.jaccard(theirs), other) for other, theirs, said in near if said != sha256(text)]
         if position >= len(evaluation) and scored:
             similarity, other = max(scored, key=lambda item: item[0])
             if similarity >= threshold:
                 yield Pair(record, other, round(similarity, 2))
-        known[str(position)] = (record, hashes, text)
+        known[str(position)] = (record, hashes, sha256(text))
         index.insert(str(position), hashes)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from tunix_rt.checked import hashes
 from tunix_rt.config.choices import SPLITS, SplitName
@@ -56,6 +57,22 @@ class Record:
 
     where: str
     trace: Trace
+
+    @property
+    def id(self) -> str:
+        """Of the trace."""
+        return self.trace.id
+
+
+class AnyRecord(Protocol):
+    """A record, in memory or on disk (`spool`)."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def where(self) -> str: ...
+    @property
+    def trace(self) -> Trace: ...
 
 
 @dataclass(frozen=True, slots=True)
