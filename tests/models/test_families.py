@@ -16,7 +16,7 @@ from tunix_rt.errors import ModelError
 from tunix_rt.models.families import llama, registry
 from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import alike
-from tunix_rt.models.families.rope import Rope
+from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
 GROUPED = Architecture(
     family="llama",
