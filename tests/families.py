@@ -33,6 +33,15 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 
+YARN = {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 32}
+LONGROPE = {
+    "rope_type": "longrope",
+    "rope_theta": 10000.0,
+    "short_factor": [1.0, 1.25, 2.0],
+    "long_factor": [1.5, 3.0, 9.0],
+    "original_max_position_embeddings": 48,
+}
+
 
 @dataclass(frozen=True)
 class Case:
@@ -65,6 +74,11 @@ CASES = {
         DIVIDED | {"head_dim": 16, "rope_parameters": LLAMA3, "attention_bias": True, "mlp_bias": True},
         dtype="bfloat16",
     ),
+    "llama, dynamic": Case(
+        "Llama",
+        DIVIDED | {"head_dim": 6, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}},
+    ),
+    "llama, longrope": Case("Llama", DIVIDED | {"head_dim": 6, "rope_parameters": LONGROPE}),
     "mistral": Case("Mistral", {"sliding_window": 5, "tie_word_embeddings": True}),
     "qwen2": Case(
         "Qwen2", DIVIDED | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1, "head_dim": 6}
@@ -73,6 +87,11 @@ CASES = {
         "Qwen3",
         {"tie_word_embeddings": True, "use_sliding_window": True, "sliding_window": 6, "max_window_layers": 2},
         {"max_shard_size": "6KB"},
+    ),
+    "qwen3, yarn": Case(
+        "Qwen3",
+        {"head_dim": 16, "rope_parameters": YARN, "use_sliding_window": True, "sliding_window": 6}
+        | {"max_window_layers": 1},
     ),
     "smollm3": Case(
         "SmolLM3", DIVIDED | {"no_rope_layer_interval": 2, "use_sliding_window": True, "sliding_window": 4}

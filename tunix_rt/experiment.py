@@ -26,7 +26,7 @@ from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import check_family, checked_digests, prepared_of, source_digest
 from tunix_rt.machine import cache_folder
-from tunix_rt.models.adapter_folder import is_adapter
+from tunix_rt.models.folder import is_adapter
 from tunix_rt.models.sources import opened
 from tunix_rt.report.summary import summary
 from tunix_rt.runs.diff import leaves

@@ -64,17 +64,20 @@ def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
     """Write the model of a folder as llama.cpp's converter does; keywords replace metadata (None: out)."""
     from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
 
+    family = changes.pop("family", "llama")
+    left_out, tensors = changes.pop("left_out", None), changes.pop("tensors", {})
     architecture = read_architecture(folder)
     metadata: dict[str, Any] = {
-        "llama.context_length": architecture.max_positions,
-        "llama.embedding_length": architecture.hidden_size,
-        "llama.block_count": architecture.num_layers,
-        "llama.feed_forward_length": architecture.intermediate_size,
-        "llama.attention.head_count": architecture.num_heads,
-        "llama.attention.head_count_kv": architecture.num_kv_heads,
-        "llama.attention.layer_norm_rms_epsilon": architecture.norm_eps,
-        "llama.rope.freq_base": architecture.layers[0].rope.theta,
-        "llama.rope.scaling.type": None,
+        f"{family}.context_length": architecture.max_positions,
+        f"{family}.embedding_length": architecture.hidden_size,
+        f"{family}.block_count": architecture.num_layers,
+        f"{family}.feed_forward_length": architecture.intermediate_size,
+        f"{family}.attention.head_count": architecture.num_heads,
+        f"{family}.attention.head_count_kv": architecture.num_kv_heads,
+        f"{family}.attention.layer_norm_rms_epsilon": architecture.norm_eps,
+        f"{family}.rope.freq_base": architecture.layers[0].rope.theta,
+        f"{family}.rope.scaling.type": None,
+        f"{family}.attention.key_length": architecture.head_dim,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "smollm",
         "tokenizer.ggml.tokens": TOKENS,
@@ -83,11 +86,10 @@ def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
         "tokenizer.ggml.eos_token_id": 0,
         "tokenizer.ggml.padding_token_id": 1,
     }
-    family = changes.pop("family", "llama")
-    left_out = changes.pop("left_out", None)
     writer = GGUFWriter(path, family)
     for key, value in (metadata | {key.replace("__", "."): value for key, value in changes.items()}).items():
         add = {
+            bool: writer.add_bool,
             int: writer.add_uint32,
             float: writer.add_float32,
             str: writer.add_string,
@@ -95,14 +97,16 @@ def _write_gguf(path: Path, folder: Path, **changes: Any) -> Path:
         }
         if value is not None:
             add[type(value)](key, value)
-    names = get_tensor_name_map(MODEL_ARCH.LLAMA, architecture.num_layers)
+    names = get_tensor_name_map(MODEL_ARCH[architecture.family.upper()], architecture.num_layers)
     for name, tensor in read_weights(folder).items():
         heads = {"q_proj": architecture.num_heads, "k_proj": architecture.num_kv_heads}.get(name.split(".")[-2])
-        if heads:  # LlamaModel.permute of llama.cpp's convert_hf_to_gguf.py
+        if heads and family == "llama":  # LlamaModel.permute of llama.cpp's convert_hf_to_gguf.py
             halves = tensor.reshape(heads, 2, tensor.shape[0] // heads // 2, tensor.shape[1])
             tensor = halves.swapaxes(1, 2).reshape(tensor.shape)
         if name != left_out:
-            writer.add_tensor(names.get_name(name, (".weight",)), np.ascontiguousarray(tensor))
+            writer.add_tensor(names.get_name(name, (".weight", ".bias")), np.ascontiguousarray(tensor))
+    for name, tensor in tensors.items():
+        writer.add_tensor(name, tensor)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

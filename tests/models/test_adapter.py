@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+import shutil
+import typing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from tests.families import CASES, write
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import Adapter, declared, fresh, linear, merged, module_name, short_names
+from tunix_rt.models.adapter_fields import PLAIN, READ, UNSUPPORTED, WITHOUT_EFFECT
 from tunix_rt.models.adapter_folder import Base, read_adapter, read_base, start, write_adapter
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import read_architecture, read_weights
@@ -93,9 +97,12 @@ def test_the_start_is_peft_s_in_distribution_and_each_tensor_has_its_own_stream(
     assert not np.array_equal(*(fresh(whole, seed)[next(iter(drawn))] for seed in (5, 6)))
 
 
-def test_scaling() -> None:
-    assert Adapter(16, 8.0, False, 0.0, ()).scaling == 0.5
-    assert Adapter(16, 8.0, True, 0.0, ()).scaling == 2.0
+def test_scaling(llama: Architecture) -> None:
+    module = linear(llama)[0]
+    assert Adapter(16, 8.0, False, 0.0, ()).scaling_of(module) == 0.5
+    assert Adapter(16, 8.0, True, 0.0, ()).scaling_of(module) == 2.0
+    own = ((module_name(module), 4, 2.0),)
+    assert Adapter(16, 8.0, True, 0.0, (), own).scaling_of(module) == 1.0
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -132,6 +139,24 @@ def test_a_changed_base_is_refused(bases: dict[str, Path], llama: Architecture, 
     assert opened(adapter, other) == (other, adapter)
 
 
+@pytest.mark.parametrize("named", ["org/Small-Instruct", "org/small", None])
+def test_an_adapter_from_elsewhere_on_another_model_of_the_hub_is_a_warning(
+    named: str | None,
+    bases: dict[str, Path],
+    llama: Architecture,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A chat model and the one it was made from have the same shapes."""
+    adapter = changed(written(tmp_path / "adapter", llama, bases["llama"]), base_model_name_or_path=named)
+    (adapter / "base.json").unlink()
+    base = tmp_path / "models--org--Small" / "snapshots" / "93efa2f0"
+    shutil.copytree(bases["llama"], base)
+    assert opened(adapter, base) == (base, adapter)
+    warned = "names org/Small-Instruct as its base, and is used on org/Small" in capsys.readouterr().err
+    assert warned == (named == "org/Small-Instruct")
+
+
 def test_a_base_in_the_hub_s_cache_is_called_by_its_name(tmp_path: Path) -> None:
     base = Base.of(tmp_path / "hub" / "models--HuggingFaceTB--SmolLM2-135M" / "snapshots" / "93efa2f0", "abc")
     assert base == Base("HuggingFaceTB/SmolLM2-135M", "93efa2f0", "abc")
@@ -152,7 +177,28 @@ def test_a_base_that_is_gone_is_named(bases: dict[str, Path], llama: Architectur
         ({"use_dora": True}, "use_dora: True is not supported"),
         ({"bias": "all"}, "bias: 'all' is not supported"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\] is not supported"),
-        ({"rank_pattern": {"q_proj": 2}}, "rank_pattern: {'q_proj': 2} is not supported"),
+        ({"rank_pattern": {"q_proj": 2}}, r"(?s)do not fit adapter_config.json.*\(4, 24\) in the folder, \(2, 24\) in"),
+        ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern: q_proj: '2', expected a positive integer"),
+        ({"alpha_pattern": {"(": 2}}, r"alpha_pattern: .* is no regular expression"),
+        ({"target_modules": "("}, r"target_modules: '\(' is no regular expression"),
+        ({"target_modules": [1]}, r"target_modules: \[1\], expected a regular expression or a list of names"),
+        ({"layers_to_transform": ["1"]}, r"layers_to_transform: \['1'\], expected a number or a list of numbers"),
+        (
+            {"layers_to_transform": 1},
+            r"(?s)layers.0.self_attn.q_proj.lora_A.weight: \(4, 24\) in the folder, missing in",
+        ),
+        ({"exclude_modules": ".*v_proj"}, r"v_proj.lora_A.weight: \(4, 24\) in the folder, missing in the model"),
+        (
+            {"init_lora_weights": "pissa"},
+            r"init_lora_weights: 'pissa' changes the base's .*path_initial_model_for_weight",
+        ),
+        ({"init_lora_weights": "pissa_niter_16"}, "init_lora_weights: 'pissa_niter_16' changes the base's weights"),
+        ({"init_lora_weights": "OLoRA"}, "init_lora_weights: 'OLoRA' changes the base's weights"),
+        ({"init_lora_weights": "corda"}, "init_lora_weights: 'corda' changes the base's weights"),
+        ({"init_lora_weights": "lora_ga"}, "init_lora_weights: 'lora_ga' changes the base's weights"),
+        ({"init_lora_weights": "loftq"}, r"init_lora_weights: 'loftq' changes the base's weights.*merge_and_unload"),
+        ({"init_lora_weights": "magic"}, "init_lora_weights: 'magic' is not supported"),
+        ({"scale_by_magic": 3}, "scale_by_magic: 3: not a field known here"),
         ({"peft_type": "IA3"}, "peft_type: 'IA3' is not supported, only 'LORA'"),
         ({"r": 5}, r"(?s)the weights do not fit adapter_config.json.*\(4, 24\) in the folder, \(5, 24\) in the model"),
         ({"lora_alpha": None}, "lora_alpha: missing, expected a positive number"),
@@ -164,6 +210,26 @@ def test_what_would_be_computed_otherwise_is_refused_by_name(
     folder = changed(written(tmp_path, llama, bases["llama"], target=("q_proj", "v_proj")), **fields)
     with pytest.raises(ModelError, match=message):
         read_adapter(folder, llama)
+
+
+def test_every_field_of_peft_is_read_refused_or_known_to_change_nothing() -> None:
+    """Fails when `peft` gets a new one; the values of `init_lora_weights` are those of its annotation."""
+    import peft
+
+    known = READ | UNSUPPORTED | WITHOUT_EFFECT
+    assert len(known) == len(READ) + len(UNSUPPORTED) + len(WITHOUT_EFFECT), "a field is in one list only"
+    assert {field.name for field in dataclasses.fields(peft.LoraConfig)} <= known
+    _, values = typing.get_args(typing.get_type_hints(peft.LoraConfig)["init_lora_weights"])
+    changing = {"pissa", "pissa_niter_[number of iters]", "olora", "corda", "loftq"}
+    assert set(typing.get_args(values)) - set(PLAIN) == changing | {"mica"}
+
+
+@pytest.mark.parametrize("fields", [{"init_lora_weights": value} for value in PLAIN] + [{"new_field": None}])
+def test_how_a_plain_adapter_was_initialised_does_not_matter(
+    fields: dict[str, Any], bases: dict[str, Path], llama: Architecture, tmp_path: Path
+) -> None:
+    folder = changed(written(tmp_path, llama, bases["llama"]), **fields)
+    assert read_adapter(folder, llama)[0] == declared(lora(), llama)
 
 
 def test_tensors_that_do_not_fit_are_listed_from_both_sides(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.families import CASES, write
-from tunix_rt.errors import ModelError
+from tunix_rt.errors import DataError, ModelError
 from tunix_rt.models.extend import grown, with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids, read_weights
 from tunix_rt.models.tokenizer import Tokenizer, train_char
@@ -66,12 +67,48 @@ def test_it_is_made_once_and_not_where_nothing_is_new(folder: Path, tmp_path: Pa
     assert with_tokens(folder, TAGS[:1], tmp_path) != made
 
 
-def test_a_tokenizer_that_outgrew_its_model_gets_its_rows_unasked(folder: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_that_outgrew_its_model_gets_its_rows_when_asked(folder: Path, tmp_path: Path) -> None:
     """Ids beyond the embeddings would be an error in torch, and silently another row in jax."""
-    shutil.copytree(folder, tmp_path / "more")
-    train_char([], ALPHABET, tmp_path / "more", ["<a>", "<b>", "<c>"])
-    made = with_tokens(tmp_path / "more", (), tmp_path / "cache")
+    more, new = tmp_path / "more", ["<a>", "<b>", "<c>"]
+    shutil.copytree(folder, more)
+    train_char([], ALPHABET, more, new)
+    for asked, lacking in (([], "'<a>', '<b>', '<c>'"), (["<b>"], "'<a>', '<c>'")):
+        with pytest.raises(ModelError, match=rf"has 56 tokens, but .* has 53 rows of embeddings, none for {lacking};"):
+            with_tokens(more, asked, tmp_path / "cache")
+    made = with_tokens(more, new, tmp_path / "cache")
     assert read_architecture(made).vocab_size == 56
+    assert with_tokens(made, new, tmp_path / "cache") == made
+
+
+def test_the_characters_of_another_model_s_tokenizer_are_refused(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "other")
+    train_char([], ALPHABET + "xyz" * 7, tmp_path / "other")
+    with pytest.raises(ModelError, match=r"other: tokenizer\.json has 56 tokens.*tokenizer\.added_tokens="):
+        with_tokens(tmp_path / "other", (), tmp_path / "cache")
+
+
+def test_a_special_token_without_a_row_may_be_there_but_not_in_a_text(folder: Path, tmp_path: Path) -> None:
+    """As in Gemma 3 without images: plain transformers opens it, and fails at the first such id."""
+    from tokenizers import Tokenizer as Inner
+
+    shutil.copytree(folder, tmp_path / "image")
+    inner = Inner.from_file(str(folder / "tokenizer.json"))
+    inner.add_special_tokens(["<image>"])
+    inner.save(str(tmp_path / "image" / "tokenizer.json"))
+    assert with_tokens(tmp_path / "image", (), tmp_path / "cache") == tmp_path / "image"
+    tokenizer = Tokenizer.load(tmp_path / "image")
+    assert tokenizer.encode(ALPHABET[:2]).ids == [2, 3]
+    assert tokenizer.unknown(f"{ALPHABET[:2]}<image>") == {"<image>"}
+    with pytest.raises(DataError, match="the model has no row of embeddings for '<image>'"):
+        tokenizer.encode(f"{ALPHABET[:2]}<image>")
+    stopping = with_tokens(tmp_path / "image", (), tmp_path / "cache", stops=[ALPHABET[0]])
+    assert read_architecture(stopping).vocab_size == 53, "only a token that is asked for gets a row"
+    assert read_architecture(with_tokens(tmp_path / "image", ["<image>"], tmp_path / "cache")).vocab_size == 54
+    for name in ("eos_token", "pad_token"):
+        settings = {"eos_token": "<end>", "pad_token": "<pad>"} | {name: "<image>"}
+        (tmp_path / "image" / "tokenizer_config.json").write_text(json.dumps(settings))
+        with pytest.raises(ModelError, match="none for '<image>'"):
+            with_tokens(tmp_path / "image", (), tmp_path / "cache")
 
 
 def test_rows_without_a_token_are_taken_first(folder: Path, tmp_path: Path) -> None:

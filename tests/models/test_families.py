@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.families import CASES, LLAMA3
 from tunix_rt.errors import ModelError
 from tunix_rt.models.families import llama, registry
-from tunix_rt.models.families.architecture import Architecture, LayerKind, Rope
+from tunix_rt.models.families.architecture import Architecture, LayerKind
 from tunix_rt.models.families.fields import alike
+from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
 GROUPED = Architecture(
     family="llama",
@@ -35,11 +38,21 @@ WITHOUT_EFFECT = set(
     "eos_token_id pad_token_id attention_dropout resid_pdrop embd_pdrop attn_pdrop pretraining_tp output_attentions "
     "output_hidden_states return_dict id2label label2id problem_type chunk_size_feed_forward is_encoder_decoder "
     "summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout "
-    "reorder_and_upcast_attn _name_or_path tokenizer_class default_theta default_rope_type "
+    "summary_last_dropout reorder_and_upcast_attn _name_or_path tokenizer_class default_theta default_rope_type "
     "ignore_keys_at_rope_validation num_labels".split()
 )
 """Fields that say how a model was made, is trained or is fed; `reorder_and_upcast_attn` changes rounding only.
 Dropout is off here unless declared."""
+ELSEWHERE = set(
+    "rope_theta partial_rotary_factor original_max_position_embeddings sliding_window layer_types head_dim".split()
+    # of layers that these families do not have: heads of classifiers, multi-token prediction, chunks
+    + "attention_chunk_size classifier_dropout hidden_dropout token_classification_bias mtp_hidden_states_first".split()
+    + "mtp_layer_types chain_hidden_post_norm logits_mup_width_multiplier unpadded_vocab_size".split()
+    + "num_kv_shared_layers".split()
+    # how it is initialised, loaded, trained, placed
+    + "init_std initializer_factor gradient_checkpointing distributed_config fusion_config sep_token_id".split()
+)
+"""Fields that a configuration class need not declare: tested below, or of no effect in the families read here."""
 LAYER_BY_LAYER = ("layer_types", "no_rope_layers")
 
 
@@ -86,6 +99,26 @@ def test_no_field_of_the_family_is_ignored(name: str) -> None:
     assert checked > 8
 
 
+@pytest.mark.parametrize("name", sorted({case.kind for case in CASES.values()}))
+def test_every_attribute_that_transformers_code_looks_up_is_known(name: str) -> None:
+    """Not only the fields of the configuration class: its code also asks for others, which a config.json may hold."""
+    import inspect
+    import re
+
+    import transformers
+    from transformers import masking_utils, modeling_layers, modeling_rope_utils, modeling_utils
+
+    base = name.removesuffix("Text").lower()
+    model = importlib.import_module(f"transformers.models.{base}.modeling_{base}")
+    config = getattr(transformers, f"{name}Config")
+    declared = {item.name for item in fields(config)} | set(config.attribute_map)
+    asked = set()
+    for module in (model, masking_utils, modeling_layers, modeling_rope_utils, modeling_utils):
+        asked |= set(re.findall(r"(?:get|has)attr\((?:self\.)?config, ['\"](\w+)['\"]", inspect.getsource(module)))
+    strange = asked - declared - WITHOUT_EFFECT - set(registry.PLAIN) - ELSEWHERE
+    assert not strange, f"{strange}: does it change what {name} computes?"
+
+
 def other_than(value: Any) -> Any:
     """Another value of the same kind."""
     if isinstance(value, bool) or value is None:
@@ -123,6 +156,24 @@ def test_older_names_and_defaults() -> None:
     assert third.layers == alike(2, Rope(300.0, "llama3", 8.0, 1.0, 4.0, 32))
 
 
+@pytest.mark.parametrize("name", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("inside", [{}, {"original_max_position_embeddings": 64}])
+@pytest.mark.parametrize("beside", [{}, {"original_max_position_embeddings": 16}])
+def test_the_length_of_pretraining_may_stand_inside_or_beside(
+    name: str, inside: dict[str, int], beside: dict[str, int]
+) -> None:
+    """transformers gives the one beside the priority, when the model is built (modeling_rope_utils.py)."""
+    import transformers
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+    scaling = {key: value for key, value in LLAMA3.items() if key != "original_max_position_embeddings"}
+    config = llama.to_config(replace(GROUPED, head_dim=16)) | {name: scaling | inside, "max_position_embeddings": 128}
+    theirs = LlamaRotaryEmbedding(transformers.LlamaConfig(**config, **beside)).inv_freq
+    rope = registry.read(config | beside, "here").layers[0].rope
+    assert rope is not None and rope.original_positions == {"length": 128, **inside, **beside}.popitem()[1]
+    np.testing.assert_allclose(rotary_frequencies(rope, 16), theirs.numpy(), rtol=1e-6)
+
+
 def test_gemma_3_before_transformers_5() -> None:
     """The hub's gemma-3-1b-pt says rope_theta, rope_local_base_freq and sliding_window_pattern."""
     new = config_of("gemma3")
@@ -137,7 +188,9 @@ def test_gemma_3_before_transformers_5() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("rope_scaling", {"rope_type": "dynamic", "factor": 8.0}),
+        ("rope_scaling", {"rope_type": "proportional", "factor": 8.0}),
+        ("short_factor", {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
+        ("rope_scaling", {"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0, 0]}),
         ("rope_scaling", {"type": "linear"}),
         ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}),
         ("rope_parameters", {"rope_type": "default", "partial_rotary_factor": 0.5}),
@@ -148,6 +201,8 @@ def test_gemma_3_before_transformers_5() -> None:
         ("rope_interleaved", True),
         ("quantization_config", {"bits": 4}),
         ("auto_map", {"AutoModel": "code.py"}),
+        ("is_causal", False),
+        ("transformers_weights", "other.safetensors"),
         ("hidden_size", "16"),
         ("num_hidden_layers", True),
         ("intermediate_size", None),
@@ -161,8 +216,9 @@ def test_what_would_change_the_mathematics_is_refused_by_name(name: str, value: 
     config = llama.to_config(GROUPED)
     if name == "rope_theta":
         del config["rope_parameters"]
+    field = "rope_scaling" if name == "short_factor" else name
     with pytest.raises(ModelError, match=rf"^here: {name}") as caught:
-        registry.read(config | {name: value}, "here")
+        registry.read(config | {field: value}, "here")
     assert "\n" not in str(caught.value)
 
 
@@ -194,7 +250,6 @@ def test_foreign_family_lists_the_supported() -> None:
 
 def test_a_bare_model_and_constants_of_old_exports(tmp_path: Path) -> None:
     """The hub's gpt2 has no prefix and stores its causal masks."""
-    import numpy as np
     from safetensors.numpy import load_file, save_file
 
     from tests.families import write

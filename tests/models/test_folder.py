@@ -64,6 +64,22 @@ def test_shards_and_half_precisions_of_transformers(make_folder: MakeFolder, tmp
         assert np.array_equal(value, theirs[name].float().numpy())
 
 
+def test_beside_an_index_the_single_file_is_read_as_by_transformers(make_folder: MakeFolder, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    folder = make_folder(tie_word_embeddings=False)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.save_pretrained(tmp_path / "sharded", max_shard_size="4KB")
+    weights = {name: value + 1 for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, tmp_path / "sharded" / "model.safetensors", metadata={"format": "pt"})
+    assert (tmp_path / "sharded" / "model.safetensors.index.json").is_file()
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "sharded").state_dict()
+    ours = read_weights(tmp_path / "sharded")
+    for name, value in ours.items():
+        np.testing.assert_array_equal(value, theirs[name].numpy())
+        np.testing.assert_array_equal(value, weights[name])
+
+
 def test_mismatch_lists_both_sides(make_folder: MakeFolder) -> None:
     folder = make_folder()
     change_weights(
@@ -146,17 +162,42 @@ def test_stop_ids(make_folder: MakeFolder) -> None:
         read_stop_ids(folder)
 
 
+def test_every_field_of_a_generation_config_is_read_or_declared_by_the_experiment() -> None:
+    """Of the file only the ids are read; how a model answers is declared in `generation`. Fails on a new field."""
+    from transformers import GenerationConfig
+
+    read = {"eos_token_id", "pad_token_id"}
+    declared = set(
+        "do_sample temperature top_k top_p top_h min_p typical_p epsilon_cutoff eta_cutoff max_length max_new_tokens "
+        "min_length min_new_tokens max_time num_return_sequences stop_strings num_beams num_beam_groups early_stopping "
+        "length_penalty diversity_penalty penalty_alpha dola_layers guidance_scale repetition_penalty "
+        "encoder_repetition_penalty no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids force_words_ids "
+        "constraints suppress_tokens begin_suppress_tokens sequence_bias exponential_decay_length_penalty "
+        "forced_bos_token_id forced_eos_token_id renormalize_logits remove_invalid_values watermarking_config "
+        "token_healing".split()
+    )
+    without_effect = set(
+        "bos_token_id decoder_start_token_id transformers_version _from_model_config use_cache cache_implementation "
+        "cache_config max_cache_len low_memory prefill_chunk_size compile_config disable_compile "
+        "continuous_batching_config output_attentions output_hidden_states output_logits output_scores "
+        "return_dict_in_generate is_assistant num_assistant_tokens num_assistant_tokens_schedule "
+        "assistant_confidence_threshold assistant_early_exit assistant_ensemble_weight assistant_lookbehind "
+        "target_lookbehind prompt_lookup_num_tokens max_matching_ngram_size speculation_type use_mtp".split()
+    )
+    assert set(vars(GenerationConfig())) <= read | declared | without_effect
+
+
 def test_copy_tokenizer_takes_the_tokenizer_only(make_folder: MakeFolder, tmp_path: Path) -> None:
     source = make_folder()
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
         copy_tokenizer(source, tmp_path / "copy")
-    for name in ("tokenizer.json", "chat_template.jinja"):
+    (source / "additional_chat_templates").mkdir()
+    names = ["additional_chat_templates/tool_use.jinja", "chat_template.jinja", "tokenizer.json"]
+    for name in names:
         (source / name).write_text(name)
     copy_tokenizer(source, tmp_path / "copy")
-    assert sorted(path.name for path in (tmp_path / "copy").iterdir()) == [
-        "chat_template.jinja",
-        "tokenizer.json",
-    ]
+    copied = [path for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert sorted(path.relative_to(tmp_path / "copy").as_posix() for path in copied) == names
 
 
 def test_a_full_disk_leaves_the_old_file_whole(make_folder: MakeFolder) -> None:

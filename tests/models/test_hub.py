@@ -125,6 +125,18 @@ def test_a_model_that_the_cache_lacks_says_how_to_get_it(cache: Path) -> None:
     assert "\n" not in str(caught.value) and f"hf download someone/small --revision {COMMIT}" in str(caught.value)
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_repository_with_an_adapter_says_so(whole: bool, hub: Hub) -> None:
+    """Prevents: an adapter beside the weights, which plain transformers applies, and nobody here fetches."""
+    (hub.folder / "adapter_config.json").write_text("{}")
+    if not whole:
+        for file in hub.folder.glob("model*"):
+            file.unlink()
+    message = "holds a whole model" if whole else r"an adapter \(adapter_config\.json\), not a model"
+    with pytest.raises(ModelError, match=message):
+        materialise(pinned(), hub.folder)
+
+
 def test_pickled_weights_are_refused(cache: Path, tmp_path: Path, sharded: Path) -> None:
     old = tmp_path / "old"
     old.mkdir()

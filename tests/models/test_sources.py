@@ -10,13 +10,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from tests.families import CASES, write
 from tunix_rt.config.model import FolderModel, GgufModel
-from tunix_rt.errors import MissingExtra, ModelError
+from tunix_rt.errors import MachineError, MissingExtra, ModelError
 from tunix_rt.models.folder import read_weights
-from tunix_rt.models.sources import content_digest, materialise
+from tunix_rt.models.sources import adapter_digest, content_digest, materialise, opened
 from tunix_rt.models.tokenizer import train_char
 
 MakeFolder = Callable[..., Path]
@@ -42,29 +44,71 @@ def test_a_folder_is_used_in_place_and_known_by_content(model: Path, tmp_path: P
     assert content_digest(source) != content_digest(copy)
 
 
-def test_weights_below_the_folder_and_beside_an_adapter_are_part_of_what_it_is(model: Path) -> None:
-    """Prevents: weights in a sub-folder, or in a folder with an adapter, replaced under the same identity."""
+def test_weights_below_the_folder_are_part_of_what_it_is(model: Path) -> None:
+    """Prevents: weights in a sub-folder, replaced under the same identity."""
     (model / "w").mkdir()
     (model / "model.safetensors").rename(model / "w" / "s.safetensors")
     names = dict.fromkeys(load_file(model / "w" / "s.safetensors"), "w/s.safetensors")
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     source = FolderModel(kind="folder", path=str(model))
-    for adapter in (False, True):
-        if adapter:
-            (model / "adapter_config.json").write_text("{}")
-            (model / "adapter_model.safetensors").write_bytes(b"")
-        before = content_digest(source)
-        with (model / "w" / "s.safetensors").open("r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            file.write(b"\x7f" if adapter else b"\x7e")
-        assert content_digest(source) != before
+    before = content_digest(source)
+    with (model / "w" / "s.safetensors").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x7e")
+    assert content_digest(source) != before
+
+
+@pytest.mark.parametrize("sharded", [False, True])
+def test_a_folder_of_a_model_and_an_adapter_is_refused_at_every_door(model: Path, sharded: bool) -> None:
+    """Prevents: a hash of the adapter and weights of the model, which may then change under the same identity."""
+    whole = "model.safetensors"
+    if sharded:
+        (model / whole).rename(model / "model-1.safetensors")
+        names = dict.fromkeys(load_file(model / "model-1.safetensors"), "model-1.safetensors")
+        whole = "model.safetensors.index.json"
+        (model / whole).write_text(json.dumps({"weight_map": names}))
+    (model / "adapter_config.json").write_text("{}")
+    source = FolderModel(kind="folder", path=str(model))
+    doors: list[Callable[[], object]] = [
+        lambda: content_digest(source),
+        lambda: materialise(source, model),
+        lambda: read_weights(model),
+        lambda: opened(model, model),
+        lambda: adapter_digest(model),
+    ]
+    for door in doors:
+        with pytest.raises(ModelError, match=rf"holds a whole model \({whole}\) and an adapter \(adapter_config\.json"):
+            door()
+
+
+def test_the_bytes_that_are_hashed_are_those_that_are_read(model: Path) -> None:
+    """Beside an index the single file is read, as by transformers; the shards are then no part of the model."""
+    shard = model / "model-1.safetensors"
+    shutil.copy(model / "model.safetensors", shard)
+    names = dict.fromkeys(load_file(shard), shard.name)
+    source = FolderModel(kind="folder", path=str(model))
+    alone = content_digest(source)
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+    assert content_digest(source) == alone
+    shard.write_bytes(b"")
+    assert content_digest(source) == alone and read_weights(model)
+
+
+def test_an_adapter_s_folder_that_names_no_base_says_what_to_give(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    source = FolderModel(kind="folder", path=str(tmp_path))
+    for config in (False, True):
+        if config:
+            (tmp_path / "config.json").write_text("{}")
+        with pytest.raises(ModelError, match=r"does not say to which model it belongs; .*--base FOLDER"):
+            materialise(source, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "/outside.safetensors", "w/../../outside.safetensors", ""])
 def test_weights_outside_of_the_folder_are_refused(model: Path, name: str) -> None:
     """Prevents: files that nobody named being read, and changed without a new identity."""
-    shutil.copy(model / "model.safetensors", model.parent / "outside.safetensors")
-    names = dict.fromkeys(load_file(model / "model.safetensors"), name)
+    outside = (model / "model.safetensors").rename(model.parent / "outside.safetensors")
+    names = dict.fromkeys(load_file(outside), name)
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
     for look in (content_digest, lambda source: read_weights(Path(source.path))):
         with pytest.raises(ModelError, match=r"index\.json: weight_map: .* is not inside of the folder"):
@@ -133,3 +177,47 @@ def test_a_damaged_conversion_is_made_again(
     assert materialise(source, tmp_path / "cache") == weights.parent
     assert weights.read_bytes() == good
     assert f"warning: {weights}: damaged" in capsys.readouterr().err
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that `peft` wrote, beside its base `base`, which it names relative to the working directory."""
+    import peft
+    from transformers import AutoModelForCausalLM
+
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "base", CASES["llama"])
+    config = peft.LoraConfig(r=4, target_modules=["q_proj"], layers_to_transform=[1], init_lora_weights=False)
+    made = peft.get_peft_model(AutoModelForCausalLM.from_pretrained("base"), config)
+    made.save_pretrained("tuned")
+    made.merge_and_unload().save_pretrained("expected")
+    return Path("tuned")
+
+
+def test_an_adapter_is_merged_with_the_base_that_it_names(adapter: Path, tmp_path: Path) -> None:
+    source = FolderModel(kind="folder", path=str(adapter))
+    before = content_digest(source)
+    folder = materialise(source, tmp_path / "cache")
+    assert folder == tmp_path / "cache" / f"tuned-merged-{before[:12]}" == materialise(source, tmp_path / "cache")
+    ours, theirs = read_weights(folder), read_weights(Path("expected"))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], atol=1e-6)
+    base = Path("base") / "generation_config.json"
+    base.write_text(base.read_text() + " ")
+    assert content_digest(source) != before, "another base is another model"
+    (adapter / "base.json").write_text(json.dumps({"sha256": "0" * 64}))
+    with pytest.raises(ModelError, match=r"base: not the model that the adapter tuned was trained on"):
+        materialise(source, tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", [None, "base"])
+def test_an_adapter_whose_base_is_missing_says_what_to_give(
+    name: str | None, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    Path("base").rename("elsewhere")
+    config = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": name}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises((ModelError, MachineError), match=r"^tuned: .*merge ADAPTER OUT --base FOLDER"):
+        materialise(FolderModel(kind="folder", path=str(adapter)), tmp_path / "cache")

@@ -16,6 +16,7 @@ from tunix_rt.config.format import PlainFormat, TemplateFormat
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char, write_tokenizer
 from tunix_rt.traces.format import formatter
+from tunix_rt.traces.trace import Message
 
 ALPHABET = "0123456789*+=; \n\tab<>é́日😀"
 CORPUS = ["the cat sat on the mat; the other cat ate 1746 hats = 12 * 3\n", "ünïcödé 日本語 😀 the end"] * 5
@@ -185,9 +186,10 @@ def test_a_begin_token_that_the_model_expects_stands_in_front(char: Path, tmp_pa
     assert theirs("12").input_ids == ours.encode("<s>12").ids
     assert ours.encode("12").ids == ours.encode("1").ids + ours.encode("2").ids, "it is never added unseen"
     form = formatter(PlainFormat(kind="plain", prompt_end="=", step_end=";", answer_start=""), ours)
-    assert form.prompt("12") == "<s>12=" and form.parse_prompt("<s>12=") == "12"
+    question = [Message("user", "12")]
+    assert form.prompt(question) == "<s>12=" and form.parse_prompt("<s>12=") == "12"
     own = TemplateFormat(kind="template", prompt="<s>{prompt}=", step="{step};", answer="{answer}")
-    assert formatter(own, ours).prompt("12") == "<s>12=", "a template that writes it already gets no second one"
+    assert formatter(own, ours).prompt(question) == "<s>12=", "a template that writes it already gets no second one"
     assert (Tokenizer.load(char).begin_token, Tokenizer.load(char).begin_id) == ("", None)
 
 

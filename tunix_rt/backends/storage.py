@@ -80,6 +80,8 @@ class StoredBackend(ABC):
     def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
         if training is not None and training.adapter is not None:
             setup = training.adapter
+            if setup.config.path is not None:
+                check_base(Path(setup.config.path).expanduser(), model_folder, setup.base.sha256)
             fresh = start(setup.config, read_architecture(model_folder), training.seed)
             return self._make(model_folder, model_folder, training, fresh, setup.base)
         if adapter is None:

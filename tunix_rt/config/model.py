@@ -78,7 +78,8 @@ class HubModel:
 
 @section
 class FolderModel:
-    """A local folder in the Hugging Face layout."""
+    """A local folder in the Hugging Face layout; one with an adapter (PEFT's layout) is merged with the base that it
+    names."""
 
     kind: Literal["folder"]
     path: Execution[Text]

@@ -35,11 +35,18 @@ class Adapter:
     """Share of the adapter's inputs that a training step drops."""
     modules: tuple[Tensor, ...]
     """The matrices that get an adapter, in the order of a forward pass."""
+    exceptions: tuple[tuple[str, int, float], ...] = ()
+    """Names of matrices with another rank or alpha, and these two."""
 
-    @property
-    def scaling(self) -> float:
-        """Factor of B A: alpha / rank, or alpha / sqrt(rank) with `rslora` (arXiv 2312.03732)."""
-        return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
+    def size_of(self, module: Tensor) -> tuple[int, float]:
+        """Rank and alpha of a matrix's adapter."""
+        exceptions = {name: (rank, alpha) for name, rank, alpha in self.exceptions}
+        return exceptions.get(module_name(module), (self.rank, self.alpha))
+
+    def scaling_of(self, module: Tensor) -> float:
+        """Factor of a matrix's B A: alpha / rank, or alpha / sqrt(rank) with `rslora` (arXiv 2312.03732)."""
+        rank, alpha = self.size_of(module)
+        return alpha / (math.sqrt(rank) if self.rslora else rank)
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -47,7 +54,8 @@ class Adapter:
         found: dict[str, Shape] = {}
         for module in self.modules:
             out, width = module.shape[::-1] if module.transposed else module.shape
-            found |= {tensor_name(module, "A"): (self.rank, width), tensor_name(module, "B"): (out, self.rank)}
+            rank, _ = self.size_of(module)
+            found |= {tensor_name(module, "A"): (rank, width), tensor_name(module, "B"): (out, rank)}
         return found
 
 
@@ -115,6 +123,7 @@ def merged(weights: Mapping[str, Float32], adapter: Adapter, tensors: Mapping[st
     """The base's `weights` with the adapter merged in."""
     whole = dict(weights)
     for module in adapter.modules:
-        addition = tensors[tensor_name(module, "B")] @ tensors[tensor_name(module, "A")] * np.float32(adapter.scaling)
+        scaling = np.float32(adapter.scaling_of(module))
+        addition = tensors[tensor_name(module, "B")] @ tensors[tensor_name(module, "A")] * scaling
         whole[module.name] = weights[module.name] + (addition.T if module.transposed else addition)
     return whole

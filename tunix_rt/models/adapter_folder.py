@@ -4,29 +4,32 @@
     adapter_model.safetensors    float32
     base.json                    the sha256 of the base (`sources.folder_digest`); adapters from elsewhere have none
 
-A config field that would change the mathematics but is not supported here is refused by name, never ignored.
+A config field that would change the mathematics but is not supported here is refused by name (`adapter_fields`).
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, merged, module_name, short_names
+from tunix_rt.models.adapter_fields import check_fields
+from tunix_rt.models.adapter_targets import exceptions, targets
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import Fields
-from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.folder import (
+    ADAPTER_CONFIG,
     GENERATION,
-    TOKENIZER_FILES,
+    TOKENIZER,
     Weights,
     check_same,
     config_to_save,
+    copy_tokenizer,
     read_architecture,
     read_object,
     read_tensors,
@@ -34,19 +37,12 @@ from tunix_rt.models.folder import (
     write_model,
 )
 from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.terminal import warn
 
-ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE = "base.json"
 FILES = (ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE)
 
-NOTHING: tuple[object, ...] = (None, False, "none", [], {})
-UNSUPPORTED = """
-    alora_invocation_tokens alpha_pattern arrow_config bias kasa_config layer_replication layers_to_transform
-    lora_bias modules_to_save monteclora_config rank_pattern target_parameters trainable_token_indices use_bdlora
-    use_dora use_qalora velora_config
-""".split()
-"""Fields of `peft` that change what is computed, or what is in the file, beyond plain LoRA."""
 SNAPSHOT = re.compile(r"models--([^/]+)/snapshots/([0-9a-f]+)$")
 
 
@@ -69,11 +65,6 @@ class Base:
         return cls(name, revision, sha256)
 
 
-def is_adapter(folder: Path) -> bool:
-    """Whether the folder holds an adapter."""
-    return (folder / ADAPTER_CONFIG).is_file()
-
-
 def write_adapter(
     folder: Path, architecture: Architecture, adapter: Adapter, weights: Weights, base: Base
 ) -> dict[str, str]:
@@ -87,7 +78,9 @@ def write_adapter(
         "base_model_name_or_path": base.name,
         "revision": base.revision,
         "r": adapter.rank,
-        "lora_alpha": int(adapter.alpha) if adapter.alpha == int(adapter.alpha) else adapter.alpha,
+        "lora_alpha": _plain(adapter.alpha),
+        "rank_pattern": {name: rank for name, rank, _ in adapter.exceptions if rank != adapter.rank},
+        "alpha_pattern": {name: _plain(alpha) for name, _, alpha in adapter.exceptions if alpha != adapter.alpha},
         "lora_dropout": adapter.dropout,
         "use_rslora": adapter.rslora,
         "target_modules": list(short_names(adapter.modules, linear(architecture))),
@@ -104,6 +97,11 @@ def write_adapter(
     }
 
 
+def _plain(number: float) -> float:
+    """An integer where it is one, as `peft` writes it."""
+    return int(number) if number == int(number) else number
+
+
 def read_base(folder: Path) -> Base:
     """The base that an adapter folder names. Raises ModelError if the folder is not an adapter or is damaged."""
     config = _config(folder)
@@ -117,32 +115,25 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
     Raises ModelError: missing, damaged or not supported, or tensors that do not fit the model (both sides).
     """
     fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
-    if fields.config.get("peft_type") != "LORA":
-        raise fields.refuse("peft_type", f"{fields.config.get('peft_type')!r} is not supported, only 'LORA'")
-    for name in UNSUPPORTED:
-        if fields.config.get(name) not in NOTHING:
-            raise fields.refuse(name, f"{fields.config[name]!r} is not supported")
+    check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
     weights = read_tensors(folder / ADAPTER_WEIGHTS)
-    named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
-    kinds = {_kind(module) for module in linear(architecture) if module_name(module) in named}
-    modules = tuple(module for module in linear(architecture) if _kind(module) in kinds)  # of every layer
+    rank, alpha, modules = fields.count("r"), fields.number("lora_alpha"), targets(fields, linear(architecture))
+    if modules is None:
+        named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
+        modules = tuple(module for module in linear(architecture) if module_name(module) in named)
     adapter = Adapter(
-        rank=fields.count("r"),
-        alpha=fields.number("lora_alpha"),
+        rank=rank,
+        alpha=alpha,
         rslora=bool(fields.config.get("use_rslora")),
         dropout=float(fields.config.get("lora_dropout") or 0.0),
         modules=modules,
+        exceptions=exceptions(fields, modules),
     )
     found = {name: tensor.shape for name, tensor in weights.items()}
     check_same(f"{folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
     return adapter, weights
-
-
-def _kind(module: Tensor) -> tuple[str, str]:
-    """The matrix's name without its layer."""
-    return module.canonical_name, module_name(module).rpartition(".")[2]
 
 
 def _config(folder: Path) -> JsonObject:
@@ -154,7 +145,8 @@ def _config(folder: Path) -> JsonObject:
 def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[Adapter, Weights]:
     """The adapter that training starts from: a fresh one, or that of `config.path`.
 
-    Raises ModelError if the folder's adapter is not the declared one: each difference, both sides.
+    Matrices with a rank or alpha of their own keep it. Raises ModelError if the folder's adapter is not the declared
+    one: each difference, both sides.
     """
     adapter = declared(config, architecture)
     if config.path is None:
@@ -167,26 +159,32 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
         for one in (found, adapter)
     )
     check_same(f"{folder}: not the adapter that is declared:", there, here, "model.adapter")
-    return adapter, weights
+    return replace(found, dropout=adapter.dropout), weights
 
 
 def merge(folder: Path, base: Path, target: Path) -> None:
     """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either."""
     adapter, tensors = read_adapter(folder, read_architecture(base))
     write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
-    tokenizer = folder if (folder / "tokenizer.json").is_file() else base
-    for name in (GENERATION, *TOKENIZER_FILES):
-        for place in (tokenizer, base):
-            if (place / name).is_file():
-                shutil.copyfile(place / name, target / name)
-                break
+    place = folder if (folder / TOKENIZER).is_file() else base
+    if (place / TOKENIZER).is_file():
+        copy_tokenizer(place, target)
+    generation = next((one / GENERATION for one in (place, base) if (one / GENERATION).is_file()), None)
+    if generation is not None:
+        shutil.copyfile(generation, target / GENERATION)
 
 
 def check_base(folder: Path, base: Path, sha256: str | None) -> None:
-    """Refuse a base (with content hash `sha256`) other than the one that an adapter was trained on."""
-    recorded = read_base(folder).sha256
-    if recorded is not None and sha256 is not None and recorded != sha256:
+    """Refuse a base (with content hash `sha256`) other than the one that an adapter was trained on.
+
+    An adapter from elsewhere records no hash; if it names another model of the hub, that is a warning.
+    """
+    recorded, used = read_base(folder), Base.of(base, sha256 or "")
+    if None not in (recorded.sha256, sha256) and recorded.sha256 != used.sha256:
         raise ModelError(
-            f"{base}: not the model that the adapter {folder} was trained on (sha256 {sha256[:12]}… here, "
-            f"{recorded[:12]}… in its {BASE}); put the old model back, or name where it is"
+            f"{base}: not the model that the adapter {folder} was trained on (sha256 {str(sha256)[:12]}… here, "
+            f"{str(recorded.sha256)[:12]}… in its {BASE}); put the old model back, or name where it is"
         )
+    named = recorded.name and Base.of(Path(recorded.name), "").name
+    if recorded.sha256 is None and used.revision and named and str(used.name).lower() != named.lower():
+        warn(f"the adapter {folder} names {named} as its base, and is used on {used.name}")

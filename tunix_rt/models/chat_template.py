@@ -19,6 +19,7 @@ from jinja2 import Template, TemplateError, TemplateRuntimeError, nodes
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
+from tunix_rt.models.folder import TEMPLATES
 
 ITERATIONS = 200_000
 """Limit for all loops and macros together, per conversation; a real template takes a handful per message."""
@@ -30,14 +31,17 @@ SIZE = 10**7
 SPEND = "_spend"
 
 
-def read_template(folder: Path, config: JsonObject) -> str | None:
-    """The template in chat_template.jinja, else in tokenizer_config.json; of several named ones the `default`."""
+def read_templates(folder: Path, config: JsonObject) -> dict[str, str]:
+    """The chat templates by name: those in files, else those of tokenizer_config.json; the usual one is `default`."""
+    files = {path.stem: path for path in (folder / TEMPLATES).glob("*.jinja")}
     if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text("utf-8")
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        template = {item.get("name"): item.get("template") for item in template}.get("default")
-    return template if isinstance(template, str) else None
+        files["default"] = folder / "chat_template.jinja"
+    if files:
+        return {name: path.read_text("utf-8") for name, path in sorted(files.items())}
+    declared = config.get("chat_template")
+    named = declared if isinstance(declared, list) else [{"name": "default", "template": declared}]
+    found = {item.get("name"): item.get("template") for item in named}
+    return {name: text for name, text in found.items() if isinstance(name, str) and isinstance(text, str)}
 
 
 def render(

@@ -7,7 +7,7 @@ from the same numbers.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,20 +37,41 @@ VERSION = 1
 def with_tokens(
     folder: Path, added: Sequence[str], cache: Path, weights: bool = True, stops: Sequence[str] = ()
 ) -> Path:
-    """The folder itself if it has the tokens `added`, a row per token, and stops at `stops`; else an extended copy.
+    """The folder itself if it has the tokens `added`, a row for each, and stops at `stops`; else an extended copy.
 
     Rows that a model has beyond its tokenizer are used as they are. Without `weights` the copy has none, and `cache`
-    may be any folder of the caller. Raises ModelError.
+    may be any folder of the caller. Raises ModelError, also if a token that is not among `added` has no row.
     """
     tokenizer = Tokenizer.load(folder)
     missing = [text for text in added if text not in tokenizer.added_tokens]
     further = [text for text in stops if text not in tokenizer.end_tokens or _stop_id(folder, text) is None]
-    if not missing and not further and tokenizer.vocab_size <= read_architecture(folder).vocab_size:
+    beyond = tokenizer.beyond(read_architecture(folder).vocab_size)
+    _refuse_foreign(folder, tokenizer, {text: index for text, index in beyond.items() if text not in added})
+    asked = [text for text in added if text in beyond]
+    if not missing and not further and not asked:
         return folder
-    named = {"stops": further} if further else {}
-    made = digest({"model": folder_digest(folder), "added": missing, "version": VERSION} | named)[:12]
-    target = cache / f"{folder.name}-tokens-{made}"
-    return made_once(target, lambda part: _extend(folder, missing, part, weights, further))
+    named = {"stops": further, "rows": asked}
+    made = {"model": folder_digest(folder), "added": missing, "version": VERSION}
+    target = cache / f"{folder.name}-tokens-{digest(made | {key: value for key, value in named.items() if value})[:12]}"
+    grows = bool(missing or asked)
+    return made_once(target, lambda part: _extend(folder, missing, part, weights, further, grows))
+
+
+def _refuse_foreign(folder: Path, tokenizer: Tokenizer, beyond: Mapping[str, int]) -> None:
+    """Raise ModelError if a text could need one of the tokens `beyond` the model's rows.
+
+    A special token that nothing puts into a text may be there: all of Gemma 3 share one tokenizer, whose token for
+    images has no row in the models without images (vocab_size 262144, its id 262144).
+    """
+    ends = {*tokenizer.end_tokens, tokenizer.begin_token, tokenizer.piece(tokenizer.pad_id)}
+    wanted = [text for text in sorted(beyond, key=beyond.__getitem__) if text not in tokenizer.special_tokens - ends]
+    if wanted:
+        shown = ", ".join(map(repr, wanted[:5])) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")
+        raise ModelError(
+            f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, but by config.json (vocab_size) the model "
+            f"has {read_architecture(folder).vocab_size} rows of embeddings, none for {shown}; put the model's own "
+            f"tokenizer there, or, to learn new tokens with all weights, name them: tokenizer.added_tokens={wanted[:5]}"
+        )
 
 
 def _stop_id(folder: Path, text: str) -> int | None:
@@ -61,7 +82,7 @@ def _stop_id(folder: Path, text: str) -> int | None:
     return found if found in read_stop_ids(folder) else None
 
 
-def _extend(source: Path, added: Sequence[str], target: Path, weights: bool, stops: Sequence[str]) -> None:
+def _extend(source: Path, added: Sequence[str], target: Path, weights: bool, stops: Sequence[str], grows: bool) -> None:
     from tokenizers import Tokenizer as Inner
 
     copy_tokenizer(source, target)
@@ -78,7 +99,8 @@ def _extend(source: Path, added: Sequence[str], target: Path, weights: bool, sto
     if ids:
         known = (*read_stop_ids(source), *(found for found in ids.values() if found is not None))
         write_generation_config(target, known, Tokenizer.load(source).pad_id)
-    rows = max(read_architecture(source).vocab_size, Tokenizer.load(target).vocab_size)
+    rows = read_architecture(source).vocab_size
+    rows = max(rows, Tokenizer.load(target).vocab_size) if grows else rows
     config = config_to_save(source) | {"vocab_size": rows}
     write_model(target, config, grown(source, rows) if weights else None)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -42,6 +42,10 @@ TOKENIZER_FILES = (
     "merges.txt",
     "tokenizer.model",
 )
+TEMPLATES = "additional_chat_templates"
+"""Folder of named chat templates, as `transformers` 5 writes them: NAME.jinja."""
+ADAPTER_CONFIG = "adapter_config.json"
+"""In a folder that holds an adapter in PEFT's layout."""
 READABLE = ("F32", "F16", "BF16", "F64")
 
 
@@ -99,12 +103,39 @@ def _float32(file: Any, name: str) -> Float32:
     return np.asarray(file.get_tensor(name), dtype=np.float32)
 
 
+def is_adapter(folder: Path) -> bool:
+    """Whether the folder holds an adapter in PEFT's layout, and not a model.
+
+    Raises ModelError if it holds both: `transformers` would open the two together, `peft` the adapter alone.
+    """
+    adapter = (folder / ADAPTER_CONFIG).is_file()
+    whole = next((name for name in (WEIGHTS, INDEX) if (folder / name).is_file()), None)
+    if adapter and whole is not None:
+        raise ModelError(
+            f"{folder}: holds a whole model ({whole}) and an adapter ({ADAPTER_CONFIG}); which of them is meant is "
+            "not guessed: move one of the two into a folder of its own"
+        )
+    return adapter
+
+
+def refuse_adapter(folder: Path) -> None:
+    """Raises ModelError, saying how an adapter is named, if the folder holds one where a model is expected."""
+    if is_adapter(folder):
+        raise ModelError(
+            f"{folder}: an adapter ({ADAPTER_CONFIG}), not a model: model.source names its base, model/adapter=lora "
+            "model.adapter.path=FOLDER the adapter; `python -m tunix_rt merge FOLDER OUT` makes one model of both"
+        )
+
+
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """The safetensors files of a folder, in order; they may be in subfolders.
 
-    Raises ModelError if one is missing, or if the index places one outside of the folder.
+    A single file is read before an index, as in `transformers` (5.22, modeling_utils.py,
+    _get_resolved_checkpoint_files). Raises ModelError if a file is missing, if the index places one outside of the
+    folder, or if there is an adapter.
     """
-    if (folder / INDEX).is_file():
+    refuse_adapter(folder)
+    if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
         shards = read_object(folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
             raise ModelError(f"{folder / INDEX}: weight_map: expected an object of tensor name → file name")
@@ -123,12 +154,22 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def read_tensors(path: Path) -> Weights:
-    """Every tensor of a safetensors file as float32. Raises ModelError: damaged, or not floats."""
+def tensor_names(path: Path) -> list[str]:
+    """The names of a safetensors file's tensors. Raises ModelError: damaged."""
     with _opened(path) as file:
-        for name in file.keys():  # noqa: SIM118 (safe_open is no mapping)
+        return list(file.keys())
+
+
+def read_tensors(path: Path, keep: Callable[[str], bool] = lambda name: True) -> Weights:
+    """The tensors of a safetensors file, or those with a name to `keep`, as float32.
+
+    Raises ModelError: damaged, or not floats.
+    """
+    with _opened(path) as file:
+        names = [name for name in file.keys() if keep(name)]  # noqa: SIM118 (safe_open is no mapping)
+        for name in names:
             _readable(path, name, file.get_slice(name))
-        return {name: _float32(file, name) for name in file.keys()}  # noqa: SIM118
+        return {name: _float32(file, name) for name in names}
 
 
 def read_moments(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray[Any, Any]]:
@@ -234,12 +275,18 @@ def write_generation_config(folder: Path, stop_ids: tuple[int, ...], pad_id: int
     write_json(folder / GENERATION, {"eos_token_id": stop, "pad_token_id": pad_id})
 
 
+def tokenizer_files(folder: Path) -> tuple[str, ...]:
+    """The tokenizer's files that a folder has, chat templates included, by their paths in it."""
+    templates = sorted(path.relative_to(folder).as_posix() for path in (folder / TEMPLATES).glob("*.jinja"))
+    return (*(name for name in TOKENIZER_FILES if (folder / name).is_file()), *templates)
+
+
 def copy_tokenizer(source: Path, target: Path) -> None:
     """Copy the tokenizer's files, and only those. Raises ModelError if there is no tokenizer.json."""
     if not (source / TOKENIZER).is_file():
         raise ModelError(f"{source}: no {TOKENIZER} (a fast tokenizer is needed)")
     target.mkdir(parents=True, exist_ok=True)
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
-            faults.point("copied", target / name)
+    for name in tokenizer_files(source):
+        (target / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(source / name, target / name)
+        faults.point("copied", target / name)

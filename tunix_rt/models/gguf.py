@@ -1,12 +1,12 @@
 """A GGUF file → a model folder: weights dequantised in numpy, the tokenizer rebuilt from the metadata.
 
-In: a file of the Llama family with a byte-level BPE. Out: the folder that `transformers` would have exported.
+In: a file of one of `FAMILIES`. Out: the folder that `transformers` would have exported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,20 +14,37 @@ import numpy as np
 
 from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import JsonObject
-from tunix_rt.models.families import llama
 from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.fields import PRETRAINED
 from tunix_rt.models.families.registry import read, tensor_shapes
 from tunix_rt.models.folder import Float32, Weights, write_generation_config, write_model
-from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
+from tunix_rt.models.gguf_keys import check_keys
+from tunix_rt.models.gguf_tokenizer import Metadata, write_gguf_tokenizer
 
 if TYPE_CHECKING:
-    import tokenizers
     from gguf import GGUFReader
 
-VERSION = 1
+VERSION = 2
 """Version of the conversion; increased when the same file would give a different folder."""
-CONTROL, USER_DEFINED = 3, 4
-"""`tokenizer.ggml.token_type` (llama.cpp, include/llama.h, llama_token_type)."""
+ROPE_FACTORS = "rope_freqs.weight"
+"""What each rotary frequency is divided by: how llama.cpp stores the scaling of Llama 3.1 and later."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """A family of models in GGUF, named as in config.json."""
+
+    transformers: str
+    """`architectures` in config.json."""
+    permuted: bool = False
+    """Queries and keys have rotary pairs as neighbours."""
+
+
+FAMILIES = {
+    "llama": _Family("LlamaForCausalLM", permuted=True),
+    "qwen2": _Family("Qwen2ForCausalLM"),
+    "qwen3": _Family("Qwen3ForCausalLM"),
+}
 
 
 def convert(file: Path, folder: Path) -> None:
@@ -37,15 +54,17 @@ def convert(file: Path, folder: Path) -> None:
     MissingExtra if the package `gguf` is not installed.
     """
     reader = _open(file)
-    metadata = _Metadata(file, reader.fields)
-    architecture = _architecture(metadata, reader)
+    metadata = Metadata(file, reader.fields)
+    check_keys(file, metadata.fields, metadata.optional, metadata.required("general.architecture", tuple(FAMILIES)))
+    config = _config(metadata, reader)
+    architecture = read(config, str(file))
     special = _special_ids(metadata)
-    stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot") if key in special))
+    stop_ids = tuple(dict.fromkeys(special[key] for key in ("eos", "eot", "eom") if key in special))
     pad_id = special["padding"]
-    config = llama.to_config(architecture, bos_id=special.get("bos"), end_ids=stop_ids, pad_id=pad_id)
-    write_model(folder, config, _weights(reader, architecture, file))
+    ids = {"bos_token_id": special.get("bos"), "eos_token_id": list(stop_ids), "pad_token_id": pad_id}
+    write_model(folder, config | ids, _weights(reader, architecture, file))
     write_generation_config(folder, stop_ids, pad_id)
-    _write_tokenizer(metadata, special, architecture.max_positions, folder)
+    write_gguf_tokenizer(metadata, special, architecture.max_positions, folder)
 
 
 def _open(file: Path) -> GGUFReader:
@@ -59,72 +78,88 @@ def _open(file: Path) -> GGUFReader:
         raise ModelError(f"{file}: damaged or not a GGUF file ({error}); fetch it again") from None
 
 
-@dataclass(frozen=True, slots=True)
-class _Metadata:
-    """The file's key-value pairs; a missing key is an error that names file and key."""
-
-    file: Path
-    fields: Mapping[str, Any]
-
-    def optional(self, key: str) -> Any:
-        field = self.fields.get(key)
-        return None if field is None else field.contents()
-
-    def required(self, key: str, supported: tuple[str, ...] | None = None) -> Any:
-        value = self.optional(key)
-        if value is None:
-            raise ModelError(f"{self.file}: {key}: missing")
-        if supported is not None and value not in supported:
-            raise ModelError(f"{self.file}: {key} {value!r} is not supported; supported: {', '.join(supported)}")
-        return value
-
-
-def _architecture(metadata: _Metadata, reader: GGUFReader) -> Architecture:
-    """Builds the config.json equivalent to the metadata and reads it with the family's module and its checks."""
-    get, required = metadata.optional, metadata.required
+def _config(metadata: Metadata, reader: GGUFReader) -> JsonObject:
+    """The config.json equivalent to the metadata."""
+    family = metadata.required("general.architecture", tuple(FAMILIES))
+    get, required = (partial(read, prefix=f"{family}.") for read in (metadata.optional, metadata.required))
     shapes = {tensor.name: tensor.shape.tolist() for tensor in reader.tensors}
     if "token_embd.weight" not in shapes:
         raise ModelError(f"{metadata.file}: token_embd.weight: missing")
-    epsilon = required("llama.attention.layer_norm_rms_epsilon")
-    config: JsonObject = {
-        "model_type": required("general.architecture", ("llama",)),
+    heads, hidden = required("attention.head_count"), required("embedding_length")
+    rope, epsilon = _rope(metadata, reader, family), required("attention.layer_norm_rms_epsilon")
+    return {
+        "architectures": [FAMILIES[family].transformers],
+        "model_type": family,
+        "dtype": "float32",
         "vocab_size": shapes["token_embd.weight"][1],
-        "hidden_size": required("llama.embedding_length"),
-        "intermediate_size": required("llama.feed_forward_length"),
-        "num_hidden_layers": required("llama.block_count"),
-        "num_attention_heads": required("llama.attention.head_count"),
-        "num_key_value_heads": get("llama.attention.head_count_kv"),
-        "head_dim": get("llama.attention.key_length") or get("llama.rope.dimension_count"),
-        "max_position_embeddings": required("llama.context_length"),
-        "rope_theta": get("llama.rope.freq_base") or 10000.0,
+        "hidden_size": hidden,
+        "intermediate_size": required("feed_forward_length"),
+        "num_hidden_layers": required("block_count"),
+        "num_attention_heads": heads,
+        "num_key_value_heads": get("attention.head_count_kv") or heads,
+        "head_dim": _head_dim(metadata, family) or hidden // heads,
+        "max_position_embeddings": required("context_length"),
+        # Both names: a version older than transformers 5 would silently use a base of 10000.
+        "rope_theta": rope["rope_theta"],
+        "rope_parameters": rope,
         "rms_norm_eps": float(str(np.float32(epsilon))),  # 1e-05, not its float32 neighbour 9.99999975e-06
         "tie_word_embeddings": "output.weight" not in shapes,
     }
-    scaling = get("llama.rope.scaling.type")
-    if scaling not in (None, "none"):
-        config["rope_scaling"] = {"rope_type": scaling}
-    return read(config, str(metadata.file))
+
+
+def _rope(metadata: Metadata, reader: GGUFReader, family: str) -> JsonObject:
+    """The rotary parameters. Factors are the `longrope` of transformers, with one list for every length.
+
+    As in llama.cpp (src/llama-model.cpp, load_hparams), the kind is `linear` where none is named, the factor may have
+    its older key, and 0 is no scaling.
+    """
+    get = partial(metadata.optional, prefix=f"{family}.rope.")
+    base = {"rope_theta": get("freq_base") or 10000.0}
+    factor = get("scale_linear") if get("scaling.factor") is None else get("scaling.factor")
+    kind = get("scaling.type") or "linear"
+    kind = "none" if kind == "linear" and not factor else kind
+    factors = next((tensor.data for tensor in reader.tensors if tensor.name == ROPE_FACTORS), None)
+    if factors is None:
+        scaling = {"factor": factor, PRETRAINED: get("scaling.original_context_length")}
+        scaling = {} if kind == "none" else {key: value for key, value in scaling.items() if value}
+        return {"rope_type": "default" if kind == "none" else kind} | base | scaling
+    if kind != "none":
+        raise ModelError(f"{metadata.file}: {family}.rope.scaling.type {kind!r} beside {ROPE_FACTORS} is not supported")
+    listed = np.asarray(factors, np.float32).reshape(-1).tolist()
+    lengths = {"factor": 1.0, PRETRAINED: metadata.required("context_length", prefix=f"{family}.")}
+    return {"rope_type": "longrope", "short_factor": listed, "long_factor": listed} | base | lengths
+
+
+def _head_dim(metadata: Metadata, family: str) -> Any:
+    """The width of a head, all of which must rotate; None if it is not said."""
+    keys = f"{family}.attention.key_length", f"{family}.rope.dimension_count"
+    width, rotated = map(metadata.optional, keys)
+    if None not in (width, rotated) and width != rotated:
+        raise ModelError(f"{metadata.file}: {keys[1]}: {rotated} of {width} is not supported, only all of a head")
+    return width or rotated
 
 
 def _weights(reader: GGUFReader, architecture: Architecture, file: Path) -> Weights:
     from gguf import MODEL_ARCH, get_tensor_name_map
     from gguf.quants import dequantize
 
-    called, expected = get_tensor_name_map(MODEL_ARCH.LLAMA, architecture.num_layers), tensor_shapes(architecture)
-    names = {called.get_name(name, (".weight",)): name for name in expected}
+    family, expected = architecture.family, tensor_shapes(architecture)
+    called = get_tensor_name_map(MODEL_ARCH[family.upper()], architecture.num_layers)
+    names = {called.get_name(name, (".weight", ".bias")): name for name in expected}
     weights: Weights = {}
     for tensor in reader.tensors:
+        if tensor.name == ROPE_FACTORS:
+            continue
         if (name := names.get(tensor.name)) is None:
-            raise ModelError(f"{file}: tensor {tensor.name} is not one that the Llama family computes with")
+            raise ModelError(f"{file}: tensor {tensor.name} is not one that the family {family} computes with")
         try:
             values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
         except NotImplementedError:
             kind = tensor.tensor_type.name
             raise ModelError(f"{file}: {tensor.name}: the package gguf does not dequantise {kind}") from None
-        if name.endswith("q_proj.weight"):
-            values = _unpermute(values, architecture.num_heads)
-        if name.endswith("k_proj.weight"):
-            values = _unpermute(values, architecture.num_kv_heads)
+        if FAMILIES[family].permuted and name.endswith(("q_proj.weight", "k_proj.weight")):
+            heads = architecture.num_heads if name.endswith("q_proj.weight") else architecture.num_kv_heads
+            values = _unpermute(values, heads)
         if values.shape != expected[name]:
             raise ModelError(f"{file}: {tensor.name}: {list(values.shape)}, expected {list(expected[name])}")
         weights[name] = values
@@ -141,11 +176,11 @@ def _unpermute(values: Float32, heads: int) -> Float32:
     return values.reshape(heads, -1, 2, values.shape[1]).swapaxes(1, 2).reshape(values.shape)
 
 
-def _special_ids(metadata: _Metadata) -> dict[str, int]:
-    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot` and `unknown`."""
+def _special_ids(metadata: Metadata) -> dict[str, int]:
+    """Ids of `eos`, of `padding` (default: `eos`) and, if declared, of `bos`, `eot`, `eom` and `unknown`."""
     count = len(metadata.required("tokenizer.ggml.tokens"))
     ids = {}
-    for name in ("eos", "bos", "eot", "unknown", "padding"):
+    for name in ("eos", "bos", "eot", "eom", "unknown", "padding"):
         key = f"tokenizer.ggml.{name}_token_id"
         value = metadata.required(key) if name == "eos" else metadata.optional(key)
         if value is not None and value >= count:
@@ -153,31 +188,3 @@ def _special_ids(metadata: _Metadata) -> dict[str, int]:
         if value is not None:
             ids[name] = int(value)
     return {"padding": ids["eos"]} | ids
-
-
-def _write_tokenizer(metadata: _Metadata, special: dict[str, int], max_positions: int, folder: Path) -> None:
-    metadata.required("tokenizer.ggml.model", ("gpt2",))
-    metadata.required("tokenizer.ggml.pre", ("smollm",))
-    tokens = metadata.required("tokenizer.ggml.tokens")
-    settings: JsonObject = {"model_max_length": max_positions}
-    for name, called in (("bos", "bos"), ("eos", "eos"), ("unknown", "unk"), ("padding", "pad")):
-        if name in special:
-            settings[f"{called}_token"] = tokens[special[name]]
-    template = metadata.optional("tokenizer.chat_template")
-    if template is not None:
-        settings["chat_template"] = template
-    write_tokenizer(folder, _byte_level_bpe(metadata, tokens), settings)
-
-
-def _byte_level_bpe(metadata: _Metadata, tokens: list[str]) -> tokenizers.Tokenizer:
-    from tokenizers import AddedToken, Tokenizer, decoders, models
-
-    merges = [tuple(merge.split(" ", 1)) for merge in metadata.required("tokenizer.ggml.merges")]
-    inner = Tokenizer(models.BPE({token: index for index, token in enumerate(tokens)}, merges))
-    inner.pre_tokenizer = byte_level_with_single_digits()
-    inner.decoder = decoders.ByteLevel()
-    types = metadata.required("tokenizer.ggml.token_type")
-    for kind, special in ((CONTROL, True), (USER_DEFINED, False)):
-        added = [AddedToken(token, normalized=False) for token, its in zip(tokens, types, strict=True) if its == kind]
-        (inner.add_special_tokens if special else inner.add_tokens)(added)
-    return inner

@@ -13,9 +13,18 @@ from typing import NoReturn
 
 from tunix_rt.config.model import HubModel
 from tunix_rt.errors import MachineError, ModelError
-from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, weight_files
+from tunix_rt.models.folder import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    GENERATION,
+    INDEX,
+    TEMPLATES,
+    TOKENIZER_FILES,
+    refuse_adapter,
+    weight_files,
+)
 
-WANTED = ["model*.safetensors", INDEX, CONFIG, GENERATION, *TOKENIZER_FILES]
+WANTED = ["model*.safetensors", INDEX, CONFIG, GENERATION, *TOKENIZER_FILES, f"{TEMPLATES}/*.jinja", ADAPTER_CONFIG]
 OTHER_WEIGHTS = (".bin", ".gguf", ".h5", ".msgpack", ".pt", ".pth")
 UNAUTHORISED = 401
 COMMIT = re.compile("[0-9a-f]{40}")
@@ -94,7 +103,7 @@ def _refuse(source: HubModel, folder: Path, token: str | bool, lack: str) -> NoR
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
 
-    if any(folder.glob("*.bin")):
+    if any(folder.glob("*.bin")) or (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(lack)
     try:
         listed = HfApi(token=token).list_repo_files(source.name, revision=source.revision)
@@ -108,10 +117,11 @@ def _refuse(source: HubModel, folder: Path, token: str | bool, lack: str) -> NoR
 
 
 def _lack(folder: Path) -> str | None:
-    """The required file that is missing; None if all are there."""
-    if not (folder / CONFIG).is_file():
-        return f"{folder}: missing {CONFIG}"
+    """What keeps the folder from being a model, as a required file that is missing; None if nothing does."""
     try:
+        refuse_adapter(folder)
+        if not (folder / CONFIG).is_file():
+            return f"{folder}: missing {CONFIG}"
         weight_files(folder)
     except ModelError as error:
         return str(error)

@@ -1,28 +1,31 @@
 """A source of weights → a local model folder in the Hugging Face layout, and a digest of its content.
 
-A folder is used in place; a hub model is in the hub client's own cache (`hub.py`); a GGUF file is converted and
-a registered model fetched once into our cache, under a lock, and found again by its content.
+A folder is used in place; a hub model is in the hub client's own cache (`hub.py`); a GGUF file is converted, an
+adapter merged with its base, the text part of a larger model taken out and a registered model fetched once into our
+cache, under a lock, and found again by its content.
 """
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Protocol
+from pathlib import Path, PurePath
+from typing import Protocol, TypeVar
 
 from tunix_rt.checked import damage, replaced, seal, sha256_of
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
-from tunix_rt.errors import DataError, MissingExtra, ModelError
+from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
-from tunix_rt.models import gguf, hub
+from tunix_rt.models import gguf, hub, wrapped
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
-from tunix_rt.models.adapter_folder import check_base, is_adapter, read_base
-from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, TOKENIZER_FILES, WEIGHTS, weight_files
+from tunix_rt.models.adapter_folder import Base, check_base, merge, read_base
+from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, tokenizer_files, weight_files
 from tunix_rt.terminal import warn
 
 MADE = "made.json"
 """In a folder of `made_once`: size and sha256 of each of its files."""
+T = TypeVar("T")
+MERGING = "name its folder with `python -m tunix_rt merge ADAPTER OUT --base FOLDER`"
 Source = HubModel | FolderModel | GgufModel | RegistryModel
 
 
@@ -46,9 +49,12 @@ def materialise(source: Source, cache: Path, store: Store | None = None) -> Path
         assert store is not None, source.uri
         return _registered(source, cache, store)
     if isinstance(source, FolderModel):
-        return _folder(source)
+        folder = _folder(source)
+        if is_adapter(folder):
+            return _with_base(folder, content_digest(source), cache)
+        return _text_part(folder, folder.name, source, cache)
     if isinstance(source, HubModel):
-        return hub.snapshot(source)
+        return _text_part(hub.snapshot(source), PurePath(source.name).name, source, cache)
     file = _file(source)
     return made_once(cache / f"{file.stem}-{content_digest(source)[:12]}", lambda part: gguf.convert(file, part))
 
@@ -65,7 +71,10 @@ def content_digest(source: Source, store: Store | None = None) -> str:
         return digest({"hub": source.name, "revision": hub.commit_of(source)})
     if isinstance(source, GgufModel):
         return digest({"gguf": sha256_of(_file(source)), "conversion": gguf.VERSION})
-    return folder_digest(_folder(source))
+    folder = _folder(source)
+    if is_adapter(folder):
+        return digest({"adapter": folder_digest(folder), "base": _base_digest(folder)})
+    return folder_digest(folder)
 
 
 def folder_digest(folder: Path, full: bool = False) -> str:
@@ -79,14 +88,12 @@ def folder_digest(folder: Path, full: bool = False) -> str:
 def model_files(folder: Path) -> list[str]:
     """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
 
-    An adapter folder counts as a model folder, its record of the base included. If a folder holds a model and an
-    adapter, both are listed. Raises ModelError if weights are missing.
+    An adapter folder counts as a model folder, its record of the base included. Raises ModelError if weights are
+    missing, or if the folder holds a model and an adapter.
     """
-    whole = not is_adapter(folder) or any((folder / name).is_file() for name in (WEIGHTS, INDEX))
-    weights = weight_files(folder) if whole else ()
-    named = {CONFIG, GENERATION, *TOKENIZER_FILES, *ADAPTER_FILES}
-    found = {name for name in named if (folder / name).is_file()}
-    return sorted(found | {path.relative_to(folder).as_posix() for path in weights})
+    weights = () if is_adapter(folder) else weight_files(folder)
+    found = {name for name in (CONFIG, GENERATION, *ADAPTER_FILES) if (folder / name).is_file()}
+    return sorted({*found, *tokenizer_files(folder), *(path.relative_to(folder).as_posix() for path in weights)})
 
 
 def adapter_digest(folder: Path) -> str:
@@ -105,15 +112,50 @@ def base_folder(adapter: Path) -> Path:
     the hub. Raises ModelError, MachineError."""
     base = read_base(adapter)
     if base.name is None:
-        raise ModelError(f"{adapter}: does not say to which model it belongs; name its folder with --base FOLDER")
+        raise ModelError(f"{adapter}: does not say to which model it belongs; {MERGING}")
     if Path(base.name).expanduser().is_dir():
         return Path(base.name).expanduser()
     if base.revision is None and base.sha256 is not None:
         raise ModelError(
-            f"{base.name}: no such model folder, to which the adapter {adapter} belongs; "
-            "put it back, or name another place with --base FOLDER"
+            f"{base.name}: no such model folder, to which the adapter {adapter} belongs; put it back, or {MERGING}"
         )
-    return hub.snapshot(HubModel(kind="hub", name=base.name, revision=base.revision or "main"))
+    return _of_hub(adapter, base, hub.snapshot)
+
+
+def _of_hub(adapter: Path, base: Base, ask: Callable[[HubModel], T]) -> T:
+    """What `ask` finds of an adapter's base on the hub; its errors name the adapter."""
+    try:
+        return ask(HubModel(kind="hub", name=base.name or "", revision=base.revision or "main"))
+    except (ModelError, MachineError) as error:
+        raise type(error)(f"{adapter}: its base is missing: {error}; or {MERGING}") from None
+
+
+def _text_part(folder: Path, name: str, source: Source, cache: Path) -> Path:
+    """The folder itself, or the text part of the model in it."""
+    if not wrapped.is_wrapped(folder):
+        return folder
+    made = digest({"model": content_digest(source), "version": wrapped.VERSION})[:12]
+    return made_once(cache / f"{name}-text-{made}", lambda part: wrapped.take_out(folder, part))
+
+
+def _base_digest(adapter: Path) -> str:
+    """The content of an adapter's base: as recorded beside the adapter, else of the model that it names."""
+    base = read_base(adapter)
+    if base.sha256 is not None:
+        return base.sha256
+    if base.name is not None and not Path(base.name).expanduser().is_dir():
+        return _of_hub(adapter, base, content_digest)
+    return folder_digest(base_folder(adapter))
+
+
+def _with_base(adapter: Path, sha256: str, cache: Path) -> Path:
+    """The model of an adapter and the base that it names, merged once. Raises ModelError if it is another base."""
+
+    def make(part: Path) -> None:
+        base, _ = opened(adapter, base_folder(adapter))
+        merge(adapter, base, part)
+
+    return made_once(cache / f"{adapter.name}-merged-{sha256[:12]}", make)
 
 
 def opened(folder: Path, base: Path) -> tuple[Path, Path | None]:
@@ -172,7 +214,7 @@ def _folder(source: FolderModel) -> Path:
     folder = Path(source.path).expanduser()
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder (model.source.path)")
-    if not (folder / CONFIG).is_file():
+    if not is_adapter(folder) and not (folder / CONFIG).is_file():
         raise ModelError(f"{folder}: no {CONFIG}, so this is not a model folder (model.source.path)")
     return folder
 

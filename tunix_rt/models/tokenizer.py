@@ -14,16 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_text
-from tunix_rt.models.chat_template import read_template, render
-from tunix_rt.models.folder import CONFIG, GENERATION, TOKENIZER, read_object, read_stop_ids
+from tunix_rt.models.chat_template import read_templates, render
+from tunix_rt.models.folder import CONFIG, TOKENIZER, read_object, read_stop_ids
+from tunix_rt.models.tokenizer_config import check_config, special_tokens
 
 if TYPE_CHECKING:
     import tokenizers
 
 PAD, END = "<pad>", "<end>"
+TOOLS = "tool_use"
+"""The chat template for conversations with tools, where a tokenizer has one (as in `transformers`)."""
 LONGEST_CHARACTER = 4
 """Bytes, and so at most tokens, of one character in UTF-8."""
-SPECIAL = tuple(f"{name}_token" for name in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Tokenizer:
     def __init__(self, folder: Path, inner: tokenizers.Tokenizer) -> None:
         self._folder, self._inner = folder, inner
         config = read_object(folder / "tokenizer_config.json", optional=True)
-        self._settings, self._template = _special_tokens(folder, config, inner), read_template(folder, config)
+        check_config(folder, config, inner)
+        self._settings, self._templates = special_tokens(folder, config, inner), read_templates(folder, config)
         begin = self._settings.get("bos_token")
         begins = begin is not None and inner.encode("").ids[:1] == [inner.token_to_id(begin)]
         self.begin_token = begin if begin is not None and begins else ""
@@ -49,15 +52,10 @@ class Tokenizer:
         stops = [text for text in map(inner.id_to_token, read_stop_ids(folder)) if text is not None]
         self.end_tokens = tuple(dict.fromkeys((self.end_token, *stops)))
         """Texts of all tokens at which generation stops; `end_token` is the first."""
-        self.digest = digest(
-            {
-                "tokenizer": sha256_file(folder / TOKENIZER),
-                "special": self._settings,
-                "template": self._template,
-                "begin": self.begin_token,
-                "end": self.end_tokens,
-            }
-        )
+        tools = {"tools": self._templates[TOOLS]} if TOOLS in self._templates else {}
+        kept = {"special": self._settings, "template": self._templates.get("default"), **tools}
+        ends = {"begin": self.begin_token, "end": self.end_tokens}
+        self.digest = digest({"tokenizer": sha256_file(folder / TOKENIZER), **kept, **ends})
         """Hex sha256 of everything that determines the tokens of a text or a chat."""
         inner.no_truncation()
         inner.no_padding()
@@ -65,6 +63,8 @@ class Tokenizer:
         inner.post_processor = None
         self._vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
         self._known: dict[str, bool] = {}
+        rows = read_object(folder / CONFIG, optional=True).get("vocab_size")
+        self._without_row = self.beyond(rows) if isinstance(rows, int) else {}
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
@@ -87,6 +87,10 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The largest id plus one."""
         return max(self._vocabulary.values()) + 1
+
+    def beyond(self, rows: int) -> dict[str, int]:
+        """Tokens, with their ids, for which a model with so many rows of embeddings has none."""
+        return {text: index for text, index in self._vocabulary.items() if index >= rows}
 
     @property
     def begin_id(self) -> int | None:
@@ -121,11 +125,16 @@ class Tokenizer:
     def encode(self, text: str) -> Encoding:
         """Ids and character offsets. Adds no special tokens; their text, as in a chat prompt, is recognised.
 
-        Raises DataError naming the characters that the vocabulary lacks.
+        Raises DataError naming the characters that the vocabulary lacks, or a token that the model has no row for.
         """
         if missing := self.unknown(text):
             shown = " ".join(repr(character) for character in sorted(missing)[:20])
-            raise DataError(f"the tokenizer's vocabulary lacks {shown} (in {text[:60]!r})")
+            what = (
+                "the model has no row of embeddings for"
+                if missing & self._without_row.keys()
+                else "the tokenizer's vocabulary lacks"
+            )
+            raise DataError(f"{what} {shown} (in {text[:60]!r})")
         encoding = self._inner.encode(text, add_special_tokens=False)
         return Encoding(encoding.ids, encoding.offsets)
 
@@ -152,10 +161,11 @@ class Tokenizer:
         return found
 
     def unknown(self, text: str) -> set[str]:
-        """Characters of a text that become no token or the unknown token."""
+        """Characters of a text that become no token or the unknown token, and tokens that have no row in the model."""
+        without_row = {token for token in self._without_row if token in text}
         if self._added is not None:
             text = self._added.sub("", text)
-        return {character for character in set(text) if not self._knows(character)}
+        return without_row | {character for character in set(text) if not self._knows(character)}
 
     @cached_property
     def _added(self) -> re.Pattern[str] | None:
@@ -185,38 +195,14 @@ class Tokenizer:
         template, `date` (YYYY-MM-DD) its current date, `tools` JSON schemas. Raises ModelError if there is no template
         or it refuses the messages.
         """
-        if self._template is None:
+        template = self._templates.get(TOOLS if tools and TOOLS in self._templates else "default")
+        if template is None:
             raise ModelError("the tokenizer has no chat template; use format=plain")
         given = {**self._settings, **(variables or {}), "add_generation_prompt": add_generation_prompt}
         try:
-            return render(self._template, messages, given, date, tools)
+            return render(template, messages, given, date, tools)
         except ModelError as error:
             raise ModelError(f"{self._folder}: {error}") from None
-
-
-def _special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
-    """Texts of bos, eos, pad …, from tokenizer_config.json, else special_tokens_map.json, else the ids of
-    generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown."""
-    legacy = read_object(folder / "special_tokens_map.json", optional=True)
-    declared = {key: config.get(key) or legacy.get(key) for key in SPECIAL}
-    texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in declared.items()}
-    tokens = {key: text for key, text in texts.items() if isinstance(text, str)}
-    for name in (GENERATION, CONFIG):
-        ids = read_object(folder / name, optional=True)
-        for key in ("eos_token", "pad_token"):
-            value = ids.get(f"{key}_id")
-            first = value[0] if isinstance(value, list) and value else value
-            text = inner.id_to_token(first) if isinstance(first, int) else None
-            if text is not None:
-                tokens.setdefault(key, text)
-    for key in ("eos_token", "pad_token"):
-        if key in tokens and inner.token_to_id(tokens[key]) is None:
-            raise ModelError(f"{folder}: {key} {tokens[key]!r} is not in the vocabulary of {TOKENIZER}")
-    if "eos_token" not in tokens:
-        raise ModelError(
-            f"{folder}: no end token: no eos_token in tokenizer_config.json, no eos_token_id in {GENERATION}"
-        )
-    return tokens
 
 
 def train_char(texts: Iterable[str], characters: str | None, folder: Path, added: Sequence[str] = ()) -> None:

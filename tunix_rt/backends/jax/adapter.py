@@ -1,12 +1,14 @@
 """LoRA inside the decoder: what is added to the product with a frozen matrix, and its tensors by PEFT's names.
 
 Tensors of all layers are stacked next to the layer's weights: `qkv_0_lora_a` [L, rank, in] and `qkv_0_lora_b`
-[L, out, rank] belong to the first tensor of the part `qkv`. Legend: L layers, A micro-batches, M matrices of a layer.
+[L, out, rank] belong to the first tensor of the part `qkv`. Where a matrix has a smaller rank than in another layer, or
+no adapter, both are filled up with zeros: these get no gradient, and stay zero.
+Legend: L layers, A micro-batches, M matrices of a layer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -18,11 +20,14 @@ from tunix_rt.backends.jax.weights import placed
 from tunix_rt.backends.sampling import UInt32, dropout_keys
 from tunix_rt.models.adapter import Adapter, Side, module_name, tensor_name
 from tunix_rt.models.families.architecture import Architecture, kind_of
+from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.folder import Float32, Weights
 
 Params = dict[str, Any]
 KEYS = "dropout_keys"
 """Name of the dropout keys among the tensors of a layer: uint32 [L, M, 2]; absent without dropout."""
+SCALINGS = "lora_scalings"
+"""Name of the factors of B A among the tensors of a layer: float32 [L, M]; absent if there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,44 +52,66 @@ class LoraLayout:
 
     adapter: Adapter
     pieces: tuple[LoraSlice, ...]
+    """Those that have an adapter in any layer."""
+    matrices: tuple[tuple[Tensor, ...], ...]
+    """The matrix of each piece in each layer, [L][M], with an adapter or without."""
 
     @classmethod
     def of(cls, adapter: Adapter, architecture: Architecture) -> LoraLayout:
-        """Takes the pieces of the first layer; all layers have the same."""
-        pieces = [
-            LoraSlice(tensor.canonical_name, index, rows.start, rows.stop - rows.start)
-            for tensor, index, rows in placed(architecture)
-            if tensor.layer == 0 and tensor in adapter.modules
-        ]
-        return cls(adapter, tuple(pieces))
+        """Takes the pieces that have an adapter in any layer; all layers have the same matrices."""
+        layers: dict[int, dict[LoraSlice, Tensor]] = {}
+        for tensor, index, rows in placed(architecture):
+            if tensor.layer is not None:
+                piece = LoraSlice(tensor.canonical_name, index, rows.start, rows.stop - rows.start)
+                layers.setdefault(tensor.layer, {})[piece] = tensor
+        modules = set(adapter.modules)
+        pieces = tuple(piece for piece in layers[0] if any(layer[piece] in modules for layer in layers.values()))
+        return cls(adapter, pieces, tuple(tuple(layer[piece] for piece in pieces) for layer in layers.values()))
 
     def from_files(self, tensors: Mapping[str, Float32]) -> Params:
         """Tensors by PEFT's names → stacked tensors by `LoraSlice.key`."""
-        layers: dict[str, list[Float32]] = {}
-        for name, key, _ in self._places():
-            layers.setdefault(key, []).append(tensors[name])
-        return {"layers": {key: np.stack(stack) for key, stack in layers.items()}}
+        stacks = {key: np.zeros((len(self.matrices), *shape), np.float32) for key, shape in self.shapes().items()}
+        for name, key, layer in self._places():
+            rows, columns = tensors[name].shape
+            stacks[key][layer, :rows, :columns] = tensors[name]
+        return {"layers": stacks}
 
     def to_files(self, params: Params) -> Weights:
         """The inverse: views into the arrays of `params`."""
-        return {name: params["layers"][key][layer] for name, key, layer in self._places()}
+        shapes, found = self.adapter.shapes, Weights()
+        for name, key, layer in self._places():
+            rows, columns = shapes[name]
+            found[name] = params["layers"][key][layer, :rows, :columns]
+        return found
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor of a layer."""
-        return {key: self.adapter.shapes[name] for name, key, layer in self._places() if layer == 0}
+        shapes, found = self.adapter.shapes, dict[str, tuple[int, ...]]()
+        for name, key, _ in self._places():
+            found[key] = max(shapes[name], found.get(key, shapes[name]))
+        return found
+
+    def constants(self) -> Params:
+        """What a layer needs besides weights and trained tensors: SCALINGS, or nothing."""
+        modules = set(self.adapter.modules)
+        if len({self.adapter.scaling_of(module) for module in modules}) < 2:
+            return {}
+        rows = [[self.adapter.scaling_of(module) for module in layer] for layer in self.matrices]
+        return {SCALINGS: np.array(rows, np.float32)}
 
     def _places(self) -> Iterator[tuple[str, str, int]]:
-        """PEFT's name, key and layer of each tensor: modules are ordered layer by layer."""
-        for number, module in enumerate(self.adapter.modules):
-            layer, piece = divmod(number, len(self.pieces))
-            for side in get_args(Side):
-                yield tensor_name(module, side), self.pieces[piece].key(side), layer
+        """PEFT's name, key and layer of each tensor."""
+        modules = set(self.adapter.modules)
+        for layer, matrices in enumerate(self.matrices):
+            for piece, module in zip(self.pieces, matrices, strict=True):
+                for side in get_args(Side) if module in modules else ():
+                    yield tensor_name(module, side), piece.key(side), layer
 
     def dropout_keys(self, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
         """Keys of an update's dropout masks, uint32 [A, L, M, 2]; None without dropout."""
         if self.adapter.dropout == 0:
             return None
-        names = [module_name(module) for module in self.adapter.modules]
+        names = [module_name(module) for layer in self.matrices for module in layer]
         found = dropout_keys(seed, step, num_micro_batches, names)
         return found.reshape(num_micro_batches, -1, len(self.pieces), 2)
 
@@ -95,16 +122,21 @@ class LoraLayout:
 
         `part`: returns a tensor of the layer by name; `keys`: keys of the dropout masks, uint32 [M, 2].
         """
-        ends, parts = 0, []
+        ends, parts, scalings = 0, [], self._scalings(part)
         for number, piece in enumerate(self.pieces):
             if piece.canonical_name != own:
                 continue
             taken = x if keys is None else dropped(x, keys[number], self.adapter.dropout)
             low = linear(taken, part(piece.key("A")), y.dtype)
-            added = linear(low, part(piece.key("B")), y.dtype) * self.adapter.scaling
+            added = (linear(low, part(piece.key("B")), y.dtype) * scalings[number]).astype(y.dtype)
             parts += [y[..., ends : piece.first], y[..., piece.first : piece.first + piece.rows] + added]
             ends = piece.first + piece.rows
         return y if ends == 0 else jnp.concatenate([*parts, y[..., ends:]], axis=-1)
+
+    def _scalings(self, part: Callable[[str], jax.Array]) -> Sequence[float] | jax.Array:
+        """The factor of B A of each piece; plain numbers if all are alike."""
+        found = {self.adapter.scaling_of(module) for module in self.adapter.modules}
+        return part(SCALINGS) if len(found) > 1 else [*found] * len(self.pieces)
 
 
 def linear(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
@@ -132,8 +164,11 @@ def with_dropout(whole: Params, lora: LoraLayout | None) -> Params:
     return whole if lora is None or lora.adapter.dropout == 0 else joined(whole, {"layers": {KEYS: jnp.zeros(0)}})
 
 
-def frozen_in(params: Params, dtype: Any) -> Params:
-    """Host arrays of a model with the layers' matrices cast to `dtype`, in which they are multiplied anyway."""
+def frozen_in(params: Params, dtype: Any, constants: Params) -> Params:
+    """Host arrays of a model with the layers' matrices cast to `dtype`, in which they are multiplied anyway.
+
+    `constants`: further tensors of the layers (`LoraLayout.constants`).
+    """
     layers = params["layers"]
     cast = {own: array.astype(dtype) if kind_of(own) == "matrices" else array for own, array in layers.items()}
-    return params | {"layers": cast}
+    return params | {"layers": cast | constants}

@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.models.families.architecture import Architecture, Rope, rotary_frequencies
+from tunix_rt.models.families.architecture import Architecture
+from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
 MASKED = -1e30
 """Added to a masked score, so that its exponential is exactly 0. Finite, so that no row gives NaN."""
@@ -35,7 +36,8 @@ def rotary_tables(num_positions: int, head_dim: int, rope: Rope | None) -> tuple
     """
     frequencies = np.zeros(head_dim // 2, np.float32) if rope is None else rotary_frequencies(rope, head_dim)
     angles = np.arange(num_positions, dtype=np.float32)[:, None] * frequencies
-    return np.cos(angles), np.sin(angles)
+    scale = np.float32(1.0 if rope is None else rope.attention_factor)
+    return np.cos(angles) * scale, np.sin(angles) * scale
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:

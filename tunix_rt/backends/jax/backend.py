@@ -62,7 +62,8 @@ class JaxBackend(xla.XlaBackend):
         params = names.from_files(read_weights(stored.folder))
         if stored.adapter is not None and adapter is not None:
             lora = LoraLayout.of(stored.adapter, stored.architecture)
-            frozen, params = frozen_in(params, jnp.dtype(self._config.precision)), lora.from_files(adapter)
+            frozen = frozen_in(params, jnp.dtype(self._config.precision), lora.constants())
+            params = lora.from_files(adapter)
         frozen, params = jax.device_put((frozen, params), self._device)
         moments, step = None, 0
         if stored.optimizer is not None:

@@ -32,7 +32,8 @@ from tunix_rt.backends.jax.attention import (
     rotary_tables,
     rotate,
 )
-from tunix_rt.models.families.architecture import Activation, Architecture, Rope, whole_parts
+from tunix_rt.models.families.architecture import Activation, Architecture, whole_parts
+from tunix_rt.models.families.rope import Rope
 
 Params = dict[str, Any]
 """Nested dict of arrays, the pure state of a `Decoder`: `architecture.whole_parts`, and `layers` with the rest."""

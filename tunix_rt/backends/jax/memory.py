@@ -48,7 +48,7 @@ def activations(query: MemoryQuery) -> int:
     trained, lora, frozen = whole, None, Params()
     if adapter is not None:
         lora = LoraLayout.of(adapter, shape)
-        frozen = jax.eval_shape(partial(frozen_in, dtype=dtype), whole)
+        frozen = jax.eval_shape(partial(frozen_in, dtype=dtype, constants=lora.constants()), whole)
         trained = {"layers": {key: _spec((shape.num_layers, *side)) for key, side in lora.shapes().items()}}
         inputs = inputs._replace(dropout=lora.dropout_keys(0, 0, len(batch.tokens)))
     training = with_dropout(joined(frozen, trained), lora)

@@ -28,6 +28,8 @@ class Lora:
     """Maps PEFT's names to tensors, float32."""
     pairs: dict[str, tuple[Tensor, Tensor]]
     """Maps each matrix to its A and B."""
+    scalings: dict[str, float]
+    """Maps each matrix to the factor of B A."""
     keys: Mapping[str, Any] | None = None
     """Maps each matrix to the keys of its input's dropout mask in this micro-batch, uint32 [2]; None: no dropout."""
 
@@ -39,7 +41,7 @@ class Lora:
             module.name: (tensors[tensor_name(module, "A")], tensors[tensor_name(module, "B")])
             for module in adapter.modules
         }
-        return cls(adapter, tensors, pairs)
+        return cls(adapter, tensors, pairs, {module.name: adapter.scaling_of(module) for module in adapter.modules})
 
     def add(self, place: Named, x: Tensor, y: Tensor) -> Tensor:
         """`y` [..., out], the product of `x` [..., in] with the matrix at `place`, plus its LoRA term, added in place.
@@ -51,7 +53,7 @@ class Lora:
             return y
         if self.keys is not None:
             x = dropped(x, self.keys[place.name], self.adapter.dropout)
-        return y.add_(linear(linear(x, pair[0]), pair[1]), alpha=self.adapter.scaling)
+        return y.add_(linear(linear(x, pair[0]), pair[1]), alpha=self.scalings[place.name])
 
 
 def masked(lora: Lora | None, seed: int, step: int, num_micro_batches: int) -> list[Lora | None]:

@@ -21,9 +21,10 @@ from tunix_rt.backends import heap
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.config.choices import Precision
-from tunix_rt.models.families.architecture import Activation, Architecture, Rope, kind_of, rotary_frequencies
+from tunix_rt.models.families.architecture import Activation, Architecture, kind_of
 from tunix_rt.models.families.names import Tensor as Named
 from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
 Rotation = tuple[Tensor, Tensor]
 Place = tuple[Named, str | None]
@@ -121,7 +122,7 @@ class Decoder:
         found: dict[Rope | None, Rotation] = {}
         for rope, frequencies in self._frequencies.items():
             angles = positions[..., None].float() * frequencies
-            cos, sin = angles.cos(), angles.sin()
+            cos, sin = angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
             halves = (torch.cat(pair, dim=-1)[:, :, None] for pair in ((cos, cos), (-sin, sin)))
             wide_cos, wide_sin = (x.expand(-1, -1, heads, -1).contiguous() for x in halves)
             found[rope] = wide_cos, wide_sin

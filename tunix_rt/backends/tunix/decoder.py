@@ -22,7 +22,8 @@ from tunix.models.qwen3 import model as qwen3
 from tunix_rt.backends.tunix.weights import GEMMA3, GEMMA3_ALIKE, QWEN, Path, Place, WeightMapping
 from tunix_rt.config.execution import BackendConfig
 from tunix_rt.errors import ModelError
-from tunix_rt.models.families.architecture import Architecture, LayerKind, Rope
+from tunix_rt.models.families.architecture import Architecture, LayerKind
+from tunix_rt.models.families.rope import Rope
 from tunix_rt.models.folder import Weights
 
 
@@ -177,7 +178,7 @@ def _differences(path: str, found: Any, computed: Any) -> Iterator[str]:
         for field in fields(found):
             inner = f"{path}.{field.name}" if path else field.name
             yield from _differences(inner, getattr(found, field.name), getattr(computed, field.name))
-    elif isinstance(found, tuple):
+    elif isinstance(found, tuple) and isinstance(computed, tuple):
         place = next(index for index, pair in enumerate(zip(found, computed, strict=True)) if pair[0] != pair[1])
         yield from _differences(f"{path}[{place}]", found[place], computed[place])
     else:

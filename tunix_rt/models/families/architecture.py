@@ -10,28 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
+from tunix_rt.models.families.rope import Rope
 
 Shape = tuple[int, ...]
-Frequencies = np.ndarray[Any, np.dtype[np.float32]]
 Activation = Literal["silu", "gelu", "gelu_tanh"]
-
-
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """Rotary positions (arXiv 2104.09864), halves paired as in `transformers`."""
-
-    theta: float
-    """Base of the frequencies."""
-    scaling: Literal["default", "linear", "llama3"] = "default"
-    factor: float = 1.0
-    """Frequencies are divided by this (`llama3`: only the low ones)."""
-    low_freq_factor: float = 1.0
-    high_freq_factor: float = 4.0
-    original_positions: int = 8192
-    """`llama3` only: context length of the pretraining, which wavelengths are compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,19 +138,3 @@ def kind_of(own: str) -> Literal["norms", "biases", "embeddings", "matrices"]:
     if own.endswith("norm"):
         return "norms"
     return "embeddings" if own in ("embedding", "positions") else "matrices"
-
-
-def rotary_frequencies(rope: Rope, head_dim: int) -> Frequencies:
-    """Radians per position, float32 [head_dim / 2], rounded as `transformers` (5.23, modeling_rope_utils.py) does."""
-    exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    plain: Frequencies = np.float32(1.0) / np.power(np.float32(rope.theta), exponents)
-    if rope.scaling == "default":
-        return plain
-    low, high, factor = (np.float32(x) for x in (rope.low_freq_factor, rope.high_freq_factor, rope.factor))
-    divided: Frequencies = plain / factor
-    if rope.scaling == "linear":
-        return divided
-    turns = np.float32(rope.original_positions) / (np.float32(2 * math.pi) / plain)
-    smooth = (turns - low) / (high - low)
-    between = (1 - smooth) * divided + smooth * plain
-    return np.where(turns < low, divided, np.where(turns > high, plain, between)).astype(np.float32)

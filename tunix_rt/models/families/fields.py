@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
-from tunix_rt.models.families.architecture import Activation, LayerKind, Rope
+from tunix_rt.models.families.architecture import Activation, LayerKind
+from tunix_rt.models.families.rope import KINDS, Declared, Rope
 
 T = TypeVar("T")
 
@@ -23,6 +24,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+PRETRAINED = "original_max_position_embeddings"
 FULL, SLIDING = "full_attention", "sliding_attention"
 
 
@@ -90,8 +92,8 @@ class Fields:
     def rope(self, name: str | None = None) -> Rope:
         """The rotary positions of `rope_parameters` (transformers 5) or `rope_scaling` and `rope_theta` (older).
 
-        If both are present, the older wins, as in `transformers`. `name`: the kind of layer under which a family
-        nests them.
+        If both are present, the older wins, and `original_max_position_embeddings` next to them wins over one inside,
+        as in `transformers` (5.22, modeling_rope_utils.py). `name`: the kind of layer under which a family nests them.
         """
         field = "rope_scaling" if self.config.get("rope_scaling") else "rope_parameters"
         declared = self._object(field)
@@ -103,6 +105,8 @@ class Fields:
         if "rope_theta" not in declared:
             declared["rope_theta"] = self.config.get("rope_theta", 10000.0)
             field = field if len(declared) > 1 else "rope_theta"
+        if name is None and self.config.get(PRETRAINED) is not None:
+            declared[PRETRAINED] = self.config[PRETRAINED]
         return self.rope_of(declared, field)
 
     def _object(self, name: str) -> JsonObject:
@@ -117,16 +121,10 @@ class Fields:
         if declared.get("partial_rotary_factor", 1) != 1:
             raise self.refuse(f"{path}.partial_rotary_factor", "only 1 is supported")
         kind = declared.get("rope_type", declared.get("type", "default"))
-        theta = inner.number("rope_theta")
-        if kind == "default":
-            return Rope(theta)
-        if kind == "linear":
-            return Rope(theta, "linear", inner.number("factor"))
-        if kind == "llama3":
-            factor, low, high = (inner.number(f"{name}factor") for name in ("", "low_freq_", "high_freq_"))
-            pretrained = inner.count("original_max_position_embeddings", self.count("max_position_embeddings"))
-            return Rope(theta, "llama3", factor, low, high, pretrained)
-        raise self.refuse(path, f"type {kind!r} is not supported, only 'default', 'linear' and 'llama3'")
+        if not isinstance(kind, str) or kind not in KINDS:
+            raise self.refuse(path, f"type {kind!r} is not supported, only {', '.join(map(repr, KINDS))}")
+        theta, longest = inner.number("rope_theta"), self.count("max_position_embeddings")
+        return KINDS[kind].read(Declared(inner, theta, longest, inner.count(PRETRAINED, longest)))
 
     def windows(self, slides: list[bool], window: int | None) -> list[int | None]:
         """The window of each layer: `window` in those that slide by `layer_types` (default: `slides`), else None."""
@@ -140,6 +138,13 @@ class Fields:
         if window is None and SLIDING in types:
             raise self.refuse("sliding_window", f"missing, but layer_types has {SLIDING!r}")
         return [window if kind == SLIDING else None for kind in types]
+
+    def all_full(self, layers: str) -> None:
+        """Check that `layer_types`, if given, lets none of the `layers` slide.
+
+        A family without windows does not declare the field; the cache of `transformers` reads it all the same.
+        """
+        self.windows([False] * self.count(layers), None)
 
 
 def alike(num_layers: int, rope: Rope | None, window: int | None = None) -> tuple[LayerKind, ...]:

@@ -37,14 +37,14 @@ NAMES = Names(
 
 def from_config(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
-    fields.plain("quantization_config", None)
-    fields.plain("auto_map", None)
     fields.plain("scale_attn_weights", True)
     fields.plain("scale_attn_by_inverse_layer_idx", False)
     fields.plain("add_cross_attention", False)
+    fields.plain("sliding_window", None)
     heads, hidden = fields.count("n_head"), fields.count("n_embd")
     if hidden % heads:
         raise fields.refuse("n_head", f"{heads} does not divide n_embd {hidden}")
+    fields.all_full("n_layer")
     return Architecture(
         family="gpt2",
         vocab_size=fields.count("vocab_size"),

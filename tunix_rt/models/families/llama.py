@@ -22,6 +22,7 @@ def from_config(fields: Fields) -> Architecture:
         fields.plain(name, None)
     for name in ("use_sliding_window", "rope_interleaved"):
         fields.plain(name, False, None)
+    fields.all_full("num_hidden_layers")
     fields = fields.with_defaults(max_position_embeddings=2048)
     bias = fields.config.get("attention_bias") is not None and fields.flag("attention_bias")
     return llama_like(
@@ -34,8 +35,6 @@ def from_config(fields: Fields) -> Architecture:
 
 def llama_like(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> Architecture:
     """Reads the fields that Llama's descendants share. `parts`: the fields of `Architecture` that differ."""
-    fields.plain("quantization_config", None)
-    fields.plain("auto_map", None)
     fields.plain("partial_rotary_factor", 1, None)
     heads, hidden = fields.count("num_attention_heads"), fields.count("hidden_size")
     kv_heads = fields.count("num_key_value_heads", heads)
@@ -54,7 +53,7 @@ def llama_like(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> A
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=width,
-        max_positions=fields.count("max_position_embeddings"),
+        max_positions=_longest(fields, layers, width),
         layers=layers,
         norm_eps=fields.number("rms_norm_eps", 1e-6),
         tie_embeddings=fields.flag("tie_word_embeddings"),
@@ -62,6 +61,16 @@ def llama_like(fields: Fields, layers: tuple[LayerKind, ...], **parts: Any) -> A
         activation=activation,
         **parts,
     )
+
+
+def _longest(fields: Fields, layers: tuple[LayerKind, ...], width: int) -> int:
+    """The longest sequence: `max_position_embeddings`, or where rotary factors end (see `rope`)."""
+    ropes = [kind.rope for kind in layers if kind.rope is not None]
+    for rope in ropes:
+        if rope.factors is not None and len(rope.factors) != width // 2:
+            raise fields.refuse("short_factor", f"{len(rope.factors)} numbers, half of head_dim is {width // 2}")
+    ends = [rope.max_positions for rope in ropes if rope.max_positions is not None]
+    return min([fields.count("max_position_embeddings"), *ends])
 
 
 def to_config(
@@ -74,7 +83,8 @@ def to_config(
 ) -> JsonObject:
     """The config.json of a Llama from scratch, from which plain `transformers` builds the same model in float32."""
     rope = architecture.layers[0].rope
-    assert rope is not None and rope.scaling == "default" and architecture.family == "llama"
+    assert rope is not None and rope.scaling in ("default", "linear") and architecture.family == "llama"
+    scaling: JsonObject = {"rope_type": "linear", "factor": rope.factor} if rope.scaling == "linear" else {}
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
@@ -89,7 +99,8 @@ def to_config(
         "max_position_embeddings": architecture.max_positions,
         # Both names: a version older than transformers 5 would silently use a base of 10000.
         "rope_theta": rope.theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": rope.theta},
+        "rope_parameters": {"rope_type": "default", "rope_theta": rope.theta} | scaling,
+        **({"rope_scaling": scaling} if scaling else {}),
         "rms_norm_eps": architecture.norm_eps,
         "tie_word_embeddings": architecture.tie_embeddings,
         "hidden_act": "silu",

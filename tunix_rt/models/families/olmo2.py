@@ -21,6 +21,8 @@ NAMES = replace(
 
 def from_config(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
+    fields.plain("sliding_window", None)
+    fields.all_full("num_hidden_layers")
     fields = fields.with_defaults(max_position_embeddings=2048, rms_norm_eps=1e-5)
     return llama_like(
         fields,

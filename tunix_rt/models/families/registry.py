@@ -34,13 +34,25 @@ FAMILIES = {
     "smollm3": Family(smollm3.from_config),
 }
 
+PLAIN: dict[str, tuple[object, ...]] = {
+    "quantization_config": (None,),
+    "auto_map": (None,),
+    "is_causal": (True, None),
+    "transformers_weights": (None,),
+}
+"""Fields that `transformers` reads whatever the family, and the values for which our computation is correct: weights
+that are no floats, code of the repository, attention to what follows, weights in a file of another name."""
+
 
 def read(config: JsonObject, where: str) -> Architecture:
     """The architecture that a config.json declares. Raises ModelError naming an unsupported family or field."""
     name = config.get("model_type")
     if not isinstance(name, str) or name not in FAMILIES:
         raise ModelError(f"{where}: model_type {name!r} is not supported; supported: {', '.join(sorted(FAMILIES))}")
-    return FAMILIES[name].from_config(Fields(config, where))
+    fields = Fields(config, where)
+    for field, allowed in PLAIN.items():
+        fields.plain(field, *allowed)
+    return FAMILIES[name].from_config(fields)
 
 
 def names_of(architecture: Architecture) -> Names:
