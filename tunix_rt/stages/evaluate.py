@@ -11,7 +11,7 @@ from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.traces.prediction import read_predictions
 from tunix_rt.traces.prepared import PreparedData
-from tunix_rt.traces.sources import MIXED
+from tunix_rt.traces.trace import MIXED
 
 
 def evaluate(evaluation: EvaluationConfig, split: SplitName, prepared: PreparedData, run: RunFolder) -> None:

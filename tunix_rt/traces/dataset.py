@@ -19,7 +19,6 @@ from tunix_rt.traces.checks import find_duplicates, find_overlaps
 from tunix_rt.traces.findings import look_closer
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.sources import (
-    MIXED,
     Part,
     Record,
     Rejected,
@@ -29,7 +28,7 @@ from tunix_rt.traces.sources import (
     source_files,
 )
 from tunix_rt.traces.spool import Spool, Spooled
-from tunix_rt.traces.trace import Trace, normalise
+from tunix_rt.traces.trace import MIXED, Trace, normalise
 
 Records = dict[SplitName, list[Spooled]]
 OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (

@@ -18,10 +18,8 @@ from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
 from tunix_rt.traces.data_files import found_files, plain, read_records, renamed
 from tunix_rt.traces.messages import Rules
-from tunix_rt.traces.trace import Trace
+from tunix_rt.traces.trace import MIXED, Trace
 
-MIXED = "dataset"
-"""Key of `meta` that names a trace's source in a mixture."""
 TIMEOUT_SECONDS = 20.0
 """Timeout of the hub request that resolves a branch to a commit."""
 Source = ArithmeticSource | FilesSource | HuggingfaceSource

@@ -18,6 +18,8 @@ from tunix_rt.files import JsonObject, sha256_bytes, to_json
 
 VERSION = "1.1"
 READABLE = ("1.0", VERSION)
+MIXED = "dataset"
+"""Key of `meta` that names a trace's source in a mixture."""
 MAX_STEPS = 1_000
 """Most steps of a trace of parts: formats that number steps are proved to be readable up to here."""
 CONTEXT = ("system", "developer", "user", "tool")
