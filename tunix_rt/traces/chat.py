@@ -7,37 +7,19 @@ be there unchanged, and the end token right after what the assistant says.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
-from typing import Any
 
 from tunix_rt.config.format import ChatFormat, ThinkChatFormat
-from tunix_rt.errors import ConfigError, DataError, ModelError
+from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.trace import Message, Span
+from tunix_rt.traces.turn import Turn, already_open, answers, around, last, with_arguments_as_text, without_calls
 
 PROBE = "⟦prompt⟧"
 SAID = "⟦completion⟧"
 INSTRUCTIONS = ("system", "developer")
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """The text of a conversation as the model sees it, and the text around what it writes."""
-
-    prefix: str
-    """Up to where the assistant begins to write."""
-    end: str
-    """The end token. Text that the template appends to it is dropped."""
-    opened: str = ""
-    """The beginning of the assistant's text that the prefix already has."""
-    lead: str = ""
-    """What the template puts in front of the assistant's text, and a model therefore writes itself."""
-    trail: str = ""
-    """White space that the template puts between the assistant's text and the end token."""
-    calls: str | None = None
-    """With tool calls: the text that the template makes of them and of the message."""
 
 
 class ChatTurn:
@@ -72,7 +54,7 @@ class ChatTurn:
         if tools and prefix == self._render(said, True) + self._opening:
             raise DataError("the chat template does not show tools; use a model whose template does")
         if any("tool_calls" in m.fields for m in said):
-            without = [_without_calls(message) for message in said]
+            without = [without_calls(message) for message in said]
             if prefix == self._render(without, True, tools) + self._opening:
                 what = "the tool calls of previous turns"
                 raise DataError(f"the chat template does not show {what}; use a model whose template does")
@@ -111,7 +93,7 @@ class ChatTurn:
         text = said.content
         whole = self._render([*self._complete(messages), said], False, tools)
         if said.fields.get("tool_calls"):
-            without = self._render([*self._complete(messages), _without_calls(said)], False, tools)
+            without = self._render([*self._complete(messages), without_calls(said)], False, tools)
             return self._calling(prefix, whole, without, said)
         if opened and not text.startswith(opened) and ("</think>" not in text or "<think>" in text):
             raise DataError(
@@ -126,7 +108,7 @@ class ChatTurn:
             for token in self._tokenizer.end_tokens:
                 if rest.startswith(blank + token) and not self._behind(rest[len(blank + token) :]):
                     return Turn(prefix, token, opened if text != said.content else "", self.lead, blank)
-        for visible in _answers(said.content):  # a template may show a finished turn without its thoughts
+        for visible in answers(said.content):  # a template may show a finished turn without its thoughts
             bare = prefix.removesuffix(opened)
             for token in self._tokenizer.end_tokens:
                 for gap in ("", "\n", "\n\n"):
@@ -170,7 +152,7 @@ class ChatTurn:
         except ModelError:
             if not any("tool_calls" in message for message in shown):
                 raise
-        shown = [_with_arguments_as_text(message) for message in shown]  # DeepSeek's template joins them to text
+        shown = [with_arguments_as_text(message) for message in shown]  # DeepSeek's template joins them to text
         return self._tokenizer.chat(shown, add_prompt, self._config.variables, self._config.date, tools)
 
     def _places(self, prefix: str, said: Sequence[Message], tools: Sequence[JsonObject]) -> list[Span]:
@@ -195,12 +177,12 @@ class ChatTurn:
                 trims = message.content.strip() != message.content
                 hint = "; it trims white space: dataset.strip=true removes it in the data" if trims else ""
                 who = "prompt" if place == len(said) - 1 else f"messages[{place}]"
-                raise DataError(f"{who}: the chat template renders {_last(message.content)} as {_last(shown)}{hint}")
+                raise DataError(f"{who}: the chat template renders {last(message.content)} as {last(shown)}{hint}")
             position += len(text)
             found.append((start, position))
             at = begin + len(mark)
         if prefix[position:] != frame[at:]:
-            raise DataError(f"the chat template changes the text after the last message: {_last(prefix)}")
+            raise DataError(f"the chat template changes the text after the last message: {last(prefix)}")
         return found
 
     def _frame(self, said: Sequence[Message], marks: Sequence[str], tools: Sequence[JsonObject]) -> str:
@@ -227,7 +209,7 @@ class ChatTurn:
             )
         if not rest.startswith((said.content, self.lead + said.content)):
             raise DataError(
-                f"the chat template trims or moves the text beside the tool calls ({_last(said.content)}): "
+                f"the chat template trims or moves the text beside the tool calls ({last(said.content)}): "
                 "dataset.strip=true removes white space in the data"
             )
         return Turn(prefix, token, calls=rest[:place])
@@ -250,7 +232,7 @@ class ChatTurn:
                 f"model.stop_tokens=['{name}'] makes it stop there too"
             )
         return (
-            f"the chat template writes no end token after the assistant's text ({_last(rest[:20])} follows, generation "
+            f"the chat template writes no end token after the assistant's text ({last(rest[:20])} follows, generation "
             f"stops at {ends}): a model would never learn to stop; another template, or format=plain"
         )
 
@@ -261,7 +243,7 @@ class ChatTurn:
             return self._other_end(rest[rest.index(text) + len(text) :])
         if rest is not None and text.strip() in rest:
             return (
-                f"the chat template trims white space at the ends of the assistant's text ({_last(text)}): "
+                f"the chat template trims white space at the ends of the assistant's text ({last(text)}): "
                 "dataset.strip=true removes it in the data"
             )
         expected = prefix + text + self._tokenizer.end_token
@@ -269,46 +251,5 @@ class ChatTurn:
         hint = "; its own prompt already closes <think>: format.variables" if "</think>" in prefix[-30:] else ""
         return (
             "the chat template does not continue its own prompt with the assistant's text and the end token: expected "
-            f"{_around(expected, at)}, got {_around(whole, at)} (character {at}){hint}"
+            f"{around(expected, at)}, got {around(whole, at)} (character {at}){hint}"
         )
-
-
-def _without_calls(message: Message) -> Message:
-    return replace(message, fields={name: value for name, value in message.fields.items() if name != "tool_calls"})
-
-
-def _with_arguments_as_text(message: JsonObject) -> JsonObject:
-    """A message whose tool calls have their arguments as JSON text, as OpenAI's API gives them."""
-    calls = [
-        call | {"function": call["function"] | {"arguments": to_json(call["function"].get("arguments", {}))}}
-        for call in message.get("tool_calls", ())
-    ]
-    return message | ({"tool_calls": calls} if calls else {})
-
-
-def already_open(prefix: str) -> str:
-    """The part of `<think>` newline at the end of a generation prompt."""
-    return next((start for start in ("<think>\n", "<think>") if prefix.endswith(start)), "")
-
-
-def refuse_closed(prefix: str) -> None:
-    """Raises ConfigError if a generation prompt ends with a closed block of thoughts."""
-    if prefix.rstrip().endswith("</think>"):
-        raise ConfigError(
-            f"format.kind: the chat template ends its prompt with a closed <think> block ({prefix[-40:]!r}), so "
-            "nothing is thought; set what it asks in format.variables (often enable_thinking), or format=chat"
-        )
-
-
-def _answers(text: str) -> list[str]:
-    """What a template may show of a text with thoughts: the text behind them."""
-    _, closed, answer = text.rpartition("</think>")
-    return [answer, answer.lstrip("\n")] if closed else []
-
-
-def _last(text: Any) -> str:
-    return repr(text) if len(text) <= 80 else f"…{text[-80:]!r}"
-
-
-def _around(text: str, at: int) -> str:
-    return repr(text[max(0, at - 30) : at + 30])

@@ -23,10 +23,11 @@ from tunix_rt.config.format import (
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.traces.chat import PROBE, ChatTurn, Turn, already_open, refuse_closed
+from tunix_rt.traces.chat import PROBE, ChatTurn
 from tunix_rt.traces.layout import Layout, Parsed, lines, think
 from tunix_rt.traces.readers import read
 from tunix_rt.traces.trace import Message, Span, Trace
+from tunix_rt.traces.turn import Turn, already_open, refuse_closed
 
 PartKind = Literal["prompt", "previous_turns", "message", "steps", "answer", "end"]
 
