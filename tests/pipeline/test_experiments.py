@@ -17,7 +17,7 @@ from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.tokenizer import Tokenizer
 
 EXPERIMENTS = sorted(
-    file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml") if not file.stem.startswith("sweep_")
+    file.stem for file in (ROOT / "conf" / "experiment").glob("[!_]*.yaml") if not file.stem.startswith("sweep_")
 )  # those are run in tests/sweeps
 DATA = {
     "gsm8k": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
