@@ -45,7 +45,7 @@ class GenerationCase:
         say("generation: training the weights, unless that was done before")
         folder = RunFolder(run(config).folder)
         reader = Reader.of(folder.model, config.format)
-        ids = [reader.encode(trace.prompt)[1] for trace in prepared.traces("test")[:num_prompts]]
+        ids = [reader.encode(trace.conversation, trace.tools)[1] for trace in prepared.traces("test")[:num_prompts]]
         generation = replace(config.generation, batch_size=batch_size, max_new_tokens=max_new_tokens)
         return cls(workload, folder.model.resolve(), tuple(tuple(prompt.tolist()) for prompt in ids), generation)
 
