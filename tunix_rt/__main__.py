@@ -76,7 +76,9 @@ def help_text() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code and never lets an exception through.
-    `arguments` None: this process is the program `tunix_rt`, with the words that were typed."""
+
+    `arguments` None: this process is the program `tunix_rt`, with the words that were typed.
+    """
     if arguments is None:
         heap.own_process()
         if offers.asked():

@@ -29,7 +29,9 @@ LEDGER = "versions.json"
 
 def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     """Digest of each local file and model that the config names; registered models are in `store`.
-    Raises DataError, ModelError if one is missing."""
+
+    Raises DataError, ModelError if one is missing.
+    """
     digests: dict[str, str] = {}
     for setting, files in _data_files(config).items():
         found = list(files.values())
@@ -58,8 +60,10 @@ def _data_files(config: ExperimentConfig) -> dict[str, dict[Path, str]]:
 
 def checked_digests(config: ExperimentConfig, store: Store, home: Path = Path()) -> dict[str, str]:
     """`input_digests`, after checking that a version of a dataset means the same bytes as ever.
+
     `data/<name>/versions.json` records which; a relative `run.data` is in `home`. Raises DataError naming the file that
-    changed, and what `input_digests` raises."""
+    changed, and what `input_digests` raises.
+    """
     digests = input_digests(config, store)
     ledger = home / config.run.data / config.dataset.name / LEDGER
     found = _data_files(config)
@@ -90,7 +94,9 @@ def _check_version(ledger: Path, version: str, now: Mapping[str, str]) -> None:
 
 def check_family(config: ExperimentConfig, store: Store) -> None:
     """Check the family of pretrained weights before anything is prepared, if a backend does not support all families.
-    Raises ConfigError if the backend does not support it, else what `materialise` raises."""
+
+    Raises ConfigError if the backend does not support it, else what `materialise` raises.
+    """
     source, families = config.model.source, BACKENDS[config.backend.name].families
     if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check covers those
         return
@@ -138,8 +144,10 @@ def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
 
 def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
     """The prepared data in `folder`, created if it is missing or damaged; one process creates it, others wait.
+
     The lock is always taken: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError if
-    data prepared again differs from before."""
+    data prepared again differs from before.
+    """
     prepared = PreparedData(folder)
     with _locked(folder):
         damaged = prepared.damage() if prepared.is_whole else []
@@ -197,7 +205,9 @@ def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
 
 def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> PreparedData:
     """The prepared data that a run used; prepared again if it is gone or damaged.
-    Raises DataError if that is not the same."""
+
+    Raises DataError if that is not the same.
+    """
     prepared = PreparedData(run.data_folder)
     if not prepared.is_whole or prepared.damage():
         folder = prepared_folder(config, str(run.stages()["prepare"]["identity"]))

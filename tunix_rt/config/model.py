@@ -79,7 +79,8 @@ class HubModel:
 @section
 class FolderModel:
     """A local folder in the Hugging Face layout; one with an adapter (PEFT's layout) is merged with the base that it
-    names."""
+    names.
+    """
 
     kind: Literal["folder"]
     path: Execution[Text]

@@ -59,7 +59,8 @@ def _pieces(inner: tokenizers.Tokenizer, text: str) -> list[str]:
 
 def _declared(config: JsonObject) -> Iterator[tuple[str, str]]:
     """Field and text of each token, but for the end and the padding (`special_tokens` checks them) and the unknown
-    token, which stands for what the vocabulary lacks, and may be lacking too."""
+    token, which stands for what the vocabulary lacks, and may be lacking too.
+    """
     for name in (*SPECIAL, *FURTHER, DECODER):
         value = config.get(name)
         entries = value if isinstance(value, list) else [value]
@@ -83,7 +84,8 @@ def _check_matching(fields: Fields, inner: tokenizers.Tokenizer) -> None:
 
 def special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
     """Texts of bos, eos, pad …, from special_tokens_map.json (of older versions), else tokenizer_config.json, else the
-    ids of generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown."""
+    ids of generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown.
+    """
     older = _older(folder, config, MAP)
     declared = {key: older.get(key) or config.get(key) for key in SPECIAL}
     texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in declared.items()}
