@@ -1,5 +1,7 @@
 """tunix_rt: declare an experiment; one command trains on reasoning traces, predicts, scores and records it.
-From a notebook: `tunix_rt.run("quickstart", ["backend=torch"])`. Nothing heavy is imported before it is needed."""
+
+From a notebook: `tunix_rt.run("quickstart", ["backend=torch"])`. Nothing heavy is imported before it is needed.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ __version__ = "0.1.0"
 
 def run(experiment: str | None = None, overrides: Sequence[str] = ()) -> Result:
     """Run an experiment file of `conf/experiment` (None: the plain config) with Hydra overrides.
-    Returns the metrics, the predictions and the run folder. Raises the errors of `tunix_rt.errors`."""
+
+    Returns the metrics, the predictions and the run folder. Raises the errors of `tunix_rt.errors`.
+    """
     if isinstance(overrides, str):
         raise InputError(f"overrides: a list of overrides is expected, such as [{overrides!r}], not one string")
     from tunix_rt.config.load import check, compose

@@ -1,6 +1,8 @@
 """The command line: a word picks a file of `commands/`, anything else is an experiment to run.
+
 Errors become one message and the exit code of their class. `--help` reads the docstrings of the commands without
-importing them, so that it answers at once."""
+importing them, so that it answers at once.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def help_text() -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code and never lets an exception through.
-    `arguments` None: this process is the program `tunix_rt`, with the words that were typed."""
+
+    `arguments` None: this process is the program `tunix_rt`, with the words that were typed.
+    """
     if arguments is None:
         heap.own_process()
     words = list(sys.argv[1:] if arguments is None else arguments)

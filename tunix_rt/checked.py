@@ -1,7 +1,9 @@
 """Files are read as they were written: a recorded sha256 is compared whenever its file is used.
+
 Hashing gigabytes at each start would take minutes, so a hash is cached together with the file system's data about the
 file (size, times, inode), in this process and, for large files, in the cache folder. If that cannot be written, only
-time is lost. `full` always reads the bytes: `verify` uses it, since a disk may also lose bits silently."""
+time is lost. `full` always reads the bytes: `verify` uses it, since a disk may also lose bits silently.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """The kinds of failure that a user can cause or meet, each with the exit code of its class.
+
 The message of each says what, where and what to do; `__main__` prints it and exits with the code. Errors of the
 operating system or the YAML reader are turned into one of them (`explained`). Anything else that escapes is our bug
-(exit 1, with its traceback)."""
+(exit 1, with its traceback).
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """An experiment from beginning to end, in one run folder: the engine's stages in order, then the results.
-Only this module, the engine, and the modules above them see the complete config."""
+
+Only this module, the engine, and the modules above them see the complete config.
+"""
 
 from __future__ import annotations
 
@@ -63,9 +65,11 @@ def run(
     batches_of: RunFolder | None = None,
 ) -> Result:
     """Run the unfinished stages of the experiment, and return its result. `sweep`: the sweep that it is a member of.
+
     `keep`: stages that are not run again, whatever the config says: those of the run `base` count. `batches_of`: a run
     whose batches of prompts are used again for this one. Raises the errors of `tunix_rt.errors`; whatever happens, the
-    run folder says how it ended."""
+    run folder says how it ended.
+    """
     registry.require(config.backend.name)
     store = ModelStore(config.tracking.uri)
     check_family(config, store)

@@ -1,6 +1,8 @@
 """Durable files: a reader sees a whole file or none, and a bad line is named by file and line number.
+
 JSON lines that people give are read strictly (`read_lines`, `read_jsonl`); those of `append_line` may end in a line
-that a crash or a full disk tore, which `read_appended` leaves out."""
+that a crash or a full disk tore, which `read_appended` leaves out.
+"""
 
 from __future__ import annotations
 
@@ -178,7 +180,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, JsonObject]]:
 
 def append_line(path: Path, record: object) -> None:
     """Append one JSON line, unbuffered: the whole line, or if that fails nothing of it.
-    A last line torn by a crash is cut off first. Only one process at a time may append to a file."""
+
+    A last line torn by a crash is cut off first. Only one process at a time may append to a file.
+    """
     line = f"{to_json(record)}\n".encode()
     with _named(path), path.open("ab+", buffering=0) as file:
         end = _end_of_lines(file)
@@ -208,8 +212,10 @@ def _end_of_lines(file: IO[bytes]) -> int:
 
 def read_appended(path: Path) -> Iterator[tuple[int, JsonObject]]:
     """Yield (line number from 1, object) of a file of `append_line`; none if the file does not exist yet.
+
     A torn line (without an end, or no JSON object) is left out, and reported once per process; its writer repeats that
-    piece of work."""
+    piece of work.
+    """
     for number, value in _appended(path):
         if value is not None:
             yield number, value

@@ -1,5 +1,7 @@
 """Commands suggested to the user, in a form that works in the shell at hand; and where results go.
-Returns text; independent of runs and configs."""
+
+Returns text; independent of runs and configs.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,10 @@ from tunix_rt.terminal import say
 
 def command(words: Sequence[str]) -> str:
     """`words` (a program of this environment and its arguments) as a line to paste into the shell at hand.
+
     `uv run` is prepended if this program was started that way. A program of an environment that is not activated is
-    given by its path."""
+    given by its path.
+    """
     program, rest = words[0], words[1:]
     if "UV_RUN_RECURSION_DEPTH" in os.environ:
         return shlex.join(["uv", "run", program, *rest])

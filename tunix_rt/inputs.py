@@ -34,7 +34,9 @@ def _data_files(config: ExperimentConfig) -> dict[str, Path]:
 
 def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     """Digest of each local file and model that the config names; registered models are in `store`.
-    Raises DataError, ModelError if one is missing."""
+
+    Raises DataError, ModelError if one is missing.
+    """
     digests: dict[str, str] = {}
     for key, file in _data_files(config).items():
         if not file.is_file():
@@ -54,8 +56,10 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
 
 def checked_digests(config: ExperimentConfig, store: Store, home: Path = Path()) -> dict[str, str]:
     """`input_digests`, after checking that a version of a dataset means the same bytes as ever.
+
     `data/<name>/versions.json` records which; a relative `run.data` is in `home`. Raises DataError naming the file that
-    changed, and what `input_digests` raises."""
+    changed, and what `input_digests` raises.
+    """
     digests = input_digests(config, store)
     if isinstance(config.dataset.source, JsonlSource):
         ledger = home / config.run.data / config.dataset.name / LEDGER
@@ -83,7 +87,9 @@ def _check_version(ledger: Path, version: str, now: Mapping[str, str]) -> None:
 
 def check_family(config: ExperimentConfig, store: Store) -> None:
     """Check the family of pretrained weights before anything is prepared, if a backend does not support all families.
-    Raises ConfigError if the backend does not support it, else what `materialise` raises."""
+
+    Raises ConfigError if the backend does not support it, else what `materialise` raises.
+    """
     source, families = config.model.source, BACKENDS[config.backend.name].families
     if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check covers those
         return
@@ -124,8 +130,10 @@ def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
 
 def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
     """The prepared data in `folder`, created if it is missing or damaged; one process creates it, others wait.
+
     The lock is always taken: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError if
-    data prepared again differs from before."""
+    data prepared again differs from before.
+    """
     prepared = PreparedData(folder)
     with _locked(folder):
         damaged = prepared.damage() if prepared.is_whole else []
@@ -183,7 +191,9 @@ def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:
 
 def prepared_of(run: RunFolder, config: ExperimentConfig, store: Store) -> PreparedData:
     """The prepared data that a run used; prepared again if it is gone or damaged.
-    Raises DataError if that is not the same."""
+
+    Raises DataError if that is not the same.
+    """
     prepared = PreparedData(run.data_folder)
     if not prepared.is_whole or prepared.damage():
         folder = prepared_folder(config, str(run.stages()["prepare"]["identity"]))

@@ -1,8 +1,10 @@
 """What this process may use: cores and memory (less if a container or scheduler limits them), cache folder, umask.
+
 Linux limits a container by control groups (in the kernel's documentation: admin-guide/cgroup-v2, cgroup-v1/memory,
 scheduler/sched-bwc). Each group above this process may set a limit; the smallest counts. A container often sees its own
 group as the root: then the path in /proc/self/cgroup is not below /sys/fs/cgroup, and the root's files are those of its
-group."""
+group.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,9 @@ def _text(file: Path) -> str:
 
 def cache_folder() -> Path:
     """The folder of compiled programs and cached hashes: outside the run folders, shared by all of them.
-    Respects `XDG_CACHE_HOME`. Raises MachineError if there is no home directory."""
+
+    Respects `XDG_CACHE_HOME`. Raises MachineError if there is no home directory.
+    """
     named = os.environ.get("XDG_CACHE_HOME")
     try:
         return (Path(named) if named else Path.home() / ".cache") / "tunix_rt"

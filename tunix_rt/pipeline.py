@@ -1,7 +1,8 @@
 """Runs the stages for DVC: each in its own process and folder `runs/dvc/<stage>/`, all of them one run, `runs/dvc/`.
 
 What training and prediction write persists, so that an interrupted stage can resume; the engine clears it if it belongs
-to something else. Checkpoints are next to it, not tracked by DVC: they are not needed once the model is there."""
+to something else. Checkpoints are next to it, not tracked by DVC: they are not needed once the model is there.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """Terminal output while a command works: progress, tables, notes. Plain lines if stderr is no terminal.
+
 Progress and notes go to stderr, results to stdout. Everything is shown through `visible`, so that text from a data file
-or a model cannot control the terminal. Independent of experiments."""
+or a model cannot control the terminal. Independent of experiments.
+"""
 
 from __future__ import annotations
 
@@ -136,9 +138,11 @@ def table(
     whole: Sequence[int] = (0,),
 ) -> None:
     """Print a table to stdout; columns whose index is in `right` are aligned right. No columns: two of key and value.
+
     If the terminal is too narrow, text in columns that are not in `whole` is cut, then such columns are left out, with
     a note; if those of `whole` alone do not fit, each row becomes lines of column and value. Columns without any value
-    are left out. A pipe gets every column in full width."""
+    are left out. A pipe gets every column in full width.
+    """
     rows = [[visible(cell) for cell in row] for row in rows]
     kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
     widths = {at: max(_cells(row[at]) for row in [columns, *rows]) for at in kept}

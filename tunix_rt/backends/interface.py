@@ -115,7 +115,8 @@ class Backend(Protocol):
         """Save to an existing folder `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
         with an adapter what `models/adapter_folder.py` names instead; and
         `optimizer.safetensors` (`m.<name>`, `v.<name>` float32, `count` int64). The snapshot is taken on return;
-        the future is done when all files are complete on disk, and holds the hex SHA-256 of each by name."""
+        the future is done when all files are complete on disk, and holds the hex SHA-256 of each by name.
+        """
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
         """Load what `save` wrote, here or in another backend, to continue exactly.

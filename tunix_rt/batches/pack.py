@@ -130,7 +130,8 @@ def _best_sum(left: dict[int, deque[int]], longest: int, space: int) -> list[int
 
 def _best_fit(sizes: Int64, row_length: int) -> list[list[int]]:
     """The longest item first, each into the fullest row that still takes it (Johnson et al. 1974,
-    doi 10.1137/0203025: never more than 11/9 of the optimum and a few rows)."""
+    doi 10.1137/0203025: never more than 11/9 of the optimum and a few rows).
+    """
     rows: list[list[int]] = []
     by_space: dict[int, list[int]] = {}  # space left → rows with exactly that much
     spaces: list[int] = []  # its keys, sorted

@@ -111,7 +111,8 @@ class EarlyStopping:
 @section
 class TrainingConfig:
     """How long to train, with what batches, and when to stop. Evaluation during training is part of it: it decides
-    when early stopping stops and which step is best."""
+    when early stopping stops and which step is best.
+    """
 
     seed: Natural = 0
     """Seed for fresh weights and adapters, data order and dropout. null: the experiment's `seed`."""

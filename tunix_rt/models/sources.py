@@ -102,7 +102,8 @@ def digest_of(files: Mapping[str, str]) -> str:
 
 def base_folder(adapter: Path) -> Path:
     """The model folder that an adapter names as its base: a local one (relative to the working directory), or one of
-    the hub. Raises ModelError, MachineError."""
+    the hub. Raises ModelError, MachineError.
+    """
     base = read_base(adapter)
     if base.name is None:
         raise ModelError(f"{adapter}: does not say to which model it belongs; name its folder with --base FOLDER")

@@ -183,7 +183,8 @@ class Tokenizer:
 
 def _special_tokens(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -> dict[str, str]:
     """Texts of bos, eos, pad …, from tokenizer_config.json, else special_tokens_map.json, else the ids of
-    generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown."""
+    generation_config.json and config.json. Raises ModelError if eos is missing, or eos or pad unknown.
+    """
     legacy = read_object(folder / "special_tokens_map.json", optional=True)
     declared = {key: config.get(key) or legacy.get(key) for key in SPECIAL}
     texts = {key: value.get("content") if isinstance(value, dict) else value for key, value in declared.items()}

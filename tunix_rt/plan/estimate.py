@@ -1,5 +1,7 @@
 """Estimates memory from shapes, checks whether it fits, and finds changes of settings that would make it fit.
-Sizes are those of float32 weights, gradients and AdamW's two moments; activations come from `backends/memory.py`."""
+
+Sizes are those of float32 weights, gradients and AdamW's two moments; activations come from `backends/memory.py`.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ def _weights(query: MemoryQuery) -> int:
 
 def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, budget: MemoryBudget) -> list[Change]:
     """Changes that make the experiment fit, each by itself; if none does alone, one combination of them that does.
-    Empty: nothing of this kind helps."""
+
+    Empty: nothing of this kind helps.
+    """
 
     def fits(changes: Sequence[Change]) -> bool:
         """Whether the changed experiment fits; one with an invalid config does not."""

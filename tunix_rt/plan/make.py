@@ -69,7 +69,9 @@ class Plan:
 
 def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, measuring: bool) -> Plan:
     """Plan `config`, declared by `overrides`, on its device; `limit` replaces the device's memory (bytes).
-    Raises what preparing data raises, DeviceError, MissingExtra."""
+
+    Raises what preparing data raises, DeviceError, MissingExtra.
+    """
     import psutil
 
     registry.require(config.backend.name)

@@ -1,6 +1,8 @@
 """Measures what does not follow from shapes: training steps on a model with zero weights, in a separate process.
+
 The process holds what a run's would. It is killed when it exceeds its memory limit, so that nothing else on the machine
-suffers, or when it takes too long."""
+suffers, or when it takes too long.
+"""
 
 from __future__ import annotations
 

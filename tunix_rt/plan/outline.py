@@ -1,5 +1,7 @@
 """The outline of an experiment: shapes, batches and lengths, from its config and its data; no weights are read.
-The data are prepared as for a run, but into a temporary folder whose model folder has a config.json and no weights."""
+
+The data are prepared as for a run, but into a temporary folder whose model folder has a config.json and no weights.
+"""
 
 from __future__ import annotations
 

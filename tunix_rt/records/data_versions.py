@@ -1,6 +1,8 @@
 """The data files of a run: which bytes they had, and whether they still have them.
+
 The manifest identifies a file by its sha256, whose beginning a store shows; DVC by its md5 (`dvc.lock`, `.dvc`
-files)."""
+files).
+"""
 
 from __future__ import annotations
 

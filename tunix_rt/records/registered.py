@@ -16,7 +16,9 @@ RECORDS = ("config.yaml", "data.json", "environment.json")
 
 def registered_run(model: str, store: ModelStore, models: Path) -> RunFolder:
     """The run that produced `models:/NAME/VERSION`, below the folder `models`: config, data, trained model.
-    Its own predictions and scores are not fetched. Raises ModelError, StoreError, DataError."""
+
+    Its own predictions and scores are not fetched. Raises ModelError, StoreError, DataError.
+    """
     if REGISTERED.fullmatch(model) is None:
         raise ModelError(f"model.source={model}: without a run only a registered model: models:/NAME/VERSION")
     trained = materialise(RegistryModel(kind="registry", uri=model), models, store)

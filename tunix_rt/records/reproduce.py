@@ -1,6 +1,8 @@
 """Run a recorded config again with today's data and code, into a new folder, and say whether the results are the same.
+
 Changed data is refused; changed code, lock or versions are reported. If processor, device, threads or versions differ,
-bits cannot agree and the numbers are compared within tolerances."""
+bits cannot agree and the numbers are compared within tolerances.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class Reproduction:
 
 def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Reproduction:
     """Run it again and compare. `overrides`: KEY=VALUE of fields that change no result. `strict`: refuse other code.
-    Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises."""
+
+    Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
+    """
     if recorded.status().get("state") != "finished":
         raise InputError(f"{recorded.name}: not finished, so there is nothing to reproduce; run its command again")
     config = as_recorded(recorded, overrides)
@@ -111,7 +115,9 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
 
 def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
     """Compare every named file and model, and the prepared data if it is still there, with the recorded hashes.
-    Raises DataError naming the first file that changed."""
+
+    Raises DataError naming the first file that changed.
+    """
     hashes = recorded.data_hashes()
     if not hashes:
         warn(f"{recorded.name}: no data hashes recorded (an older version made it); the data cannot be verified")

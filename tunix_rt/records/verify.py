@@ -1,6 +1,8 @@
 """Verifies a record, as a folder or zip file: hashes, splits, identities, and the predictions scored again.
+
 This shows that the files belong together and that the numbers follow from the predictions. It does not detect that all
-of them were rewritten consistently: for that, `reproduce` runs it again."""
+of them were rewritten consistently: for that, `reproduce` runs it again.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ MANIFEST = ("name", "seed", "counts", "splits", "digest")
 
 def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exported:
     """Write one zip file with all that is needed to verify a run.
-    Raises InputError (not finished), ModelError, DataError, GateError (its model, data or results are damaged)."""
+
+    Raises InputError (not finished), ModelError, DataError, GateError (its model, data or results are damaged).
+    """
     if run.status().get("state") != "finished":
         raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
     if run.model.is_dir():
@@ -46,7 +50,9 @@ def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exporte
 
 def verify(what: Path | RunFolder) -> list[str]:
     """Verify a zip file of `export`, or a run folder in place; returns what was correct, one line each.
-    Raises GateError: the first thing that is wrong; DataError: no such file, or one that is not safe to open."""
+
+    Raises GateError: the first thing that is wrong; DataError: no such file, or one that is not safe to open.
+    """
     if isinstance(what, RunFolder):
         if what.status().get("state") != "finished":
             raise InputError(f"{what.name}: not finished, so there is no result to verify")

@@ -1,6 +1,8 @@
 """Markdown in which untrusted text stays text: tables, inline code, code blocks.
+
 In: text from a model or a data file. Out: lines of GitHub-flavoured Markdown that show it, with invisible characters
-and terminal control characters written as escapes."""
+and terminal control characters written as escapes.
+"""
 
 from __future__ import annotations
 

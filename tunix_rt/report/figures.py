@@ -1,6 +1,8 @@
 """Figures of a run, drawn from the files in its folder: `figures/*.png`, 800 pixels wide.
+
 A figure without data is not drawn. Uses `Figure` objects without pyplot and without `rcParams`: no window, no global
-state, so that runs in threads do not disturb each other."""
+state, so that runs in threads do not disturb each other.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def draw(run_folder: Path) -> list[Path]:
 
 def smooth(values: Sequence[float]) -> list[float]:
     """The centred moving average over `WINDOW` values, without the ends; empty for a short curve.
-    It has no lag, so it is neither above a falling curve nor below a rising one."""
+
+    It has no lag, so it is neither above a falling curve nor below a rising one.
+    """
     sums = [0.0, *accumulate(values)]
     if len(values) < 2 * WINDOW:
         return []

@@ -1,5 +1,7 @@
 """Writes `report.md` from the files of a run folder: what was declared, the results, what was left out, next commands.
-Every number is from one of the run's files; missing files are left out. The same files give the same text."""
+
+Every number is from one of the run's files; missing files are left out. The same files give the same text.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,9 @@ MOST_PLACES = 12
 
 def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     """Write `report.md` of a run atomically. Raises DataError if a record is damaged.
-    `ui_command` shows the run in its tracker, if there is one."""
+
+    `ui_command` shows the run in its tracker, if there is one.
+    """
     run = RunFolder(run_folder)
     results, config = Results.of(run), run.read_config()
     metrics, before = results.metrics, results.before

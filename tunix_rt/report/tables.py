@@ -1,6 +1,8 @@
 """The numbers of the figures as CSV, for tools that draw their own plots (DVC, a spreadsheet): `plots/*.csv`.
+
 `training.csv` (step, loss), `validation.csv` (step, loss, accuracy), `accuracy.csv` (rate, when, value, low, high) and
-`steps.csv` (step of a completion, value, low, high, n). Every file is written, if only with its header."""
+`steps.csv` (step of a completion, value, low, high, n). Every file is written, if only with its header.
+"""
 
 from __future__ import annotations
 

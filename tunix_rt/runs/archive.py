@@ -1,5 +1,7 @@
 """Packs a run into one zip file, and unpacks it: every file has its sha256, unlisted files are not trusted.
-The same run gives the same bytes: entries are sorted and have no timestamps."""
+
+The same run gives the same bytes: entries are sorted and have no timestamps.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,10 @@ class Exported:
 
 def export(run: RunFolder, prepared: Path, target: Path, with_model: bool) -> Exported:
     """Write the archive of a finished run. `prepared`: its folder of prepared data.
+
     Results of a sibling (training, predictions) are included, so that the archive is self-contained. Raises DataError
-    if the prepared data is gone."""
+    if the prepared data is gone.
+    """
     if not (prepared / "manifest.json").is_file():
         raise DataError(f"{prepared}: the run's prepared data is gone; its command again prepares it")
     files = _files(run, prepared, with_model)
@@ -95,8 +99,10 @@ def _add(archive: zipfile.ZipFile, name: str, file: Path) -> JsonObject:
 
 def unpack(file: Path, folder: Path) -> JsonObject:
     """Check every entry against `checksums.json` and write it to `folder`, except the model's weights.
+
     Returns `checksums.json`. Raises DataError: no such file; GateError: the zip file is incomplete or unsafe to open,
-    or a file in it is missing, not listed, or changed."""
+    or a file in it is missing, not listed, or changed.
+    """
     try:
         with zipfile.ZipFile(file) as archive:
             entries = _safe(file, archive)

@@ -1,5 +1,7 @@
 """Compares two records: every value that differs, and the first place where two result files differ.
-Reads run folders; knows JSON, JSONL and safetensors, but not what a metric means."""
+
+Reads run folders; knows JSON, JSONL and safetensors, but not what a metric means.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """What can be removed from disk: leftovers of finished runs, data no run refers to, and what was killed halfway.
+
 Nothing that a live run uses, and nothing that does not look like ours: names are checked, not only locations. What
-belongs to a run or a preparation is removed only under its lock, and only if it can still be removed then."""
+belongs to a run or a preparation is removed only under its lock, and only if it can still be removed then.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
 
 def remove(run: RunFolder, root: Path, force: bool, elsewhere: Callable[[RunFolder], object] | None = None) -> int:
     """Remove a run's folder; returns the bytes freed. `elsewhere` first removes copies of it elsewhere.
-    Raises MachineError if a process is working in it; InputError if other runs need it, unless `force`."""
+
+    Raises MachineError if a process is working in it; InputError if other runs need it, unless `force`.
+    """
     with run.locked():
         needed = referring(run, root)
         if needed and not force:

@@ -1,5 +1,7 @@
 """A run folder: where its files are, who may write, what is finished, and how users name it.
-`runs/<experiment>/<identity>/`; nothing here knows what a stage does."""
+
+`runs/<experiment>/<identity>/`; nothing here knows what a stage does.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ class RunFolder:
 
     def place(self, stage: str) -> Path:
         """The folder that holds what a stage wrote: this one, one below it, or another run's.
-        Raises InputError if the other run holds something else by now."""
+
+        Raises InputError if the other run holds something else by now.
+        """
         record = self.stages().get(stage, {})
         if "folder" not in record:
             return self.path
@@ -160,7 +164,9 @@ class RunFolder:
     @contextmanager
     def locked(self, patient: bool = False) -> Iterator[None]:
         """Claim the folder for this process. Raises MachineError if another one has it, on any host.
-        `patient`: a process on another host with a recent heartbeat may still be dead; wait for its next heartbeat."""
+
+        `patient`: a process on another host with a recent heartbeat may still be dead; wait for its next heartbeat.
+        """
         with held(self.path / ".lock", lambda: self._in_use(f" (pid {self.status().get('pid', 'unknown')})")):
             while (other := self._elsewhere()) is not None:
                 if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):

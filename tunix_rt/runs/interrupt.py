@@ -1,8 +1,10 @@
 """Signals and a `stop` file: how work is asked to stop, and where it may.
+
 Most work may stop anywhere, because files on disk are always complete (`Interrupt.at_once`): there a signal raises in
 the middle of whatever the main thread does. A training step may not, since its result would be lost: there the loop
 checks between two steps (`hold`, `check`). A thread acknowledges the first signal at once, even while the main thread
-compiles a program; it ends the process on the second, or if the main thread does not return."""
+compiles a program; it ends the process on the second, or if the main thread does not return.
+"""
 
 from __future__ import annotations
 
@@ -100,7 +102,9 @@ class Interrupt:
 @contextmanager
 def watching(run_folder: Path) -> Iterator[Interrupt]:
     """Report signals through an `Interrupt` while the block runs; a second signal ends the process at once.
-    A signal that this process ignores (`nohup`) stays ignored. Outside the main thread only the file counts."""
+
+    A signal that this process ignores (`nohup`) stays ignored. Outside the main thread only the file counts.
+    """
     interrupt = Interrupt(run_folder / "stop")
     if threading.current_thread() is not threading.main_thread():
         yield interrupt

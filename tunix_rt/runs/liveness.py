@@ -1,6 +1,8 @@
 """Whether the process that a record names is alive, on this host or on another that shares the file system.
+
 On this host the operating system is asked. For another host, only the record's heartbeat is known: the time at which
-its file was last touched by the working process."""
+its file was last touched by the working process.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +53,9 @@ def is_local(record: JsonObject) -> bool:
 
 def living(record: JsonObject) -> psutil.Process | None:
     """The process on this host that a record names; None if it has ended.
-    A zombie, which nobody has waited for yet, has ended; a later process with the same pid is another one."""
+
+    A zombie, which nobody has waited for yet, has ended; a later process with the same pid is another one.
+    """
     if not is_local(record) or record.get("boot", _boot()) != _boot():
         return None
     try:

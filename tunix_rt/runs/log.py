@@ -1,6 +1,8 @@
 """`metrics.jsonl`: each step once, no clock values; `timings.jsonl`: when.
+
 After a kill the log is ahead of the checkpoint; a replayed line must equal the recorded one and is not written
-again."""
+again.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,9 @@ def shown(value: float) -> str:
 
 def lookup(metrics: JsonObject, key: str) -> float:
     """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); for a rate, its value.
-    Raises InputError listing the keys that hold a number."""
+
+    Raises InputError listing the keys that hold a number.
+    """
     found = _find(metrics, key.split("."))
     value = found.get("value") if isinstance(found, dict) else found
     if isinstance(value, bool) or not isinstance(value, int | float):

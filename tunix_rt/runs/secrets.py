@@ -1,6 +1,8 @@
 """Secrets never reach a record: what looks like one, or is one by its variable's name, becomes `***`.
+
 Nothing is decoded or guessed from entropy. Declared config is masked by its values alone (`mask_values`), since it is
-read again, and `pad_token` names no secret; names count in variables (`mask_variables`) and other text (`mask`)."""
+read again, and `pad_token` names no secret; names count in variables (`mask_variables`) and other text (`mask`).
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ _KNOWN_FORMS = re.compile(
 
 def mask(text: str) -> str:
     """Text of any origin without secrets: what `mask_values` masks, and what is assigned to secret names
-    (`name=…`, `"name": "…"`, `--name …`)."""
+    (`name=…`, `"name": "…"`, `--name …`).
+    """
     text = _ASSIGNED.sub(_quoted, _mask_values(text))
     return _OPTION.sub(rf"\1{MASK}", text)
 
@@ -69,7 +72,8 @@ def mask_words(words: Iterable[str]) -> list[str]:
 
 def mask_values(value: Any) -> Any:
     """A text, or JSON data, without secrets in it: passwords in URIs, tokens of well-known forms, and every value of
-    a secret variable of this process. Numbers, keys and shape stay, so that a config still composes."""
+    a secret variable of this process. Numbers, keys and shape stay, so that a config still composes.
+    """
     if isinstance(value, dict):
         return {key: mask_values(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -120,8 +124,10 @@ class _Masked(io.TextIOBase):
 
 def password_to_variable(overrides: Sequence[str], key: str, variable: str) -> list[str]:
     """Overrides in which a URI with a password is read from the environment variable, which is set here.
+
     Hydra records and prints overrides, and some launchers write them to disk for processes that inherit the
-    variable."""
+    variable.
+    """
     kept: list[str] = []
     for text in overrides:
         name, _, value = text.partition("=")

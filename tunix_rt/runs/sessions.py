@@ -1,5 +1,7 @@
 """`sessions.jsonl`: the machine of each session of training or prediction, one per line.
-A resumed run may have changed machines in between. The same bits can be expected only if all its sessions agree."""
+
+A resumed run may have changed machines in between. The same bits can be expected only if all its sessions agree.
+"""
 
 from __future__ import annotations
 

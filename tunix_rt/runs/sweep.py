@@ -1,6 +1,8 @@
 """A sweep's folder, among the runs of its experiment: what is swept, the state of each member, how it ended.
+
 `<root>/<experiment>/sweep-<identity>/`. A member writes its own record here, wherever a launcher runs it, so that all
-launchers report alike; a file named `stop` asks all members to end. Independent of launchers and MLflow."""
+launchers report alike; a file named `stop` asks all members to end. Independent of launchers and MLflow.
+"""
 
 from __future__ import annotations
 

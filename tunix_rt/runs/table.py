@@ -1,5 +1,7 @@
 """The runs as records that can be filtered and sorted by any value of status, config or metrics.
-Reads run folders; the config of a run is parsed only if a key needs it."""
+
+Reads run folders; the config of a run is parsed only if a key needs it.
+"""
 
 from __future__ import annotations
 
@@ -105,7 +107,9 @@ def origin(run: RunFolder) -> str | None:
 
 def select(root: Path, filters: Sequence[str], sort: str, reverse: bool) -> list[RunRecord]:
     """The runs below `root` that pass every filter, sorted; those without the value come last.
-    Raises InputError: a filter is malformed, or no run has the key."""
+
+    Raises InputError: a filter is malformed, or no run has the key.
+    """
     found = [RunRecord(run) for run in all_runs(root)]
     wanted = [_parsed(text) for text in filters]
     keys = {key for key, _, _ in wanted} | {sort}

@@ -36,7 +36,8 @@ def combinations(loader: Any, params: dict[str, Any], arguments: Sequence[str]) 
 
 def sweep_grid(sweeping: run.Sweeping, members: list[list[str]], at_once: int | None) -> None:
     """Run the unfinished members of the grid. Raises ConfigError if all are wrong, RunError if some failed,
-    Interrupted if stopped."""
+    Interrupted if stopped.
+    """
     sweep, config = sweeping.folder, sweeping.config
     planned = [plan(sweeping.loader, config, overrides) for overrides in members]
     mistakes = [member.reason for member in planned if member.reason is not None]

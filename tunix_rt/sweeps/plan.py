@@ -32,7 +32,8 @@ def folder_of(config: ExperimentConfig) -> tuple[RunFolder, bool]:
 
 def plan(loader: Any, master: DictConfig, overrides: Sequence[str]) -> MemberRecord:
     """A member before it runs: `finished` by an earlier command (the same identity), `failed` if its config is wrong,
-    else `planned`. `loader`: Hydra's. Raises HydraException if it does not compose."""
+    else `planned`. `loader`: Hydra's. Raises HydraException if it does not compose.
+    """
     from omegaconf import open_dict
 
     try:

@@ -1,5 +1,7 @@
 """What a run folder says, as plain data for any store: identity, facts, results, the table of predictions.
-Reads files and knows no tracker; secrets are masked here."""
+
+Reads files and knows no tracker; secrets are masked here.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +47,9 @@ def read_config(run: RunFolder) -> JsonObject:
 
 def read_tracking(folder: Folder, uri: str | None = None) -> TrackingConfig:
     """The section `tracking` of a run or sweep, with `uri` replaced if one is given.
-    A URI whose password is masked in the record comes from the variable `URI_VARIABLE`. Raises DataError."""
+
+    A URI whose password is masked in the record comes from the variable `URI_VARIABLE`. Raises DataError.
+    """
     file = folder.config if isinstance(folder, RunFolder) else folder.path / MEMBERSHIP
     record = read_config(folder) if isinstance(folder, RunFolder) else folder.status()
     try:
@@ -151,7 +155,9 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
 
 def summary_metrics(file: Path, prefix: str) -> list[Point]:
     """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high`, `…_n`, in slices its value.
-    Their time is the file's, so that sending again sends identical points; their step 0: MLflow draws them as bars."""
+
+    Their time is the file's, so that sending again sends identical points; their step 0: MLflow draws them as bars.
+    """
     if not file.exists():
         return []
     time = file.stat().st_mtime_ns // 1_000_000

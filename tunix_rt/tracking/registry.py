@@ -1,6 +1,8 @@
 """The model registry: registers a run's model with metrics, data and signature under a name, and fetches it again.
+
 What is registered is the Hugging Face folder itself, as the artifact of an MLflow logged model: no pickle, no
-framework. Its digest is a tag of the version and is checked on loading."""
+framework. Its digest is a tag of the version and is checked on loading.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ class Registered:
 
 def register(run: RunFolder, name: str, uri: str | None) -> Registered:
     """Register the model of a finished run in the store of its config, or in `uri`; the run is sent there first.
-    Raises InputError (not finished), ModelError, DataError, StoreError."""
+
+    Raises InputError (not finished), ModelError, DataError, StoreError.
+    """
     if run.status().get("state") != "finished" or not run.model.is_dir():
         raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
     elsewhere = None if uri is None else resolve(uri, Path.cwd())

@@ -103,8 +103,10 @@ def report_on(folder: Folder) -> SyncReport | None:
 
 class FolderSync(ABC):
     """Sends one folder to one store. If the store fails, call `disconnect`, and `send` again later.
+
     `tracking.json` records after each success what the store has (byte offsets, digests): after a killed sync process
-    or a lost store at most one item is sent twice, which is harmless."""
+    or a lost store at most one item is sent twice, which is harmless.
+    """
 
     folder: Folder
 
@@ -170,7 +172,9 @@ class FolderSync(ABC):
 
     def send_new(self, name: str, files: Sequence[Path], read: Callable[[], Any], put: Callable[[Any], None]) -> None:
         """`put` what `read` returns, if one of the files changed and the store does not have it under that name.
-        A damaged file is reported and does not stop the rest."""
+
+        A damaged file is reported and does not stop the rest.
+        """
         stats = [file.stat() for file in files if file.exists()]
         now = [(stat.st_mtime_ns, stat.st_size) for stat in stats]
         if not stats or self._seen.get(name) == now:

@@ -1,6 +1,8 @@
 """The interface to a tracker: a `Store` of six methods, chosen by its name, `tracking.kind`.
+
 A store is a file `tracking/stores/NAME.py`, or a class that another package names by an entry point of the group
-`tunix_rt.stores`. The sync process calls the six methods; the run only `check` and `ui_command`."""
+`tunix_rt.stores`. The sync process calls the six methods; the run only `check` and `ui_command`.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ class Table:
 
 class Store(ABC):
     """One run in a tracker. Every method is idempotent: calling it again with the same values changes nothing.
-    Raises StoreError if the tracker is out of reach (it is called again later), StoreRefused if it can never work."""
+
+    Raises StoreError if the tracker is out of reach (it is called again later), StoreRefused if it can never work.
+    """
 
     title = "the store"
     """Its name in messages."""
@@ -128,7 +132,9 @@ class Store(ABC):
     @classmethod
     def check(cls, uri: str, experiment: str) -> str | None:
         """Check the store before the first step, within two seconds and without importing the tracker.
-        Returns a line if it is out of reach just now. Raises ConfigError for what can never work."""
+
+        Returns a line if it is out of reach just now. Raises ConfigError for what can never work.
+        """
         return None
 
     @classmethod
@@ -170,8 +176,10 @@ def store_class(kind: str) -> type[Store]:
 
 def check(tracking: TrackingConfig, directory: Path | None = None) -> str | None:
     """Check before the first step whether sending can work; returns a line if it cannot just now.
+
     A relative URI is resolved against `directory` (default: the working directory). Raises ConfigError for what can
-    never work, InputError if the URI comes from a record and its password is masked."""
+    never work, InputError if the URI comes from a record and its password is masked.
+    """
     if tracking.kind == NONE:
         return None
     if is_masked(tracking.uri):

@@ -1,5 +1,7 @@
 """A sweep's run in a store, the parent of its members' runs: found or created by whichever process needs it first.
-It receives the ranking, the figures and its final status when the sweep has ended, or its process is gone."""
+
+It receives the ranking, the figures and its final status when the sweep has ended, or its process is gone.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ MEMBER_STATES = ("finished", "pruned", "failed", "interrupted")
 
 def open_sweep(sweep: SweepFolder, store: Store, running: bool = False) -> str:
     """Open `store` as the sweep's run, found by its tags or created; returns its id.
-    Several processes may call this at once: only one creates the run. Raises StoreError."""
+
+    Several processes may call this at once: only one creates the run. Raises StoreError.
+    """
     from filelock import FileLock
 
     status = sweep.status()

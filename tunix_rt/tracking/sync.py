@@ -113,8 +113,10 @@ class Task:
 
 def sync_folder(folder: Folder, tracking: TrackingConfig, watch: bool, directory: Path | None = None) -> SyncReport:
     """Send a run, or a sweep with its members; with `watch` until it has ended, else what is there now.
+
     Other processes wait for their turn. A store out of reach gives an incomplete report, not an error. Raises DataError
-    if the folder is not a run."""
+    if the folder is not a run.
+    """
     from filelock import FileLock
 
     if tracking.kind == NONE:

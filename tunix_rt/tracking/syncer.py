@@ -1,6 +1,8 @@
 """The run's side of tracking: start a sync process, or find one that already serves it, and report how it went.
+
 A run never waits for a tracker longer than `tracking.wait_seconds`, and not at all after a signal: the sync process is
-separate and goes on. Imports no tracker."""
+separate and goes on. Imports no tracker.
+"""
 
 from __future__ import annotations
 
@@ -115,7 +117,9 @@ def syncing(
     folder: Path, tracking: TrackingConfig, directory: Path | None = None, now: bool = True, last: bool = True
 ) -> Iterator[None]:
     """Run the block with a sync process serving the folder; the block must also record the run's end. See `start`.
-    If several commands make one run, only the `last` waits. Without `now`, a process starts only if the block fails."""
+
+    If several commands make one run, only the `last` waits. Without `now`, a process starts only if the block fails.
+    """
     syncer = start(folder, tracking, directory) if now else None
     try:
         yield
@@ -131,7 +135,9 @@ def syncing(
 
 def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> None:
     """Before the first step: warn if the store is out of reach just now. Raises what `store.check` raises.
-    For a member of a sweep that is already served the check is skipped."""
+
+    For a member of a sweep that is already served the check is skipped.
+    """
     sweep = _sweep_above(folder)
     if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
         warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
@@ -139,9 +145,11 @@ def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | No
 
 def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None) -> Syncer:
     """Get a sync process to serve a run or sweep that has recorded its start (`status.json`, `sweep.json`).
+
     That of the sweep that the run is a member of, if there is one on this host; else one that already serves the
     folder; else a new one, in its own session, so that Ctrl-C ends only the run. A relative SQLite file is resolved
-    against `directory` (default: the working directory)."""
+    against `directory` (default: the working directory).
+    """
     folder = folder.resolve()
     sweep = _sweep_above(folder)
     if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):

@@ -1,6 +1,8 @@
 """The logs of a run as metric points: what is new since a byte offset, complete lines only.
+
 `metrics.jsonl` has no clock values; the time of its points comes from `timings.jsonl`, so that sending again sends
-identical points, which a store keeps once."""
+identical points, which a store keeps once.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class RunLogs:
 
     def new(self, sent: Mapping[str, int], ended: bool, most: int = 5000) -> tuple[list[Point], dict[str, int]]:
         """Points behind the offsets `sent` (bytes, by file name), about `most`, and the offsets once they are sent.
-        A line of `metrics.jsonl` is held back until the time of its step is known or the run has `ended`."""
+
+        A line of `metrics.jsonl` is held back until the time of its step is known or the run has `ended`.
+        """
         files = self.files()
         for offset, record in whole_lines(files[TIMINGS], self._times_offset):
             self._times.setdefault(record["step"], _milliseconds(record))
@@ -73,8 +77,10 @@ class RunLogs:
 
 def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
     """Yields (offset after the line, its record) from `offset` on. An unfinished last line is left for the next call.
+
     A line that is not the record of a step is skipped: a kill may leave one. A file shorter than `offset` was started
-    again and is read from its start."""
+    again and is read from its start.
+    """
     if not path.exists():
         return
     with path.open("rb") as file:

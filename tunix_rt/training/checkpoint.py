@@ -95,7 +95,8 @@ class Checkpoints:
 
     def _rotate(self, progress: Progress) -> None:
         """Keep the newest `keep` up to `progress` and the selected one. Removes incomplete ones, and those of later
-        steps, which were skipped as damaged."""
+        steps, which were skipped as damaged.
+        """
         stays = {*[step for step in self.steps() if step <= progress.step][-self.keep :], progress.selected_step}
         for path in self.folder.glob("step_*"):
             if _step_of(path) not in stays:

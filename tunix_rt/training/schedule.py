@@ -16,7 +16,8 @@ from tunix_rt.config.training import (
 
 def learning_rate(schedule: ScheduleConfig, peak: float, step: int, num_steps: int) -> float:
     """Rate of update `step` (1 … num_steps). Warm-up reaches the peak at its last step; the decay
-    reaches `final_fraction * peak` at step `num_steps`."""
+    reaches `final_fraction * peak` at step `num_steps`.
+    """
     warmup = warmup_of(schedule, num_steps)
     if step <= warmup:
         return peak * step / warmup

@@ -108,7 +108,8 @@ def _causal_alone(segments: Int32) -> bool:
 
 class Cache:
     """Keys and values of the positions so far, in memory allocated once. Rows are padded on the left,
-    so that all of them write to the same column."""
+    so that all of them write to the same column.
+    """
 
     def __init__(self, segments: Int32, architecture: Architecture, capacity: int) -> None:
         """`segments` int32 [B, T] of the left-padded prompts; `capacity`: columns of the full cache."""

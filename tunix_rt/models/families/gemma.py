@@ -1,5 +1,6 @@
 """Gemma 2 and the text models of Gemma 3: norms on both sides, scaled embeddings, windows, and either soft caps
-(2) or norms of queries and keys and two rotary bases (3)."""
+(2) or norms of queries and keys and two rotary bases (3).
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """Predictions as MLflow traces: one trace per prediction, one child span per reasoning step, with the verdict.
+
 Written the way MLflow's exporter writes them, not through its tracer: the ids are ours, so a trace that is sent again
 is the same trace; there are ten times fewer writes; an error is raised instead of logged. (`TracingClient` has no
 underscore, but MLflow does not document it: `mlflow<4` is pinned, and a test reads the traces back.) A prediction has
-no clock values: all of its spans have the same time, a microsecond apart to keep their order."""
+no clock values: all of its spans have the same time, a microsecond apart to keep their order.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def send_traces(
     client: MlflowClient, uri: str, experiment: str, run_id: str, rows: list[JsonObject], time: int
 ) -> None:
     """Replace the run's traces by those of `rows` (`content.answers`) at `time` (Unix milliseconds).
-    A trace is added to the run only after its spans are stored. Its id changes only if the prediction does."""
+
+    A trace is added to the run only after its spans are stored. Its id changes only if the prediction does.
+    """
     from boltons.iterutils import chunked
     from mlflow.tracing.client import TracingClient
 
@@ -56,7 +60,9 @@ def _present(client: MlflowClient, experiment: str, run_id: str) -> Iterator[str
 
 def _spans(key: str, row: JsonObject, time: int) -> Iterator[Span]:
     """The root (prompt → answer, its verdict as attributes) and a child for each step.
-    The completion is an attribute: MLflow shows outputs as Markdown, where `3*4=12;5*6=30` loses its `*`."""
+
+    The completion is an attribute: MLflow shows outputs as Markdown, where `3*4=12;5*6=30` loses its `*`.
+    """
     text = ("steps", "step_checks", "logprobs", "prompt", "answer")
     attributes = {name: value for name, value in row.items() if name not in text and value is not None}
     parts = {"inputs": {"prompt": row["prompt"]}, "outputs": {"answer": row["answer"]}}

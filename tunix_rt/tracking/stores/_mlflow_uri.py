@@ -1,6 +1,8 @@
 """MLflow's tracking URIs: made absolute, checked before the first step, shown without password.
+
 Never imports MLflow, so the training process may use it. The check of a store is one read of a SQLite file, or one
-request to a server's REST API, within two seconds."""
+request to a server's REST API, within two seconds.
+"""
 
 from __future__ import annotations
 

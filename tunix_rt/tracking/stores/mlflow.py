@@ -1,6 +1,8 @@
 """MLflow as a store: finds or creates the run and writes idempotently; traces are in `_mlflow_traces.py`.
+
 Any error of MLflow becomes a StoreError, one line without passwords. MLflow is imported by the first method that is
-called, and only in the sync process and the commands of the model registry."""
+called, and only in the sync process and the commands of the model registry.
+"""
 
 from __future__ import annotations
 
