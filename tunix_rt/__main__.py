@@ -1,4 +1,5 @@
 """The command line: a word picks a file of `commands/`, anything else is an experiment to run.
+
 Errors become one message and the exit code of their class. `--help` reads the docstrings of the commands without
 importing them, so that it answers at once.
 

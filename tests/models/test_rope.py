@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_frequencies_equal_those_of_transformers(name: str, top: bool) -> None:
     values |= {"rope_scaling": ROPES[name]} | ({"original_max_position_embeddings": 24} if top else {})
     architecture = registry.read(values, "here")
     rope = architecture.layers[0].rope
-    theirs = LlamaConfig(**values)
+    theirs = LlamaConfig(**copy.deepcopy(values))  # it writes into the dict
     kind = theirs.rope_parameters["rope_type"]
     expected, attention = ROPE_INIT_FUNCTIONS[kind](theirs)
     assert rope is not None and rope.attention_factor == pytest.approx(attention, rel=1e-12)

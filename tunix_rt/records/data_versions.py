@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
-from tunix_rt.files import JsonObject, read_json, sha256_file
+from tunix_rt.files import BLOCK, JsonObject, read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.traces.prepared import PreparedData
 
@@ -34,14 +33,23 @@ def mismatches(run: RunFolder, rows: list[JsonObject]) -> Iterator[str]:
         if not file.is_file():
             yield f"{file}: not there any more"
             continue
-        with file.open("rb") as content:
-            row["dvc_md5"] = hashlib.file_digest(content, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
-        if sha256_file(file) != row["sha256"]:
+        sha256, row["dvc_md5"] = _digests(file)
+        if sha256 != row["sha256"]:
             yield f"{file}: changed since the run used it (sha256 of its bytes is not {row['sha256'][:12]}…)"
         if (known := _known_to_dvc(file)) not in (None, row["dvc_md5"]):
             yield f"{file}: DVC knows it as {known}, its md5 is {row['dvc_md5']}"
         if row["split"] in splits and splits[row["split"]]["sha256"] != row["sha256"]:
             yield f"{file}: its manifest names other bytes for {row['split']}"
+
+
+def _digests(file: Path) -> tuple[str, str]:
+    """Hex sha256 and md5 of a file's bytes, read once."""
+    sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    with file.open("rb") as content:
+        while block := content.read(BLOCK):
+            sha256.update(block)
+            md5.update(block)
+    return sha256.hexdigest(), md5.hexdigest()
 
 
 def _known_to_dvc(file: Path) -> str | None:
