@@ -34,7 +34,7 @@ def test_what_cannot_be_learned_says_why(encoding: Encoding) -> None:
     found, _ = encoder.encode(trace(0, "yes\n  no"))
     assert isinstance(found, Encoded) and encoder.tokenizer.decode(found.ids.tolist()) == "Q0?yes\n  no"
     long, cut = encoder.encode(trace(1, "y" * 50))
-    assert isinstance(long, Left) and (long.kind, cut) == ("overlong", False) and "at most 40 fit" in long.reason
+    assert isinstance(long, Left) and (long.kind, cut) == ("overlong", ()) and "at most 40 fit" in long.reason
     special, _ = encoder.encode(trace(2, "a<end>b"))
     assert isinstance(special, Left) and special.kind == "invalid" and "special token" in special.reason
 

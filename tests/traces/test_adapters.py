@@ -162,7 +162,7 @@ def test_tool_calls_and_their_results_are_context() -> None:
     }
     trace = read(record)
     assert [message.role for message in trace.messages] == ["user", "assistant", "tool"]
-    assert trace.messages[1].fields["tool_calls"][0]["function"] == CALL
+    assert trace.messages[1].fields["tool_calls"] == [api]
     assert (trace.prompt, completion(trace), trace.questions) == ("Q", "12 C.", ("Q\n\n12 C",))
     sharegpt = {
         "conversations": [

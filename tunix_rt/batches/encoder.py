@@ -24,12 +24,15 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.machine import usable_cores
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.traces.format import formatter
+from tunix_rt.traces.calls import rewritten
+from tunix_rt.traces.format import Part, formatter
 from tunix_rt.traces.trace import Trace
 
 MANY = 20_000
 """Traces from which further processes pay: each takes seconds to start."""
 CHUNK = 256
+CUT = "overlong_truncated"
+REWRITTEN = "tool calls whose arguments the chat template writes otherwise"
 AHEAD = 8
 """Chunks per process that are under way, so that memory stays bounded."""
 
@@ -63,25 +66,30 @@ class Encoder:
         self.tokenizer = Tokenizer.load(encoding.model)
         self.writer = formatter(encoding.format, self.tokenizer)
 
-    def encode(self, trace: Trace) -> tuple[Encoded | Left, bool]:
-        """The numbers of a trace, or why it has none; and whether its end was cut off."""
+    def encode(self, trace: Trace) -> tuple[Encoded | Left, tuple[str, ...]]:
+        """The numbers of a trace, or why it has none; and what was changed in it, once for each time: `CUT`, …"""
         dataset, limit = self._encoding.dataset, self._encoding.limit
         try:
             parts = self.writer.parts(trace, dataset.steps, dataset.loss_weights.previous_turns > 0)
             encoded = encode(parts, self.tokenizer, dataset.loss_weights)
         except (DataError, ModelError) as error:
-            return Left("invalid", str(error)), False
+            return Left("invalid", str(error)), ()
         cut = len(encoded.ids) > limit
         if cut and dataset.on_overlong != "truncate":
             most = f"at most {limit:,} fit (dataset.max_length, model positions)"
-            return Left("overlong", f"{len(encoded.ids):,} tokens, {most}"), False
+            return Left("overlong", f"{len(encoded.ids):,} tokens, {most}"), ()
         encoded = Encoded(encoded.ids[:limit], encoded.weights[:limit])
         if len(encoded.ids) >= 2 and bool(np.any(encoded.weights[1:] > 0)):
-            return encoded, cut
-        return Left("no_target", "no token of it is a target (dataset.loss_weights, truncation)"), False
+            return encoded, (*(CUT,) * cut, *(REWRITTEN,) * _rewritten(trace, parts))
+        return Left("no_target", "no token of it is a target (dataset.loss_weights, truncation)"), ()
 
 
-Outcome = tuple[Trace, Encoded | Left, bool]
+def _rewritten(trace: Trace, parts: Sequence[Part]) -> int:
+    said = trace.conversation if trace.completion is None else (*trace.conversation, trace.completion)
+    return rewritten(said, "".join(part.text for part in parts))
+
+
+Outcome = tuple[Trace, Encoded | Left, tuple[str, ...]]
 _own: list[Encoder] = []
 """The encoder of a further process."""
 

@@ -9,13 +9,13 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
 from tunix_rt.batches.encode import completion_length
 from tunix_rt.batches.encoded import Encoded, write_encoded
-from tunix_rt.batches.encoder import Encoder, Encoding, Left, encode_all
+from tunix_rt.batches.encoder import CUT, REWRITTEN, Encoder, Encoding, Left, encode_all
 from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
@@ -73,6 +73,16 @@ class PrepareRequest:
     """False: no weights are drawn or extended; a model folder created here then gives shapes only."""
 
 
+@dataclass(slots=True)
+class Tally:
+    """What happened to traces while they were tokenised."""
+
+    dropped: Counter[str] = field(default_factory=Counter)
+    noted: Counter[str] = field(default_factory=Counter)
+    """What the chat template changed."""
+    left: list[Rejected] = field(default_factory=list)
+
+
 def prepare(request: PrepareRequest) -> None:
     """Fill the folder.
 
@@ -90,16 +100,15 @@ def prepare(request: PrepareRequest) -> None:
     encoding = Encoding(start, format, dataset, min(dataset.max_length or positions, positions))
     encoder = Encoder(encoding)
     _refuse_endless(start, encoder.tokenizer)
-    dropped: Counter[str] = Counter()
-    left: list[Rejected] = []
-    splits: JsonObject = {}
+    tally, splits = Tally(), {}
     for split in SPLITS:
         write = _write_encoded if split in ENCODED else _write_traces
-        splits[split] = write(prepared, split, collected, encoder, encoding, dropped, left)
+        splits[split] = write(prepared, split, collected, encoder, encoding, tally)
         splits[split]["sha256"] = sha256_of(prepared.traces_file(split))
     manifest: JsonObject = mask_values(collected.manifest)
-    manifest["counts"]["dropped"] = dict(+dropped)
-    manifest["rejected"] += [asdict(record) for record in left]
+    manifest["counts"]["dropped"] = dict(+tally.dropped)
+    manifest["counts"]["noted"] |= dict(+tally.noted)
+    manifest["rejected"] += [asdict(record) for record in tally.left]
     manifest |= {
         "name": dataset.name,
         "seed": dataset.seed,
@@ -130,23 +139,24 @@ def _write_encoded(
     collected: Collected,
     encoder: Encoder,
     encoding: Encoding,
-    dropped: Counter[str],
-    left: list[Rejected],
+    tally: Tally,
 ) -> JsonObject:
     """Write the traces of a split and their numbers, one after the other; returns the counts. Raises DataError."""
     dataset, records = encoding.dataset, collected.records[split]
+    dropped, left = tally.dropped, tally.left
     counts, before = Counter(count=0, tokens=0, target_tokens=0), dropped.copy()
 
     def kept(lines: IO[bytes]) -> Iterator[tuple[str, Encoded]]:
         with progress(f"prepare {split}", len(records), "traces") as bar:
             outcomes = encode_all(encoder, encoding, collected.traces(split), len(records))
-            for record, (trace, found, cut) in zip(records, outcomes, strict=True):
+            for record, (trace, found, changes) in zip(records, outcomes, strict=True):
                 bar.advance()
                 if isinstance(found, Left):
                     dropped[found.kind] += 1
                     left.append(Rejected(record.where, found.kind, f"{record.where}: {found.reason}"))
                     continue
-                dropped["overlong_truncated"] += cut
+                dropped[CUT] += changes.count(CUT)
+                tally.noted[REWRITTEN] += changes.count(REWRITTEN)
                 times = times_seen(trace, dataset) if split == "train" else 1
                 dropped["weight"] += not times
                 if times:

@@ -106,7 +106,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
         "unused": num_unused,
         "overlaps": {"training": len(training), "evaluation": len(evaluation)},
         "overlaps_allowed": sum(name not in dropped for name in training),
-        "noted": dict(sorted(rules.noted.items())),
+        "noted": dict(sorted((+rules.noted).items())),
     }
     files = [
         {"path": str(file.path), "split": file.split, "sha256": sha256_file(file.path)}
@@ -242,10 +242,19 @@ def split_of(trace: Trace, split: SplitConfig, seed: int) -> SplitName:
     that those which begin alike stay together), and of the seed: adding items never moves an old one. With a share
     taken from each end, changing one never moves items in or out of the other.
     """
-    place = (_hash(_key(trace), seed) >> 11) / 2**53
-    if place < split.test:
+    return split_at(share_of(trace, seed), split)
+
+
+def share_of(trace: Trace, seed: int) -> float:
+    """Where a trace stands in [0, 1) by its hash; traces of a group at the same place."""
+    return (_hash(_key(trace), seed) >> 11) / 2**53
+
+
+def split_at(share: float, split: SplitConfig) -> SplitName:
+    """The split of what stands at `share_of`."""
+    if share < split.test:
         return "test"
-    return "validation" if place >= 1 - split.validation else "train"
+    return "validation" if share >= 1 - split.validation else "train"
 
 
 def hash_order(trace: Trace, seed: int) -> tuple[int, int]:

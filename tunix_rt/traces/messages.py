@@ -180,16 +180,16 @@ def _calls(text: str | None, where: str) -> list[JsonObject]:
 
 
 def _with_arguments(calls: Any, where: str) -> list[JsonObject]:
-    """Tool calls whose arguments are objects, as chat templates expect; OpenAI's API has them as JSON text."""
+    """Tool calls with their arguments as given: objects, or the JSON text of OpenAI's API, which stays as it is."""
     made = []
     for call in objects(calls, f"{where}: tool_calls"):
         function = call.get("function", call)
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise DataError(f"{where}: tool_calls: expected objects with a function and its name")
-        arguments = function.get("arguments", {})
+        arguments = function.get("arguments") or {}
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments or "{}", parse_constant=_refuse_constant)
+                json.loads(arguments, parse_constant=_refuse_constant)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: tool_calls: arguments: not JSON ({error})") from None
         made.append({"type": "function"} | call | {"function": function | {"arguments": arguments}})
