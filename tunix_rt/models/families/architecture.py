@@ -55,7 +55,7 @@ class Architecture:
     vocab_size: int
     hidden_size: int
     intermediate_size: int
-    """Width inside the feed-forward layer."""
+    """Width inside the feed-forward layer; with `experts`, which have their own, it has no effect."""
     num_heads: int
     """Query heads; each group of num_heads / num_kv_heads of them shares one key and value head."""
     num_kv_heads: int
