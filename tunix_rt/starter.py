@@ -17,8 +17,9 @@ from tunix_rt.config.choices import PARTS, Adapter
 from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
 from tunix_rt.errors import DataError, InputError, ModelError
 from tunix_rt.machine import usable_memory
-from tunix_rt.traces.data_files import Line, found_files, read_records
+from tunix_rt.traces.data_files import found_files, read_records
 from tunix_rt.traces.dataset import split_at
+from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.look import KEPT, Found, look
 
 if TYPE_CHECKING:
