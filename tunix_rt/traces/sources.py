@@ -17,6 +17,7 @@ from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
 from tunix_rt.traces.data_files import Columns, found_files, read_records
+from tunix_rt.traces.keys import Fingerprints, Keys, fingerprints, keys_of
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.tables import plain
 from tunix_rt.traces.trace import MIXED, Trace
@@ -64,6 +65,15 @@ class Record:
         """Of the trace."""
         return self.trace.id
 
+    @property
+    def keys(self) -> Keys:
+        """What is compared of the trace."""
+        return keys_of(self.trace)
+
+    def fingerprints(self, ngram: int) -> Fingerprints:
+        """What is compared between splits."""
+        return fingerprints(self.trace, ngram)
+
 
 class AnyRecord(Protocol):
     """A record, in memory or on disk (`spool`)."""
@@ -74,6 +84,9 @@ class AnyRecord(Protocol):
     def where(self) -> str: ...
     @property
     def trace(self) -> Trace: ...
+    @property
+    def keys(self) -> Keys: ...
+    def fingerprints(self, ngram: int) -> Fingerprints: ...
 
 
 @dataclass(frozen=True, slots=True)
