@@ -5,6 +5,7 @@ Targets are shifted when an example is read, so no target can belong to another 
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ import numpy as np
 
 from tunix_rt.batches.pack import Int64
 from tunix_rt.errors import DataError
-from tunix_rt.files import atomic_writer, read_json, write_json
+from tunix_rt.files import atomic_writer, read_json
 from tunix_rt.models.folder import Float32
 
 Int32 = np.ndarray[Any, np.dtype[np.int32]]
@@ -63,7 +64,11 @@ def encoded_writer(folder: Path) -> Iterator[EncodedWriter]:
     with atomic_writer(folder / TOKENS) as tokens, atomic_writer(folder / WEIGHTS) as weights:
         writer = EncodedWriter(tokens, weights)
         yield writer
-    write_json(folder / INDEX, {"version": VERSION, "ids": writer.names, "num_tokens": writer.lengths.tolist()})
+    index = {"version": VERSION, "ids": writer.names, "num_tokens": writer.lengths.tolist()}
+    with atomic_writer(folder / INDEX) as file:  # piece by piece: the text of a million traces is large
+        for piece in json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(index):
+            file.write(piece.encode())
+        file.write(b"\n")
 
 
 def write_encoded(folder: Path, items: Iterable[tuple[str, Encoded]]) -> int:

@@ -46,7 +46,9 @@ def _given(record: AnyRecord) -> str:
 def _conflicts(records: Records) -> tuple[int, list[str]]:
     """How many questions occur with different final answers, and the first of them."""
     found = list(chain.from_iterable(records.values()))
-    both = b"".join(record.keys.normal + record.keys.answer for record in found)
+    both = bytearray()
+    for record in found:
+        both += record.keys.normal + record.keys.answer
     keys = np.frombuffer(both, np.dtype([("question", "S16"), ("answer", "S16")]))
     _, first, which = np.unique(keys["question"], return_index=True, return_inverse=True)
     others = np.flatnonzero(keys["answer"] != keys["answer"][first[which]])
