@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.gguf_keys import NAMED_TEMPLATE
-from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
+from tunix_rt.models.splits import LLAMA3, QWEN2, byte_level_by_pattern, byte_level_with_single_digits
+from tunix_rt.models.tokenizer import write_tokenizer
 
 if TYPE_CHECKING:
     import tokenizers
@@ -25,12 +27,6 @@ UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
 """`tokenizer.ggml.token_type` (llama.cpp, include/llama.h, llama_token_type)."""
 BLANK = "▁"
 """Sentencepiece's space."""
-
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +62,7 @@ class _Splits:
 
 
 def _by_pattern(pattern: str) -> Callable[[], PreTokenizer]:
-    def build() -> PreTokenizer:
-        from tokenizers import Regex, pre_tokenizers
-
-        split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-    return build
+    return partial(byte_level_by_pattern, pattern)
 
 
 def _gpt2() -> PreTokenizer:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.errors import ModelError
-from tunix_rt.files import JsonObject
+from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.families.names import HEAD, LLAMA_NAMES
 from tunix_rt.models.families.registry import read, tensor_shapes
 from tunix_rt.models.folder import (
@@ -24,14 +24,16 @@ from tunix_rt.models.folder import (
     check_same,
     copy_tokenizer,
     read_config,
+    read_object,
     read_tensors,
     tensor_names,
     weight_files,
     write_model,
 )
+from tunix_rt.models.tokenizer_class import PLAIN_CLASS, REGISTERED
 from tunix_rt.terminal import warn
 
-VERSION = 1
+VERSION = 2
 """Version of the conversion; increased when the same folder would give a different one."""
 WRAPPERS = {
     "gemma3": ("gemma3_text", True),
@@ -104,9 +106,17 @@ def take_out(folder: Path, target: Path) -> None:
     write_model(target, config, weights)
     if (folder / TOKENIZER).is_file():
         copy_tokenizer(folder, target)
+        _keep_class(folder, target)
     if (folder / GENERATION).is_file():
         shutil.copyfile(folder / GENERATION, target / GENERATION)
     _say(folder, others)
+
+
+def _keep_class(folder: Path, target: Path) -> None:
+    """Write that tokenizer.json is taken as it is, where that follows from the wrapper's type."""
+    if REGISTERED.get(read_config(folder)["model_type"]) == PLAIN_CLASS:
+        file = target / "tokenizer_config.json"
+        write_json(file, read_object(file, optional=True) | {"tokenizer_class": PLAIN_CLASS})
 
 
 def of_text(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], tuple[str, str]]:
