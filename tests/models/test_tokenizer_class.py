@@ -14,7 +14,7 @@ from tunix_rt.errors import ModelError
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.models.splits import QWEN2, byte_level_by_pattern, byte_level_with_single_digits
-from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.models.tokenizer import Tokenizer, train_bpe
 from tunix_rt.models.tokenizer_class import BUILDS, OTHERS, REGISTERED, class_of
 from tunix_rt.models.wrapped import _keep_class
 
@@ -173,6 +173,15 @@ def test_only_added_tokens_decoder_counts_for_a_class_that_builds(files: dict[st
         ModelError, match=r"added_tokens_decoder: '<\|endoftext\|>' is an added token in tokenizer.json"
     ):
         Tokenizer.load(tmp_path)
+
+
+def test_a_tokenizer_trained_for_qwen2_is_read_by_transformers_as_here(tmp_path: Path) -> None:
+    """Whose class replaces what tokenizer.json says, whatever is written there."""
+    train_bpe(CORPUS, 300, tmp_path, ("<think>",), "qwen2")
+    before = [Tokenizer.load(tmp_path).ids(text) for text in TEXTS]
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen2"}))
+    same(tmp_path, [*TEXTS, "a<think>b"])
+    assert [Tokenizer.load(tmp_path).ids(text) for text in TEXTS] == before
 
 
 def test_tokens_that_are_added_here_are_found_by_such_a_class(files: dict[str, str], tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """The tokenizer in the metadata of a GGUF file, rebuilt as `transformers` (5.22, integrations/gguf) rebuilds it.
 
 Two kinds: byte-level BPE, whose text is split by the rules that `tokenizer.ggml.pre` names, and sentencepiece's BPE,
-whose merges follow from the scores. As in the file, and as there, text is not normalised: Qwen's own tokenizer.json
-composes characters (NFC) first.
+whose merges follow from the scores. As in the file, and as there, text is not normalised, while Qwen's own
+tokenizer.json composes characters (NFC) first; of Qwen 2 `transformers` reads a folder in no other way, so there it is.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.gguf_keys import NAMED_TEMPLATE
 from tunix_rt.models.splits import LLAMA3, QWEN2, byte_level_by_pattern, byte_level_with_single_digits
 from tunix_rt.models.tokenizer import write_tokenizer
+from tunix_rt.models.tokenizer_class import forced_splits
 
 if TYPE_CHECKING:
     import tokenizers
@@ -140,17 +141,21 @@ def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Token
 
     splits = SPLITS[metadata.required("tokenizer.ggml.pre", tuple(SPLITS))]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    merges = _merges(metadata)
+    merges = _merges(metadata, vocabulary)
     inner = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splits.whole_words))
-    inner.pre_tokenizer = splits.split()
+    forced = forced_splits(metadata.required("general.architecture"))
+    inner.normalizer, inner.pre_tokenizer = forced or (None, splits.split())
     inner.decoder = decoders.ByteLevel()
     return inner, splits.begins
 
 
-def _merges(metadata: Metadata) -> list[tuple[str, str]]:
+def _merges(metadata: Metadata, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
     pairs = [merge.split(" ") for merge in metadata.required("tokenizer.ggml.merges")]
     if strange := next((pair for pair in pairs if len(pair) != 2), None):
         raise ModelError(f"{metadata.file}: tokenizer.ggml.merges: {' '.join(strange)!r} is not a pair of tokens")
+    unknown = (token for left, right in pairs for token in (left, right, left + right) if token not in vocabulary)
+    if (token := next(unknown, None)) is not None:
+        raise ModelError(f"{metadata.file}: tokenizer.ggml.merges: {token!r} is not among tokenizer.ggml.tokens")
     return [(left, right) for left, right in pairs]
 
 
@@ -161,7 +166,9 @@ def _sentencepiece(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.To
     vocabulary = {token: index for index, token in enumerate(tokens)}
     given = metadata.optional("tokenizer.ggml.merges") is not None
     scores = () if given else metadata.required("tokenizer.ggml.scores")
-    merges = _merges(metadata) if given else implied_merges(vocabulary, dict(zip(tokens, scores, strict=True)))
+    merges = (
+        _merges(metadata, vocabulary) if given else implied_merges(vocabulary, dict(zip(tokens, scores, strict=True)))
+    )
     inner = Tokenizer(models.BPE(vocabulary, merges, fuse_unk=True, byte_fallback=True))
     prefixed = metadata.optional("tokenizer.ggml.add_space_prefix") is not False
     scheme = "first" if prefixed else "never"

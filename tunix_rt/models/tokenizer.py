@@ -17,7 +17,7 @@ from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_te
 from tunix_rt.models.chat_template import read_templates, render
 from tunix_rt.models.folder import CONFIG, TOKENIZER, read_object, read_stop_ids
 from tunix_rt.models.splits import byte_level_with_single_digits
-from tunix_rt.models.tokenizer_class import apply_class
+from tunix_rt.models.tokenizer_class import apply_class, forced_splits
 from tunix_rt.models.tokenizer_config import add_declared, begin_of, check_config, special_tokens
 
 if TYPE_CHECKING:
@@ -230,16 +230,19 @@ def train_char(texts: Iterable[str], characters: str | None, folder: Path, added
     _write_trained(inner, folder, added)
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path, added: Sequence[str] = ()) -> None:
+def train_bpe(
+    texts: Iterable[str], vocab_size: int, folder: Path, added: Sequence[str] = (), model_type: object = None
+) -> None:
     """Write a byte-level BPE of at most `vocab_size` tokens: `<pad>` = 0, `<end>` = 1, all bytes, merges; then `added`.
 
-    Digits stay single tokens, so that numbers are read digit by digit (as in SmolLM and Llama).
+    Digits stay single tokens, so that numbers are read digit by digit (as in SmolLM and Llama). For a model of a type
+    for which `transformers` splits every text in one way, it is split so.
     """
     from tokenizers import Tokenizer as Inner
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
     inner = Inner(models.BPE())
-    inner.pre_tokenizer = byte_level_with_single_digits()
+    inner.normalizer, inner.pre_tokenizer = forced_splits(model_type) or (None, byte_level_with_single_digits())
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunix_rt.config.choices import SPLIT_BY_TYPE
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.folder import CONFIG, TOKENIZER, read_object
@@ -45,8 +46,6 @@ REGISTERED = {
     "qwen3_moe": "Qwen2Tokenizer",
 }
 """`model_type` → its class (`TOKENIZER_MAPPING_NAMES`). Where it is PLAIN_CLASS, so is every tokenizer."""
-FORCED = ("qwen2",)
-"""Model types that have their class whatever is written (`MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS`)."""
 OTHERS = frozenset(
     f"{name}Tokenizer"
     for name in (
@@ -96,7 +95,7 @@ def class_of(model_type: object, declared: object, byte_level: bool) -> str:
     name, registered = str(declared or "").removesuffix("Fast"), REGISTERED.get(str(model_type), "")
     if registered == PLAIN_CLASS or (name == "LlamaTokenizer" and byte_level):
         return PLAIN_CLASS
-    if not name or model_type in FORCED:
+    if not name or model_type in SPLIT_BY_TYPE:
         name = registered
     return name if name in OTHERS or name in BUILDS else PLAIN_CLASS
 
@@ -112,7 +111,7 @@ def apply_class(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -
     name = class_of(model_type, declared, '"ByteLevel"' in states)
     if name == PLAIN_CLASS:
         return Applied(config)
-    remedy = "" if model_type in FORCED else f'; "tokenizer_class": "{PLAIN_CLASS}" takes {TOKENIZER} as it is'
+    remedy = "" if model_type in SPLIT_BY_TYPE else f'; "tokenizer_class": "{PLAIN_CLASS}" takes {TOKENIZER} as it is'
     where = f"{folder / 'tokenizer_config.json'}: tokenizer_class"
     if name not in BUILDS:
         raise ModelError(f"{where}: {name} is not supported: transformers takes only parts of {TOKENIZER}{remedy}")
@@ -124,6 +123,14 @@ def apply_class(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -
     if changed:
         _say(f"{folder}: as in transformers, {name} has its own {' and '.join(changed)}, not {TOKENIZER}'s{remedy}")
     return Applied(special | config, {"class": name} | changed if changed else {}, rebuilt=True)
+
+
+def forced_splits(model_type: object) -> tuple[Any, Any] | None:
+    """Normaliser and pre-tokenizer of every tokenizer of a model type that has its class whatever is written."""
+    if model_type not in SPLIT_BY_TYPE:
+        return None
+    parts = BUILDS[REGISTERED[str(model_type)]]({})
+    return parts.normalizer, parts.pre_tokenizer
 
 
 @cache

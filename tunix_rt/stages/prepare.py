@@ -201,10 +201,11 @@ def _model_folder(request: PrepareRequest, collected: Collected) -> Path:
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(request.format, None)
         texts = ("".join(part.text for part in plain.parts(trace)) for trace in collected.traces("train"))
+        model_type = source.config.get("model_type") if isinstance(source, ScratchModel) else source.family
         if isinstance(tokenizer, CharTokenizer):
             train_char(texts, tokenizer.characters, start, tokenizer.added_tokens)
         else:
-            train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens)
+            train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens, model_type)
     made = Tokenizer.load(start)
     write_fresh(start, source, made.vocab_size, request.seed, made.pad_id, made.end_id, weights)
     return start
