@@ -24,8 +24,8 @@ from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import module_name
 from tunix_rt.models.adapter_folder import FILES, Base, merge, read_adapter
+from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import read_architecture
-from tunix_rt.models.sources import folder_digest
 
 pytestmark = [  # what `peft` makes transformers say, and that it corrects `fan_in_fan_out` by itself
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),

@@ -19,9 +19,10 @@ from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import Adapter, declared, fresh, linear, merged, module_name, short_names
 from tunix_rt.models.adapter_fields import PLAIN, READ, UNSUPPORTED, WITHOUT_EFFECT
 from tunix_rt.models.adapter_folder import Base, read_adapter, read_base, start, write_adapter
+from tunix_rt.models.content import folder_digest
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import read_architecture, read_weights
-from tunix_rt.models.sources import base_folder, folder_digest, opened
+from tunix_rt.models.sources import base_folder, opened
 from tunix_rt.models.tensor_file import write_weights
 
 
@@ -134,9 +135,32 @@ def test_a_changed_base_is_refused(bases: dict[str, Path], llama: Architecture, 
     assert opened(other, bases["llama"]) == (other, None)
     with pytest.raises(ModelError, match=r"not the model that the adapter .* was trained on \(sha256 \w+… here"):
         opened(adapter, other)
-    (adapter / "base.json").unlink()  # as it comes from elsewhere
+
+
+def test_an_adapter_from_elsewhere_on_another_folder_of_the_same_shapes(
+    bases: dict[str, Path], llama: Architecture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder that it names is compared while it is there; an equal copy is the same model."""
+    adapter = written(tmp_path / "adapter", llama, bases["llama"])
+    (adapter / "base.json").unlink()
     assert read_base(adapter).sha256 is None
-    assert opened(adapter, other) == (other, adapter)
+    copy = shutil.copytree(bases["llama"], tmp_path / "copy")
+    assert opened(adapter, copy) == (copy, adapter)
+    (copy / "generation_config.json").write_text('{"eos_token_id": 5}')
+    with pytest.raises(
+        ModelError, match=rf"copy: not the model that the adapter .* in {bases['llama']}, which it names"
+    ):
+        opened(adapter, copy)
+    assert capsys.readouterr().err == ""
+    (copy / "made.json").write_text("{}")  # a copy that was made here, with another end token
+    assert opened(adapter, copy) == (copy, adapter)
+    changed(adapter, base_model_name_or_path=str(tmp_path / "gone"))
+    assert opened(adapter, bases["llama"]) == (bases["llama"], adapter)
+    warned = capsys.readouterr().err.splitlines()
+    assert [line.partition(" names ")[2] for line in warned] == [
+        f"{bases['llama']} as its base, and is used on {copy}",
+        f"{tmp_path / 'gone'} as its base, and is used on {bases['llama']}",
+    ]
 
 
 @pytest.mark.parametrize("named", ["org/Small-Instruct", "org/small", None])

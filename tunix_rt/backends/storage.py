@@ -14,7 +14,8 @@ from tunix_rt.backends import heap
 from tunix_rt.backends.interface import State, TrainingSetup
 from tunix_rt.files import JsonObject
 from tunix_rt.models.adapter import Adapter
-from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
+from tunix_rt.models.adapter_folder import Base, read_adapter, read_base, start, write_adapter
+from tunix_rt.models.content import check_base
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (

@@ -2,7 +2,7 @@
 
     adapter_config.json          numbers and targets, as `peft` (0.21) reads and writes them
     adapter_model.safetensors    float32
-    base.json                    the sha256 of the base (`sources.folder_digest`); adapters from elsewhere have none
+    base.json                    the sha256 of the base (`content.folder_digest`); adapters from elsewhere have none
 
 A config field that would change the mathematics but is not supported here is refused by name (`adapter_fields`).
 """
@@ -39,7 +39,6 @@ from tunix_rt.models.folder import (
 )
 from tunix_rt.models.tensor_file import write_weights
 from tunix_rt.models.wrapped import is_wrapped, of_text, take_out
-from tunix_rt.terminal import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE = "base.json"
@@ -187,19 +186,3 @@ def merge(folder: Path, base: Path, target: Path) -> None:
     generation = next((one / GENERATION for one in (place, base) if (one / GENERATION).is_file()), None)
     if generation is not None:
         shutil.copyfile(generation, target / GENERATION)
-
-
-def check_base(folder: Path, base: Path, sha256: str | None) -> None:
-    """Refuse a base (with content hash `sha256`) other than the one that an adapter was trained on.
-
-    An adapter from elsewhere records no hash; if it names another model of the hub, that is a warning.
-    """
-    recorded, used = read_base(folder), Base.of(base, sha256 or "")
-    if None not in (recorded.sha256, sha256) and recorded.sha256 != used.sha256:
-        raise ModelError(
-            f"{base}: not the model that the adapter {folder} was trained on (sha256 {str(sha256)[:12]}… here, "
-            f"{str(recorded.sha256)[:12]}… in its {BASE}); put the old model back, or name where it is"
-        )
-    named = recorded.name and Base.of(Path(recorded.name), "").name
-    if recorded.sha256 is None and used.revision and named and str(used.name).lower() != named.lower():
-        warn(f"the adapter {folder} names {named} as its base, and is used on {used.name}")

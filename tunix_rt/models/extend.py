@@ -16,6 +16,7 @@ import numpy as np
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import digest, write_json, write_text
+from tunix_rt.models.content import folder_digest
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (
     GENERATION,
@@ -30,7 +31,7 @@ from tunix_rt.models.folder import (
     write_generation_config,
     write_model,
 )
-from tunix_rt.models.sources import folder_digest, made_once
+from tunix_rt.models.sources import made_once
 from tunix_rt.models.tokenizer import Tokenizer, add_tokens
 from tunix_rt.models.tokenizer_class import DECODER
 

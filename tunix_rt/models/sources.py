@@ -8,7 +8,7 @@ cache, under a lock, and found again by its content.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
@@ -17,13 +17,11 @@ from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryMode
 from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub, wrapped
-from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
-from tunix_rt.models.adapter_folder import Base, check_base, merge, read_base
-from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, tokenizer_files, weight_files
+from tunix_rt.models.adapter_folder import Base, merge, read_base
+from tunix_rt.models.content import MADE, check_base, folder_digest
+from tunix_rt.models.folder import CONFIG, is_adapter
 from tunix_rt.terminal import warn
 
-MADE = "made.json"
-"""In a folder of `made_once`: size and sha256 of each of its files."""
 T = TypeVar("T")
 MERGING = "name its folder with `python -m tunix_rt merge ADAPTER OUT --base FOLDER`"
 Source = HubModel | FolderModel | GgufModel | RegistryModel
@@ -77,34 +75,10 @@ def content_digest(source: Source, store: Store | None = None) -> str:
     return folder_digest(folder)
 
 
-def folder_digest(folder: Path, full: bool = False) -> str:
-    """Hex sha256 of the files that define a model, `model_files`, each by its name and bytes.
-
-    `full`: read every byte instead of trusting remembered digests.
-    """
-    return digest_of({name: sha256_of(folder / name, full) for name in model_files(folder)})
-
-
-def model_files(folder: Path) -> list[str]:
-    """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
-
-    An adapter folder counts as a model folder, its record of the base included. Raises ModelError if weights are
-    missing, or if the folder holds a model and an adapter.
-    """
-    weights = () if is_adapter(folder) else weight_files(folder)
-    found = {name for name in (CONFIG, GENERATION, *ADAPTER_FILES) if (folder / name).is_file()}
-    return sorted({*found, *tokenizer_files(folder), *(path.relative_to(folder).as_posix() for path in weights)})
-
-
 def adapter_digest(folder: Path) -> str:
     """`folder_digest` of an adapter's folder (`model.adapter.path`). Raises ModelError if it is not one."""
     read_base(folder)
     return folder_digest(folder)
-
-
-def digest_of(files: Mapping[str, str]) -> str:
-    """`folder_digest` of a folder with these files, given by the sha256 of each."""
-    return digest(dict(files))
 
 
 def base_folder(adapter: Path) -> Path:
