@@ -184,6 +184,16 @@ def test_gemma_3_before_transformers_5() -> None:
     assert registry.read(new, "here").layers == (near, far, near)
 
 
+def test_the_older_name_of_a_kind_has_no_effect_in_gemma_3() -> None:
+    import transformers
+
+    old = {name: value for name, value in config_of("gemma3").items() if name != "rope_parameters"}
+    old |= {"rope_theta": 1000.0, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    theirs = transformers.Gemma3TextConfig(**old).rope_parameters
+    (far,) = {layer.rope for layer in registry.read(old, "here").layers if layer.window is None}
+    assert theirs["full_attention"]["rope_type"] == "default" and far == Rope(1000.0)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

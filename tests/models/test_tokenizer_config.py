@@ -241,7 +241,7 @@ def test_what_transformers_saves_again_agrees(folder: Path) -> None:
 
 
 def test_with_tools_the_template_for_tools_is_rendered_as_by_transformers(folder: Path) -> None:
-    """From files, as transformers 5 saves them, and from tokenizer_config.json, as older ones did."""
+    """From tokenizer_config.json, as older ones saved them, and from files, of which those by name come first."""
     from transformers import AutoTokenizer
 
     messages = [{"role": "user", "content": "a"}]
@@ -249,13 +249,23 @@ def test_with_tools_the_template_for_tools_is_rendered_as_by_transformers(folder
     named = {"default": "plain {{ messages[0].content }}", "tool_use": "tools {{ tools[0].function.name }}"}
     with_fields(folder, chat_template=[{"name": name, "template": text} for name, text in named.items()])
     digests = set()
-    for _ in range(2):
+    for kind in ("list", "object", "files"):
+        if kind == "object":
+            with_fields(folder, chat_template=named)
         ours, theirs = Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
         digests.add(ours.digest)
         for given in ((), tools):
             expected = theirs.apply_chat_template(messages, tools=list(given) or None, tokenize=False)
             assert ours.chat(messages, False, tools=given) == expected
-        theirs.save_pretrained(folder)
-        assert (folder / "additional_chat_templates" / "tool_use.jinja").is_file()
+        if kind == "object":
+            theirs.save_pretrained(folder)
+            assert (folder / "additional_chat_templates" / "tool_use.jinja").is_file()
+    (folder / "additional_chat_templates" / "default.jinja").write_text("first {{ messages[0].content }}")
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert (
+        Tokenizer.load(folder).chat(messages, False)
+        == theirs.apply_chat_template(messages, tokenize=False)
+        == "first a"
+    )
     (folder / "additional_chat_templates" / "tool_use.jinja").write_text("other")
     assert Tokenizer.load(folder).digest not in digests

@@ -99,7 +99,8 @@ class Fields:
         declared = self._object(field)
         if name is not None:
             nested = self._object("rope_parameters").get(name)
-            declared = (nested or {}) | self._object("rope_scaling")
+            # `type`, the older name of the kind, does not count beside the default's `rope_type`.
+            declared = ({"rope_type": "default"} if nested is None else nested) | self._object("rope_scaling")
             field = f"rope_parameters.{name}" if nested else field
         declared = {key: value for key, value in declared.items() if value is not None}
         if "rope_theta" not in declared:
