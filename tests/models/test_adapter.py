@@ -186,6 +186,15 @@ def test_a_base_in_the_hub_s_cache_is_called_by_its_name(tmp_path: Path) -> None
     assert base == Base("HuggingFaceTB/SmolLM2-135M", "93efa2f0", "abc")
 
 
+def test_an_adapter_in_a_pickle_says_what_writes_another(
+    bases: dict[str, Path], llama: Architecture, tmp_path: Path
+) -> None:
+    folder = written(tmp_path, llama, bases["llama"])
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"only safetensors is read\); of adapter_model\.bin .*save_pretrained"):
+        read_adapter(folder, llama)
+
+
 def test_a_base_that_is_gone_is_named(bases: dict[str, Path], llama: Architecture, tmp_path: Path) -> None:
     folder = changed(written(tmp_path, llama, bases["llama"]), base_model_name_or_path="nowhere/at/all")
     with pytest.raises(ModelError, match=r"nowhere/at/all: no such model folder.*--base FOLDER"):
@@ -200,6 +209,7 @@ def test_a_base_that_is_gone_is_named(bases: dict[str, Path], llama: Architectur
     [
         ({"use_dora": True}, "use_dora: True is not supported"),
         ({"bias": "all"}, "bias: 'all' is not supported"),
+        ({"lora_dropout": "x"}, "lora_dropout: 'x', expected a number from 0 to 1"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\] is not supported"),
         ({"rank_pattern": {"q_proj": 2}}, r"(?s)do not fit adapter_config.json.*\(4, 24\) in the folder, \(2, 24\) in"),
         ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern: q_proj: '2', expected a positive integer"),

@@ -83,7 +83,7 @@ def test_a_tokenizer_that_outgrew_its_model_gets_its_rows_when_asked(folder: Pat
 def test_the_characters_of_another_model_s_tokenizer_are_refused(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, tmp_path / "other")
     train_char([], ALPHABET + "xyz" * 7, tmp_path / "other")
-    with pytest.raises(ModelError, match=r"other: tokenizer\.json has 56 tokens.*tokenizer\.added_tokens="):
+    with pytest.raises(ModelError, match=r"other: tokenizer\.json has 56 tokens.*put the model's own tokenizer there$"):
         with_tokens(tmp_path / "other", (), tmp_path / "cache")
 
 

@@ -184,6 +184,21 @@ def test_gemma_3_before_transformers_5() -> None:
     assert registry.read(new, "here").layers == (near, far, near)
 
 
+def test_gpt2_takes_the_names_of_other_families() -> None:
+    """As in transformers (`attribute_map`), where they win over its own."""
+    import transformers
+
+    from tunix_rt.models.families.gpt2 import GENERAL
+
+    assert transformers.GPT2Config.attribute_map == GENERAL
+    own = config_of("gpt2")
+    general = {name: own[here] for name, here in GENERAL.items()}
+    rest = {name: value for name, value in own.items() if name not in general.keys() | set(GENERAL.values())}
+    assert registry.read(rest | general, "here") == registry.read(own, "here")
+    wrong = {"n_embd": 2 * own["n_embd"], "hidden_size": own["n_embd"]}
+    assert transformers.GPT2Config(**wrong).n_embd == registry.read(own | wrong, "here").hidden_size == own["n_embd"]
+
+
 def test_the_older_name_of_a_kind_has_no_effect_in_gemma_3() -> None:
     import transformers
 

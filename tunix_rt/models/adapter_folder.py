@@ -118,7 +118,9 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
     fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
     check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
-        raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
+        found = (folder / "adapter_model.bin").is_file()
+        hint = "; of adapter_model.bin peft's from_pretrained and save_pretrained(FOLDER) make it" if found else ""
+        raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read){hint}")
     stored = read_tensors(folder / ADAPTER_WEIGHTS)
     text, (outer, own) = of_text(folder, (name.removeprefix(PREFIX) for name in stored))
     weights = {PREFIX + here: stored[PREFIX + name] for name, here in text.items()}

@@ -74,10 +74,12 @@ def _refuse_foreign(folder: Path, tokenizer: Tokenizer, beyond: Mapping[str, int
     wanted = [text for text in sorted(beyond, key=beyond.__getitem__) if text not in tokenizer.special_tokens - ends]
     if wanted:
         shown = ", ".join(map(repr, wanted[:5])) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")
+        new = [text for text in wanted if text in tokenizer.added_tokens][:5]
+        learn = f", or, to learn new tokens with all weights, name them: tokenizer.added_tokens={new}" if new else ""
         raise ModelError(
             f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, but by config.json (vocab_size) the model "
             f"has {read_architecture(folder).vocab_size} rows of embeddings, none for {shown}; put the model's own "
-            f"tokenizer there, or, to learn new tokens with all weights, name them: tokenizer.added_tokens={wanted[:5]}"
+            f"tokenizer there{learn}"
         )
 
 

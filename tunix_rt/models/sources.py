@@ -88,9 +88,15 @@ def base_folder(adapter: Path) -> Path:
     base = read_base(adapter)
     if base.name is None:
         raise ModelError(f"{adapter}: does not say to which model it belongs; {MERGING}")
-    if Path(base.name).expanduser().is_dir():
-        return Path(base.name).expanduser()
-    if base.revision is None and base.sha256 is not None:
+    place = Path(base.name).expanduser()
+    if is_adapter(place):
+        first = f"python -m tunix_rt merge {place} OUT"
+        raise ModelError(f"{adapter}: its base {place} is an adapter itself; merge that first: {first}, then {MERGING}")
+    if place.is_dir():
+        return place
+    if place.is_file():
+        raise ModelError(f"{adapter}: its base {place} is a file, where a model folder is needed; {MERGING}")
+    if place.is_absolute() or (base.revision is None and base.sha256 is not None):
         raise ModelError(
             f"{base.name}: no such model folder, to which the adapter {adapter} belongs; put it back, or {MERGING}"
         )
@@ -118,7 +124,7 @@ def _base_digest(adapter: Path) -> str:
     base = read_base(adapter)
     if base.sha256 is not None:
         return base.sha256
-    if base.name is not None and not Path(base.name).expanduser().is_dir():
+    if base.name is not None and not Path(base.name).is_absolute() and not Path(base.name).expanduser().exists():
         return _of_hub(adapter, base, content_digest)
     return folder_digest(base_folder(adapter))
 

@@ -39,6 +39,13 @@ class Fields:
         """The same with the defaults of a family's config class for fields that are absent (null is a value)."""
         return Fields(defaults | self.config, self.where)
 
+    def renamed(self, names: Mapping[str, str]) -> Fields:
+        """The same with fields under the names that a family has for them: `attribute_map` in `transformers`, where
+        the general name wins.
+        """
+        given = {own: self.config[general] for general, own in names.items() if general in self.config}
+        return Fields(self.config | given, self.where)
+
     def refuse(self, name: str, problem: str) -> ModelError:
         """The error for a field."""
         return ModelError(f"{self.where}: {name}: {problem}")
