@@ -32,8 +32,8 @@ from tunix_rt.backends.jax.attention import (
     rotary_tables,
     rotate,
 )
-from tunix_rt.backends.jax.experts import mixed, route
-from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, whole_parts
+from tunix_rt.backends.jax.experts import mixture
+from tunix_rt.models.families.architecture import Activation, Architecture, whole_parts
 from tunix_rt.models.families.rope import Rope
 
 Params = dict[str, Any]
@@ -155,24 +155,19 @@ class Layer(Parts):
 
     def _feed_forward(self, x: jax.Array) -> jax.Array:
         shape = self.architecture
-        if shape.experts is not None:
-            return self._experts(x, shape.experts)
-        if not shape.gated:
-            return self._linear("down", ACTIVATIONS[shape.activation](self._linear("up", x)))
-        return self._gated("gate_up", "down", x)
-
-    def _gated(self, first: str, last: str, x: jax.Array) -> jax.Array:
-        gate, up = jnp.split(self._linear(first, x), 2, axis=-1)
-        return self._linear(last, ACTIVATIONS[self.architecture.activation](gate) * up)
-
-    def _experts(self, x: jax.Array, experts: Experts) -> jax.Array:
-        flat, activation = x.reshape(-1, x.shape[-1]), ACTIVATIONS[self.architecture.activation]
-        chosen, weights = route(linear(flat, self._part(ROUTER), jnp.float32), experts)
-        matrices = self._part("expert_gate_up"), self._part("expert_down")
-        read = mixed(flat.astype(self.dtype), chosen, weights, *matrices, experts, activation).reshape(x.shape)
-        if experts.shared_size is None:
+        if shape.experts is None:
+            return self._dense("gate_up" if shape.gated else "up", "down", x)
+        read = mixture(x, self._part, shape.experts, ACTIVATIONS[shape.activation], self.dtype)
+        if shape.experts.shared_size is None:
             return read
-        return read + jax.nn.sigmoid(self._linear("shared_scale", x)) * self._gated("shared_gate_up", "shared_down", x)
+        return read + jax.nn.sigmoid(self._linear("shared_scale", x)) * self._dense("shared_gate_up", "shared_down", x)
+
+    def _dense(self, first: str, last: str, x: jax.Array) -> jax.Array:
+        activation, inner = ACTIVATIONS[self.architecture.activation], self._linear(first, x)
+        if not self.architecture.gated:
+            return self._linear(last, activation(inner))
+        gate, up = jnp.split(inner, 2, axis=-1)
+        return self._linear(last, activation(gate) * up)
 
     def _linear(self, name: str, x: jax.Array) -> jax.Array:
         found = linear(x, self._part(name), self.dtype)
