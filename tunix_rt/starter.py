@@ -17,8 +17,9 @@ from tunix_rt.config.choices import PARTS
 from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit, rows_in_memory
-from tunix_rt.traces.data_files import Line, found_files, read_records
+from tunix_rt.traces.data_files import found_files, read_records
 from tunix_rt.traces.dataset import split_at
+from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.look import KEPT, Found, look
 
 DEFAULT_MODEL = "smollm2_135m"

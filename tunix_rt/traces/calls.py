@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.traces.trace import Message
 
+ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
 PROBE = '{"⟦name⟧":  1.10}'
 """Arguments that no program writes in this way."""
 
@@ -33,6 +36,22 @@ def with_arguments_as_text(message: JsonObject) -> JsonObject:
 def with_arguments_as_objects(message: JsonObject) -> JsonObject:
     """A message whose tool calls have their arguments as objects, as most chat templates expect them."""
     return _changed(message, lambda value: json.loads(value) if isinstance(value, str) else value)
+
+
+def with_arguments_of(text: str, calls: Sequence[JsonObject]) -> list[JsonObject]:
+    """Calls that were read from a text, with their arguments as the text has them; where that is not clear, as read."""
+    decoder, found = json.JSONDecoder(), []
+    for start in (match.end() for match in ARGUMENTS.finditer(text)):
+        with suppress(ValueError):
+            found.append(text[start : decoder.raw_decode(text, start)[1]])
+    if len(found) != len(calls):
+        return list(calls)
+    return [
+        call | {"arguments": given}
+        if json.loads(given) == (read := call.get("arguments")) and isinstance(read, dict)
+        else call
+        for call, given in zip(calls, found, strict=True)
+    ]
 
 
 def _changed(message: JsonObject, change: Callable[[Any], Any]) -> JsonObject:

@@ -60,6 +60,12 @@ class ChatTurn:
 
         Raises DataError naming a message whose text the template changes or hides.
         """
+        for place, message in enumerate(messages):
+            if message.role == "assistant" and has_tags(message.content) and divided(message, self._place) is not None:
+                raise DataError(
+                    f"messages[{place}]: thoughts in the text of a previous turn, and the chat template has a place of "
+                    f"its own for them: put them into the field {FIELD}, or dataset.previous_thoughts=template"
+                )
         said = self._complete(messages)
         prefix = self._render(said, True, tools) + self._opening
         if tools and prefix == self._render(said, True) + self._opening:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
 from tunix_rt.traces.adapters import adapt, detect
-from tunix_rt.traces.data_files import Line, renamed
+from tunix_rt.traces.data_files import Columns
 from tunix_rt.traces.dataset import share_of
+from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.readers import TAGS
 from tunix_rt.traces.trace import Trace, normalise
@@ -56,11 +57,12 @@ def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
     """Read all records. Raises DataError if the first has no known shape, naming its fields."""
     found: Found | None = None
     seen: set[bytes] = set()
-    drawn = Reservoir()
+    drawn, renaming = Reservoir(), Columns(columns)
     for where, value in lines:
         if found is None and not isinstance(value, DataError):
             named = dict(columns) or guessed(value)
-            adapter = detect(renamed(value, named, where), where)
+            renaming = Columns(named)
+            adapter = detect(renaming.rename(value), where)
             rules = Rules(consecutive="join", last_user="drop")
             found = Found(adapter, named, rules)
         if found is None:
@@ -69,7 +71,7 @@ def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
         try:
             if isinstance(value, DataError):
                 raise value
-            trace = adapt(renamed(value, found.columns, where), found.adapter, where, found.rules)
+            trace = adapt(renaming.rename(value), found.adapter, where, found.rules)
             _count(found, trace, seen)
             drawn.offer(where, trace)
         except DataError as error:
@@ -77,6 +79,7 @@ def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
             found.invalid += [str(error)][: NAMED - len(found.invalid)]
     if found is None:
         raise DataError("no records")
+    renaming.check("--columns")
     found.sample = drawn.taken
     return found
 

@@ -12,6 +12,7 @@ from typing import Any
 from tunix_rt.config.choices import ReaderName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.calls import with_arguments_of
 from tunix_rt.traces.trace import CONTEXT, Message, kind_of, message_of, objects, text_field
 
 ROLES = {
@@ -176,7 +177,7 @@ def _calls(text: str | None, where: str) -> list[JsonObject]:
     """The tool calls of ShareGPT's role `function_call`: one object with name and arguments, or a list of them."""
     value = _parsed(text, where)
     found = objects(value if isinstance(value, list) else [value], where)
-    return [{"type": "function", "function": call} for call in found]
+    return [{"type": "function", "function": call} for call in with_arguments_of(text or "", found)]
 
 
 def _with_arguments(calls: Any, where: str) -> list[JsonObject]:
