@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunix_rt.errors import DataError
-from tunix_rt.traces.trace import Message, Step, Trace, normalise, parse_trace, prompt_id
+from tunix_rt.traces.recorded import parse_trace
+from tunix_rt.traces.trace import Message, Step, Trace, normalise, prompt_id
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 

@@ -24,7 +24,8 @@ from tunix_rt.traces.messages import (
     tools_of,
 )
 from tunix_rt.traces.readers import read
-from tunix_rt.traces.trace import Message, Step, Trace, identified, meta_field, parse_trace, text_field
+from tunix_rt.traces.recorded import parse_trace
+from tunix_rt.traces.trace import Message, Step, Trace, identified, meta_field, text_field
 
 CALCULATION = re.compile(r"<<[^<>\n]*>>")
 """GSM8K's calculator annotations, `<<48/2=24>>` (Cobbe et al. 2021, arXiv 2110.14168)."""
