@@ -112,11 +112,7 @@ def test_normalisation_keeps_operators() -> None:
             "f:3: messages[0]: weight: expected a number from 0",
         ),
         ({"tools": "search"}, "f:3: tools: expected a list of objects, got text"),
-        ({"meta": []}, "f:3: meta: expected an object, got a list"),
-        ({"meta": {"x": float("nan")}}, "f:3: meta: not plain JSON"),
         ({"meta": {"x": "\udc00"}}, "f:3: meta: half a surrogate pair"),
-        ({"id": False}, "f:3: id: expected text or an integer, got true/false"),
-        ({"id": ""}, "f:3: id: expected text or an integer"),
     ],
 )
 def test_a_broken_rule_is_named_with_place_and_field(changed: dict[str, Any], message: str) -> None:

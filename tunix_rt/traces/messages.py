@@ -12,6 +12,7 @@ from tunix_rt.config.choices import ReaderName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
 from tunix_rt.traces.calls import calls_of_text, parsed, with_arguments
+from tunix_rt.traces.thoughts import has_tags
 from tunix_rt.traces.trace import CONTEXT, Message, kind_of, message_of, objects, text_field
 
 ROLES = {
@@ -55,6 +56,8 @@ class Rules:
     """Whether white space at the ends of messages is removed."""
     max_characters: int = 1_000_000
     noted: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+    """Counts the fields of records that go to `meta` only."""
 
 
 def conversation(
@@ -92,11 +95,11 @@ def is_conversation(value: Any) -> bool:
 
 
 def tools_of(record: Mapping[str, Any], where: str) -> tuple[JsonObject, ...]:
-    """The schemas in field `tools`, a list or its JSON text; a bare function is wrapped as OpenAI's API does."""
-    value = record.get("tools")
-    if value in (None, "", []):
+    """The schemas in field `tools`, in older files `functions`, or their JSON text; a bare function is wrapped."""
+    name = next((name for name in ("tools", "functions") if record.get(name) not in (None, "", [])), None)
+    if name is None:
         return ()
-    found = objects(parsed(value, f"{where}: tools"), f"{where}: tools")
+    found = objects(parsed(record[name], f"{where}: {name}"), f"{where}: {name}")
     tools = tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in found)
     if not all(isinstance(tool["function"], dict) and isinstance(tool["function"].get("name"), str) for tool in tools):
         raise DataError(f"{where}: tools: expected functions with a name")
@@ -105,36 +108,51 @@ def tools_of(record: Mapping[str, Any], where: str) -> tuple[JsonObject, ...]:
 
 def _message(item: Mapping[str, Any], where: str, rules: Rules, speaker: str, text: str) -> Message:
     given = item.get(speaker)
-    role = ROLES.get(str(given).lower(), str(given).lower()) if isinstance(given, str) else ""
+    role = role_of(given)
     if role not in KNOWN:
         names = ", ".join(sorted(item)) or "no field"
         raise DataError(f"{where}: {speaker}: {given!r} is not a known role (the message has {names})")
-    content, fields = _content(item.get(text), f"{where}: {text}"), _fields(item, rules, speaker, text)
+    content, fields = _content(item.get(text), f"{where}: {text}", rules), _fields(item, rules, speaker, text)
     if role == "tool_call":
         role, content, fields = "assistant", "", {"tool_calls": calls_of_text(content, where)}
+    if item.get("function_call"):
+        if "tool_calls" in fields:
+            raise DataError(f"{where}: function_call and tool_calls: expected one of them")
+        fields["tool_calls"] = [{"type": "function", "function": item["function_call"]}]
     if content is None and not fields.get("tool_calls"):
         text_field(item, text, where)
     weight = _weight(item, role, where)
     thoughts = [name for name in REASONING if item.get(name)]
     if len(thoughts) > 1:
         raise DataError(f"{where}: {' and '.join(thoughts)}: expected one of them")
+    if thoughts and isinstance(content, str) and has_tags(content):
+        raise DataError(f"{where}: {thoughts[0]}: {text} has thoughts too, which would be learned twice: remove one")
     if thoughts:
         fields["reasoning_content"] = text_field(item, thoughts[0], where)
     fields |= {"tool_calls": with_arguments(fields["tool_calls"], where)} if "tool_calls" in fields else {}
     return message_of({"role": role, "content": content or "", "weight": weight} | fields, where)
 
 
+def role_of(given: Any) -> str:
+    """The role of a message by any of its names; empty if it is no text."""
+    return ROLES.get(given.lower(), given.lower()) if isinstance(given, str) else ""
+
+
 def _fields(item: Mapping[str, Any], rules: Rules, speaker: str, text: str) -> JsonObject:
     """The fields that a template reads; others are counted as not used."""
     kept = {name: item[name] for name in SHOWN if item.get(name) not in (None, "", [])}
+    known = (speaker, text, "function_call", *SHOWN, *REASONING, *TRAINED)
     for name, value in item.items():
-        if name not in (speaker, text, *SHOWN, *REASONING, *TRAINED) and value not in (None, "", [], {}):
+        if name not in known and value not in (None, "", [], {}):
             rules.noted[f"message field {name} not used"] += 1
     return kept
 
 
-def _content(value: Any, where: str) -> str | None:
-    """The text of a message: as it stands, or the text parts of a list, joined."""
+def _content(value: Any, where: str, rules: Rules) -> str | None:
+    """The text of a message: as it stands, an integer as text, or the text parts of a list, joined."""
+    if type(value) is int:
+        rules.noted["numbers written as text"] += 1
+        return str(value)
     if not isinstance(value, list):
         return value  # type: ignore[no-any-return]  # checked by message_of
     texts = []

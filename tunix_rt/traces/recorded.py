@@ -23,6 +23,11 @@ from tunix_rt.traces.trace import (
     text_field,
 )
 
+TRACE_FIELDS = tuple(
+    "trace_version prompt steps final_answer messages history completion tools answer_span rejected system".split()
+)
+"""Fields of a record of this shape, besides `id` and `meta`."""
+
 
 def parse_trace(record: JsonObject, where: str) -> Trace:
     """Check a record of version 1.0 or 1.1 and create the trace; its id may not be unique yet.
@@ -50,7 +55,18 @@ def parse_trace(record: JsonObject, where: str) -> Trace:
         answer_span=_span(record.get("answer_span"), f"{where}: answer_span", length),
         rejected=None if record.get("rejected") is None else text_field(record, "rejected", where),
     )
+    _check_spans(trace, where)
     return identified(trace, record, where)
+
+
+def _check_spans(trace: Trace, where: str) -> None:
+    """Raises DataError for a step or an answer that is not what its span says."""
+    text = "" if trace.completion is None else trace.completion.content
+    labelled = [(f"steps, i={step.i}", step.content, step.span) for step in trace.steps]
+    for name, content, span in [*labelled, ("final_answer", trace.final_answer.strip(), trace.answer_span)]:
+        if span is not None and text[slice(*span)].strip() != content.strip():
+            shown = f"{text[slice(*span)][:60]!r}, expected {content[:60]!r}"
+            raise DataError(f"{where}: {name}: [{span[0]}, {span[1]}) of the completion is {shown}")
 
 
 def _recorded_messages(record: JsonObject, prompt: str, where: str) -> tuple[Message, ...]:

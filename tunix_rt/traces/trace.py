@@ -7,6 +7,7 @@ are spans of it. A source that gives only parts (generated arithmetic, a trace o
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,10 @@ MIXED = "dataset"
 """Key of `meta` that names a trace's source in a mixture."""
 MAX_STEPS = 1_000
 """Most steps of a trace of parts: formats that number steps are proved to be readable up to here."""
+GROUP = "group"
+"""Key of `meta`: traces of one group are never in two splits."""
+EMPTY = ("system", "developer", "tool")
+"""Roles whose message may be empty."""
 CONTEXT = ("system", "developer", "user", "tool")
 """Roles whose text is shown to the model and never learned."""
 Span = tuple[int, int]
@@ -150,7 +155,7 @@ def message_of(record: Mapping[str, Any], where: str) -> Message:
         isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 100
     ):
         raise DataError(f"{where}: weight: expected a number from 0 to 100, got {weight!r}")
-    content = text_field(record, "content", where, empty=bool(record.get("tool_calls")))
+    content = text_field(record, "content", where, empty=bool(record.get("tool_calls")) or role in EMPTY)
     fields = {name: value for name, value in record.items() if name not in ("role", "content", "weight")}
     valid_unicode(to_json(fields), "message", where)
     return Message(role, content, fields, None if weight is None else float(weight))
@@ -167,24 +172,41 @@ def objects(value: Any, where: str) -> tuple[JsonObject, ...]:
 
 def identified(trace: Trace, record: Mapping[str, Any], where: str) -> Trace:
     """The trace with its id: the record's `id`, else `meta.id`, else the question's own. Raises DataError."""
-    given = trace.meta.get("id") if record.get("id") is None else record["id"]
-    if given is None:
-        given = prompt_id(trace.questions[-1])
-    if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
-        raise DataError(f"{where}: id: expected text or an integer, got {kind_of(given)}")
-    return replace(trace, id=valid_unicode(str(given), "id", where))
+    given = next((name for name in map(_name, (record.get("id"), trace.meta.get("id"))) if name), None)
+    return replace(trace, id=valid_unicode(given or prompt_id(trace.questions[-1]), "id", where))
+
+
+def _name(value: Any) -> str:
+    """An id as text: `3` for 3.0, the own text of MongoDB's `{"$oid": …}`; empty if there is none."""
+    if isinstance(value, dict) and len(value) == 1:
+        (value,) = value.values()
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return to_json(finite(value))
 
 
 def meta_field(record: Mapping[str, Any], where: str) -> JsonObject:
-    """The object in field `meta`, empty if there is none; numbers that are no numbers become null. Raises DataError."""
-    meta = record.get("meta", {})
-    if not isinstance(meta, dict):
-        raise DataError(f"{where}: meta: expected an object, got {kind_of(meta)}")
+    """What field `meta` holds; a value that is no object is kept under the name `meta`. Raises DataError."""
+    given = finite(record.get("meta"))
+    meta = given if isinstance(given, dict) else {} if given is None else {"meta": given}
     try:
         valid_unicode(to_json(meta), "meta", where)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: meta: not plain JSON ({error})") from None
     return meta
+
+
+def finite(value: Any) -> Any:
+    """A value that is not learned, as JSON has it: NaN of a table's empty cell is null, bytes are their number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list) else value
 
 
 def text_field(record: Mapping[str, Any], name: str, where: str, empty: bool = False) -> str:
@@ -211,4 +233,6 @@ def valid_unicode(text: str, name: str, where: str) -> str:
 def kind_of(value: Any) -> str:
     """What a JSON value is, for a message."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
+    if isinstance(value, bytes):
+        return "bytes that are not UTF-8 text"
     return names.get(type(value), f"a number ({value!r})")
