@@ -10,14 +10,18 @@ import glob
 import gzip
 import io
 import lzma
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any, cast
 
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.adapters import FIELDS
 from tunix_rt.traces.json_files import Line, first_line, is_object, json_lines, json_values
 from tunix_rt.traces.tables import parquet_rows, table_rows
+from tunix_rt.traces.trace import GROUP, meta_field
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 PARQUET = b"PAR1"
@@ -69,8 +73,11 @@ def _is_data(name: Path) -> bool:
     return not hidden and endings[-1:] != [] and endings[-1].lower() in SUFFIXES
 
 
-def read_records(path: Path) -> Iterator[Line]:
-    """Every record of a file with its place (`file:line`, `file[row]`). Raises DataError: missing, empty, damaged."""
+def read_records(path: Path, noted: Counter[str] | None = None) -> Iterator[Line]:
+    """Every record of a file with its place (`file:line`, `file[row]`). Raises DataError: missing, empty, damaged.
+
+    `noted` counts rows that are not as the file has them.
+    """
     if not path.is_file():
         raise DataError(f"{path}: {'a folder, expected a file' if path.is_dir() else 'no such file'}")
     with path.open("rb") as file:
@@ -82,7 +89,7 @@ def read_records(path: Path) -> Iterator[Line]:
     number = 0
     try:
         if begin.startswith(PARQUET):
-            lines = parquet_rows(path)
+            lines = parquet_rows(path, Counter() if noted is None else noted)
         elif opened is None:
             lines = _text(path, lambda: path.open("rb"))
         else:
@@ -99,11 +106,17 @@ def read_records(path: Path) -> Iterator[Line]:
 
 class Columns:
     """Fields of an adapter → columns of a file. An empty cell is a missing field; a column that no record has is an
-    error, since it may be a mistyped name.
+    error, since it may be a mistyped name. A column under the name of such a field that is not asked for is kept as
+    `own_NAME`; `group` is what decides the split, `meta.group`.
     """
 
-    def __init__(self, named: Mapping[str, str]) -> None:
-        self._named, self._missing = dict(named), set(named.values())
+    def __init__(self, named: Mapping[str, str], where: str) -> None:
+        """`where` starts each message. Raises DataError for a field that no adapter has."""
+        if unknown := next((name for name in named if name not in FIELDS), None):
+            near = get_close_matches(unknown, FIELDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{where}: {unknown!r} is no field of any shape{hint} (there are {', '.join(FIELDS)})")
+        self._named, self._missing, self._where = dict(named), set(named.values()), where
         self._fields: tuple[str, ...] = ()
 
     def rename(self, record: JsonObject) -> JsonObject:
@@ -112,16 +125,20 @@ class Columns:
             return record
         self._missing -= record.keys()
         self._fields = self._fields or tuple(record)
-        others = {*self._named, *self._named.values()}
-        rest = {name: value for name, value in record.items() if name not in others}
-        return {field: record[column] for field, column in self._named.items() if column in record} | rest
+        taken = set(self._named.values())
+        rest = {name: value for name, value in record.items() if name not in taken}
+        own = {f"own_{name}": rest.pop(name) for name in self._named if name in rest}
+        found = {field: record[column] for field, column in self._named.items() if column in record}
+        if GROUP in found:
+            found["meta"] = meta_field(record, self._where) | {GROUP: found.pop(GROUP)}
+        return rest | own | found
 
-    def check(self, where: str) -> None:
+    def check(self) -> None:
         """Raises DataError for a column that none of the records had that were renamed."""
         if self._missing and self._fields:
             missing = min(self._missing)
             raise DataError(
-                f"{where}: columns: no record has the field {missing!r} (the first has {', '.join(self._fields)})"
+                f"{self._where}: no record has the field {missing!r} (the first has {', '.join(self._fields)})"
             )
 
 

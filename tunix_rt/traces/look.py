@@ -57,11 +57,11 @@ def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
     """Read all records. Raises DataError if the first has no known shape, naming its fields."""
     found: Found | None = None
     seen: set[bytes] = set()
-    drawn, renaming = Reservoir(), Columns(columns)
+    drawn, renaming = Reservoir(), Columns(columns, "--columns")
     for where, value in lines:
         if found is None and not isinstance(value, DataError):
             named = dict(columns) or guessed(value)
-            renaming = Columns(named)
+            renaming = Columns(named, "--columns")
             adapter = detect(renaming.rename(value), where)
             rules = Rules(consecutive="join", last_user="drop")
             found = Found(adapter, named, rules)
@@ -79,7 +79,7 @@ def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
             found.invalid += [str(error)][: NAMED - len(found.invalid)]
     if found is None:
         raise DataError("no records")
-    renaming.check("--columns")
+    renaming.check()
     found.sample = drawn.taken
     return found
 
