@@ -11,20 +11,16 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
-from tunix_rt.config.choices import PARTS, Adapter
+from tunix_rt.config.choices import PARTS
 from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
-from tunix_rt.errors import DataError, InputError, ModelError
-from tunix_rt.machine import usable_memory
+from tunix_rt.errors import DataError, InputError
+from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit, rows_in_memory
 from tunix_rt.traces.data_files import found_files, read_records
 from tunix_rt.traces.dataset import split_at
 from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.look import KEPT, Found, look
-
-if TYPE_CHECKING:
-    from tunix_rt.config.schema import ExperimentConfig
-    from tunix_rt.traces.trace import Trace
 
 DEFAULT_MODEL = "smollm2_135m"
 """That of `conf/experiment/_finetune.yaml`."""
@@ -37,19 +33,6 @@ LONGEST_ANSWER = 1024
 """Most new tokens that are proposed."""
 YAML_WORDS = "null true false yes no on off y n nan inf".split()
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """What a model's tokenizer makes of a sample of the traces."""
-
-    tokens: list[int]
-    """Of each trace that can be written for the model."""
-    answers: list[int]
-    """Of what the model is to write, the end token included."""
-    positions: int
-    problems: list[str]
-    """Why other traces cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +60,7 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
     if found.num_invalid == found.rows:
         raise DataError(f"none of {found.rows} records is a valid trace: {found.invalid[0]}")
     section = _section(source, local, chosen, found)
-    lengths = _lengths(found, model, section)
+    lengths = fit(found, model, section)
     overlaps = 0 if "on_overlap" in section else _overlaps(section, found, model)
     return Starter(chosen, found, lengths, overlaps, _yaml(chosen, source, model, found, lengths, section))
 
@@ -136,7 +119,7 @@ def _overlaps(section: dict[str, Any], found: Found, model: str) -> int:
     """The training prompts that overlap with held-out ones; they are then left out, unless nothing would be left."""
     from tunix_rt.traces.dataset import collect
 
-    dataset = _config(model, found.adapter).dataset
+    dataset = experiment(model, found.adapter).dataset
     dataset = replace(dataset, split=_split(section, dataset.split), source=_source(section["source"], dataset.source))
     switches = {name: value for name, value in section.items() if name in ("on_consecutive", "on_last_user", "strip")}
     switches |= {"on_invalid": "skip", "on_duplicate": "keep"}
@@ -161,74 +144,22 @@ def _source(declared: Mapping[str, Any], usual: Any) -> FilesSource | Huggingfac
     return HuggingfaceSource(kind="huggingface", subset=None, train="train", validation=None, **declared)
 
 
-def _lengths(found: Found, model: str, section: dict[str, Any]) -> Lengths:
-    """Write a sample for the model; white space that its template trims is then declared in the section."""
-    config = _config(model, found.adapter)
-    lengths = _written(found, config)
-    if any("dataset.strip=true" in problem for problem in lengths.problems):
-        section["strip"] = True
-        lengths = _written(_stripped(found), config)
-    if lengths.problems:
-        section["on_invalid"] = "skip"
-    if any(length > lengths.positions for length in lengths.tokens) or found.longest > lengths.positions:
-        section["on_overlong"] = "drop"
-    if not lengths.tokens:
-        raise DataError(f"no trace can be written for model={model}: {lengths.problems[0]}")
-    return lengths
-
-
-def _config(model: str, adapter: Adapter) -> ExperimentConfig:
-    from tunix_rt.config.load import check, compose
-
-    words = [*_model(model), "tokenizer=pretrained", "format=chat", "training=finetune", "schedule.warmup_steps=0.1"]
-    words += ["dataset=files", "dataset.name=look", "dataset.source.train.path=-"]
-    return check(compose([*words, f"dataset.source.train.adapter={adapter}"]))
-
-
-def _written(found: Found, config: ExperimentConfig) -> Lengths:
-    from tunix_rt.batches.encode import completion_length, encode
-    from tunix_rt.inputs import start_model
-    from tunix_rt.models.folder import read_architecture
-    from tunix_rt.models.tokenizer import Tokenizer
-    from tunix_rt.traces.format import formatter
-
-    folder = start_model(config)
-    tokenizer = Tokenizer.load(folder)
-    form, lengths = formatter(config.format, tokenizer), Lengths([], [], read_architecture(folder).max_positions, [])
-    for where, trace in found.sample:
-        try:
-            parts = form.parts(trace)
-            lengths.tokens.append(len(encode(parts, tokenizer, config.dataset.loss_weights).ids))
-            lengths.answers.append(completion_length(parts, tokenizer))
-        except (DataError, ModelError) as error:
-            lengths.problems.append(f"{where}: {error}")
-    return lengths
-
-
-def _stripped(found: Found) -> Found:
-    def bare(trace: Trace) -> Trace:
-        said = trace.completion and replace(trace.completion, content=trace.completion.content.strip())
-        messages = tuple(replace(message, content=message.content.strip()) for message in trace.conversation)
-        return replace(trace, prompt=trace.prompt.strip(), completion=said, messages=messages, answer_span=None)
-
-    return replace(found, sample=[(where, bare(trace)) for where, trace in found.sample])
-
-
 def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, section: Mapping[str, Any]) -> str:
     fitting = sorted(length for length in lengths.tokens if length <= lengths.positions) or [lengths.positions]
     update = _power_of_two(min(MOST_ROWS, TOKENS_PER_UPDATE // fitting[-1]))
-    rows = min(update, _power_of_two(_rows_in_memory(fitting[-1], model)))
-    answers = sorted(lengths.answers)
+    rows = min(update, _power_of_two(rows_in_memory(fitting[-1], model)))
+    answers, step_end = sorted(lengths.answers), lengths.layout.step_end
     longest = answers[-1] if answers[-1] <= LONGEST_ANSWER else answers[int(0.95 * (len(answers) - 1))]
     new_tokens = min(LONGEST_ANSWER, -(-longest // 16) * 16)
     lines = [
         "# @package _global_",
         f"# {found.rows:,} records of {Path(source).name} ({found.adapter}), learned by {model}.",
         f"# command: python -m tunix_rt +experiment={name}",
-        *_defaults(model, "revision" in section["source"]),
+        _defaults(model, "revision" in section["source"], lengths.layout),
         f"name: {name}",
         *([f"model: {{source: {{path: {_flow(model)}}}}}"] if Path(model).is_dir() else []),
         f"dataset: {_flow(section)}",
+        *([f"format: {{step_end: {_flow(step_end)}}}"] if step_end != LAYOUTS[0].step_end else []),
         f"training: {{per_device_batch_size: {rows}, gradient_accumulation_steps: {update // rows}}}",
         f"generation: {{max_new_tokens: {new_tokens}, baseline: true}}",
     ]
@@ -237,35 +168,18 @@ def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, se
     return "\n".join(lines) + "\n"
 
 
-def _model(model: str) -> list[str]:
-    """The overrides that choose a model: a file of `conf/model`, or a model folder."""
-    return ["model=from_path", f"model.source.path={json.dumps(model)}"] if Path(model).is_dir() else [f"model={model}"]
-
-
-def _defaults(model: str, hub: bool) -> list[str]:
+def _defaults(model: str, hub: bool, layout: Layout) -> str:
     group = "from_path" if Path(model).is_dir() else model
-    overrides = [f"  - override /model: {group}"] if model != DEFAULT_MODEL else []
-    overrides += ["  - override /dataset: huggingface"] if hub else []
-    return ["defaults:", "  - _finetune", *overrides, "  - _self_"] if overrides else ["defaults: [_finetune, _self_]"]
+    chosen = {"model": group} if model != DEFAULT_MODEL else {}
+    chosen |= {"dataset": "huggingface"} if hub else {}
+    chosen |= {"format": layout.group} if layout.group != LAYOUTS[0].group else {}
+    overrides = [f"{{override /{group}: {choice}}}" for group, choice in chosen.items()]
+    return f"defaults: [{', '.join(['_finetune', *overrides, '_self_'])}]"
 
 
 def _power_of_two(number: int) -> int:
     """The largest one that is not more, at least 1."""
     return 1 << max(0, number.bit_length() - 1)
-
-
-def _rows_in_memory(length: int, model: str) -> int:
-    """Rows of a length that training holds in half of the machine's memory, in whole GiB: at every call the same.
-
-    An estimate: 16 bytes per parameter (weights, gradients, Adam's moments), and about 34 numbers per position, layer
-    and unit of width (Korthikanti et al. 2022, arXiv 2205.05198, equation 1), logits apart.
-    """
-    from tunix_rt.inputs import start_model
-    from tunix_rt.models.folder import read_architecture
-
-    architecture = read_architecture(start_model(_config(model, "auto")))
-    per_token = 4 * (34 * architecture.num_layers * architecture.hidden_size + 3 * architecture.vocab_size)
-    return int(max(0, usable_memory() // 2**30 * 2**29 - 16 * architecture.num_parameters) // (per_token * length))
 
 
 def _flow(value: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.pipeline.conftest import Person
 from tests.pipeline.test_own_data import model, talk  # noqa: F401  # a fixture
-from tunix_rt import starter
+from tunix_rt import fitting, starter
 from tunix_rt.traces import look
 
 
@@ -73,5 +73,28 @@ def test_rows_of_an_update_do_not_depend_on_memory(
         (2**36, "per_device_batch_size: 8, gradient_accumulation_steps: 1"),
         (0, "_size: 1, gradient_accumulation_steps: 8"),
     ):
-        monkeypatch.setattr(starter, "usable_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(fitting, "usable_memory", lambda memory=memory: memory)
         assert rows in begin(person, model)[1]
+
+
+@pytest.mark.parametrize(
+    ("step", "answer", "chosen"),
+    [
+        ("one step", "two", "from_path}, _self_"),
+        ("one step", "two\n  lines", "think_chat"),
+        ("two\n\n  lines", "two", 'step_end: "\\n\\n\\n"'),
+    ],
+)
+def test_a_layout_that_holds_steps_and_answers_as_they_are(
+    person: Person,
+    model: Path,  # noqa: F811
+    step: str,
+    answer: str,
+    chosen: str,
+) -> None:
+    parts = {"steps": [{"i": 0, "type": "step", "content": step}], "final_answer": answer}
+    write(person, [{"trace_version": "1.0", "prompt": f"word {n}?", **parts} for n in range(3)])
+    _, written = begin(person, model)
+    assert chosen in written
+    out = prepared(person)
+    assert step.splitlines()[-1] in out and answer in out

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,6 +38,7 @@ from tunix_rt.models.folder import (
     write_model,
 )
 from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.models.wrapped import is_wrapped, of_text, take_out
 from tunix_rt.terminal import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -118,18 +120,22 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
     check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
-    weights = read_tensors(folder / ADAPTER_WEIGHTS)
-    rank, alpha, modules = fields.count("r"), fields.number("lora_alpha"), targets(fields, linear(architecture))
-    if modules is None:
-        named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
-        modules = tuple(module for module in linear(architecture) if module_name(module) in named)
+    stored = read_tensors(folder / ADAPTER_WEIGHTS)
+    text, (outer, own) = of_text(folder, (name.removeprefix(PREFIX) for name in stored))
+    weights = {PREFIX + here: stored[PREFIX + name] for name, here in text.items()}
+    # Targets and patterns are of the names in the model that it was trained on.
+    there = {replace(one, name=outer + one.name.removeprefix(own)): one for one in linear(architecture)}
+    rank, alpha, chosen = fields.count("r"), fields.number("lora_alpha"), targets(fields, tuple(there))
+    if chosen is None:
+        named = {name.partition(".lora_")[0] for name in text}
+        chosen = tuple(module for module in there if module_name(module) in named)
     adapter = Adapter(
         rank=rank,
         alpha=alpha,
         rslora=bool(fields.config.get("use_rslora")),
         dropout=float(fields.config.get("lora_dropout") or 0.0),
-        modules=modules,
-        exceptions=exceptions(fields, modules),
+        modules=tuple(there[module] for module in chosen),
+        exceptions=tuple((own + name.removeprefix(outer), r, a) for name, r, a in exceptions(fields, chosen)),
     )
     found = {name: tensor.shape for name, tensor in weights.items()}
     check_same(f"{folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
@@ -163,7 +169,16 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
 
 
 def merge(folder: Path, base: Path, target: Path) -> None:
-    """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either."""
+    """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either.
+
+    Of a base that reads images too, the text part is merged.
+    """
+    if is_wrapped(base):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as made:
+            take_out(base, text := Path(made) / base.name)
+            merge(folder, text, target)
+        return
     adapter, tensors = read_adapter(folder, read_architecture(base))
     write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
     place = folder if (folder / TOKENIZER).is_file() else base

@@ -91,7 +91,7 @@ def _compute_size(query: MemoryQuery) -> int:
 def _layer_matrices(query: MemoryQuery) -> int:
     """Elements of the matrices of all layers."""
     tensors = tensors_of(query.architecture)
-    return sum(int(np.prod(t.shape)) for t in tensors if t.layer is not None and len(t.shape) == 2)
+    return sum(int(np.prod(t.shape)) for t in tensors if t.is_layer_matrix)
 
 
 def _weights(query: MemoryQuery) -> int:

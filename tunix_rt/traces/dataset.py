@@ -110,7 +110,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
         "unused": num_unused,
         "overlaps": {"training": len(training), "evaluation": len(evaluation)},
         "overlaps_allowed": sum(name not in dropped for name in training),
-        "noted": dict(sorted(rules.noted.items())),
+        "noted": dict(sorted((+rules.noted).items())),
     }
     files = [
         {"path": str(file.path), "split": file.split, "sha256": sha256_file(file.path)}

@@ -32,7 +32,8 @@ from tunix_rt.backends.jax.attention import (
     rotary_tables,
     rotate,
 )
-from tunix_rt.models.families.architecture import Activation, Architecture, whole_parts
+from tunix_rt.backends.jax.experts import mixed, route
+from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, whole_parts
 from tunix_rt.models.families.rope import Rope
 
 Params = dict[str, Any]
@@ -131,7 +132,7 @@ class Layer(Parts):
         read, kept = look(queries, keys, values)
         read = self._linear("out", jnp.moveaxis(read, -2, 1).reshape(*x.shape[:2], -1))
         x = x + self._norm("attention_post_norm", read.astype(jnp.float32))
-        read = self._linear("down", self._inner(self._norm("mlp_norm", x)))
+        read = self._feed_forward(self._norm("mlp_norm", x))
         return x + self._norm("mlp_post_norm", read.astype(jnp.float32)), kept
 
     def _heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -142,6 +143,8 @@ class Layer(Parts):
             queries, keys, values = jnp.split(whole, [end * shape.head_dim for end in ends], axis=-1)
             queries, keys = self._norm("query_norm", queries), self._norm("key_norm", keys)
             whole = jnp.concatenate([queries.astype(self.dtype), keys.astype(self.dtype), values], axis=-1)
+        if shape.qkv_limit is not None:
+            whole = jnp.clip(whole, -shape.qkv_limit, shape.qkv_limit)
         heads = whole.reshape(*x.shape[:2], -1, shape.head_dim)
         queries, keys, values = jnp.split(jnp.moveaxis(heads, 1, 2), ends, axis=1)
         if shape.query_key_norm == "head":
@@ -150,12 +153,26 @@ class Layer(Parts):
         groups = (shape.num_kv_heads, shape.num_heads // shape.num_kv_heads)
         return queries.reshape(x.shape[0], *groups, *queries.shape[2:]), keys, values
 
-    def _inner(self, x: jax.Array) -> jax.Array:
-        activation = ACTIVATIONS[self.architecture.activation]
-        if not self.architecture.gated:
-            return activation(self._linear("up", x))
-        gate, up = jnp.split(self._linear("gate_up", x), 2, axis=-1)
-        return activation(gate) * up
+    def _feed_forward(self, x: jax.Array) -> jax.Array:
+        shape = self.architecture
+        if shape.experts is not None:
+            return self._experts(x, shape.experts)
+        if not shape.gated:
+            return self._linear("down", ACTIVATIONS[shape.activation](self._linear("up", x)))
+        return self._gated("gate_up", "down", x)
+
+    def _gated(self, first: str, last: str, x: jax.Array) -> jax.Array:
+        gate, up = jnp.split(self._linear(first, x), 2, axis=-1)
+        return self._linear(last, ACTIVATIONS[self.architecture.activation](gate) * up)
+
+    def _experts(self, x: jax.Array, experts: Experts) -> jax.Array:
+        flat, activation = x.reshape(-1, x.shape[-1]), ACTIVATIONS[self.architecture.activation]
+        chosen, weights = route(linear(flat, self._part(ROUTER), jnp.float32), experts)
+        matrices = self._part("expert_gate_up"), self._part("expert_down")
+        read = mixed(flat.astype(self.dtype), chosen, weights, *matrices, experts, activation).reshape(x.shape)
+        if experts.shared_size is None:
+            return read
+        return read + jax.nn.sigmoid(self._linear("shared_scale", x)) * self._gated("shared_gate_up", "shared_down", x)
 
     def _linear(self, name: str, x: jax.Array) -> jax.Array:
         found = linear(x, self._part(name), self.dtype)

@@ -90,5 +90,6 @@ def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
         arrays = {name: np.broadcast_to(np.float32(0), shape) for name, shape in query.adapter.shapes.items()}
         lora = Lora.of(query.adapter, arrays, torch.device("cpu"), trainable=True)
     backend = query.backend
-    model = Decoder(query.architecture, weights, lora, backend.precision, backend.gradient_checkpointing)
+    kept = backend.gradient_checkpointing
+    model = Decoder(query.architecture, weights, lora, backend.precision, kept, even_experts=True)
     return model, AdamW(query.optimizer, kinds_of(model), model.trained)
