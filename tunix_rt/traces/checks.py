@@ -13,7 +13,7 @@ from tunix_rt.traces.sources import AnyRecord
 
 COMMON = 10
 """A run of words that more training records have says nothing about any of them."""
-AT_ONCE = 4096
+AT_ONCE = 1024
 """Training records that are looked up together."""
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Booleans = np.ndarray[Any, np.dtype[np.bool_]]
@@ -114,9 +114,11 @@ def _hits(training: Sequence[AnyRecord], index: _Index, ngram: int) -> Iterator[
         asked = np.concatenate([np.arange(len(found.hashes)) < found.questions for found in some])
         places = index.find(np.concatenate([np.frombuffer(found.hashes, np.int64) for found in some]))
         there = places >= 0
-        rows = np.unique(np.stack([owners, places, ~asked])[:, there], axis=1)
-        _, once = np.unique(rows[:2], axis=1, return_index=True)
-        yield rows[0, once], rows[1, once], rows[2, once] == 0
+        number = max(1, len(index.keys))
+        pairs, which = np.unique(owners[there] * number + places[there], return_inverse=True)
+        whole = np.zeros(len(pairs), bool)
+        whole[which[asked[there]]] = True
+        yield pairs // number, pairs % number, whole
 
 
 def _overlap(
