@@ -116,6 +116,12 @@ def test_an_adapter_is_counted_and_the_rest_is_frozen(backend: str, planned: Any
     assert lora["parameters"]["total"] == whole["parameters"]["total"] + 2 * a_layer
     assert lora["phases"]["train"]["gradients"] == 4 * lora["parameters"]["trained"]
     assert lora["phases"]["save"]["total"] < whole["phases"]["save"]["total"]
+    small = planned(*words, "model.adapter.quantize=nf4", "generation.batch_size=1")
+    matrices = 2 * (4 * width * width + 3 * width * inner)
+    saved = lora["phases"]["train"]["weights"] - small["phases"]["train"]["weights"]
+    assert saved == 4 * matrices - (matrices // 2 + matrices // 64 * 4), "half a byte, and 4 bytes of 64 values"
+    assert lora["phases"]["load"]["copies"] - small["phases"]["load"]["copies"] == saved - 4 * width * inner
+    assert small["phases"]["predict"]["copies"] == 0
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

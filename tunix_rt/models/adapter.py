@@ -53,7 +53,7 @@ class Adapter:
         """Name and shape of each tensor of the adapter."""
         found: dict[str, Shape] = {}
         for module in self.modules:
-            out, width = module.shape[::-1] if module.transposed else module.shape
+            out, width = module.matrix_shape
             rank, _ = self.size_of(module)
             found |= {tensor_name(module, "A"): (rank, width), tensor_name(module, "B"): (out, rank)}
         return found

@@ -2,7 +2,8 @@
 
     adapter_config.json          numbers and targets, as `peft` (0.21) reads and writes them
     adapter_model.safetensors    float32
-    base.json                    the sha256 of the base (`sources.folder_digest`); adapters from elsewhere have none
+    base.json                    the sha256 of the base (`sources.folder_digest`), and `quantize`, if it was quantised;
+                                 adapters from elsewhere have none
 
 A config field that would change the mathematics but is not supported here is refused by name (`adapter_fields`).
 """
@@ -13,7 +14,9 @@ import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
@@ -56,6 +59,8 @@ class Base:
     """Revision of the hub model."""
     sha256: str | None
     """Hash of its content; None: not known."""
+    quantize: Quantization | None = None
+    """How its matrices were held in training (`model.adapter.quantize`); answers are computed on the same."""
 
     @classmethod
     def of(cls, folder: Path, sha256: str) -> Base:
@@ -93,7 +98,9 @@ def write_adapter(
     return {
         ADAPTER_WEIGHTS: write_weights(folder / ADAPTER_WEIGHTS, weights),
         ADAPTER_CONFIG: write_json(folder / ADAPTER_CONFIG, config),
-        BASE: write_json(folder / BASE, {"sha256": base.sha256}),
+        BASE: write_json(
+            folder / BASE, {"sha256": base.sha256, **({"quantize": base.quantize} if base.quantize else {})}
+        ),
     }
 
 
@@ -105,8 +112,14 @@ def _plain(number: float) -> float:
 def read_base(folder: Path) -> Base:
     """The base that an adapter folder names. Raises ModelError if the folder is not an adapter or is damaged."""
     config = _config(folder)
-    sha256 = read_object(folder / BASE, optional=True).get("sha256")
-    return Base(config.get("base_model_name_or_path") or None, config.get("revision"), sha256)
+    recorded = read_object(folder / BASE, optional=True)
+    quantize = recorded.get("quantize")
+    if quantize not in (None, *get_args(Quantization)):
+        raise ModelError(
+            f"{folder / BASE}: quantize: {quantize!r}, expected one of {', '.join(get_args(Quantization))}"
+        )
+    name, revision = config.get("base_model_name_or_path") or None, config.get("revision")
+    return Base(name, revision, recorded.get("sha256"), quantize)
 
 
 def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Weights]:
@@ -163,7 +176,15 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
 
 
 def merge(folder: Path, base: Path, target: Path) -> None:
-    """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either."""
+    """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either.
+
+    Of a base that was quantised in training the full weights are taken, as `peft` does, which is said.
+    """
+    if quantize := read_base(folder).quantize:
+        warn(
+            f"the adapter {folder} was trained on a base in {quantize}; it is merged with the base's full weights, so "
+            "the model's answers differ a little from those of the run"
+        )
     adapter, tensors = read_adapter(folder, read_architecture(base))
     write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
     place = folder if (folder / TOKENIZER).is_file() else base
@@ -172,6 +193,16 @@ def merge(folder: Path, base: Path, target: Path) -> None:
     generation = next((one / GENERATION for one in (place, base) if (one / GENERATION).is_file()), None)
     if generation is not None:
         shutil.copyfile(generation, target / GENERATION)
+
+
+def check_quantize(folder: Path, quantize: Quantization | None) -> None:
+    """Refuse to go on with an adapter whose base was quantised in another way; one from elsewhere does not say."""
+    base = read_base(folder)
+    if base.sha256 is not None and base.quantize != quantize:
+        raise ModelError(
+            f"{folder}: was trained on a base with quantize={base.quantize or 'null'}, and would be trained further on "
+            f"one with {quantize or 'null'}; declare model.adapter.quantize={base.quantize or 'null'}"
+        )
 
 
 def check_base(folder: Path, base: Path, sha256: str | None) -> None:

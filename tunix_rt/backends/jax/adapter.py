@@ -167,8 +167,8 @@ def with_dropout(whole: Params, lora: LoraLayout | None) -> Params:
 def frozen_in(params: Params, dtype: Any, constants: Params) -> Params:
     """Host arrays of a model with the layers' matrices cast to `dtype`, in which they are multiplied anyway.
 
-    `constants`: further tensors of the layers (`LoraLayout.constants`).
+    Quantised ones stay as they are. `constants`: further tensors of the layers (`LoraLayout.constants`).
     """
     layers = params["layers"]
-    cast = {own: array.astype(dtype) if kind_of(own) == "matrices" else array for own, array in layers.items()}
-    return params | {"layers": cast | constants}
+    whole = [own for own in layers if kind_of(own) == "matrices" and not own.endswith(("_codes", "_scales"))]
+    return params | {"layers": layers | {own: layers[own].astype(dtype) for own in whole} | constants}

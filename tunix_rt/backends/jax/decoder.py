@@ -32,6 +32,7 @@ from tunix_rt.backends.jax.attention import (
     rotary_tables,
     rotate,
 )
+from tunix_rt.backends.jax.quantized import product, shapes_of
 from tunix_rt.models.families.architecture import Activation, Architecture, whole_parts
 from tunix_rt.models.families.rope import Rope
 
@@ -158,13 +159,19 @@ class Layer(Parts):
         return activation(gate) * up
 
     def _linear(self, name: str, x: jax.Array) -> jax.Array:
-        found = linear(x, self._part(name), self.dtype)
+        found = self._product(name, x)
         if hasattr(self, f"{name}_bias"):
             found = found + self._part(f"{name}_bias").astype(self.dtype)
         if self.adapter is not None:
             keys = self._part(KEYS) if hasattr(self, KEYS) else None
             found = self.adapter.add(name, self._part, keys, x, found)
         return found
+
+    def _product(self, name: str, x: jax.Array) -> jax.Array:
+        if not hasattr(self, f"{name}_codes"):
+            return linear(x, self._part(name), self.dtype)
+        shapes = shapes_of(self.architecture)[name]
+        return product(x.astype(self.dtype), self._part(f"{name}_codes"), self._part(f"{name}_scales"), shapes)
 
 
 class Decoder(Parts):

@@ -45,6 +45,12 @@ class Tensor:
         """Whether it is a matrix of a layer: what an adapter can be attached to, and what bfloat16 multiplies with."""
         return self.layer is not None and len(self.shape) == 2
 
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Of a matrix, (out, in), however it lies in the file."""
+        first, second = self.shape
+        return (second, first) if self.transposed else (first, second)
+
 
 HEAD = "lm_head.weight"
 
