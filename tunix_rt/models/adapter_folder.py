@@ -1,4 +1,4 @@
-"""An adapter folder in PEFT's layout: read it, write it, find its base model, merge the two.
+"""An adapter folder in PEFT's layout: read it, write it, and to which base it belongs.
 
     adapter_config.json          numbers and targets, as `peft` (0.21) reads and writes them
     adapter_model.safetensors    float32
@@ -11,7 +11,6 @@ A config field that would change the mathematics but is not supported here is re
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -20,24 +19,18 @@ from tunix_rt.config.choices import Quantization
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
-from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, merged, module_name, short_names
+from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, module_name, outside, short_names
 from tunix_rt.models.adapter_fields import check_fields
 from tunix_rt.models.adapter_targets import exceptions, targets
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import Fields
+from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.folder import (
     ADAPTER_CONFIG,
-    GENERATION,
-    TOKENIZER,
     Weights,
     check_same,
-    config_to_save,
-    copy_tokenizer,
-    read_architecture,
     read_object,
     read_tensors,
-    read_weights,
-    write_model,
 )
 from tunix_rt.models.tensor_file import write_weights
 from tunix_rt.terminal import warn
@@ -123,19 +116,30 @@ def read_base(folder: Path) -> Base:
 
 
 def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Weights]:
-    """An adapter for a model, and its tensors (float32, under PEFT's names).
+    """An adapter on the layers of a model, and its tensors (float32, under PEFT's names).
 
     Raises ModelError: missing, damaged or not supported, or tensors that do not fit the model (both sides).
     """
+    fields, weights = read_files(folder)
+    _refuse_outside(folder, fields, weights, architecture)
+    return adapter_of(folder, fields, weights, linear(architecture)), weights
+
+
+def read_files(folder: Path) -> tuple[Fields, Weights]:
+    """The checked fields and the tensors (float32, under PEFT's names) of an adapter folder. Raises ModelError."""
     fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
     check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
-    weights = read_tensors(folder / ADAPTER_WEIGHTS)
-    rank, alpha, modules = fields.count("r"), fields.number("lora_alpha"), targets(fields, linear(architecture))
+    return fields, read_tensors(folder / ADAPTER_WEIGHTS)
+
+
+def adapter_of(folder: Path, fields: Fields, weights: Weights, among: tuple[Tensor, ...]) -> Adapter:
+    """The adapter with these tensors on matrices `among` those of a model. Raises ModelError if they do not fit."""
+    rank, alpha, modules = fields.count("r"), fields.number("lora_alpha"), targets(fields, among)
     if modules is None:
         named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
-        modules = tuple(module for module in linear(architecture) if module_name(module) in named)
+        modules = tuple(module for module in among if module_name(module) in named)
     adapter = Adapter(
         rank=rank,
         alpha=alpha,
@@ -146,7 +150,19 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
     )
     found = {name: tensor.shape for name, tensor in weights.items()}
     check_same(f"{folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
-    return adapter, weights
+    return adapter
+
+
+def _refuse_outside(folder: Path, fields: Fields, weights: Weights, architecture: Architecture) -> None:
+    """Refuse what an adapter changes outside of the layers: it can be merged, but not applied or trained by itself."""
+    way = f"it can be opened as a model, merged with its base: model=from_path model.source.path={folder}"
+    if saved := fields.config.get("modules_to_save"):
+        raise fields.refuse("modules_to_save", f"{saved!r} were trained whole, which does not go on here; {way}")
+    if chosen := targets(fields, outside(architecture)):
+        names = ", ".join(module_name(module) for module in chosen)
+        raise fields.refuse("target_modules", f"{names}: outside of the layers, which is not trained here; {way}")
+    if whole := [name for name in weights if ".lora_" not in name]:
+        raise ModelError(f"{folder / ADAPTER_WEIGHTS}: holds whole tensors ({', '.join(whole[:3])}); {way}")
 
 
 def _config(folder: Path) -> JsonObject:
@@ -173,26 +189,6 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
     )
     check_same(f"{folder}: not the adapter that is declared:", there, here, "model.adapter")
     return replace(found, dropout=adapter.dropout), weights
-
-
-def merge(folder: Path, base: Path, target: Path) -> None:
-    """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either.
-
-    Of a base that was quantised in training the full weights are taken, as `peft` does, which is said.
-    """
-    if quantize := read_base(folder).quantize:
-        warn(
-            f"the adapter {folder} was trained on a base in {quantize}; it is merged with the base's full weights, so "
-            "the model's answers differ a little from those of the run"
-        )
-    adapter, tensors = read_adapter(folder, read_architecture(base))
-    write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
-    place = folder if (folder / TOKENIZER).is_file() else base
-    if (place / TOKENIZER).is_file():
-        copy_tokenizer(place, target)
-    generation = next((one / GENERATION for one in (place, base) if (one / GENERATION).is_file()), None)
-    if generation is not None:
-        shutil.copyfile(generation, target / GENERATION)
 
 
 def check_quantize(folder: Path, quantize: Quantization | None) -> None:

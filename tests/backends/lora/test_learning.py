@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 
 from tests.backends.lora.conftest import NAMES, SOME, Both, opened, ours, reference, relative, trained, with_peft
 from tunix_rt.batches.batch import Batch
-from tunix_rt.models.adapter_folder import FILES, merge
+from tunix_rt.models.adapter_folder import FILES
+from tunix_rt.models.adapter_merge import merge
 
 pytestmark = [  # what `peft` makes transformers say, and that it corrects `fan_in_fan_out` by itself
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning"),

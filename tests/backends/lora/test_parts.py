@@ -15,7 +15,8 @@ from tests.backends.lora.conftest import SOME, Both, opened, ours, reference, tr
 from tunix_rt.batches.batch import Batch
 from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import module_name
-from tunix_rt.models.adapter_folder import merge, read_adapter
+from tunix_rt.models.adapter_folder import read_adapter
+from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.folder import read_architecture
 
 pytestmark = [  # what `peft` makes transformers say, and that it corrects `fan_in_fan_out` by itself

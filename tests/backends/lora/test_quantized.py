@@ -31,7 +31,8 @@ from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import declared, linear
-from tunix_rt.models.adapter_folder import merge, read_base
+from tunix_rt.models.adapter_folder import read_base
+from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.families.architecture import Architecture, layer_parts, whole_parts
 from tunix_rt.models.folder import read_architecture
 
