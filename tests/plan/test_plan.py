@@ -152,6 +152,16 @@ def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> No
     assert "would fit with backend.gradient_checkpointing=true" in out
 
 
+def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) -> None:
+    words = ("backend=torch", *MIDDLE, "model/adapter=lora", "training.per_device_batch_size=1")
+    words = (*words, "backend.gradient_checkpointing=true", "generation.batch_size=1")
+    words = (*words, "model.source.hidden_size=1024", "model.source.intermediate_size=4096")
+    planned(*words)  # what it imports counts as overhead afterwards
+    full = planned(*words)
+    refused = planned("--memory", str(full["overhead"] + full["peak"] // 2), *words)
+    assert refused["advice"] == [["model.adapter.quantize=nf4"]]
+
+
 def test_what_no_setting_helps_is_said(plan: Any) -> None:
     code, out, _ = plan("--no-measure", "--memory", "1MiB", "backend=torch")
     assert code == 3
