@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, cast
 
-from tunix_rt.config.choices import PARTS, Adapter
-from tunix_rt.config.dataset import SplitConfig
-from tunix_rt.errors import DataError, InputError, ModelError
-from tunix_rt.machine import free_memory
-from tunix_rt.traces.data_files import Line, found_files, read_records
-from tunix_rt.traces.dataset import split_of
+from tunix_rt.config.choices import PARTS
+from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
+from tunix_rt.errors import DataError, InputError
+from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit, rows_in_memory
+from tunix_rt.traces.data_files import found_files, read_records
+from tunix_rt.traces.dataset import split_at
+from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.look import KEPT, Found, look
-
-if TYPE_CHECKING:
-    from tunix_rt.config.schema import ExperimentConfig
-    from tunix_rt.traces.trace import Trace
 
 DEFAULT_MODEL = "smollm2_135m"
 """That of `conf/experiment/_finetune.yaml`."""
@@ -31,24 +28,11 @@ FEW = 30
 """With fewer rows none are held out: the model is asked what it learned."""
 SHARES = ((0.05, 0.1), (0.1, 0.1), (0.0, 0.2), (0.0, 0.4))
 """Of validation and test; the first is that of `conf/dataset/files.yaml`."""
-TOKENS_PER_UPDATE = 4096
+TOKENS_PER_UPDATE, MOST_ROWS = 4096, 8
 LONGEST_ANSWER = 1024
 """Most new tokens that are proposed."""
 YAML_WORDS = "null true false yes no on off y n nan inf".split()
 HUB = re.compile(r"[\w.-]+/[\w.-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Lengths:
-    """What a model's tokenizer makes of the first traces."""
-
-    tokens: list[int]
-    """Of each trace that can be written for the model."""
-    answers: list[int]
-    """Of what the model is to write, the end token included."""
-    positions: int
-    problems: list[str]
-    """Why other traces cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +42,8 @@ class Starter:
     name: str
     found: Found
     lengths: Lengths
+    overlaps: int
+    """Training prompts that share text with held-out ones."""
     text: str
     """The YAML file."""
 
@@ -69,13 +55,14 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
     """
     chosen = name or _name(source)
     local = Path(source).exists() or not HUB.fullmatch(source)
-    lines = [line for file in found_files(source) for line in read_records(file)] if local else _hub_lines(source)
+    lines = (line for file in found_files(source) for line in read_records(file)) if local else _hub_lines(source)
     found = look(lines, columns)
-    if len(found.invalid) == found.rows:
+    if found.num_invalid == found.rows:
         raise DataError(f"none of {found.rows} records is a valid trace: {found.invalid[0]}")
     section = _section(source, local, chosen, found)
-    lengths = _lengths(found, model, section)
-    return Starter(chosen, found, lengths, _yaml(chosen, source, model, found, lengths, section))
+    lengths = fit(found, model, section)
+    overlaps = 0 if "on_overlap" in section else _overlaps(section, found, model)
+    return Starter(chosen, found, lengths, overlaps, _yaml(chosen, source, model, found, lengths, section))
 
 
 def _name(source: str) -> str:
@@ -84,10 +71,10 @@ def _name(source: str) -> str:
     return found if re.fullmatch(r"[a-z][a-z0-9_]*", found) and found not in YAML_WORDS else f"mine_{found}".rstrip("_")
 
 
-def _hub_lines(name: str) -> list[Line]:
+def _hub_lines(name: str) -> Iterator[Line]:
     from tunix_rt.traces.sources import hub_rows
 
-    return [(f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name))]
+    return ((f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name)))
 
 
 def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any]:
@@ -99,12 +86,13 @@ def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any
         section["source"] = {"train": {"path": source} | train}
     else:
         section["source"] = {"name": source, "revision": "main", "test": None} | train
-    if found.rows - len(found.invalid) < FEW and local:
+    shares = _shares(found)
+    if shares is None and local:
         section["source"]["test"] = {"path": source} | train
         section |= {"split": {"validation": 0.0, "test": 0.0}, "on_overlap": "allow"}
-    elif (shares := _shares(found)) != SHARES[0]:
+    elif shares is not None and shares != SHARES[0]:
         section["split"] = dict(zip(("validation", "test"), shares, strict=True))
-    if found.invalid or found.rows > KEPT:  # the others have not been tokenised
+    if found.num_invalid or found.rows > KEPT:  # the others have not been tokenised
         section["on_invalid"] = "skip"
     if found.repeated:
         section["on_duplicate"] = "keep"
@@ -115,84 +103,64 @@ def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any
     return section
 
 
-def _shares(found: Found) -> tuple[float, float]:
-    """The first shares for validation and test with which neither of them ends up empty."""
+def _shares(found: Found) -> tuple[float, float] | None:
+    """The first shares for validation and test with which no split is empty; None with too few different prompts."""
+    if len(found.shares) - found.repeated < FEW:
+        return None
     for validation, test in SHARES:
         split = SplitConfig(validation=validation, test=test)
-        splits = {split_of(trace, split, 0) for trace in found.traces}
-        if "test" in splits and ("validation" in splits or not validation):
+        splits = {split_at(share, split) for share in found.shares}
+        if {"train", "test"} <= splits and ("validation" in splits or not validation):
             return validation, test
-    return SHARES[-1]
+    return None
 
 
-def _lengths(found: Found, model: str, section: dict[str, Any]) -> Lengths:
-    """Write the first traces for the model; white space that its template trims is then declared in the section."""
-    config = _config(model, found.adapter)
-    lengths = _written(found, config)
-    if any("dataset.strip=true" in problem for problem in lengths.problems):
-        section["strip"] = True
-        lengths = _written(_stripped(found), config)
-    if lengths.problems:
-        section["on_invalid"] = "skip"
-    if any(length > lengths.positions for length in lengths.tokens) or found.longest > lengths.positions:
-        section["on_overlong"] = "drop"
-    if not lengths.tokens:
-        raise DataError(f"no trace can be written for model={model}: {lengths.problems[0]}")
-    return lengths
+def _overlaps(section: dict[str, Any], found: Found, model: str) -> int:
+    """The training prompts that overlap with held-out ones; they are then left out, unless nothing would be left."""
+    from tunix_rt.traces.dataset import collect
+
+    dataset = experiment(model, found.adapter).dataset
+    dataset = replace(dataset, split=_split(section, dataset.split), source=_source(section["source"], dataset.source))
+    switches = {name: value for name, value in section.items() if name in ("on_consecutive", "on_last_user", "strip")}
+    switches |= {"on_invalid": "skip", "on_duplicate": "keep"}
+    try:
+        counts = collect(replace(dataset, **switches, on_overlap="drop_train")).manifest["counts"]
+        if counts["overlaps"]["training"]:
+            section["on_overlap"] = "drop_train"
+    except DataError:
+        counts = collect(replace(dataset, **switches, on_overlap="allow")).manifest["counts"]
+        section["on_overlap"] = "allow"
+    return int(counts["overlaps"]["training"])
 
 
-def _config(model: str, adapter: Adapter) -> ExperimentConfig:
-    from tunix_rt.config.load import check, compose
-
-    words = [*_model(model), "tokenizer=pretrained", "format=chat", "training=finetune", "schedule.warmup_steps=0.1"]
-    words += ["dataset=files", "dataset.name=look", "dataset.source.train.path=-"]
-    return check(compose([*words, f"dataset.source.train.adapter={adapter}"]))
+def _split(section: Mapping[str, Any], usual: SplitConfig) -> SplitConfig:
+    return SplitConfig(**section["split"]) if "split" in section else usual
 
 
-def _written(found: Found, config: ExperimentConfig) -> Lengths:
-    from tunix_rt.batches.encode import completion_length, encode
-    from tunix_rt.inputs import start_model
-    from tunix_rt.models.folder import read_architecture
-    from tunix_rt.models.tokenizer import Tokenizer
-    from tunix_rt.traces.format import formatter
-
-    folder = start_model(config)
-    tokenizer = Tokenizer.load(folder)
-    form, lengths = formatter(config.format, tokenizer), Lengths([], [], read_architecture(folder).max_positions, [])
-    for trace in found.traces:
-        try:
-            parts = form.parts(trace)
-            lengths.tokens.append(len(encode(parts, tokenizer, config.dataset.loss_weights).ids))
-            lengths.answers.append(completion_length(parts, tokenizer))
-        except (DataError, ModelError) as error:
-            lengths.problems.append(str(error))
-    return lengths
-
-
-def _stripped(found: Found) -> Found:
-    def bare(trace: Trace) -> Trace:
-        said = trace.completion and replace(trace.completion, content=trace.completion.content.strip())
-        messages = tuple(replace(message, content=message.content.strip()) for message in trace.conversation)
-        return replace(trace, prompt=trace.prompt.strip(), completion=said, messages=messages, answer_span=None)
-
-    return replace(found, traces=[bare(trace) for trace in found.traces])
+def _source(declared: Mapping[str, Any], usual: Any) -> FilesSource | HuggingfaceSource:
+    """The source of a section, as the config has it."""
+    if "train" in declared:
+        return cast(FilesSource, replace(usual, train=DataFile(**declared["train"])))
+    return HuggingfaceSource(kind="huggingface", subset=None, train="train", validation=None, **declared)
 
 
 def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, section: Mapping[str, Any]) -> str:
     fitting = sorted(length for length in lengths.tokens if length <= lengths.positions) or [lengths.positions]
-    rows = max(1, min(8, TOKENS_PER_UPDATE // fitting[-1], _rows_in_memory(fitting[-1], model)))
-    answers = sorted(lengths.answers)
+    update = _power_of_two(min(MOST_ROWS, TOKENS_PER_UPDATE // fitting[-1]))
+    rows = min(update, _power_of_two(rows_in_memory(fitting[-1], model)))
+    answers, step_end = sorted(lengths.answers), lengths.layout.step_end
     longest = answers[-1] if answers[-1] <= LONGEST_ANSWER else answers[int(0.95 * (len(answers) - 1))]
     new_tokens = min(LONGEST_ANSWER, -(-longest // 16) * 16)
     lines = [
         "# @package _global_",
         f"# {found.rows:,} records of {Path(source).name} ({found.adapter}), learned by {model}.",
         f"# command: python -m tunix_rt +experiment={name}",
-        *_defaults(model, "revision" in section["source"]),
+        _defaults(model, "revision" in section["source"], lengths.layout),
         f"name: {name}",
         *([f"model: {{source: {{path: {_flow(model)}}}}}"] if Path(model).is_dir() else []),
         f"dataset: {_flow(section)}",
-        f"training: {{per_device_batch_size: {rows}, gradient_accumulation_steps: {max(1, 8 // rows)}}}",
+        *([f"format: {{step_end: {_flow(step_end)}}}"] if step_end != LAYOUTS[0].step_end else []),
+        f"training: {{per_device_batch_size: {rows}, gradient_accumulation_steps: {update // rows}}}",
         f"generation: {{max_new_tokens: {new_tokens}, baseline: true}}",
     ]
     if found.adapter in PARTS:
@@ -200,30 +168,18 @@ def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, se
     return "\n".join(lines) + "\n"
 
 
-def _model(model: str) -> list[str]:
-    """The overrides that choose a model: a file of `conf/model`, or a model folder."""
-    return ["model=from_path", f"model.source.path={json.dumps(model)}"] if Path(model).is_dir() else [f"model={model}"]
-
-
-def _defaults(model: str, hub: bool) -> list[str]:
+def _defaults(model: str, hub: bool, layout: Layout) -> str:
     group = "from_path" if Path(model).is_dir() else model
-    overrides = [f"  - override /model: {group}"] if model != DEFAULT_MODEL else []
-    overrides += ["  - override /dataset: huggingface"] if hub else []
-    return ["defaults:", "  - _finetune", *overrides, "  - _self_"] if overrides else ["defaults: [_finetune, _self_]"]
+    chosen = {"model": group} if model != DEFAULT_MODEL else {}
+    chosen |= {"dataset": "huggingface"} if hub else {}
+    chosen |= {"format": layout.group} if layout.group != LAYOUTS[0].group else {}
+    overrides = [f"{{override /{group}: {choice}}}" for group, choice in chosen.items()]
+    return f"defaults: [{', '.join(['_finetune', *overrides, '_self_'])}]"
 
 
-def _rows_in_memory(length: int, model: str) -> int:
-    """Rows of a length that training holds in half of the memory that is free now.
-
-    An estimate: 16 bytes per parameter (weights, gradients, Adam's moments), and about 34 numbers per position, layer
-    and unit of width (Korthikanti et al. 2022, arXiv 2205.05198, equation 1), logits apart.
-    """
-    from tunix_rt.inputs import start_model
-    from tunix_rt.models.folder import read_architecture
-
-    architecture = read_architecture(start_model(_config(model, "auto")))
-    per_token = 4 * (34 * architecture.num_layers * architecture.hidden_size + 3 * architecture.vocab_size)
-    return int(max(0, free_memory() / 2 - 16 * architecture.num_parameters) // (per_token * length))
+def _power_of_two(number: int) -> int:
+    """The largest one that is not more, at least 1."""
+    return 1 << max(0, number.bit_length() - 1)
 
 
 def _flow(value: Any) -> str:

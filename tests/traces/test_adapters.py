@@ -162,17 +162,18 @@ def test_tool_calls_and_their_results_are_context() -> None:
     }
     trace = read(record)
     assert [message.role for message in trace.messages] == ["user", "assistant", "tool"]
-    assert trace.messages[1].fields["tool_calls"][0]["function"] == CALL
+    assert trace.messages[1].fields["tool_calls"] == [api]
     assert (trace.prompt, completion(trace), trace.questions) == ("Q", "12 C.", ("Q\n\n12 C",))
     sharegpt = {
         "conversations": [
             {"from": "human", "value": "Q"},
-            {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Bern"}}'},
+            {"from": "function_call", "value": '{"name": "weather", "arguments":  {"city":"Bern" }}'},
             {"from": "observation", "value": "12 C"},
             {"from": "gpt", "value": "12 C."},
         ]
     }
-    assert read(sharegpt).messages[1].fields["tool_calls"] == [{"type": "function", "function": CALL}]
+    verbatim = CALL | {"arguments": '{"city":"Bern" }'}
+    assert read(sharegpt).messages[1].fields["tool_calls"] == [{"type": "function", "function": verbatim}]
     calling = read({"messages": record["messages"][:2]})
     assert calling.completion is not None and calling.completion.fields["tool_calls"] and not calling.final_answer
 

@@ -58,6 +58,11 @@ class MemoryQuery:
         return self.architecture.num_parameters + (self.num_trained if self.adapter else 0)
 
     @property
+    def num_active(self) -> int:
+        """How many of those a token is computed with; fewer only if there are experts."""
+        return self.num_parameters - self.architecture.num_parameters + self.architecture.num_active_parameters
+
+    @property
     def num_trained(self) -> int:
         """How many of those are trained."""
         shapes = tensor_shapes(self.architecture) if self.adapter is None else self.adapter.shapes

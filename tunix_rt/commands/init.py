@@ -55,19 +55,24 @@ def _rows(starter: Starter) -> Iterator[tuple[str, str]]:
     named = "".join(f", {field} from {column}" for field, column in found.columns.items())
     yield "shape", f"{found.adapter}{named}"
     yield "records", f"{found.rows:,}"
-    if found.invalid:
-        yield "not valid", f"{len(found.invalid):,}, left out"
+    if found.num_invalid:
+        yield "not valid", f"{found.num_invalid:,}, left out"
     yield "messages", ", ".join(f"{count:,} {role}" for role, count in found.roles.most_common())
     for what, count in found.features.most_common():
         yield what, f"{count:,}"
     if found.repeated:
         yield "prompts that occur again", f"{found.repeated:,}, kept: several answers to one question"
+    if starter.overlaps:
+        what = "left out" if "on_overlap: drop_train" in starter.text else "kept: without them nothing would be left"
+        yield "prompts that share text with held-out ones", f"{starter.overlaps:,}, {what}"
+    if len(found.sample) < len(found.shares):
+        yield "tokenised", f"{len(found.sample):,} records, drawn from the whole file"
     tokens, answers = sorted(lengths.tokens), sorted(lengths.answers)
     yield "tokens", f"shortest {tokens[0]:,}, median {tokens[len(tokens) // 2]:,}, longest {tokens[-1]:,}"
     yield "tokens of answers", f"median {answers[len(answers) // 2]:,}, longest {answers[-1]:,}"
     if over := sum(length > lengths.positions for length in tokens):
         yield "longer than the model", f"{100 * over / len(tokens):.1f} % (over {lengths.positions:,} tokens), left out"
     if lengths.problems:
-        yield "not writable for the model", f"{len(lengths.problems):,} of the first {len(found.traces):,}"
-    for what, count in found.rules.noted.items():
+        yield "not writable for the model", f"{len(lengths.problems):,} of {len(found.sample):,}"
+    for what, count in (+found.rules.noted).items():
         yield what, f"{count:,}"

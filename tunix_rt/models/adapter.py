@@ -73,8 +73,11 @@ def module_name(module: Tensor) -> str:
 
 
 def linear(architecture: Architecture) -> tuple[Tensor, ...]:
-    """Every matrix of every layer; neither embeddings nor the head (what `peft` calls `all-linear`)."""
-    return tuple(tensor for tensor in tensors_of(architecture) if tensor.is_layer_matrix)
+    """Every matrix of every layer; neither embeddings nor the head (what `peft` calls `all-linear`).
+
+    Without routers and experts, of which `peft` (0.21) takes some in one family and none in another.
+    """
+    return tuple(tensor for tensor in tensors_of(architecture) if tensor.takes_adapter)
 
 
 def outside(architecture: Architecture) -> tuple[Tensor, ...]:

@@ -33,6 +33,7 @@ from tunix_rt.models.folder import (
     read_tensors,
 )
 from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.models.wrapped import of_text
 from tunix_rt.terminal import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -120,48 +121,74 @@ def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Wei
 
     Raises ModelError: missing, damaged or not supported, or tensors that do not fit the model (both sides).
     """
-    fields, weights = read_files(folder)
-    _refuse_outside(folder, fields, weights, architecture)
-    return adapter_of(folder, fields, weights, linear(architecture)), weights
+    files = read_files(folder)
+    _refuse_outside(files, architecture)
+    return adapter_of(files, files.weights, linear(architecture)), files.weights
 
 
-def read_files(folder: Path) -> tuple[Fields, Weights]:
-    """The checked fields and the tensors (float32, under PEFT's names) of an adapter folder. Raises ModelError."""
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """An adapter folder as it was read."""
+
+    folder: Path
+    fields: Fields
+    weights: Weights
+    """float32, under PEFT's names; of an adapter on a model that also reads images, those of its text part."""
+    outer: str
+    """What names of layers begin with in the model that it was trained on, of which targets and patterns speak."""
+    own: str
+    """The same in the text part; both are "" if that is the whole model."""
+
+    def there(self, module: Tensor) -> Tensor:
+        """A matrix by its name in the model that the adapter was trained on."""
+        if not module.name.startswith(self.own):
+            return module
+        return replace(module, name=self.outer + module.name.removeprefix(self.own))
+
+
+def read_files(folder: Path) -> AdapterFiles:
+    """The checked fields and the tensors of an adapter folder. Raises ModelError: missing, damaged, not supported."""
     fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
     check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
-    return fields, read_tensors(folder / ADAPTER_WEIGHTS)
+    stored = read_tensors(folder / ADAPTER_WEIGHTS)
+    text, (outer, own) = of_text(folder, (name.removeprefix(PREFIX) for name in stored))
+    weights = {PREFIX + here: stored[PREFIX + name] for name, here in text.items()}
+    return AdapterFiles(folder, fields, weights, outer, own)
 
 
-def adapter_of(folder: Path, fields: Fields, weights: Weights, among: tuple[Tensor, ...]) -> Adapter:
-    """The adapter with these tensors on matrices `among` those of a model. Raises ModelError if they do not fit."""
-    rank, alpha, modules = fields.count("r"), fields.number("lora_alpha"), targets(fields, among)
-    if modules is None:
+def adapter_of(files: AdapterFiles, weights: Weights, among: tuple[Tensor, ...]) -> Adapter:
+    """The adapter with these of its tensors on matrices `among` those of a model. ModelError: they do not fit."""
+    fields, there = files.fields, {files.there(module): module for module in among}
+    rank, alpha, chosen = fields.count("r"), fields.number("lora_alpha"), targets(fields, tuple(there))
+    if chosen is None:
         named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
-        modules = tuple(module for module in among if module_name(module) in named)
+        chosen = tuple(module for module, here in there.items() if module_name(here) in named)
+    own = {module_name(module): module_name(there[module]) for module in chosen}
     adapter = Adapter(
         rank=rank,
         alpha=alpha,
         rslora=bool(fields.config.get("use_rslora")),
         dropout=float(fields.config.get("lora_dropout") or 0.0),
-        modules=modules,
-        exceptions=exceptions(fields, modules),
+        modules=tuple(there[module] for module in chosen),
+        exceptions=tuple((own[name], r, a) for name, r, a in exceptions(fields, chosen)),
     )
     found = {name: tensor.shape for name, tensor in weights.items()}
-    check_same(f"{folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
+    check_same(f"{files.folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
     return adapter
 
 
-def _refuse_outside(folder: Path, fields: Fields, weights: Weights, architecture: Architecture) -> None:
+def _refuse_outside(files: AdapterFiles, architecture: Architecture) -> None:
     """Refuse what an adapter changes outside of the layers: it can be merged, but not applied or trained by itself."""
+    folder, fields = files.folder, files.fields
     way = f"it can be opened as a model, merged with its base: model=from_path model.source.path={folder}"
     if saved := fields.config.get("modules_to_save"):
         raise fields.refuse("modules_to_save", f"{saved!r} were trained whole, which does not go on here; {way}")
-    if chosen := targets(fields, outside(architecture)):
+    if chosen := targets(fields, tuple(map(files.there, outside(architecture)))):
         names = ", ".join(module_name(module) for module in chosen)
         raise fields.refuse("target_modules", f"{names}: outside of the layers, which is not trained here; {way}")
-    if whole := [name for name in weights if ".lora_" not in name]:
+    if whole := [name for name in files.weights if ".lora_" not in name]:
         raise ModelError(f"{folder / ADAPTER_WEIGHTS}: holds whole tensors ({', '.join(whole[:3])}); {way}")
 
 

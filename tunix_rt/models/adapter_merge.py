@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ from tunix_rt.models.folder import (
     read_weights,
     write_model,
 )
+from tunix_rt.models.wrapped import is_wrapped, take_out
 from tunix_rt.terminal import warn
 
 UNUSED = re.compile(r"\.(original_module|modules_to_save)\.")
@@ -45,9 +47,16 @@ UNUSED = re.compile(r"\.(original_module|modules_to_save)\.")
 def merge(folder: Path, base: Path, target: Path) -> None:
     """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either.
 
-    Of a base that was quantised in training the full weights are taken, as `peft` does, which is said. Raises
-    ModelError: as `adapter_folder.read_adapter`, or modules that are missing or do not fit.
+    Of a base that reads images too, the text part is merged. Of a base that was quantised in training the full weights
+    are taken, as `peft` does, which is said. Raises ModelError: as `adapter_folder.read_adapter`, or modules that are
+    missing or do not fit.
     """
+    if is_wrapped(base):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as made:
+            take_out(base, text := Path(made) / base.name)
+            merge(folder, text, target)
+        return
     if quantize := read_base(folder).quantize:
         warn(
             f"the adapter {folder} was trained on a base in {quantize}; it is merged with the base's full weights, so "
@@ -64,7 +73,8 @@ def merge(folder: Path, base: Path, target: Path) -> None:
 
 def _merged(folder: Path, base: Path) -> tuple[JsonObject, Weights]:
     """Config and weights of the merged model."""
-    architecture, (fields, tensors) = read_architecture(base), read_files(folder)
+    architecture, files = read_architecture(base), read_files(folder)
+    fields, tensors = files.fields, files.weights
     low = {name: tensor for name, tensor in tensors.items() if ".lora_" in name}
     whole = {name: tensor for name, tensor in tensors.items() if name not in low and not UNUSED.search(name)}
     saved = {_own(name): tensor for name, tensor in whole.items()}
@@ -77,9 +87,9 @@ def _merged(folder: Path, base: Path) -> tuple[JsonObject, Weights]:
     now = replace(architecture, vocab_size=len(weights[embedding]))
     among = (*linear(now), *(module for module in outside(now) if not shared or module.name != HEAD))
     if shared:  # the file repeats the embeddings' A and B as those of the head
-        _check_alike(fields, outside(now))
+        _check_alike(fields, tuple(map(files.there, outside(now))))
         low = {name: tensor for name, tensor in low.items() if not name.startswith(f"{PREFIX}lm_head.")}
-    weights = merged(weights, adapter_of(folder, fields, low, among), low)
+    weights = merged(weights, adapter_of(files, low, among), low)
     tied = architecture.tie_embeddings and (shared or np.array_equal(weights[HEAD], weights[embedding]))
     if tied:
         del weights[HEAD]

@@ -15,6 +15,7 @@ from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError
 from tunix_rt.models.adapter import linear
+from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.quantize import size_of
 from tunix_rt.plan.outline import Outline, outline
 from tunix_rt.traces.prepared import PreparedData
@@ -79,8 +80,9 @@ def _phases(query: MemoryQuery, activations: int) -> dict[str, dict[Part, int]]:
         shape, load, size = query.architecture, query.predicted, _compute_size(query)
         longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
         cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
+        small = () if query.quantize is None else linear(query.architecture)
         # Copied in the layout for decoding; quantised ones stay as they are.
-        matrices = _layer_matrices(query) * size if query.quantize is None else 0
+        matrices = (_layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)) * size
         phases["predict"] = {"weights": weights, "copies": matrices, "kv_cache": cache}
     return phases
 
@@ -91,7 +93,7 @@ def _compute_size(query: MemoryQuery) -> int:
 
 def _layer_matrices(query: MemoryQuery) -> int:
     """Elements of the matrices of all layers."""
-    return sum(math.prod(tensor.shape) for tensor in linear(query.architecture))
+    return sum(math.prod(tensor.shape) for tensor in tensors_of(query.architecture) if tensor.is_layer_matrix)
 
 
 def _weights(query: MemoryQuery) -> int:
@@ -101,10 +103,12 @@ def _weights(query: MemoryQuery) -> int:
 
 
 def _frozen(query: MemoryQuery) -> int:
-    """Bytes of the matrices under an adapter."""
+    """Bytes of the matrices under an adapter; those that take none (of experts) are never quantised."""
     if query.quantize is None:
         return _layer_matrices(query) * _compute_size(query)
-    return sum(size_of(query.quantize, tensor.matrix_shape) for tensor in linear(query.architecture))
+    small = linear(query.architecture)
+    others = _layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)
+    return others * _compute_size(query) + sum(size_of(query.quantize, tensor.matrix_shape) for tensor in small)
 
 
 def _read(query: MemoryQuery) -> int:
@@ -112,8 +116,9 @@ def _read(query: MemoryQuery) -> int:
     everything = query.architecture.num_parameters * FLOAT
     if query.quantize is None:
         return everything
-    matrices = [math.prod(tensor.shape) * FLOAT for tensor in linear(query.architecture)]
-    return everything - sum(matrices) + _frozen(query) + max(matrices)
+    matrices = [tensor.matrix_shape for tensor in linear(query.architecture)]
+    full = [FLOAT * math.prod(shape) for shape in matrices]
+    return everything - sum(full) + sum(size_of(query.quantize, shape) for shape in matrices) + max(full)
 
 
 def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, budget: MemoryBudget) -> list[Change]:

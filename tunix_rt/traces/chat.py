@@ -6,7 +6,7 @@ be there unchanged, and the end token right after what the assistant says.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 
@@ -14,12 +14,21 @@ from tunix_rt.config.format import ChatFormat, ThinkChatFormat
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.calls import PROBE as ARGUMENTS
+from tunix_rt.traces.calls import probe, with_arguments_as_objects, with_arguments_as_text, without_calls
+from tunix_rt.traces.causes import cause, other_end
+from tunix_rt.traces.frame import marks_of, places
+from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown
 from tunix_rt.traces.trace import Message, Span
-from tunix_rt.traces.turn import Turn, already_open, answers, around, last, with_arguments_as_text, without_calls
+from tunix_rt.traces.turn import Turn, already_open, answers, last
 
 PROBE = "⟦prompt⟧"
-SAID = "⟦completion⟧"
 INSTRUCTIONS = ("system", "developer")
+ALONE = "learn the last turn alone (no weight for others, dataset.loss_weights.previous_turns=0)"
+LATER = (
+    "in a later turn of the user, so this one would be learned without it and asked with it: "
+    f"{ALONE}, or put its text into the first message of the user"
+)
 
 
 class ChatTurn:
@@ -32,10 +41,12 @@ class ChatTurn:
         prompt, bare = self._render(asked, True), self._render(asked, False)
         shown = self._render([*asked, Message("assistant", SAID)], False)
         self._opening, self.lead, self.trail = "", "", ""
+        self._last_end: str | None = None
         if shown.startswith(prompt) and SAID in shown:
             lead, rest = shown[len(prompt) : shown.index(SAID)], shown[shown.index(SAID) + len(SAID) :]
             blank = rest[: len(rest) - len(rest.lstrip())]
-            self.trail = blank if rest.lstrip().startswith(tokenizer.end_tokens) else ""
+            self._last_end = next((token for token in tokenizer.end_tokens if rest.lstrip().startswith(token)), None)
+            self.trail = "" if self._last_end is None else blank
             if prompt == bare and lead.strip():  # the template knows no generation prompt
                 self._opening = lead
             else:
@@ -49,6 +60,12 @@ class ChatTurn:
 
         Raises DataError naming a message whose text the template changes or hides.
         """
+        for place, message in enumerate(messages):
+            if message.role == "assistant" and has_tags(message.content) and divided(message, self._place) is not None:
+                raise DataError(
+                    f"messages[{place}]: thoughts in the text of a previous turn, and the chat template has a place of "
+                    f"its own for them: put them into the field {FIELD}, or dataset.previous_thoughts=template"
+                )
         said = self._complete(messages)
         prefix = self._render(said, True, tools) + self._opening
         if tools and prefix == self._render(said, True) + self._opening:
@@ -63,38 +80,78 @@ class ChatTurn:
         self._places(prefix, said, tools)
         return prefix
 
-    def previous_turns(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> list[tuple[int, Span]]:
-        """(place in `messages`, [start, end) in the prefix) of each previous turn of the assistant, its end included.
+    def previous_turns(
+        self, messages: Sequence[Message], tools: Sequence[JsonObject], learned: Container[int]
+    ) -> list[tuple[int, Span]]:
+        """(place in `messages`, [start, end) in the prefix) of each previous turn of the assistant that is learned.
 
-        Raises DataError if a turn does not end with an end token.
+        It begins with the thoughts that the template shows, since the model writes them, and includes its end token.
+        Raises DataError if a turn does not end with an end token, or is asked otherwise than it is shown.
         """
         said = self._complete(messages)
-        if all(message.role != "assistant" for message in said):
-            return []
         prefix, found = self._render(said, True, tools) + self._opening, []
-        added, places = len(said) - len(messages), self._places(prefix, said, tools)
-        for place, (start, stop) in enumerate(places):
-            if said[place].role == "assistant":
-                where, calls = f"messages[{place - added}]: ", "tool_calls" in said[place].fields
-                start -= len(self.lead) if prefix[:start].endswith(self.lead) else 0
-                if calls and not said[place].content:
-                    asked = self._render(said[:place], True, tools) + self._opening
-                    if not prefix.startswith(asked):
-                        raise DataError(f"{where}the chat template shows it otherwise than it asks for it")
-                    start = stop = len(asked)
-                end = self._end(prefix[stop : places[place + 1][0]], where, calls)
-                found.append((place - added, (start, stop + end)))
+        added, spans = len(said) - len(messages), self._places(prefix, said, tools)
+        ends = [start for start, _ in spans[1:]]
+        for place, ((start, stop), following) in enumerate(zip(spans, ends, strict=False)):
+            if said[place].role != "assistant" or place - added not in learned:
+                continue
+            where, calls = f"messages[{place - added}]: ", "tool_calls" in said[place].fields
+            later = [m.role for m, span in zip(said, spans, strict=True) if m.role in INSTRUCTIONS and span[0] > start]
+            if later:
+                raise DataError(f"{where}the chat template shows the {later[0]} message {LATER}")
+            if calls and not said[place].content:
+                asked = self._render(said[:place], True, tools) + self._opening
+                if not prefix.startswith(asked):
+                    what = "tools or thoughts before this turn otherwise once the conversation goes on"
+                    raise DataError(f"{where}the chat template shows {what}; {ALONE}")
+                start = stop = len(asked)
+            start -= self._in_front(
+                prefix[max((end for _, end in spans[:place]), default=0) : start], said[place], where
+            )
+            found.append((place - added, (start, stop + self._end(prefix[stop:following], where, calls))))
         return found
+
+    def _in_front(self, before: str, said: Message, where: str) -> int:
+        """How many characters before the text of a previous turn the model writes: thoughts, the template's lead."""
+        thoughts = said.fields.get(FIELD)
+        if thoughts is not None and self._place is not None and thoughts.strip() in before:
+            own = self._place.before + thoughts + self._place.after
+            if not before.endswith(own):
+                raise DataError(f"{where}the chat template changes the thoughts {last(thoughts)}; {ALONE}")
+            return len(own)
+        return len(self.lead) if before.endswith(self.lead) else 0
 
     def turn(self, messages: Sequence[Message], tools: Sequence[JsonObject], said: Message) -> Turn:
         """The prefix, and what surrounds the assistant's message after it. Raises DataError with the cause."""
-        prefix = self.prefix(messages, tools)
-        opened = already_open(prefix)
-        text = said.content
-        whole = self._render([*self._complete(messages), said], False, tools)
+        prefix, before = self.prefix(messages, tools), self._complete(messages)
+        apart = divided(said, self._place) if has_tags(said.content) else None
+        say = apart or said
+        asked, whole = prefix, self._render([*before, say], False, tools)
+        if not whole.startswith(prefix.removesuffix(already_open(prefix))) and before[0].role in INSTRUCTIONS:
+            # Mistral's template shows the system message in the user's last message, and only while it is the last.
+            before = [message for message in before if message.role not in INSTRUCTIONS]
+            asked = self._render(before, True, tools) + self._opening
+            whole = self._render([*before, say], False, tools)
         if said.fields.get("tool_calls"):
-            without = self._render([*self._complete(messages), without_calls(said)], False, tools)
-            return self._calling(prefix, whole, without, said)
+            without = self._render([*before, without_calls(say)], False, tools)
+            found = self._calling(asked, whole, without, say)
+        elif apart is not None:
+            found = self._apart(asked, whole, apart, len(said.content) - len(apart.content))
+        else:
+            found = self._saying(asked, whole, said)
+        return replace(found, prefix=prefix)
+
+    def _apart(self, prefix: str, whole: str, said: Message, replaced: int) -> Turn:
+        """A turn whose thoughts the template writes at a place of their own."""
+        thoughts, place = said.fields.get(FIELD), self._place
+        lead = self.lead if thoughts is None or place is None else place.before + thoughts + place.after
+        if (end := self._ended(prefix + lead + said.content, whole)) is None:
+            raise DataError(cause(self._tokenizer, prefix, whole, lead + said.content))
+        return Turn(prefix, end[1], trail=end[0], thoughts=lead, replaced=replaced)
+
+    def _saying(self, prefix: str, whole: str, said: Message) -> Turn:
+        """A turn that is text, or text after thoughts in it."""
+        opened, text = already_open(prefix), said.content
         if opened and not text.startswith(opened) and ("</think>" not in text or "<think>" in text):
             raise DataError(
                 f"the chat template's prompt ends with {opened!r}, and the assistant's text begins with "
@@ -102,23 +159,29 @@ class ChatTurn:
                 "(often enable_thinking), or leave such rows out"
             )
         text = text.removeprefix(opened)
-        if whole.startswith(prefix + self.lead + text):
-            rest = whole[len(prefix + self.lead + text) :]
-            blank = rest[: len(rest) - len(rest.lstrip())]
-            for token in self._tokenizer.end_tokens:
-                if rest.startswith(blank + token) and not self._behind(rest[len(blank + token) :]):
-                    return Turn(prefix, token, opened if text != said.content else "", self.lead, blank)
+        own = opened if text != said.content else ""
+        if (end := self._ended(prefix + self.lead + text, whole)) is not None:
+            return Turn(prefix, end[1], own, self.lead, end[0])
         for visible in answers(said.content):  # a template may show a finished turn without its thoughts
             bare = prefix.removesuffix(opened)
             for token in self._tokenizer.end_tokens:
                 for gap in ("", "\n", "\n\n"):
                     if whole.startswith(bare + gap + visible + token):
-                        return Turn(prefix, token, opened if text != said.content else "")
+                        return Turn(prefix, token, own)
         if "</think>" in text:  # a template may write the tags of thoughts with other white space
             for token in self._tokenizer.end_tokens:
                 if "".join(whole.split()).startswith("".join(f"{prefix}{text}{token}".split())):
-                    return Turn(prefix, token, opened if text != said.content else "")
-        raise DataError(self._cause(prefix, whole, text))
+                    return Turn(prefix, token, own)
+        raise DataError(cause(self._tokenizer, prefix, whole, text))
+
+    def _ended(self, text: str, whole: str) -> tuple[str, str] | None:
+        """White space and end token, if they and nothing else follow `text` in the conversation `whole`."""
+        rest = whole[len(text) :] if whole.startswith(text) else ""
+        blank = rest[: len(rest) - len(rest.lstrip())]
+        for token in self._tokenizer.end_tokens:
+            if rest.startswith(blank + token) and not self._behind(rest[len(blank + token) :]):
+                return blank, token
+        return None
 
     def _behind(self, rest: str) -> str:
         """What stands behind the end of a turn besides white space and end tokens."""
@@ -129,6 +192,15 @@ class ChatTurn:
     def prompt_of(self, text: str) -> str:
         """The prompt in a prefix; for any other text, what remains without the template's parts."""
         return text.removeprefix(self._head).removesuffix(self._tail)
+
+    def plain(self, completion: str) -> str:
+        """What the assistant says in a completion, decoded without special tokens: thoughts between tags, no lead."""
+        if self._place is not None and self._place.apart:
+            completion = as_tags(completion, self._place, self._tokenizer.special_tokens)
+        lead = self.lead
+        for token in self._tokenizer.special_tokens:
+            lead = lead.replace(token, "")
+        return completion.removeprefix(lead).removesuffix(self.trail)
 
     def _complete(self, messages: Sequence[Message]) -> list[Message]:
         """The messages as the template gets them: with `format.system` if there is none, `developer` as it knows it."""
@@ -145,45 +217,39 @@ class ChatTurn:
         except (ModelError, DataError):
             return False
 
-    def _render(self, messages: Sequence[Message], add_prompt: bool, tools: Sequence[JsonObject] = ()) -> str:
-        shown = [message.shown() for message in messages]
+    @cached_property
+    def _place(self) -> Place | None:
+        """Where the template shows thoughts."""
+        asked = self._complete([Message("user", PROBE)])
+        prompt = self._chat([message.shown() for message in asked], True) + self._opening
+        return find_place(lambda given: self._chat(given, False), asked, prompt)
+
+    @cached_property
+    def _takes_text(self) -> bool:
+        """Whether the template shows the arguments of a tool call as they are, if they are text."""
+        asked = [message.shown() for message in self._complete([Message("user", PROBE)])]
         try:
-            return self._tokenizer.chat(shown, add_prompt, self._config.variables, self._config.date, tools)
+            return ARGUMENTS in self._chat([*asked, probe()], False)
         except ModelError:
-            if not any("tool_calls" in message for message in shown):
-                raise
-        shown = [with_arguments_as_text(message) for message in shown]  # DeepSeek's template joins them to text
-        return self._tokenizer.chat(shown, add_prompt, self._config.variables, self._config.date, tools)
+            return False
+
+    def _render(self, messages: Sequence[Message], add_prompt: bool, tools: Sequence[JsonObject] = ()) -> str:
+        place = self._place if any(FIELD in message.fields for message in messages) else None
+        given = [shown(message, place) for message in messages]
+        if not any("tool_calls" in message.fields for message in messages):
+            return self._chat(given, add_prompt, tools)
+        fitting = given if self._takes_text else [with_arguments_as_objects(message) for message in given]
+        try:
+            return self._chat(fitting, add_prompt, tools)
+        except ModelError:  # DeepSeek's template joins arguments to text
+            return self._chat([with_arguments_as_text(message) for message in given], add_prompt, tools)
+
+    def _chat(self, given: Sequence[JsonObject], add_prompt: bool, tools: Sequence[JsonObject] = ()) -> str:
+        return self._tokenizer.chat(given, add_prompt, self._config.variables, self._config.date, tools)
 
     def _places(self, prefix: str, said: Sequence[Message], tools: Sequence[JsonObject]) -> list[Span]:
-        """[start, end) of each message's text in the prefix.
-
-        The template is given marks in the place of the texts: what stands between them must be the same with the texts.
-        """
-        marks = [f"⟦{place}⟧" if message.content else "" for place, message in enumerate(said)]
-        frame = self._frame(said, marks, tools)
-        found, position, at = [], 0, 0
-        for place, (mark, message) in enumerate(zip(marks, said, strict=True)):
-            if not mark:
-                found.append((position, position))
-                continue
-            begin = frame.find(mark, at)
-            if begin < 0:
-                raise DataError(f"messages[{place}]: the chat template does not show what {message.role!r} says")
-            start = position + begin - at
-            text = frame[at:begin] + message.content
-            if not prefix.startswith(text, position):
-                shown = prefix[start : start + len(message.content) + 20]
-                trims = message.content.strip() != message.content
-                hint = "; it trims white space: dataset.strip=true removes it in the data" if trims else ""
-                who = "prompt" if place == len(said) - 1 else f"messages[{place}]"
-                raise DataError(f"{who}: the chat template renders {last(message.content)} as {last(shown)}{hint}")
-            position += len(text)
-            found.append((start, position))
-            at = begin + len(mark)
-        if prefix[position:] != frame[at:]:
-            raise DataError(f"the chat template changes the text after the last message: {last(prefix)}")
-        return found
+        """[start, end) of each message's text in the prefix. Raises DataError for one that is hidden or changed."""
+        return places(prefix, self._frame(said, marks_of(said), tools), said)
 
     def _frame(self, said: Sequence[Message], marks: Sequence[str], tools: Sequence[JsonObject]) -> str:
         if tools or any(message.fields for message in said):
@@ -207,7 +273,10 @@ class ChatTurn:
                 f"the chat template does not show the assistant's tool calls ({to_json(missing or names)}) and an end "
                 "token; use a model whose template does"
             )
-        if not rest.startswith((said.content, self.lead + said.content)):
+        thoughts = said.fields.get(FIELD, "")
+        if thoughts not in rest[:place]:
+            raise DataError("the chat template does not show the thoughts before tool calls; leave such rows out")
+        if not thoughts and not rest.startswith((said.content, self.lead + said.content)):
             raise DataError(
                 f"the chat template trims or moves the text beside the tool calls ({last(said.content)}): "
                 "dataset.strip=true removes white space in the data"
@@ -220,36 +289,4 @@ class ChatTurn:
             place = rest.find(token) if calls else (0 if rest.startswith(token) else -1)
             if place >= 0:
                 return place + len(token)
-        raise DataError(f"{where}{self._other_end(rest)}")
-
-    def _other_end(self, rest: str) -> str:
-        ends = " and ".join(repr(token) for token in self._tokenizer.end_tokens)
-        special = [token for token in self._tokenizer.special_tokens if rest.startswith(token)]
-        if special:
-            name = max(special, key=len)
-            return (
-                f"the chat template ends the assistant's turn with {name!r}, but generation stops at {ends}: "
-                f"model.stop_tokens=['{name}'] makes it stop there too"
-            )
-        return (
-            f"the chat template writes no end token after the assistant's text ({last(rest[:20])} follows, generation "
-            f"stops at {ends}): a model would never learn to stop; another template, or format=plain"
-        )
-
-    def _cause(self, prefix: str, whole: str, text: str) -> str:
-        """Why the template's rendering is not the prompt, the text and an end token."""
-        rest = whole[len(prefix) :] if whole.startswith(prefix) else None
-        if rest is not None and text in rest and text == text.strip():
-            return self._other_end(rest[rest.index(text) + len(text) :])
-        if rest is not None and text.strip() in rest:
-            return (
-                f"the chat template trims white space at the ends of the assistant's text ({last(text)}): "
-                "dataset.strip=true removes it in the data"
-            )
-        expected = prefix + text + self._tokenizer.end_token
-        at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
-        hint = "; its own prompt already closes <think>: format.variables" if "</think>" in prefix[-30:] else ""
-        return (
-            "the chat template does not continue its own prompt with the assistant's text and the end token: expected "
-            f"{around(expected, at)}, got {around(whole, at)} (character {at}){hint}"
-        )
+        raise DataError(f"{where}{other_end(self._tokenizer, rest, self._last_end)}")

@@ -7,7 +7,7 @@ never laid out: it is learned as it stands, and a declared reader labels it. Jud
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,8 +46,6 @@ class Part:
 class PlainTurn:
     """The prompt between two texts; the end token after the completion. Supports one message of the user only."""
 
-    lead = trail = ""
-
     def __init__(self, prompt_start: str, prompt_end: str, tokenizer: Tokenizer | None) -> None:
         begin = "" if tokenizer is None else tokenizer.begin_token
         self._prompt_start = prompt_start if begin and prompt_start.startswith(begin) else begin + prompt_start
@@ -61,7 +59,9 @@ class PlainTurn:
             raise DataError(f"the trace has {what}, this format has one prompt: format=chat shows all of them")
         return self._prompt_start + messages[0].content + self._prompt_end
 
-    def previous_turns(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> list[tuple[int, Span]]:
+    def previous_turns(
+        self, messages: Sequence[Message], tools: Sequence[JsonObject], learned: Container[int]
+    ) -> list[tuple[int, Span]]:
         """Always empty."""
         return []
 
@@ -70,6 +70,10 @@ class PlainTurn:
         if said.fields.get("tool_calls"):
             raise DataError("the completion has tool calls, which only a chat template can write: format=chat")
         return Turn(self.prefix(messages, tools), self._end_token)
+
+    def plain(self, completion: str) -> str:
+        """The completion as it is."""
+        return completion
 
     def prompt_of(self, text: str) -> str:
         """The prompt of a prefix."""
@@ -109,7 +113,9 @@ class Formatter:
         ]
         self._refuse_special_tokens(*shown, *map(to_json, trace.tools))
         turn = self._turn.turn(trace.conversation, trace.tools, said)
-        labelled = _without_start(labelled, len(turn.opened))
+        labelled = _without_start(labelled, turn.replaced or len(turn.opened))
+        if turn.thoughts:
+            labelled = [Part("steps", turn.thoughts), *labelled]
         if turn.calls is not None:
             labelled = [Part("answer", turn.calls)]
         labelled[0] = replace(labelled[0], text=turn.lead + labelled[0].text)
@@ -120,7 +126,7 @@ class Formatter:
 
     def parse(self, completion: str) -> Parsed:
         """Steps and answer of a completion without its end token: the inverse of `parts`. Never raises."""
-        text = completion.removeprefix(self._turn.lead).removesuffix(self._turn.trail)
+        text = self._turn.plain(completion)
         if self._reader is None:
             return self._layout.read(text)
         reading = read(text, self._reader)
@@ -149,16 +155,13 @@ class Formatter:
 
     def _prompt_parts(self, trace: Trace, prefix: str, previous_turns: bool) -> list[Part]:
         messages = trace.conversation
+        weights = [1.0 if m.weight is None and previous_turns else m.weight or 0.0 for m in messages]
+        learned = {place for place, m in enumerate(messages) if m.role == "assistant" and weights[place] > 0}
         parts, position = [], 0
-        if not previous_turns and all(message.weight is None for message in messages):
-            return [Part("prompt", prefix)]
-        for place, (start, end) in self._turn.previous_turns(messages, trace.tools):
-            weight = messages[place].weight
-            if weight is None and not previous_turns:
-                continue
-            kind: PartKind = "previous_turns" if weight is None else "message"
+        for place, (start, end) in self._turn.previous_turns(messages, trace.tools, learned) if learned else ():
+            kind: PartKind = "previous_turns" if messages[place].weight is None else "message"
             parts.append(Part("prompt", prefix[position:start]))
-            parts.append(Part(kind, prefix[start:end], 1.0 if weight is None else weight))
+            parts.append(Part(kind, prefix[start:end], weights[place]))
             position = end
         return [*parts, Part("prompt", prefix[position:])]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import random
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +12,9 @@ from dataclasses import dataclass, field
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
 from tunix_rt.traces.adapters import adapt, detect
-from tunix_rt.traces.data_files import Line, renamed
+from tunix_rt.traces.data_files import Columns
+from tunix_rt.traces.dataset import share_of
+from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.readers import TAGS
 from tunix_rt.traces.trace import Trace, normalise
@@ -19,7 +23,9 @@ QUESTIONS = ("question", "query", "input", "problem", "instruction", "text", "pr
 ANSWERS = ("completion", "response", "output", "solution", "answer", "target", "reply", "label")
 """Names of columns that are often a prompt and what answers it, in the order in which they are taken."""
 KEPT = 2000
-"""Traces that are kept for tokenising; of the others only counts."""
+"""Traces that are kept for tokenising, drawn from all; of the others only counts."""
+NAMED = 20
+"""Reasons of invalid records that are kept."""
 
 
 @dataclass(slots=True)
@@ -30,27 +36,33 @@ class Found:
     columns: dict[str, str]
     rules: Rules
     rows: int = 0
+    num_invalid: int = 0
+    """Records that are not valid traces."""
     invalid: list[str] = field(default_factory=list)
-    """The reasons of records that are not valid traces."""
+    """The first `NAMED` reasons."""
     roles: Counter[str] = field(default_factory=Counter)
     features: Counter[str] = field(default_factory=Counter)
     """Traces that have thoughts, a system message, tools, several turns, weights, no text."""
     repeated: int = 0
     """Traces whose prompt occurred before."""
+    shares: array[float] = field(default_factory=lambda: array("d"))
+    """Where each trace stands among all by its hash (`dataset.share_of`), which decides its split."""
     longest: int = 0
     """Characters of the longest trace."""
-    traces: list[Trace] = field(default_factory=list)
-    """The first `KEPT`."""
+    sample: list[tuple[str, Trace]] = field(default_factory=list)
+    """(place, trace) of `KEPT` traces, drawn with a fixed seed, in the order of the file."""
 
 
 def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
     """Read all records. Raises DataError if the first has no known shape, naming its fields."""
     found: Found | None = None
     seen: set[bytes] = set()
+    drawn, renaming = Reservoir(), Columns(columns)
     for where, value in lines:
         if found is None and not isinstance(value, DataError):
             named = dict(columns) or guessed(value)
-            adapter = detect(renamed(value, named, where), where)
+            renaming = Columns(named)
+            adapter = detect(renaming.rename(value), where)
             rules = Rules(consecutive="join", last_user="drop")
             found = Found(adapter, named, rules)
         if found is None:
@@ -59,12 +71,37 @@ def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
         try:
             if isinstance(value, DataError):
                 raise value
-            _count(found, adapt(renamed(value, found.columns, where), found.adapter, where, found.rules), seen)
+            trace = adapt(renaming.rename(value), found.adapter, where, found.rules)
+            _count(found, trace, seen)
+            drawn.offer(where, trace)
         except DataError as error:
-            found.invalid.append(str(error))
+            found.num_invalid += 1
+            found.invalid += [str(error)][: NAMED - len(found.invalid)]
     if found is None:
         raise DataError("no records")
+    renaming.check("--columns")
+    found.sample = drawn.taken
     return found
+
+
+class Reservoir:
+    """A sample of equal chances of a stream of unknown length (Vitter 1985, algorithm R), the same at every call."""
+
+    def __init__(self) -> None:
+        self._random, self._seen = random.Random(0), 0  # noqa: S311  # no secret
+        self._kept: list[tuple[int, str, Trace]] = []
+
+    def offer(self, where: str, trace: Trace) -> None:
+        """Take the trace in, perhaps in the place of an earlier one."""
+        place = len(self._kept) if self._seen < KEPT else self._random.randrange(self._seen + 1)
+        if place < KEPT:
+            self._kept[place : place + 1] = [(self._seen, where, trace)]
+        self._seen += 1
+
+    @property
+    def taken(self) -> list[tuple[str, Trace]]:
+        """(place, trace) of the sample, in the order in which they came."""
+        return [(where, trace) for _, where, trace in sorted(self._kept, key=lambda item: item[0])]
 
 
 def guessed(record: Mapping[str, object]) -> dict[str, str]:
@@ -87,8 +124,7 @@ def _count(found: Found, trace: Trace, seen: set[bytes]) -> None:
     key = hashlib.sha256(normalise(trace.asked).encode()).digest()[:16]
     found.repeated += key in seen
     seen.add(key)
-    if len(found.traces) < KEPT:
-        found.traces.append(trace)
+    found.shares.append(share_of(trace, 0))
 
 
 def _features(trace: Trace) -> Iterator[str]:

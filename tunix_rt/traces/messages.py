@@ -12,6 +12,7 @@ from typing import Any
 from tunix_rt.config.choices import ReaderName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.calls import with_arguments_of
 from tunix_rt.traces.trace import CONTEXT, Message, kind_of, message_of, objects, text_field
 
 ROLES = {
@@ -176,20 +177,20 @@ def _calls(text: str | None, where: str) -> list[JsonObject]:
     """The tool calls of ShareGPT's role `function_call`: one object with name and arguments, or a list of them."""
     value = _parsed(text, where)
     found = objects(value if isinstance(value, list) else [value], where)
-    return [{"type": "function", "function": call} for call in found]
+    return [{"type": "function", "function": call} for call in with_arguments_of(text or "", found)]
 
 
 def _with_arguments(calls: Any, where: str) -> list[JsonObject]:
-    """Tool calls whose arguments are objects, as chat templates expect; OpenAI's API has them as JSON text."""
+    """Tool calls with their arguments as given: objects, or the JSON text of OpenAI's API, which stays as it is."""
     made = []
     for call in objects(calls, f"{where}: tool_calls"):
         function = call.get("function", call)
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise DataError(f"{where}: tool_calls: expected objects with a function and its name")
-        arguments = function.get("arguments", {})
+        arguments = function.get("arguments") or {}
         if isinstance(arguments, str):
             try:
-                arguments = json.loads(arguments or "{}", parse_constant=_refuse_constant)
+                json.loads(arguments, parse_constant=_refuse_constant)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: tool_calls: arguments: not JSON ({error})") from None
         made.append({"type": "function"} | call | {"function": function | {"arguments": arguments}})

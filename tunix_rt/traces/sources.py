@@ -16,12 +16,16 @@ from tunix_rt.files import JsonObject, digest, to_json
 from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
-from tunix_rt.traces.data_files import found_files, plain, read_records, renamed
+from tunix_rt.traces.data_files import Columns, found_files, read_records
+from tunix_rt.traces.keys import Fingerprints, Keys, fingerprints, keys_of
 from tunix_rt.traces.messages import Rules
+from tunix_rt.traces.tables import plain
 from tunix_rt.traces.trace import MIXED, Trace
 
 TIMEOUT_SECONDS = 20.0
 """Timeout of the hub request that resolves a branch to a commit."""
+OWN = "own_dataset"
+"""Key of `meta` for what a record of a mixture says itself under `MIXED`."""
 Source = ArithmeticSource | FilesSource | HuggingfaceSource
 
 
@@ -61,6 +65,15 @@ class Record:
         """Of the trace."""
         return self.trace.id
 
+    @property
+    def keys(self) -> Keys:
+        """What is compared of the trace."""
+        return keys_of(self.trace)
+
+    def fingerprints(self, ngram: int) -> Fingerprints:
+        """What is compared between splits."""
+        return fingerprints(self.trace, ngram)
+
 
 class AnyRecord(Protocol):
     """A record, in memory or on disk (`spool`)."""
@@ -71,6 +84,9 @@ class AnyRecord(Protocol):
     def where(self) -> str: ...
     @property
     def trace(self) -> Trace: ...
+    @property
+    def keys(self) -> Keys: ...
+    def fingerprints(self, ngram: int) -> Fingerprints: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +124,18 @@ def read_source(part: Part, split: SplitName, seed: int, rules: Rules) -> Iterat
         found = _read_files(getattr(source, split), f"{part.setting}.{split}.path", source.origin, rules)
     else:
         found = _read_hub(source, getattr(source, split), rules)
-    return (_named(item, part.name) for item in found) if part.name else found
+    return (_named(item, part.name, rules) for item in found) if part.name else found
 
 
-def _named(item: Record | Rejected, name: str) -> Record | Rejected:
+def _named(item: Record | Rejected, name: str, rules: Rules) -> Record | Rejected:
+    """The record with its source's name; what it says itself under that key is kept under another."""
     if isinstance(item, Rejected):
         return item
-    return replace(item, trace=replace(item.trace, meta=item.trace.meta | {MIXED: name}))
+    meta, own = item.trace.meta, {}
+    if MIXED in meta and meta[MIXED] != name:
+        own = {OWN: meta[MIXED]}
+        rules.noted[f"meta.{MIXED} of records called meta.{OWN}"] += 1
+    return replace(item, trace=replace(item.trace, meta=own | meta | {MIXED: name}))
 
 
 def source_files(source: Source | MixtureSource) -> list[SourceFile]:
@@ -181,6 +202,7 @@ def _resolved(name: str, revision: str) -> str:
 
 
 def _read_files(declared: DataFile, setting: str, origin: str | None, rules: Rules) -> Iterator[Record | Rejected]:
+    columns = Columns(declared.columns)
     for file in _files(declared):
         if not file.exists():
             public = f"; download it from {origin}" if origin else ""
@@ -189,12 +211,13 @@ def _read_files(declared: DataFile, setting: str, origin: str | None, rules: Rul
             if isinstance(value, DataError):
                 yield Rejected(where, "invalid", str(value))
             else:
-                yield _adapted(value, declared, where, rules)
+                yield _adapted(columns.rename(value), declared, where, rules)
+    columns.check(setting.removesuffix(".path"))
 
 
 def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: str, rules: Rules) -> Record | Rejected:
     try:
-        trace = adapt(renamed(record, declared.columns, where), declared.adapter, where, rules)
+        trace = adapt(record, declared.adapter, where, rules)
         to_json(trace.to_json()).encode()  # what no file could hold is found here, with its place
         return Record(where, trace)
     except DataError as error:
@@ -205,9 +228,11 @@ def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: 
 
 def _read_hub(source: HuggingfaceSource, split: str, rules: Rules) -> Iterator[Record | Rejected]:
     """Rows of one split, from the hub, the local cache, or a local folder. Missing values are None."""
+    columns = Columns(source.columns)
     for number, row in enumerate(_hub_table(source, split)):
-        present = {name: plain(value) for name, value in row.items() if value is not None}
+        present = columns.rename({name: plain(value) for name, value in row.items() if value is not None})
         yield _adapted(present, source, f"{source.name}@{source.revision}:{split}[{number}]", rules)
+    columns.check(f"{source.name}, split {split!r}")
 
 
 def _hub_table(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:

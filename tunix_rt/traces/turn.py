@@ -1,12 +1,10 @@
-"""What surrounds the text of an assistant's turn, and small views of messages and prompts that chat templates need."""
+"""What surrounds the text of an assistant's turn, and small views of prompts and texts that chat templates need."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from tunix_rt.errors import ConfigError
-from tunix_rt.files import JsonObject, to_json
-from tunix_rt.traces.trace import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +23,10 @@ class Turn:
     """White space that the template puts between the assistant's text and the end token."""
     calls: str | None = None
     """With tool calls: the text that the template makes of them and of the message."""
-
-
-def without_calls(message: Message) -> Message:
-    """The message as if it called no tool."""
-    return replace(message, fields={name: value for name, value in message.fields.items() if name != "tool_calls"})
-
-
-def with_arguments_as_text(message: JsonObject) -> JsonObject:
-    """A message whose tool calls have their arguments as JSON text, as OpenAI's API gives them."""
-    calls = [
-        call | {"function": call["function"] | {"arguments": to_json(call["function"].get("arguments", {}))}}
-        for call in message.get("tool_calls", ())
-    ]
-    return message | ({"tool_calls": calls} if calls else {})
+    thoughts: str = ""
+    """Where the template has a place for thoughts: they and the template's own text around them."""
+    replaced: int = 0
+    """How many characters at the beginning of the assistant's text `thoughts` stand for."""
 
 
 def already_open(prefix: str) -> str:

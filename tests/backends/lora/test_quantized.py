@@ -18,6 +18,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from tests.backends.lora.conftest import NAMES, SOME, Both, ours, reference, relative, trained, with_peft
+from tests.families import CASES, write
 from tests.quantized import model_of_the_values
 from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.jax import generate
@@ -78,6 +79,19 @@ def test_it_answers_as_the_model_of_its_values(
             state = backend.load(base, None, adapter, None if adapter else "nf4")
             assert texts(backend, state, prompts, decoding(max_new_tokens=6)) == expected
         assert any(expected)
+
+
+def test_experts_are_not_quantised(both: Both, batch: Batch, tmp_path: Path) -> None:
+    """They take no adapter; the matrices around them do."""
+    base = write(tmp_path / "base", CASES["qwen3_moe"])
+    valued = model_of_the_values(base, "nf4", tmp_path / "valued")
+    expected = ours(both["torch"], valued, None, batch)
+    assert np.abs(ours(both["torch"], base, None, batch) - expected).max() > 1e-3, "void: quantising changes nothing"
+    whole = replace(batch, weights=(batch.segments > 0).astype(np.float32))
+    for backend in both.values():
+        state = backend.load(base, None, None, "nf4")
+        found = backend.fetch(backend.logprobs(state, whole))["logprobs"][batch.segments == 1]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def without_record(folder: Path, copy: Path) -> Path:

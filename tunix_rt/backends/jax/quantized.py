@@ -29,7 +29,7 @@ def shapes_of(architecture: Architecture) -> dict[str, Shapes]:
     """The matrices of each part of a layer."""
     found: dict[str, Shapes] = {}
     for tensor in tensors_of(architecture):
-        if tensor.layer == 0 and tensor.is_layer_matrix:
+        if tensor.layer == 0 and tensor.takes_adapter:
             found[tensor.canonical_name] = (*found.get(tensor.canonical_name, ()), tensor.matrix_shape)
     return found
 

@@ -85,7 +85,7 @@ def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
     frozen = query.adapter is not None
     weights, quantized = {}, {}
     for tensor in tensors_of(query.architecture):
-        if query.quantize is not None and tensor.is_layer_matrix:
+        if query.quantize is not None and tensor.takes_adapter:
             quantized[tensor.name] = _blank(query.quantize, tensor.matrix_shape)
             continue
         half = frozen and query.backend.precision == "bfloat16" and tensor.is_layer_matrix
@@ -102,6 +102,7 @@ def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
         precision=query.backend.precision,
         quantized=quantized,
         gradient_checkpointing=query.backend.gradient_checkpointing,
+        even_experts=True,
     )
     return model, AdamW(query.optimizer, kinds_of(model), model.trained)
 

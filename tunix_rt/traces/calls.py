@@ -1,0 +1,68 @@
+"""Tool calls of messages: their arguments are text or objects, and chat templates want the one or the other."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from tunix_rt.files import JsonObject, to_json
+from tunix_rt.traces.trace import Message
+
+ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
+PROBE = '{"⟦name⟧":  1.10}'
+"""Arguments that no program writes in this way."""
+
+
+def probe() -> JsonObject:
+    """A message with a call whose arguments are `PROBE`."""
+    call = {"id": "000000000", "type": "function", "function": {"name": "probe", "arguments": PROBE}}
+    return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+def without_calls(message: Message) -> Message:
+    """The message as if it called no tool."""
+    return replace(message, fields={name: value for name, value in message.fields.items() if name != "tool_calls"})
+
+
+def with_arguments_as_text(message: JsonObject) -> JsonObject:
+    """A message whose tool calls have their arguments as JSON text, as OpenAI's API gives them."""
+    return _changed(message, lambda value: value if isinstance(value, str) else to_json(value))
+
+
+def with_arguments_as_objects(message: JsonObject) -> JsonObject:
+    """A message whose tool calls have their arguments as objects, as most chat templates expect them."""
+    return _changed(message, lambda value: json.loads(value) if isinstance(value, str) else value)
+
+
+def with_arguments_of(text: str, calls: Sequence[JsonObject]) -> list[JsonObject]:
+    """Calls that were read from a text, with their arguments as the text has them; where that is not clear, as read."""
+    decoder, found = json.JSONDecoder(), []
+    for start in (match.end() for match in ARGUMENTS.finditer(text)):
+        with suppress(ValueError):
+            found.append(text[start : decoder.raw_decode(text, start)[1]])
+    if len(found) != len(calls):
+        return list(calls)
+    return [
+        call | {"arguments": given}
+        if json.loads(given) == (read := call.get("arguments")) and isinstance(read, dict)
+        else call
+        for call, given in zip(calls, found, strict=True)
+    ]
+
+
+def _changed(message: JsonObject, change: Callable[[Any], Any]) -> JsonObject:
+    calls = [
+        call | {"function": call["function"] | {"arguments": change(call["function"].get("arguments", {}))}}
+        for call in message.get("tool_calls", ())
+    ]
+    return message | ({"tool_calls": calls} if calls else {})
+
+
+def rewritten(messages: Iterable[Message], text: str) -> int:
+    """How many calls whose arguments the source gives as text do not stand in `text` as they are."""
+    given = [call["function"].get("arguments") for message in messages for call in message.fields.get("tool_calls", ())]
+    return sum(isinstance(arguments, str) and arguments not in text for arguments in given)

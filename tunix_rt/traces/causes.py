@@ -1,0 +1,50 @@
+"""Why a chat template's rendering is not what a model could be taught, in words that name the way on."""
+
+from __future__ import annotations
+
+from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.turn import around, last
+
+
+def other_end(tokenizer: Tokenizer, rest: str, own: str | None = None) -> str:
+    """What `rest`, the text after an assistant's turn, begins with instead of an end token.
+
+    `own`: with what the template ends the conversation's last turn, for a previous one.
+    """
+    ends = " and ".join(repr(token) for token in tokenizer.end_tokens)
+    special = [token for token in tokenizer.special_tokens if rest.startswith(token)]
+    if special:
+        name = max(special, key=len)
+        if own is not None and own != name:
+            return (
+                f"the chat template ends a previous turn with {name!r} and only the last with {own!r}, at which "
+                "generation stops: learn the last turn alone (no weight for others, dataset.loss_weights."
+                "previous_turns=0), or make a row of each turn"
+            )
+        return (
+            f"the chat template ends the assistant's turn with {name!r}, but generation stops at {ends}: "
+            f"model.stop_tokens=['{name}'] makes it stop there too"
+        )
+    return (
+        f"the chat template writes no end token after the assistant's text ({last(rest[:20])} follows, generation "
+        f"stops at {ends}): a model would never learn to stop; another template, or format=plain"
+    )
+
+
+def cause(tokenizer: Tokenizer, prefix: str, whole: str, text: str) -> str:
+    """Why the template's rendering is not the prompt, the text and an end token."""
+    rest = whole[len(prefix) :] if whole.startswith(prefix) else None
+    if rest is not None and text in rest and text == text.strip():
+        return other_end(tokenizer, rest[rest.index(text) + len(text) :])
+    if rest is not None and text.strip() in rest:
+        return (
+            f"the chat template trims white space at the ends of the assistant's text ({last(text)}): "
+            "dataset.strip=true removes it in the data"
+        )
+    expected = prefix + text + tokenizer.end_token
+    at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
+    hint = "; its own prompt already closes <think>: format.variables" if "</think>" in prefix[-30:] else ""
+    return (
+        "the chat template does not continue its own prompt with the assistant's text and the end token: expected "
+        f"{around(expected, at)}, got {around(whole, at)} (character {at}){hint}"
+    )
