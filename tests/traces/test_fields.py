@@ -140,9 +140,8 @@ def test_messages_of_the_system_and_of_tools_may_be_empty(tmp_path: Path) -> Non
 def test_a_picture_beside_the_text_costs_no_row_and_bytes_as_text_do(tmp_path: Path) -> None:
     rows = [PAIR | {"picture": {"bytes": b"\xff\xd8", "path": None}}, PAIR | {"completion": "8", "picture": None}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
-    items = list(
-        read_source(*parts_of(FilesSource(kind="files", train=DataFile(path=str(tmp_path)))), "train", 0, Rules())
-    )
+    (part,) = parts_of(FilesSource(kind="files", train=DataFile(path=str(tmp_path))))
+    items = list(read_source(part, "train", 0, Rules()))
     assert [item.trace.meta for item in items if isinstance(item, Record)] == [{"picture": {"bytes": "2 bytes"}}, {}]
     pyarrow.parquet.write_table(pyarrow.table({"prompt": [b"\xff"], "completion": ["7"]}), tmp_path / "t.parquet")
     (bad,) = read_source(part, "train", 0, Rules())

@@ -122,7 +122,7 @@ def read_source(part: Part, split: SplitName, seed: int, rules: Rules) -> Iterat
     if isinstance(source, ArithmeticSource):
         found: Iterator[Record | Rejected] = (Record(trace.id, trace) for trace in generate(source, seed))
     elif isinstance(source, FilesSource):
-        found = _read_files(getattr(source, split), f"{part.setting}.{split}.path", source.origin, rules)
+        found = _read_files(source, split, f"{part.setting}.{split}", rules)
     else:
         found = _read_hub(source, getattr(source, split), rules)
     return (_named(item, part.name, rules) for item in found) if part.name else found
@@ -150,13 +150,13 @@ def source_files(source: Source | MixtureSource) -> list[SourceFile]:
         if isinstance(part.source, FilesSource)
         for split in SPLITS
         if has_split(part.source, split)
-        for path in _files(getattr(part.source, split))
+        for path in _files(getattr(part.source, split), split)
     ]
 
 
-def _files(declared: DataFile) -> tuple[Path, ...]:
+def _files(declared: DataFile, split: SplitName) -> tuple[Path, ...]:
     paths = (declared.path,) if isinstance(declared.path, str) else declared.path
-    return tuple(file for path in paths for file in found_files(path))
+    return tuple(file for path in paths for file in found_files(path, split))
 
 
 def content_digest(source: Source) -> str | None:
@@ -202,12 +202,13 @@ def _resolved(name: str, revision: str) -> str:
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
 
 
-def _read_files(declared: DataFile, setting: str, origin: str | None, rules: Rules) -> Iterator[Record | Rejected]:
-    columns = Columns(declared.columns, f"{setting.removesuffix('.path')}: columns")
-    for file in _files(declared):
+def _read_files(source: FilesSource, split: SplitName, setting: str, rules: Rules) -> Iterator[Record | Rejected]:
+    declared: DataFile = getattr(source, split)
+    columns = Columns(declared.columns, f"{setting}: columns")
+    for file in _files(declared, split):
         if not file.exists():
-            public = f"; download it from {origin}" if origin else ""
-            raise DataError(f"{file}: no such file{public}; say where it lies with {setting}=FILE")
+            public = f"; download it from {source.origin}" if source.origin else ""
+            raise DataError(f"{file}: no such file{public}; say where it lies with {setting}.path=FILE")
         for where, value in read_records(file, rules.noted):
             if isinstance(value, DataError):
                 yield Rejected(where, "invalid", str(value))
