@@ -221,6 +221,8 @@ def _labelled(
     reading = read(text, rules.reader)
     if reading.answer is None and rules.reader == "auto":  # thoughts that are not closed, or behind other text
         reading = read(text, "whole")
+        if text.strip():
+            rules.noted["unclear where thoughts end: the whole text counts as the answer"] += 1
     if answer is None and reading.answer is None and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}")
     if answer is None and said.fields.get("tool_calls") and reading.answer is None:
