@@ -101,6 +101,9 @@ def test_a_question_with_an_answer_is_gsm8k_only_with_its_mark() -> None:
     asked = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": 7}]
     assert said(read({"messages": asked}, rules)) == "7"
     assert rules.noted == {"numbers written as text": 4}
+    assert read({"problem": "Q", "solution": "so 7", "answer": 0.5}).final_answer == "0.5"
+    with pytest.raises(DataError, match=r"completion: expected text, got a number \(7.5\), which can be written"):
+        read({"prompt": "Q", "completion": 7.5})
 
 
 def test_only_calculations_are_left_out_of_gsm8k() -> None:
@@ -140,9 +143,8 @@ def test_messages_of_the_system_and_of_tools_may_be_empty(tmp_path: Path) -> Non
 def test_a_picture_beside_the_text_costs_no_row_and_bytes_as_text_do(tmp_path: Path) -> None:
     rows = [PAIR | {"picture": {"bytes": b"\xff\xd8", "path": None}}, PAIR | {"completion": "8", "picture": None}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "t.parquet")
-    items = list(
-        read_source(*parts_of(FilesSource(kind="files", train=DataFile(path=str(tmp_path)))), "train", 0, Rules())
-    )
+    (part,) = parts_of(FilesSource(kind="files", train=DataFile(path=str(tmp_path))))
+    items = list(read_source(part, "train", 0, Rules()))
     assert [item.trace.meta for item in items if isinstance(item, Record)] == [{"picture": {"bytes": "2 bytes"}}, {}]
     pyarrow.parquet.write_table(pyarrow.table({"prompt": [b"\xff"], "completion": ["7"]}), tmp_path / "t.parquet")
     (bad,) = read_source(part, "train", 0, Rules())

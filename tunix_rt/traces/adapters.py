@@ -105,7 +105,7 @@ def _sharegpt(record: JsonObject, where: str, rules: Rules) -> Trace:
 
 
 def _alpaca(record: JsonObject, where: str, rules: Rules) -> Trace:
-    """`instruction`, and `input` after an empty line if there is one; `output`. `system`, `history` may be there."""
+    """`instruction`, and `input` after an empty line if there is one; `output`; `system`, `history`, `reasoning`."""
     more = text_field(record, "input", where) if record.get("input") else ""
     asked = text_field(record, "instruction", where, empty=bool(more))
     asked = f"{asked}\n\n{more}" if asked and more else asked or more
@@ -114,7 +114,8 @@ def _alpaca(record: JsonObject, where: str, rules: Rules) -> Trace:
         raise DataError(f"{where}: history: expected pairs of a question and an answer, as texts")
     said = [Message(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
     before = (*_instructions(_system(record, where)), *said, Message("user", asked))
-    return _labelled(before, Message("assistant", text_field(record, "output", where)), where, rules)
+    text = _with_reasoning(record, text_field(record, "output", where), where)
+    return _labelled(before, Message("assistant", text), where, rules)
 
 
 def _prompt_completion(record: JsonObject, where: str, rules: Rules) -> Trace:
@@ -176,7 +177,7 @@ ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str, Rules], Trace], tuple[s
     "gsm8k": (_gsm8k, ("question", "answer")),
     "chat": (_chat, ("messages", "system", "tools", "functions")),
     "sharegpt": (_sharegpt, ("conversations", "conversation", "messages", "system", "tools", "functions")),
-    "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system")),
+    "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system", "reasoning")),
     "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning", "tools", "functions")),
     "problem_solution": (_problem_solution, ("problem", "question", "solution", "reasoning", "answer", "system")),
     "preference": (_preference, ("prompt", "chosen", "rejected", "system", "tools", "functions")),
@@ -220,6 +221,8 @@ def _labelled(
     reading = read(text, rules.reader)
     if reading.answer is None and rules.reader == "auto":  # thoughts that are not closed, or behind other text
         reading = read(text, "whole")
+        if text.strip():
+            rules.noted["unclear where thoughts end: the whole text counts as the answer"] += 1
     if answer is None and reading.answer is None and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}")
     if answer is None and said.fields.get("tool_calls") and reading.answer is None:

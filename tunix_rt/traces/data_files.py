@@ -10,12 +10,15 @@ import glob
 import gzip
 import io
 import lzma
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any, cast
 
+from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
 from tunix_rt.traces.adapters import FIELDS
@@ -24,6 +27,14 @@ from tunix_rt.traces.tables import parquet_rows, table_rows
 from tunix_rt.traces.trace import GROUP, meta_field
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files about data, not of it, that the library `datasets` writes."""
+SPLIT_NAMES: dict[str, SplitName] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""Words in names of files and folders (huggingface/datasets, `data_files.py`, `SPLIT_KEYWORDS`)."""
 PARQUET = b"PAR1"
 REFUSED = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
@@ -48,11 +59,40 @@ COMPRESSIONS: dict[bytes, tuple[str, Callable[[Path], Any]]] = {
 """First bytes of a compressed file → its usual suffix and what opens it."""
 
 
-def found_files(path: str) -> tuple[Path, ...]:
-    """The files that a path names: itself, all data files below a folder, or what a glob matches; sorted.
+def found_files(path: str, split: SplitName) -> tuple[Path, ...]:
+    """The files of a split that a path names: itself, data files below a folder, or what a glob matches; sorted.
 
-    Raises DataError if there is none.
+    A folder or a glob with files for several splits, by their names, gives each split its own. Raises DataError if
+    there is no file.
     """
+    splits = files_of_splits(path)
+    return splits.get(split) or splits["train"]
+
+
+def files_of_splits(path: str) -> dict[SplitName, tuple[Path, ...]]:
+    """The files that a path names, by the splits that their names tell; if they tell one at most, all are `train`'s.
+
+    Raises DataError if there is no file.
+    """
+    place, found = Path(path), _found(path)
+    if found == (place,):
+        return {"train": found}
+    fixed = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
+    named = {file: _named_split(file.relative_to(place if place.is_dir() else fixed)) for file in found}
+    splits = {split: tuple(file for file in found if named[file] == split) for split in SPLITS}
+    return {split: files for split, files in splits.items() if files} if splits["train"] else {"train": found}
+
+
+def _named_split(file: Path) -> SplitName:
+    """The split that a file's name tells, or else that of a folder, as the hub reads them; `train` without one."""
+    for part in reversed(file.parts):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return "train"
+
+
+def _found(path: str) -> tuple[Path, ...]:
     place = Path(path)
     if place.is_dir():
         found = [file for file in place.rglob("*") if file.is_file() and _is_data(file.relative_to(place))]
@@ -68,7 +108,7 @@ def found_files(path: str) -> tuple[Path, ...]:
 
 
 def _is_data(name: Path) -> bool:
-    hidden = any(part.startswith((".", "_")) for part in name.parts)
+    hidden = any(part.startswith((".", "_")) for part in name.parts) or name.name in METADATA
     endings = [suffix for suffix in name.suffixes if suffix not in {kind for kind, _ in COMPRESSIONS.values()}]
     return not hidden and endings[-1:] != [] and endings[-1].lower() in SUFFIXES
 
@@ -132,6 +172,11 @@ class Columns:
         if GROUP in found:
             found["meta"] = meta_field(record, self._where) | {GROUP: found.pop(GROUP)}
         return rest | own | found
+
+    @property
+    def used(self) -> dict[str, str]:
+        """The columns that records had."""
+        return {field: column for field, column in self._named.items() if column not in self._missing}
 
     def check(self) -> None:
         """Raises DataError for a column that none of the records had that were renamed."""
