@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from tunix_rt.errors import DataError
 from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.trace import Span
 from tunix_rt.traces.turn import around, last
+
+
+def refuse_taken(tokenizer: Tokenizer, text: str, span: Span, who: str) -> None:
+    """Raises DataError if an added token takes white space of the source's text at `span` with it."""
+    token = tokenizer.taker(text, span)
+    if token is not None:
+        raise DataError(
+            f"{who}: the tokenizer's token {token!r} takes the white space beside it (lstrip or rstrip in "
+            f"tokenizer.json), so {last(text[slice(*span)])} would lose it: dataset.strip=true removes it in the data"
+        )
 
 
 def other_end(tokenizer: Tokenizer, rest: str, own: str | None = None) -> str:

@@ -16,7 +16,7 @@ from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.calls import PROBE as ARGUMENTS
 from tunix_rt.traces.calls import probe, with_arguments_as_objects, with_arguments_as_text, without_calls
-from tunix_rt.traces.causes import cause, other_end
+from tunix_rt.traces.causes import cause, other_end, refuse_taken
 from tunix_rt.traces.frame import marks_of, places
 from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown
 from tunix_rt.traces.trace import Message, Span
@@ -75,9 +75,11 @@ class ChatTurn:
             if prefix == self._render(without, True, tools) + self._opening:
                 what = "the tool calls of previous turns"
                 raise DataError(f"the chat template does not show {what}; use a model whose template does")
-        if len(said) == 1 and prefix == self._head + said[0].content + self._tail:
-            return prefix
-        self._places(prefix, said, tools)
+        simple = len(said) == 1 and prefix == self._head + said[0].content + self._tail
+        start = len(self._head)
+        spans = [(start, start + len(said[0].content))] if simple else self._places(prefix, said, tools)
+        for place, span in enumerate(spans, len(messages) - len(said)):
+            refuse_taken(self._tokenizer, prefix, span, f"messages[{place}]" if place < len(messages) - 1 else "prompt")
         return prefix
 
     def previous_turns(
@@ -139,6 +141,10 @@ class ChatTurn:
             found = self._apart(asked, whole, apart, len(said.content) - len(apart.content))
         else:
             found = self._saying(asked, whole, said)
+        if found.calls is None:
+            begin, text = prefix + (found.thoughts or found.lead), said.content[found.replaced or len(found.opened) :]
+            span = (len(begin), len(begin) + len(text))
+            refuse_taken(self._tokenizer, begin + text + found.trail + found.end, span, "completion")
         return replace(found, prefix=prefix)
 
     def _apart(self, prefix: str, whole: str, said: Message, replaced: int) -> Turn:
