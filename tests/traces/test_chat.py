@@ -202,3 +202,39 @@ def test_another_token_at_which_generation_stops_may_end_the_turn(make: Make) ->
     section = ChatFormat(kind="chat", system=None, variables={}, date=None, step_end="\n", answer_start="")
     assert tokenizer.end_tokens == ("<end>", "<turn>")
     assert formatter(section, tokenizer).parts(trace())[-1] == Part("end", "<turn>")
+
+
+LLAMA2 = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{{ ' ' + message['content'].strip() + ' <end>' }}{% else %}"
+    "{{ '[INST] ' + message['content'].strip() + ' [/INST]' }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_previous_turn_goes_up_to_the_end_token_behind_the_templates_own_blank(
+    build: Callable[..., Formatter],
+) -> None:
+    """Llama 2."""
+    parts = build(LLAMA2).parts(trace("Why?", history=TALK), previous_turns=True)
+    assert parts[:3] == (
+        Part("prompt", "[INST] 2+2? [/INST]"),
+        Part("previous_turns", " 4 <end>"),
+        Part("prompt", "[INST] Why? [/INST]"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "prompt"), [("2+2?", "Q? "), ("2+2? ", "Q?")], ids=["the last message", "one in the middle"]
+)
+def test_a_trimmed_prompt_names_the_way_on_wherever_it_is_seen(
+    build: Callable[..., Formatter], first: str, prompt: str
+) -> None:
+    """The template's own blank stands in for the text's: the difference shows only behind it."""
+    history = (Message("user", first), TALK[1])
+    with pytest.raises(DataError, match=r"dataset\.strip=true"):
+        build(LLAMA2).parts(trace(prompt, history=history))
+
+
+def test_text_behind_the_end_token_is_shown(build: Callable[..., Formatter]) -> None:
+    with pytest.raises(DataError, match="writes 'FOO' behind '<end>', the end of the assistant's turn"):
+        build(FAITHFUL.replace("<end>", "<end>{% if message['role'] == 'assistant' %}FOO{% endif %}")).parts(trace())

@@ -18,6 +18,20 @@ def refuse_taken(tokenizer: Tokenizer, text: str, span: Span, who: str) -> None:
         )
 
 
+def end_length(tokenizer: Tokenizer, rest: str, trail: str, calls: bool) -> int | None:
+    """Up to where the end token goes in `rest`, the text after a previous turn; None if there is none.
+
+    It follows the turn's own text, or the `trail` that the template puts between them (Llama 2's blank), or somewhere
+    behind its `calls`.
+    """
+    blank = trail if rest.startswith(trail) else ""
+    for token in tokenizer.end_tokens:
+        place = rest.find(token) if calls else (len(blank) if rest.startswith(blank + token) else -1)
+        if place >= 0:
+            return place + len(token)
+    return None
+
+
 def other_end(tokenizer: Tokenizer, rest: str, own: str | None = None) -> str:
     """What `rest`, the text after an assistant's turn, begins with instead of an end token.
 
@@ -47,7 +61,9 @@ def cause(tokenizer: Tokenizer, prefix: str, whole: str, text: str) -> str:
     """Why the template's rendering is not the prompt, the text and an end token."""
     rest = whole[len(prefix) :] if whole.startswith(prefix) else None
     if rest is not None and text in rest and text == text.strip():
-        return other_end(tokenizer, rest[rest.index(text) + len(text) :])
+        after = rest[rest.index(text) + len(text) :]
+        end = next((token for token in tokenizer.end_tokens if after.lstrip().startswith(token)), None)
+        return other_end(tokenizer, after) if end is None else _behind(end, after.lstrip()[len(end) :])
     if rest is not None and text.strip() in rest:
         return (
             f"the chat template trims white space at the ends of the assistant's text ({last(text)}): "
@@ -59,4 +75,11 @@ def cause(tokenizer: Tokenizer, prefix: str, whole: str, text: str) -> str:
     return (
         "the chat template does not continue its own prompt with the assistant's text and the end token: expected "
         f"{around(expected, at)}, got {around(whole, at)} (character {at}){hint}"
+    )
+
+
+def _behind(end: str, text: str) -> str:
+    return (
+        f"the chat template writes {last(text)} behind {end!r}, the end of the assistant's turn, where generation "
+        "stops: no model could write it; take it out of the template (chat_template.jinja), or use format=plain"
     )

@@ -16,7 +16,7 @@ from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.calls import PROBE as ARGUMENTS
 from tunix_rt.traces.calls import probe, with_arguments_as_objects, with_arguments_as_text, without_calls
-from tunix_rt.traces.causes import cause, other_end, refuse_taken
+from tunix_rt.traces.causes import cause, end_length, other_end, refuse_taken
 from tunix_rt.traces.frame import marks_of, places
 from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown
 from tunix_rt.traces.trace import Message, Span
@@ -110,7 +110,10 @@ class ChatTurn:
             start -= self._in_front(
                 prefix[max((end for _, end in spans[:place]), default=0) : start], said[place], where
             )
-            found.append((place - added, (start, stop + self._end(prefix[stop:following], where, calls))))
+            length = end_length(self._tokenizer, prefix[stop:following], self.trail, calls)
+            if length is None:
+                raise DataError(where + other_end(self._tokenizer, prefix[stop:following], self._last_end))
+            found.append((place - added, (start, stop + length)))
         return found
 
     def _in_front(self, before: str, said: Message, where: str) -> int:
@@ -288,11 +291,3 @@ class ChatTurn:
                 "dataset.strip=true removes white space in the data"
             )
         return Turn(prefix, token, calls=rest[:place])
-
-    def _end(self, rest: str, where: str, calls: bool) -> int:
-        """Where the end token ends in the text after a turn; it is what follows the turn's own text, or its `calls`."""
-        for token in self._tokenizer.end_tokens:
-            place = rest.find(token) if calls else (0 if rest.startswith(token) else -1)
-            if place >= 0:
-                return place + len(token)
-        raise DataError(f"{where}{other_end(self._tokenizer, rest, self._last_end)}")
