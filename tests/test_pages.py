@@ -76,7 +76,7 @@ def test_the_page_of_data_names_every_shape_reader_and_check() -> None:
 
 def test_what_init_is_quoted_to_say_is_what_the_file_holds() -> None:
     """The file of the README's two commands; lengths in tokens need a model, so they are those of a day."""
-    found = look(read_records(ROOT / "tests" / "data" / "gsm8k" / "train.jsonl"), {})
+    found = look({"train": read_records(ROOT / "tests" / "data" / "gsm8k" / "train.jsonl")}, {})
     for page in (ROOT / "README.md", ROOT / "docs" / "own-data.md"):
         quoted = dict(
             re.findall(r"^ (shape|records|messages|calculator .* out)  +(.*)$", page.read_text("utf-8"), re.M)

@@ -77,7 +77,7 @@ def _best(attempts: Iterator[Lengths]) -> Lengths:
 
 
 def _attempts(found: Found, model: str) -> Iterator[Lengths]:
-    for layout in LAYOUTS if found.adapter in PARTS else LAYOUTS[:1]:
+    for layout in LAYOUTS if found.shapes.keys() & set(PARTS) else LAYOUTS[:1]:
         yield _written(found, layout, experiment(model, found.adapter, layout))
 
 

@@ -218,7 +218,7 @@ def test_a_user_turn_that_is_to_be_learned_is_refused() -> None:
         ({"messages": [{"role": "user"}, {"role": "assistant"}]}, "f:1: messages[0]: content: missing"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "'image_url': only text can be learned"),
         (talk(("user", "Q"), ("assistant", "x" * 1_000_001)), "f:1: a text of 1,000,001 characters, expected at most"),
-        ({"prompt": "Q", "completion": 4}, "f:1: completion: expected text, got a number (4)"),
+        ({"prompt": "Q", "completion": 4.5}, "f:1: completion: expected text, got a number (4.5)"),
         ({"other": 1, "more": 2}, "f:1: no known shape has the fields more, other; name them: columns={prompt: FIELD"),
     ],
 )

@@ -155,8 +155,11 @@ class Formatter:
             text = "".join(part.text for part in parts)
             return Message("assistant", self._layout.opened + text), [Part("steps", self._layout.opened), *parts]
         text = trace.completion.content
-        learned = read(text, self._reader or "auto").learned
+        reading = read(text, self._reader or "auto")
+        learned = reading.learned
         if steps == "drop":
+            if reading.answer is None and text.strip():
+                raise DataError(f"dataset.steps=drop: it is not clear what the answer is: {reading.problem}")
             text = text[learned:].lstrip("\n")
             return replace(trace.completion, content=text), [Part("answer", text)]
         start = learned if trace.answer_span is None else trace.answer_span[0]

@@ -16,8 +16,9 @@ from typing import IO
 
 from tunix_rt.files import to_json
 from tunix_rt.traces.keys import SIZE, Fingerprints, Keys, fingerprints, group_hash, keys_of
+from tunix_rt.traces.recorded import parse_trace
 from tunix_rt.traces.sources import Record
-from tunix_rt.traces.trace import Trace, parse_trace
+from tunix_rt.traces.trace import Trace
 
 
 class _File:

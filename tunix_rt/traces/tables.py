@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -75,7 +75,7 @@ def _names(header: Sequence[str], where: str) -> list[str]:
     return names
 
 
-def parquet_rows(path: Path) -> Iterator[Line]:
+def parquet_rows(path: Path, noted: Counter[str]) -> Iterator[Line]:
     """Rows of a Parquet file. Raises DataError if it is damaged or has a column twice."""
     import pyarrow
     import pyarrow.parquet
@@ -87,25 +87,45 @@ def parquet_rows(path: Path) -> Iterator[Line]:
         for batch in file.iter_batches(ROWS):
             for place in range(batch.num_rows):
                 where = f"{path}[{number}]"
-                yield where, _row(batch.slice(place, 1), where)
+                yield where, _row(batch.slice(place, 1), where, noted)
                 number += 1
     except pyarrow.ArrowException as error:
         raise DataError(f"{path}: not a readable Parquet file ({error})") from None
 
 
-def _row(batch: Any, where: str) -> JsonObject | DataError:
+def _row(batch: Any, where: str, noted: Counter[str]) -> JsonObject | DataError:
     try:
-        return {name: plain(value) for name, value in batch.to_pylist()[0].items() if value is not None}
+        return arrow_row(batch.to_pylist()[0], noted)
     except UnicodeDecodeError as error:
         return DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})")
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON has it: dates and the like as text."""
+def arrow_row(row: Mapping[str, Any], noted: Counter[str]) -> JsonObject:
+    """A row of an Arrow table as JSON has it, without the fields that are null.
+
+    All objects of a column have the same fields there: those that other rows have are null in this one, and to leave
+    them in would show a chat template names that the row never had. Rows that have such are counted.
+    """
+    nulls = Counter[str]()
+    plain = {name: _plain(value, nulls) for name, value in row.items() if value is not None}
+    noted["rows without the null fields of their nested columns"] += bool(nulls)
+    return plain
+
+
+def _plain(value: Any, nulls: Counter[str]) -> Any:
+    """Dates and the like as text; bytes that are no text stay bytes."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        nulls.update(key for key, item in value.items() if item is None)
+        return {str(key): _plain(item, nulls) for key, item in value.items() if item is not None}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [_plain(item, nulls) for item in value]
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    return _text(value) if isinstance(value, bytes) else str(value)
+
+
+def _text(value: bytes) -> str | bytes:
+    try:
+        return value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value
