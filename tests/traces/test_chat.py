@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traces.templates import QWEN3, R1, Make, trace
+from tunix_rt.config.folders import choices, config_folders
 from tunix_rt.config.format import ChatFormat, PlainFormat
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.traces.format import Formatter, Part, formatter
@@ -238,3 +239,10 @@ def test_a_trimmed_prompt_names_the_way_on_wherever_it_is_seen(
 def test_text_behind_the_end_token_is_shown(build: Callable[..., Formatter]) -> None:
     with pytest.raises(DataError, match="writes 'FOO' behind '<end>', the end of the assistant's turn"):
         build(FAITHFUL.replace("<end>", "<end>{% if message['role'] == 'assistant' %}FOO{% endif %}")).parts(trace())
+
+
+def test_a_template_without_tools_names_models_that_have_one(faithful: Formatter) -> None:
+    with pytest.raises(DataError, match="does not show tools; use a model whose template does: ") as caught:
+        faithful.prompt(Q, ({"name": "add"},))
+    names = str(caught.value).rpartition("model=")[2].split(", ")
+    assert set(names) <= set(choices("model", config_folders())) and len(names) > 2

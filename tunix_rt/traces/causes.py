@@ -7,6 +7,9 @@ from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.trace import Span
 from tunix_rt.traces.turn import around, last
 
+ANOTHER = "use a model whose template does: model=qwen3_0_6b, qwen2_5_0_5b, smollm3_3b, llama3_2_1b"
+"""Files of `conf/model` whose models' own templates show tools."""
+
 
 def refuse_taken(tokenizer: Tokenizer, text: str, span: Span, who: str) -> None:
     """Raises DataError if an added token takes white space of the source's text at `span` with it."""

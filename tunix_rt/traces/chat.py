@@ -16,7 +16,7 @@ from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.calls import PROBE as ARGUMENTS
 from tunix_rt.traces.calls import probe, with_arguments_as_objects, with_arguments_as_text, without_calls
-from tunix_rt.traces.causes import cause, end_length, other_end, refuse_taken
+from tunix_rt.traces.causes import ANOTHER, cause, end_length, other_end, refuse_taken
 from tunix_rt.traces.frame import marks_of, places
 from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown
 from tunix_rt.traces.trace import Message, Span
@@ -69,12 +69,12 @@ class ChatTurn:
         said = self._complete(messages)
         prefix = self._render(said, True, tools) + self._opening
         if tools and prefix == self._render(said, True) + self._opening:
-            raise DataError("the chat template does not show tools; use a model whose template does")
+            raise DataError(f"the chat template does not show tools; {ANOTHER}")
         if any("tool_calls" in m.fields for m in said):
             without = [without_calls(message) for message in said]
             if prefix == self._render(without, True, tools) + self._opening:
                 what = "the tool calls of previous turns"
-                raise DataError(f"the chat template does not show {what}; use a model whose template does")
+                raise DataError(f"the chat template does not show {what}; {ANOTHER}")
         simple = len(said) == 1 and prefix == self._head + said[0].content + self._tail
         start = len(self._head)
         spans = [(start, start + len(said[0].content))] if simple else self._places(prefix, said, tools)
@@ -280,7 +280,7 @@ class ChatTurn:
         if place < 0 or self._behind(rest[place + len(token) :]) or missing or without == whole:
             raise DataError(
                 f"the chat template does not show the assistant's tool calls ({to_json(missing or names)}) and an end "
-                "token; use a model whose template does"
+                f"token; {ANOTHER}"
             )
         thoughts = said.fields.get(FIELD, "")
         if thoughts not in rest[:place]:
