@@ -62,7 +62,11 @@ def test_every_mistake_is_in_one_message() -> None:
         (["format=think_chat"], "format.kind: a fresh model's tokenizer has no chat template: format=think"),
         (["format=template", "format.step='- {stp}'"], "format: step: unknown field in '- {stp}'"),
         (["format=template", "format.stepp=x"], "format.stepp: unknown key; did you mean 'step'?"),
-        (["format=think", "format.answer_start=x"], "format.answer_start: unknown key"),
+        (["format=think", "format.answer_start=x"], "format.answer_start: not a key of this kind, but of format.kind="),
+        (
+            ["dataset=files", "dataset.name=x", "dataset.source.sources={}"],
+            "dataset.source.sources: not a key of this kind, but of dataset.source.kind=mixture (chosen by dataset=mix",
+        ),
         (["format=chat", "format.date=today"], "format.date: Invalid isoformat string: 'today'"),
         (["format=chat", "format.variables={a: 1.5}"], "format.variables.a: got 1.5, expected a valid string or"),
         (

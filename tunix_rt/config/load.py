@@ -17,10 +17,10 @@ from boltons.iterutils import get_path
 from pydantic import TypeAdapter, ValidationError
 
 from tunix_rt.config.choices import PARTS, SPLITS
-from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory
+from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
-from tunix_rt.config.section import fields_of, hints_of, keys_below, members
+from tunix_rt.config.section import fields_of, hints_of, keys_below, kinds_with, members
 from tunix_rt.errors import ConfigError
 
 ALIASES = {
@@ -214,9 +214,18 @@ def _whole_numbers(hint: Any, value: Any) -> Any:
     return int(value) if int in expected and float not in expected and value.is_integer() else value
 
 
+def _of_other_kinds(path: str, kinds: Sequence[str]) -> str:
+    """That a key belongs to other kinds of its section, and the files that choose them; empty if to none."""
+    named = " or ".join(f"{path.rpartition('.')[0]}.kind={kind}" for kind in kinds)
+    group = path.partition(".")[0]
+    files = [f"{group}={name}" for kind in kinds for name in with_kind(group, kind)]
+    chosen = f" (chosen by {', '.join(files[:MOST_PLACES])})" if files else ""
+    return f"not a key of this kind, but of {named}{chosen}" if kinds else ""
+
+
 def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     """One of pydantic's findings as (dotted path, what is wrong and what is allowed)."""
-    path, fields = [name], {}
+    path, fields, section = [name], {}, hint
     location = [item for item in detail["loc"] if not str(item).startswith("function-")]
     for place, item in enumerate(location):
         tag = isinstance(inside, dict) and inside.get("kind") == item and item not in inside
@@ -224,12 +233,12 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
         if tag or (union_member and not isinstance(item, int)):
             continue
         path.append(str(item))
-        fields = fields_of(hint, inside)
+        fields, section = fields_of(hint, inside), hint
         hint, inside = fields.get(item, Any), get_path(inside, (item,), None)
     where = ".".join(path)
     kind, given = detail["type"], detail.get("input")
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return where, f"unknown key{meant(where, fields)}"
+        return where, _of_other_kinds(where, kinds_with(section, path[-1])) or f"unknown key{meant(where, fields)}"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
         return where, MISSING
     if kind == "value_error":
