@@ -16,8 +16,9 @@ from typing import Any, cast
 
 from tunix_rt.config.choices import PARTS, SplitName
 from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
-from tunix_rt.errors import DataError, InputError
+from tunix_rt.errors import DataError, InputError, MachineError, MissingExtra
 from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit, rows_in_memory
+from tunix_rt.naming import experiment_name, is_local
 from tunix_rt.traces.data_files import files_of_splits, read_records
 from tunix_rt.traces.dataset import split_at
 from tunix_rt.traces.json_files import Line
@@ -32,8 +33,6 @@ SHARES = ((0.05, 0.1), (0.1, 0.1), (0.0, 0.2), (0.0, 0.4))
 TOKENS_PER_UPDATE, MOST_ROWS = 4096, 8
 LONGEST_ANSWER = 1024
 """Most new tokens that are proposed."""
-YAML_WORDS = "null true false yes no on off y n nan inf".split()
-HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,7 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
 
     Raises DataError (nothing readable, no known shape), MachineError, MissingExtra (hub), ConfigError (no such model).
     """
-    chosen = name or _name(source)
-    local = Path(source).exists() or not HUB.fullmatch(source)
+    chosen, local = experiment_name(name, source), is_local(source)
     files, noted = files_of_splits(source) if local else {}, Counter[str]()
     lines = {split: _lines(paths, noted) for split, paths in files.items()}
     found = look(lines or {"train": _hub_lines(source, noted)}, columns, noted)
@@ -69,12 +67,6 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
     return Starter(chosen, files, found, lengths, overlaps, _yaml(chosen, source, model, found, lengths, section))
 
 
-def _name(source: str) -> str:
-    """A name from a file's, which neither YAML nor Hydra takes for something else."""
-    found = re.sub(r"[^a-z0-9]+", "_", Path(source.rstrip("/")).name.split(".")[0].lower()).strip("_")
-    return found if re.fullmatch(r"[a-z][a-z0-9_]*", found) and found not in YAML_WORDS else f"mine_{found}".rstrip("_")
-
-
 def _lines(files: Sequence[Path], noted: Counter[str]) -> Iterator[Line]:
     return (line for file in files for line in read_records(file, noted))
 
@@ -82,7 +74,10 @@ def _lines(files: Sequence[Path], noted: Counter[str]) -> Iterator[Line]:
 def _hub_lines(name: str, noted: Counter[str]) -> Iterator[Line]:
     from tunix_rt.traces.sources import hub_rows
 
-    return ((f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name, noted)))
+    try:
+        yield from ((f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name, noted)))
+    except (DataError, MachineError, MissingExtra) as error:
+        raise type(error)(f"{name}: no such file or folder; as a data set of the hub: {error}") from error
 
 
 def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any]:

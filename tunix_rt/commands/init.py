@@ -85,5 +85,5 @@ def _rows(starter: Starter) -> Iterator[tuple[str, str]]:
         yield "longer than the model", f"{100 * over / len(tokens):.1f} % (over {lengths.positions:,} tokens), left out"
     if lengths.problems:
         yield "not writable for the model", f"{len(lengths.problems):,} of {len(found.sample):,}"
-    for what, count in (+found.rules.noted).items():
+    for what, count in (found.rules.noted + lengths.noted).items():
         yield what, f"{count:,}"

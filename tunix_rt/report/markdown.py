@@ -203,7 +203,7 @@ def _data(data: JsonObject) -> list[str]:
         rows.append(["shared with evaluation, but kept", f"{counts['overlaps_allowed']:,}", switch])
     lines += table(["left out", "traces", "by"], rows) if rows else ["Nothing was left out.", ""]
     noted = [[what, f"{count:,}"] for what, count in counts.get("noted", {}).items()]
-    return lines + (table(["changed on the way in, as declared", "times"], noted) if noted else [])
+    return lines + (table(["changed on the way in", "times"], noted) if noted else [])
 
 
 def _predictions(run: RunFolder) -> list[str]:

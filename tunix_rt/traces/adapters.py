@@ -57,9 +57,12 @@ def detect(record: Mapping[str, Any], where: str) -> Adapter:
     for adapter, fields in SIGNS:
         if all(any(record.get(name) is not None for name in field.split("|")) for field in fields.split()):
             return "problem_solution" if adapter == "gsm8k" and not _has_mark(record["answer"]) else adapter
+    shown = [name if record[name] is not None else f"{name} (null)" for name in sorted(record)]
+    inside = [name for name in record if isinstance(record[name], dict) and not set(FIELDS).isdisjoint(record[name])]
+    hint = f"; what is inside {inside[0]!r} has to stand at the top of the record" if inside else ""
     raise DataError(
-        f"{where}: no known shape has the fields {', '.join(sorted(record)) or 'none'}; name them: "
-        "columns={prompt: FIELD, completion: FIELD} (or messages, system, reasoning, answer)"
+        f"{where}: no known shape has the fields {', '.join(shown) or 'none'}; name them: "
+        f"columns={{prompt: FIELD, completion: FIELD}} (or messages, system, reasoning, answer){hint}"
     )
 
 
@@ -96,8 +99,9 @@ def _chat(record: JsonObject, where: str, rules: Rules) -> Trace:
 
 def _sharegpt(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`conversations` of `from` (human, gpt, …) and `value`; `system` and `tools` may stand beside them."""
-    name = next(name for name in ("conversations", "conversation", "messages") if record.get(name) is not None)
-    value, system = record[name], _system(record, where)
+    names = ("conversations", "conversation", "messages")
+    name = next((name for name in names if record.get(name) is not None), names[0])
+    value, system = record.get(name), _system(record, where)
     named = isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "from" in value[0]
     fields = ("from", "value") if named or isinstance(value, str) else ("role", "content")
     before, said = conversation(value, f"{where}: {name}", rules, system, *fields)
@@ -156,6 +160,11 @@ def _preference(record: JsonObject, where: str, rules: Rules) -> Trace:
             said = [*prompt, *record[name]]
             both.append(conversation(said, f"{where}: {name}", rules, _system(record, where)))
         else:
+            if record.get("prompt") is None:
+                raise DataError(
+                    f"{where}: prompt: missing, and {name} is text, of which nothing says where the prompt ends: put "
+                    "it into a field prompt, or make chosen and rejected lists of messages"
+                )
             asked = prompt_messages(_as_messages(record, "prompt", where), f"{where}: prompt", rules)
             before = (*_instructions(_system(record, where)), *asked)
             both.append((before, Message("assistant", text_field(record, name, where))))

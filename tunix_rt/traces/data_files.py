@@ -39,7 +39,7 @@ PARQUET = b"PAR1"
 REFUSED = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
-    b"PK\x03\x04": "a zip archive; unpack it",
+    b"PK\x03\x04": "a zip archive, or a spreadsheet; unpack it, or save its table as CSV UTF-8",
 }
 """First bytes of files that are something else → what to do."""
 
@@ -190,10 +190,11 @@ class Columns:
 def _text(path: Path, opens: Callable[[], IO[bytes]]) -> Iterator[Line]:
     kinds = {kind for kind, _ in COMPRESSIONS.values()}
     suffix = next((name.lower() for name in reversed(path.suffixes) if name.lower() not in kinds), "")
-    with opens() as file:
-        if suffix in (".csv", ".tsv"):
+    if suffix in (".csv", ".tsv") and not _begins_with_object(opens):
+        with opens() as file:
             yield from table_rows(path, file, "\t" if suffix == ".tsv" else None)
-            return
+        return
+    with opens() as file:
         number, first = first_line(file)
         if first.lstrip()[:1] not in (b"[", b"{") or is_object(first):
             yield from json_lines(path, file, number, first)
@@ -204,3 +205,9 @@ def _text(path: Path, opens: Callable[[], IO[bytes]]) -> Iterator[Line]:
         return
     with opens() as file:
         yield from json_lines(path, file, *first_line(file))
+
+
+def _begins_with_object(opens: Callable[[], IO[bytes]]) -> bool:
+    """Whether a file that is called a table holds JSON lines."""
+    with opens() as file:
+        return is_object(first_line(file)[1])

@@ -69,7 +69,8 @@ def conversation(
     """
     found = objects(parsed(value, where), where)
     if not found:
-        raise DataError(f"{where}: expected a list of objects with {speaker} and {text}, got an empty one")
+        got = "missing" if value is None else "an empty list"
+        raise DataError(f"{where}: {got}, expected a list of objects with {speaker} and {text}")
     said = [_message(item, f"{where}[{place}]", rules, speaker, text) for place, item in enumerate(found)]
     if system:
         said = [Message("system", system), *said]

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -17,21 +17,28 @@ from tunix_rt.traces.json_files import Line
 
 ROWS = 1024
 """Rows of a Parquet file read at once."""
+SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+SAVE = "save the file as UTF-8 (a spreadsheet calls it CSV UTF-8)"
 
 
 def table_rows(path: Path, file: IO[bytes], delimiter: str | None) -> Iterator[Line]:
     """Rows of comma- or tab-separated values with a header. A row that is not well formed is an error of its own.
 
-    Raises DataError for a header with a name twice, a quote that is never closed, and bytes that are not UTF-8.
+    A first line `sep=;`, by which a spreadsheet is told the separator, is none of the table. Raises DataError for a
+    header with a name twice, a quote that is never closed, and bytes that are not UTF-8.
     """
     csv.field_size_limit(2**31 - 1)
-    rows = None
+    rows, above = None, 0
     try:
         with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-            header = next((line for line in text if line.strip()), "")
+            header, above = _header(text)
+            if told := SEPARATOR.fullmatch(header):
+                delimiter = told[1]
+                header, more = _header(text)
+                above += more + 1
             separator = delimiter or max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
             rows = csv.reader(chain([header], text), delimiter=separator, strict=True)
-            names, start = _names(next(rows, []), str(path)), rows.line_num + 1
+            names, start = _names(next(rows, []), str(path)), above + rows.line_num + 1
             while True:
                 where = f"{path}:{start}"
                 try:
@@ -43,16 +50,21 @@ def table_rows(path: Path, file: IO[bytes], delimiter: str | None) -> Iterator[L
                         raise DataError(f"{where}: a quote is opened in this row and never closed") from None
                     yield where, DataError(f"{where}: not a row of comma-separated values ({error})")
                     row = []
-                start = rows.line_num + 1
+                start = above + rows.line_num + 1
                 if len(row) > len(names):
                     yield where, DataError(f"{where}: {len(row)} cells, the header has {len(names)}")
                 elif row:
                     yield where, {name: cell for name, cell in zip(names, row, strict=False) if cell}
     except UnicodeDecodeError as error:
-        line = 1 if rows is None else rows.line_num + 1
-        raise DataError(f"{path}: not UTF-8 text at or behind line {line} ({error.reason})") from None
+        line = 1 if rows is None else above + rows.line_num + 1
+        raise DataError(f"{path}: not UTF-8 text at or behind line {line} ({error.reason}); {SAVE}") from None
     except csv.Error as error:
         raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
+
+
+def _header(text: Iterable[str]) -> tuple[str, int]:
+    """The first line that is not blank, and how many there are above it."""
+    return next(((line, above) for above, line in enumerate(text) if line.strip()), ("", 0))
 
 
 def _names(header: Sequence[str], where: str) -> list[str]:

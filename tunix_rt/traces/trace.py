@@ -165,8 +165,10 @@ def objects(value: Any, where: str) -> tuple[JsonObject, ...]:
     """A list of objects; None is an empty one. Raises DataError."""
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise DataError(f"{where}: expected a list of objects, got {kind_of(value)}")
+    wrong = [item for item in value if not isinstance(item, dict)] if isinstance(value, list) else [value]
+    if wrong:
+        among = " in it" if isinstance(value, list) else ""
+        raise DataError(f"{where}: expected a list of objects, got {kind_of(wrong[0])}{among}")
     return tuple(value)
 
 
