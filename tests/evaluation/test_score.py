@@ -137,3 +137,17 @@ def test_what_does_not_belong_together_is_refused(rules: Rules, predict: Predict
         score([good], traces, rules(slices=("lvel",)))
     with pytest.raises(DataError, match="prompt a: 1 samples, pass@2 needs at least 2"):
         score([good], traces, rules(pass_at=(2,)))
+
+
+def test_what_has_no_reference_is_counted_and_in_no_rate(rules: Rules, predict: Predict, ask: Ask) -> None:
+    """A completion that calls a tool has no answer to compare with."""
+    traces = {"a": ask("a"), "b": ask("b", "")}
+    predictions = [predict(id, "12", sample, reference=traces[id].final_answer) for id in "ab" for sample in (0, 1)]
+    metrics = score(predictions, traces, rules(pass_at=(1,))).metrics
+    assert metrics["n"] == 4 and metrics["without_reference"] == 1
+    for name in ("accuracy", "contains_answer"):
+        assert (metrics[name]["k"], metrics[name]["n"]) == (2, 2)
+    assert metrics["pass_at"]["1"]["value"] == 1 and metrics["majority"]["n"] == 1
+    alone = score(predictions[2:], {"b": traces["b"]}, rules(pass_at=(1,)))
+    assert alone.metrics["accuracy"]["value"] is None and alone.metrics["majority"]["value"] is None
+    assert not any(item["contains_answer"] for item in alone.items)

@@ -73,8 +73,29 @@ def test_a_column_that_is_there_twice_is_refused(lines: Callable[[str, str], lis
 
 def test_text_that_is_not_utf8_is_named_by_its_line(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"a,b\n1,2\n3,\xff\n")
-    with pytest.raises(DataError, match=r"t\.csv: not UTF-8 text at or behind line"):
+    with pytest.raises(DataError, match=r"t\.csv: not UTF-8 text at or behind line .*CSV UTF-8"):
         list(read_records(tmp_path / "t.csv"))
+    (tmp_path / "t.json").write_bytes(b'[\n {"a": 1},\n {"a": "\xe9"}\n]')
+    with pytest.raises(DataError, match=r"t\.json:3: not UTF-8 text .* at byte 8 of the line\); save it as UTF-8"):
+        list(read_records(tmp_path / "t.json"))
+
+
+def test_a_spreadsheet_is_told_from_a_zip_archive_to_unpack(tmp_path: Path) -> None:
+    (tmp_path / "book.xlsx").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="or a spreadsheet; unpack it, or save its table as CSV UTF-8"):
+        list(read_records(tmp_path / "book.xlsx"))
+
+
+def test_a_line_for_spreadsheets_names_the_separator(lines: Callable[[str, str], list[object]]) -> None:
+    assert lines("t.csv", "sep=;\na;b\n1,5;2\n") == [{"a": "1,5", "b": "2"}]
+    (found,) = lines("t.csv", '\n"sep=|"\r\na|b\r\n1|2|3\r\n')
+    assert str(found).endswith("t.csv:4: 3 cells, the header has 2")
+
+
+def test_json_lines_that_are_called_a_table_are_json(lines: Callable[[str, str], list[object]]) -> None:
+    rows = [{"prompt": "a, b", "completion": "1"}, {"prompt": "c", "completion": "2"}]
+    assert lines("t.csv", "".join(json.dumps(row) + "\n" for row in rows)) == rows
+    assert lines("u.csv", json.dumps(rows[0])) == rows[:1]
 
 
 def test_json_values_one_after_the_other_are_read(lines: Callable[[str, str], list[object]]) -> None:

@@ -31,6 +31,8 @@ class Encoded:
 
     ids: Int32
     weights: Float32
+    rewritten: str = ""
+    """What the tokenizer's own normaliser changed in its text; empty if nothing."""
 
 
 class EncodedWriter:

@@ -82,10 +82,15 @@ class Encoder:
         if cut and dataset.on_overlong != "truncate":
             most = f"at most {limit:,} fit (dataset.max_length, model positions)"
             return Left("overlong", f"{len(encoded.ids):,} tokens, {most}"), ()
-        encoded = Encoded(encoded.ids[:limit], encoded.weights[:limit])
+        encoded = Encoded(encoded.ids[:limit], encoded.weights[:limit], encoded.rewritten)
         if len(encoded.ids) >= 2 and bool(np.any(encoded.weights[1:] > 0)):
-            return encoded, (*(CUT,) * cut, *(REWRITTEN,) * _rewritten(trace, parts))
+            return encoded, (*(CUT,) * cut, *(REWRITTEN,) * _rewritten(trace, parts), *by_tokenizer(encoded))
         return Left("no_target", "no token of it is a target (dataset.loss_weights, truncation)"), ()
+
+
+def by_tokenizer(encoded: Encoded) -> tuple[str, ...]:
+    """What is noted of a text that the tokenizer's own normaliser has changed."""
+    return (f"texts rewritten by the tokenizer ({encoded.rewritten})",) if encoded.rewritten else ()
 
 
 def _code() -> list[str]:

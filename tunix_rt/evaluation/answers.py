@@ -92,6 +92,8 @@ def contains(completion: str, reference: str, evaluation: EvaluationConfig) -> b
     With `numeric` and a number as reference, some number of the completion must equal it; else the normalised
     text must occur, not inside a longer word or number.
     """
+    if not reference.strip():
+        return False
     if evaluation.answer == "numeric" and read_numeral(reference) is not None:
         return any(compare(numeral, reference, evaluation).equal for numeral in find_numerals(completion))
     pattern = rf"(?<!\w)(?<![0-9][.,]){re.escape(_text(reference))}(?!\w)(?![.,][0-9])"

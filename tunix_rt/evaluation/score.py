@@ -46,26 +46,30 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
     _check(predictions, traces, evaluation)
     items = [_item(prediction, traces[prediction.id], evaluation) for prediction in predictions]
     prompts: dict[str, Items] = bucketize(items, itemgetter("id"))
+    judged = [item for item in items if item["reference"]]  # of a tool call there is nothing to compare with
+    answered: dict[str, Items] = bucketize(judged, itemgetter("id"))
     samples = max(len(group) for group in prompts.values())
     metrics: JsonObject = {
         "schema_version": SCHEMA_VERSION,
         "n": len(items),
         "prompts": len(prompts),
         "missing": len(traces) * samples - len(items),
-        "accuracy": _rate(items, itemgetter("correct")),
+        "accuracy": _rate(judged, itemgetter("correct")),
         "stop_rate": _rate(items, lambda item: item["finish_reason"] == "stop"),
         "malformed_rate": _rate(items, itemgetter("malformed")),
         "error_rate": _rate(items, lambda item: item["finish_reason"] == "error"),
-        "contains_answer": _rate(items, itemgetter("contains_answer")),
+        "contains_answer": _rate(judged, itemgetter("contains_answer")),
         "completion_tokens": _lengths(items),
     }
     if evaluation.steps == "arithmetic":
         metrics["steps"] = _steps(items)
-    if evaluation.pass_at:
-        metrics["pass_at"] = {str(k): _pass_at(prompts, k) for k in evaluation.pass_at}
+    if unjudged := len(prompts) - len(answered):
+        metrics["without_reference"] = unjudged
+    if evaluation.pass_at and answered:
+        metrics["pass_at"] = {str(k): _pass_at(answered, k) for k in evaluation.pass_at}
     if samples > 1:
-        metrics["majority"] = _majority(prompts, evaluation)
-    metrics["slices"] = {key: _slice(items, key) for key in evaluation.slices}
+        metrics["majority"] = _majority(answered, evaluation)
+    metrics["slices"] = {key: _slice(judged, key) for key in evaluation.slices}
     return Score(items, metrics)
 
 

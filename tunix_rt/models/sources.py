@@ -17,7 +17,8 @@ from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryMode
 from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub, wrapped
-from tunix_rt.models.adapter_folder import Base, merge, read_base
+from tunix_rt.models.adapter_folder import Base, read_base
+from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.content import MADE, check_base, folder_digest
 from tunix_rt.models.folder import CONFIG, is_adapter
 from tunix_rt.terminal import warn

@@ -60,7 +60,9 @@ def json_values(path: Path, raw: bytes, number: int) -> Iterator[Line] | None:
         return _one_after_the_other(path, raw.decode("utf-8"), number)
     except UnicodeDecodeError as error:
         line = number + raw.count(b"\n", 0, error.start)
-        raise DataError(f"{path}:{line}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+        begin = raw.rfind(b"\n", 0, error.start) + 1
+        place = f"{error.reason} at byte {error.start - begin} of the line"
+        raise DataError(f"{path}:{line}: not UTF-8 text ({place}); save it as UTF-8") from None
 
 
 def _parsed(line: bytes) -> Any:

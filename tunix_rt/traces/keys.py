@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tunix_rt.traces.trace import Trace, normalise
+from tunix_rt.traces.trace import GROUP, Trace, normalise
 
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 """Thai, Lao, Burmese, Khmer, Japanese and Chinese characters: scripts that put no blanks between words."""
@@ -83,7 +83,7 @@ def texts(questions: Sequence[str], ngram: int) -> Iterator[str]:
 
 def group_hash(trace: Trace, seed: int) -> int:
     """64 bits that decide the split of a trace and its place in it: of `meta.group`, else of its first prompt."""
-    group = trace.meta.get("group")
+    group = trace.meta.get(GROUP)
     return hash_of(f"prompt:{normalise(trace.questions[0])}" if group is None else f"group:{group}", seed)
 
 

@@ -16,7 +16,8 @@ from tunix_rt.checked import Seal, damage
 from tunix_rt.config.choices import SplitName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_json, read_jsonl, to_json, write_json
-from tunix_rt.traces.trace import Trace, parse_trace
+from tunix_rt.traces.recorded import parse_trace
+from tunix_rt.traces.trace import Trace
 
 SEAL = "manifest_sha256"
 """Manifest key: the digest of everything else in the manifest."""

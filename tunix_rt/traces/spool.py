@@ -1,6 +1,6 @@
 """Records on disk while a dataset is checked and split: in memory stays of each where it lies, its id and its keys.
 
-So a source may be larger than memory: a record takes about 300 bytes of it. The files have no name (`tempfile`), so
+So a source may be larger than memory: a record takes about 350 bytes of it. The files have no name (`tempfile`), so
 nothing is left behind by a crash.
 """
 
@@ -16,8 +16,9 @@ from typing import IO
 
 from tunix_rt.files import to_json
 from tunix_rt.traces.keys import SIZE, Fingerprints, Keys, fingerprints, group_hash, keys_of
+from tunix_rt.traces.recorded import parse_trace
 from tunix_rt.traces.sources import Record
-from tunix_rt.traces.trace import Trace, parse_trace
+from tunix_rt.traces.trace import Trace
 
 
 class _File:
