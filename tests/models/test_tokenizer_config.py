@@ -155,6 +155,8 @@ def test_what_the_post_processor_puts_before_a_text_begins_it(
     inner.add_special_tokens(["<x>", "<y>"])
     ids = [(text, inner.token_to_id(text)) for text in ("<x>", "<y>", "<end>")]
     inner.post_processor = TemplateProcessing(single=single, pair="$A $B", special_tokens=ids)
+    inner.enable_padding(length=9)
+    inner.enable_truncation(1)
     inner.save(str(folder / "tokenizer.json"))
     ours = Tokenizer.load(with_fields(folder, **({"bos_token": "<x>"} if declared else {})))
     assert ours.begin_token == begin

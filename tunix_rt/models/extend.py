@@ -70,7 +70,8 @@ def _refuse_foreign(folder: Path, tokenizer: Tokenizer, beyond: Mapping[str, int
     A special token that nothing puts into a text may be there: all of Gemma 3 share one tokenizer, whose token for
     images has no row in the models without images (vocab_size 262144, its id 262144).
     """
-    ends = {*tokenizer.end_tokens, tokenizer.begin_token, tokenizer.piece(tokenizer.pad_id)}
+    begin = map(tokenizer.piece, tokenizer.ids(tokenizer.begin_token))
+    ends = {*tokenizer.end_tokens, *begin, tokenizer.piece(tokenizer.pad_id)}
     wanted = [text for text in sorted(beyond, key=beyond.__getitem__) if text not in tokenizer.special_tokens - ends]
     if wanted:
         shown = ", ".join(map(repr, wanted[:5])) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")

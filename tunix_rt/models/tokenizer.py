@@ -47,13 +47,13 @@ class Tokenizer:
 
     def __init__(self, folder: Path, inner: tokenizers.Tokenizer) -> None:
         self._folder, self._inner = folder, inner
+        inner.no_truncation()
+        inner.no_padding()
         applied = apply_class(folder, read_object(folder / "tokenizer_config.json", optional=True), inner)
         check_config(folder, applied, inner)
         late = add_declared(folder, applied.config, inner)
-        self._settings, self._templates = (
-            special_tokens(folder, applied.config, inner),
-            read_templates(folder, applied.config),
-        )
+        self._settings = special_tokens(folder, applied.config, inner)
+        self._templates = read_templates(folder, applied.config)
         self.begin_token = begin_of(folder, inner)
         """The text that the model's own tokenizer prepends to any text; empty if none."""
         stops = [text for text in map(inner.id_to_token, read_stop_ids(folder)) if text is not None]
@@ -65,8 +65,6 @@ class Tokenizer:
         changed = {key: value for key, value in {"class": applied.changed, "declared": late}.items() if value}
         self.digest = digest({"tokenizer": sha256_file(folder / TOKENIZER), **kept, **ends, **changed})
         """Hex sha256 of everything that determines the tokens of a text or a chat."""
-        inner.no_truncation()
-        inner.no_padding()
         # A post-processor would trim white space from the offsets, and a part may begin with white space.
         inner.post_processor = None
         self._vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
