@@ -115,3 +115,8 @@ def test_a_test_set_beside_the_training_files_is_never_learned(person: Person, m
     assert shown.code == 0, shown.err
     prompts = [trace["prompt"] for trace in json.loads(shown.out)["traces"]]
     assert len(prompts) > 50 and not any("test" in prompt for prompt in prompts)
+    (folder / "test-00000-of-00001.jsonl").write_text('{"prompt": "a published test set without answers"}\n')
+    done = person.types("init", "mine", "--model", str(model), "--force")
+    written = (person.folder / "conf/experiment/mine.yaml").read_text("utf-8")
+    assert done.code == 0 and "on_invalid: skip" in written and "test: {" not in written
+    assert prepared(person)
