@@ -169,6 +169,7 @@ class ModelConfig:
     """Where the initial weights come from, and which of them are trained."""
 
     source: ModelSource
+    """Fresh weights of a declared shape, or those of a folder, a GGUF file, the hub or the registry."""
     adapter: LoraAdapter | None
     """null: every weight is trained."""
     stop_tokens: tuple[Text, ...] = ()
