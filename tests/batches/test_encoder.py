@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.conftest import config_of
@@ -65,3 +71,23 @@ def test_several_processes_give_the_same_and_what_is_done_is_found_again(
     before = {file: file.stat().st_mtime_ns for file in files[2:]}
     assert encoded() == alone, "what is missing or damaged is made again"
     assert before == {file: file.stat().st_mtime_ns for file in sorted(place.iterdir())[2:]}, "nothing else is"
+
+
+KILLED = """
+import multiprocessing, os, signal
+from tunix_rt.batches.encode_all import _end_with_parent
+child = multiprocessing.get_context("spawn").Process(target=_end_with_parent)
+child.start()
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_processes_of_a_killed_one_end_too() -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int(done.stdout))
+        while child.status() != psutil.STATUS_ZOMBIE and time.time() < child.create_time() + 30:
+            time.sleep(0.05)
+        assert child.status() == psutil.STATUS_ZOMBIE

@@ -159,7 +159,10 @@ def test_mistakes_in_an_adapter() -> None:
     ):
         assert expected in text
     assert "q_proj, q_proj: each name once" in message("model/adapter=lora", "model.adapter.target=[q_proj,q_proj]")
-    assert "model.adapter" in message("model.adapter.rank=4"), "there is no adapter whose rank it could be"
+    none = "model.adapter: nothing is chosen that has such keys: model/adapter=… first"
+    assert message("model.adapter.rank=4", "model.adapter.quantize=nf4") == none
+    wrong = message("model/adapter=lora", "model.adapter.quantize=int4")
+    assert wrong == "model.adapter.quantize: got \"int4\", expected 'int8' or 'nf4'"
     words = ("model=from_path", "model.source.path=x", "tokenizer=pretrained", "tokenizer.added_tokens=[new]")
     assert "new tokens would never be learned" in message("model/adapter=lora", *words)
 

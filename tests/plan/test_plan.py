@@ -116,6 +116,12 @@ def test_an_adapter_is_counted_and_the_rest_is_frozen(backend: str, planned: Any
     assert lora["parameters"]["total"] == whole["parameters"]["total"] + 2 * a_layer
     assert lora["phases"]["train"]["gradients"] == 4 * lora["parameters"]["trained"]
     assert lora["phases"]["save"]["total"] < whole["phases"]["save"]["total"]
+    small = planned(*words, "model.adapter.quantize=nf4", "generation.batch_size=1")
+    matrices = 2 * (4 * width * width + 3 * width * inner)
+    saved = lora["phases"]["train"]["weights"] - small["phases"]["train"]["weights"]
+    assert saved == 4 * matrices - (matrices // 2 + matrices // 64 * 4), "half a byte, and 4 bytes of 64 values"
+    assert lora["phases"]["load"]["copies"] - small["phases"]["load"]["copies"] == saved - 4 * width * inner
+    assert small["phases"]["predict"]["copies"] == 0
 
 
 def test_of_experts_those_of_a_token_are_counted(plan: Any) -> None:
@@ -156,6 +162,16 @@ def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> No
     assert code == 3
     assert "does not fit" in out
     assert "would fit with backend.gradient_checkpointing=true" in out
+
+
+def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) -> None:
+    words = ("backend=torch", *MIDDLE, "model/adapter=lora", "training.per_device_batch_size=1")
+    words = (*words, "backend.gradient_checkpointing=true", "generation.batch_size=1")
+    words = (*words, "model.source.hidden_size=1024", "model.source.intermediate_size=4096")
+    planned(*words)  # what it imports counts as overhead afterwards
+    full = planned(*words)
+    refused = planned("--memory", str(full["overhead"] + full["peak"] // 2), *words)
+    assert refused["advice"] == [["model.adapter.quantize=nf4"]]
 
 
 def test_what_no_setting_helps_is_said(plan: Any) -> None:

@@ -101,6 +101,9 @@ def test_a_question_with_an_answer_is_gsm8k_only_with_its_mark() -> None:
     asked = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": 7}]
     assert said(read({"messages": asked}, rules)) == "7"
     assert rules.noted == {"numbers written as text": 4}
+    assert read({"problem": "Q", "solution": "so 7", "answer": 0.5}).final_answer == "0.5"
+    with pytest.raises(DataError, match=r"completion: expected text, got a number \(7.5\), which can be written"):
+        read({"prompt": "Q", "completion": 7.5})
 
 
 def test_only_calculations_are_left_out_of_gsm8k() -> None:

@@ -94,7 +94,9 @@ def test_files_that_are_named_for_a_split_belong_to_it(tmp_path: Path) -> None:
     file = DataFile(path=str(tmp_path))
     (part,) = parts_of(FilesSource(kind="files", train=file, test=file))
     for split, prompts in (("train", ["train-0.jsonl", "train-1.jsonl"]), ("test", ["sub/my_test.jsonl"])):
-        read = read_source(part, split, 0, Rules())  # type: ignore[arg-type]
+        rules = Rules()
+        read = read_source(part, split, 0, rules)  # type: ignore[arg-type]
         assert [item.trace.prompt for item in read if isinstance(item, Record)] == prompts
+        assert rules.noted["files named for a split that has no source"] == (split == "train"), "dev/a.jsonl"
     found = look({s: read_records(files[0]) for s, files in files_of_splits(str(tmp_path)).items()}, {})
     assert found.rows == 3 and len(found.shares) == 1

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import BackendConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.adapter import Adapter
@@ -43,6 +44,8 @@ class MemoryQuery:
 
     architecture: Architecture
     adapter: Adapter | None
+    quantize: Quantization | None
+    """How the matrices of the layers are held under the adapter."""
     backend: BackendConfig
     optimizer: OptimizerConfig
     batches: tuple[Batch, ...]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -56,7 +58,16 @@ def _together(encoding: Encoding, split: SplitName, chunks: Iterable[Lines], fol
 
 def _begin(encoding: Encoding) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked for the work stops it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _own.append(Encoder(encoding))
+
+
+def _end_with_parent() -> None:
+    """A killed process cannot stop those that it started: they would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _kept(split: SplitName, lines: Lines, folder: Path) -> Path:

@@ -35,6 +35,7 @@ ALIASES = {
     "max_tokens": "max_new_tokens",
 }
 """What other programs call a key → what it is here."""
+MISSING = "missing: it has no default and must be given"
 MOST_PLACES = 3
 """A name that occurs in more sections is not suggested."""
 
@@ -180,7 +181,7 @@ def _adapters(source: Mapping[str, Any]) -> Iterator[Any]:
 def _unusable(value: Any, path: str) -> Iterator[Mistake]:
     """Values that are still `???`, and non-finite numbers, whatever type a value should have."""
     if value == "???":
-        yield path, "missing: it has no default and must be given"
+        yield path, MISSING
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, f"got {value}, expected a finite number"
     elif isinstance(value, Mapping | list):
@@ -193,7 +194,15 @@ def _read(name: str, hint: Any, value: Any) -> tuple[list[Mistake], Any]:
     try:
         return [], TypeAdapter(hint).validate_json(json.dumps(_whole_numbers(hint, value)), strict=True)
     except ValidationError as error:
-        return [_mistake(name, hint, value, detail) for detail in error.errors(include_url=False)], None
+        return _not_chosen([_mistake(name, hint, value, detail) for detail in error.errors(include_url=False)]), None
+
+
+def _not_chosen(found: list[Mistake]) -> list[Mistake]:
+    """`found` with one mistake, instead of one per field, for a section without `kind`: fields of nothing are set."""
+    sections = [path.removesuffix(".kind") for path, what in found if path.endswith(".kind") and what == MISSING]
+    others = [mistake for mistake in found if not mistake[0].startswith(tuple(f"{path}." for path in sections))]
+    what = "nothing is chosen that has such keys"
+    return [*((path, f"{what}: {path.replace('.', '/')}=… first") for path in sections), *others]
 
 
 def _whole_numbers(hint: Any, value: Any) -> Any:
@@ -231,7 +240,7 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         return where, _of_other_kinds(where, kinds_with(section, path[-1])) or f"unknown key{meant(where, fields)}"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return where, "missing: it has no default and must be given"
+        return where, MISSING
     if kind == "value_error":
         return where, str(detail["ctx"]["error"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):

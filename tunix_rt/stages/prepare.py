@@ -108,31 +108,39 @@ def prepare(request: PrepareRequest) -> None:
     encoding = Encoding(start, format, dataset, min(dataset.max_length or positions, positions))
     encoder = Encoder(encoding)
     _refuse_endless(start, encoder.tokenizer)
-    tally, splits = Tally(), {}
+    tally = Tally()
+    splits: JsonObject = {}
     for split in SPLITS:
         splits[split] = _write_split(prepared, split, collected, encoder, encoding, tally)
         splits[split]["sha256"] = sha256_of(prepared.traces_file(split))
+    manifest = _manifest(request, collected, tally, splits, start, encoder.tokenizer)
+    write_text(folder / CARD, card(manifest))
+    manifest["outputs"] = seal(folder, [CARD, *_written(folder)])
+    shutil.rmtree(folder / CHUNKS, ignore_errors=True)
+    prepared.write_manifest(manifest | {"digest": digest([splits, encoder.tokenizer.digest])})
+
+
+def _manifest(
+    request: PrepareRequest, collected: Collected, tally: Tally, splits: JsonObject, start: Path, tokenizer: Tokenizer
+) -> JsonObject:
+    dataset = request.dataset
     manifest: JsonObject = mask_values(collected.manifest)
     manifest["counts"]["dropped"] = dict(+tally.dropped)
     manifest["counts"]["noted"] |= dict(+tally.noted)
     manifest["rejected"] += [asdict(record) for record in tally.left]
-    manifest |= {
+    return manifest | {
         "name": dataset.name,
         "seed": dataset.seed,
         "switches": {name: getattr(dataset, name) for name in SWITCHES},
         "splits": splits,
         "model": {
-            "folder": os.path.relpath(start, folder),
-            "tokenizer": encoder.tokenizer.digest,
+            "folder": os.path.relpath(start, request.folder),
+            "tokenizer": tokenizer.digest,
             "files": seal(start, model_files(start)) if request.weights else {},
         },
         "questions": tally.questions,
         "completion_tokens": tally.answers,
     }
-    write_text(folder / CARD, card(manifest))
-    manifest["outputs"] = seal(folder, [CARD, *_written(folder)])
-    shutil.rmtree(folder / CHUNKS, ignore_errors=True)
-    prepared.write_manifest(manifest | {"digest": digest([splits, encoder.tokenizer.digest])})
 
 
 def _write_split(

@@ -57,11 +57,11 @@ def detect(record: Mapping[str, Any], where: str) -> Adapter:
     for adapter, fields in SIGNS:
         if all(any(record.get(name) is not None for name in field.split("|")) for field in fields.split()):
             return "problem_solution" if adapter == "gsm8k" and not _has_mark(record["answer"]) else adapter
-    fields = [name if record[name] is not None else f"{name} (null)" for name in sorted(record)]
+    shown = [name if record[name] is not None else f"{name} (null)" for name in sorted(record)]
     inside = [name for name in record if isinstance(record[name], dict) and not set(FIELDS).isdisjoint(record[name])]
     hint = f"; what is inside {inside[0]!r} has to stand at the top of the record" if inside else ""
     raise DataError(
-        f"{where}: no known shape has the fields {', '.join(fields) or 'none'}; name them: "
+        f"{where}: no known shape has the fields {', '.join(shown) or 'none'}; name them: "
         f"columns={{prompt: FIELD, completion: FIELD}} (or messages, system, reasoning, answer){hint}"
     )
 
@@ -230,6 +230,8 @@ def _labelled(
     reading = read(text, rules.reader)
     if reading.answer is None and rules.reader == "auto":  # thoughts that are not closed, or behind other text
         reading = read(text, "whole")
+        if text.strip():
+            rules.noted["unclear where thoughts end: the whole text counts as the answer"] += 1
     if answer is None and reading.answer is None and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}")
     if answer is None and said.fields.get("tool_calls") and reading.answer is None:

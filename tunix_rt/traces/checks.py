@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,9 +13,10 @@ from tunix_rt.traces.sources import AnyRecord
 
 COMMON = 10
 """A run of words that more training records have says nothing about any of them."""
-AT_ONCE = 4096
+AT_ONCE = 1024
 """Training records that are looked up together."""
 Integers = np.ndarray[Any, np.dtype[np.int64]]
+Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 class Overlap(NamedTuple):
@@ -76,49 +77,82 @@ def find_overlaps(training: Sequence[AnyRecord], evaluation: Sequence[AnyRecord]
 
     Every turn of a training conversation is compared. 13 words are the contamination test of Brown et al. 2020 (arXiv
     2005.14165, appendix C), which also passes over runs that occur in more than 10 documents: what all rows share, a
-    preamble, says nothing about any of them. Runs that every evaluation record has are passed over too.
+    preamble, says nothing about any of them. Runs that every evaluation record has are passed over too, and so are runs
+    with words of such a run: of a preamble and a word behind it, the word alone would tell something.
     """
     index = _Index(evaluation, ngram)
-    positions, places, equal = _hits(training, index, ngram)
-    common = np.bincount(places, minlength=len(index.keys)) > COMMON
-    if len(evaluation) > 1:
-        common |= index.counts == len(evaluation)
-    common[places[equal]] = False
-    telling = ~common[places]
-    positions, places = positions[telling], places[telling]
+    common = _common(training, index, len(evaluation), ngram)
+    telling = [np.zeros((2, 0), np.int64)]
+    for positions, places, _ in _hits(training, index, ngram):
+        telling.append(np.stack([positions, places])[:, ~common[places]])
+    positions, places = np.concatenate(telling, axis=1)
     starts = np.flatnonzero(np.diff(positions, prepend=-1))
     groups = zip(positions[starts].tolist(), np.split(places, starts[1:]), strict=True) if len(starts) else ()
-    found = (_overlap(position, training[position], some, index, evaluation, ngram) for position, some in groups)
+    found = (
+        _overlap(position, training[position], set(some.tolist()), common, index, evaluation, ngram)
+        for position, some in groups
+    )
     return [overlap for overlap in found if overlap is not None]
 
 
-def _hits(training: Sequence[AnyRecord], index: _Index, ngram: int) -> tuple[Integers, Integers, Any]:
+def _common(training: Sequence[AnyRecord], index: _Index, num_evaluation: int, ngram: int) -> Booleans:
+    """Whether a text of the index says nothing, since many records have it; one that is a whole question does."""
+    counts, equal = np.zeros(len(index.keys), np.int64), np.zeros(len(index.keys), bool)
+    for _, places, asked in _hits(training, index, ngram):
+        counts += np.bincount(places, minlength=len(counts))
+        equal[places[asked]] = True
+    everywhere = (index.counts == num_evaluation) & (num_evaluation > 1)
+    common: Booleans = ((counts > COMMON) | everywhere) & ~equal
+    return common
+
+
+def _hits(training: Sequence[AnyRecord], index: _Index, ngram: int) -> Iterator[tuple[Integers, Integers, Booleans]]:
     """(position, place in the index, whether it is a whole question) of each text that both sides have, once each."""
-    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, bool))]
     for first in range(0, len(training), AT_ONCE):
         some = [record.fingerprints(ngram) for record in training[first : first + AT_ONCE]]
-        lengths = [len(found.hashes) for found in some]
-        owners = np.repeat(np.arange(first, first + len(some)), lengths)
+        owners = np.repeat(np.arange(first, first + len(some)), [len(found.hashes) for found in some])
         asked = np.concatenate([np.arange(len(found.hashes)) < found.questions for found in some])
         places = index.find(np.concatenate([np.frombuffer(found.hashes, np.int64) for found in some]))
         there = places >= 0
-        rows = np.unique(np.stack([owners, places, ~asked])[:, there], axis=1)
-        _, once = np.unique(rows[:2], axis=1, return_index=True)
-        parts.append((rows[0, once], rows[1, once], rows[2, once] == 0))
-    positions, places, equal = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return positions, places, equal
+        number = max(1, len(index.keys))
+        pairs, which = np.unique(owners[there] * number + places[there], return_inverse=True)
+        whole = np.zeros(len(pairs), bool)
+        whole[which[asked[there]]] = True
+        yield pairs // number, pairs % number, whole
 
 
 def _overlap(
-    position: int, record: AnyRecord, places: Integers, index: _Index, evaluation: Sequence[AnyRecord], ngram: int
+    position: int,
+    record: AnyRecord,
+    telling: set[int],
+    common: Booleans,
+    index: _Index,
+    evaluation: Sequence[AnyRecord],
+    ngram: int,
 ) -> Overlap | None:
-    """The overlap of a record that shares hashes, if the texts are equal too."""
-    shared = {int(index.keys[place]): index.owners(int(place)) for place in places}
+    """The overlap of a record that shares hashes, if the texts are equal too and not part of what many share."""
+    prints = record.fingerprints(ngram)
+    places = index.find(np.frombuffer(prints.hashes, np.int64))
+    usual = (places >= 0) & common[places] if len(common) else places >= 0
+    covered = _touched(usual[prints.questions :], ngram)
     involved: set[int] = set()
     first = None
-    for text in texts(record.trace.questions, ngram):
-        for other in shared.pop(hash(text), ()):
-            if text in texts(evaluation[other].trace.questions[-1:], ngram):
-                involved.add(other)
-                first = text if first is None else first
+    for number, text in enumerate(texts(record.trace.questions, ngram)):
+        run = number - prints.questions
+        if places[number] not in telling or (run >= 0 and covered[run]):
+            continue
+        owners = [other for other in index.owners(int(places[number])) if _has(evaluation[other], text, ngram)]
+        involved.update(owners)
+        first = text if first is None and owners else first
     return None if first is None else Overlap(position, tuple(sorted(involved)), first)
+
+
+def _touched(runs: Booleans, ngram: int) -> Booleans:
+    """Whether each run of `ngram` words has a word of one of `runs`."""
+    sums, places = np.concatenate([[0], np.cumsum(runs)]), np.arange(len(runs))
+    touched: Booleans = sums[np.minimum(places + ngram, len(runs))] > sums[np.maximum(places - ngram + 1, 0)]
+    return touched
+
+
+def _has(record: AnyRecord, text: str, ngram: int) -> bool:
+    return text in texts(record.trace.questions[-1:], ngram)

@@ -75,14 +75,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
     Raises DataError for bad records, duplicates and overlaps whose switch is `error`, for an unreadable
     file, and for a declared split that ends up empty; MachineError, MissingExtra for a hub source.
     """
-    rules = Rules(
-        reader=reader or "auto",
-        consecutive=dataset.on_consecutive,
-        last_user=dataset.on_last_user,
-        previous_thoughts=dataset.previous_thoughts,
-        strip=dataset.strip,
-        max_characters=dataset.max_characters,
-    )
+    rules = _rules(dataset, reader)
     records, invalid = _read(dataset, rules, Spool(folder, dataset.overlap_ngram, dataset.seed))
     num_read = sum(map(len, records.values())) + len(invalid)
     what = f"of {num_read} records are not valid traces"
@@ -103,7 +96,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
     splits = {split: [record for record in found if record.id not in dropped] for split, found in chosen.items()}
     _refuse_empty(splits, dataset, num_read)
     rejected = [*invalid, *repeated, *dropped.values()]
-    counts = {
+    counts: JsonObject = {
         "read": num_read,
         "kept": {split: len(traces) for split, traces in splits.items()},
         "rejected": dict(Counter(record.kind for record in rejected)),
@@ -112,14 +105,30 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
         "overlaps_allowed": sum(name not in dropped for name in training),
         "noted": dict(sorted((+rules.noted).items())),
     }
+    return Collected(splits, _manifest(dataset, counts, rejected, findings))
+
+
+def _rules(dataset: DatasetConfig, reader: ReaderName | None) -> Rules:
+    return Rules(
+        reader=reader or "auto",
+        consecutive=dataset.on_consecutive,
+        last_user=dataset.on_last_user,
+        previous_thoughts=dataset.previous_thoughts,
+        strip=dataset.strip,
+        max_characters=dataset.max_characters,
+    )
+
+
+def _manifest(
+    dataset: DatasetConfig, counts: JsonObject, rejected: Sequence[Rejected], findings: JsonObject
+) -> JsonObject:
     files = [
         {"path": str(file.path), "split": file.split, "sha256": sha256_file(file.path)}
         for file in source_files(dataset.source)
     ]
     listed = [asdict(record) for record in rejected]
     manifest = {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed}
-    manifest["findings"] = findings
-    return Collected(splits, manifest)
+    return manifest | {"findings": findings}
 
 
 def refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> None:

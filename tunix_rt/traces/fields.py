@@ -19,7 +19,10 @@ OWN_GROUP = "own_group"
 
 
 def with_numbers_as_text(record: JsonObject, names: Iterable[str], rules: Rules) -> JsonObject:
-    """The record with integers of these fields as text, which is counted: `42` is written in one way only."""
+    """The record with integers of these fields as text, which is counted: `42` is written in one way only.
+
+    Other numbers are not: `0.50` is read as 0.5.
+    """
     numbers = {name: str(record[name]) for name in names if type(record.get(name)) is int}
     if numbers:
         rules.noted["numbers written as text"] += len(numbers)

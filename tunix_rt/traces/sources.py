@@ -17,7 +17,7 @@ from tunix_rt.files import JsonObject, digest, to_json
 from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
-from tunix_rt.traces.data_files import Columns, found_files, read_records
+from tunix_rt.traces.data_files import Columns, files_of_splits, found_files, read_records
 from tunix_rt.traces.keys import Fingerprints, Keys, fingerprints, keys_of
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.tables import arrow_row
@@ -159,6 +159,13 @@ def _files(declared: DataFile, split: SplitName) -> tuple[Path, ...]:
     return tuple(file for path in paths for file in found_files(path, split))
 
 
+def _num_unread(source: FilesSource) -> int:
+    """How many files of the training folder are named for another split, which names no source."""
+    paths = (source.train.path,) if isinstance(source.train.path, str) else source.train.path
+    named = [(split, files) for path in paths for split, files in files_of_splits(path).items()]
+    return sum(len(files) for split, files in named if not has_split(source, split))
+
+
 def content_digest(source: Source) -> str | None:
     """The content of a source of the `datasets` library: the bytes of a local folder's files, or the hub commit.
 
@@ -205,6 +212,8 @@ def _resolved(name: str, revision: str) -> str:
 def _read_files(source: FilesSource, split: SplitName, setting: str, rules: Rules) -> Iterator[Record | Rejected]:
     declared: DataFile = getattr(source, split)
     columns = Columns(declared.columns, f"{setting}: columns")
+    if split == "train":
+        rules.noted["files named for a split that has no source"] += _num_unread(source)
     for file in _files(declared, split):
         if not file.exists():
             public = f"; download it from {source.origin}" if source.origin else ""

@@ -1,6 +1,6 @@
 """Records on disk while a dataset is checked and split: in memory stays of each where it lies, its id and its keys.
 
-So a source may be larger than memory: a record takes about 300 bytes of it. The files have no name (`tempfile`), so
+So a source may be larger than memory: a record takes about 350 bytes of it. The files have no name (`tempfile`), so
 nothing is left behind by a crash.
 """
 

@@ -217,7 +217,8 @@ def text_field(record: Mapping[str, Any], name: str, where: str, empty: bool = F
         raise DataError(f"{where}: {name}: missing (the record has {', '.join(sorted(record)) or 'no field'})")
     value = record[name]
     if not isinstance(value, str):
-        raise DataError(f"{where}: {name}: expected text, got {kind_of(value)}")
+        remedy = ", which can be written in several ways: give it as text" if isinstance(value, float) else ""
+        raise DataError(f"{where}: {name}: expected text, got {kind_of(value)}{remedy}")
     if not value and not empty:
         raise DataError(f"{where}: {name}: 0 characters, expected at least 1")
     return valid_unicode(value, name, where)

@@ -167,9 +167,8 @@ def with_dropout(whole: Params, lora: LoraLayout | None) -> Params:
 def frozen_in(params: Params, dtype: Any, constants: Params) -> Params:
     """Host arrays of a model with the layers' matrices cast to `dtype`, in which all but a router's are multiplied.
 
-    `constants`: further tensors of the layers (`LoraLayout.constants`).
+    Quantised ones stay as they are. `constants`: further tensors of the layers (`LoraLayout.constants`).
     """
     layers = params["layers"]
-    halved = {own for own in layers if kind_of(own) == "matrices" and own != ROUTER}
-    cast = {own: array.astype(dtype) if own in halved else array for own, array in layers.items()}
-    return params | {"layers": cast | constants}
+    full = {own for own in layers if kind_of(own) == "matrices" and not own.endswith(("_codes", "_scales"))} - {ROUTER}
+    return params | {"layers": layers | {own: layers[own].astype(dtype) for own in sorted(full)} | constants}

@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tunix_rt.models.families.architecture import Experts
+from tunix_rt.backends.jax.adapter import linear
+from tunix_rt.models.families.architecture import ROUTER, Experts
 
 MAX_ROWS = 128
 """Most rows of a block: the last block of each expert is filled up with zeros."""
@@ -28,6 +29,20 @@ def route(logits: jax.Array, experts: Experts) -> tuple[jax.Array, jax.Array]:
     """
     weights, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), experts.per_token)
     return chosen, weights / weights.sum(axis=-1, keepdims=True) if experts.normalised else weights
+
+
+def mixture(
+    x: jax.Array,
+    part: Callable[[str], jax.Array],
+    experts: Experts,
+    activation: Callable[[jax.Array], jax.Array],
+    dtype: Any,
+) -> jax.Array:
+    """What a layer's experts make of `x` [..., D], multiplied in `dtype`: float32 [..., D]. `part`: its tensors."""
+    flat = x.reshape(-1, x.shape[-1])
+    chosen, weights = route(linear(flat, part(ROUTER), jnp.float32), experts)
+    matrices = part("expert_gate_up"), part("expert_down")
+    return mixed(flat.astype(dtype), chosen, weights, *matrices, experts, activation).reshape(x.shape)
 
 
 def mixed(

@@ -7,7 +7,7 @@ Legend: B rows, T positions, E hidden width, H query heads, K key and value head
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
@@ -21,6 +21,7 @@ from tunix_rt.backends import heap
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.backends.torch.experts import counts_of, mixed, route
+from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
 from tunix_rt.config.choices import Precision
 from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, kind_of
 from tunix_rt.models.families.names import Tensor as Named
@@ -49,11 +50,13 @@ class Decoder:
 
     architecture: Architecture
     weights: dict[str, Tensor]
-    """Weights by Hugging Face name; a tied output head has no entry."""
+    """Weights by Hugging Face name; a tied output head has no entry, nor have `quantized` matrices."""
     adapter: Lora | None = None
     """The adapter on frozen weights, if any."""
     precision: Precision = "float32"
     """In which matrices are multiplied; sums stay float32."""
+    quantized: Mapping[str, QuantizedMatrix] = field(default_factory=dict)
+    """Matrices of the layers under an adapter, by the same names."""
     gradient_checkpointing: bool = False
     """Keep only the input of a layer, and recompute the layer in the backward pass."""
     even_experts: bool = False
@@ -107,14 +110,19 @@ class Decoder:
         """`x` [..., in] times each piece of a layer's part, plus its bias → [..., out] each; `only` these tensors."""
         found: list[Tensor] = []
         for place, bias in self._places[own, layer][only]:
-            matrix = self.weights[place.name]
-            y = linear(x, matrix.t() if place.transposed else matrix, None if bias is None else self.weights[bias])
+            y = self._product(place, None if bias is None else self.weights[bias], x)
             y = y if self.adapter is None else self.adapter.add(place, x, y)
             if len(place.pieces) == 1:
                 found.append(y)
             else:
                 found += torch.split(y, [piece[0] for piece in place.pieces], dim=-1)
         return found
+
+    def _product(self, place: Named, bias: Tensor | None, x: Tensor) -> Tensor:
+        if place.name in self.quantized:
+            return product(x, self.quantized[place.name], bias)
+        matrix = self.weights[place.name]
+        return linear(x, matrix.t() if place.transposed else matrix, bias)
 
     def rotations(self, positions: Tensor) -> dict[Rope | None, Rotation]:
         """Cosine and sine of the rotary angles at `positions` [B, T], float32 [B, T, H + K, D], by kind.

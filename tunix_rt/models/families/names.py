@@ -51,6 +51,12 @@ class Tensor:
         """Whether an adapter can be attached to it: a matrix of a layer, but not of one expert among many."""
         return self.is_layer_matrix and self.canonical_name not in EXPERT
 
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Of a matrix, (out, in), however it lies in the file."""
+        first, second = self.shape
+        return (second, first) if self.transposed else (first, second)
+
 
 HEAD = "lm_head.weight"
 
