@@ -43,8 +43,9 @@ def test_prompts_that_overlap_with_held_out_ones_are_seen_before_training_is(per
 @pytest.mark.parametrize("questions", [1, 40])
 def test_no_split_is_empty_where_one_question_has_many_answers(person: Person, model: Path, questions: int) -> None:  # noqa: F811
     write(person, [{"prompt": f"{i % questions} + 1?", "completion": f"so\n{i}"} for i in range(120)])
-    _, written = begin(person, model)
+    out, written = begin(person, model)
     assert ("validation: 0.0, test: 0.0" in written) == (questions == 1)
+    assert ("the model is asked what it learned" in out) == (questions == 1)
     prepared(person)
 
 
