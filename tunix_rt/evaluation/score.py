@@ -18,14 +18,16 @@ from boltons.iterutils import bucketize
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.evaluation.answers import contains, judge, vote_key
+from tunix_rt.evaluation.answers import judge, question_of, vote_groups
+from tunix_rt.evaluation.scorer import Match, Scorer
 from tunix_rt.evaluation.statistics import majority, pass_at_k, wilson
 from tunix_rt.evaluation.steps import check_steps
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: scorers by name, where an answer was found; 1: one scorer, `exact` or `numeric`."""
 Items = Sequence[JsonObject]
 
 
@@ -56,15 +58,18 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
         "stop_rate": _rate(items, lambda item: item["finish_reason"] == "stop"),
         "malformed_rate": _rate(items, itemgetter("malformed")),
         "error_rate": _rate(items, lambda item: item["finish_reason"] == "error"),
+        "ambiguous_rate": _rate(items, itemgetter("ambiguous")),
         "contains_answer": _rate(items, itemgetter("contains_answer")),
         "completion_tokens": _lengths(items),
     }
+    if names := dict.fromkeys(name for item in items for name in item["scores"]):
+        metrics["scores"] = {name: _scored(items, name) for name in names}
     if evaluation.steps == "arithmetic":
         metrics["steps"] = _steps(items)
     if evaluation.pass_at:
         metrics["pass_at"] = {str(k): _pass_at(prompts, k) for k in evaluation.pass_at}
     if samples > 1:
-        metrics["majority"] = _majority(prompts, evaluation)
+        metrics["majority"] = _majority(prompts, evaluation.decisive)
     metrics["slices"] = {key: _slice(items, key) for key in evaluation.slices}
     return Score(items, metrics)
 
@@ -92,16 +97,21 @@ def _check(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalu
 
 
 def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) -> JsonObject:
-    extracted, match = judge(prediction, trace.final_answer, evaluation)
+    question, scorer = question_of(trace), evaluation.decisive
+    found, matches = judge(prediction, question, evaluation)
+    match = matches[scorer.kind]
     item: JsonObject = {
         "id": prediction.id,
         "sample": prediction.sample,
         "prompt": trace.prompt,
         "correct": match.equal,
         "reason": match.reason,
-        "extracted": extracted,
+        "extracted": None if found is None else found.text,
+        "marker": None if found is None else found.marker,
+        "ambiguous": found is not None and found.ambiguous,
         "reference": trace.final_answer,
-        "contains_answer": contains(prediction.completion, trace.final_answer, evaluation),
+        "scores": {name: _verdict(other) for name, other in matches.items() if name != scorer.kind or match.values},
+        "contains_answer": scorer.contains(prediction.completion, question),
         "finish_reason": prediction.finish_reason,
         "malformed": prediction.answer is None and prediction.finish_reason != "error",
         "num_new_tokens": prediction.num_new_tokens,
@@ -111,6 +121,18 @@ def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) ->
     values = {key: trace.meta.get(key) for key in evaluation.slices}
     item["slices"] = {key: value if isinstance(value, str) else to_json(value) for key, value in values.items()}
     return item
+
+
+def _verdict(match: Match) -> JsonObject:
+    return {"correct": match.equal, "reason": match.reason, **match.values}
+
+
+def _scored(items: Items, name: str) -> JsonObject:
+    """The rate of one scorer, and the mean of each further number that it gives; an item without one counts as 0."""
+    verdicts = [item["scores"].get(name, {}) for item in items]
+    numbers = {key for verdict in verdicts for key in verdict} - {"correct", "reason"}
+    means = {key: statistics.fmean(verdict.get(key, 0.0) for verdict in verdicts) for key in sorted(numbers)}
+    return _rate(items, lambda item: item["scores"].get(name, {}).get("correct", False)) | means
 
 
 def _rate(items: Items, holds: Callable[[JsonObject], bool]) -> JsonObject:
@@ -172,12 +194,12 @@ def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
     return {"value": total / n, "n": n, "low": low, "high": high}
 
 
-def _majority(prompts: Mapping[str, Items], evaluation: EvaluationConfig) -> JsonObject:
+def _majority(prompts: Mapping[str, Items], scorer: Scorer) -> JsonObject:
     """Share of the prompts whose most common answer is right; ties go to the earlier sample."""
     right = 0
     for group in prompts.values():
         ordered = sorted(group, key=itemgetter("sample"))
-        winner = majority([vote_key(item["extracted"], evaluation) for item in ordered])
+        winner = majority(vote_groups([item["extracted"] for item in ordered], scorer))
         right += winner is not None and ordered[winner]["correct"]
     return _record(right, len(prompts), len(prompts))
 
