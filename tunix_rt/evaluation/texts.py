@@ -21,7 +21,7 @@ _CLOCK = re.compile(r"(?<=[0-9]) ?([ap])\.? ?m\b\.?")
 _RATIO = re.compile(r"(?<=[0-9]) ?(?::| to ) ?(?=[0-9])")
 _SIGN = re.compile(r" ?([^\w\s'\".!?]) ?")
 """White space around it makes no difference: `(1, 2)` is `(1,2)`."""
-_NAMES = re.compile(r"[^=0-9]*[^=:]*:[^=]*= ?(?=[0-9.]+(?::[0-9.]+)+$)")
+_NUMBERS = re.compile(r" ?[0-9.]+(?::[0-9.]+)+")
 _PART = re.compile(
     r"([-+]?(?:[$€£] ?)?[0-9][0-9.,/]*) ?([^\W\d_]+\.?|['\"°])(?:,? (?:and )?|$|(?<=['\"°]))", re.IGNORECASE
 )
@@ -34,7 +34,10 @@ def normal_text(text: str) -> str:
         return normalise(unify(text))
     plain = bare(plain_text(text), brackets=False).casefold()
     plain = _RATIO.sub(":", _CLOCK.sub(r" \1m", plain))
-    return " ".join(_SIGN.sub(r"\1", _NAMES.sub("", plain)).split())
+    names, _, numbers = plain.rpartition("=")
+    if ":" in names and _NUMBERS.fullmatch(numbers):  # `V_1:V_2 = 3:4`
+        plain = numbers
+    return " ".join(_SIGN.sub(r"\1", plain).split())
 
 
 def same_text(one: str, other: str) -> bool:

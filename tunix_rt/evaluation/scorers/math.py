@@ -22,6 +22,7 @@ from tunix_rt.evaluation.scorer import TOO_LONG, Match, Question, Scorer
 from tunix_rt.evaluation.scorers.number import NumberScorer
 from tunix_rt.evaluation.texts import same_text
 from tunix_rt.evaluation.units import units_of
+from tunix_rt.files import JsonObject
 
 LONGEST = 600
 """Most characters of a formula that is read."""
@@ -80,7 +81,7 @@ class MathScorer(Scorer):
             return Match(False, "an equation and a value")
         if read_number(reference) is not None and _VARIABLE.search(plain_text(answer)):
             return Match(False, "a formula with variables, expected a number")
-        found = _child().ask({"answer": _prepared(answer), "reference": _prepared(reference)}, self.max_seconds)
+        found = _asked(_prepared(answer), _prepared(reference), self.max_seconds)
         if found is None:
             return Match(False, TOO_LONG)
         if not found.get("read", False):
@@ -91,6 +92,12 @@ class MathScorer(Scorer):
 @cache
 def _child() -> Child:
     return Child("tunix_rt.evaluation.formulas")
+
+
+@lru_cache(maxsize=20_000)
+def _asked(answer: str, reference: str, seconds: float) -> JsonObject | None:
+    """The child's answer; cached, so that what took too long is tried once."""
+    return _child().ask({"answer": answer, "reference": reference}, seconds)
 
 
 def _too_much(text: str) -> bool:
