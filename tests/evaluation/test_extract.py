@@ -12,7 +12,7 @@ from tunix_rt.evaluation.extract import Extracted, extract
 from tunix_rt.traces.prediction import Prediction
 
 Predict = Callable[..., Prediction]
-ALL: Any = ("format", "hashes", "boxed", "phrase", "last_number")
+ALL: Any = ("format", "hashes", "boxed", "phrase", "fence", "last_number")
 
 
 def test_from_the_format_if_it_ended(predict: Predict) -> None:
@@ -38,6 +38,7 @@ def test_from_the_format_if_it_ended(predict: Predict) -> None:
         ("The final answer is: $12$", "phrase", "$12$", False),
         ("the answer is 3. Wait, the answer is 4.", "phrase", "3", True),
         (r"\boxed{never closed, the 8", "last_number", "8", False),
+        ("```python\nx = 1\n```\nthen\n```\nx = 2\n```\n", "fence", "x = 2\n", False),
         ("So 10-4 is 6.", "last_number", "6", False),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, MinLen
+from annotated_types import Ge, Gt, Le
 
 from tunix_rt.config.scorers import ScorerConfig
 from tunix_rt.config.section import Count, Execution, Natural, Tokens, Unit, section
@@ -43,19 +43,19 @@ class GenerationConfig:
             raise ValueError("temperature 0 gives the same text every time: num_return_sequences must be 1")
 
 
-Marker = Literal["format", "hashes", "boxed", "phrase", "last_number"]
+Marker = Literal["format", "hashes", "boxed", "phrase", "fence", "last_number"]
 
 
 @section
 class EvaluationConfig:
     """Rules for answers and steps. Changing them never needs new generation."""
 
-    scorers: Annotated[tuple[ScorerConfig, ...], MinLen(1)]
+    scorers: tuple[ScorerConfig, ...]
     """What judges an answer. The first one decides `correct`, everywhere; each further one has its own rate."""
-    extract: Annotated[tuple[Marker, ...], MinLen(1)]
+    extract: tuple[Marker, ...]
     """Where an answer is looked for, the strongest marker first; the first that finds something wins. `format`: where
     the format puts it; `hashes`: behind `####`; `boxed`: in the last `\\boxed{}`; `phrase`: behind `the answer is` or
-    `Answer:`; `last_number`: the last number of the completion."""
+    `Answer:`; `fence`: in the last fenced block of code; `last_number`: the last number of the completion."""
     steps: Literal["none", "arithmetic"]
     """`arithmetic`: every equation in the steps is recomputed."""
     slices: tuple[str, ...]
@@ -65,6 +65,8 @@ class EvaluationConfig:
 
     def __post_init__(self) -> None:
         for what, names in (("scorers", [scorer.kind for scorer in self.scorers]), ("extract", self.extract)):
+            if not names:
+                raise ValueError(f"{what}: name at least one")
             twice = [name for name, count in Counter(names).items() if count > 1]
             if twice:
                 raise ValueError(f"{what}: {twice[0]!r} is there twice; name each once")

@@ -8,6 +8,7 @@
   `last_boxed_only_string`).
 - `phrase`: behind the first `the answer is` or `Answer:` (EleutherAI/lm-evaluation-harness at 47f16bf,
   `lm_eval/tasks/gsm8k/gsm8k-cot.yaml`, `strict-match`), to the end of the sentence.
+- `fence`: the last complete fenced block of Markdown, for code.
 - `last_number`: the last numeral, whether the model ended or not (`flexible-extract` there, `gsm8k.yaml`).
 """
 
@@ -31,6 +32,7 @@ _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
     r"\banswer[ ]?(?:\*\*|__)?[ ]?(?::|is\b:?)[ ]?(?:\*\*|__)?[ \t]*([^\n]*?)(?=[.!](?:\s|$)|\n|$)", re.IGNORECASE
 )
+_FENCE = re.compile(r"^```[^\n`]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s?(?=\{)")
 
 
@@ -81,6 +83,11 @@ def _boxed(prediction: Prediction) -> list[str]:
     return [found.strip() for found in inside if found is not None]
 
 
+def _fence(prediction: Prediction) -> list[str]:
+    """The last complete block of code alone: the ones before it may be parts of it."""
+    return [match[1] for match in deque(_FENCE.finditer(prediction.completion), maxlen=1)]
+
+
 def _last_number(prediction: Prediction) -> list[str]:
     """The last numeral alone: the ones before it are what it was computed from."""
     return list(deque(numerals_in(prediction.completion), maxlen=1))
@@ -91,6 +98,7 @@ CANDIDATES: dict[Marker, Callable[[Prediction], list[str]]] = {
     "hashes": _hashes,
     "boxed": _boxed,
     "phrase": _phrase,
+    "fence": _fence,
     "last_number": _last_number,
 }
 """Marker → the answers that it finds, the one that counts first."""

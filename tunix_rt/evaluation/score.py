@@ -62,8 +62,8 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
         "contains_answer": _rate(items, itemgetter("contains_answer")),
         "completion_tokens": _lengths(items),
     }
-    if names := dict.fromkeys(name for item in items for name in item["scores"]):
-        metrics["scores"] = {name: _scored(items, name) for name in names}
+    if scores := {scorer.kind: record for scorer in evaluation.scorers if (record := _scored(items, scorer))}:
+        metrics["scores"] = scores
     if evaluation.steps == "arithmetic":
         metrics["steps"] = _steps(items)
     if evaluation.pass_at:
@@ -127,12 +127,16 @@ def _verdict(match: Match) -> JsonObject:
     return {"correct": match.equal, "reason": match.reason, **match.values}
 
 
-def _scored(items: Items, name: str) -> JsonObject:
-    """The rate of one scorer, and the mean of each further number that it gives; an item without one counts as 0."""
+def _scored(items: Items, scorer: Scorer) -> JsonObject:
+    """The rate of one scorer, the mean of each further number that it gives (an item without one counts as 0), and what
+    it says of itself. The decisive one's rate is the accuracy: it is here only with further numbers."""
+    name, facts = scorer.kind, scorer.facts()
+    if not any(name in item["scores"] for item in items):
+        return facts
     verdicts = [item["scores"].get(name, {}) for item in items]
     numbers = {key for verdict in verdicts for key in verdict} - {"correct", "reason"}
     means = {key: statistics.fmean(verdict.get(key, 0.0) for verdict in verdicts) for key in sorted(numbers)}
-    return _rate(items, lambda item: item["scores"].get(name, {}).get("correct", False)) | means
+    return _rate(items, lambda item: item["scores"].get(name, {}).get("correct", False)) | means | facts
 
 
 def _rate(items: Items, holds: Callable[[JsonObject], bool]) -> JsonObject:

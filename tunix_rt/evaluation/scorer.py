@@ -45,6 +45,10 @@ class Scorer:
         """The verdict on `answer`."""
         raise NotImplementedError
 
+    def facts(self) -> JsonObject:
+        """What else `metrics.json` should say of this scorer, once."""
+        return {}
+
     def same(self, one: str, other: str) -> bool:
         """Whether two answers are one in a vote: the same rule as for the verdict, with one as the reference."""
         return self.match(one, Question(other)).equal

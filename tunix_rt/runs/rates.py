@@ -34,7 +34,8 @@ def rates(metrics: JsonObject) -> dict[str, JsonObject]:
     then each further scorer's and each pass@k."""
     parts = {"value", "low", "high", "n"}
     found = {name: record for name, record in metrics.items() if isinstance(record, dict) and parts <= record.keys()}
-    found |= {f"right by {name}": record for name, record in metrics.get("scores", {}).items()}
+    scores = metrics.get("scores", {})
+    found |= {f"right by {name}": record for name, record in scores.items() if parts <= record.keys()}
     return found | {f"pass@{k}": record for k, record in metrics.get("pass_at", {}).items()}
 
 
