@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.conftest import ROOT
 from tests.evaluation.scorers import judged, scorer
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.answers import is_right, judge, vote_groups
@@ -68,3 +69,16 @@ def test_every_gsm8k_reference_equals_itself(real_data: Path) -> None:
             for answer in (reference, f"The answer is ${reference}.", rf"\boxed{{{reference}}}", f"**{reference}**"):
                 assert judged("number", answer, reference).equal
             assert not judged("number", str(value.value + 1), reference).equal
+
+
+def test_the_published_verdicts_on_gsm8k() -> None:
+    """The authors judged 5,265 answers of four models; `number` disagrees with none, `exact` on separators alone."""
+    lines = (ROOT / "tests/data/gsm8k/verdicts.tsv").read_text("utf-8").splitlines()
+    number, exact = scorer("number"), scorer("exact")
+    apart = []
+    for answer, reference, flag in (line.split("\t") for line in lines):
+        right = flag == "1"
+        assert number.match(answer, Question(reference)).equal is right, (answer, reference)
+        if exact.match(answer, Question(reference)).equal is not right:
+            apart.append((answer, reference))
+    assert apart and all("," in answer + reference for answer, reference in apart)
