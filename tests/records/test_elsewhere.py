@@ -83,6 +83,6 @@ def test_a_name_of_several_runs_says_which_it_takes_and_rm_takes_none(finished: 
     assert len(all_runs(Path("runs"))) == 2
     first, second = json.loads(types("runs", "--json").out)
     assert first["from"] is None
-    assert second["from"] == f"mine/{finished.path.name[:4]}…: evaluation.scorers.0.kind=number"
+    assert second["from"].startswith(f"mine/{finished.path.name[:4]}…: evaluation.scorers.0.kind=number")
     table = types("runs").out
     assert "from" in table and "reason" not in table, "no column of nothing"
