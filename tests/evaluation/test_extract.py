@@ -32,6 +32,7 @@ def test_from_the_format_if_it_ended(predict: Predict) -> None:
         ("#### 18\n#### 18.0", "hashes", "18", False),
         (r"thus \boxed{\frac{1}{2}}.", "boxed", r"\frac{1}{2}", False),
         (r"\boxed{3}, no: \boxed{4}", "boxed", "4", True),
+        (r"\(\boxed{3}\) and \(\boxed{-4}\)", "boxed", "3, -4", False),
         (r"\boxed{3} and #### 4", "hashes", "4", False),
         ("The answer is 42. That was easy, 5 minutes.", "phrase", "42", False),
         ("**Answer:** 3.5\nBye", "phrase", "3.5", False),

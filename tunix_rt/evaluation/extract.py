@@ -5,7 +5,7 @@
 - `hashes`: the line behind the first `####` (openai/grade-school-math at 2909d34, `grade_school_math/dataset.py`): a
   model that runs on writes a second problem with its own.
 - `boxed`: the last complete `\\boxed{}` (hendrycks/math at 940d1bf, `modeling/dataset/util.py`,
-  `last_boxed_only_string`).
+  `last_boxed_only_string`), with those that it is listed with (`\\boxed{1} and \\boxed{2}`).
 - `phrase`: behind the first `the answer is` or `Answer:` (EleutherAI/lm-evaluation-harness at 47f16bf,
   `lm_eval/tasks/gsm8k/gsm8k-cot.yaml`, `strict-match`), to the end of the sentence.
 - `fence`: the last complete fenced block of Markdown, for code.
@@ -22,7 +22,7 @@ from itertools import islice
 
 from tunix_rt.config.results import Marker
 from tunix_rt.evaluation.numerals import numerals_in
-from tunix_rt.evaluation.plain import LONGEST, braced
+from tunix_rt.evaluation.plain import LONGEST, boxes
 from tunix_rt.evaluation.scorer import Scorer
 from tunix_rt.traces.prediction import Prediction
 
@@ -78,9 +78,9 @@ def _whole(prediction: Prediction, matches: Iterable[re.Match[str]]) -> list[str
 def _boxed(prediction: Prediction) -> list[str]:
     """The contents of the last boxes, the last one first."""
     text = prediction.completion
-    places = deque((match.end() for match in _BOXED.finditer(text)), maxlen=MOST_CANDIDATES)
-    inside = (braced(text[place : place + LONGEST], 0) for place in reversed(places))
-    return [found.strip() for found in inside if found is not None]
+    begins = deque((match.start() for match in _BOXED.finditer(text)), maxlen=MOST_CANDIDATES)
+    last = text[begins[0] : begins[-1] + LONGEST] if begins else ""
+    return [found.strip() for found in reversed(boxes(last[-MOST_CANDIDATES * LONGEST :]))]
 
 
 def _fence(prediction: Prediction) -> list[str]:

@@ -119,6 +119,9 @@ def read_number(text: str) -> Number | None:
 
 def _right_side(text: str) -> str | None:
     """What is right of the last `=`; None if what is left of it is more than a name or arithmetic."""
+    exact, roughly, _ = text.partition("≈")
+    if roughly and "=" in exact and (value := exact.rpartition("=")[2]) and _one(value) is not None:
+        text = exact  # `x = 1/3 ≈ 0.33`
     *left, right = _RELATION.split(text)
     for part in left:
         name = part.strip()

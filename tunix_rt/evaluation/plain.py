@@ -22,6 +22,7 @@ _LATEX = [
     for pattern, replacement in (
         (r"\\\$", _DOLLAR),
         (r"\\(?:left|right|[bB]igg?[lr]?)(?![a-z])", ""),
+        (r",\\!\s*", ","),
         (r"\\!", ""),
         (r"\\(?:[,;: ]|q?quad(?![a-z]))|(?<=\S)~", " "),
         (r"\{,\}", ","),
@@ -46,12 +47,15 @@ _LATEX = [
 ]
 _MATHS = (re.compile(r"\$\$([^$]+)\$\$"), re.compile(r"\$(?=\S)([^$]*?\S)\$(?![0-9])"))
 """Pandoc's rule: an opening `$` has a character at its right, a closing one at its left and no digit at its right."""
-_BOX = re.compile(r"\\(?:boxed|fbox)\s?")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s?(?=\{)")
+_BETWEEN = re.compile(
+    r"[\s$.]{0,9}(?:\\[)\]])?\s{0,9}(?:,|,?\s?(?:\\text\{\s?)?(?:and|or)(?:\s?\})?)\s{0,9}(?:\\[(\[])?[\s$]{0,9}"
+)
 _QUOTES = str.maketrans("’‘“”", "''\"\"")
 _PAIRS = {"**": "**", "__": "__", "*": "*", "`": "`", '"': '"', "'": "'", "(": ")", "[": "]", "{": "}"}
 _MARK = re.compile(
     r"(?:#{2,6}|[*_]{0,2}(?:so |thus |therefore |hence )?(?:the )?(?:final |correct )?(?:answer|result)"
-    r"[*_]{0,2}(?: is:?|:)[*_]{0,2})(?= ?\S)",
+    r"[*_]{0,2}(?: is:?|:|(?= [-+$(]?[0-9]))[*_]{0,2})(?= ?\S)",
     re.IGNORECASE,
 )
 
@@ -88,10 +92,23 @@ def _unwrapped(text: str, brackets: bool) -> str:
 
 
 def _unboxed(text: str) -> str:
-    """What is in the last box, if the text has one and its braces are balanced."""
-    ends = [match.end() for match in _BOX.finditer(text)]
-    inside = braced(text, ends[-1]) if ends and text.startswith("{", ends[-1]) else None
-    return text if inside is None else inside
+    """What is in the last box, or in the last ones if they are listed; the text itself if it has none."""
+    found = boxes(text)
+    return found[-1] if found else text
+
+
+def boxes(text: str) -> list[str]:
+    """What is in each closed box; boxes with nothing but `,`, `and` or `or` between them are one list."""
+    found: list[str] = []
+    end = None
+    for match in _BOX.finditer(text):
+        inside = braced(text, match.end())
+        if inside is None:
+            continue
+        joined = found and end is not None and _BETWEEN.fullmatch(text, end, match.start())
+        found = [*found[:-1], f"{found[-1]}, {inside}"] if joined else [*found, inside]
+        end = match.end() + len(inside) + 2
+    return found
 
 
 def braced(text: str, start: int) -> str | None:

@@ -40,7 +40,14 @@ _FUNCTIONS = frozenset(
     """sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt pi mod gcd lcm max min inf infty
     abs and or frac cup cap begin end pmatrix bmatrix vmatrix matrix cdot times left right det dim ker arg""".split()
 )
-_SIMPLE = re.compile(r"[a-z]\w{0,2}'?(?:_\{?\w{1,5}\}?)?(?:\([a-z0-9, ]{1,12}\))?", re.IGNORECASE)
+_SIMPLE = re.compile(
+    r"[a-z]\w{0,2}'?(?:_\{?\w{1,5}\}?)?(?:\([a-z0-9, ]{1,12}\))?|\\frac\{[a-z]{1,3}\}\{[a-z]{1,3}\}", re.IGNORECASE
+)
+_SPAN = re.compile(r"\$\$([^$]+)\$\$|\$(?!\d)([^$]+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", re.DOTALL)
+_PROSE = re.compile(r"[A-Za-z ,.:'-]*")
+_DENYING = re.compile(
+    r"\b(?:not?|never|or|if|unless|wrong|incorrect|than|and|half|twice|minus|plus|times)\b|n't", re.IGNORECASE
+)
 _NUMBER = NumberScorer(kind="number")
 
 
@@ -57,6 +64,7 @@ class MathScorer(Scorer):
         """Compare as numbers, lists, texts, and at last as formulas."""
         if len(answer) > LONGEST or len(question.reference) > LONGEST:
             return Match(False, TOO_LONG)
+        answer = _said(answer)
         if read_number(answer) is not None and read_number(question.reference) is not None:
             match = _NUMBER.match(answer, question)
             if match.equal or "," not in answer + question.reference:  # `1,2` may be two values
@@ -77,7 +85,7 @@ class MathScorer(Scorer):
             return Match(False, TOO_LONG)
         if not _is_formula(answer, reference):
             return Match(False, "not a formula")
-        if _is_equation(answer) != _is_equation(reference):
+        if {_form(answer), _form(reference)} == {"equation", "value"}:
             return Match(False, "an equation and a value")
         if read_number(reference) is not None and _VARIABLE.search(plain_text(answer)):
             return Match(False, "a formula with variables, expected a number")
@@ -112,18 +120,36 @@ def _too_much(text: str) -> bool:
 def _is_formula(answer: str, reference: str) -> bool:
     """Whether every word of the answer is a function's name, a known unit, or in the reference too."""
     known = _FUNCTIONS | {word.casefold() for word in _WORD.findall(reference)}
-    words = {word.casefold() for word in _WORD.findall(plain_text(answer))} - known
+    plain = plain_text(answer)
+    left, _, right = plain.rpartition("=")
+    words = {word.casefold() for word in _WORD.findall(right if _SIMPLE.fullmatch(left.strip()) else plain)} - known
     return all(units_of(word) for word in words) and not re.search("[?:]", answer + reference)
 
 
-def _is_equation(text: str) -> bool:
-    """Whether a text says `… = …` with more than a name on its left."""
-    left, equals, _ = bare(plain_text(text), brackets=False).partition("=")
-    return bool(equals) and not _SIMPLE.fullmatch(left.strip()) and left.strip()[-1:] not in "<>!"
+def _form(text: str) -> Literal["equation", "definition", "value"]:
+    """`x + y = 0`, `y = 2x + 1`, or anything else, as `5` and `x = 5`."""
+    left, equals, right = bare(plain_text(text), brackets=False).partition("=")
+    if not equals or left.strip()[-1:] in "<>!":
+        return "value"
+    if not _SIMPLE.fullmatch(left.strip()):
+        return "equation"
+    return "definition" if _VARIABLE.search(right) else "value"
+
+
+def _said(answer: str) -> str:
+    """The formula that a sentence gives between mathematical delimiters, if it gives one only and denies nothing."""
+    spans = [match for match in _SPAN.finditer(answer) if match.group().strip("$ ")]
+    if len(spans) != 1:
+        return answer
+    rest = answer[: spans[0].start()] + " " + answer[spans[0].end() :]
+    prose = _PROSE.fullmatch(rest.strip()) and not _DENYING.search(rest) and not re.search("[?]", rest)
+    return next(filter(None, spans[0].groups())) if prose and rest.strip() else answer
 
 
 def _prepared(text: str) -> str:
     """In the notation that Math-Verify reads: LaTeX's for roots, π and powers."""
+    exact, roughly, _ = text.partition("\\approx")
+    text = exact if roughly and not _SIMPLE.fullmatch(exact.strip("$ ")) else text
     text = re.sub(r"\\varnothing|∅", r"\\emptyset", text)
     text = re.sub(r"√\s*(\w|\([^()]*\))", r"\\sqrt{\1}", text).replace("π", "\\pi ").replace("∞", "\\infty ")
     text = re.sub(r"(?<![\\a-z])(pi|sqrt|sin|cos|tan|log|ln)(?![a-z])", r"\\\1", text)
