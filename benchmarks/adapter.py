@@ -1,4 +1,4 @@
-"""Training with LoRA against training every weight: peak memory above what is resident after import.
+"""Training with LoRA, also on a quantised base, against training every weight: peak memory above that after import.
 
 Each case is a separate process that imports its framework, reads its resident memory, loads the weights, does
 some updates, and reads its peak resident memory. Both see the same batches. Saving is not measured (a checkpoint
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import resource
 import sys
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -29,7 +30,11 @@ MODEL = (
     "dataset.on_overlong=drop",
 )
 """Activations are the same either way, so the relative saving falls as a batch grows."""
-WHAT = {"full": "model/adapter=none", "lora": "model/adapter=lora"}
+WHAT = {"full": ("model/adapter=none",), "lora": ("model/adapter=lora",)}
+QUANTIZED = {
+    "int8": ("model/adapter=lora", "model.adapter.quantize=int8"),
+    "nf4": ("model/adapter=lora", "model.adapter.quantize=nf4"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ class Peak:
     peak: int
     loss: float
     """Loss of the last update."""
+    seconds: float
+    """Time of the last update."""
 
     @property
     def above(self) -> int:
@@ -70,13 +77,15 @@ def measure(case: Case) -> Peak:
     engine = registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss
     setup = setup_of(config.optimizer, training, config.model.adapter, prepared.model_folder)
-    state, loss = engine.load(prepared.model_folder, setup), 0.0
+    state, loss, seconds = engine.load(prepared.model_folder, setup), 0.0, 0.0
     for step in range(case.num_updates):
+        start = time.perf_counter()
         state, measured = engine.train_step(state, order.batch_at(step), config.optimizer.learning_rate)
         found = engine.fetch(measured)
         loss = float(found["loss_sum"]) / float(found["weight_sum"])
+        seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024
-    return Peak(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, loss)
+    return Peak(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, loss, seconds)
 
 
 def alone(case: Case) -> Peak:
@@ -90,24 +99,31 @@ def main(arguments: list[str] | None = None) -> None:
     made = parser(__doc__ or "", rounds=1)
     made.add_argument("--steps", type=int, default=2, help="updates (default %(default)s)")
     made.add_argument("--rows", type=int, default=1, help="rows of an update (default %(default)s)")
+    made.add_argument("--quantized", action="store_true", help="also LoRA on a base in int8 and in nf4")
     given = made.parse_args(arguments)
+    cases = {**WHAT, **QUANTIZED} if given.quantized else WHAT
     plain = Workload.of(*MODEL, *given.overrides)
     plain.prepared()
     peaks = {}
-    for backend, what in product(given.backends, WHAT):
-        workload = Workload((*plain.on(backend).overrides, WHAT[what]))
+    for backend, what in product(given.backends, cases):
+        workload = Workload((*plain.on(backend).overrides, *cases[what]))
         peaks[backend, what] = alone(Case(workload, given.rows, given.steps))
     rows = [
-        (backend, *(f"{peaks[backend, what].above / 2**20:,.0f} MiB" for what in WHAT), f"{ratio(peaks, backend):.2f}")
+        (backend, *(_shown(peaks[backend, what]) for what in cases), f"{ratio(peaks, backend):.2f}")
         for backend in given.backends
     ]
-    table("peak memory above import: every weight, and LoRA", ("backend", *WHAT, "lora / full"), rows)
+    title = "peak memory above import, and time of the last update: every weight, LoRA, LoRA on a quantised base"
+    table(title, ("backend", *cases, "lora / full"), rows)
     out(f"{given.steps} updates of {given.rows} rows; {race.THREADS} threads")
     if given.json:
-        cases = {f"{backend} {what}": asdict(peak) for (backend, what), peak in peaks.items()}
+        measured = {f"{backend} {what}": asdict(peak) for (backend, what), peak in peaks.items()}
         ratios = {backend: ratio(peaks, backend) for backend in given.backends}
         settings = {"overrides": plain.overrides, "rows": given.rows, "steps": given.steps}
-        race.write_json(given.json, "adapter", settings, {"cases": cases, "ratios": ratios})
+        race.write_json(given.json, "adapter", settings, {"cases": measured, "ratios": ratios})
+
+
+def _shown(peak: Peak) -> str:
+    return f"{peak.above / 2**20:,.0f} MiB, {peak.seconds:.1f} s"
 
 
 def ratio(peaks: dict[tuple[str, str], Peak], backend: str) -> float:

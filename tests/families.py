@@ -24,6 +24,8 @@ COMMON = {
 """Three heads of 6 do not divide a width of 20; one key and value head; 53 is no multiple of 8."""
 DIVIDED = {"hidden_size": 24, "num_attention_heads": 4, "num_key_value_heads": 2}
 """For families whose configuration insists on heads that divide the width."""
+ONE_LAYER = {"num_hidden_layers": 1}
+"""For families whose layers are all alike."""
 LLAMA3 = {
     "rope_type": "llama3",
     "rope_theta": 10000.0,
@@ -76,9 +78,11 @@ CASES = {
     ),
     "llama, dynamic": Case(
         "Llama",
-        DIVIDED | {"head_dim": 6, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}},
+        DIVIDED
+        | {"head_dim": 6, "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}}
+        | ONE_LAYER,
     ),
-    "llama, longrope": Case("Llama", DIVIDED | {"head_dim": 6, "rope_parameters": LONGROPE}),
+    "llama, longrope": Case("Llama", DIVIDED | {"head_dim": 6, "rope_parameters": LONGROPE} | ONE_LAYER),
     "mistral": Case("Mistral", {"sliding_window": 5, "tie_word_embeddings": True}),
     "qwen2": Case(
         "Qwen2", DIVIDED | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1, "head_dim": 6}
@@ -115,6 +119,29 @@ CASES = {
         },
     ),
     "olmo2": Case("Olmo2", DIVIDED | {"head_dim": 6}, {"max_shard_size": "6KB"}),
+    "qwen3_moe": Case(
+        "Qwen3Moe",
+        ONE_LAYER
+        | {"num_experts": 5, "num_experts_per_tok": 3, "moe_intermediate_size": 7}
+        | {"norm_topk_prob": True, "use_sliding_window": True, "sliding_window": 6},
+        {"max_shard_size": "6KB"},
+    ),
+    "qwen2_moe": Case(
+        "Qwen2Moe",
+        DIVIDED
+        | {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7}
+        | {"shared_expert_intermediate_size": 9, "head_dim": 6}
+        | {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 2},
+    ),
+    "olmoe": Case(
+        "Olmoe",
+        DIVIDED | ONE_LAYER | {"head_dim": 6, "num_experts": 5, "num_experts_per_tok": 2, "clip_qkv": 1.0},
+    ),
+    "mixtral": Case(
+        "Mixtral",
+        ONE_LAYER | {"sliding_window": 5, "num_local_experts": 3, "num_experts_per_tok": 2},
+        dtype="bfloat16",
+    ),
 }
 
 
@@ -126,6 +153,7 @@ def model_of(case: Case) -> Any:
     torch.manual_seed(0)
     config = case.config
     config._attn_implementation = "eager"  # the only one that caps scores
+    config._experts_implementation = "eager"  # the only one for any width
     model = transformers.AutoModelForCausalLM.from_config(config)
     with torch.no_grad():
         for weight in model.parameters():
@@ -135,6 +163,14 @@ def model_of(case: Case) -> Any:
                 weight.copy_(weight.to(getattr(torch, case.dtype)))
     model.generation_config.eos_token_id = [1, 3]
     return model.eval()
+
+
+def as_in_files(model: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Tensors by a model's own names → by those of its files: `transformers` 5 keeps the experts of a layer as one."""
+    from transformers.core_model_loading import revert_weight_conversion
+
+    found: dict[str, Any] = revert_weight_conversion(model, tensors)
+    return found
 
 
 def write(folder: Path, case: Case) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-import yaml
 
 from tests.conftest import ROOT, TOY, config_of
-from tests.pages import FENCED, PAGES, Typed, experiments, typed, understood
+from tests.pages import PAGES, Typed, experiments, typed, understood
 from tunix_rt import __main__ as command_line
 from tunix_rt.config.choices import Adapter, ReaderName
 from tunix_rt.config.dataset import DatasetConfig
@@ -78,7 +76,7 @@ def test_the_page_of_data_names_every_shape_reader_and_check() -> None:
 
 def test_what_init_is_quoted_to_say_is_what_the_file_holds() -> None:
     """The file of the README's two commands; lengths in tokens need a model, so they are those of a day."""
-    found = look(read_records(ROOT / "tests" / "data" / "gsm8k" / "train.jsonl"), {})
+    found = look({"train": read_records(ROOT / "tests" / "data" / "gsm8k" / "train.jsonl")}, {})
     for page in (ROOT / "README.md", ROOT / "docs" / "own-data.md"):
         quoted = dict(
             re.findall(r"^ (shape|records|messages|calculator .* out)  +(.*)$", page.read_text("utf-8"), re.M)
@@ -87,12 +85,9 @@ def test_what_init_is_quoted_to_say_is_what_the_file_holds() -> None:
     assert quoted["calculator annotations left out"] == str(found.rules.noted["calculator annotations left out"])
 
 
-def test_the_mixture_of_the_page_composes() -> None:
-    text = (ROOT / "docs" / "own-data.md").read_text("utf-8")
-    (block,) = (yaml.safe_load(block) for language, block in FENCED.findall(text) if "sources:" in block)
-    sources = json.dumps(block["dataset"]["source"]["sources"]).replace('"', "")
-    config = config_of(["dataset=mixture", "dataset.name=mixed", f"dataset.source.sources={sources}"])
-    assert config.dataset.source.kind == "mixture"
+def test_the_mixture_of_the_page_composes_where_the_page_puts_it(place: Path) -> None:
+    source = config_of(["+experiment=both"]).dataset.source
+    assert source.kind == "mixture" and list(source.sources) == ["maths", "talk"]
 
 
 def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:

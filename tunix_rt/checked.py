@@ -96,10 +96,15 @@ def damage(folder: Path, sealed: Mapping[str, Seal], full: bool = False) -> list
 
 
 @contextmanager
-def replaced(folder: Path) -> Iterator[Path]:
-    """A path beside `folder`, where the block creates what then replaces it; readers keep the old files until then."""
+def replaced(folder: Path, kept: str | None = None) -> Iterator[Path]:
+    """A path beside `folder`, where the block creates what then replaces it; readers keep the old files until then.
+
+    `kept`: a folder in it that is left as an interrupted block left it.
+    """
     part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    for left in list(part.iterdir()) if kept and part.is_dir() else [part]:
+        if left.name != kept:
+            _remove(left)
     try:
         yield part
     except Exception:
@@ -111,6 +116,13 @@ def replaced(folder: Path) -> Iterator[Path]:
     part.rename(folder)
     faults.point("renamed", folder)
     sync_folder(folder.parent)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _problem(file: Path, sealed: Seal, full: bool) -> str | None:

@@ -135,7 +135,7 @@ def parse_json(raw: bytes, where: str) -> Any:
     try:
         return json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError as error:
-        problem = f"not UTF-8 text ({error.reason} at byte {error.start})"
+        problem = f"not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8"
     except json.JSONDecodeError as error:
         line = "" if error.lineno == 1 else f"line {error.lineno} "
         problem = f"not valid JSON ({error.msg} at {line}column {error.colno})"

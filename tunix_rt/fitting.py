@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,8 @@ class Lengths:
     positions: int
     problems: list[str]
     """Why other traces cannot be written."""
+    noted: Counter[str] = field(default_factory=Counter)
+    """What the tokenizer changed in texts."""
 
 
 def fit(found: Found, model: str, section: dict[str, Any]) -> Lengths:
@@ -74,7 +77,7 @@ def _best(attempts: Iterator[Lengths]) -> Lengths:
 
 
 def _attempts(found: Found, model: str) -> Iterator[Lengths]:
-    for layout in LAYOUTS if found.adapter in PARTS else LAYOUTS[:1]:
+    for layout in LAYOUTS if found.shapes.keys() & set(PARTS) else LAYOUTS[:1]:
         yield _written(found, layout, experiment(model, found.adapter, layout))
 
 
@@ -96,6 +99,7 @@ def _model(model: str) -> list[str]:
 
 def _written(found: Found, layout: Layout, config: ExperimentConfig) -> Lengths:
     from tunix_rt.batches.encode import completion_length, encode
+    from tunix_rt.batches.encoder import by_tokenizer
     from tunix_rt.inputs import start_model
     from tunix_rt.models.folder import read_architecture
     from tunix_rt.models.tokenizer import Tokenizer
@@ -108,7 +112,9 @@ def _written(found: Found, layout: Layout, config: ExperimentConfig) -> Lengths:
     for where, trace in found.sample:
         try:
             parts = form.parts(trace)
-            lengths.tokens.append(len(encode(parts, tokenizer, config.dataset.loss_weights).ids))
+            encoded = encode(parts, tokenizer, config.dataset.loss_weights)
+            lengths.tokens.append(len(encoded.ids))
+            lengths.noted.update(by_tokenizer(encoded))
             lengths.answers.append(completion_length(parts, tokenizer))
         except (DataError, ModelError) as error:
             lengths.problems.append(f"{where}: {error}")

@@ -18,7 +18,7 @@ from tunix_rt.files import apply_umask, digest, read_json, read_record, sha256_b
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.stages.prepare import PrepareRequest, prepare
+from tunix_rt.stages.prepare import CHUNKS, PrepareRequest, prepare
 from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.sources import content_digest as dataset_digest
@@ -162,7 +162,7 @@ def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> Pre
 
 def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Store, damaged: Sequence[str]) -> None:
     """Prepare in a temporary folder, which then replaces the old one; DataError if it is not what was `damaged`."""
-    with replaced(prepared.folder) as part:
+    with replaced(prepared.folder, CHUNKS) as part:
         write_prepared(config, part, store)
         apply_umask(part)
         difference = prepared.difference(PreparedData(part)) if damaged else None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from tunix_rt.config.folders import EXPERIMENT, choices, config_folders, groups
+from tunix_rt.config.folders import EXPERIMENT, PLUGGED, choices, config_folders, groups
 
 ASKED = "_ARGCOMPLETE"
 """Set by the shell's function: which word of the line is the program, from 1."""
@@ -64,11 +64,21 @@ def run_names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[st
 
 
 def overrides(prefix: str, **_: Any) -> list[str]:
-    """`+experiment=NAME`, `GROUP=NAME`, and `KEY=VALUE` as far as its values can be listed."""
-    named = {f"+{EXPERIMENT}": choices(EXPERIMENT, config_folders()), **groups()}
+    """`+experiment=NAME`, `GROUP=NAME`, and `KEY=VALUE` as far as its values can be listed.
+
+    Before a dot is typed, of the keys only those that lie in no group: `seed`, `run.new`.
+    """
+    own, folders = groups(), config_folders()
+    named = {
+        f"+{EXPERIMENT}": choices(EXPERIMENT, folders),
+        **own,
+        **{name: choices(name, folders) for name in PLUGGED},
+    }
     key = prefix.partition("=")[0]
     if "=" not in prefix:
-        return [f"{name}=" for name in [*named, *(keys(prefix) if "." in prefix else ())]]
+        known = keys(prefix) if prefix else ()
+        found = [path for path in known if "." in prefix or path.partition(".")[0] not in own]
+        return [f"{name}=" for name in [*named, *found]]
     return [f"{key}={value}" for value in named.get(key) or _values(key)]
 
 

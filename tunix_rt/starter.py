@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from tunix_rt.config.choices import PARTS
+from tunix_rt.config.choices import PARTS, SplitName
 from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
-from tunix_rt.errors import DataError, InputError
+from tunix_rt.errors import DataError, InputError, MachineError, MissingExtra
 from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit, rows_in_memory
-from tunix_rt.traces.data_files import Line, found_files, read_records
+from tunix_rt.naming import experiment_name, is_local
+from tunix_rt.traces.data_files import files_of_splits, read_records
 from tunix_rt.traces.dataset import split_at
-from tunix_rt.traces.look import KEPT, Found, look
+from tunix_rt.traces.json_files import Line
+from tunix_rt.traces.look import KEPT, Found, Looked, look
 
 DEFAULT_MODEL = "smollm2_135m"
 """That of `conf/experiment/_finetune.yaml`."""
@@ -30,8 +33,6 @@ SHARES = ((0.05, 0.1), (0.1, 0.1), (0.0, 0.2), (0.0, 0.4))
 TOKENS_PER_UPDATE, MOST_ROWS = 4096, 8
 LONGEST_ANSWER = 1024
 """Most new tokens that are proposed."""
-YAML_WORDS = "null true false yes no on off y n nan inf".split()
-HUB = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class Starter:
     """An experiment for a file."""
 
     name: str
+    files: Mapping[SplitName, tuple[Path, ...]]
+    """Empty for a data set of the hub."""
     found: Found
     lengths: Lengths
     overlaps: int
@@ -52,43 +55,45 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
 
     Raises DataError (nothing readable, no known shape), MachineError, MissingExtra (hub), ConfigError (no such model).
     """
-    chosen = name or _name(source)
-    local = Path(source).exists() or not HUB.fullmatch(source)
-    lines = (line for file in found_files(source) for line in read_records(file)) if local else _hub_lines(source)
-    found = look(lines, columns)
+    chosen, local = experiment_name(name, source), is_local(source)
+    files, noted = files_of_splits(source) if local else {}, Counter[str]()
+    lines = {split: _lines(paths, noted) for split, paths in files.items()}
+    found = look(lines or {"train": _hub_lines(source, noted)}, columns, noted)
     if found.num_invalid == found.rows:
         raise DataError(f"none of {found.rows} records is a valid trace: {found.invalid[0]}")
     section = _section(source, local, chosen, found)
     lengths = fit(found, model, section)
     overlaps = 0 if "on_overlap" in section else _overlaps(section, found, model)
-    return Starter(chosen, found, lengths, overlaps, _yaml(chosen, source, model, found, lengths, section))
+    return Starter(chosen, files, found, lengths, overlaps, _yaml(chosen, source, model, found, lengths, section))
 
 
-def _name(source: str) -> str:
-    """A name from a file's, which neither YAML nor Hydra takes for something else."""
-    found = re.sub(r"[^a-z0-9]+", "_", Path(source.rstrip("/")).name.split(".")[0].lower()).strip("_")
-    return found if re.fullmatch(r"[a-z][a-z0-9_]*", found) and found not in YAML_WORDS else f"mine_{found}".rstrip("_")
+def _lines(files: Sequence[Path], noted: Counter[str]) -> Iterator[Line]:
+    return (line for file in files for line in read_records(file, noted))
 
 
-def _hub_lines(name: str) -> Iterator[Line]:
+def _hub_lines(name: str, noted: Counter[str]) -> Iterator[Line]:
     from tunix_rt.traces.sources import hub_rows
 
-    return ((f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name)))
+    try:
+        yield from ((f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name, noted)))
+    except (DataError, MachineError, MissingExtra) as error:
+        raise type(error)(f"{name}: no such file or folder; as a data set of the hub: {error}") from error
 
 
 def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any]:
     """The section `dataset` as far as the data decides it."""
-    columns = {"columns": found.columns} if found.columns else {}
-    train = {"adapter": found.adapter} | columns
+    shapes = {split: _shape(looked) for split, looked in found.splits.items()}
     section: dict[str, Any] = {"name": name}
     if local:
-        section["source"] = {"train": {"path": source} | train}
+        section["source"] = {split: {"path": source} | shape for split, shape in shapes.items()}
     else:
-        section["source"] = {"name": source, "revision": "main", "test": None} | train
+        section["source"] = {"name": source, "revision": "main", "test": None} | shapes["train"]
     shares = _shares(found)
     if shares is None and local:
-        section["source"]["test"] = {"path": source} | train
-        section |= {"split": {"validation": 0.0, "test": 0.0}, "on_overlap": "allow"}
+        section["split"] = {"validation": 0.0, "test": 0.0}
+        if "test" not in shapes:
+            section["source"]["test"] = section["source"]["train"]
+            section["on_overlap"] = "allow"
     elif shares is not None and shares != SHARES[0]:
         section["split"] = dict(zip(("validation", "test"), shares, strict=True))
     if found.num_invalid or found.rows > KEPT:  # the others have not been tokenised
@@ -102,14 +107,22 @@ def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any
     return section
 
 
+def _shape(looked: Looked) -> dict[str, Any]:
+    return {"adapter": looked.adapter} | ({"columns": looked.columns} if looked.columns else {})
+
+
 def _shares(found: Found) -> tuple[float, float] | None:
-    """The first shares for validation and test with which no split is empty; None with too few different prompts."""
-    if len(found.shares) - found.repeated < FEW:
+    """The first shares for validation and test with which no split is empty; None with too few different prompts.
+
+    A split that has files of its own is not held out.
+    """
+    if len(found.shares) < FEW:
         return None
     for validation, test in SHARES:
-        split = SplitConfig(validation=validation, test=test)
+        own = {name: 0.0 for name in ("validation", "test") if name in found.splits}
+        split = SplitConfig(**({"validation": validation, "test": test} | own))
         splits = {split_at(share, split) for share in found.shares}
-        if {"train", "test"} <= splits and ("validation" in splits or not validation):
+        if {"train"} | {name for name in ("validation", "test") if getattr(split, name)} <= splits:
             return validation, test
     return None
 
@@ -139,7 +152,7 @@ def _split(section: Mapping[str, Any], usual: SplitConfig) -> SplitConfig:
 def _source(declared: Mapping[str, Any], usual: Any) -> FilesSource | HuggingfaceSource:
     """The source of a section, as the config has it."""
     if "train" in declared:
-        return cast(FilesSource, replace(usual, train=DataFile(**declared["train"])))
+        return cast(FilesSource, replace(usual, **{split: DataFile(**given) for split, given in declared.items()}))
     return HuggingfaceSource(kind="huggingface", subset=None, train="train", validation=None, **declared)
 
 
@@ -162,7 +175,7 @@ def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, se
         f"training: {{per_device_batch_size: {rows}, gradient_accumulation_steps: {update // rows}}}",
         f"generation: {{max_new_tokens: {new_tokens}, baseline: true}}",
     ]
-    if found.adapter in PARTS:
+    if set(found.shapes) <= set(PARTS):
         lines.append("evaluation: {answer: numeric}")
     return "\n".join(lines) + "\n"
 

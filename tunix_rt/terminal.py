@@ -165,10 +165,11 @@ def table(
 
 def wrapped_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table of sentences to stdout: in a terminal they wrap within their column, but for
-    the first, which may be pasted; a pipe gets whole lines.
+    the first, which may be pasted; a pipe gets a line for each row, with tabs between its cells.
     """
     if not sys.stdout.isatty():
-        table("", columns, rows)
+        for row in (columns, *rows):
+            out("\t".join(" ".join(cell.split()) for cell in row))
         return
     from rich.table import Table
     from rich.text import Text

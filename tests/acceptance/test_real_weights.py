@@ -18,7 +18,7 @@ from tests.conftest import config_of
 from tests.pipeline.conftest import made_in
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.reader import Reader
-from tunix_rt.models.adapter_folder import merge
+from tunix_rt.models.adapter_merge import merge
 
 pytestmark = [
     pytest.mark.acceptance,

@@ -14,7 +14,7 @@ import torch
 from flax import nnx
 from torch.nn.functional import cross_entropy
 
-from tests.families import CASES, model_of, write
+from tests.families import CASES, as_in_files, model_of, write
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.torch import decoder, step
@@ -121,8 +121,9 @@ def _gradients(backend: Backend, state: Any, rows: Batch, model: Any, folder: Pa
     assert backend.fetch(measured)["loss_sum"] == pytest.approx(loss.item(), rel=1e-5)
     backend.save(state, folder).result()
     moments = load_file(folder / "optimizer.safetensors")
-    for key, weight in model.named_parameters():
-        expected = weight.grad.numpy()
+    gradients = as_in_files(model, {key: weight.grad for key, weight in model.named_parameters()})
+    for key, gradient in gradients.items():
+        expected = gradient.numpy()
         found = moments[f"m.{key}"] / (1 - BETA1)
         assert np.linalg.norm(found - expected) < 1e-4 * np.linalg.norm(expected), key
 

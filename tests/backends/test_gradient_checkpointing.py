@@ -26,7 +26,7 @@ from tunix_rt.config.model import LoraAdapter
 from tunix_rt.models.adapter_folder import Base
 
 LORA = LoraAdapter(kind="lora", rank=4, alpha=8.0, dropout=0.25, target="all-linear", rslora=False, path=None)
-WAYS = ("llama", "gpt2", "gemma3", "lora")
+WAYS = ("llama", "gpt2", "gemma3", "qwen2_moe", "lora")
 
 
 @pytest.fixture(scope="module")

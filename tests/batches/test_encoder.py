@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
+import psutil
 import pytest
 
 from tests.conftest import config_of
-from tunix_rt.batches import encoder as module
+from tunix_rt.batches import encode_all as module
+from tunix_rt.batches.chunks import Chunk
+from tunix_rt.batches.encode_all import encode_all
 from tunix_rt.batches.encoded import Encoded
-from tunix_rt.batches.encoder import Encoder, Encoding, Left, encode_all
+from tunix_rt.batches.encoder import Encoder, Encoding, Left
+from tunix_rt.files import to_json
 from tunix_rt.models.folder import write_generation_config
 from tunix_rt.models.tokenizer import train_bpe
 from tunix_rt.traces.trace import Message, Trace
@@ -40,18 +48,46 @@ def test_what_cannot_be_learned_says_why(encoding: Encoding) -> None:
 
 
 @pytest.mark.framework
-def test_several_processes_give_the_same_in_the_same_order(encoding: Encoding, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_give_the_same_and_what_is_done_is_found_again(
+    encoding: Encoding, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     traces = [trace(i, "yes " * (i % 7 + 1)) for i in range(90)] + [trace(90, "y" * 60), trace(91, "<pad>")]
-    alone = list(encode_all(Encoder(encoding), encoding, traces, len(traces)))
-    for name, value in (("MANY", 10), ("CHUNK", 8), ("AHEAD", 1)):
+    lines = [(to_json(["f:1", one.to_json()]).encode(), one.id) for one in traces]
+    monkeypatch.setattr(module, "CHUNK", 8)
+    place = tmp_path / "chunks"
+
+    def encoded() -> list[Chunk]:
+        return list(encode_all(Encoder(encoding), encoding, "train", iter(lines), len(lines), place))
+
+    alone = encoded()
+    assert not place.exists() and sum(chunk.counts["count"] for chunk in alone) == 90
+    assert [left[1] for left in alone[-1].left] == ["overlong", "invalid"] and alone[-1].dropped["overlong"] == 1
+    for name, value in (("MANY", 10), ("AHEAD", 1), ("usable_cores", lambda: 2)):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(module, "usable_cores", lambda: 2)
-    together = list(encode_all(Encoder(encoding), encoding, iter(traces), len(traces)))
-    assert [t.id for t, _, _ in together] == [t.id for t in traces]
-    for (_, ours, cut), (_, theirs, other) in zip(alone, together, strict=True):
-        assert cut == other and type(ours) is type(theirs)
-        if isinstance(ours, Encoded) and isinstance(theirs, Encoded):
-            np.testing.assert_array_equal(ours.ids, theirs.ids)
-            np.testing.assert_array_equal(ours.weights, theirs.weights)
-        else:
-            assert ours == theirs
+    assert encoded() == alone
+    files = sorted(place.iterdir())
+    files[0].unlink()
+    files[1].write_bytes(files[1].read_bytes()[:-9])
+    before = {file: file.stat().st_mtime_ns for file in files[2:]}
+    assert encoded() == alone, "what is missing or damaged is made again"
+    assert before == {file: file.stat().st_mtime_ns for file in sorted(place.iterdir())[2:]}, "nothing else is"
+
+
+KILLED = """
+import multiprocessing, os, signal
+from tunix_rt.batches.encode_all import _end_with_parent
+child = multiprocessing.get_context("spawn").Process(target=_end_with_parent)
+child.start()
+print(child.pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_processes_of_a_killed_one_end_too() -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with suppress(psutil.NoSuchProcess):
+        child = psutil.Process(int(done.stdout))
+        while child.status() != psutil.STATUS_ZOMBIE and time.time() < child.create_time() + 30:
+            time.sleep(0.05)
+        assert child.status() == psutil.STATUS_ZOMBIE

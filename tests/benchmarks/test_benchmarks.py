@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks import quantize
+
 TINY = (
     "model=nano",
     "model.source.max_position_embeddings=1024",
@@ -108,3 +110,13 @@ def test_adapter_measures_the_same_work_with_and_without(work: Path, root: Path)
         assert case["peak"] >= case["after_import"] > 2**26
     above = [case["peak"] - case["after_import"] for case in (lora, full)]
     assert made["ratios"] == {"torch": pytest.approx(above[0] / above[1])}
+
+
+def test_quantize_measures_what_each_kind_changes(work: Path) -> None:
+    """A model of random weights: fewer bits are smaller, and further off."""
+    words = ("--batches", "1", "--backends", "torch", "--json", "made.json", "tokenizer=bpe", "format=lines", *TINY)
+    quantize.main([*words, "training.row_length=null"])
+    made = json.loads((work / "made.json").read_text("utf-8"))["backends"]["torch"]
+    assert made["full"]["mean"] == 0
+    assert 0 < made["int8"]["mean"] < made["nf4"]["mean"] < 0.5
+    assert made["nf4"]["mebibytes"] < made["int8"]["mebibytes"] * 0.6 < made["full"]["mebibytes"] * 0.2

@@ -62,7 +62,11 @@ def test_every_mistake_is_in_one_message() -> None:
         (["format=think_chat"], "format.kind: a fresh model's tokenizer has no chat template: format=think"),
         (["format=template", "format.step='- {stp}'"], "format: step: unknown field in '- {stp}'"),
         (["format=template", "format.stepp=x"], "format.stepp: unknown key; did you mean 'step'?"),
-        (["format=think", "format.answer_start=x"], "format.answer_start: unknown key"),
+        (["format=think", "format.answer_start=x"], "format.answer_start: not a key of this kind, but of format.kind="),
+        (
+            ["dataset=files", "dataset.name=x", "dataset.source.sources={}"],
+            "dataset.source.sources: not a key of this kind, but of dataset.source.kind=mixture (chosen by dataset=mix",
+        ),
         (["format=chat", "format.date=today"], "format.date: Invalid isoformat string: 'today'"),
         (["format=chat", "format.variables={a: 1.5}"], "format.variables.a: got 1.5, expected a valid string or"),
         (
@@ -176,7 +180,10 @@ def test_mistakes_in_an_adapter() -> None:
     ):
         assert expected in text
     assert "q_proj, q_proj: each name once" in message("model/adapter=lora", "model.adapter.target=[q_proj,q_proj]")
-    assert "model.adapter" in message("model.adapter.rank=4"), "there is no adapter whose rank it could be"
+    none = "model.adapter: nothing is chosen that has such keys: model/adapter=… first"
+    assert message("model.adapter.rank=4", "model.adapter.quantize=nf4") == none
+    wrong = message("model/adapter=lora", "model.adapter.quantize=int4")
+    assert wrong == "model.adapter.quantize: got \"int4\", expected 'int8' or 'nf4'"
     words = ("model=from_path", "model.source.path=x", "tokenizer=pretrained", "tokenizer.added_tokens=[new]")
     assert "new tokens would never be learned" in message("model/adapter=lora", *words)
 

@@ -34,9 +34,8 @@ def test_every_key_is_there_and_has_a_sentence(every: list[Option]) -> None:
     assert [option.key for option in every if not option.allowed or not option.default] == []
 
 
-def test_every_section_has_a_sentence_or_kinds(every: list[Option]) -> None:
-    silent = [section.key for section in sections() if not section.sentence]
-    assert [key for key in silent if f"{key}.kind" not in {option.key for option in every}] == []
+def test_every_section_has_a_sentence() -> None:
+    assert [section.key for section in sections() if not section.sentence] == []
 
 
 def test_a_number_says_what_it_counts(every: list[Option]) -> None:
@@ -58,7 +57,9 @@ def test_a_number_says_what_it_counts(every: list[Option]) -> None:
         ("dataset.source.digits", "list of 2: whole number ≥ 1, ≤ 6", "", "[2, 2]"),
         ("model.adapter.target", "`all-linear` or list of text", "", "all-linear (model/adapter=lora)"),
         ("model.source.revision", "text", "", "by file of model"),
-        ("training.early_stopping.patience", "whole number > 0", "evaluations", "must be given"),
+        ("training.early_stopping.patience", "whole number > 0", "evaluations", "must be given if its section is"),
+        ("dataset.source.validation.path", "text or list of text", "", "must be given if its section is"),
+        ("dataset.source.train.path", "text or list of text", "", "must be given"),
         ("schedule.kind", "`cosine`, `linear`, `constant` or `wsd`", "", "cosine"),
         ("tracking.wait_seconds", "number ≥ 0", "seconds", "5.0"),
     ],
@@ -85,6 +86,9 @@ def test_a_key_of_two_kinds_is_explained_for_each(every: list[Option]) -> None:
         ("lr", "optimizer.learning_rate", "optimizer.beta1"),
         ("parquet", "dataset.source.train.path", "dataset.name"),
         ("training.", "training.select", "name"),
+        ("dataset.source.sources.NAME", "dataset.source.sources.NAME.weight", "dataset.source.train.path"),
+        ("dataset.source.sources.NAME.weight", "dataset.source.sources.NAME.weight", "dataset.source.sources"),
+        ("dataset.source.sources.maths.weight", "dataset.source.sources.NAME.weight", "dataset.source.sources"),
     ],
 )
 def test_a_path_or_a_word_chooses(asked: str, expected: str, absent: str) -> None:
@@ -132,6 +136,19 @@ def test_a_terminal_wraps_sentences_and_never_a_key(
     lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 80
     assert any(line.startswith("training.gradient_accumulation_steps ") for line in lines)
+
+
+def test_a_pipe_gets_a_line_for_each_key_without_padding(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command_line.main(["options", "schedule"]) == 0
+    shown = capsys.readouterr()
+    assert all(line.count("\t") == 3 and "  " not in line for line in shown.out.splitlines())
+    assert "(quickstart)" in shown.err
+
+
+def test_no_sentence_is_about_the_code(every: list[Option]) -> None:
+    """Prevents: names that only a reader of the source knows."""
+    said = [option.sentence for option in every] + [section.sentence for section in sections()]
+    assert not [text for text in said if re.search(r"`[\w/]+\.py`|`(\w+\.)?[A-Z_]{3,}`", text)]
 
 
 def test_marks_do_not_hide_the_unit() -> None:

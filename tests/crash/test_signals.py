@@ -12,14 +12,14 @@ import pytest
 from tests.crash.cases import Laboratory, Point
 
 STOPPED = (
-    ("prepare", "written traces/train.jsonl", 1, signal.SIGINT, "during prepare; nothing of it is kept"),
+    ("prepare", "written traces/train.jsonl", 1, signal.SIGINT, "during prepare; it will be done again"),
     ("train", "appended #/sessions.jsonl", 1, signal.SIGTERM, "before the first step"),
     ("train", "dispatched step", 1, signal.SIGTERM, "after step 1, which is saved"),
     ("train", "dispatched step", 5, signal.SIGINT, "after step 5, which is saved"),
     ("train", "renamed #/model", 1, signal.SIGTERM, "after step 7, which is saved"),
     ("predict", "torn #/predictions.jsonl", 6, signal.SIGTERM, "after 4 of "),
-    ("evaluate", "written #/items.jsonl", 1, signal.SIGINT, "during evaluate; nothing of it is kept"),
-    ("report", "written figures/loss.png", 1, signal.SIGTERM, "during report; nothing of it is kept"),
+    ("evaluate", "written #/items.jsonl", 1, signal.SIGINT, "during evaluate; it will be done again"),
+    ("report", "written figures/loss.png", 1, signal.SIGTERM, "during report; it will be done again"),
 )
 
 

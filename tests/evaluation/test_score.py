@@ -155,7 +155,7 @@ def test_every_further_scorer_has_its_rate(rules: Rules, predict: Predict, ask: 
     assert rates(result.metrics)["right by text"]["k"] == 1
     assert result.items[1]["scores"]["text"] == {"correct": False, "reason": "other text", "word_f1": 0.5}
     assert result.items[2]["scores"]["text"] == {"correct": False, "reason": "not in the format"}
-    assert list(score(predictions, traces, rules("text")).metrics["scores"]) == ["text"]
+    assert score(predictions, traces, rules("text")).metrics["scores"]["text"]["word_f1"] == 0.5
     assert "scores" not in score(predictions, traces, rules("exact")).metrics
 
 
@@ -165,3 +165,17 @@ def test_where_an_answer_was_found(rules: Rules, predict: Predict, ask: Ask) -> 
     result = score(predictions, traces, rules(extract=("format", "hashes")))
     assert [(item["marker"], item["ambiguous"]) for item in result.items] == [("format", False), ("hashes", True)]
     assert result.metrics["ambiguous_rate"]["k"] == 1 and result.metrics["accuracy"]["k"] == 2
+
+
+def test_what_has_no_reference_is_counted_and_in_no_rate(rules: Rules, predict: Predict, ask: Ask) -> None:
+    """A completion that calls a tool has no answer to compare with."""
+    traces = {"a": ask("a"), "b": ask("b", "")}
+    predictions = [predict(id, "12", sample, reference=traces[id].final_answer) for id in "ab" for sample in (0, 1)]
+    metrics = score(predictions, traces, rules(pass_at=(1,))).metrics
+    assert metrics["n"] == 4 and metrics["without_reference"] == 1
+    for name in ("accuracy", "contains_answer"):
+        assert (metrics[name]["k"], metrics[name]["n"]) == (2, 2)
+    assert metrics["pass_at"]["1"]["value"] == 1 and metrics["majority"]["n"] == 1
+    alone = score(predictions[2:], {"b": traces["b"]}, rules(pass_at=(1,)))
+    assert alone.metrics["accuracy"]["value"] is None and alone.metrics["majority"]["value"] is None
+    assert not any(item["contains_answer"] for item in alone.items)

@@ -77,6 +77,8 @@ def test_targets_are_ends_of_names(gpt2: Architecture) -> None:
     assert {module_name(module) for module in one.modules} < {module_name(module) for module in both.modules}
     with pytest.raises(ModelError, match=r"gpt2 has no 'q_proj'; it has c_attn, c_proj, c_fc"):
         declared(lora(target=("c_attn", "q_proj")), gpt2)
+    with pytest.raises(ModelError, match=r"'lm_head' is outside of the layers, where an adapter can be merged, but is"):
+        declared(lora(target=("c_attn", "lm_head")), gpt2)
 
 
 def test_the_start_is_peft_s_in_distribution_and_each_tensor_has_its_own_stream(llama: Architecture) -> None:
@@ -176,7 +178,7 @@ def test_a_base_that_is_gone_is_named(bases: dict[str, Path], llama: Architectur
     [
         ({"use_dora": True}, "use_dora: True is not supported"),
         ({"bias": "all"}, "bias: 'all' is not supported"),
-        ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\] is not supported"),
+        ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\] were trained whole, which"),
         ({"rank_pattern": {"q_proj": 2}}, r"(?s)do not fit adapter_config.json.*\(4, 24\) in the folder, \(2, 24\) in"),
         ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern: q_proj: '2', expected a positive integer"),
         ({"alpha_pattern": {"(": 2}}, r"alpha_pattern: .* is no regular expression"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.families import CASES, LLAMA3
+from tests.families import CASES, LLAMA3, as_in_files
 from tunix_rt.errors import ModelError
 from tunix_rt.models.families import llama, registry
 from tunix_rt.models.families.architecture import Architecture, LayerKind
@@ -39,10 +39,10 @@ WITHOUT_EFFECT = set(
     "output_hidden_states return_dict id2label label2id problem_type chunk_size_feed_forward is_encoder_decoder "
     "summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout "
     "summary_last_dropout reorder_and_upcast_attn _name_or_path tokenizer_class default_theta default_rope_type "
-    "ignore_keys_at_rope_validation num_labels".split()
+    "ignore_keys_at_rope_validation num_labels router_aux_loss_coef".split()
 )
 """Fields that say how a model was made, is trained or is fed; `reorder_and_upcast_attn` changes rounding only.
-Dropout is off here unless declared."""
+Dropout is off here unless declared; `router_aux_loss_coef` counts with `output_router_logits`, which is refused."""
 ELSEWHERE = set(
     "rope_theta partial_rotary_factor original_max_position_embeddings sliding_window layer_types head_dim".split()
     # of layers that these families do not have: heads of classifiers, multi-token prediction, chunks
@@ -69,7 +69,7 @@ def test_transformers_builds_the_same_tensors(name: str) -> None:
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(CASES[name].config)
     architecture = registry.read(config_of(name), "here")
-    theirs = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    theirs = {name: tuple(value.shape) for name, value in as_in_files(model, model.state_dict()).items()}
     if architecture.tie_embeddings:
         del theirs["lm_head.weight"]
     assert registry.tensor_shapes(architecture) == theirs
@@ -108,9 +108,8 @@ def test_every_attribute_that_transformers_code_looks_up_is_known(name: str) -> 
     import transformers
     from transformers import masking_utils, modeling_layers, modeling_rope_utils, modeling_utils
 
-    base = name.removesuffix("Text").lower()
-    model = importlib.import_module(f"transformers.models.{base}.modeling_{base}")
     config = getattr(transformers, f"{name}Config")
+    model = importlib.import_module(config.__module__.replace("configuration", "modeling"))
     declared = {item.name for item in fields(config)} | set(config.attribute_map)
     asked = set()
     for module in (model, masking_utils, modeling_layers, modeling_rope_utils, modeling_utils):
@@ -124,7 +123,7 @@ def other_than(value: Any) -> Any:
     if isinstance(value, bool) or value is None:
         return not value
     if isinstance(value, int | float):
-        return value * 2
+        return value * 2 or 1
     return (
         ["strange"] if isinstance(value, list) else {"rope_type": "strange"} if isinstance(value, dict) else "strange"
     )
@@ -236,11 +235,36 @@ def test_what_would_change_the_mathematics_is_refused_by_name(name: str, value: 
         ("mistral", "layer_types", ["full_attention"] * 3),
         ("gpt2", "scale_attn_by_inverse_layer_idx", True),
         ("gpt2", "n_head", 3),
+        ("qwen3_moe", "mlp_only_layers", [0]),
+        ("qwen3_moe", "decoder_sparse_step", 2),
+        ("qwen3_moe", "output_router_logits", True),
+        ("qwen3_moe", "num_experts_per_tok", 6),
+        ("qwen3_moe", "num_experts", 6),  # transformers 5 writes num_local_experts, and would not read this one
+        ("qwen3_moe", "layer_types", ["full_attention"]),
+        ("olmoe", "sliding_window", 8),
+        ("mixtral", "num_local_experts", None),
+        ("mixtral", "router_jitter_noise", 0.1),
     ],
 )
 def test_other_families_refuse_by_name(case: str, name: str, value: object) -> None:
     with pytest.raises(ModelError, match=rf"^here: {name}"):
         registry.read(config_of(case) | {name: value}, "here")
+
+
+@pytest.mark.parametrize("case", ["qwen3_moe", "olmoe"])
+def test_the_number_of_experts_has_two_names(case: str) -> None:
+    """The hub's Qwen 3 says num_experts, what transformers 5 makes of it num_local_experts."""
+    config = config_of(case)
+    count = config.pop("num_local_experts", None) or config.pop("num_experts")
+    for name in ("num_experts", "num_local_experts"):
+        assert registry.read(config | {name: count}, "here") == registry.read(config_of(case), "here")
+
+
+def test_of_many_experts_few_are_active() -> None:
+    """3 of 5 experts of 3 matrices [7, 20]."""
+    architecture = registry.read(config_of("qwen3_moe"), "here")
+    assert architecture.num_parameters - architecture.num_active_parameters == 2 * 3 * 7 * 20
+    assert GROUPED.num_active_parameters == GROUPED.num_parameters
 
 
 def test_foreign_family_lists_the_supported() -> None:

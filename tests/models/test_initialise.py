@@ -63,7 +63,7 @@ def test_transformers_loads_it(make_folder: MakeFolder) -> None:
     assert (model.generation_config.eos_token_id, model.generation_config.pad_token_id) == (1, 0)
 
 
-@pytest.mark.parametrize("case", ["gpt2", "gemma3", "qwen2"])
+@pytest.mark.parametrize("case", ["gpt2", "gemma3", "qwen2", "qwen2_moe", "mixtral"])
 def test_any_family_starts_from_scratch(case: str, tmp_path: Path) -> None:
     """Norms that scale by one (Gemma's weights are then 0), biases of zero, and a folder that transformers loads."""
     from transformers import AutoModelForCausalLM

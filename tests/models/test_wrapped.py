@@ -143,6 +143,46 @@ def test_what_does_not_fit_is_named(
         materialise(FolderModel(kind="folder", path=str(tmp_path)), tmp_path / "cache")
 
 
+@pytest.mark.parametrize(
+    ("name", "targets", "older"),
+    [
+        ("gemma3", "all-linear", False),
+        ("llava, llama", r".*language_model.layers.\d.mlp.(up|down)_proj", False),
+        ("mistral3", ["model.language_model.layers.3.self_attn.q_proj", "v_proj"], False),
+        ("llava, qwen2", "all-linear", True),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The following rank_pattern keys:RuntimeWarning")
+def test_an_adapter_on_the_whole_model_lies_on_its_text_part(
+    name: str, targets: Any, older: bool, wholes: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Named as `peft` names it today, and before transformers 4.52; merged by us, it computes what `peft` computes."""
+    import peft
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    _, folder = wholes(name)
+    model = AutoModelForImageTextToText.from_pretrained(folder, attn_implementation="eager").eval()
+    ranks = {"model.language_model.layers.1.mlp.up_proj": 3, "layers.3.self_attn.q_proj": 2}
+    torch.manual_seed(0)
+    whole = peft.get_peft_model(
+        model, peft.LoraConfig(r=4, rank_pattern=ranks, target_modules=targets, init_lora_weights=False)
+    )
+    adapter = tmp_path / "adapter"
+    whole.save_pretrained(adapter)
+    if older:
+        new, old = "model.language_model.", "language_model.model."
+        tensors = load_file(adapter / "adapter_model.safetensors")
+        save_file({key.replace(new, old): x for key, x in tensors.items()}, adapter / "adapter_model.safetensors")
+        config = (adapter / "adapter_config.json").read_text()
+        (adapter / "adapter_config.json").write_text(config.replace(new, old))
+    text = materialise(FolderModel(kind="folder", path=str(adapter)), tmp_path / "cache")
+    again = AutoModelForCausalLM.from_pretrained(text, attn_implementation="eager").eval()
+    np.testing.assert_allclose(logits(again), logits(whole), rtol=1e-5, atol=2e-4)
+    seen = not str(targets).startswith(".*language_model")
+    assert (f"{adapter}: only its text part is used" in capsys.readouterr().err) == seen
+
+
 def test_defaults_are_those_of_transformers() -> None:
     """A wrapper's config.json leaves out what equals them: that of gemma-3-4b-it has six fields."""
     from transformers import CONFIG_MAPPING

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.numpy import load_file
 
 from tests.conftest import TOY
 from tests.pipeline.conftest import Person
+from tests.quantized import model_of_the_values
 from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 
@@ -58,6 +60,33 @@ def test_a_run_with_an_adapter(person: Person, monkeypatch: pytest.MonkeyPatch) 
     assert json.loads((run / "model" / "base.json").read_text()) == {"sha256": folder_digest(base)}
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
+def test_a_run_on_a_quantised_base(person: Person, tmp_path: Path) -> None:
+    """It is trained and answers on one base, as it did before training; `merge` says which base it takes."""
+    import peft
+    import transformers
+
+    words = [word for word in LORA if not word.startswith("name=")]
+    done = person.types(*words, "name=small", "model.adapter.quantize=nf4", "generation.baseline=true")
+    assert done.code == 0, done.err
+    run = person.run_folder("small")
+    assert json.loads((run / "model" / "base.json").read_text())["quantize"] == "nf4"
+    valued = model_of_the_values(RunFolder(run).data_folder / "model", "nf4", tmp_path / "valued")
+    model = transformers.AutoModelForCausalLM.from_pretrained(valued).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(valued)
+    for file, adapter in (("baseline_predictions.jsonl", None), ("predictions.jsonl", run / "model")):
+        answering = model if adapter is None else peft.PeftModel.from_pretrained(model, adapter).eval()
+        lines = [json.loads(line) for line in (run / file).read_text().splitlines()]
+        found = {line["prompt"]: line["completion"] for line in lines}
+        assert answers_of(answering, tokenizer, list(found)) == found
+    assert person.types("reproduce", "small").code == 0
+    merged = person.types("merge", "small", "merged")
+    assert merged.code == 0 and "was trained on a base in nf4" in merged.err
+    other = person.types(*words, "name=other", "model.adapter.quantize=int8", f"model.adapter.path={run / 'model'}")
+    assert other.code == 2 and "declare model.adapter.quantize=nf4" in other.err
+
+
 def shape_of_rank(tensor: object) -> int:
     shape: tuple[int, ...] = getattr(tensor, "shape")  # noqa: B009
     return min(shape)
@@ -70,9 +99,13 @@ def answers_by_peft(folder: Path) -> dict[str, str]:
 
     model = peft.AutoPeftModelForCausalLM.from_pretrained(folder).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    lines = (folder.parent / "predictions.jsonl").read_text().splitlines()
+    return answers_of(model, tokenizer, [json.loads(line)["prompt"] for line in lines])
+
+
+def answers_of(model: Any, tokenizer: Any, prompts: list[str]) -> dict[str, str]:
     found = {}
-    for line in (folder.parent / "predictions.jsonl").read_text().splitlines():
-        prompt = json.loads(line)["prompt"]
+    for prompt in prompts:
         ids = tokenizer(prompt, return_tensors="pt", return_token_type_ids=False)
         made = model.generate(**ids, max_new_tokens=8, do_sample=False)[0, ids["input_ids"].shape[1] :]
         found[prompt] = tokenizer.decode(made, skip_special_tokens=True)

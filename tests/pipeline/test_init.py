@@ -98,3 +98,20 @@ def test_a_layout_that_holds_steps_and_answers_as_they_are(
     assert chosen in written
     out = prepared(person)
     assert step.splitlines()[-1] in out and answer in out
+
+
+def test_a_test_set_beside_the_training_files_is_never_learned(person: Person, model: Path) -> None:  # noqa: F811
+    folder = person.folder / "mine"
+    folder.mkdir()
+    for split, count in (("train", 60), ("test", 20)):
+        rows = [{"prompt": f"{split} {i}?", "completion": str(i)} for i in range(count)]
+        (folder / f"{split}-00000-of-00001.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "dataset_infos.json").write_text('{"description": "x"}')
+    done = person.types("init", "mine", "--model", str(model))
+    assert done.code == 0, done.err
+    assert "files of train" in done.out and "mine/test-00000-of-00001.jsonl" in done.out
+    assert "80: 60 train, 20 test" in done.out
+    shown = person.types("traces", "+experiment=mine", "-n", "80", "--json", "tracking=none")
+    assert shown.code == 0, shown.err
+    prompts = [trace["prompt"] for trace in json.loads(shown.out)["traces"]]
+    assert len(prompts) > 50 and not any("test" in prompt for prompt in prompts)

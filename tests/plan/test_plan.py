@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_it_counts_what_the_data_and_the_model_hold(backend: str, planned: Any) 
     prepared = prepared_data(config, ModelStore(config.tracking.uri))
     weights = read_weights(prepared.model_folder)
     count = sum(array.size for array in weights.values())
-    assert made["parameters"] == {"total": count, "trained": count}
+    assert made["parameters"] == {"total": count, "trained": count, "active": count}
     assert made["tokens_per_epoch"] == EncodedDataset.open(prepared.encoded("train")).lengths.sum()
     assert made["num_steps"] == config.training.max_steps
     assert made["num_epochs"] == pytest.approx(made["num_steps"] / made["steps_per_epoch"], abs=1e-4)
@@ -116,6 +117,24 @@ def test_an_adapter_is_counted_and_the_rest_is_frozen(backend: str, planned: Any
     assert lora["parameters"]["total"] == whole["parameters"]["total"] + 2 * a_layer
     assert lora["phases"]["train"]["gradients"] == 4 * lora["parameters"]["trained"]
     assert lora["phases"]["save"]["total"] < whole["phases"]["save"]["total"]
+    small = planned(*words, "model.adapter.quantize=nf4", "generation.batch_size=1")
+    matrices = 2 * (4 * width * width + 3 * width * inner)
+    saved = lora["phases"]["train"]["weights"] - small["phases"]["train"]["weights"]
+    assert saved == 4 * matrices - (matrices // 2 + matrices // 64 * 4), "half a byte, and 4 bytes of 64 values"
+    assert lora["phases"]["load"]["copies"] - small["phases"]["load"]["copies"] == saved - 4 * width * inner
+    assert small["phases"]["predict"]["copies"] == 0
+
+
+def test_of_experts_those_of_a_token_are_counted(plan: Any) -> None:
+    """A token passes through 2 of 8, each of 3 matrices [16, 32]."""
+    sizes = "hidden_size:32,intermediate_size:1,moe_intermediate_size:16,num_hidden_layers:2,num_attention_heads:2"
+    counts = "num_key_value_heads:1,head_dim:16,max_position_embeddings:256,num_experts:8,num_experts_per_tok:2"
+    words = ("model=distilgpt2_scratch", "~model.source.config.vocab_size", "backend=torch", "--no-measure")
+    _, out, err = plan(*words, f"+model.source.config={{{sizes},{counts}}}", "model.source.config.model_type=qwen3_moe")
+    found = re.search(r"([\d,]+), of which ([\d,]+) are trained and ([\d,]+) compute a token", out)
+    assert found, err
+    total, trained, active = (int(text.replace(",", "")) for text in found.groups())
+    assert total == trained == active + 2 * 6 * 3 * 16 * 32
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -144,6 +163,16 @@ def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> No
     assert code == 3
     assert "does not fit" in out
     assert "would fit with backend.gradient_checkpointing=true" in out
+
+
+def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) -> None:
+    words = ("backend=torch", *MIDDLE, "model/adapter=lora", "training.per_device_batch_size=1")
+    words = (*words, "backend.gradient_checkpointing=true", "generation.batch_size=1")
+    words = (*words, "model.source.hidden_size=1024", "model.source.intermediate_size=4096")
+    planned(*words)  # what it imports counts as overhead afterwards
+    full = planned(*words)
+    refused = planned("--memory", str(full["overhead"] + full["peak"] // 2), *words)
+    assert refused["advice"] == [["model.adapter.quantize=nf4"]]
 
 
 def test_what_no_setting_helps_is_said(plan: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.report.conftest import MakeRun, four, prediction
 from tunix_rt.files import read_jsonl, write_jsonl
+from tunix_rt.report.markdown import write_report
 from tunix_rt.report.summary import summary
 from tunix_rt.report.tables import write_tables
 
@@ -30,6 +31,17 @@ def test_a_run_without_baseline_and_tracking(make_run: MakeRun) -> None:
     """Prevents: lines about what was never asked for."""
     rows = dict(summary(make_run(), None))
     assert "before training" not in rows and "look at it" not in rows
+
+
+def test_a_run_without_any_reference_answer_has_its_tables_and_its_report(make_run: MakeRun) -> None:
+    """All completions call tools: there is nothing to compare with, and the run ends as any other."""
+    calls = [prediction(one.id, "<call>", reference="") for one in four()]
+    run = make_run(calls, baseline=calls)
+    assert dict(summary(run, None))["accuracy"] == "no reference answer to compare with"
+    write_tables(run.path)
+    write_report(run.path, None)
+    report = run.report.read_text("utf-8")
+    assert "No completion has a reference answer" in report and "4 prompts have no reference answer" in report
 
 
 def test_a_question_is_quoted_for_the_shell(make_run: MakeRun) -> None:

@@ -50,8 +50,8 @@ def test_elsewhere_a_signal_ends_the_work_where_it_is(tmp_path: Path) -> None:
     """Prevents: during prepare nothing happened for 105 s, and then it said that step 0 was saved."""
     with watching(tmp_path) as interrupt:
         with (
-            pytest.raises(Interrupted, match="stopped during prepare; nothing of it is kept") as caught,
-            interrupt.at_once("during prepare; nothing of it is kept"),
+            pytest.raises(Interrupted, match="stopped during prepare; it will be done again") as caught,
+            interrupt.at_once("during prepare; it will be done again"),
         ):
             try:
                 os.kill(os.getpid(), signal.SIGTERM)

@@ -167,12 +167,13 @@ def test_tool_calls_and_their_results_are_context() -> None:
     sharegpt = {
         "conversations": [
             {"from": "human", "value": "Q"},
-            {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Bern"}}'},
+            {"from": "function_call", "value": '{"name": "weather", "arguments":  {"city":"Bern" }}'},
             {"from": "observation", "value": "12 C"},
             {"from": "gpt", "value": "12 C."},
         ]
     }
-    assert read(sharegpt).messages[1].fields["tool_calls"] == [{"type": "function", "function": CALL}]
+    verbatim = CALL | {"arguments": '{"city":"Bern" }'}
+    assert read(sharegpt).messages[1].fields["tool_calls"] == [{"type": "function", "function": verbatim}]
     calling = read({"messages": record["messages"][:2]})
     assert calling.completion is not None and calling.completion.fields["tool_calls"] and not calling.final_answer
 
@@ -199,7 +200,11 @@ def test_a_user_turn_that_is_to_be_learned_is_refused() -> None:
     [
         ({"messages": 3}, "f:1: messages: expected a list of objects, got a number (3)"),
         ({"messages": ["hello"]}, "f:1: messages: expected a list of objects"),
-        ({"messages": []}, "f:1: messages: expected a list of objects with role and content, got an empty one"),
+        ({"messages": []}, "f:1: messages: an empty list, expected a list of objects with role and content"),
+        ({"messages": ["hello"]}, "f:1: messages: expected a list of objects, got text in it"),
+        ({"prompt": "a", "completion": None}, "f:1: no known shape has the fields completion (null), prompt"),
+        ({"talk": {"messages": []}}, "(or messages, system, reasoning, answer); what is inside 'talk' has to stand at"),
+        ({"chosen": "Human: a Assistant: b", "rejected": "c"}, "f:1: prompt: missing, and chosen is text, of which"),
         ({"messages": "hello"}, "f:1: messages: expected a list of objects, got text that is not JSON"),
         (talk(("user", "Q")), "no message of the assistant, so nothing to learn (roles: user)"),
         (
@@ -217,7 +222,7 @@ def test_a_user_turn_that_is_to_be_learned_is_refused() -> None:
         ({"messages": [{"role": "user"}, {"role": "assistant"}]}, "f:1: messages[0]: content: missing"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "'image_url': only text can be learned"),
         (talk(("user", "Q"), ("assistant", "x" * 1_000_001)), "f:1: a text of 1,000,001 characters, expected at most"),
-        ({"prompt": "Q", "completion": 4}, "f:1: completion: expected text, got a number (4)"),
+        ({"prompt": "Q", "completion": 4.5}, "f:1: completion: expected text, got a number (4.5)"),
         ({"other": 1, "more": 2}, "f:1: no known shape has the fields more, other; name them: columns={prompt: FIELD"),
     ],
 )
@@ -286,3 +291,11 @@ def test_every_trace_and_evaluation_item_of_the_earlier_project_parses(real_data
     assert all(trace.steps for trace in traces)
     assert {key for item in items for key in item.meta} == {"section", "category", "difficulty"}
     assert [steps(trace) for trace in traces] == [[step["content"] for step in record["steps"]] for record in records]
+
+
+@pytest.mark.parametrize(("adapter", "name"), [("chat", "messages"), ("sharegpt", "conversations")])
+def test_a_conversation_that_is_missing_is_said_to_be(adapter: Adapter, name: str) -> None:
+    """Prevents: an exception that stops the reading of all other rows."""
+    for record in ({"other": 1}, {name: None}):
+        with pytest.raises(DataError, match=f"f:1: {name}: missing, expected a list of objects"):
+            adapt(record, adapter, "f:1", Rules())

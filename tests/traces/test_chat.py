@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.traces.templates import QWEN3, R1, Make, trace
+from tunix_rt.config.folders import choices, config_folders
 from tunix_rt.config.format import ChatFormat, PlainFormat
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.traces.format import Formatter, Part, formatter
@@ -202,3 +203,46 @@ def test_another_token_at_which_generation_stops_may_end_the_turn(make: Make) ->
     section = ChatFormat(kind="chat", system=None, variables={}, date=None, step_end="\n", answer_start="")
     assert tokenizer.end_tokens == ("<end>", "<turn>")
     assert formatter(section, tokenizer).parts(trace())[-1] == Part("end", "<turn>")
+
+
+LLAMA2 = (
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}"
+    "{{ ' ' + message['content'].strip() + ' <end>' }}{% else %}"
+    "{{ '[INST] ' + message['content'].strip() + ' [/INST]' }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_previous_turn_goes_up_to_the_end_token_behind_the_templates_own_blank(
+    build: Callable[..., Formatter],
+) -> None:
+    """Llama 2."""
+    parts = build(LLAMA2).parts(trace("Why?", history=TALK), previous_turns=True)
+    assert parts[:3] == (
+        Part("prompt", "[INST] 2+2? [/INST]"),
+        Part("previous_turns", " 4 <end>"),
+        Part("prompt", "[INST] Why? [/INST]"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "prompt"), [("2+2?", "Q? "), ("2+2? ", "Q?")], ids=["the last message", "one in the middle"]
+)
+def test_a_trimmed_prompt_names_the_way_on_wherever_it_is_seen(
+    build: Callable[..., Formatter], first: str, prompt: str
+) -> None:
+    """The template's own blank stands in for the text's: the difference shows only behind it."""
+    history = (Message("user", first), TALK[1])
+    with pytest.raises(DataError, match=r"dataset\.strip=true"):
+        build(LLAMA2).parts(trace(prompt, history=history))
+
+
+def test_text_behind_the_end_token_is_shown(build: Callable[..., Formatter]) -> None:
+    with pytest.raises(DataError, match="writes 'FOO' behind '<end>', the end of the assistant's turn"):
+        build(FAITHFUL.replace("<end>", "<end>{% if message['role'] == 'assistant' %}FOO{% endif %}")).parts(trace())
+
+
+def test_a_template_without_tools_names_models_that_have_one(faithful: Formatter) -> None:
+    with pytest.raises(DataError, match="does not show tools; use a model whose template does: ") as caught:
+        faithful.prompt(Q, ({"name": "add"},))
+    names = str(caught.value).rpartition("model=")[2].split(", ")
+    assert set(names) <= set(choices("model", config_folders())) and len(names) > 2

@@ -53,6 +53,17 @@ def test_what_many_rows_share_is_no_overlap() -> None:
     assert [o.position for o in find_overlaps(training, records(training[3].trace.prompt), 13)] == [3], "equal is equal"
 
 
+def test_a_run_that_is_a_preamble_but_for_a_word_is_no_overlap() -> None:
+    """Prevents: nearly half of the rows left out, since some others begin with the same word behind the preamble."""
+    preamble = "please reason step by step and put your final answer in a box at the end"
+    names = ("Tom", "Ann", "Eva", "Bob")
+    training = records(*(f"{preamble} {names[i % 4]} {' '.join(f'w{i}x{n}' for n in range(13))}" for i in range(40)))
+    evaluation = records(*(f"{preamble} {names[i % 4]} buys {i} pears" for i in range(3)), "other")
+    assert find_overlaps(training, evaluation, 13) == []
+    same = records(f"{preamble} {training[5].trace.prompt.removeprefix(preamble)} and why", "other")
+    assert [overlap.position for overlap in find_overlaps(training, same, 13)] == [5]
+
+
 def test_scripts_without_blanks_are_compared_by_character() -> None:
     chinese = "小明有三个苹果,小红有五个苹果,他们一共有多少个苹果?请写出详细的计算步骤"
     ((position, _, shared),) = find_overlaps(records(chinese), records(f"{chinese}。", "其他"), 13)

@@ -71,7 +71,7 @@ def test_bad_lines_are_an_error_that_names_them_or_are_left_out_and_listed(
     tmp_path: Path, dataset: MakeDataset, jsonl: MakeJsonl
 ) -> None:
     path = write(
-        tmp_path / "t.jsonl", item("1"), item("2", steps=None), "{\n", item("3", final_answer=3), item("4"), "x\n"
+        tmp_path / "t.jsonl", item("1"), item("2", steps=None), "{\n", item("3", final_answer=3.5), item("4"), "x\n"
     )
     with pytest.raises(DataError) as caught:
         collect(dataset(jsonl(path)))

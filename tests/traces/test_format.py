@@ -148,3 +148,14 @@ def test_special_tokens_in_separators_or_content_are_refused(tmp_path: Path) -> 
 def test_a_chat_format_needs_a_tokenizer() -> None:
     with pytest.raises(ConfigError, match="'chat' needs a tokenizer"):
         formatter(ChatFormat(kind="chat", system=None, variables={}, date=None, step_end="\n", answer_start=""), None)
+
+
+def test_thoughts_are_not_learned_as_an_answer_where_it_is_not_clear_which_that_is() -> None:
+    written = formatter(plain("\n"), None)
+    text = "<think>\nso\n</think>\n\n7"
+    trace = Trace("t", "p", (), "7", completion=Message("assistant", text))
+    assert text_of(written.parts(trace, "drop"), "answer") == "7"
+    unclosed = Trace("t", "p", (), "7", completion=Message("assistant", "<think>\nso\n7"))
+    assert text_of(written.parts(unclosed), "steps", "answer") == "<think>\nso\n7"
+    with pytest.raises(DataError, match=r"steps=drop: it is not clear what the answer is: <think> is not closed"):
+        written.parts(unclosed, "drop")

@@ -12,7 +12,8 @@ import pytest
 from tunix_rt.config.dataset import DatasetConfig, FilesSource, SplitConfig
 from tunix_rt.errors import DataError
 from tunix_rt.traces.dataset import collect, split_of
-from tunix_rt.traces.trace import Message, Step, Trace, parse_trace
+from tunix_rt.traces.recorded import parse_trace
+from tunix_rt.traces.trace import Message, Step, Trace
 
 TALK = (Message("user", "2+2?"), Message("assistant", "4"))
 

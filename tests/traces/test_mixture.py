@@ -54,6 +54,16 @@ def test_each_source_is_split_by_itself_and_named(tmp_path: Path) -> None:
     assert collect(config.dataset).manifest["files"][0]["path"] == str(tmp_path / "talk.jsonl")
 
 
+def test_what_a_record_says_itself_of_its_dataset_is_kept(tmp_path: Path) -> None:
+    write(tmp_path)
+    rows = [{"prompt": f"{i} + 1?", "completion": "1", "dataset": "theirs"} for i in range(60)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    collected = collect(check(compose(words(tmp_path))).dataset)
+    metas = [trace.meta for trace in collected.splits["train"]]
+    assert {(meta["dataset"], meta.get("own_dataset")) for meta in metas} == {("talk", None), ("sums", "theirs")}
+    assert collected.manifest["counts"]["noted"]["meta.dataset of records called meta.own_dataset"] == 60
+
+
 def test_a_mistake_in_a_source_is_named_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.source\.sources\.sums\.weight: got 0"):
         check(compose(words(tmp_path, weight=0)))

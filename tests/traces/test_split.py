@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tunix_rt.config.dataset import SplitConfig
 from tunix_rt.traces.dataset import hash_order, split_of
+from tunix_rt.traces.keys import group_hash
 from tunix_rt.traces.trace import Trace
 
 
@@ -57,7 +58,9 @@ def test_a_group_is_never_torn_and_a_prompt_is_the_same_after_normalisation(
 
 def test_a_limit_takes_the_lowest_so_growth_only_sends_to_unused() -> None:
     def lowest(items: list[Trace]) -> list[str]:
-        return [item.prompt for item in sorted(items, key=lambda item: hash_order(item, 0))[:100]]
+        return [
+            item.prompt for item in sorted(items, key=lambda item: hash_order(group_hash(item, 0), item.id, 0))[:100]
+        ]
 
     before, after = lowest(TRACES[:2_000]), lowest(TRACES)
     old = {item.prompt for item in TRACES[:2_000]}
@@ -67,5 +70,7 @@ def test_a_limit_takes_the_lowest_so_growth_only_sends_to_unused() -> None:
 
 def test_traces_of_a_group_are_neighbours_in_the_order() -> None:
     items = [trace(f"{i}", i % 50, identity=str(i)) for i in range(200)]
-    groups = [item.meta["group"] for item in sorted(items, key=lambda item: hash_order(item, 0))]
+    groups = [
+        item.meta["group"] for item in sorted(items, key=lambda item: hash_order(group_hash(item, 0), item.id, 0))
+    ]
     assert sum(a != b for a, b in pairwise(groups)) == 49

@@ -121,6 +121,12 @@ def test_previous_turns_of_channels_end_otherwise_and_are_refused_with_the_way_o
         harmony.parts(talk, previous_turns=True)
 
 
+def test_thoughts_in_the_text_of_a_previous_turn_are_refused_where_there_is_a_place(harmony: Formatter) -> None:
+    said = {"role": "assistant", "content": "5", "thinking": "hm"}
+    with pytest.raises(DataError, match=r"messages\[1\]: thoughts in the text of a previous turn.*=template"):
+        harmony.parts(read(USER, said, USER, said, previous_thoughts="inline"))
+
+
 @pytest.mark.parametrize("template", [ALWAYS, PARTS])
 def test_other_places_of_thoughts_are_found_too(make: Make, template: str) -> None:
     form = formatter(chat("chat"), make(template))

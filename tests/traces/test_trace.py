@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunix_rt.errors import DataError
-from tunix_rt.traces.trace import Message, Step, Trace, normalise, parse_trace, prompt_id
+from tunix_rt.traces.recorded import parse_trace
+from tunix_rt.traces.trace import Message, Step, Trace, normalise, prompt_id
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -111,11 +112,7 @@ def test_normalisation_keeps_operators() -> None:
             "f:3: messages[0]: weight: expected a number from 0",
         ),
         ({"tools": "search"}, "f:3: tools: expected a list of objects, got text"),
-        ({"meta": []}, "f:3: meta: expected an object, got a list"),
-        ({"meta": {"x": float("nan")}}, "f:3: meta: not plain JSON"),
         ({"meta": {"x": "\udc00"}}, "f:3: meta: half a surrogate pair"),
-        ({"id": False}, "f:3: id: expected text or an integer, got true/false"),
-        ({"id": ""}, "f:3: id: expected text or an integer"),
     ],
 )
 def test_a_broken_rule_is_named_with_place_and_field(changed: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
@@ -44,7 +45,12 @@ class AdapterSetup:
 
     config: LoraAdapter
     base: Base
-    """What `save` records of the model folder."""
+    """The model folder."""
+
+    @property
+    def recorded(self) -> Base:
+        """What `save` records of the base."""
+        return replace(self.base, quantize=self.config.quantize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +83,18 @@ class Backend(Protocol):
 
     placement: Placement
 
-    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
+    def load(
+        self,
+        model_folder: Path,
+        training: TrainingSetup | None,
+        adapter: Path | None = None,
+        quantize: Quantization | None = None,
+    ) -> State:
         """Load the weights of a Hugging Face folder, with a fresh optimizer state if `training` is given.
 
         With `training.adapter` the weights are frozen and only the adapter is trained. `adapter`: a folder in PEFT's
-        layout whose adapter is applied (without `training`).
+        layout whose adapter is applied (without `training`). `quantize`: how the matrices of the layers are held
+        without `training`; None: as the adapter's folder records.
 
         Raises ModelError if the folder does not fit, DeviceError if the device is gone.
         """

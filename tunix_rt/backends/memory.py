@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import BackendConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.adapter import Adapter
@@ -43,6 +44,8 @@ class MemoryQuery:
 
     architecture: Architecture
     adapter: Adapter | None
+    quantize: Quantization | None
+    """How the matrices of the layers are held under the adapter."""
     backend: BackendConfig
     optimizer: OptimizerConfig
     batches: tuple[Batch, ...]
@@ -53,6 +56,11 @@ class MemoryQuery:
     def num_parameters(self) -> int:
         """Parameters of the model, including the adapter's."""
         return self.architecture.num_parameters + (self.num_trained if self.adapter else 0)
+
+    @property
+    def num_active(self) -> int:
+        """How many of those a token is computed with; fewer only if there are experts."""
+        return self.num_parameters - self.architecture.num_parameters + self.architecture.num_active_parameters
 
     @property
     def num_trained(self) -> int:

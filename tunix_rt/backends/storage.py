@@ -12,9 +12,18 @@ import numpy as np
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import State, TrainingSetup
+from tunix_rt.config.choices import Quantization
 from tunix_rt.files import JsonObject
 from tunix_rt.models.adapter import Adapter
-from tunix_rt.models.adapter_folder import Base, check_base, read_adapter, read_base, start, write_adapter
+from tunix_rt.models.adapter_folder import (
+    Base,
+    check_base,
+    check_quantize,
+    read_adapter,
+    read_base,
+    start,
+    write_adapter,
+)
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (
@@ -24,8 +33,10 @@ from tunix_rt.models.folder import (
     read_architecture,
     read_moments,
     read_stop_ids,
+    read_weights,
     write_model,
 )
+from tunix_rt.models.quantize import Quantized, read_quantized
 from tunix_rt.models.tensor_file import write_weights
 
 
@@ -51,8 +62,14 @@ class Stored:
     adapter: Adapter | None
     base: Base | None
     """The adapter's."""
+    quantize: Quantization | None
+    """How the matrices of the layers are held; None: in full."""
     optimizer: Path | None
     """The file of the moments; None: they start at 0."""
+
+    def read_weights(self) -> tuple[Weights, dict[str, Quantized]]:
+        """The weights in `folder`, and the matrices that are held quantised. Raises as `folder.read_weights`."""
+        return (read_weights(self.folder), {}) if self.quantize is None else read_quantized(self.folder, self.quantize)
 
     def read_moments(self) -> Moments:
         """The moments in `optimizer`, which any backend saved. Raises as `folder.read_moments`."""
@@ -77,23 +94,32 @@ class StoredBackend(ABC):
     def _snapshot(self, state: Any) -> tuple[Stored, Weights, Moments | None]:
         """What the state was made from, and host copies of its trained tensors, by their names in files."""
 
-    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
+    def load(
+        self,
+        model_folder: Path,
+        training: TrainingSetup | None,
+        adapter: Path | None = None,
+        quantize: Quantization | None = None,
+    ) -> State:
         if training is not None and training.adapter is not None:
             setup = training.adapter
             if setup.config.path is not None:
-                check_base(Path(setup.config.path).expanduser(), model_folder, setup.base.sha256)
+                given = Path(setup.config.path).expanduser()
+                check_base(given, model_folder, setup.base.sha256)
+                check_quantize(given, setup.config.quantize)
             fresh = start(setup.config, read_architecture(model_folder), training.seed)
-            return self._make(model_folder, model_folder, training, fresh, setup.base)
+            return self._make(model_folder, model_folder, training, fresh, setup.recorded)
         if adapter is None:
-            return self._make(model_folder, model_folder, training)
-        found = read_adapter(adapter, read_architecture(model_folder))
-        return self._make(model_folder, model_folder, training, found, read_base(adapter))
+            return self._make(model_folder, model_folder, training, quantize=quantize)
+        found, base = read_adapter(adapter, read_architecture(model_folder)), read_base(adapter)
+        return self._make(model_folder, model_folder, training, found, base, quantize=quantize)
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
         if training.adapter is None:
             return self._make(folder, model_folder, training, optimizer=folder / OPTIMIZER)
-        base = training.adapter.base
+        base = training.adapter.recorded
         check_base(folder, model_folder, base.sha256)
+        check_quantize(folder, base.quantize)
         found = read_adapter(folder, read_architecture(model_folder))
         return self._make(model_folder, model_folder, training, found, base, folder / OPTIMIZER)
 
@@ -105,6 +131,7 @@ class StoredBackend(ABC):
         attached: tuple[Adapter, Weights] | None = None,
         base: Base | None = None,
         optimizer: Path | None = None,
+        quantize: Quantization | None = None,
     ) -> State:
         """Weights of `folder`, frozen under `attached`; stop ids of `model_folder`."""
         heap.trim_between_phases("load")
@@ -116,6 +143,7 @@ class StoredBackend(ABC):
             stop_ids=read_stop_ids(model_folder),
             adapter=adapter,
             base=base,
+            quantize=quantize or (None if base is None else base.quantize),
             optimizer=optimizer,
         )
         return self._state(stored, tensors, training)

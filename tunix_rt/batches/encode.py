@@ -22,8 +22,8 @@ from tunix_rt.traces.format import Part
 def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) -> Encoded:
     """Tokenise the joined parts and weight each token by its part.
 
-    Raises DataError for unknown characters, for a doubled begin token, if the tokens of the prompt alone differ
-    from the text's first ones, and if the end is not the single token at which generation stops.
+    Raises DataError for unknown characters and lost text, for a doubled begin token, if the tokens of the prompt alone
+    differ from the text's first ones, and if the end is not the single token at which generation stops.
     """
     text = "".join(part.text for part in parts)
     encoding = tokenizer.encode(text)
@@ -36,7 +36,8 @@ def encode(parts: Sequence[Part], tokenizer: Tokenizer, weights: LossWeights) ->
     ends = np.cumsum([len(part.text) for part in parts])
     starts = np.array([start for start, _ in encoding.offsets], dtype=np.int64)
     by_part = np.array([_weight(part, weights) for part in parts], dtype=np.float32)
-    return Encoded(np.array(encoding.ids, dtype=np.int32), by_part[np.searchsorted(ends, starts, side="right")])
+    by_token = by_part[np.searchsorted(ends, starts, side="right")]
+    return Encoded(np.array(encoding.ids, dtype=np.int32), by_token, encoding.rewritten)
 
 
 def _weight(part: Part, weights: LossWeights) -> float:

@@ -5,16 +5,19 @@ Targets are shifted when an example is read, so no target can belong to another 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from tunix_rt.batches.pack import Int64
 from tunix_rt.errors import DataError
-from tunix_rt.files import atomic_writer, read_json, write_json
+from tunix_rt.files import atomic_writer, read_json
 from tunix_rt.models.folder import Float32
 
 Int32 = np.ndarray[Any, np.dtype[np.int32]]
@@ -28,25 +31,55 @@ class Encoded:
 
     ids: Int32
     weights: Float32
+    rewritten: str = ""
+    """What the tokenizer's own normaliser changed in its text; empty if nothing."""
+
+
+class EncodedWriter:
+    """Writes the numbers of traces one after the other."""
+
+    def __init__(self, tokens: IO[bytes], weights: IO[bytes]) -> None:
+        self._tokens, self._weights = tokens, weights
+        self.names: list[str] = []
+        self.lengths = array("q")
+
+    def add(
+        self, names: Sequence[str], lengths: Sequence[int], tokens: bytes | bytearray, weights: bytes | bytearray
+    ) -> None:
+        """Append traces: ids, numbers of tokens, tokens (int32) and weights (float32) of all.
+
+        Raises DataError for a trace of fewer than two tokens: it has no target.
+        """
+        for name, length in zip(names, lengths, strict=True):
+            if length < 2:
+                raise DataError(f"trace {name}: {length} tokens, at least 2 are needed")
+        self._tokens.write(tokens)
+        self._weights.write(weights)
+        self.names += names
+        self.lengths.extend(lengths)
+
+
+@contextmanager
+def encoded_writer(folder: Path) -> Iterator[EncodedWriter]:
+    """Writes a folder of encoded traces; the index is written last and marks it complete."""
+    (folder / INDEX).unlink(missing_ok=True)
+    with atomic_writer(folder / TOKENS) as tokens, atomic_writer(folder / WEIGHTS) as weights:
+        writer = EncodedWriter(tokens, weights)
+        yield writer
+    index = {"version": VERSION, "ids": writer.names, "num_tokens": writer.lengths.tolist()}
+    with atomic_writer(folder / INDEX) as file:  # piece by piece: the text of a million traces is large
+        for piece in json.JSONEncoder(ensure_ascii=False, indent=2).iterencode(index):
+            file.write(piece.encode())
+        file.write(b"\n")
 
 
 def write_encoded(folder: Path, items: Iterable[tuple[str, Encoded]]) -> int:
-    """Write (trace id, numbers) one after the other; the index is written last and marks the folder complete.
-
-    Raises DataError for a trace of fewer than two tokens (it has no target). Returns the number of traces.
-    """
-    (folder / INDEX).unlink(missing_ok=True)
-    lengths: list[tuple[str, int]] = []
-    with atomic_writer(folder / TOKENS) as tokens, atomic_writer(folder / WEIGHTS) as weights:
+    """Write (trace id, numbers). Raises what `EncodedWriter.add` raises; returns the number of traces."""
+    with encoded_writer(folder) as writer:
         for name, item in items:
-            if len(item.ids) < 2:
-                raise DataError(f"trace {name}: {len(item.ids)} tokens, at least 2 are needed")
-            tokens.write(item.ids.astype("<i4").tobytes())
-            weights.write(item.weights.astype("<f4").tobytes())
-            lengths.append((name, len(item.ids)))
-    names, counts = [name for name, _ in lengths], [length for _, length in lengths]
-    write_json(folder / INDEX, {"version": VERSION, "ids": names, "num_tokens": counts})
-    return len(names)
+            ids, weights = item.ids.astype("<i4").tobytes(), item.weights.astype("<f4").tobytes()
+            writer.add([name], [len(item.ids)], ids, weights)
+    return len(writer.names)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,40 +1,32 @@
-"""Traces → token ids and weights under the declared switches, on all cores where there are many.
+"""A trace → token ids and weights under the declared switches.
 
 What cannot be learned comes back with its reason: whether that is an error is for the caller's switches to say.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from boltons.iterutils import chunked_iter
 
 from tunix_rt.batches.encode import encode
 from tunix_rt.batches.encoded import Encoded
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.machine import usable_cores
+from tunix_rt.files import digest, sha256_file
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.calls import rewritten
 from tunix_rt.traces.format import Part, formatter
 from tunix_rt.traces.trace import Trace
 
-MANY = 20_000
-"""Traces from which further processes pay: each takes seconds to start."""
-CHUNK = 256
 CUT = "overlong_truncated"
 REWRITTEN = "tool calls whose arguments the chat template writes otherwise"
-AHEAD = 8
-"""Chunks per process that are under way, so that memory stays bounded."""
+"""What may be changed in a trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +58,18 @@ class Encoder:
         self.tokenizer = Tokenizer.load(encoding.model)
         self.writer = formatter(encoding.format, self.tokenizer)
 
+    @property
+    def dataset(self) -> DatasetConfig:
+        """The declared switches."""
+        return self._encoding.dataset
+
+    @cached_property
+    def digest(self) -> str:
+        """Of everything but the trace that its numbers depend on, the code too."""
+        encoding = self._encoding
+        sections = [asdict(encoding.format), asdict(encoding.dataset)]
+        return digest([_code(), self.tokenizer.digest, *sections, encoding.limit])
+
     def encode(self, trace: Trace) -> tuple[Encoded | Left, tuple[str, ...]]:
         """The numbers of a trace, or why it has none; and what was changed in it, once for each time: `CUT`, …"""
         dataset, limit = self._encoding.dataset, self._encoding.limit
@@ -78,42 +82,26 @@ class Encoder:
         if cut and dataset.on_overlong != "truncate":
             most = f"at most {limit:,} fit (dataset.max_length, model positions)"
             return Left("overlong", f"{len(encoded.ids):,} tokens, {most}"), ()
-        encoded = Encoded(encoded.ids[:limit], encoded.weights[:limit])
+        encoded = Encoded(encoded.ids[:limit], encoded.weights[:limit], encoded.rewritten)
         if len(encoded.ids) >= 2 and bool(np.any(encoded.weights[1:] > 0)):
-            return encoded, (*(CUT,) * cut, *(REWRITTEN,) * _rewritten(trace, parts))
+            return encoded, (*(CUT,) * cut, *(REWRITTEN,) * _rewritten(trace, parts), *by_tokenizer(encoded))
         return Left("no_target", "no token of it is a target (dataset.loss_weights, truncation)"), ()
+
+
+def by_tokenizer(encoded: Encoded) -> tuple[str, ...]:
+    """What is noted of a text that the tokenizer's own normaliser has changed."""
+    return (f"texts rewritten by the tokenizer ({encoded.rewritten})",) if encoded.rewritten else ()
+
+
+def _code() -> list[str]:
+    package = Path(__file__).parents[1]
+    return [
+        sha256_file(file)
+        for place in ("batches", "models", "traces")
+        for file in sorted((package / place).glob("*.py"))
+    ]
 
 
 def _rewritten(trace: Trace, parts: Sequence[Part]) -> int:
     said = trace.conversation if trace.completion is None else (*trace.conversation, trace.completion)
     return rewritten(said, "".join(part.text for part in parts))
-
-
-Outcome = tuple[Trace, Encoded | Left, tuple[str, ...]]
-_own: list[Encoder] = []
-"""The encoder of a further process."""
-
-
-def encode_all(encoder: Encoder, encoding: Encoding, traces: Iterable[Trace], count: int) -> Iterator[Outcome]:
-    """Each of `count` traces with what `Encoder.encode` gives, in order; by several processes if there are many."""
-    processes = usable_cores()
-    if count < MANY or processes < 2 or multiprocessing.current_process().daemon:
-        yield from ((trace, *encoder.encode(trace)) for trace in traces)
-        return
-    context, waiting = multiprocessing.get_context("spawn"), deque[Future[list[Outcome]]]()
-    with ProcessPoolExecutor(processes, context, _begin, (encoding,)) as pool:
-        for chunk in chunked_iter(traces, CHUNK):
-            waiting.append(pool.submit(_encode_chunk, chunk))
-            if len(waiting) > processes * AHEAD:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def _begin(encoding: Encoding) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked for the work stops it
-    _own.append(Encoder(encoding))
-
-
-def _encode_chunk(traces: Sequence[Trace]) -> list[Outcome]:
-    return [(trace, *_own[0].encode(trace)) for trace in traces]

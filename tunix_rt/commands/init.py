@@ -15,6 +15,9 @@ from tunix_rt.errors import InputError
 from tunix_rt.files import to_json
 from tunix_rt.terminal import out, table
 
+SHOWN = 3
+"""Files of a split that are named."""
+
 if TYPE_CHECKING:
     from tunix_rt.starter import Starter
 
@@ -53,8 +56,14 @@ def main(arguments: Sequence[str]) -> int:
 def _rows(starter: Starter) -> Iterator[tuple[str, str]]:
     found, lengths = starter.found, starter.lengths
     named = "".join(f", {field} from {column}" for field, column in found.columns.items())
-    yield "shape", f"{found.adapter}{named}"
-    yield "records", f"{found.rows:,}"
+    mixed = ", ".join(f"{count:,} {shape}" for shape, count in found.shapes.most_common())
+    yield "shape", (found.adapter if len(found.shapes) == 1 else f"auto: {mixed}") + named
+    for split, files in starter.files.items():
+        if len(files) > 1 or len(starter.files) > 1:
+            shown = ", ".join(map(str, files[:SHOWN])) + (", …" if len(files) > SHOWN else "")
+            yield f"files of {split}", f"{len(files):,}: {shown}"
+    splits = ", ".join(f"{looked.rows:,} {split}" for split, looked in found.splits.items())
+    yield "records", f"{found.rows:,}" + (f": {splits}" if len(found.splits) > 1 else "")
     if found.num_invalid:
         yield "not valid", f"{found.num_invalid:,}, left out"
     yield "messages", ", ".join(f"{count:,} {role}" for role, count in found.roles.most_common())
@@ -65,7 +74,9 @@ def _rows(starter: Starter) -> Iterator[tuple[str, str]]:
     if starter.overlaps:
         what = "left out" if "on_overlap: drop_train" in starter.text else "kept: without them nothing would be left"
         yield "prompts that share text with held-out ones", f"{starter.overlaps:,}, {what}"
-    if len(found.sample) < len(found.shares):
+    if found.rules.unused:
+        yield "columns not used, kept in meta", ", ".join(sorted(found.rules.unused))
+    if len(found.sample) < found.num_valid:
         yield "tokenised", f"{len(found.sample):,} records, drawn from the whole file"
     tokens, answers = sorted(lengths.tokens), sorted(lengths.answers)
     yield "tokens", f"shortest {tokens[0]:,}, median {tokens[len(tokens) // 2]:,}, longest {tokens[-1]:,}"
@@ -74,5 +85,5 @@ def _rows(starter: Starter) -> Iterator[tuple[str, str]]:
         yield "longer than the model", f"{100 * over / len(tokens):.1f} % (over {lengths.positions:,} tokens), left out"
     if lengths.problems:
         yield "not writable for the model", f"{len(lengths.problems):,} of {len(found.sample):,}"
-    for what, count in (+found.rules.noted).items():
+    for what, count in (found.rules.noted + lengths.noted).items():
         yield what, f"{count:,}"

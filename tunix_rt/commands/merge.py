@@ -22,7 +22,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--base", type=Path, help="the base's folder (default: where the adapter says it is)")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.models.adapter_folder import merge
+    from tunix_rt.models.adapter_merge import merge
     from tunix_rt.models.folder import is_adapter
     from tunix_rt.models.sources import base_folder, opened
     from tunix_rt.runs.folder import find_run

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tunix_rt.commands import Parser
 from tunix_rt.config.folders import groups
-from tunix_rt.terminal import out, wrapped_table
+from tunix_rt.terminal import out, say, wrapped_table
 
 if TYPE_CHECKING:
     from tunix_rt.config.options import Option, Section
@@ -24,9 +24,9 @@ Written by `python -m tunix_rt options --markdown`; a test compares it with the 
 `python -m tunix_rt options PREFIX` shows the same for a section, a key or a word.
 
 `KEY=VALUE` on the command line or a line in `conf/experiment/NAME.yaml` changes a value, `GROUP=NAME` chooses a file.
-The default is that of the config without any override, else that of the file in parentheses; where files differ, it is
-*by file*. A key with *yes* under "new run" changes the result, so another value is another run (identity); the others
-change where and how it runs, or a label. Before a sentence: the kinds of the section that have the key."""
+The default is that of the config without any override (`quickstart`), else that of the file in parentheses; where files
+differ, it is *by file*. A key with *yes* under "new run" changes the result: another value is another run (identity). The
+others change where and how it runs, or a label. Before a sentence: the kinds of the section that have the key."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     elif chosen.markdown:
         out("\n".join([PAGE, *_page(list(sections()), found)]))
     else:
+        say("defaults are those without any override (quickstart); --cfg job shows the values of an experiment")
         wrapped_table(COLUMNS, [_row(option) for option in found])
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from tunix_rt.commands import Parser
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     lengths = dataset.lengths + 1
     split = prepared.manifest["splits"]["train"]
     if chosen.json:
-        first = [trace.to_json() for trace in prepared.traces("train")[: chosen.n]]
+        first = [trace.to_json() for trace in islice(prepared.each_trace("train"), chosen.n)]
         out(to_json({"folder": str(prepared.folder), **facts, "lengths": lengths.tolist(), **split, "traces": first}))
         return 0
     tokenizer = Tokenizer.load(prepared.model_folder)

@@ -158,6 +158,7 @@ class DatasetConfig:
     """Decides which problems are generated and which traces are held out; the same in every member of a sweep over
     `seed`. null: the experiment's `seed`."""
     source: Annotated[ArithmeticSource | FilesSource | HuggingfaceSource | MixtureSource, Discriminator("kind")]
+    """Where the traces come from: generated problems, files, a data set of the hub, or several of these."""
     split: SplitConfig
     limit: LimitConfig
     max_length: Annotated[int, Ge(2), Unit("tokens")] | None

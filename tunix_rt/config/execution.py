@@ -54,7 +54,7 @@ class TrackingConfig:
     """What a second process, the sync process, sends to a tracker during the run."""
 
     kind: Execution[Text]
-    """`mlflow`, `none`, or another file of `tracking/stores/`; see `tracking/store.py`."""
+    """`mlflow`, `none`, or the name of another store that is installed (docs/architecture.md)."""
     uri: Execution[Text]
     """`sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -69,3 +70,9 @@ def files(group: str, folders: Iterable[Path]) -> set[str]:
     """Names of the group's files."""
     found = {file.stem for folder in folders for file in (folder / group).glob("*.yaml")}
     return {name for name in found if not name.startswith("_")}
+
+
+def with_kind(group: str, kind: str) -> list[str]:
+    """Names of the group's files whose section is of a kind, sorted."""
+    paths = (file for folder in config_folders() for file in (folder / group).glob("*.yaml"))
+    return sorted({file.stem for file in paths if re.search(rf"\bkind: {kind}\b", file.read_text("utf-8"))})

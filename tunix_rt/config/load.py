@@ -17,10 +17,10 @@ from boltons.iterutils import get_path
 from pydantic import TypeAdapter, ValidationError
 
 from tunix_rt.config.choices import PARTS, SPLITS
-from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory
+from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
-from tunix_rt.config.section import element_of, fields_of, hints_of, keys_below, members
+from tunix_rt.config.section import element_of, fields_of, hints_of, keys_below, kinds_with, members
 from tunix_rt.errors import ConfigError
 
 ALIASES = {
@@ -40,6 +40,7 @@ MOVED = {
     "evaluation.relative_tolerance": "evaluation.scorers=[{kind: number, relative_tolerance: 0.01}]",
 }
 """Keys of earlier versions → how to write it now."""
+MISSING = "missing: it has no default and must be given"
 MOST_PLACES = 3
 """A name that occurs in more sections is not suggested."""
 
@@ -187,7 +188,7 @@ def _adapters(source: Mapping[str, Any]) -> Iterator[Any]:
 def _unusable(value: Any, path: str) -> Iterator[Mistake]:
     """Values that are still `???`, and non-finite numbers, whatever type a value should have."""
     if value == "???":
-        yield path, "missing: it has no default and must be given"
+        yield path, MISSING
     elif isinstance(value, float) and not math.isfinite(value):
         yield path, f"got {value}, expected a finite number"
     elif isinstance(value, Mapping | list):
@@ -200,7 +201,15 @@ def _read(name: str, hint: Any, value: Any) -> tuple[list[Mistake], Any]:
     try:
         return [], TypeAdapter(hint).validate_json(json.dumps(_whole_numbers(hint, value)), strict=True)
     except ValidationError as error:
-        return [_mistake(name, hint, value, detail) for detail in error.errors(include_url=False)], None
+        return _not_chosen([_mistake(name, hint, value, detail) for detail in error.errors(include_url=False)]), None
+
+
+def _not_chosen(found: list[Mistake]) -> list[Mistake]:
+    """`found` with one mistake, instead of one per field, for a section without `kind`: fields of nothing are set."""
+    sections = [path.removesuffix(".kind") for path, what in found if path.endswith(".kind") and what == MISSING]
+    others = [mistake for mistake in found if not mistake[0].startswith(tuple(f"{path}." for path in sections))]
+    what = "nothing is chosen that has such keys"
+    return [*((path, f"{what}: {path.replace('.', '/')}=… first") for path in sections), *others]
 
 
 def _whole_numbers(hint: Any, value: Any) -> Any:
@@ -214,9 +223,18 @@ def _whole_numbers(hint: Any, value: Any) -> Any:
     return int(value) if int in expected and float not in expected and value.is_integer() else value
 
 
+def _of_other_kinds(path: str, kinds: Sequence[str]) -> str:
+    """That a key belongs to other kinds of its section, and the files that choose them; empty if to none."""
+    named = " or ".join(f"{path.rpartition('.')[0]}.kind={kind}" for kind in kinds)
+    group = path.partition(".")[0]
+    files = [f"{group}={name}" for kind in kinds for name in with_kind(group, kind)]
+    chosen = f" (chosen by {', '.join(files[:MOST_PLACES])})" if files else ""
+    return f"not a key of this kind, but of {named}{chosen}" if kinds else ""
+
+
 def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     """One of pydantic's findings as (dotted path, what is wrong and what is allowed)."""
-    path, fields = [name], {}
+    path, fields, section = [name], {}, hint
     location = [item for item in detail["loc"] if not str(item).startswith("function-")]
     for place, item in enumerate(location):
         tag = isinstance(inside, dict) and inside.get("kind") == item and item not in inside
@@ -224,15 +242,15 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
         if tag or (union_member and not isinstance(item, int)):
             continue
         path.append(str(item))
-        fields = fields_of(hint, inside)
+        fields, section = fields_of(hint, inside), hint
         hint = fields.get(item, Any) if fields else element_of(hint) or Any
         inside = get_path(inside, (item,), None)
     where = ".".join(path)
     kind, given = detail["type"], detail.get("input")
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):
-        return where, f"unknown key{meant(where, fields)}"
+        return where, _of_other_kinds(where, kinds_with(section, path[-1])) or f"unknown key{meant(where, fields)}"
     if kind in ("missing", "missing_argument", "missing_keyword_only_argument"):
-        return where, "missing: it has no default and must be given"
+        return where, MISSING
     if kind == "value_error":
         return where, str(detail["ctx"]["error"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator
 
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.section import Count, Execution, Text, Tokens, Unit, section
 
 
@@ -154,6 +155,9 @@ class LoraAdapter:
     """Scale by alpha / sqrt(rank) instead (arXiv 2312.03732)."""
     path: Execution[Text | None]
     """A folder in PEFT's layout to continue training from; null: B starts at zero, A is drawn from `training.seed`."""
+    quantize: Quantization | None = None
+    """How the matrices of the frozen layers are held (QLoRA, arXiv 2305.14314): `int8`, a scale per output channel;
+    `nf4`, 4 bits, a scale per 64 values; null: in `backend.precision`."""
 
     def __post_init__(self) -> None:
         if len(set(self.target)) < len(self.target) and not isinstance(self.target, str):
@@ -165,6 +169,7 @@ class ModelConfig:
     """Where the initial weights come from, and which of them are trained."""
 
     source: ModelSource
+    """Fresh weights of a declared shape, or those of a folder, a GGUF file, the hub or the registry."""
     adapter: LoraAdapter | None
     """null: every weight is trained."""
     stop_tokens: tuple[Text, ...] = ()

@@ -60,7 +60,16 @@ def options(asked: str = "") -> list[Option]:
     found = [option for same in by_key.values() for option in _merged(same, _kinds(by_key, same[0].key))]
     found = chosen(found, asked) if asked else found
     composed = defaults([(option.key, option.kinds) for option in found])
-    return [replace(option, default=text or option.default) for option, text in zip(found, composed, strict=True)]
+    optional = tuple(f"{section.key}." for section in sections() if section.optional)
+    return [
+        replace(option, default=_default(text or option.default, option.key.startswith(optional)))
+        for option, text in zip(found, composed, strict=True)
+    ]
+
+
+def _default(text: str, optional: bool) -> str:
+    """The default; where there is none, whether its section must be given at all."""
+    return f"{GIVEN} if its section is" if optional and text == GIVEN else text
 
 
 def sections(hint: Any = ExperimentConfig, key: str = "", field: str = "") -> Iterator[Section]:
@@ -80,12 +89,19 @@ def chosen(found: Sequence[Option], asked: str) -> list[Option]:
     Raises InputError with the nearest key if there is none.
     """
     word = ALIASES.get(asked, asked).rstrip(".=").lower()
-    below = [option for option in found if option.key.startswith(f"{word}.") or ("." in word and option.key == word)]
-    named = below or [option for option in found if word in option.key]
+    below = [option for option in found if _leads_to(word, option.key)]
+    named = below or [option for option in found if word in option.key.lower()]
     fitting = named or [option for option in found if word in f"{option.sentence} {option.allowed}".lower()]
     if not fitting:
         raise InputError(f"no key has {asked!r} in its name or its description{meant(asked)}")
     return fitting
+
+
+def _leads_to(path: str, key: str) -> bool:
+    """Whether a key lies below a path, or is it and has a section; any name stands for `NAME`."""
+    asked, parts = path.split("."), key.split(".")
+    same = all(part == "NAME" or part == word for word, part in zip(asked, parts, strict=False))
+    return same and (len(asked) < len(parts) or ("." in path and len(asked) == len(parts)))
 
 
 def _classes(hint: Any) -> list[Any]:

@@ -75,7 +75,11 @@ def _wrong_choices(group: str, override: Any, folders: Sequence[Path]) -> list[s
         there = f"{group}: {override.input_line.partition('=')[2]} matches none of {', '.join(known)}"
         return [] if value.filter(known) else [there]
     given = value if isinstance(value, list) else [value]
+    if numbers := [item for item in given if isinstance(item, int | float) and str(item) in known]:
+        return [f"{group}: {numbers[0]} is read as a value, not as a name; rename the file {numbers[0]}.yaml"]
     names = override.sweep_string_iterator() if override.is_sweep_override() else map(str, given)
+    nothing = "null" if override.is_add() or group == EXPERIMENT else "None"  # of a group that may be empty
+    names = ["null" if name == "None" else name for name in names] if nothing == "null" else names
     return [
         f"{group}: no {name!r}{_choice_meant(group, name, known, folders)} (there are: {', '.join(known)})"
         for name in names

@@ -27,22 +27,25 @@ Mistake = tuple[str, str]
 
 @section
 class ExperimentConfig:
-    """What `conf/` composes. `identity.STAGES` says which sections each stage takes."""
+    """What the files of `conf/` and the overrides make together."""
 
     name: Execution[Text]
     """Names the folder of the runs: `<run.root>/<name>/<identity>/`."""
     seed: Natural
-    """Value of `training.seed` and `generation.seed` if they are null (`SEEDED`); `dataset.seed` defaults to 0,
+    """Value of `training.seed` and `generation.seed` if they are null; `dataset.seed` defaults to 0,
     so that a sweep over `seed` compares on one test set."""
     debug: Execution[bool]
     """Show tracebacks."""
     backend: BackendConfig
     model: ModelConfig
     tokenizer: TokenizerConfig
+    """How text becomes tokens: one that is trained here, or the pretrained model's own."""
     dataset: DatasetConfig
     format: FormatConfig
+    """How a trace is written as text, and how the model's text is read."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
+    """How the learning rate changes over the steps."""
     training: TrainingConfig
     generation: GenerationConfig
     evaluation: EvaluationConfig

@@ -92,3 +92,9 @@ def fields_of(hint: Any, data: Any) -> dict[str, Any]:
             if not kinds or (isinstance(data, dict) and data.get("kind") in kinds):
                 return hints
     return {}
+
+
+def kinds_with(hint: Any, name: str) -> list[str]:
+    """The kinds of a section's type that have a field of this name."""
+    classes = [hints_of(member) for member in members(hint) if is_dataclass(member)]
+    return [kind for hints in classes if name in hints and "kind" in hints for kind in get_args(hints["kind"])]

@@ -112,7 +112,7 @@ def _work(stage: Stage, context: RunContext) -> None:
     place = RunFolder(run.place(name))
     started = time.monotonic()
     faults.point(f"begun {name}")
-    with context.interrupt.at_once(f"during {name}; nothing of it is kept"):  # training and prediction override it
+    with context.interrupt.at_once(f"during {name}; it will be done again"):  # training and prediction override it
         facts = stage.work(context) or {}
         faults.point(f"worked {name}")
         if name == "prepare":

@@ -22,18 +22,19 @@ def question_of(trace: Trace) -> Question:
 def judge(
     prediction: Prediction, question: Question, evaluation: EvaluationConfig
 ) -> tuple[Extracted | None, dict[str, Match]]:
-    """The extracted answer and the verdict of each scorer by its name, the decisive one first."""
+    """The extracted answer and, by its name, the verdict of each scorer that has something to compare it with."""
     found = extract(prediction, evaluation.extract, evaluation.decisive)
     missing = Match(False, _why_none(prediction, evaluation))
-    scorers: Sequence[Scorer] = evaluation.scorers
+    scorers: list[Scorer] = [scorer for scorer in evaluation.scorers if scorer.judges(question)]
     return found, {scorer.kind: missing if found is None else scorer.match(found.text, question) for scorer in scorers}
 
 
 def is_right(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) -> bool:
     """Whether a prediction is right under `evaluation`; training and scoring use the same rule."""
-    found = extract(prediction, evaluation.extract, evaluation.decisive)
     scorer: Scorer = evaluation.decisive
-    return found is not None and scorer.match(found.text, question_of(trace)).equal
+    question = question_of(trace)
+    found = extract(prediction, evaluation.extract, scorer) if scorer.judges(question) else None
+    return found is not None and scorer.match(found.text, question).equal
 
 
 def vote_groups(answers: Sequence[str | None], scorer: Scorer) -> list[int | None]:

@@ -28,6 +28,7 @@ from tunix_rt.traces.trace import Trace
 
 SCHEMA_VERSION = 2
 """2: scorers by name, where an answer was found; 1: one scorer, `exact` or `numeric`."""
+UNJUDGED = Match(False, "no reference")
 Items = Sequence[JsonObject]
 
 
@@ -48,29 +49,35 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
     _check(predictions, traces, evaluation)
     items = [_item(prediction, traces[prediction.id], evaluation) for prediction in predictions]
     prompts: dict[str, Items] = bucketize(items, itemgetter("id"))
+    decisive: Scorer = evaluation.decisive
+    judged = [item for item in items if decisive.judges(question_of(traces[item["id"]]))]
+    answered: dict[str, Items] = bucketize(judged, itemgetter("id"))
     samples = max(len(group) for group in prompts.values())
     metrics: JsonObject = {
         "schema_version": SCHEMA_VERSION,
         "n": len(items),
         "prompts": len(prompts),
         "missing": len(traces) * samples - len(items),
-        "accuracy": _rate(items, itemgetter("correct")),
+        "accuracy": _rate(judged, itemgetter("correct")),
         "stop_rate": _rate(items, lambda item: item["finish_reason"] == "stop"),
         "malformed_rate": _rate(items, itemgetter("malformed")),
         "error_rate": _rate(items, lambda item: item["finish_reason"] == "error"),
         "ambiguous_rate": _rate(items, itemgetter("ambiguous")),
-        "contains_answer": _rate(items, itemgetter("contains_answer")),
+        "contains_answer": _rate(judged, itemgetter("contains_answer")),
         "completion_tokens": _lengths(items),
     }
-    if scores := {scorer.kind: record for scorer in evaluation.scorers if (record := _scored(items, scorer))}:
-        metrics["scores"] = scores
+    scores = {scorer.kind: _scored(items, scorer, scorer is decisive) for scorer in evaluation.scorers}
+    if any(scores.values()):
+        metrics["scores"] = {name: record for name, record in scores.items() if record}
     if evaluation.steps == "arithmetic":
         metrics["steps"] = _steps(items)
-    if evaluation.pass_at:
-        metrics["pass_at"] = {str(k): _pass_at(prompts, k) for k in evaluation.pass_at}
+    if unjudged := len(prompts) - len(answered):
+        metrics["without_reference"] = unjudged
+    if evaluation.pass_at and answered:
+        metrics["pass_at"] = {str(k): _pass_at(answered, k) for k in evaluation.pass_at}
     if samples > 1:
-        metrics["majority"] = _majority(prompts, evaluation.decisive)
-    metrics["slices"] = {key: _slice(items, key) for key in evaluation.slices}
+        metrics["majority"] = _majority(answered, decisive)
+    metrics["slices"] = {key: _slice(judged, key) for key in evaluation.slices}
     return Score(items, metrics)
 
 
@@ -99,7 +106,7 @@ def _check(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalu
 def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) -> JsonObject:
     question, scorer = question_of(trace), evaluation.decisive
     found, matches = judge(prediction, question, evaluation)
-    match = matches[scorer.kind]
+    match = matches.get(scorer.kind, UNJUDGED)
     item: JsonObject = {
         "id": prediction.id,
         "sample": prediction.sample,
@@ -110,7 +117,7 @@ def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) ->
         "marker": None if found is None else found.marker,
         "ambiguous": found is not None and found.ambiguous,
         "reference": trace.final_answer,
-        "scores": {name: _verdict(other) for name, other in matches.items() if name != scorer.kind or match.values},
+        "scores": {name: _verdict(other) for name, other in matches.items()},
         "contains_answer": scorer.contains(prediction.completion, question),
         "finish_reason": prediction.finish_reason,
         "malformed": prediction.answer is None and prediction.finish_reason != "error",
@@ -127,16 +134,17 @@ def _verdict(match: Match) -> JsonObject:
     return {"correct": match.equal, "reason": match.reason, **match.values}
 
 
-def _scored(items: Items, scorer: Scorer) -> JsonObject:
+def _scored(items: Items, scorer: Scorer, decisive: bool) -> JsonObject:
     """The rate of one scorer, the mean of each further number that it gives (an item without one counts as 0), and what
     it says of itself. The decisive one's rate is the accuracy: it is here only with further numbers."""
     name, facts = scorer.kind, scorer.facts()
-    if not any(name in item["scores"] for item in items):
-        return facts
-    verdicts = [item["scores"].get(name, {}) for item in items]
+    judged = [item for item in items if name in item["scores"]]
+    verdicts = [item["scores"][name] for item in judged]
     numbers = {key for verdict in verdicts for key in verdict} - {"correct", "reason"}
     means = {key: statistics.fmean(verdict.get(key, 0.0) for verdict in verdicts) for key in sorted(numbers)}
-    return _rate(items, lambda item: item["scores"].get(name, {}).get("correct", False)) | means | facts
+    if decisive and not means and not facts:
+        return {}
+    return _rate(judged, lambda item: item["scores"][name]["correct"]) | means | facts
 
 
 def _rate(items: Items, holds: Callable[[JsonObject], bool]) -> JsonObject:

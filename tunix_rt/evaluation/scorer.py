@@ -41,6 +41,10 @@ class Scorer:
     __slots__ = ()
     kind: str
 
+    def judges(self, question: Question) -> bool:
+        """Whether there is something to compare an answer with; a completion that calls a tool has no answer."""
+        return bool(question.reference.strip())
+
     def match(self, answer: str, question: Question) -> Match:
         """The verdict on `answer`."""
         raise NotImplementedError
@@ -58,7 +62,7 @@ class Scorer:
         reference = _flat(question.reference)
         pattern = rf"(?<!\w)(?<![0-9][.,]){re.escape(reference)}(?!\w)(?![.,][0-9])"
         text = _flat(completion)
-        return reference in text and re.search(pattern, text) is not None
+        return bool(reference) and reference in text and re.search(pattern, text) is not None
 
 
 def _flat(text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -16,12 +16,14 @@ import numpy as np
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.models.families.architecture import Architecture, Shape
-from tunix_rt.models.families.names import Tensor
+from tunix_rt.models.families.names import HEAD, Tensor
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.folder import Float32, Weights, stream
 
 Side = Literal["A", "B"]
 PREFIX = "base_model.model."
+LOOKUPS = ("embedding", "positions")
+"""Parts whose rows are looked up: `peft` holds their A and B as those of the transposed matrix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ class Adapter:
         """Name and shape of each tensor of the adapter."""
         found: dict[str, Shape] = {}
         for module in self.modules:
-            out, width = module.shape[::-1] if module.transposed else module.shape
+            out, width = module.matrix_shape
             rank, _ = self.size_of(module)
             found |= {tensor_name(module, "A"): (rank, width), tensor_name(module, "B"): (out, rank)}
         return found
@@ -61,7 +63,8 @@ class Adapter:
 
 def tensor_name(module: Tensor, side: Side) -> str:
     """The name `peft` gives to A or B of a matrix."""
-    return f"{PREFIX}{module_name(module)}.lora_{side}.weight"
+    lookup = module.canonical_name in LOOKUPS
+    return f"{PREFIX}{module_name(module)}.lora_{f'embedding_{side}' if lookup else f'{side}.weight'}"
 
 
 def module_name(module: Tensor) -> str:
@@ -70,8 +73,19 @@ def module_name(module: Tensor) -> str:
 
 
 def linear(architecture: Architecture) -> tuple[Tensor, ...]:
-    """Every matrix of every layer; neither embeddings nor the head (what `peft` calls `all-linear`)."""
-    return tuple(tensor for tensor in tensors_of(architecture) if tensor.is_layer_matrix)
+    """Every matrix of every layer; neither embeddings nor the head (what `peft` calls `all-linear`).
+
+    Without routers and experts, of which `peft` (0.21) takes some in one family and none in another.
+    """
+    return tuple(tensor for tensor in tensors_of(architecture) if tensor.takes_adapter)
+
+
+def outside(architecture: Architecture) -> tuple[Tensor, ...]:
+    """The matrices outside of the layers, the head even if it is tied; those that are looked up count as transposed."""
+    found = [tensor for tensor in tensors_of(architecture) if tensor.layer is None and len(tensor.shape) == 2]
+    if architecture.tie_embeddings:
+        found.append(replace(found[0], name=HEAD, canonical_name="head"))
+    return tuple(replace(tensor, transposed=tensor.canonical_name in LOOKUPS) for tensor in found)
 
 
 def declared(config: LoraAdapter, architecture: Architecture) -> Adapter:
@@ -80,10 +94,10 @@ def declared(config: LoraAdapter, architecture: Architecture) -> Adapter:
     if config.target != "all-linear":
         strange = [target for target in config.target if not any(fits(module, target) for module in modules)]
         if strange:
-            raise ModelError(
-                f"model.adapter.target: the family {architecture.family} has no {strange[0]!r}; "
-                f"it has {', '.join(short_names(modules, modules))}"
-            )
+            what = f"the family {architecture.family} has no {strange[0]!r}"
+            if any(fits(module, strange[0]) for module in outside(architecture)):
+                what = f"{strange[0]!r} is outside of the layers, where an adapter can be merged, but is not trained"
+            raise ModelError(f"model.adapter.target: {what}; it has {', '.join(short_names(modules, modules))}")
         modules = tuple(module for module in modules if any(fits(module, target) for target in config.target))
     return Adapter(config.rank, config.alpha, config.rslora, config.dropout, modules)
 

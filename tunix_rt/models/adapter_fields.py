@@ -10,12 +10,13 @@ from tunix_rt.models import adapter_targets
 from tunix_rt.models.families.fields import Fields
 
 READ = frozenset(
-    "peft_type r lora_alpha lora_dropout use_rslora init_lora_weights base_model_name_or_path revision".split()
+    """peft_type r lora_alpha lora_dropout use_rslora init_lora_weights base_model_name_or_path revision
+    modules_to_save ensure_weight_tying""".split()
 ) | frozenset(adapter_targets.READ)
 UNSUPPORTED = frozenset(
     """
-    alora_invocation_tokens arrow_config bias kasa_config layer_replication lora_bias modules_to_save
-    monteclora_config target_parameters trainable_token_indices use_bdlora use_dora use_qalora velora_config
+    alora_invocation_tokens arrow_config bias kasa_config layer_replication lora_bias monteclora_config
+    target_parameters trainable_token_indices use_bdlora use_dora use_qalora velora_config
     """.split()
 )
 """Fields that change what is computed, or what is in the file, beyond plain LoRA."""
@@ -25,12 +26,11 @@ WITHOUT_EFFECT = frozenset(
     fan_in_fan_out
     loftq_config eva_config corda_config lora_ga_config qalora_group_size
     megatron_config megatron_core
-    ensure_weight_tying
     enable_lora merge_weights
     """.split()
 )
 """By line: how it is loaded; how a matrix lies, which the family says; how it was initialised (`init_lora_weights` is
-read); where its layers are computed; of `modules_to_save` only; of the first versions of `peft`."""
+read); where its layers are computed; of the first versions of `peft`."""
 PLAIN = (True, False, None, "gaussian", "orthogonal", "eva")
 """Values of `init_lora_weights` that leave the base as it is: A and B are in the file, whatever they were at first."""
 CONVERTED = ("pissa", "olora", "corda", "lora_ga")

@@ -1,8 +1,9 @@
-"""An adapter folder in PEFT's layout: read it, write it, find its base model, merge the two.
+"""An adapter folder in PEFT's layout: read it, write it, and to which base it belongs.
 
     adapter_config.json          numbers and targets, as `peft` (0.21) reads and writes them
     adapter_model.safetensors    float32
-    base.json                    the sha256 of the base (`sources.folder_digest`); adapters from elsewhere have none
+    base.json                    the sha256 of the base (`sources.folder_digest`), and `quantize`, if it was quantised;
+                                 adapters from elsewhere have none
 
 A config field that would change the mathematics but is not supported here is refused by name (`adapter_fields`).
 """
@@ -10,33 +11,29 @@ A config field that would change the mathematics but is not supported here is re
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, write_json
-from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, merged, module_name, short_names
+from tunix_rt.models.adapter import PREFIX, Adapter, declared, fresh, linear, module_name, outside, short_names
 from tunix_rt.models.adapter_fields import check_fields
 from tunix_rt.models.adapter_targets import exceptions, targets
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.fields import Fields
+from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.folder import (
     ADAPTER_CONFIG,
-    GENERATION,
-    TOKENIZER,
     Weights,
     check_same,
-    config_to_save,
-    copy_tokenizer,
-    read_architecture,
     read_object,
     read_tensors,
-    read_weights,
-    write_model,
 )
 from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.models.wrapped import of_text
 from tunix_rt.terminal import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -56,6 +53,8 @@ class Base:
     """Revision of the hub model."""
     sha256: str | None
     """Hash of its content; None: not known."""
+    quantize: Quantization | None = None
+    """How its matrices were held in training (`model.adapter.quantize`); answers are computed on the same."""
 
     @classmethod
     def of(cls, folder: Path, sha256: str) -> Base:
@@ -93,7 +92,9 @@ def write_adapter(
     return {
         ADAPTER_WEIGHTS: write_weights(folder / ADAPTER_WEIGHTS, weights),
         ADAPTER_CONFIG: write_json(folder / ADAPTER_CONFIG, config),
-        BASE: write_json(folder / BASE, {"sha256": base.sha256}),
+        BASE: write_json(
+            folder / BASE, {"sha256": base.sha256, **({"quantize": base.quantize} if base.quantize else {})}
+        ),
     }
 
 
@@ -105,35 +106,90 @@ def _plain(number: float) -> float:
 def read_base(folder: Path) -> Base:
     """The base that an adapter folder names. Raises ModelError if the folder is not an adapter or is damaged."""
     config = _config(folder)
-    sha256 = read_object(folder / BASE, optional=True).get("sha256")
-    return Base(config.get("base_model_name_or_path") or None, config.get("revision"), sha256)
+    recorded = read_object(folder / BASE, optional=True)
+    quantize = recorded.get("quantize")
+    if quantize not in (None, *get_args(Quantization)):
+        raise ModelError(
+            f"{folder / BASE}: quantize: {quantize!r}, expected one of {', '.join(get_args(Quantization))}"
+        )
+    name, revision = config.get("base_model_name_or_path") or None, config.get("revision")
+    return Base(name, revision, recorded.get("sha256"), quantize)
 
 
 def read_adapter(folder: Path, architecture: Architecture) -> tuple[Adapter, Weights]:
-    """An adapter for a model, and its tensors (float32, under PEFT's names).
+    """An adapter on the layers of a model, and its tensors (float32, under PEFT's names).
 
     Raises ModelError: missing, damaged or not supported, or tensors that do not fit the model (both sides).
     """
+    files = read_files(folder)
+    _refuse_outside(files, architecture)
+    return adapter_of(files, files.weights, linear(architecture)), files.weights
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """An adapter folder as it was read."""
+
+    folder: Path
+    fields: Fields
+    weights: Weights
+    """float32, under PEFT's names; of an adapter on a model that also reads images, those of its text part."""
+    outer: str
+    """What names of layers begin with in the model that it was trained on, of which targets and patterns speak."""
+    own: str
+    """The same in the text part; both are "" if that is the whole model."""
+
+    def there(self, module: Tensor) -> Tensor:
+        """A matrix by its name in the model that the adapter was trained on."""
+        if not module.name.startswith(self.own):
+            return module
+        return replace(module, name=self.outer + module.name.removeprefix(self.own))
+
+
+def read_files(folder: Path) -> AdapterFiles:
+    """The checked fields and the tensors of an adapter folder. Raises ModelError: missing, damaged, not supported."""
     fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
     check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
-    weights = read_tensors(folder / ADAPTER_WEIGHTS)
-    rank, alpha, modules = fields.count("r"), fields.number("lora_alpha"), targets(fields, linear(architecture))
-    if modules is None:
+    stored = read_tensors(folder / ADAPTER_WEIGHTS)
+    text, (outer, own) = of_text(folder, (name.removeprefix(PREFIX) for name in stored))
+    weights = {PREFIX + here: stored[PREFIX + name] for name, here in text.items()}
+    return AdapterFiles(folder, fields, weights, outer, own)
+
+
+def adapter_of(files: AdapterFiles, weights: Weights, among: tuple[Tensor, ...]) -> Adapter:
+    """The adapter with these of its tensors on matrices `among` those of a model. ModelError: they do not fit."""
+    fields, there = files.fields, {files.there(module): module for module in among}
+    rank, alpha, chosen = fields.count("r"), fields.number("lora_alpha"), targets(fields, tuple(there))
+    if chosen is None:
         named = {name.removeprefix(PREFIX).partition(".lora_")[0] for name in weights}
-        modules = tuple(module for module in linear(architecture) if module_name(module) in named)
+        chosen = tuple(module for module, here in there.items() if module_name(here) in named)
+    own = {module_name(module): module_name(there[module]) for module in chosen}
     adapter = Adapter(
         rank=rank,
         alpha=alpha,
         rslora=bool(fields.config.get("use_rslora")),
         dropout=float(fields.config.get("lora_dropout") or 0.0),
-        modules=modules,
-        exceptions=exceptions(fields, modules),
+        modules=tuple(there[module] for module in chosen),
+        exceptions=tuple((own[name], r, a) for name, r, a in exceptions(fields, chosen)),
     )
     found = {name: tensor.shape for name, tensor in weights.items()}
-    check_same(f"{folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
-    return adapter, weights
+    check_same(f"{files.folder}: the weights do not fit {ADAPTER_CONFIG} and the model:", found, adapter.shapes)
+    return adapter
+
+
+def _refuse_outside(files: AdapterFiles, architecture: Architecture) -> None:
+    """Refuse what an adapter changes outside of the layers: it can be merged, but not applied or trained by itself."""
+    folder, fields = files.folder, files.fields
+    way = f"it can be opened as a model, merged with its base: model=from_path model.source.path={folder}"
+    if saved := fields.config.get("modules_to_save"):
+        raise fields.refuse("modules_to_save", f"{saved!r} were trained whole, which does not go on here; {way}")
+    if chosen := targets(fields, tuple(map(files.there, outside(architecture)))):
+        names = ", ".join(module_name(module) for module in chosen)
+        raise fields.refuse("target_modules", f"{names}: outside of the layers, which is not trained here; {way}")
+    if whole := [name for name in files.weights if ".lora_" not in name]:
+        raise ModelError(f"{folder / ADAPTER_WEIGHTS}: holds whole tensors ({', '.join(whole[:3])}); {way}")
 
 
 def _config(folder: Path) -> JsonObject:
@@ -162,16 +218,14 @@ def start(config: LoraAdapter, architecture: Architecture, seed: int) -> tuple[A
     return replace(found, dropout=adapter.dropout), weights
 
 
-def merge(folder: Path, base: Path, target: Path) -> None:
-    """Write the merged model of an adapter and its base (float32) into `target`, with a tokenizer from either."""
-    adapter, tensors = read_adapter(folder, read_architecture(base))
-    write_model(target, config_to_save(base), merged(read_weights(base), adapter, tensors))
-    place = folder if (folder / TOKENIZER).is_file() else base
-    if (place / TOKENIZER).is_file():
-        copy_tokenizer(place, target)
-    generation = next((one / GENERATION for one in (place, base) if (one / GENERATION).is_file()), None)
-    if generation is not None:
-        shutil.copyfile(generation, target / GENERATION)
+def check_quantize(folder: Path, quantize: Quantization | None) -> None:
+    """Refuse to go on with an adapter whose base was quantised in another way; one from elsewhere does not say."""
+    base = read_base(folder)
+    if base.sha256 is not None and base.quantize != quantize:
+        raise ModelError(
+            f"{folder}: was trained on a base with quantize={base.quantize or 'null'}, and would be trained further on "
+            f"one with {quantize or 'null'}; declare model.adapter.quantize={base.quantize or 'null'}"
+        )
 
 
 def check_base(folder: Path, base: Path, sha256: str | None) -> None:

@@ -21,7 +21,7 @@ def targets(fields: Fields, among: tuple[Tensor, ...]) -> tuple[Tensor, ...] | N
     if fields.config.get("target_modules") is None:
         return None
     if fields.config["target_modules"] == "all-linear":
-        chosen = among
+        chosen = tuple(module for module in among if module.is_layer_matrix)
     else:
         chosen = tuple(module for module in among if _matches(fields, "target_modules", module))
     if not isinstance(fields.config["target_modules"], str):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -76,27 +76,33 @@ def read_weights(folder: Path) -> Weights:
 
     Raises ModelError if a file is missing, damaged or quantised, or does not fit config.json (lists both sides).
     """
+    return dict(each_weight(folder))
+
+
+def each_weight(folder: Path) -> Iterator[tuple[str, Float32]]:
+    """The same, one tensor after the other, in the order of the files."""
     architecture = read_architecture(folder)
-    names = registry.names_of(architecture)
-    expected = registry.tensor_shapes(architecture)
-    embedding = names.whole["embedding"]
-    paths = weight_files(folder)
-    stored = {path: _stored(path, names) for path in paths}
+    names, expected = registry.names_of(architecture), registry.tensor_shapes(architecture)
+    embedding, tied = names.whole["embedding"], Weights()
+    stored = {path: _stored(path, names) for path in weight_files(folder)}
     found = {name: shape for file in stored.values() for name, (_, shape) in file.items()}
-    if architecture.tie_embeddings and HEAD in found:
+    twice = architecture.tie_embeddings and HEAD in found
+    if twice:
         expected = expected | {HEAD: expected[embedding]}
     check_same(f"{folder}: the weights do not fit {CONFIG}:", found, expected)
-    weights: Weights = {}
-    for path in paths:
+    for path, tensors in stored.items():
         with _opened(path) as file:
-            weights |= {name: _float32(file, called) for name, (called, _) in stored[path].items()}
-    head = weights.pop(HEAD, None) if architecture.tie_embeddings else None
-    if head is not None and not np.array_equal(head, weights[embedding]):
+            for name, (called, _) in tensors.items():
+                tensor = _float32(file, called)
+                if twice and name in (HEAD, embedding):
+                    tied[name] = tensor
+                if not twice or name != HEAD:
+                    yield name, tensor
+    if twice and not np.array_equal(tied[HEAD], tied[embedding]):
         raise ModelError(
             f"{folder}: {HEAD} differs from the embeddings although {CONFIG} says they are tied; "
             "set tie_word_embeddings to false there"
         )
-    return weights
 
 
 def _float32(file: Any, name: str) -> Float32:

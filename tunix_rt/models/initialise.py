@@ -21,7 +21,7 @@ from tunix_rt.models.families.registry import read, tensor_shapes, tensors_of
 from tunix_rt.models.folder import CONFIG, WEIGHTS, Float32, stream, write_generation_config, write_model
 from tunix_rt.models.tensor_file import header
 
-RESIDUAL = ("out", "down")
+RESIDUAL = ("out", "down", "expert_down", "shared_down")
 """Canonical names of the matrices that write into the residual stream."""
 
 

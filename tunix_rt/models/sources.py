@@ -18,7 +18,8 @@ from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub, wrapped
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
-from tunix_rt.models.adapter_folder import Base, check_base, merge, read_base
+from tunix_rt.models.adapter_folder import Base, check_base, read_base
+from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, tokenizer_files, weight_files
 from tunix_rt.terminal import warn
 

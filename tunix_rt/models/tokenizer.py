@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_text
 from tunix_rt.models.chat_template import read_templates, render
+from tunix_rt.models.faithful import Faithful
 from tunix_rt.models.folder import CONFIG, TOKENIZER, read_object, read_stop_ids
 from tunix_rt.models.tokenizer_config import check_config, special_tokens
 
@@ -35,6 +36,8 @@ class Encoding:
     ids: list[int]
     offsets: list[tuple[int, int]]
     """A character whose bytes became several tokens is covered by each of them."""
+    rewritten: str = ""
+    """What the tokenizer's own normaliser changed in the text ('Unicode NFC'); empty if nothing."""
 
 
 class Tokenizer:
@@ -125,7 +128,8 @@ class Tokenizer:
     def encode(self, text: str) -> Encoding:
         """Ids and character offsets. Adds no special tokens; their text, as in a chat prompt, is recognised.
 
-        Raises DataError naming the characters that the vocabulary lacks, or a token that the model has no row for.
+        Raises DataError naming the characters that the vocabulary lacks, a token that the model has no row for, or text
+        that gets lost.
         """
         if missing := self.unknown(text):
             shown = " ".join(repr(character) for character in sorted(missing)[:20])
@@ -136,7 +140,16 @@ class Tokenizer:
             )
             raise DataError(f"{what} {shown} (in {text[:60]!r})")
         encoding = self._inner.encode(text, add_special_tokens=False)
-        return Encoding(encoding.ids, encoding.offsets)
+        change = self._faithful.rewritten(encoding, text)
+        return Encoding(encoding.ids, self._faithful.offsets(encoding, text), change)
+
+    def taker(self, text: str, span: tuple[int, int]) -> str | None:
+        """The added token that takes white space of a part of a text with it (`lstrip`, `rstrip`); None if none."""
+        return self._faithful.taker(text, span)
+
+    @cached_property
+    def _faithful(self) -> Faithful:
+        return Faithful(self._inner, self.end_id)
 
     def ids(self, text: str) -> list[int]:
         """The ids of `encode`, for a text whose characters are known to be in the vocabulary."""

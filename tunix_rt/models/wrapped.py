@@ -1,4 +1,4 @@
-"""The text part of a model that also reads images: a model folder of its own, written once.
+"""The text part of a model that also reads images, written once as a model folder, and its share of an adapter.
 
 Text alone passes through these models as through their text part. What an image would add is left out.
 """
@@ -6,6 +6,7 @@ Text alone passes through these models as through their text part. What an image
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,8 +91,7 @@ def take_out(folder: Path, target: Path) -> None:
     Raises ModelError: another text part, tensors of an unknown kind, or what does not fit config.json.
     """
     found = {name: path for path in weight_files(folder) for name in tensor_names(path)}
-    text = {name: own for name in found if (own := _own(name)) is not None}
-    others = sorted({_image_part(folder, name) for name in found.keys() - text.keys()})
+    text, others = _split(folder, found)
     weights: Weights = {}
     for path in dict.fromkeys(found.values()):
         weights |= {text[name]: tensor for name, tensor in read_tensors(path, keep=text.__contains__).items()}
@@ -106,6 +106,33 @@ def take_out(folder: Path, target: Path) -> None:
         copy_tokenizer(folder, target)
     if (folder / GENERATION).is_file():
         shutil.copyfile(folder / GENERATION, target / GENERATION)
+    _say(folder, others)
+
+
+def of_text(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], tuple[str, str]]:
+    """Of an adapter's `names` (without PEFT's prefix) those of the text part, with its own name for each.
+
+    Also what names of its layers begin with there, and here; both are "" if the adapter lies on no wrapper. Says what
+    is left out. Raises ModelError: a part of an unknown kind.
+    """
+    names = list(names)
+    pair = next((pair for pair in PREFIXES.items() if any(name.startswith(pair[0]) for name in names)), None)
+    if pair is None:
+        return {name: name for name in names}, ("", "")
+    text, others = _split(folder, names)
+    if others:
+        _say(folder, others)
+    return text, pair
+
+
+def _split(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
+    """The names of the text part with its own for each, and the parts that all others belong to."""
+    owned = {name: _own(name) for name in names}
+    others = sorted({_image_part(folder, name) for name, own in owned.items() if own is None})
+    return {name: own for name, own in owned.items() if own is not None}, others
+
+
+def _say(folder: Path, others: list[str]) -> None:
     warn(f"{folder}: only its text part is used, without images; left out: {', '.join(others) or 'nothing'}")
 
 
@@ -114,7 +141,7 @@ def _own(name: str) -> str | None:
     for prefix, own in PREFIXES.items():
         if name.startswith(prefix):
             return own + name.removeprefix(prefix)
-    return name if name == HEAD else None
+    return name if name.startswith("lm_head.") else None
 
 
 def _image_part(folder: Path, name: str) -> str:

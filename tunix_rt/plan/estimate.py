@@ -5,17 +5,18 @@ Sizes are those of float32 weights, gradients and AdamW's two moments; activatio
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
-
-import numpy as np
 
 from tunix_rt.backends.memory import FLOAT, MemoryQuery, asked
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError
+from tunix_rt.models.adapter import linear
 from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.quantize import size_of
 from tunix_rt.plan.outline import Outline, outline
 from tunix_rt.traces.prepared import PreparedData
 
@@ -71,7 +72,7 @@ def _phases(query: MemoryQuery, activations: int) -> dict[str, dict[Part, int]]:
     weights = _weights(query)
     held: dict[Part, int] = {"weights": weights, "optimizer": 2 * trained}
     phases: dict[str, dict[Part, int]] = {
-        "load": {"weights": weights, "copies": query.architecture.num_parameters * FLOAT},  # the file's arrays
+        "load": {"weights": weights, "copies": _read(query)},
         "train": held | {"gradients": trained, "activations": activations},
         "save": held | {"copies": 3 * trained},  # the snapshot that is written during training
     }
@@ -79,7 +80,9 @@ def _phases(query: MemoryQuery, activations: int) -> dict[str, dict[Part, int]]:
         shape, load, size = query.architecture, query.predicted, _compute_size(query)
         longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
         cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
-        matrices = _layer_matrices(query) * size  # copied in the layout for decoding
+        small = () if query.quantize is None else linear(query.architecture)
+        # Copied in the layout for decoding; quantised ones stay as they are.
+        matrices = (_layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)) * size
         phases["predict"] = {"weights": weights, "copies": matrices, "kv_cache": cache}
     return phases
 
@@ -90,14 +93,32 @@ def _compute_size(query: MemoryQuery) -> int:
 
 def _layer_matrices(query: MemoryQuery) -> int:
     """Elements of the matrices of all layers."""
-    tensors = tensors_of(query.architecture)
-    return sum(int(np.prod(t.shape)) for t in tensors if t.layer is not None and len(t.shape) == 2)
+    return sum(math.prod(tensor.shape) for tensor in tensors_of(query.architecture) if tensor.is_layer_matrix)
 
 
 def _weights(query: MemoryQuery) -> int:
-    """Bytes of the weights: float32, except the frozen matrices under an adapter, held in compute precision."""
+    """Bytes of the weights: float32, except the frozen matrices under an adapter: quantised, or as they multiply."""
     everything = query.num_parameters * FLOAT
-    return everything if query.adapter is None else everything - _layer_matrices(query) * (FLOAT - _compute_size(query))
+    return everything if query.adapter is None else everything - _layer_matrices(query) * FLOAT + _frozen(query)
+
+
+def _frozen(query: MemoryQuery) -> int:
+    """Bytes of the matrices under an adapter; those that take none (of experts) are never quantised."""
+    if query.quantize is None:
+        return _layer_matrices(query) * _compute_size(query)
+    small = linear(query.architecture)
+    others = _layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)
+    return others * _compute_size(query) + sum(size_of(query.quantize, tensor.matrix_shape) for tensor in small)
+
+
+def _read(query: MemoryQuery) -> int:
+    """Bytes of the file's arrays while they are loaded: of quantised matrices the codes, and one in full."""
+    everything = query.architecture.num_parameters * FLOAT
+    if query.quantize is None:
+        return everything
+    matrices = [tensor.matrix_shape for tensor in linear(query.architecture)]
+    full = [FLOAT * math.prod(shape) for shape in matrices]
+    return everything - sum(full) + sum(size_of(query.quantize, shape) for shape in matrices) + max(full)
 
 
 def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, budget: MemoryBudget) -> list[Change]:
@@ -152,3 +173,5 @@ def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:
         yield ("backend.precision=bfloat16",)
     if config.model.adapter is None:
         yield ("model/adapter=lora",)
+    elif config.model.adapter.quantize is None:
+        yield ("model.adapter.quantize=nf4",)

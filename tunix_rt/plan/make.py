@@ -48,7 +48,11 @@ class Plan:
             "name": outline.config.name,
             "backend": outline.config.backend.name,
             "devices": list(self.devices),
-            "parameters": {"total": outline.query.num_parameters, "trained": outline.query.num_trained},
+            "parameters": {
+                "total": outline.query.num_parameters,
+                "trained": outline.query.num_trained,
+                "active": outline.query.num_active,
+            },
             "tokens_per_epoch": outline.num_tokens,
             "steps_per_epoch": outline.steps_per_epoch,
             "row_length": outline.row_length,

@@ -59,6 +59,7 @@ def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
     query = MemoryQuery(
         architecture=architecture,
         adapter=None if config.model.adapter is None else declared(config.model.adapter, architecture),
+        quantize=None if config.model.adapter is None else config.model.adapter.quantize,
         backend=config.backend,
         optimizer=config.optimizer,
         batches=tuple(order.batch_at(step) for step in range(min(num_steps, NUM_BATCHES))),

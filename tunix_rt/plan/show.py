@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+from tunix_rt.backends.memory import MemoryQuery
 from tunix_rt.plan.estimate import Part
 from tunix_rt.plan.make import Plan
 from tunix_rt.terminal import duration, out, table
@@ -16,7 +17,7 @@ def show(plan: Plan) -> None:
     epoch = f"{outline.num_tokens:,} tokens in {outline.steps_per_epoch:,.1f} steps, rows of {outline.row_length}"
     rows = [
         ("backend", f"{backend.name} on {', '.join(plan.devices)}, {backend.precision}"),
-        ("parameters", f"{query.num_parameters:,}, of which {query.num_trained:,} are trained"),
+        ("parameters", _parameters(query)),
         ("epoch", epoch),
         ("training", f"{outline.num_steps:,} steps, {outline.num_epochs:g} epochs"),
         ("measured", _measured(plan)),
@@ -30,6 +31,11 @@ def show(plan: Plan) -> None:
     ]
     table("memory of one device as it follows from shapes, MiB", columns, sizes, right=range(1, len(columns)))
     _verdict(plan)
+
+
+def _parameters(query: MemoryQuery) -> str:
+    active = "" if query.num_active == query.num_parameters else f" and {query.num_active:,} compute a token"
+    return f"{query.num_parameters:,}, of which {query.num_trained:,} are trained{active}"
 
 
 def _shown(size: int) -> str:

@@ -107,6 +107,8 @@ def _rate(record: JsonObject | None) -> str:
 def _verdict(metrics: JsonObject, before: JsonObject, config: JsonObject) -> list[str]:
     if not metrics:
         return []
+    if metrics["accuracy"]["value"] is None:
+        return ["No completion has a reference answer to compare with.", ""]
     split = value_at(config, "generation.split")
     where = f" on the {split} split" if split else ""
     earlier = f", {100 * before['accuracy']['value']:.1f} % before training" if before else ""
@@ -126,6 +128,8 @@ def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
         rows.append([f"tokens per completion, {name}", *shown])
     missing = metrics.get("missing")
     note = [f"{missing:,} answers are missing.", ""] if missing else []
+    if unjudged := metrics.get("without_reference"):
+        note += [f"{unjudged:,} prompts have no reference answer (a tool is called): no rate of right answers.", ""]
     return [*table(["", "before training", "after training"] if before else ["", "value"], rows), *note]
 
 
@@ -199,7 +203,7 @@ def _data(data: JsonObject) -> list[str]:
         rows.append(["shared with evaluation, but kept", f"{counts['overlaps_allowed']:,}", switch])
     lines += table(["left out", "traces", "by"], rows) if rows else ["Nothing was left out.", ""]
     noted = [[what, f"{count:,}"] for what, count in counts.get("noted", {}).items()]
-    return lines + (table(["changed on the way in, as declared", "times"], noted) if noted else [])
+    return lines + (table(["changed on the way in", "times"], noted) if noted else [])
 
 
 def _predictions(run: RunFolder) -> list[str]:

@@ -45,7 +45,9 @@ def question(run: RunFolder) -> str:
 
 
 def _rate(record: JsonObject) -> str:
-    """A rate in per cent with its 95 % Wilson interval and its count."""
+    """A rate in per cent with its 95 % Wilson interval and its count; there may be nothing to count."""
+    if record["value"] is None:
+        return "no reference answer to compare with"
     spread = f"  [{100 * record['low']:.1f}, {100 * record['high']:.1f}]"
     return f"{100 * record['value']:.1f} %{spread}  ({record['k']} of {record['n']})"
 

@@ -36,7 +36,7 @@ def write_tables(run_folder: Path) -> None:
     _write(plots / "steps.csv", ("step", "value", "low", "high", "n"), steps)
 
 
-def _rate(rate: JsonObject) -> tuple[float, float, float]:
+def _rate(rate: JsonObject) -> tuple[float | None, float | None, float | None]:
     return rate["value"], rate["low"], rate["high"]
 
 

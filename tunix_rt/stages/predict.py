@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tunix_rt.backends import registry
 from tunix_rt.batches.reader import Reader
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
@@ -72,17 +74,16 @@ def predict(request: PredictRequest) -> None:
     traces = _asked(prepared, generation)
     engine = registry.create(request.backend, request.hardware, request.cache)
     begin_session(run, "predict", engine.describe())
-    jobs: list[tuple[str, Path, Path, Path | None]] = [
-        ("predict", run.predictions, *opened(trained_model(run), prepared.model_folder))
-    ]
+    model, adapter_folder = opened(trained_model(run), prepared.model_folder)
+    jobs = [("predict", run.predictions, model, partial(engine.load, model, None, adapter_folder))]
     if generation.baseline:
-        given = None if adapter is None or adapter.path is None else Path(adapter.path).expanduser()
-        jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, given))
+        start = partial(engine.load, prepared.model_folder, None, *_before_training(adapter))
+        jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, start))
     request.interrupt.release("before the first answer")
-    for title, path, model, adapter_folder in jobs:
+    for title, path, model, load in jobs:
         run_loop(
             engine,
-            engine.load(model, None, adapter_folder),  # held by this call only: freed before the next are loaded
+            load(),  # held by this call only: freed before the next are loaded
             Reader.of(model, request.format),
             traces,
             generation,
@@ -91,3 +92,10 @@ def predict(request: PredictRequest) -> None:
             request.interrupt,
             title,
         )
+
+
+def _before_training(adapter: LoraAdapter | None) -> tuple[Path | None, Quantization | None]:
+    """What lies on the base at the start of training: the adapter's folder if any, and how the base is held."""
+    if adapter is None:
+        return None, None
+    return None if adapter.path is None else Path(adapter.path).expanduser(), adapter.quantize

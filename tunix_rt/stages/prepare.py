@@ -5,24 +5,25 @@ The folder is complete if it has a `manifest.json`, which is written last.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO
 
-from tunix_rt.batches.encode import completion_length
-from tunix_rt.batches.encoded import Encoded, write_encoded
-from tunix_rt.batches.encoder import CUT, REWRITTEN, Encoder, Encoding, Left, encode_all
+from tunix_rt.batches.chunks import ASKED, ENCODED, Chunk
+from tunix_rt.batches.encode_all import CHUNK, encode_all
+from tunix_rt.batches.encoded import encoded_writer
+from tunix_rt.batches.encoder import Encoder, Encoding
 from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.files import JsonObject, atomic_writer, digest, to_json, write_jsonl, write_text
+from tunix_rt.files import JsonObject, atomic_writer, digest, write_text
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
@@ -31,16 +32,11 @@ from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
 from tunix_rt.traces.card import card
-from tunix_rt.traces.dataset import Collected, collect, refuse, times_seen
+from tunix_rt.traces.dataset import Collected, collect, refuse
 from tunix_rt.traces.format import formatter
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.sources import Rejected
-from tunix_rt.traces.trace import Trace
 
-ENCODED: tuple[SplitName, ...] = ("train", "validation")
-"""Splits whose completions are tokenised too: `test` is only used for prompts."""
-ASKED: tuple[SplitName, ...] = ("validation", "test")
-"""Splits whose prompts a model may answer (`generation.split`)."""
 CARD = "data.md"
 LEFT = {
     "invalid": ("cannot be written for this model", "skip leaves them out"),
@@ -48,6 +44,8 @@ LEFT = {
     "no_target": ("have nothing to learn", "drop leaves them out"),
 }
 """Kind of a trace that is not learned → what is wrong, and what its switch can be."""
+CHUNKS = "chunks"
+"""Folder of what is encoded already, until the folder is complete: an interrupted `prepare` goes on from there."""
 SWITCHES = ("on_invalid", "on_duplicate", "on_overlap", "on_near_duplicate", "on_overlong", "on_no_target", "steps")
 
 
@@ -81,6 +79,16 @@ class Tally:
     noted: Counter[str] = field(default_factory=Counter)
     """What the chat template changed."""
     left: list[Rejected] = field(default_factory=list)
+    questions: dict[str, str] = field(default_factory=dict)
+    """Split → digest of its prompts and right answers, whatever the steps: equal if results can be compared."""
+    answers: dict[str, JsonObject] = field(default_factory=dict)
+    """Split → histogram of the token counts of the references; those that cannot be tokenised are left out."""
+
+    def add(self, chunk: Chunk) -> None:
+        """Count what became of some traces."""
+        self.dropped += chunk.dropped
+        self.noted += chunk.noted
+        self.left += [Rejected(*left) for left in chunk.left]
 
 
 def prepare(request: PrepareRequest) -> None:
@@ -100,40 +108,42 @@ def prepare(request: PrepareRequest) -> None:
     encoding = Encoding(start, format, dataset, min(dataset.max_length or positions, positions))
     encoder = Encoder(encoding)
     _refuse_endless(start, encoder.tokenizer)
-    tally, splits = Tally(), {}
+    tally = Tally()
+    splits: JsonObject = {}
     for split in SPLITS:
-        write = _write_encoded if split in ENCODED else _write_traces
-        splits[split] = write(prepared, split, collected, encoder, encoding, tally)
+        splits[split] = _write_split(prepared, split, collected, encoder, encoding, tally)
         splits[split]["sha256"] = sha256_of(prepared.traces_file(split))
+    manifest = _manifest(request, collected, tally, splits, start, encoder.tokenizer)
+    write_text(folder / CARD, card(manifest))
+    manifest["outputs"] = seal(folder, [CARD, *_written(folder)])
+    shutil.rmtree(folder / CHUNKS, ignore_errors=True)
+    prepared.write_manifest(manifest | {"digest": digest([splits, encoder.tokenizer.digest])})
+
+
+def _manifest(
+    request: PrepareRequest, collected: Collected, tally: Tally, splits: JsonObject, start: Path, tokenizer: Tokenizer
+) -> JsonObject:
+    dataset = request.dataset
     manifest: JsonObject = mask_values(collected.manifest)
     manifest["counts"]["dropped"] = dict(+tally.dropped)
     manifest["counts"]["noted"] |= dict(+tally.noted)
     manifest["rejected"] += [asdict(record) for record in tally.left]
-    manifest |= {
+    return manifest | {
         "name": dataset.name,
         "seed": dataset.seed,
         "switches": {name: getattr(dataset, name) for name in SWITCHES},
         "splits": splits,
         "model": {
-            "folder": os.path.relpath(start, folder),
-            "tokenizer": encoder.tokenizer.digest,
+            "folder": os.path.relpath(start, request.folder),
+            "tokenizer": tokenizer.digest,
             "files": seal(start, model_files(start)) if request.weights else {},
         },
-        "questions": {split: _questions(prepared.traces(split)) for split in ASKED},
-        "completion_tokens": {split: _completion_tokens(prepared.traces(split), encoder, dataset) for split in ASKED},
+        "questions": tally.questions,
+        "completion_tokens": tally.answers,
     }
-    write_text(folder / CARD, card(manifest))
-    manifest["outputs"] = seal(folder, [CARD, *_written(folder)])
-    prepared.write_manifest(manifest | {"digest": digest([splits, encoder.tokenizer.digest])})
 
 
-def _write_traces(prepared: PreparedData, split: SplitName, collected: Collected, *_: object) -> JsonObject:
-    """Write the traces of a split that is only asked; returns their number."""
-    write_jsonl(prepared.traces_file(split), (trace.to_json() for trace in collected.traces(split)))
-    return {"count": len(collected.records[split])}
-
-
-def _write_encoded(
+def _write_split(
     prepared: PreparedData,
     split: SplitName,
     collected: Collected,
@@ -141,60 +151,51 @@ def _write_encoded(
     encoding: Encoding,
     tally: Tally,
 ) -> JsonObject:
-    """Write the traces of a split and their numbers, one after the other; returns the counts. Raises DataError."""
-    dataset, records = encoding.dataset, collected.records[split]
-    dropped, left = tally.dropped, tally.left
-    counts, before = Counter(count=0, tokens=0, target_tokens=0), dropped.copy()
-
-    def kept(lines: IO[bytes]) -> Iterator[tuple[str, Encoded]]:
-        with progress(f"prepare {split}", len(records), "traces") as bar:
-            outcomes = encode_all(encoder, encoding, collected.traces(split), len(records))
-            for record, (trace, found, changes) in zip(records, outcomes, strict=True):
-                bar.advance()
-                if isinstance(found, Left):
-                    dropped[found.kind] += 1
-                    left.append(Rejected(record.where, found.kind, f"{record.where}: {found.reason}"))
-                    continue
-                dropped[CUT] += changes.count(CUT)
-                tally.noted[REWRITTEN] += changes.count(REWRITTEN)
-                times = times_seen(trace, dataset) if split == "train" else 1
-                dropped["weight"] += not times
-                if times:
-                    lines.write(f"{to_json(trace.to_json())}\n".encode())
-                    targets = int((found.weights[1:] > 0).sum())
-                    counts.update(count=1, tokens=times * len(found.ids), target_tokens=times * targets)
-                yield from [(trace.id, found)] * times
-
-    with atomic_writer(prepared.traces_file(split)) as lines:
-        write_encoded(prepared.encoded(split), kept(lines))
-    for kind, (what, remedy) in LEFT.items():
-        reasons = [record.reason for record in left if record.kind == kind]
-        refuse(getattr(dataset, f"on_{kind}") == "error", reasons, f"{split} traces {what}", f"on_{kind}={remedy}")
-    if records and not counts["count"]:
-        why = ", ".join(f"{count} {kind}" for kind, count in (dropped - before).items())
-        first = f": {left[0].reason}" if left else ""
-        raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({why} dropped{first})")
+    """Write the traces of a split and, if they are learned, their numbers; returns the counts. Raises DataError."""
+    num_records, before = len(collected.records[split]), tally.dropped.copy()
+    counts = Counter(dict.fromkeys(("count", "tokens", "target_tokens") if split in ENCODED else ("count",), 0))
+    questions, between, answers = hashlib.sha256(), b"[", Counter[int]()
+    with ExitStack() as stack:
+        lines = stack.enter_context(atomic_writer(prepared.traces_file(split)))
+        writer = stack.enter_context(encoded_writer(prepared.encoded(split))) if split in ENCODED else None
+        bar = stack.enter_context(progress(f"prepare {split}", num_records, "traces"))
+        place = prepared.folder / CHUNKS
+        for chunk in encode_all(encoder, encoding, split, collected.lines(split), num_records, place):
+            bar.advance(min(CHUNK, num_records - bar.done))
+            lines.write(chunk.traces)
+            if writer is not None:
+                writer.add(chunk.names, chunk.lengths, chunk.tokens, chunk.weights)
+            for question in chunk.questions:
+                questions.update(between + question.encode())
+                between = b", "
+            counts.update(chunk.counts)
+            answers.update(chunk.answers)
+            tally.add(chunk)
+    if split in ASKED:
+        questions.update(b"]" if counts["count"] else b"[]")
+        tally.questions[split] = questions.hexdigest()
+        tally.answers[split] = {str(length): count for length, count in sorted(answers.items())}
+    _refuse_left(encoding.dataset, split, tally, before, num_records, counts["count"])
     return dict(counts)
+
+
+def _refuse_left(
+    dataset: DatasetConfig, split: SplitName, tally: Tally, before: Counter[str], num_records: int, count: int
+) -> None:
+    """Raise DataError for traces that cannot be learned, unless their switch allows it, or if none is left."""
+    for kind, (what, remedy) in LEFT.items():
+        reasons = [record.reason for record in tally.left if record.kind == kind]
+        refuse(getattr(dataset, f"on_{kind}") == "error", reasons, f"{split} traces {what}", f"on_{kind}={remedy}")
+    if num_records and not count:
+        why = ", ".join(f"{number} {kind}" for kind, number in (tally.dropped - before).items())
+        first = f": {tally.left[0].reason}" if tally.left else ""
+        raise DataError(f"dataset {dataset.name}: nothing is left for {split} ({why} dropped{first})")
 
 
 def _written(folder: Path) -> list[str]:
     """Every file of the traces and their token ids."""
     files = [file for place in ("traces", "encoded") for file in (folder / place).rglob("*") if file.is_file()]
     return sorted(file.relative_to(folder).as_posix() for file in files)
-
-
-def _questions(traces: Sequence[Trace]) -> str:
-    """Digest of the prompts and right answers, whatever the steps: equal if results can be compared."""
-    return digest([[trace.id, trace.asked, trace.final_answer] for trace in traces])
-
-
-def _completion_tokens(traces: Sequence[Trace], encoder: Encoder, dataset: DatasetConfig) -> JsonObject:
-    """Histogram of the token counts of the references; those that cannot be tokenised are left out."""
-    lengths: Counter[int] = Counter()
-    for trace in traces:
-        with suppress(DataError):
-            lengths[completion_length(encoder.writer.parts(trace, dataset.steps), encoder.tokenizer)] += 1
-    return {str(length): count for length, count in sorted(lengths.items())}
 
 
 def _model_folder(request: PrepareRequest, collected: Collected) -> Path:

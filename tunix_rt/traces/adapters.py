@@ -5,7 +5,6 @@ Each adapter has one function and one line in `ADAPTERS`; `detect` finds the one
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,43 +13,35 @@ from typing import Any
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.fields import answer_of, other_fields, with_numbers_as_text
 from tunix_rt.traces.messages import (
+    TRAINED,
     Rules,
     conversation,
     is_conversation,
     last_user,
     prompt_messages,
+    role_of,
     stripped,
     tools_of,
 )
 from tunix_rt.traces.readers import read
-from tunix_rt.traces.trace import Message, Step, Trace, identified, meta_field, parse_trace, text_field
+from tunix_rt.traces.recorded import TRACE_FIELDS, parse_trace
+from tunix_rt.traces.thoughts import has_tags
+from tunix_rt.traces.trace import EMPTY, GROUP, Message, Step, Trace, identified, meta_field, text_field
 
-CALCULATION = re.compile(r"<<[^<>\n]*>>")
+CALCULATION = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
 """GSM8K's calculator annotations, `<<48/2=24>>` (Cobbe et al. 2021, arXiv 2110.14168)."""
-
-
-SIGNIFICANT = frozenset(
-    "audio context documents function_call functions history image images input label reasoning reasoning_content "
-    "system system_prompt thinking thought tools videos weight".split()
-)
-"""Fields that would matter to what is learned; where an adapter does not use one, it is counted."""
 
 
 def adapt(record: JsonObject, adapter: Adapter, where: str, rules: Rules) -> Trace:
     """Convert a record with the named `adapter` (`auto`: the one that fits). Raises DataError: place, field, way on."""
     if adapter == "auto":
         adapter = detect(record, where)
-    if adapter == "trace":
-        trace = parse_trace(record, where)
-    else:
-        make, used = ADAPTERS[adapter]
-        trace = make(record, where, rules)
-        rest = {name: _finite(value) for name, value in record.items() if name not in (*used, "id", "meta")}
-        for name in SIGNIFICANT.intersection(rest):
-            if rest[name] not in (None, "", [], {}):
-                rules.noted[f"field {name} not used"] += 1
-        trace = identified(replace(trace, meta=rest | meta_field(record, where)), record, where)
+    make, used = ADAPTERS[adapter]
+    trace = make(with_numbers_as_text(record, used, rules), where, rules)
+    meta = other_fields(record, used, rules) | meta_field(record, where)
+    trace = identified(replace(trace, meta=meta), record, where)
     if rules.strip and trace.completion is None:
         messages = tuple(stripped(message, rules) for message in trace.messages)
         trace = replace(trace, prompt=trace.prompt.strip(), messages=messages, final_answer=trace.final_answer.strip())
@@ -65,17 +56,34 @@ def detect(record: Mapping[str, Any], where: str) -> Adapter:
     """The adapter that fits the record's fields. Raises DataError naming the fields and `columns`."""
     for adapter, fields in SIGNS:
         if all(any(record.get(name) is not None for name in field.split("|")) for field in fields.split()):
-            return adapter
+            return "problem_solution" if adapter == "gsm8k" and not _has_mark(record["answer"]) else adapter
+    shown = [name if record[name] is not None else f"{name} (null)" for name in sorted(record)]
+    inside = [name for name in record if isinstance(record[name], dict) and not set(FIELDS).isdisjoint(record[name])]
+    hint = f"; what is inside {inside[0]!r} has to stand at the top of the record" if inside else ""
     raise DataError(
-        f"{where}: no known shape has the fields {', '.join(sorted(record)) or 'none'}; name them: "
-        "columns={prompt: FIELD, completion: FIELD} (or messages, system, reasoning, answer)"
+        f"{where}: no known shape has the fields {', '.join(shown) or 'none'}; name them: "
+        f"columns={{prompt: FIELD, completion: FIELD}} (or messages, system, reasoning, answer){hint}"
     )
+
+
+def _trace(record: JsonObject, where: str, rules: Rules) -> Trace:
+    """`prompt`, `steps`, `final_answer`, and all that a trace holds; `system` may stand beside them."""
+    trace, system = parse_trace(record, where), _instructions(_system(record, where))
+    if system and any(message.role == "system" for message in trace.conversation):
+        raise DataError(f"{where}: system: messages have a system message already; remove one of them")
+    return replace(trace, messages=(*system, *trace.conversation)) if system else trace
+
+
+def _has_mark(answer: Any) -> bool:
+    """Whether a text ends in a line `#### x`."""
+    last = answer.rpartition("####") if isinstance(answer, str) else ("", "", "")
+    return bool(last[1] and last[2].strip()) and "\n" not in last[2].strip()
 
 
 def _gsm8k(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`question`; `answer`, which ends in a line `#### x`. Calculator annotations are left out, and counted."""
     solution, mark, answer = text_field(record, "answer", where).rpartition("####")
-    if not mark or not answer.strip() or "\n" in answer.strip():
+    if not _has_mark(record["answer"]):
         raise DataError(f"{where}: answer: expected to end in a line '#### x' with the final answer")
     plain, removed = CALCULATION.subn("", solution)
     rules.noted["calculator annotations left out"] += removed
@@ -86,30 +94,32 @@ def _gsm8k(record: JsonObject, where: str, rules: Rules) -> Trace:
 def _chat(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`messages`: the assistant's last one is the completion. `system` and `tools` may stand beside them."""
     before, said = conversation(record.get("messages"), f"{where}: messages", rules, _system(record, where))
-    return _labelled(before, said, where, rules, tools=tools_of(record, where), answer=_answer(record))
+    return _labelled(before, said, where, rules, tools=tools_of(record, where), answer=answer_of(record))
 
 
 def _sharegpt(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`conversations` of `from` (human, gpt, …) and `value`; `system` and `tools` may stand beside them."""
-    name = next(name for name in ("conversations", "conversation", "messages") if record.get(name) is not None)
-    value, system = record[name], _system(record, where)
+    names = ("conversations", "conversation", "messages")
+    name = next((name for name in names if record.get(name) is not None), names[0])
+    value, system = record.get(name), _system(record, where)
     named = isinstance(value, list) and bool(value) and isinstance(value[0], dict) and "from" in value[0]
     fields = ("from", "value") if named or isinstance(value, str) else ("role", "content")
     before, said = conversation(value, f"{where}: {name}", rules, system, *fields)
-    return _labelled(before, said, where, rules, tools=tools_of(record, where), answer=_answer(record))
+    return _labelled(before, said, where, rules, tools=tools_of(record, where), answer=answer_of(record))
 
 
 def _alpaca(record: JsonObject, where: str, rules: Rules) -> Trace:
-    """`instruction`, and `input` after an empty line if there is one; `output`. `system`, `history` may be there."""
-    asked = text_field(record, "instruction", where)
-    if record.get("input"):
-        asked += "\n\n" + text_field(record, "input", where)
+    """`instruction`, and `input` after an empty line if there is one; `output`; `system`, `history`, `reasoning`."""
+    more = text_field(record, "input", where) if record.get("input") else ""
+    asked = text_field(record, "instruction", where, empty=bool(more))
+    asked = f"{asked}\n\n{more}" if asked and more else asked or more
     turns = record.get("history") or []
     if not all(isinstance(turn, list) and len(turn) == 2 and all(isinstance(t, str) for t in turn) for turn in turns):
         raise DataError(f"{where}: history: expected pairs of a question and an answer, as texts")
     said = [Message(role, text) for turn in turns for role, text in zip(("user", "assistant"), turn, strict=True)]
     before = (*_instructions(_system(record, where)), *said, Message("user", asked))
-    return _labelled(before, Message("assistant", text_field(record, "output", where)), where, rules)
+    text = _with_reasoning(record, text_field(record, "output", where), where)
+    return _labelled(before, Message("assistant", text), where, rules)
 
 
 def _prompt_completion(record: JsonObject, where: str, rules: Rules) -> Trace:
@@ -118,12 +128,12 @@ def _prompt_completion(record: JsonObject, where: str, rules: Rules) -> Trace:
         raise DataError(f"{where}: label: false: a bad answer, which must not be learned as a good one")
     system = _system(record, where)
     if is_conversation(record.get("prompt")) or is_conversation(record.get("completion")):
-        said = [item for name in ("prompt", "completion") for item in _as_messages(record, name, where)]
+        said = [*_as_messages(record, "prompt", where), *_learned(_as_messages(record, "completion", where))]
         before, last = conversation(said, f"{where}: prompt and completion", rules, system)
     else:
         before = (*_instructions(system), Message("user", text_field(record, "prompt", where)))
         last = Message("assistant", _with_reasoning(record, text_field(record, "completion", where), where))
-    return _labelled(before, last, where, rules, tools=tools_of(record, where), answer=_answer(record))
+    return _labelled(before, last, where, rules, tools=tools_of(record, where), answer=answer_of(record))
 
 
 def _problem_solution(record: JsonObject, where: str, rules: Rules) -> Trace:
@@ -135,7 +145,7 @@ def _problem_solution(record: JsonObject, where: str, rules: Rules) -> Trace:
     before = (*_instructions(_system(record, where)), Message("user", text_field(record, name, where)))
     if record.get("solution") is not None:
         text = _with_reasoning(record, text_field(record, "solution", where), where)
-        return _labelled(before, Message("assistant", text), where, rules, answer=_answer(record))
+        return _labelled(before, Message("assistant", text), where, rules, answer=answer_of(record))
     text = _with_reasoning(record, text_field(record, "answer", where), where)
     return _labelled(before, Message("assistant", text), where, rules)
 
@@ -150,6 +160,11 @@ def _preference(record: JsonObject, where: str, rules: Rules) -> Trace:
             said = [*prompt, *record[name]]
             both.append(conversation(said, f"{where}: {name}", rules, _system(record, where)))
         else:
+            if record.get("prompt") is None:
+                raise DataError(
+                    f"{where}: prompt: missing, and {name} is text, of which nothing says where the prompt ends: put "
+                    "it into a field prompt, or make chosen and rejected lists of messages"
+                )
             asked = prompt_messages(_as_messages(record, "prompt", where), f"{where}: prompt", rules)
             before = (*_instructions(_system(record, where)), *asked)
             both.append((before, Message("assistant", text_field(record, name, where))))
@@ -167,16 +182,19 @@ def _evaluation_set(record: JsonObject, where: str, rules: Rules) -> Trace:
 
 
 ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str, Rules], Trace], tuple[str, ...]]] = {
+    "trace": (_trace, TRACE_FIELDS),
     "gsm8k": (_gsm8k, ("question", "answer")),
-    "chat": (_chat, ("messages", "system", "tools")),
-    "sharegpt": (_sharegpt, ("conversations", "conversation", "messages", "system", "tools")),
-    "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system")),
-    "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning", "tools")),
+    "chat": (_chat, ("messages", "system", "tools", "functions")),
+    "sharegpt": (_sharegpt, ("conversations", "conversation", "messages", "system", "tools", "functions")),
+    "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system", "reasoning")),
+    "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning", "tools", "functions")),
     "problem_solution": (_problem_solution, ("problem", "question", "solution", "reasoning", "answer", "system")),
-    "preference": (_preference, ("prompt", "chosen", "rejected", "system", "tools")),
+    "preference": (_preference, ("prompt", "chosen", "rejected", "system", "tools", "functions")),
     "evaluation_set": (_evaluation_set, ("prompt", "expected_answer", "system")),
 }
 """Functions that make a trace of a record, and the fields that they use: all others are added to its `meta`."""
+FIELDS = tuple(sorted({field for _, used in ADAPTERS.values() for field in used} | {"id", "label", GROUP}))
+"""Fields that columns of a file can be named for."""
 SIGNS: tuple[tuple[Adapter, str], ...] = (
     ("trace", "prompt steps final_answer"),
     ("preference", "chosen rejected"),
@@ -188,8 +206,10 @@ SIGNS: tuple[tuple[Adapter, str], ...] = (
     ("problem_solution", "problem|question solution"),
     ("problem_solution", "problem|question reasoning answer"),
     ("gsm8k", "question answer"),
+    ("problem_solution", "problem answer"),
 )
-"""Adapters and the fields by which they are recognised, in this order; `a|b`: one of them."""
+"""Adapters and the fields by which they are recognised, in this order; `a|b`: one of them. An `answer` that
+does not end in a line `#### x` is not GSM8K's."""
 
 
 def _labelled(
@@ -202,7 +222,7 @@ def _labelled(
 ) -> Trace:
     """A trace of a text: the declared reader labels its steps and answer, unless the source gives the answer."""
     before, said = tuple(stripped(message, rules) for message in before), stripped(said, rules)
-    if rules.strip and not all(message.content or message.fields for message in (*before, said)):
+    if rules.strip and not all(m.content or m.fields or m.role in EMPTY for m in (*before, said)):
         raise DataError(f"{where}: a message is nothing but white space")
     text = said.content
     if not text.strip() and not said.fields.get("tool_calls"):
@@ -210,8 +230,12 @@ def _labelled(
     reading = read(text, rules.reader)
     if reading.answer is None and rules.reader == "auto":  # thoughts that are not closed, or behind other text
         reading = read(text, "whole")
+        if text.strip():
+            rules.noted["unclear where thoughts end: the whole text counts as the answer"] += 1
     if answer is None and reading.answer is None and not said.fields.get("tool_calls"):
         raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}")
+    if answer is None and said.fields.get("tool_calls") and reading.answer is None:
+        rules.noted["completions without an answer, which call tools: not scored"] += 1
     found = "" if reading.answer is None else text[slice(*reading.answer)]
     same = answer is None or answer.strip() == found
     return Trace(
@@ -226,6 +250,20 @@ def _labelled(
     )
 
 
+def _learned(said: list[Any]) -> list[Any]:
+    """The messages of a completion: where the assistant speaks several times, all of it is learned, not only its last.
+
+    TRL's SFTTrainer learns all that stands in `completion` (huggingface/trl, `completion_only_loss`).
+    """
+    spoken = [isinstance(item, dict) and role_of(item.get("role")) == "assistant" for item in said]
+    if sum(spoken) < 2:
+        return said
+    return [
+        item | {"weight": 1.0} if own and all(item.get(name) is None for name in TRAINED) else item
+        for item, own in zip(said, spoken, strict=True)
+    ]
+
+
 def _system(record: Mapping[str, Any], where: str) -> str | None:
     return text_field(record, "system", where) if record.get("system") else None
 
@@ -234,19 +272,16 @@ def _instructions(system: str | None) -> tuple[Message, ...]:
     return () if system is None else (Message("system", system),)
 
 
-def _answer(record: Mapping[str, Any]) -> str | None:
-    """The final answer as the source gives it beside the text."""
-    value = record.get("answer", record.get("final_answer"))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value if isinstance(value, str) and value.strip() else None
-
-
 def _with_reasoning(record: Mapping[str, Any], text: str, where: str) -> str:
     """The text after its reasoning, as Qwen3 and DeepSeek-R1 write both."""
-    if not record.get("reasoning"):
+    reasoning = record.get("reasoning")
+    if not reasoning:
         return text
-    return f"<think>\n{text_field(record, 'reasoning', where)}\n</think>\n\n{text}"
+    if isinstance(reasoning, list) and len(reasoning) == 1:  # s1K's thinking_trajectories
+        reasoning = reasoning[0]
+    if has_tags(text):
+        raise DataError(f"{where}: reasoning: the text has thoughts too, which would be learned twice: remove one")
+    return f"<think>\n{text_field({'reasoning': reasoning}, 'reasoning', where)}\n</think>\n\n{text}"
 
 
 def _as_messages(record: Mapping[str, Any], name: str, where: str) -> list[Any]:
@@ -254,12 +289,3 @@ def _as_messages(record: Mapping[str, Any], name: str, where: str) -> list[Any]:
     if isinstance(value, list):
         return value
     return [{"role": "user" if name == "prompt" else "assistant", "content": text_field(record, name, where)}]
-
-
-def _finite(value: Any) -> Any:
-    """A value of another field; numbers that JSON does not have (NaN of a table's empty cell) become null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list) else value

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, to_json
-from tunix_rt.traces.trace import Message
+from tunix_rt.traces.trace import Message, objects
 
+ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
 PROBE = '{"⟦name⟧":  1.10}'
 """Arguments that no program writes in this way."""
 
@@ -33,6 +37,60 @@ def with_arguments_as_text(message: JsonObject) -> JsonObject:
 def with_arguments_as_objects(message: JsonObject) -> JsonObject:
     """A message whose tool calls have their arguments as objects, as most chat templates expect them."""
     return _changed(message, lambda value: json.loads(value) if isinstance(value, str) else value)
+
+
+def with_arguments_of(text: str, calls: Sequence[JsonObject]) -> list[JsonObject]:
+    """Calls that were read from a text, with their arguments as the text has them; where that is not clear, as read."""
+    decoder, found = json.JSONDecoder(), []
+    for start in (match.end() for match in ARGUMENTS.finditer(text)):
+        with suppress(ValueError):
+            found.append(text[start : decoder.raw_decode(text, start)[1]])
+    if len(found) != len(calls):
+        return list(calls)
+    return [
+        call | {"arguments": given}
+        if json.loads(given) == (read := call.get("arguments")) and isinstance(read, dict)
+        else call
+        for call, given in zip(calls, found, strict=True)
+    ]
+
+
+def parsed(value: Any, where: str) -> Any:
+    """A value that may be given as its JSON text. Raises DataError."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{where}: expected a list of objects, got text that is not JSON ({error})") from None
+
+
+def calls_of_text(text: str | None, where: str) -> list[JsonObject]:
+    """The tool calls of ShareGPT's role `function_call`: one object with name and arguments, or a list of them."""
+    value = parsed(text, where)
+    found = objects(value if isinstance(value, list) else [value], where)
+    return [{"type": "function", "function": call} for call in with_arguments_of(text or "", found)]
+
+
+def with_arguments(calls: Any, where: str) -> list[JsonObject]:
+    """Tool calls with their arguments as given: objects, or the JSON text of OpenAI's API, which stays as it is."""
+    made = []
+    for call in objects(calls, f"{where}: tool_calls"):
+        function = call.get("function", call)
+        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
+            raise DataError(f"{where}: tool_calls: expected objects with a function and its name")
+        arguments = function.get("arguments") or {}
+        if isinstance(arguments, str):
+            try:
+                json.loads(arguments, parse_constant=_refuse_constant)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}: tool_calls: arguments: not JSON ({error})") from None
+        made.append({"type": "function"} | call | {"function": function | {"arguments": arguments}})
+    return made
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _changed(message: JsonObject, change: Callable[[Any], Any]) -> JsonObject:

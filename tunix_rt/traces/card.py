@@ -33,7 +33,7 @@ def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     left = {**counts["rejected"], **{f"{kind} (when tokenised)": n for kind, n in counts["dropped"].items()}}
     yield from _table(("reason", "records"), [(kind, f"{number:,}") for kind, number in left.items()])
     yield from _examples(record["reason"] for record in manifest["rejected"])
-    yield "\n## Changed on the way in, as declared"
+    yield "\n## Changed on the way in"
     yield from _table(("what", "times"), [(what, f"{number:,}") for what, number in counts["noted"].items()])
     yield "\n## To look at"
     found = manifest["findings"]

@@ -16,7 +16,7 @@ from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.calls import PROBE as ARGUMENTS
 from tunix_rt.traces.calls import probe, with_arguments_as_objects, with_arguments_as_text, without_calls
-from tunix_rt.traces.causes import cause, other_end
+from tunix_rt.traces.causes import ANOTHER, cause, end_length, other_end, refuse_taken
 from tunix_rt.traces.frame import marks_of, places
 from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown
 from tunix_rt.traces.trace import Message, Span
@@ -60,18 +60,26 @@ class ChatTurn:
 
         Raises DataError naming a message whose text the template changes or hides.
         """
+        for place, message in enumerate(messages):
+            if message.role == "assistant" and has_tags(message.content) and divided(message, self._place) is not None:
+                raise DataError(
+                    f"messages[{place}]: thoughts in the text of a previous turn, and the chat template has a place of "
+                    f"its own for them: put them into the field {FIELD}, or dataset.previous_thoughts=template"
+                )
         said = self._complete(messages)
         prefix = self._render(said, True, tools) + self._opening
         if tools and prefix == self._render(said, True) + self._opening:
-            raise DataError("the chat template does not show tools; use a model whose template does")
+            raise DataError(f"the chat template does not show tools; {ANOTHER}")
         if any("tool_calls" in m.fields for m in said):
             without = [without_calls(message) for message in said]
             if prefix == self._render(without, True, tools) + self._opening:
                 what = "the tool calls of previous turns"
-                raise DataError(f"the chat template does not show {what}; use a model whose template does")
-        if len(said) == 1 and prefix == self._head + said[0].content + self._tail:
-            return prefix
-        self._places(prefix, said, tools)
+                raise DataError(f"the chat template does not show {what}; {ANOTHER}")
+        simple = len(said) == 1 and prefix == self._head + said[0].content + self._tail
+        start = len(self._head)
+        spans = [(start, start + len(said[0].content))] if simple else self._places(prefix, said, tools)
+        for place, span in enumerate(spans, len(messages) - len(said)):
+            refuse_taken(self._tokenizer, prefix, span, f"messages[{place}]" if place < len(messages) - 1 else "prompt")
         return prefix
 
     def previous_turns(
@@ -102,7 +110,10 @@ class ChatTurn:
             start -= self._in_front(
                 prefix[max((end for _, end in spans[:place]), default=0) : start], said[place], where
             )
-            found.append((place - added, (start, stop + self._end(prefix[stop:following], where, calls))))
+            length = end_length(self._tokenizer, prefix[stop:following], self.trail, calls)
+            if length is None:
+                raise DataError(where + other_end(self._tokenizer, prefix[stop:following], self._last_end))
+            found.append((place - added, (start, stop + length)))
         return found
 
     def _in_front(self, before: str, said: Message, where: str) -> int:
@@ -133,6 +144,10 @@ class ChatTurn:
             found = self._apart(asked, whole, apart, len(said.content) - len(apart.content))
         else:
             found = self._saying(asked, whole, said)
+        if found.calls is None:
+            begin, text = prefix + (found.thoughts or found.lead), said.content[found.replaced or len(found.opened) :]
+            span = (len(begin), len(begin) + len(text))
+            refuse_taken(self._tokenizer, begin + text + found.trail + found.end, span, "completion")
         return replace(found, prefix=prefix)
 
     def _apart(self, prefix: str, whole: str, said: Message, replaced: int) -> Turn:
@@ -265,7 +280,7 @@ class ChatTurn:
         if place < 0 or self._behind(rest[place + len(token) :]) or missing or without == whole:
             raise DataError(
                 f"the chat template does not show the assistant's tool calls ({to_json(missing or names)}) and an end "
-                "token; use a model whose template does"
+                f"token; {ANOTHER}"
             )
         thoughts = said.fields.get(FIELD, "")
         if thoughts not in rest[:place]:
@@ -276,11 +291,3 @@ class ChatTurn:
                 "dataset.strip=true removes white space in the data"
             )
         return Turn(prefix, token, calls=rest[:place])
-
-    def _end(self, rest: str, where: str, calls: bool) -> int:
-        """Where the end token ends in the text after a turn; it is what follows the turn's own text, or its `calls`."""
-        for token in self._tokenizer.end_tokens:
-            place = rest.find(token) if calls else (0 if rest.startswith(token) else -1)
-            if place >= 0:
-                return place + len(token)
-        raise DataError(f"{where}{other_end(self._tokenizer, rest, self._last_end)}")

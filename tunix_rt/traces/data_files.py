@@ -6,35 +6,42 @@ What a file holds is seen from its content; its name only tells CSV and TSV from
 from __future__ import annotations
 
 import bz2
-import csv
 import glob
 import gzip
 import io
 import lzma
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from itertools import chain
+from difflib import get_close_matches
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any, cast
 
+from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, parse_json, parse_object
+from tunix_rt.files import JsonObject
+from tunix_rt.traces.adapters import FIELDS
+from tunix_rt.traces.json_files import Line, first_line, is_object, json_lines, json_values
+from tunix_rt.traces.tables import parquet_rows, table_rows
+from tunix_rt.traces.trace import GROUP, meta_field
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
-BOM = b"\xef\xbb\xbf"
+METADATA = ("dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json")
+"""Files about data, not of it, that the library `datasets` writes."""
+SPLIT_NAMES: dict[str, SplitName] = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("validation", "valid", "val", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+}
+"""Words in names of files and folders (huggingface/datasets, `data_files.py`, `SPLIT_KEYWORDS`)."""
 PARQUET = b"PAR1"
 REFUSED = {
     b"\xff\xfe": "UTF-16 text; save it as UTF-8",
     b"\xfe\xff": "UTF-16 text; save it as UTF-8",
-    b"PK\x03\x04": "a zip archive; unpack it",
+    b"PK\x03\x04": "a zip archive, or a spreadsheet; unpack it, or save its table as CSV UTF-8",
 }
 """First bytes of files that are something else → what to do."""
-RECORDS = frozenset(("messages", "conversations", "conversation", "prompt", "instruction", "question", "problem"))
-"""Fields of a record: an object with one of them is a record, not a wrapper around a list of records."""
-ROWS = 1024
-"""Rows of a Parquet file read at once."""
-Line = tuple[str, JsonObject | DataError]
-"""The place of a record, and the record or why there is none."""
 
 
 def _zstd(path: Path) -> IO[bytes]:
@@ -52,11 +59,40 @@ COMPRESSIONS: dict[bytes, tuple[str, Callable[[Path], Any]]] = {
 """First bytes of a compressed file → its usual suffix and what opens it."""
 
 
-def found_files(path: str) -> tuple[Path, ...]:
-    """The files that a path names: itself, all data files below a folder, or what a glob matches; sorted.
+def found_files(path: str, split: SplitName) -> tuple[Path, ...]:
+    """The files of a split that a path names: itself, data files below a folder, or what a glob matches; sorted.
 
-    Raises DataError if there is none.
+    A folder or a glob with files for several splits, by their names, gives each split its own. Raises DataError if
+    there is no file.
     """
+    splits = files_of_splits(path)
+    return splits.get(split) or splits["train"]
+
+
+def files_of_splits(path: str) -> dict[SplitName, tuple[Path, ...]]:
+    """The files that a path names, by the splits that their names tell; if they tell one at most, all are `train`'s.
+
+    Raises DataError if there is no file.
+    """
+    place, found = Path(path), _found(path)
+    if found == (place,):
+        return {"train": found}
+    fixed = Path(*takewhile(lambda part: not glob.has_magic(part), place.parts))
+    named = {file: _named_split(file.relative_to(place if place.is_dir() else fixed)) for file in found}
+    splits = {split: tuple(file for file in found if named[file] == split) for split in SPLITS}
+    return {split: files for split, files in splits.items() if files} if splits["train"] else {"train": found}
+
+
+def _named_split(file: Path) -> SplitName:
+    """The split that a file's name tells, or else that of a folder, as the hub reads them; `train` without one."""
+    for part in reversed(file.parts):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in SPLIT_NAMES:
+                return SPLIT_NAMES[word]
+    return "train"
+
+
+def _found(path: str) -> tuple[Path, ...]:
     place = Path(path)
     if place.is_dir():
         found = [file for file in place.rglob("*") if file.is_file() and _is_data(file.relative_to(place))]
@@ -72,13 +108,16 @@ def found_files(path: str) -> tuple[Path, ...]:
 
 
 def _is_data(name: Path) -> bool:
-    hidden = any(part.startswith((".", "_")) for part in name.parts)
+    hidden = any(part.startswith((".", "_")) for part in name.parts) or name.name in METADATA
     endings = [suffix for suffix in name.suffixes if suffix not in {kind for kind, _ in COMPRESSIONS.values()}]
     return not hidden and endings[-1:] != [] and endings[-1].lower() in SUFFIXES
 
 
-def read_records(path: Path) -> Iterator[Line]:
-    """Every record of a file with its place (`file:line`, `file[row]`). Raises DataError: missing, empty, damaged."""
+def read_records(path: Path, noted: Counter[str] | None = None) -> Iterator[Line]:
+    """Every record of a file with its place (`file:line`, `file[row]`). Raises DataError: missing, empty, damaged.
+
+    `noted` counts rows that are not as the file has them.
+    """
     if not path.is_file():
         raise DataError(f"{path}: {'a folder, expected a file' if path.is_dir() else 'no such file'}")
     with path.open("rb") as file:
@@ -90,7 +129,7 @@ def read_records(path: Path) -> Iterator[Line]:
     number = 0
     try:
         if begin.startswith(PARQUET):
-            lines = _parquet(path)
+            lines = parquet_rows(path, Counter() if noted is None else noted)
         elif opened is None:
             lines = _text(path, lambda: path.open("rb"))
         else:
@@ -105,133 +144,70 @@ def read_records(path: Path) -> Iterator[Line]:
         raise DataError(f"{path}: empty, expected records")
 
 
-def renamed(record: JsonObject, columns: Mapping[str, str], where: str) -> JsonObject:
-    """A record with the fields that an adapter knows. Raises DataError if a column is not there."""
-    missing = [column for column in columns.values() if column not in record]
-    if missing:
-        raise DataError(f"{where}: columns: no field {missing[0]!r} (the record has {', '.join(record) or 'none'})")
-    rest = {name: value for name, value in record.items() if name not in columns.values() and name not in columns}
-    return {name: record[column] for name, column in columns.items()} | rest
+class Columns:
+    """Fields of an adapter → columns of a file. An empty cell is a missing field; a column that no record has is an
+    error, since it may be a mistyped name. A column under the name of such a field that is not asked for is kept as
+    `own_NAME`; `group` is what decides the split, `meta.group`.
+    """
+
+    def __init__(self, named: Mapping[str, str], where: str) -> None:
+        """`where` starts each message. Raises DataError for a field that no adapter has."""
+        if unknown := next((name for name in named if name not in FIELDS), None):
+            near = get_close_matches(unknown, FIELDS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise DataError(f"{where}: {unknown!r} is no field of any shape{hint} (there are {', '.join(FIELDS)})")
+        self._named, self._missing, self._where = dict(named), set(named.values()), where
+        self._fields: tuple[str, ...] = ()
+
+    def rename(self, record: JsonObject) -> JsonObject:
+        """The record with the fields that the adapter knows."""
+        if not self._named:
+            return record
+        self._missing -= record.keys()
+        self._fields = self._fields or tuple(record)
+        taken = set(self._named.values())
+        rest = {name: value for name, value in record.items() if name not in taken}
+        own = {f"own_{name}": rest.pop(name) for name in self._named if name in rest}
+        found = {field: record[column] for field, column in self._named.items() if column in record}
+        if GROUP in found:
+            found["meta"] = meta_field(record, self._where) | {GROUP: found.pop(GROUP)}
+        return rest | own | found
+
+    @property
+    def used(self) -> dict[str, str]:
+        """The columns that records had."""
+        return {field: column for field, column in self._named.items() if column not in self._missing}
+
+    def check(self) -> None:
+        """Raises DataError for a column that none of the records had that were renamed."""
+        if self._missing and self._fields:
+            missing = min(self._missing)
+            raise DataError(
+                f"{self._where}: no record has the field {missing!r} (the first has {', '.join(self._fields)})"
+            )
 
 
 def _text(path: Path, opens: Callable[[], IO[bytes]]) -> Iterator[Line]:
     kinds = {kind for kind, _ in COMPRESSIONS.values()}
     suffix = next((name.lower() for name in reversed(path.suffixes) if name.lower() not in kinds), "")
+    if suffix in (".csv", ".tsv") and not _begins_with_object(opens):
+        with opens() as file:
+            yield from table_rows(path, file, "\t" if suffix == ".tsv" else None)
+        return
     with opens() as file:
-        if suffix in (".csv", ".tsv"):
-            yield from _csv(path, file, "\t" if suffix == ".tsv" else None)
+        number, first = first_line(file)
+        if first.lstrip()[:1] not in (b"[", b"{") or is_object(first):
+            yield from json_lines(path, file, number, first)
             return
-        number, first = _first(file)
-        if not first.lstrip().startswith(b"[") and (not first.strip() or _is_object(first)):
-            yield from _lines(path, file, number, first)
-            return
-        whole = _whole(path, first + file.read(), number)
+        whole = json_values(path, first + file.read(), number)
     if whole is not None:
         yield from whole
         return
     with opens() as file:
-        yield from _lines(path, file, *_first(file))
+        yield from json_lines(path, file, *first_line(file))
 
 
-def _first(file: IO[bytes]) -> tuple[int, bytes]:
-    """The number and the bytes of the first line that is not blank, without a byte order mark."""
-    number = 0
-    for number, raw in enumerate(file, 1):
-        line = raw.removeprefix(BOM) if number == 1 else raw
-        if line.strip():
-            return number, line
-    return number, b""
-
-
-def _is_object(line: bytes) -> bool:
-    return isinstance(parse_object(line, ""), dict)
-
-
-def _lines(path: Path, file: IO[bytes], number: int, first: bytes) -> Iterator[Line]:
-    line = first
-    while line:
-        where = f"{path}:{number}"
-        if b"\0" in line:
-            yield where, DataError(f"{where}: a NUL byte: binary data, expected UTF-8 text with one JSON object a line")
-        elif line.strip():
-            yield where, parse_object(line, where)
-        line, number = file.readline(), number + 1
-
-
-def _whole(path: Path, raw: bytes, number: int) -> list[Line] | None:
-    """The records of a file that is one JSON value; None if it is not one (then its lines are read)."""
-    try:
-        value = parse_json(raw, str(path))
-    except DataError as error:
-        if raw.lstrip().startswith(b"[") and len(raw.split(b"\n", 2)) < 3:
-            raise DataError(str(error)) from None
-        return None
-    if isinstance(value, dict) and RECORDS.isdisjoint(value):
-        lists = [item for item in value.values() if isinstance(item, list) and item and isinstance(item[0], dict)]
-        if len(lists) != 1:
-            return [(f"{path}:{number}", value)]
-        value = lists[0]
-    if isinstance(value, dict):
-        return [(f"{path}:{number}", value)]
-    if not isinstance(value, list):
-        raise DataError(f"{path}: a JSON {type(value).__name__}, expected objects")
-    places = ((f"{path}[{place}]", item) for place, item in enumerate(value))
-    wrong = "expected an object"
-    return [
-        (where, item if isinstance(item, dict) else DataError(f"{where}: a JSON {type(item).__name__}, {wrong}"))
-        for where, item in places
-    ]
-
-
-def _csv(path: Path, file: IO[bytes], delimiter: str | None) -> Iterator[Line]:
-    """Rows of a table with a header; an empty cell is a missing field."""
-    csv.field_size_limit(2**31 - 1)
-    try:
-        with io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
-            header = next((line for line in text if line.strip()), "")
-            separator = delimiter or max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count)
-            rows = csv.reader(chain([header], text), delimiter=separator, strict=True)
-            names, start = next(rows, []), rows.line_num + 1
-            for row in rows:
-                where, start = f"{path}:{start}", rows.line_num + 1
-                if len(row) > len(names):
-                    yield where, DataError(f"{where}: {len(row)} cells, the header has {len(names)}")
-                elif row:
-                    yield where, {name: cell for name, cell in zip(names, row, strict=False) if cell}
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: not a table of comma-separated values ({error})") from None
-
-
-def _parquet(path: Path) -> Iterator[Line]:
-    import pyarrow
-    import pyarrow.parquet
-
-    number = 0
-    try:
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches(ROWS):
-            for place in range(batch.num_rows):
-                where = f"{path}[{number}]"
-                yield where, _row(batch.slice(place, 1), where)
-                number += 1
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: not a readable Parquet file ({error})") from None
-
-
-def _row(batch: Any, where: str) -> JsonObject | DataError:
-    try:
-        return {name: plain(value) for name, value in batch.to_pylist()[0].items() if value is not None}
-    except UnicodeDecodeError as error:
-        return DataError(f"{where}: not UTF-8 text ({error.reason} at byte {error.start})")
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it: dates and the like as text."""
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+def _begins_with_object(opens: Callable[[], IO[bytes]]) -> bool:
+    """Whether a file that is called a table holds JSON lines."""
+    with opens() as file:
+        return is_object(first_line(file)[1])

@@ -5,7 +5,6 @@ Bad data is an error unless a declared switch of the section `dataset` allows it
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, sha256_file
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
 from tunix_rt.traces.findings import look_closer
+from tunix_rt.traces.keys import group_hash, hash_of
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.sources import (
     Part,
@@ -28,7 +28,7 @@ from tunix_rt.traces.sources import (
     source_files,
 )
 from tunix_rt.traces.spool import Spool, Spooled
-from tunix_rt.traces.trace import MIXED, Trace, normalise
+from tunix_rt.traces.trace import MIXED, Trace
 
 Records = dict[SplitName, list[Spooled]]
 OVERLAPPING: tuple[tuple[SplitName, SplitName], ...] = (
@@ -54,6 +54,10 @@ class Collected:
     `overlaps` found: training traces that share a prompt or a run of words with evaluation, and those they share with.
     """
 
+    def lines(self, split: SplitName) -> Iterator[tuple[bytes, str]]:
+        """The traces of a split as they are on disk, with their ids: what `spool.read_line` takes."""
+        return ((record.spool.line(record.number), record.id) for record in self.records[split])
+
     def traces(self, split: SplitName) -> Iterator[Trace]:
         """The traces of a split, one after the other."""
         return (record.trace for record in self.records[split])
@@ -71,15 +75,8 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
     Raises DataError for bad records, duplicates and overlaps whose switch is `error`, for an unreadable
     file, and for a declared split that ends up empty; MachineError, MissingExtra for a hub source.
     """
-    rules = Rules(
-        reader=reader or "auto",
-        consecutive=dataset.on_consecutive,
-        last_user=dataset.on_last_user,
-        previous_thoughts=dataset.previous_thoughts,
-        strip=dataset.strip,
-        max_characters=dataset.max_characters,
-    )
-    records, invalid = _read(dataset, rules, Spool(folder))
+    rules = _rules(dataset, reader)
+    records, invalid = _read(dataset, rules, Spool(folder, dataset.overlap_ngram, dataset.seed))
     num_read = sum(map(len, records.values())) + len(invalid)
     what = f"of {num_read} records are not valid traces"
     refuse(dataset.on_invalid == "error", [bad.reason for bad in invalid], what, "on_invalid=skip leaves them out")
@@ -99,7 +96,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
     splits = {split: [record for record in found if record.id not in dropped] for split, found in chosen.items()}
     _refuse_empty(splits, dataset, num_read)
     rejected = [*invalid, *repeated, *dropped.values()]
-    counts = {
+    counts: JsonObject = {
         "read": num_read,
         "kept": {split: len(traces) for split, traces in splits.items()},
         "rejected": dict(Counter(record.kind for record in rejected)),
@@ -108,14 +105,30 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
         "overlaps_allowed": sum(name not in dropped for name in training),
         "noted": dict(sorted((+rules.noted).items())),
     }
+    return Collected(splits, _manifest(dataset, counts, rejected, findings))
+
+
+def _rules(dataset: DatasetConfig, reader: ReaderName | None) -> Rules:
+    return Rules(
+        reader=reader or "auto",
+        consecutive=dataset.on_consecutive,
+        last_user=dataset.on_last_user,
+        previous_thoughts=dataset.previous_thoughts,
+        strip=dataset.strip,
+        max_characters=dataset.max_characters,
+    )
+
+
+def _manifest(
+    dataset: DatasetConfig, counts: JsonObject, rejected: Sequence[Rejected], findings: JsonObject
+) -> JsonObject:
     files = [
         {"path": str(file.path), "split": file.split, "sha256": sha256_file(file.path)}
         for file in source_files(dataset.source)
     ]
     listed = [asdict(record) for record in rejected]
     manifest = {"source": asdict(dataset.source), "files": files, "counts": counts, "rejected": listed}
-    manifest["findings"] = findings
-    return Collected(splits, manifest)
+    return manifest | {"findings": findings}
 
 
 def refuse(refused: bool, examples: Sequence[str], what: str, remedy: str) -> None:
@@ -184,11 +197,12 @@ def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
     shares = {part.name: _shares(part, dataset.split) for part in parts_of(dataset.source)}
     carved: Records = {split: [] if split == "train" else list(records.get(split, [])) for split in SPLITS}
     for record in records["train"]:
-        trace = record.trace
-        share = shares[""] if "" in shares else shares[trace.meta[MIXED]]
-        carved[split_of(trace, share, dataset.seed)].append(record)
+        share = shares[""] if "" in shares else shares[record.trace.meta[MIXED]]
+        carved[split_at(_share(record.group), share)].append(record)
     chosen = {
-        split: sorted(found, key=lambda record: hash_order(record.trace, dataset.seed))[: getattr(dataset.limit, split)]
+        split: sorted(found, key=lambda record: hash_order(record.group, record.id, dataset.seed))[
+            : getattr(dataset.limit, split)
+        ]
         for split, found in carved.items()
     }
     return chosen, sum(len(carved[split]) - len(chosen[split]) for split in SPLITS)
@@ -205,7 +219,7 @@ def times_seen(trace: Trace, dataset: DatasetConfig) -> int:
     """How often an epoch has a training trace, by the weight of its source in a mixture; the fraction, by its hash."""
     weights = {part.name: part.weight for part in parts_of(dataset.source)}
     weight = weights.get(trace.meta.get(MIXED, ""), 1.0) if "" not in weights else 1.0
-    return int(weight) + (_hash(f"weight:{trace.id}", dataset.seed) / 2**64 < weight % 1)
+    return int(weight) + (hash_of(f"weight:{trace.id}", dataset.seed) / 2**64 < weight % 1)
 
 
 def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str]]:
@@ -247,7 +261,11 @@ def split_of(trace: Trace, split: SplitConfig, seed: int) -> SplitName:
 
 def share_of(trace: Trace, seed: int) -> float:
     """Where a trace stands in [0, 1) by its hash; traces of a group at the same place."""
-    return (_hash(_key(trace), seed) >> 11) / 2**53
+    return _share(group_hash(trace, seed))
+
+
+def _share(group: int) -> float:
+    return (group >> 11) / 2**53
 
 
 def split_at(share: float, split: SplitConfig) -> SplitName:
@@ -257,15 +275,6 @@ def split_at(share: float, split: SplitConfig) -> SplitName:
     return "validation" if share >= 1 - split.validation else "train"
 
 
-def hash_order(trace: Trace, seed: int) -> tuple[int, int]:
-    """Sort key, 64 bits each: the traces of a group are neighbours. A limit takes the lowest."""
-    return _hash(_key(trace), seed), _hash(f"id:{trace.id}", seed)
-
-
-def _key(trace: Trace) -> str:
-    group = trace.meta.get("group")
-    return f"prompt:{normalise(trace.questions[0])}" if group is None else f"group:{group}"
-
-
-def _hash(key: str, seed: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed}:{key}".encode()).digest()[:8], "big")
+def hash_order(group: int, identity: str, seed: int) -> int:
+    """Sort key, 128 bits: the traces of a group are neighbours. A limit takes the lowest."""
+    return group << 64 | hash_of(f"id:{identity}", seed)

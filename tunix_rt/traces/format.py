@@ -23,6 +23,7 @@ from tunix_rt.config.format import (
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.causes import refuse_taken
 from tunix_rt.traces.chat import PROBE, ChatTurn
 from tunix_rt.traces.layout import Layout, Parsed, lines, think
 from tunix_rt.traces.readers import read
@@ -50,14 +51,14 @@ class PlainTurn:
         begin = "" if tokenizer is None else tokenizer.begin_token
         self._prompt_start = prompt_start if begin and prompt_start.startswith(begin) else begin + prompt_start
         self._prompt_end = prompt_end
-        self._end_token = "" if tokenizer is None else tokenizer.end_token
+        self._tokenizer, self._end_token = tokenizer, "" if tokenizer is None else tokenizer.end_token
 
     def prefix(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> str:
         """The prompt as the model sees it, after the token that the tokenizer prepends to any text."""
         if len(messages) > 1 or tools:
             what = "tools" if tools else f"messages of {', '.join(message.role for message in messages[:6])}"
             raise DataError(f"the trace has {what}, this format has one prompt: format=chat shows all of them")
-        return self._prompt_start + messages[0].content + self._prompt_end
+        return self._between(self._prompt_start, messages[0].content, self._prompt_end, "prompt")
 
     def previous_turns(
         self, messages: Sequence[Message], tools: Sequence[JsonObject], learned: Container[int]
@@ -69,7 +70,15 @@ class PlainTurn:
         """The prompt, the text as it is, and the end token (empty without a tokenizer)."""
         if said.fields.get("tool_calls"):
             raise DataError("the completion has tool calls, which only a chat template can write: format=chat")
-        return Turn(self.prefix(messages, tools), self._end_token)
+        prefix = self.prefix(messages, tools)
+        self._between(prefix, said.content, self._end_token, "completion")
+        return Turn(prefix, self._end_token)
+
+    def _between(self, before: str, text: str, after: str, who: str) -> str:
+        whole = before + text + after
+        if self._tokenizer is not None:
+            refuse_taken(self._tokenizer, whole, (len(before), len(before) + len(text)), who)
+        return whole
 
     def plain(self, completion: str) -> str:
         """The completion as it is."""
@@ -146,8 +155,11 @@ class Formatter:
             text = "".join(part.text for part in parts)
             return Message("assistant", self._layout.opened + text), [Part("steps", self._layout.opened), *parts]
         text = trace.completion.content
-        learned = read(text, self._reader or "auto").learned
+        reading = read(text, self._reader or "auto")
+        learned = reading.learned
         if steps == "drop":
+            if reading.answer is None and text.strip():
+                raise DataError(f"dataset.steps=drop: it is not clear what the answer is: {reading.problem}")
             text = text[learned:].lstrip("\n")
             return replace(trace.completion, content=text), [Part("answer", text)]
         start = learned if trace.answer_span is None else trace.answer_span[0]

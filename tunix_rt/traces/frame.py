@@ -23,6 +23,7 @@ def places(prefix: str, frame: str, said: Sequence[Message]) -> list[Span]:
     """
     marks, found = marks_of(said), {}
     position = at = 0
+    before = ""
     begins = {place: frame.find(mark) for place, mark in enumerate(marks) if mark}
     for place, begin in sorted(begins.items(), key=lambda item: item[1]):
         message = said[place]
@@ -32,14 +33,20 @@ def places(prefix: str, frame: str, said: Sequence[Message]) -> list[Span]:
         text = frame[at:begin] + message.content
         if not prefix.startswith(text, position):
             shown = prefix[start : start + len(message.content) + 20]
-            trims = message.content.strip() != message.content
-            hint = "; it trims white space: dataset.strip=true removes it in the data" if trims else ""
             who = "prompt" if place == len(said) - 1 else f"messages[{place}]"
+            hint = _hint(before, message.content)
             raise DataError(f"{who}: the chat template renders {last(message.content)} as {last(shown)}{hint}")
         position += len(text)
         found[place] = (start, position)
-        at = begin + len(marks[place])
+        at, before = begin + len(marks[place]), message.content
     if prefix[position:] != frame[at:]:
-        raise DataError(f"the chat template changes the text after the last message: {last(prefix)}")
+        hint = _hint(before)
+        raise DataError(f"the chat template changes the text after the last message: {last(prefix)}{hint}")
     ends = accumulate((found[place][1] if place in found else 0 for place in range(len(said))), max)
     return [found.get(place, (end, end)) for place, end in enumerate(ends)]
+
+
+def _hint(*texts: str) -> str:
+    """The way on if the template may have trimmed one of the texts."""
+    trims = any(text.strip() != text for text in texts)
+    return "; it trims white space: dataset.strip=true removes it in the data" if trims else ""

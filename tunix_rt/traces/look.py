@@ -8,33 +8,50 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
 
-from tunix_rt.config.choices import Adapter
+from tunix_rt.config.choices import Adapter, SplitName
 from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject
 from tunix_rt.traces.adapters import adapt, detect
-from tunix_rt.traces.data_files import Line, renamed
+from tunix_rt.traces.data_files import Columns
 from tunix_rt.traces.dataset import share_of
+from tunix_rt.traces.guess import guessed
+from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.readers import TAGS
 from tunix_rt.traces.trace import Trace, normalise
 
-QUESTIONS = ("question", "query", "input", "problem", "instruction", "text", "prompt", "source")
-ANSWERS = ("completion", "response", "output", "solution", "answer", "target", "reply", "label")
-"""Names of columns that are often a prompt and what answers it, in the order in which they are taken."""
 KEPT = 2000
 """Traces that are kept for tokenising, drawn from all; of the others only counts."""
+HEAD = 200
+"""First records of a split that decide under which names the fields are."""
 NAMED = 20
 """Reasons of invalid records that are kept."""
+
+
+@dataclass(slots=True)
+class Looked:
+    """What the records of one split are."""
+
+    columns: dict[str, str]
+    """Field of the adapter → column of the file."""
+    rows: int = 0
+    shapes: Counter[Adapter] = field(default_factory=Counter)
+    """How many valid records have each."""
+
+    @property
+    def adapter(self) -> Adapter:
+        """The shape, if all have the same."""
+        return next(iter(self.shapes)) if len(self.shapes) == 1 else "auto"
 
 
 @dataclass(slots=True)
 class Found:
     """What the records are, in numbers."""
 
-    adapter: Adapter
-    columns: dict[str, str]
     rules: Rules
-    rows: int = 0
+    splits: dict[SplitName, Looked] = field(default_factory=dict)
     num_invalid: int = 0
     """Records that are not valid traces."""
     invalid: list[str] = field(default_factory=list)
@@ -43,42 +60,83 @@ class Found:
     features: Counter[str] = field(default_factory=Counter)
     """Traces that have thoughts, a system message, tools, several turns, weights, no text."""
     repeated: int = 0
-    """Traces whose prompt occurred before."""
+    """Traces whose prompt occurred before in the same split."""
     shares: array[float] = field(default_factory=lambda: array("d"))
-    """Where each trace stands among all by its hash (`dataset.share_of`), which decides its split."""
+    """Where each trace of `train` with a new prompt stands among all by its hash (`dataset.share_of`): its split."""
     longest: int = 0
     """Characters of the longest trace."""
     sample: list[tuple[str, Trace]] = field(default_factory=list)
-    """(place, trace) of `KEPT` traces, drawn with a fixed seed, in the order of the file."""
+    """(place, trace) of `KEPT` traces, drawn with a fixed seed, in the order of the files."""
+
+    @property
+    def rows(self) -> int:
+        """Records of all splits."""
+        return sum(looked.rows for looked in self.splits.values())
+
+    @property
+    def num_valid(self) -> int:
+        """Traces of all splits."""
+        return self.rows - self.num_invalid
+
+    @property
+    def adapter(self) -> Adapter:
+        """The shape of the records, if all have the same."""
+        return Looked({}, shapes=self.shapes).adapter
+
+    @property
+    def shapes(self) -> Counter[Adapter]:
+        """How many valid records of all splits have each shape."""
+        return sum((looked.shapes for looked in self.splits.values()), Counter[Adapter]())
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Those of the training records."""
+        return self.splits["train"].columns
 
 
-def look(lines: Iterable[Line], columns: Mapping[str, str]) -> Found:
-    """Read all records. Raises DataError if the first has no known shape, naming its fields."""
-    found: Found | None = None
-    seen: set[bytes] = set()
-    drawn = Reservoir()
-    for where, value in lines:
-        if found is None and not isinstance(value, DataError):
-            named = dict(columns) or guessed(value)
-            adapter = detect(renamed(value, named, where), where)
-            rules = Rules(consecutive="join", last_user="drop")
-            found = Found(adapter, named, rules)
-        if found is None:
-            raise value if isinstance(value, DataError) else DataError(f"{where}: not a record")
-        found.rows += 1
-        try:
-            if isinstance(value, DataError):
-                raise value
-            trace = adapt(renamed(value, found.columns, where), found.adapter, where, found.rules)
-            _count(found, trace, seen)
-            drawn.offer(where, trace)
-        except DataError as error:
-            found.num_invalid += 1
-            found.invalid += [str(error)][: NAMED - len(found.invalid)]
-    if found is None:
+def look(
+    splits: Mapping[SplitName, Iterable[Line]], columns: Mapping[str, str], noted: Counter[str] | None = None
+) -> Found:
+    """Read all records of each split. `noted` already counts what reading them changes.
+
+    Raises DataError if there are none, or none has a declared column.
+    """
+    found = Found(Rules(consecutive="join", last_user="drop", noted=Counter() if noted is None else noted))
+    drawn, named = Reservoir(), dict(columns)
+    for split, lines in splits.items():
+        stream = iter(lines)
+        head = list(islice(stream, HEAD))
+        if split == "train":
+            named = named or guessed([value for _, value in head if not isinstance(value, DataError)])
+        renaming = Columns(named, "--columns")
+        looked = found.splits[split] = Looked(named)
+        seen: set[bytes] = set()
+        for where, value in chain(head, stream):
+            looked.rows += 1
+            try:
+                trace = _trace(value, renaming, looked, where, found.rules)
+                _count(found, trace, seen, split)
+                drawn.offer(where, trace)
+            except DataError as error:
+                found.num_invalid += 1
+                found.invalid += [str(error)][: NAMED - len(found.invalid)]
+        if split == "train":
+            renaming.check()
+        looked.columns = renaming.used
+    if not found.rows:
         raise DataError("no records")
     found.sample = drawn.taken
     return found
+
+
+def _trace(value: JsonObject | DataError, renaming: Columns, looked: Looked, where: str, rules: Rules) -> Trace:
+    if isinstance(value, DataError):
+        raise value
+    record = renaming.rename(value)
+    shape = detect(record, where)
+    trace = adapt(record, shape, where, rules)
+    looked.shapes[shape] += 1
+    return trace
 
 
 class Reservoir:
@@ -101,27 +159,17 @@ class Reservoir:
         return [(where, trace) for _, where, trace in sorted(self._kept, key=lambda item: item[0])]
 
 
-def guessed(record: Mapping[str, object]) -> dict[str, str]:
-    """Columns that look like a prompt and its answer, for a record of no known shape; else none."""
-    try:
-        detect(record, "")
-    except DataError:
-        prompt = next((name for name in QUESTIONS if isinstance(record.get(name), str)), None)
-        completion = next((name for name in ANSWERS if isinstance(record.get(name), str) and name != prompt), None)
-        if prompt is not None and completion is not None:
-            return {"prompt": prompt, "completion": completion}
-    return {}
-
-
-def _count(found: Found, trace: Trace, seen: set[bytes]) -> None:
+def _count(found: Found, trace: Trace, seen: set[bytes], split: SplitName) -> None:
     found.roles.update(message.role for message in trace.conversation)
     found.features.update(_features(trace))
     written = len(trace.completion.content) if trace.completion else sum(len(step.content) for step in trace.steps)
     found.longest = max(found.longest, len(trace.asked) + written)
     key = hashlib.sha256(normalise(trace.asked).encode()).digest()[:16]
-    found.repeated += key in seen
+    if key in seen:
+        found.repeated += 1
+    elif split == "train":
+        found.shares.append(share_of(trace, 0))
     seen.add(key)
-    found.shares.append(share_of(trace, 0))
 
 
 def _features(trace: Trace) -> Iterator[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,8 @@ from typing import Any
 from tunix_rt.config.choices import ReaderName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.calls import calls_of_text, parsed, with_arguments
+from tunix_rt.traces.thoughts import has_tags
 from tunix_rt.traces.trace import CONTEXT, Message, kind_of, message_of, objects, text_field
 
 ROLES = {
@@ -55,6 +56,8 @@ class Rules:
     """Whether white space at the ends of messages is removed."""
     max_characters: int = 1_000_000
     noted: Counter[str] = field(default_factory=Counter)
+    unused: Counter[str] = field(default_factory=Counter)
+    """Counts the fields of records that go to `meta` only."""
 
 
 def conversation(
@@ -64,9 +67,10 @@ def conversation(
 
     `speaker` and `text` name the fields of a message. Raises DataError naming the message and a way on.
     """
-    found = objects(_parsed(value, where), where)
+    found = objects(parsed(value, where), where)
     if not found:
-        raise DataError(f"{where}: expected a list of objects with {speaker} and {text}, got an empty one")
+        got = "missing" if value is None else "an empty list"
+        raise DataError(f"{where}: {got}, expected a list of objects with {speaker} and {text}")
     said = [_message(item, f"{where}[{place}]", rules, speaker, text) for place, item in enumerate(found)]
     if system:
         said = [Message("system", system), *said]
@@ -79,7 +83,7 @@ def conversation(
 
 def prompt_messages(value: Any, where: str, rules: Rules) -> tuple[Message, ...]:
     """The messages of a prompt that is a conversation: they end with the user's, or a tool's."""
-    found = objects(_parsed(value, where), where)
+    found = objects(parsed(value, where), where)
     said = [_message(item, f"{where}[{place}]", rules, "role", "content") for place, item in enumerate(found)]
     if not said:
         raise DataError(f"{where}: expected messages, got an empty list")
@@ -92,58 +96,64 @@ def is_conversation(value: Any) -> bool:
 
 
 def tools_of(record: Mapping[str, Any], where: str) -> tuple[JsonObject, ...]:
-    """The schemas in field `tools`, a list or its JSON text; a bare function is wrapped as OpenAI's API does."""
-    value = record.get("tools")
-    if value in (None, "", []):
+    """The schemas in field `tools`, in older files `functions`, or their JSON text; a bare function is wrapped."""
+    name = next((name for name in ("tools", "functions") if record.get(name) not in (None, "", [])), None)
+    if name is None:
         return ()
-    found = objects(_parsed(value, f"{where}: tools"), f"{where}: tools")
+    found = objects(parsed(record[name], f"{where}: {name}"), f"{where}: {name}")
     tools = tuple(tool if "function" in tool else {"type": "function", "function": tool} for tool in found)
     if not all(isinstance(tool["function"], dict) and isinstance(tool["function"].get("name"), str) for tool in tools):
         raise DataError(f"{where}: tools: expected functions with a name")
     return tools
 
 
-def _parsed(value: Any, where: str) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: expected a list of objects, got text that is not JSON ({error})") from None
-
-
 def _message(item: Mapping[str, Any], where: str, rules: Rules, speaker: str, text: str) -> Message:
     given = item.get(speaker)
-    role = ROLES.get(str(given).lower(), str(given).lower()) if isinstance(given, str) else ""
+    role = role_of(given)
     if role not in KNOWN:
         names = ", ".join(sorted(item)) or "no field"
         raise DataError(f"{where}: {speaker}: {given!r} is not a known role (the message has {names})")
-    content, fields = _content(item.get(text), f"{where}: {text}"), _fields(item, rules, speaker, text)
+    content, fields = _content(item.get(text), f"{where}: {text}", rules), _fields(item, rules, speaker, text)
     if role == "tool_call":
-        role, content, fields = "assistant", "", {"tool_calls": _calls(content, where)}
+        role, content, fields = "assistant", "", {"tool_calls": calls_of_text(content, where)}
+    if item.get("function_call"):
+        if "tool_calls" in fields:
+            raise DataError(f"{where}: function_call and tool_calls: expected one of them")
+        fields["tool_calls"] = [{"type": "function", "function": item["function_call"]}]
     if content is None and not fields.get("tool_calls"):
         text_field(item, text, where)
     weight = _weight(item, role, where)
     thoughts = [name for name in REASONING if item.get(name)]
     if len(thoughts) > 1:
         raise DataError(f"{where}: {' and '.join(thoughts)}: expected one of them")
+    if thoughts and isinstance(content, str) and has_tags(content):
+        raise DataError(f"{where}: {thoughts[0]}: {text} has thoughts too, which would be learned twice: remove one")
     if thoughts:
         fields["reasoning_content"] = text_field(item, thoughts[0], where)
-    fields |= {"tool_calls": _with_arguments(fields["tool_calls"], where)} if "tool_calls" in fields else {}
+    fields |= {"tool_calls": with_arguments(fields["tool_calls"], where)} if "tool_calls" in fields else {}
     return message_of({"role": role, "content": content or "", "weight": weight} | fields, where)
+
+
+def role_of(given: Any) -> str:
+    """The role of a message by any of its names; empty if it is no text."""
+    return ROLES.get(given.lower(), given.lower()) if isinstance(given, str) else ""
 
 
 def _fields(item: Mapping[str, Any], rules: Rules, speaker: str, text: str) -> JsonObject:
     """The fields that a template reads; others are counted as not used."""
     kept = {name: item[name] for name in SHOWN if item.get(name) not in (None, "", [])}
+    known = (speaker, text, "function_call", *SHOWN, *REASONING, *TRAINED)
     for name, value in item.items():
-        if name not in (speaker, text, *SHOWN, *REASONING, *TRAINED) and value not in (None, "", [], {}):
+        if name not in known and value not in (None, "", [], {}):
             rules.noted[f"message field {name} not used"] += 1
     return kept
 
 
-def _content(value: Any, where: str) -> str | None:
-    """The text of a message: as it stands, or the text parts of a list, joined."""
+def _content(value: Any, where: str, rules: Rules) -> str | None:
+    """The text of a message: as it stands, an integer as text, or the text parts of a list, joined."""
+    if type(value) is int:
+        rules.noted["numbers written as text"] += 1
+        return str(value)
     if not isinstance(value, list):
         return value  # type: ignore[no-any-return]  # checked by message_of
     texts = []
@@ -170,34 +180,6 @@ def _weight(item: Mapping[str, Any], role: str, where: str) -> float | None:
             return None
         raise DataError(f"{where}: {given[0]}: only what the assistant says is learned, this message is the {role}'s")
     return weight if role == "assistant" else None
-
-
-def _calls(text: str | None, where: str) -> list[JsonObject]:
-    """The tool calls of ShareGPT's role `function_call`: one object with name and arguments, or a list of them."""
-    value = _parsed(text, where)
-    found = objects(value if isinstance(value, list) else [value], where)
-    return [{"type": "function", "function": call} for call in found]
-
-
-def _with_arguments(calls: Any, where: str) -> list[JsonObject]:
-    """Tool calls with their arguments as given: objects, or the JSON text of OpenAI's API, which stays as it is."""
-    made = []
-    for call in objects(calls, f"{where}: tool_calls"):
-        function = call.get("function", call)
-        if not isinstance(function, dict) or not isinstance(function.get("name"), str):
-            raise DataError(f"{where}: tool_calls: expected objects with a function and its name")
-        arguments = function.get("arguments") or {}
-        if isinstance(arguments, str):
-            try:
-                json.loads(arguments, parse_constant=_refuse_constant)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{where}: tool_calls: arguments: not JSON ({error})") from None
-        made.append({"type": "function"} | call | {"function": function | {"arguments": arguments}})
-    return made
-
-
-def _refuse_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def stripped(message: Message, rules: Rules) -> Message:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from tunix_rt.checked import Seal, damage
 from tunix_rt.config.choices import SplitName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_json, read_jsonl, to_json, write_json
-from tunix_rt.traces.trace import Trace, parse_trace
+from tunix_rt.traces.recorded import parse_trace
+from tunix_rt.traces.trace import Trace
 
 SEAL = "manifest_sha256"
 """Manifest key: the digest of everything else in the manifest."""
@@ -88,9 +90,13 @@ class PreparedData:
 
     def traces(self, split: SplitName) -> list[Trace]:
         """The traces of a split, in order of their hashes; empty if the split is. Raises DataError if damaged."""
+        return list(self.each_trace(split))
+
+    def each_trace(self, split: SplitName) -> Iterator[Trace]:
+        """The same, one after the other."""
         self._check(f"traces/{split}.jsonl")
         file = self.traces_file(split)
-        return [parse_trace(record, f"{file}:{number}") for number, record in read_jsonl(file)]
+        return (parse_trace(record, f"{file}:{number}") for number, record in read_jsonl(file))
 
     def encoded(self, split: SplitName) -> Path:
         """The folder of token ids and weights (of `train` and `validation`). Raises DataError if a file is damaged."""

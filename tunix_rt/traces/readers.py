@@ -30,6 +30,8 @@ MARK = re.compile(
 """How a line begins that is marked as the answer: `#### 42`, `**Final answer:** 42`, `The answer is 42`."""
 TELLING = re.compile(r"[0-9$\\]|[A-Z]\W*$")
 """What follows `the answer is`, if it is one: a number, a formula, or a letter."""
+STOPS = ".,;!"
+"""What ends a sentence behind an answer in emphasis: `The answer is **42**.`"""
 BOXED = "\\boxed{"
 
 
@@ -80,13 +82,21 @@ def _marked(text: str, start: int, end: int) -> Span | None:
     first = mark.end()
     if (mark["word"] or "").lower().startswith("is") and not TELLING.search(text[first:end]):
         return None
-    for sign in ("**", "*"):
-        said = text[first:end]
-        if said.startswith(sign) and said.endswith(sign) and len(said) > 2 * len(sign):
-            first, end = first + len(sign), end - len(sign)
-        elif said.endswith(sign) and said.count(sign) % 2 and len(said) > len(sign):
-            end -= len(sign)
-    return _trimmed(text, first, end)
+    return _trimmed(text, *_without_emphasis(text, first, end))
+
+
+def _without_emphasis(text: str, first: int, end: int) -> Span:
+    """A part of a text without Markdown's emphasis around it, and then without the full stop behind it."""
+    for sign in ("***", "**", "*"):
+        said = text[first:end].rstrip(STOPS)
+        inside = said.removeprefix(sign).removesuffix(sign)
+        if not said.endswith(sign) or not inside or sign in inside:
+            continue
+        if said.startswith(sign):
+            first, end = first + len(sign), first + len(said) - len(sign)
+        elif sign != "***":  # it opens before the mark
+            end = first + len(said) - len(sign)
+    return first, end
 
 
 def _boxed(text: str, begin: int) -> Reading:

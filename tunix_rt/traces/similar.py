@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tunix_rt.traces.checks import sha256
+from tunix_rt.traces.keys import sha256
 from tunix_rt.traces.sources import AnyRecord
 from tunix_rt.traces.trace import normalise
 

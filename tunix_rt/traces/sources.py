@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -16,12 +17,16 @@ from tunix_rt.files import JsonObject, digest, to_json
 from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
-from tunix_rt.traces.data_files import found_files, plain, read_records, renamed
+from tunix_rt.traces.data_files import Columns, files_of_splits, found_files, read_records
+from tunix_rt.traces.keys import Fingerprints, Keys, fingerprints, keys_of
 from tunix_rt.traces.messages import Rules
+from tunix_rt.traces.tables import arrow_row
 from tunix_rt.traces.trace import MIXED, Trace
 
 TIMEOUT_SECONDS = 20.0
 """Timeout of the hub request that resolves a branch to a commit."""
+OWN = "own_dataset"
+"""Key of `meta` for what a record of a mixture says itself under `MIXED`."""
 Source = ArithmeticSource | FilesSource | HuggingfaceSource
 
 
@@ -61,6 +66,15 @@ class Record:
         """Of the trace."""
         return self.trace.id
 
+    @property
+    def keys(self) -> Keys:
+        """What is compared of the trace."""
+        return keys_of(self.trace)
+
+    def fingerprints(self, ngram: int) -> Fingerprints:
+        """What is compared between splits."""
+        return fingerprints(self.trace, ngram)
+
 
 class AnyRecord(Protocol):
     """A record, in memory or on disk (`spool`)."""
@@ -71,6 +85,9 @@ class AnyRecord(Protocol):
     def where(self) -> str: ...
     @property
     def trace(self) -> Trace: ...
+    @property
+    def keys(self) -> Keys: ...
+    def fingerprints(self, ngram: int) -> Fingerprints: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +122,21 @@ def read_source(part: Part, split: SplitName, seed: int, rules: Rules) -> Iterat
     if isinstance(source, ArithmeticSource):
         found: Iterator[Record | Rejected] = (Record(trace.id, trace) for trace in generate(source, seed))
     elif isinstance(source, FilesSource):
-        found = _read_files(getattr(source, split), f"{part.setting}.{split}.path", source.origin, rules)
+        found = _read_files(source, split, f"{part.setting}.{split}", rules)
     else:
         found = _read_hub(source, getattr(source, split), rules)
-    return (_named(item, part.name) for item in found) if part.name else found
+    return (_named(item, part.name, rules) for item in found) if part.name else found
 
 
-def _named(item: Record | Rejected, name: str) -> Record | Rejected:
+def _named(item: Record | Rejected, name: str, rules: Rules) -> Record | Rejected:
+    """The record with its source's name; what it says itself under that key is kept under another."""
     if isinstance(item, Rejected):
         return item
-    return replace(item, trace=replace(item.trace, meta=item.trace.meta | {MIXED: name}))
+    meta, own = item.trace.meta, {}
+    if MIXED in meta and meta[MIXED] != name:
+        own = {OWN: meta[MIXED]}
+        rules.noted[f"meta.{MIXED} of records called meta.{OWN}"] += 1
+    return replace(item, trace=replace(item.trace, meta=own | meta | {MIXED: name}))
 
 
 def source_files(source: Source | MixtureSource) -> list[SourceFile]:
@@ -128,13 +150,20 @@ def source_files(source: Source | MixtureSource) -> list[SourceFile]:
         if isinstance(part.source, FilesSource)
         for split in SPLITS
         if has_split(part.source, split)
-        for path in _files(getattr(part.source, split))
+        for path in _files(getattr(part.source, split), split)
     ]
 
 
-def _files(declared: DataFile) -> tuple[Path, ...]:
+def _files(declared: DataFile, split: SplitName) -> tuple[Path, ...]:
     paths = (declared.path,) if isinstance(declared.path, str) else declared.path
-    return tuple(file for path in paths for file in found_files(path))
+    return tuple(file for path in paths for file in found_files(path, split))
+
+
+def _num_unread(source: FilesSource) -> int:
+    """How many files of the training folder are named for another split, which names no source."""
+    paths = (source.train.path,) if isinstance(source.train.path, str) else source.train.path
+    named = [(split, files) for path in paths for split, files in files_of_splits(path).items()]
+    return sum(len(files) for split, files in named if not has_split(source, split))
 
 
 def content_digest(source: Source) -> str | None:
@@ -180,21 +209,26 @@ def _resolved(name: str, revision: str) -> str:
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
 
 
-def _read_files(declared: DataFile, setting: str, origin: str | None, rules: Rules) -> Iterator[Record | Rejected]:
-    for file in _files(declared):
+def _read_files(source: FilesSource, split: SplitName, setting: str, rules: Rules) -> Iterator[Record | Rejected]:
+    declared: DataFile = getattr(source, split)
+    columns = Columns(declared.columns, f"{setting}: columns")
+    if split == "train":
+        rules.noted["files named for a split that has no source"] += _num_unread(source)
+    for file in _files(declared, split):
         if not file.exists():
-            public = f"; download it from {origin}" if origin else ""
-            raise DataError(f"{file}: no such file{public}; say where it lies with {setting}=FILE")
-        for where, value in read_records(file):
+            public = f"; download it from {source.origin}" if source.origin else ""
+            raise DataError(f"{file}: no such file{public}; say where it lies with {setting}.path=FILE")
+        for where, value in read_records(file, rules.noted):
             if isinstance(value, DataError):
                 yield Rejected(where, "invalid", str(value))
             else:
-                yield _adapted(value, declared, where, rules)
+                yield _adapted(columns.rename(value), declared, where, rules)
+    columns.check()
 
 
 def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: str, rules: Rules) -> Record | Rejected:
     try:
-        trace = adapt(renamed(record, declared.columns, where), declared.adapter, where, rules)
+        trace = adapt(record, declared.adapter, where, rules)
         to_json(trace.to_json()).encode()  # what no file could hold is found here, with its place
         return Record(where, trace)
     except DataError as error:
@@ -205,9 +239,11 @@ def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: 
 
 def _read_hub(source: HuggingfaceSource, split: str, rules: Rules) -> Iterator[Record | Rejected]:
     """Rows of one split, from the hub, the local cache, or a local folder. Missing values are None."""
+    columns = Columns(source.columns, f"{source.name}, split {split!r}: columns")
     for number, row in enumerate(_hub_table(source, split)):
-        present = {name: plain(value) for name, value in row.items() if value is not None}
+        present = columns.rename(arrow_row(row, rules.noted))
         yield _adapted(present, source, f"{source.name}@{source.revision}:{split}[{number}]", rules)
+    columns.check()
 
 
 def _hub_table(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:
@@ -228,8 +264,11 @@ def _hub_table(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:
         raise DataError(f"dataset.source: {source.name}, split {split!r}: {_line(error)}") from error
 
 
-def hub_rows(name: str) -> Iterator[JsonObject]:
-    """The rows of the split `train` of a data set of the hub, newest commit. Raises MachineError, MissingExtra."""
+def hub_rows(name: str, noted: Counter[str]) -> Iterator[JsonObject]:
+    """The rows of the split `train` of a data set of the hub, newest commit. Raises MachineError, MissingExtra.
+
+    `noted` counts rows that are not as the data set has them.
+    """
     source = HuggingfaceSource(
         kind="huggingface",
         name=name,
@@ -241,7 +280,7 @@ def hub_rows(name: str) -> Iterator[JsonObject]:
         adapter="auto",
     )
     for row in _hub_table(source, "train"):
-        yield {key: plain(value) for key, value in row.items() if value is not None}
+        yield arrow_row(row, noted)
 
 
 def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str:

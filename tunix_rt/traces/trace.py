@@ -7,10 +7,10 @@ are spans of it. A source that gives only parts (generated arithmetic, a trace o
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from typing import Any
 
 from tunix_rt.errors import DataError
@@ -22,6 +22,10 @@ MIXED = "dataset"
 """Key of `meta` that names a trace's source in a mixture."""
 MAX_STEPS = 1_000
 """Most steps of a trace of parts: formats that number steps are proved to be readable up to here."""
+GROUP = "group"
+"""Key of `meta`: traces of one group are never in two splits."""
+EMPTY = ("system", "developer", "tool")
+"""Roles whose message may be empty."""
 CONTEXT = ("system", "developer", "user", "tool")
 """Roles whose text is shown to the model and never learned."""
 Span = tuple[int, int]
@@ -142,57 +146,6 @@ def prompt_id(question: str) -> str:
     return sha256_bytes(normalise(question).encode("utf-8"))[:16]
 
 
-def parse_trace(record: JsonObject, where: str) -> Trace:
-    """Check a record of version 1.0 or 1.1 and create the trace; its id may not be unique yet.
-
-    `where` (`file:line`) starts the message. Raises DataError naming the field and what was expected.
-    """
-    version = record.get("trace_version", VERSION)
-    if version not in READABLE:
-        raise DataError(f"{where}: trace_version: {version!r}, expected {' or '.join(READABLE)}")
-    prompt, answer = text_field(record, "prompt", where), text_field(record, "final_answer", where, empty=True)
-    messages = _recorded_messages(record, prompt, where)
-    completion = _recorded_completion(record.get("completion"), where)
-    if not answer and completion is None:
-        raise DataError(f"{where}: final_answer: 0 characters, expected at least 1")
-    length = -1 if completion is None else len(completion.content)
-    trace = Trace(
-        id="",
-        prompt=prompt,
-        steps=_steps(record.get("steps"), where, length),
-        final_answer=answer,
-        meta=meta_field(record, where),
-        messages=messages,
-        completion=completion,
-        tools=objects(record.get("tools"), f"{where}: tools"),
-        answer_span=_span(record.get("answer_span"), f"{where}: answer_span", length),
-        rejected=None if record.get("rejected") is None else text_field(record, "rejected", where),
-    )
-    return identified(trace, record, where)
-
-
-def _recorded_messages(record: JsonObject, prompt: str, where: str) -> tuple[Message, ...]:
-    """`messages`; or, as version 1.0 had it, `history`: user and assistant by turns before the prompt."""
-    name = "history" if record.get("history") else "messages"
-    found = objects(record.get(name), f"{where}: {name}")
-    said = tuple(message_of(item, f"{where}: {name}[{place}]") for place, item in enumerate(found))
-    if name == "messages":
-        return said
-    if [message.role for message in said] != ["user", "assistant"] * (len(said) // 2):
-        shown = ", ".join(message.role for message in said[:6])
-        raise DataError(f"{where}: history: expected user and assistant by turns, the user first, got {shown}")
-    return (*said, Message("user", prompt))
-
-
-def _recorded_completion(value: Any, where: str) -> Message | None:
-    if value is None:
-        return None
-    record = {"content": value} if isinstance(value, str) else value
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: completion: expected text, got {kind_of(value)}")
-    return message_of(record | {"role": "assistant"}, f"{where}: completion")
-
-
 def message_of(record: Mapping[str, Any], where: str) -> Message:
     """A message of a record: role, content, weight; every other field is one that the template is shown."""
     role, weight = record.get("role"), record.get("weight")
@@ -202,7 +155,7 @@ def message_of(record: Mapping[str, Any], where: str) -> Message:
         isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight <= 100
     ):
         raise DataError(f"{where}: weight: expected a number from 0 to 100, got {weight!r}")
-    content = text_field(record, "content", where, empty=bool(record.get("tool_calls")))
+    content = text_field(record, "content", where, empty=bool(record.get("tool_calls")) or role in EMPTY)
     fields = {name: value for name, value in record.items() if name not in ("role", "content", "weight")}
     valid_unicode(to_json(fields), "message", where)
     return Message(role, content, fields, None if weight is None else float(weight))
@@ -212,31 +165,50 @@ def objects(value: Any, where: str) -> tuple[JsonObject, ...]:
     """A list of objects; None is an empty one. Raises DataError."""
     if value is None:
         return ()
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise DataError(f"{where}: expected a list of objects, got {kind_of(value)}")
+    wrong = [item for item in value if not isinstance(item, dict)] if isinstance(value, list) else [value]
+    if wrong:
+        among = " in it" if isinstance(value, list) else ""
+        raise DataError(f"{where}: expected a list of objects, got {kind_of(wrong[0])}{among}")
     return tuple(value)
 
 
 def identified(trace: Trace, record: Mapping[str, Any], where: str) -> Trace:
     """The trace with its id: the record's `id`, else `meta.id`, else the question's own. Raises DataError."""
-    given = trace.meta.get("id") if record.get("id") is None else record["id"]
-    if given is None:
-        given = prompt_id(trace.questions[-1])
-    if not isinstance(given, str | int) or isinstance(given, bool) or given == "":
-        raise DataError(f"{where}: id: expected text or an integer, got {kind_of(given)}")
-    return replace(trace, id=valid_unicode(str(given), "id", where))
+    given = next((name for name in map(_name, (record.get("id"), trace.meta.get("id"))) if name), None)
+    return replace(trace, id=valid_unicode(given or prompt_id(trace.questions[-1]), "id", where))
+
+
+def _name(value: Any) -> str:
+    """An id as text: `3` for 3.0, the own text of MongoDB's `{"$oid": …}`; empty if there is none."""
+    if isinstance(value, dict) and len(value) == 1:
+        (value,) = value.values()
+    if value is None or isinstance(value, str):
+        return value or ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return to_json(finite(value))
 
 
 def meta_field(record: Mapping[str, Any], where: str) -> JsonObject:
-    """The object in field `meta`, empty if there is none; numbers that are no numbers become null. Raises DataError."""
-    meta = record.get("meta", {})
-    if not isinstance(meta, dict):
-        raise DataError(f"{where}: meta: expected an object, got {kind_of(meta)}")
+    """What field `meta` holds; a value that is no object is kept under the name `meta`. Raises DataError."""
+    given = finite(record.get("meta"))
+    meta = given if isinstance(given, dict) else {} if given is None else {"meta": given}
     try:
         valid_unicode(to_json(meta), "meta", where)
     except (TypeError, ValueError) as error:
         raise DataError(f"{where}: meta: not plain JSON ({error})") from None
     return meta
+
+
+def finite(value: Any) -> Any:
+    """A value that is not learned, as JSON has it: NaN of a table's empty cell is null, bytes are their number."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list) else value
 
 
 def text_field(record: Mapping[str, Any], name: str, where: str, empty: bool = False) -> str:
@@ -245,7 +217,8 @@ def text_field(record: Mapping[str, Any], name: str, where: str, empty: bool = F
         raise DataError(f"{where}: {name}: missing (the record has {', '.join(sorted(record)) or 'no field'})")
     value = record[name]
     if not isinstance(value, str):
-        raise DataError(f"{where}: {name}: expected text, got {kind_of(value)}")
+        remedy = ", which can be written in several ways: give it as text" if isinstance(value, float) else ""
+        raise DataError(f"{where}: {name}: expected text, got {kind_of(value)}{remedy}")
     if not value and not empty:
         raise DataError(f"{where}: {name}: 0 characters, expected at least 1")
     return valid_unicode(value, name, where)
@@ -260,40 +233,9 @@ def valid_unicode(text: str, name: str, where: str) -> str:
     return text
 
 
-def _steps(value: Any, where: str, length: int) -> tuple[Step, ...]:
-    if not isinstance(value, list):
-        raise DataError(f"{where}: steps: expected a list, got {kind_of(value)}")
-    if len(value) > MAX_STEPS and length < 0:
-        raise DataError(f"{where}: steps: {len(value)} of them, expected at most {MAX_STEPS}")
-    found = (_step(item, f"{where}: steps[{i}]", length) for i, item in enumerate(value))
-    steps = sorted(found, key=lambda step: step.i)
-    for step, following in pairwise(steps):
-        if step.i == following.i:
-            raise DataError(f"{where}: steps: index {step.i} occurs twice")
-    return tuple(steps)
-
-
-def _step(item: Any, where: str, length: int) -> Step:
-    if not isinstance(item, dict):
-        raise DataError(f"{where}: expected an object, got {kind_of(item)}")
-    index, kind = item.get("i"), item.get("type", "step")
-    if not isinstance(index, int) or isinstance(index, bool) or index < 0:
-        raise DataError(f"{where}.i: expected an integer >= 0, got {index!r}")
-    if not isinstance(kind, str) or not kind:
-        raise DataError(f"{where}.type: expected text, got {kind!r}")
-    return Step(index, kind, text_field(item, "content", where), _span(item.get("span"), f"{where}.span", length))
-
-
-def _span(value: Any, where: str, length: int) -> Span | None:
-    if value is None:
-        return None
-    match value:
-        case [int(start), int(end)] if 0 <= start <= end <= length:
-            return start, end
-    raise DataError(f"{where}: expected [start, end) in the {max(length, 0)} characters of completion, got {value!r}")
-
-
 def kind_of(value: Any) -> str:
     """What a JSON value is, for a message."""
     names = {dict: "an object", list: "a list", str: "text", bool: "true/false", type(None): "null"}
+    if isinstance(value, bytes):
+        return "bytes that are not UTF-8 text"
     return names.get(type(value), f"a number ({value!r})")

@@ -53,7 +53,7 @@ class Sampler:
     def accuracy(
         self, engine: Backend, state: State, step: int, is_right: Verdict, ask: Callable[[], None] = lambda: None
     ) -> float:
-        """Share of the answers that are right; prints the first few.
+        """Share of the answers that are right, of those with a reference; prints the first few.
 
         `ask` is called for every generated piece, and may raise Interrupted.
         """
@@ -72,4 +72,4 @@ class Sampler:
             if number < NUM_PRINTED:
                 shown = f"{question.trace.prompt!r} → {answer.completion!r}"
                 say(f"  step {step} {'right' if right else 'wrong'}: {shown}")
-        return num_right / max(len(self.questions), 1)
+        return num_right / max(sum(bool(question.trace.final_answer) for question in self.questions), 1)

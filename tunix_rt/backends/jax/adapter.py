@@ -19,7 +19,7 @@ import numpy as np
 from tunix_rt.backends.jax.weights import placed
 from tunix_rt.backends.sampling import UInt32, dropout_keys
 from tunix_rt.models.adapter import Adapter, Side, module_name, tensor_name
-from tunix_rt.models.families.architecture import Architecture, kind_of
+from tunix_rt.models.families.architecture import ROUTER, Architecture, kind_of
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.folder import Float32, Weights
 
@@ -165,10 +165,10 @@ def with_dropout(whole: Params, lora: LoraLayout | None) -> Params:
 
 
 def frozen_in(params: Params, dtype: Any, constants: Params) -> Params:
-    """Host arrays of a model with the layers' matrices cast to `dtype`, in which they are multiplied anyway.
+    """Host arrays of a model with the layers' matrices cast to `dtype`, in which all but a router's are multiplied.
 
-    `constants`: further tensors of the layers (`LoraLayout.constants`).
+    Quantised ones stay as they are. `constants`: further tensors of the layers (`LoraLayout.constants`).
     """
     layers = params["layers"]
-    cast = {own: array.astype(dtype) if kind_of(own) == "matrices" else array for own, array in layers.items()}
-    return params | {"layers": cast | constants}
+    full = {own for own in layers if kind_of(own) == "matrices" and not own.endswith(("_codes", "_scales"))} - {ROUTER}
+    return params | {"layers": layers | {own: layers[own].astype(dtype) for own in sorted(full)} | constants}

@@ -20,6 +20,7 @@ from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dr
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import generate
 from tunix_rt.backends.jax.optimizer import adam, adam_state, compiled
+from tunix_rt.backends.jax.quantized import stacked
 from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
 from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.backends.storage import Moments, Stored
@@ -27,7 +28,7 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.folder import Weights, read_weights
+from tunix_rt.models.folder import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,9 @@ class JaxBackend(xla.XlaBackend):
 
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
         names, lora, frozen = WeightMapping(stored.architecture), None, Params()
-        params = names.from_files(read_weights(stored.folder))
+        weights, quantized = stored.read_weights()
+        params = names.from_files(weights)
+        params["layers"] |= stacked(stored.architecture, quantized)
         if stored.adapter is not None and adapter is not None:
             lora = LoraLayout.of(stored.adapter, stored.architecture)
             frozen = frozen_in(params, jnp.dtype(self._config.precision), lora.constants())

@@ -10,7 +10,6 @@ d width of a head, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -29,11 +28,12 @@ from tunix_rt.backends.jax.attention import (
     capped,
     packed_bias,
     pair_bias,
-    rotary_tables,
     rotate,
 )
+from tunix_rt.backends.jax.experts import mixture
+from tunix_rt.backends.jax.quantized import product, shapes_of
+from tunix_rt.backends.jax.variants import LayerVariants, pick
 from tunix_rt.models.families.architecture import Activation, Architecture, whole_parts
-from tunix_rt.models.families.rope import Rope
 
 Params = dict[str, Any]
 """Nested dict of arrays, the pure state of a `Decoder`: `architecture.whole_parts`, and `layers` with the rest."""
@@ -55,37 +55,6 @@ ACTIVATIONS: dict[Activation, Callable[[jax.Array], jax.Array]] = {
     "gelu": partial(jax.nn.gelu, approximate=False),
     "gelu_tanh": partial(jax.nn.gelu, approximate=True),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class LayerVariants:
-    """The different rotary positions and windows among layers, and which layer has which."""
-
-    ropes: tuple[Rope | None, ...]
-    rope_of: tuple[int, ...]
-    windows: tuple[int | None, ...]
-    window_of: tuple[int, ...]
-
-    @classmethod
-    def of(cls, architecture: Architecture, length: int) -> LayerVariants:
-        """Variants for rows of `length` positions: a window at least that wide counts as none."""
-        wide = [None if kind.window is None or kind.window >= length else kind.window for kind in architecture.layers]
-        turns = [kind.rope for kind in architecture.layers]
-        windows, ropes = tuple(dict.fromkeys(wide)), tuple(dict.fromkeys(turns))
-        return cls(ropes, tuple(map(ropes.index, turns)), windows, tuple(map(windows.index, wide)))
-
-    def rotations(self, head_dim: int, length: int, positions: jax.Array) -> tuple[jax.Array, jax.Array] | None:
-        """Cosines and sines [ropes, B, T, d/2] at `positions` [B, T] below `length`; None: no layer rotates."""
-        if self.ropes == (None,):
-            return None
-        tables = [rotary_tables(length, head_dim, rope) for rope in self.ropes]
-        cos, sin = (jnp.asarray(np.stack(table))[:, positions] for table in zip(*tables, strict=True))
-        return cos, sin
-
-
-def pick(stack: jax.Array, index: jax.Array) -> jax.Array:
-    """`stack[index]`, without a lookup if there is only one entry."""
-    return stack[0] if len(stack) == 1 else stack[index]
 
 
 class Parts(nnx.Module):
@@ -131,7 +100,7 @@ class Layer(Parts):
         read, kept = look(queries, keys, values)
         read = self._linear("out", jnp.moveaxis(read, -2, 1).reshape(*x.shape[:2], -1))
         x = x + self._norm("attention_post_norm", read.astype(jnp.float32))
-        read = self._linear("down", self._inner(self._norm("mlp_norm", x)))
+        read = self._feed_forward(self._norm("mlp_norm", x))
         return x + self._norm("mlp_post_norm", read.astype(jnp.float32)), kept
 
     def _heads(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -142,6 +111,8 @@ class Layer(Parts):
             queries, keys, values = jnp.split(whole, [end * shape.head_dim for end in ends], axis=-1)
             queries, keys = self._norm("query_norm", queries), self._norm("key_norm", keys)
             whole = jnp.concatenate([queries.astype(self.dtype), keys.astype(self.dtype), values], axis=-1)
+        if shape.qkv_limit is not None:
+            whole = jnp.clip(whole, -shape.qkv_limit, shape.qkv_limit)
         heads = whole.reshape(*x.shape[:2], -1, shape.head_dim)
         queries, keys, values = jnp.split(jnp.moveaxis(heads, 1, 2), ends, axis=1)
         if shape.query_key_norm == "head":
@@ -150,21 +121,36 @@ class Layer(Parts):
         groups = (shape.num_kv_heads, shape.num_heads // shape.num_kv_heads)
         return queries.reshape(x.shape[0], *groups, *queries.shape[2:]), keys, values
 
-    def _inner(self, x: jax.Array) -> jax.Array:
-        activation = ACTIVATIONS[self.architecture.activation]
+    def _feed_forward(self, x: jax.Array) -> jax.Array:
+        shape = self.architecture
+        if shape.experts is None:
+            return self._dense("gate_up" if shape.gated else "up", "down", x)
+        read = mixture(x, self._part, shape.experts, ACTIVATIONS[shape.activation], self.dtype)
+        if shape.experts.shared_size is None:
+            return read
+        return read + jax.nn.sigmoid(self._linear("shared_scale", x)) * self._dense("shared_gate_up", "shared_down", x)
+
+    def _dense(self, first: str, last: str, x: jax.Array) -> jax.Array:
+        activation, inner = ACTIVATIONS[self.architecture.activation], self._linear(first, x)
         if not self.architecture.gated:
-            return activation(self._linear("up", x))
-        gate, up = jnp.split(self._linear("gate_up", x), 2, axis=-1)
-        return activation(gate) * up
+            return self._linear(last, activation(inner))
+        gate, up = jnp.split(inner, 2, axis=-1)
+        return self._linear(last, activation(gate) * up)
 
     def _linear(self, name: str, x: jax.Array) -> jax.Array:
-        found = linear(x, self._part(name), self.dtype)
+        found = self._product(name, x)
         if hasattr(self, f"{name}_bias"):
             found = found + self._part(f"{name}_bias").astype(self.dtype)
         if self.adapter is not None:
             keys = self._part(KEYS) if hasattr(self, KEYS) else None
             found = self.adapter.add(name, self._part, keys, x, found)
         return found
+
+    def _product(self, name: str, x: jax.Array) -> jax.Array:
+        if not hasattr(self, f"{name}_codes"):
+            return linear(x, self._part(name), self.dtype)
+        shapes = shapes_of(self.architecture)[name]
+        return product(x.astype(self.dtype), self._part(f"{name}_codes"), self._part(f"{name}_scales"), shapes)
 
 
 class Decoder(Parts):

@@ -14,6 +14,7 @@ from tunix_rt.backends.jax import step
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.optimizer import adam, compiled
+from tunix_rt.backends.jax.quantized import shapes_of, specs
 from tunix_rt.backends.memory import FLOAT, MemoryQuery, largest_batch
 from tunix_rt.errors import DeviceError
 from tunix_rt.models.families.architecture import layer_parts, whole_parts
@@ -43,7 +44,8 @@ def activations(query: MemoryQuery) -> int:
     layers = {
         own: _spec((shape.num_layers, sum(piece[0] for piece in pieces), *pieces[0][1:]))
         for own, pieces in layer_parts(shape).items()
-    }
+        if query.quantize is None or own not in shapes_of(shape)
+    } | specs(shape, query.quantize)
     whole: Params = {own: _spec(part) for own, part in whole_parts(shape).items()} | {"layers": layers}
     trained, lora, frozen = whole, None, Params()
     if adapter is not None:

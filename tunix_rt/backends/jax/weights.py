@@ -24,10 +24,10 @@ class WeightMapping:
     architecture: Architecture
 
     def from_files(self, tensors: Mapping[str, Float32]) -> dict[str, Any]:
-        """Tensors by Hugging Face name, float32 → the pure state of a `Decoder`."""
+        """Tensors by Hugging Face name, float32 → the pure state of a `Decoder`, without parts that have none."""
         whole: dict[str, Any] = {}
         layers: dict[str, list[list[Float32]]] = {}
-        for tensor in tensors_of(self.architecture):
+        for tensor in (tensor for tensor in tensors_of(self.architecture) if tensor.name in tensors):
             array = tensors[tensor.name]
             if tensor.layer is None:
                 whole[tensor.canonical_name] = array

@@ -22,12 +22,13 @@ from tunix_rt.backends.torch import devices, generate, step
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.registry import tensors_of
-from tunix_rt.models.folder import Weights, read_weights
+from tunix_rt.models.folder import Weights
 
 Measurements = dict[str, Tensor]
 
@@ -59,9 +60,15 @@ class TorchBackend(StoredBackend):
         if stored.adapter is not None and adapter is not None:
             lora = Lora.of(stored.adapter, adapter, self._device, trainable=training is not None)
         with devices.memory_guard("use a smaller model"):
-            weights = self._weights(stored, trainable=training is not None and lora is None)
-        config = self._config
-        model = Decoder(stored.architecture, weights, lora, config.precision, config.gradient_checkpointing)
+            weights, quantized = self._weights(stored, trainable=training is not None and lora is None)
+        model = Decoder(
+            architecture=stored.architecture,
+            weights=weights,
+            adapter=lora,
+            precision=self._config.precision,
+            quantized=quantized,
+            gradient_checkpointing=self._config.gradient_checkpointing,
+        )
         if training is None:
             return State(stored, model, None, None, 0)
         optimizer = AdamW(training.optimizer, kinds_of(model), model.trained)
@@ -69,15 +76,16 @@ class TorchBackend(StoredBackend):
             optimizer.load(stored.read_moments())
         return State(stored, model, training, optimizer, int(optimizer.count))
 
-    def _weights(self, stored: Stored, trainable: bool) -> dict[str, Tensor]:
-        """The weights on the device: float32, except the matrices that an adapter is on."""
+    def _weights(self, stored: Stored, trainable: bool) -> tuple[dict[str, Tensor], dict[str, QuantizedMatrix]]:
+        """The weights on the device: float32, except the matrices that an adapter is on; and those quantised."""
         half = stored.adapter is not None and self._config.precision == "bfloat16"
-        arrays, weights = read_weights(stored.folder), {}
-        for tensor in tensors_of(stored.architecture):  # one by one: two complete copies are never in memory
+        arrays, small = stored.read_weights()
+        weights = {}
+        for tensor in (tensor for tensor in tensors_of(stored.architecture) if tensor.name in arrays):
             dtype = torch.bfloat16 if half and tensor.is_layer_matrix else torch.float32
-            array = arrays.pop(tensor.name)
+            array = arrays.pop(tensor.name)  # one by one: two complete copies are never in memory
             weights[tensor.name] = torch.tensor(array, dtype=dtype, device=self._device, requires_grad=trainable)
-        return weights
+        return weights, {name: QuantizedMatrix.of(small.pop(name), self._device) for name in list(small)}
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.optimizer is None or state.training is None:

@@ -7,7 +7,7 @@ Legend: B rows, T positions, E hidden width, H query heads, K key and value head
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import zip_longest
@@ -20,8 +20,10 @@ from torch.nn.functional import embedding, gelu, layer_norm, linear, rms_norm, s
 from tunix_rt.backends import heap
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
+from tunix_rt.backends.torch.experts import counts_of, mixed, route
+from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
 from tunix_rt.config.choices import Precision
-from tunix_rt.models.families.architecture import Activation, Architecture, kind_of
+from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, kind_of
 from tunix_rt.models.families.names import Tensor as Named
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.families.rope import Rope, rotary_frequencies
@@ -35,6 +37,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": partial(gelu, approximate="tanh"),
 }
 
+ALL = slice(None)
 TIDY_EVERY = 5
 """With gradient checkpointing on the CPU: return free memory to the system every so many layers.
 SmolLM2-135M with LoRA, 4 rows of 448 tokens: 1.8 to 2.0 GB if never, 1.3 every five layers (12 % more time), 1.2 after
@@ -47,13 +50,17 @@ class Decoder:
 
     architecture: Architecture
     weights: dict[str, Tensor]
-    """Weights by Hugging Face name; a tied output head has no entry."""
+    """Weights by Hugging Face name; a tied output head has no entry, nor have `quantized` matrices."""
     adapter: Lora | None = None
     """The adapter on frozen weights, if any."""
     precision: Precision = "float32"
     """In which matrices are multiplied; sums stay float32."""
+    quantized: Mapping[str, QuantizedMatrix] = field(default_factory=dict)
+    """Matrices of the layers under an adapter, by the same names."""
     gradient_checkpointing: bool = False
     """Keep only the input of a layer, and recompute the layer in the backward pass."""
+    even_experts: bool = False
+    """Give all experts as many tokens, whatever the router says: to plan memory without numbers."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """Maps (canonical part name, layer) to its tensors; built once, as it is used for every token."""
     _frequencies: dict[Rope, Tensor] = field(init=False, repr=False)
@@ -88,9 +95,9 @@ class Decoder:
         """The device of the weights."""
         return self.head.device
 
-    def whole(self, own: str) -> Tensor:
-        """A part outside the layers, by its canonical name."""
-        return self.weights[self._places[own, None][0][0].name]
+    def whole(self, own: str, layer: int | None = None) -> Tensor:
+        """A part of one tensor, outside the layers or of a layer, by its canonical name."""
+        return self.weights[self._places[own, layer][0][0].name]
 
     def trained_in(self, layer: int) -> list[Tensor]:
         """The tensors of a layer that training changes."""
@@ -99,18 +106,23 @@ class Decoder:
             return [side for place in places for side in self.adapter.pairs.get(place.name, ())]
         return [self.weights[place.name] for place in places]
 
-    def project(self, own: str, layer: int, x: Tensor) -> list[Tensor]:
-        """`x` [..., in] times each piece of a layer's part, plus its bias → [..., out] each."""
+    def project(self, own: str, layer: int, x: Tensor, only: slice = ALL) -> list[Tensor]:
+        """`x` [..., in] times each piece of a layer's part, plus its bias → [..., out] each; `only` these tensors."""
         found: list[Tensor] = []
-        for place, bias in self._places[own, layer]:
-            matrix = self.weights[place.name]
-            y = linear(x, matrix.t() if place.transposed else matrix, None if bias is None else self.weights[bias])
+        for place, bias in self._places[own, layer][only]:
+            y = self._product(place, None if bias is None else self.weights[bias], x)
             y = y if self.adapter is None else self.adapter.add(place, x, y)
             if len(place.pieces) == 1:
                 found.append(y)
             else:
                 found += torch.split(y, [piece[0] for piece in place.pieces], dim=-1)
         return found
+
+    def _product(self, place: Named, bias: Tensor | None, x: Tensor) -> Tensor:
+        if place.name in self.quantized:
+            return product(x, self.quantized[place.name], bias)
+        matrix = self.weights[place.name]
+        return linear(x, matrix.t() if place.transposed else matrix, bias)
 
     def rotations(self, positions: Tensor) -> dict[Rope | None, Rotation]:
         """Cosine and sine of the rotary angles at `positions` [B, T], float32 [B, T, H + K, D], by kind.
@@ -205,13 +217,33 @@ def _layer(model: Decoder, layer: int, rotation: Rotation | None, attend: Attend
 
 
 def _feed_forward(model: Decoder, layer: int, x: Tensor) -> Tensor:
-    activation = ACTIVATIONS[model.architecture.activation]
-    if model.architecture.gated:
-        gate, up = model.project("gate_up", layer, x)
-        inner = activation(gate) * up
-    else:
-        inner = activation(model.project("up", layer, x)[0])
-    return model.project("down", layer, inner)[0]
+    shape = model.architecture
+    if shape.experts is not None:
+        return _experts(model, layer, x, shape.experts)
+    if shape.gated:
+        return _gated(model, layer, "gate_up", "down", x)
+    return model.project("down", layer, ACTIVATIONS[shape.activation](model.project("up", layer, x)[0]))[0]
+
+
+def _gated(
+    model: Decoder, layer: int, first: str, last: str, x: Tensor, pair: slice = ALL, single: slice = ALL
+) -> Tensor:
+    gate, up = model.project(first, layer, x, pair)
+    return model.project(last, layer, ACTIVATIONS[model.architecture.activation](gate) * up, single)[0]
+
+
+def _experts(model: Decoder, layer: int, x: Tensor, experts: Experts) -> Tensor:
+    def expert(number: int, rows: Tensor) -> Tensor:
+        pair, single = slice(2 * number, 2 * number + 2), slice(number, number + 1)
+        return _gated(model, layer, "expert_gate_up", "expert_down", rows, pair, single)
+
+    flat = x.flatten(0, 1)
+    chosen, weights = route(flat, model.whole(ROUTER, layer), experts)
+    made = mixed(flat, chosen, weights, counts_of(chosen, experts, model.even_experts), expert).view(x.shape)
+    if experts.shared_size is None:
+        return made
+    scale = model.project("shared_scale", layer, x)[0].sigmoid()
+    return made + scale * _gated(model, layer, "shared_gate_up", "shared_down", x)
 
 
 def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None, attend: Attend) -> Tensor:
@@ -221,6 +253,8 @@ def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None,
     queries, keys, values = model.project("qkv", layer, x)
     if shape.query_key_norm == "whole":
         queries, keys = model.norm("query_norm", layer, queries), model.norm("key_norm", layer, keys)
+    if shape.qkv_limit is not None:
+        queries, keys, values = (x.clamp(-shape.qkv_limit, shape.qkv_limit) for x in (queries, keys, values))
     both = torch.cat((queries, keys), dim=-1).view(rows, length, -1, shape.head_dim)
     if shape.query_key_norm == "head":
         queries, keys = torch.split(both, heads, dim=2)

@@ -164,12 +164,13 @@ def _for_decoding(model: Decoder) -> Decoder:
     """The same model with its layers' matrices cast to `precision` once, not at every token.
 
     They are stored transposed in memory, in the same shape: up to a fifth faster on the CPU for a few rows.
+    Quantised ones stay as they are.
     """
     dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
     matrices = {
         place.name: _cast(model.weights[place.name].detach(), dtype, turned=not place.transposed)
         for place in tensors_of(model.architecture)
-        if place.is_layer_matrix
+        if place.is_layer_matrix and place.name in model.weights
     }
     return replace(model, weights=model.weights | matrices)
 

@@ -22,7 +22,10 @@ from tunix_rt.backends.torch import step
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.quantized import QuantizedMatrix
+from tunix_rt.config.choices import Quantization
 from tunix_rt.models.families.registry import tensors_of
+from tunix_rt.models.quantize import NF4_PAIRS, codes_dtype, codes_shape
 
 
 class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -80,8 +83,11 @@ def activations(query: MemoryQuery) -> int:
 def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
     """The state as `backend.load` creates it, with fake tensors."""
     frozen = query.adapter is not None
-    weights = {}
+    weights, quantized = {}, {}
     for tensor in tensors_of(query.architecture):
+        if query.quantize is not None and tensor.takes_adapter:
+            quantized[tensor.name] = _blank(query.quantize, tensor.matrix_shape)
+            continue
         half = frozen and query.backend.precision == "bfloat16" and tensor.is_layer_matrix
         dtype = torch.bfloat16 if half else torch.float32
         weights[tensor.name] = torch.empty(tensor.shape, dtype=dtype, requires_grad=not frozen)
@@ -89,6 +95,18 @@ def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
     if query.adapter is not None:
         arrays = {name: np.broadcast_to(np.float32(0), shape) for name, shape in query.adapter.shapes.items()}
         lora = Lora.of(query.adapter, arrays, torch.device("cpu"), trainable=True)
-    backend = query.backend
-    model = Decoder(query.architecture, weights, lora, backend.precision, backend.gradient_checkpointing)
+    model = Decoder(
+        architecture=query.architecture,
+        weights=weights,
+        adapter=lora,
+        precision=query.backend.precision,
+        quantized=quantized,
+        gradient_checkpointing=query.backend.gradient_checkpointing,
+        even_experts=True,
+    )
     return model, AdamW(query.optimizer, kinds_of(model), model.trained)
+
+
+def _blank(kind: Quantization, shape: tuple[int, int]) -> QuantizedMatrix:
+    codes = torch.empty(codes_shape(kind, shape), dtype=getattr(torch, codes_dtype(kind).name))
+    return QuantizedMatrix(codes, torch.empty(len(codes)), torch.empty(NF4_PAIRS.shape), shape)

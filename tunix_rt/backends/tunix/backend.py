@@ -22,6 +22,7 @@ from tunix_rt.backends.tunix.decoder import arrays_of, build
 from tunix_rt.backends.tunix.weights import WeightMapping
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import ConfigError
 from tunix_rt.models.folder import CONFIG, Weights, read_weights
@@ -44,8 +45,14 @@ class TunixBackend(xla.XlaBackend):
 
     packages = ("google-tunix", *xla.XlaBackend.packages)
 
-    def load(self, model_folder: Path, training: TrainingSetup | None, adapter: Path | None = None) -> State:
-        if adapter is not None or (training is not None and training.adapter is not None):
+    def load(
+        self,
+        model_folder: Path,
+        training: TrainingSetup | None,
+        adapter: Path | None = None,
+        quantize: Quantization | None = None,
+    ) -> State:
+        if adapter is not None or quantize is not None or (training is not None and training.adapter is not None):
             raise ConfigError("backend=tunix does not support LoRA: use backend=jax or backend=torch")
         state: State = super().load(model_folder, training)
         return state

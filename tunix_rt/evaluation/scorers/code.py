@@ -35,6 +35,10 @@ class CodeScorer(Scorer):
         if not self.allow_execution:
             raise ValueError("this scorer runs what a model wrote on this machine; allow_execution: true allows it")
 
+    def judges(self, question: Question) -> bool:
+        """Every trace must have tests; a reference is not needed."""
+        return True
+
     def match(self, answer: str, question: Question) -> Match:
         """Run the answer and its tests. Raises DataError if the trace has none."""
         tests = _tests(question.meta.get(self.tests))

@@ -15,6 +15,10 @@ from typing import Literal
 from tunix_rt.models.families.rope import Rope
 
 Shape = tuple[int, ...]
+ROUTER = "router"
+"""The matrix whose product with a token chooses its experts; it is multiplied in float32 (arXiv 2101.03961, 2.4)."""
+EXPERT = ("expert_gate_up", "expert_down")
+"""The parts that consist of one piece (gate and up: two) for each expert."""
 Activation = Literal["silu", "gelu", "gelu_tanh"]
 
 
@@ -29,6 +33,20 @@ class LayerKind:
 
 
 @dataclass(frozen=True, slots=True)
+class Experts:
+    """A feed-forward of which each token passes through few of many experts (arXiv 1701.06538)."""
+
+    count: int
+    per_token: int
+    intermediate_size: int
+    """Width inside an expert."""
+    normalised: bool
+    """The weights of a token's experts are divided by their sum."""
+    shared_size: int | None = None
+    """Width inside an expert for all tokens, scaled by a sigmoid of its own (Qwen 2); None: there is none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Architecture:
     """A decoder. The defaults are Llama's."""
 
@@ -37,7 +55,7 @@ class Architecture:
     vocab_size: int
     hidden_size: int
     intermediate_size: int
-    """Width inside the feed-forward layer."""
+    """Width inside the feed-forward layer; with `experts`, which have their own, it has no effect."""
     num_heads: int
     """Query heads; each group of num_heads / num_kv_heads of them shares one key and value head."""
     num_kv_heads: int
@@ -73,6 +91,10 @@ class Architecture:
     """Scores become cap * tanh(score / cap) before the mask (Gemma 2, arXiv 2408.00118)."""
     logit_cap: float | None = None
     """The same cap for logits."""
+    qkv_limit: float | None = None
+    """Queries, keys and values are clipped to [-limit, limit], after their norms (OLMoE, arXiv 2409.02060)."""
+    experts: Experts | None = None
+    """Instead of one feed-forward, in every layer."""
 
     @property
     def num_layers(self) -> int:
@@ -84,6 +106,15 @@ class Architecture:
         """Number of weights; a tied head counts once."""
         layer = sum(math.prod(shape) for pieces in layer_parts(self).values() for shape in pieces)
         return self.num_layers * layer + sum(math.prod(shape) for shape in whole_parts(self).values())
+
+    @property
+    def num_active_parameters(self) -> int:
+        """Number of weights that one token is computed with: those of its own experts, and all others."""
+        if self.experts is None:
+            return self.num_parameters
+        idle, parts = self.experts.count - self.experts.per_token, layer_parts(self)
+        each = sum(math.prod(shape) for name in EXPERT for shape in parts[name]) // self.experts.count
+        return self.num_parameters - self.num_layers * idle * each
 
 
 def layer_parts(a: Architecture) -> dict[str, tuple[Shape, ...]]:
@@ -110,6 +141,8 @@ def layer_parts(a: Architecture) -> dict[str, tuple[Shape, ...]]:
         whole = a.query_key_norm == "whole"
         parts["query_norm"] = ((queries if whole else a.head_dim,),)
         parts["key_norm"] = ((keys if whole else a.head_dim,),)
+    if a.experts is not None:
+        return parts | _expert_parts(a.experts, hidden)
     first = "gate_up" if a.gated else "up"
     parts[first] = ((inner, hidden),) * (2 if a.gated else 1)
     parts["down"] = ((hidden, inner),)
@@ -117,6 +150,19 @@ def layer_parts(a: Architecture) -> dict[str, tuple[Shape, ...]]:
         parts[f"{first}_bias"] = ((inner,),) * (2 if a.gated else 1)
         parts["down_bias"] = ((hidden,),)
     return parts
+
+
+def _expert_parts(experts: Experts, hidden: int) -> dict[str, tuple[Shape, ...]]:
+    inner, shared = experts.intermediate_size, experts.shared_size
+    parts: dict[str, tuple[Shape, ...]] = {
+        ROUTER: ((experts.count, hidden),),
+        "expert_gate_up": ((inner, hidden),) * (2 * experts.count),
+        "expert_down": ((hidden, inner),) * experts.count,
+    }
+    if shared is None:
+        return parts
+    of_all = {"shared_gate_up": ((shared, hidden),) * 2, "shared_down": ((hidden, shared),)}
+    return parts | of_all | {"shared_scale": ((1, hidden),)}
 
 
 def whole_parts(a: Architecture) -> dict[str, Shape]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tunix_rt.models.families.architecture import Shape
+from tunix_rt.models.families.architecture import EXPERT, ROUTER, Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class Names:
     layer: str
     """Follows `base` in the names of the tensors of layer `{}`."""
     parts: Mapping[str, tuple[str, ...]]
-    """Canonical part of a layer → one tensor per piece, or a single tensor that holds all pieces."""
+    """Canonical part of a layer → one tensor per piece, or a single tensor that holds all pieces. Of the parts of
+    experts, the tensors of expert `{}`."""
     whole: Mapping[str, str]
     """Canonical part outside the layers → tensor."""
     transposed: bool = False
@@ -42,8 +43,19 @@ class Tensor:
 
     @property
     def is_layer_matrix(self) -> bool:
-        """Whether it is a matrix of a layer: what an adapter can be attached to, and what bfloat16 multiplies with."""
-        return self.layer is not None and len(self.shape) == 2
+        """Whether it is a matrix of a layer that is multiplied in the declared precision: all but a router."""
+        return self.layer is not None and len(self.shape) == 2 and self.canonical_name != ROUTER
+
+    @property
+    def takes_adapter(self) -> bool:
+        """Whether an adapter can be attached to it: a matrix of a layer, but not of one expert among many."""
+        return self.is_layer_matrix and self.canonical_name not in EXPERT
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """Of a matrix, (out, in), however it lies in the file."""
+        first, second = self.shape
+        return (second, first) if self.transposed else (first, second)
 
 
 HEAD = "lm_head.weight"
@@ -62,6 +74,12 @@ LLAMA_PARTS: dict[str, tuple[str, ...]] = {
     "gate_up_bias": ("mlp.gate_proj.bias", "mlp.up_proj.bias"),
     "down": ("mlp.down_proj.weight",),
     "down_bias": ("mlp.down_proj.bias",),
+    "router": ("mlp.gate.weight",),
+    "expert_gate_up": ("mlp.experts.{}.gate_proj.weight", "mlp.experts.{}.up_proj.weight"),
+    "expert_down": ("mlp.experts.{}.down_proj.weight",),
+    "shared_gate_up": ("mlp.shared_expert.gate_proj.weight", "mlp.shared_expert.up_proj.weight"),
+    "shared_down": ("mlp.shared_expert.down_proj.weight",),
+    "shared_scale": ("mlp.shared_expert_gate.weight",),
 }
 """Llama's names, which most families adopted."""
 

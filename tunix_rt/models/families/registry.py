@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
-from tunix_rt.models.families import gemma, gpt2, llama, mistral, olmo2, qwen, smollm3
-from tunix_rt.models.families.architecture import Architecture, Shape, layer_parts, whole_parts
+from tunix_rt.models.families import gemma, gpt2, llama, mistral, olmo2, olmoe, qwen, smollm3
+from tunix_rt.models.families.architecture import EXPERT, Architecture, Shape, layer_parts, whole_parts
 from tunix_rt.models.families.fields import Fields
 from tunix_rt.models.families.names import LLAMA_NAMES, Names, Tensor
 
@@ -28,9 +28,13 @@ FAMILIES = {
     "gpt2": Family(gpt2.from_config, gpt2.NAMES),
     "llama": Family(llama.from_config),
     "mistral": Family(mistral.from_config),
+    "mixtral": Family(mistral.mixtral, mistral.MIXTRAL_NAMES),
     "olmo2": Family(olmo2.from_config, olmo2.NAMES),
+    "olmoe": Family(olmoe.from_config),
     "qwen2": Family(qwen.qwen2),
+    "qwen2_moe": Family(qwen.qwen2_moe),
     "qwen3": Family(qwen.qwen3),
+    "qwen3_moe": Family(qwen.qwen3_moe),
     "smollm3": Family(smollm3.from_config),
 }
 
@@ -71,6 +75,8 @@ def tensors_of(architecture: Architecture) -> tuple[Tensor, ...]:
     for layer in range(architecture.num_layers):
         for own, pieces in layer_parts(architecture).items():
             called = names.parts[own]
+            if own in EXPERT:
+                called = tuple(name.format(number) for number in range(len(pieces) // len(called)) for name in called)
             groups = (pieces,) if len(called) == 1 else tuple((piece,) for piece in pieces)
             for name, group in zip(called, groups, strict=True):
                 full = names.base + names.layer.format(layer) + name
