@@ -46,7 +46,8 @@ def from_stage(stage: str) -> list[str]:
         ("run.stop_step=2", "train"),
         ("generation.max_new_tokens=9", "predict"),
         ("generation.seed=1", "predict"),
-        ("evaluation=numeric", "evaluate"),
+        ("evaluation=number", "evaluate"),
+        ("evaluation.scorers.0.kind=text", "evaluate"),
     ],
 )
 def test_what_changes_a_result_changes_its_stage_and_the_later_ones_only(override: str, first_changed: str) -> None:
@@ -96,17 +97,19 @@ def test_a_sweep_over_seeds_prepares_weights_that_exist_once() -> None:
     assert changed_by("seed=1", "training.seed=0", "generation.seed=0") == []
 
 
-@pytest.mark.parametrize("rule", ["evaluation.answer=numeric", "evaluation.extract=last_number"])
+@pytest.mark.parametrize("rule", ["evaluation=number", "evaluation.extract=[last_number]"])
 def test_the_rules_for_answers_belong_to_training_where_accuracy_decides(rule: str) -> None:
     stops = ("training.early_stopping={metric: accuracy, patience: 2, min_delta: 0}",)
     for words in (BY_ACCURACY, stops):
         assert changed_by(rule, *words) == from_stage("train")
-        assert changed_by("evaluation.steps=none", *words) == from_stage("evaluate")
+        for counted in ("evaluation.steps=none", "evaluation.scorers=[{kind: exact},{kind: text}]"):
+            assert changed_by(counted, *words) == from_stage("evaluate"), "a further scorer decides nothing"
     assert changed_by(rule, "training.select=best_loss") == from_stage("evaluate")
 
 
 def test_the_verdict_is_all_of_evaluation_but_what_only_counts() -> None:
-    assert {f"evaluation.{name}" for name in hints_of(EvaluationConfig)} - {*VERDICT} == {
+    deciding = {path.removesuffix(".0") for path in VERDICT}
+    assert {f"evaluation.{name}" for name in hints_of(EvaluationConfig)} - deciding == {
         "evaluation.steps",
         "evaluation.slices",
         "evaluation.pass_at",

@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 
+from tests.evaluation.scorers import scorer
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 DEFAULTS: dict[str, Any] = {
-    "answer": "numeric",
-    "extract": "format",
-    "relative_tolerance": 0.0,
+    "extract": ("format",),
     "steps": "arithmetic",
     "slices": (),
     "pass_at": (),
@@ -23,8 +22,13 @@ DEFAULTS: dict[str, Any] = {
 
 @pytest.fixture
 def rules() -> Callable[..., EvaluationConfig]:
-    """Make an `evaluation` section; what is not given is numeric, exact, from the format."""
-    return lambda **values: EvaluationConfig(**(DEFAULTS | values))
+    """Make an `evaluation` section of some kinds of scorers; by default `number`, from the format."""
+
+    def make(*kinds: str, **values: Any) -> EvaluationConfig:
+        scorers = tuple(scorer(kind) for kind in kinds or ("number",))
+        return EvaluationConfig(**(DEFAULTS | {"scorers": scorers} | values))
+
+    return make
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.evaluation.score import score
 from tunix_rt.evaluation.statistics import pass_at_k, wilson
-from tunix_rt.runs.rates import interval, lookup
+from tunix_rt.runs.rates import interval, lookup, rates
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
@@ -137,6 +137,34 @@ def test_what_does_not_belong_together_is_refused(rules: Rules, predict: Predict
         score([good], traces, rules(slices=("lvel",)))
     with pytest.raises(DataError, match="prompt a: 1 samples, pass@2 needs at least 2"):
         score([good], traces, rules(pass_at=(2,)))
+
+
+def test_every_further_scorer_has_its_rate(rules: Rules, predict: Predict, ask: Ask) -> None:
+    """The decisive one's rate is the accuracy; it is listed too if it gives further numbers."""
+    traces = {name: ask(name, "red car") for name in "abc"}
+    predictions = [
+        predict("a", "Red car.", reference="red car"),
+        predict("b", "the car", reference="red car"),
+        predict("c", None, completion="red car", reference="red car"),
+    ]
+    result = score(predictions, traces, rules("exact", "text", "number"))
+    scores = result.metrics["scores"]
+    assert result.metrics["accuracy"]["k"] == 0 and list(scores) == ["text", "number"]
+    assert (scores["text"]["k"], scores["text"]["n"], scores["text"]["word_f1"]) == (1, 3, 0.5)
+    assert lookup(result.metrics, "scores.text") == 1 / 3 and lookup(result.metrics, "scores.text.word_f1") == 0.5
+    assert rates(result.metrics)["right by text"]["k"] == 1
+    assert result.items[1]["scores"]["text"] == {"correct": False, "reason": "other text", "word_f1": 0.5}
+    assert result.items[2]["scores"]["text"] == {"correct": False, "reason": "not in the format"}
+    assert score(predictions, traces, rules("text")).metrics["scores"]["text"]["word_f1"] == 0.5
+    assert "scores" not in score(predictions, traces, rules("exact")).metrics
+
+
+def test_where_an_answer_was_found(rules: Rules, predict: Predict, ask: Ask) -> None:
+    traces = {name: ask(name) for name in "ab"}
+    predictions = [predict("a", "12"), predict("b", None, completion="#### 12\nBut #### 13")]
+    result = score(predictions, traces, rules(extract=("format", "hashes")))
+    assert [(item["marker"], item["ambiguous"]) for item in result.items] == [("format", False), ("hashes", True)]
+    assert result.metrics["ambiguous_rate"]["k"] == 1 and result.metrics["accuracy"]["k"] == 2
 
 
 def test_what_has_no_reference_is_counted_and_in_no_rate(rules: Rules, predict: Predict, ask: Ask) -> None:

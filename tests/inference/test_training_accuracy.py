@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,18 @@ def reply(prompt: str) -> str:
 @pytest.mark.parametrize(
     ("rules", "expected"),
     [
-        ({"answer": "exact", "extract": "format"}, 0.0),
-        ({"answer": "exact", "extract": "last_number"}, 0.75),
-        ({"answer": "numeric", "extract": "last_number"}, 0.75),
-        ({"answer": "numeric", "extract": "last_number", "relative_tolerance": 1.0}, 1.0),
+        (["evaluation.extract=[format]"], 0.0),
+        (["evaluation.extract=[last_number]"], 0.75),
+        (["evaluation=number", "evaluation.extract=[last_number]"], 0.75),
+        (["evaluation=number", "evaluation.extract=[last_number]", "++evaluation.scorers.0.relative_tolerance=1"], 1.0),
     ],
 )
 def test_it_follows_the_rules_of_evaluation(
-    rules: dict[str, Any], expected: float, reader: Reader, model_folder: Path, capsys: pytest.CaptureFixture[str]
+    rules: list[str], expected: float, reader: Reader, model_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Prevents: gsm8k with numeric answers, selected by exact text."""
     sampler = Sampler.of(model_folder, config_of().format, TRACES)
-    evaluation = replace(config_of().evaluation, **rules)
+    evaluation = config_of(rules).evaluation
     engine: Any = Scripted(reader, reply)
     assert sampler.accuracy(engine, None, 7, partial(is_right, evaluation=evaluation)) == expected
     said = capsys.readouterr().err.splitlines()

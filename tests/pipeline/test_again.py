@@ -29,24 +29,24 @@ def test_predicting_and_scoring_again_never_train(person: Person) -> None:
     record = json.loads((second / "stages.json").read_text())
     assert record["train"]["folder"] == f"../{base.name}" and "folder" not in record["predict"]
     assert "temperature: 0.7" in (second / "config.yaml").read_text()
-    loose = person.types("evaluate", second.name, "evaluation=numeric", "evaluation.relative_tolerance=0.5")
+    loose = person.types("evaluate", second.name, "evaluation=number", "evaluation.scorers.0.relative_tolerance=0.5")
     assert loose.code == 0, loose.err
     assert f"predict: done by quickstart/{second.name}, which is used" in loose.err
     third = newest()
     stages = json.loads((third / "stages.json").read_text())
     assert (stages["train"]["folder"], stages["predict"]["folder"]) == (f"../{base.name}", f"../{second.name}")
-    assert "answer: numeric" in (third / "config.yaml").read_text()
+    assert "kind: number" in (third / "config.yaml").read_text()
     assert not (third / "predictions.jsonl").exists() and (third / "metrics.json").exists()
     assert (base / "model" / "model.safetensors").stat().st_mtime_ns == model
-    again = person.types("evaluate", second.name, "evaluation=numeric", "evaluation.relative_tolerance=0.5")
+    again = person.types("evaluate", second.name, "evaluation=number", "evaluation.scorers.0.relative_tolerance=0.5")
     assert "finished before; nothing is run again" in again.err
 
     refused = person.types("predict", "last", "training.max_steps=9", "generation.temprature=1")
     assert refused.code == 2 and "training.max_steps: not among what can be changed here" in refused.err
     wrong = person.types("predict", "last", "generation.temprature=1")
     assert wrong.code == 2 and "did you mean 'temperature'?" in wrong.err
-    choice = person.types("evaluate", "last", "evaluation=numbers")
-    assert choice.code == 2 and "evaluation: no 'numbers'" in choice.err
+    choice = person.types("evaluate", "last", "evaluation=numbr")
+    assert choice.code == 2 and "evaluation: no 'numbr'" in choice.err
     several = person.types("predict", "last", "generation.temperature=0.1,0.2")
     assert several.code == 2 and "one value at a time" in several.err
 

@@ -18,7 +18,7 @@ from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.identity import STAGES, VERDICT, first_stage
 from tunix_rt.config.load import compose
 from tunix_rt.config.schema import SEEDED, ExperimentConfig
-from tunix_rt.config.section import hints_of, is_execution
+from tunix_rt.config.section import element_of, hints_of, is_execution
 from tunix_rt.engine import stages
 from tunix_rt.engine.context import RunContext
 from tunix_rt.engine.stages import STAGES as IN_ORDER
@@ -87,7 +87,7 @@ def params_of(path: str) -> list[str]:
     """What DVC is to look at of something that a stage takes: of a section that holds labels too, the other fields."""
     hint: Any = ExperimentConfig
     for name in path.split("."):
-        hint = hints_of(hint)[name]
+        hint = element_of(hint) if name.isdigit() else hints_of(hint)[name]
     fields = hints_of(hint) if is_dataclass(hint) else {}
     if any(map(is_execution, fields.values())):
         return [f"{path}.{name}" for name, field in fields.items() if not is_execution(field)]

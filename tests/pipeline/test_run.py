@@ -130,7 +130,7 @@ def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person, mo
     (second,) = (path for path in first.parent.iterdir() if path.is_dir() and path != first)
     assert not (second / "model").exists()
     assert json.loads((second / "stages.json").read_text())["train"]["folder"] == f"../{first.name}"
-    scored = person.types("backend=torch", *TOY, "evaluation=numeric")
+    scored = person.types("backend=torch", *TOY, "evaluation=number")
     assert f"predict: done by quickstart/{first.name}, which is used" in scored.err
     assert "accuracy" in scored.out
 

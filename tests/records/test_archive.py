@@ -48,7 +48,7 @@ def test_without_the_model_and_from_a_run_that_refers_to_another(finished: RunFo
     """Only the evaluation is its own; the archive has the sibling's training and predictions nevertheless."""
     from tests.records.conftest import WORDS
 
-    assert types(*WORDS, "evaluation=numeric").code == 0
+    assert types(*WORDS, "evaluation=number").code == 0
     (other,) = (path for path in finished.path.parent.iterdir() if path.is_dir() and path.name != finished.path.name)
     assert types("export", f"mine/{other.name}", "--no-model").code == 0
     file = f"runs/mine-{other.name}.zip"

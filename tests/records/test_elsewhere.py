@@ -30,7 +30,7 @@ def test_a_run_is_the_same_from_any_directory_and_after_a_move(
     assert types("rows", "last", "1", *there).code == 0
     assert types("export", "last", "all.zip", *there).code == 0
     assert {item.kind for item in reclaimable(root, data)} == {"checkpoints of a finished run"}
-    scored = types("evaluate", "mine", "evaluation=numeric", *there)
+    scored = types("evaluate", "mine", "evaluation=number", *there)
     assert scored.code == 0, scored.err
     assert [run.root for run in all_runs(root)] == [root, root], "beside the run that was asked for"
     assert not Path("runs").exists() and not Path("data").exists()
@@ -39,10 +39,10 @@ def test_a_run_is_the_same_from_any_directory_and_after_a_move(
 @pytest.mark.slow
 def test_another_root_never_answers(finished: RunFolder, types: Types, work: Path) -> None:
     """Prevents: `evaluate RUN --root OTHER` that shows the run of the same name in `runs/`, as 'finished before'."""
-    assert types(*WORDS, "evaluation=numeric").code == 0
+    assert types(*WORDS, "evaluation=number").code == 0
     shutil.copytree(work / "runs", work / "other")
     shutil.rmtree(next(run.path for run in all_runs(work / "other") if run.identity != finished.identity))
-    done = types("evaluate", "mine", "evaluation=numeric", "--root", "other")
+    done = types("evaluate", "mine", "evaluation=number", "--root", "other")
     assert done.code == 0, done.err
     assert "finished before" not in done.err
     assert len(all_runs(work / "other")) == 2
@@ -73,7 +73,7 @@ def test_what_is_cut_in_half_is_done_again_and_said(finished: RunFolder, types: 
 @pytest.mark.slow
 def test_a_name_of_several_runs_says_which_it_takes_and_rm_takes_none(finished: RunFolder, types: Types) -> None:
     """Prevents: `export half` that zips the re-scored run, and `rm half` that removes whichever is newest."""
-    assert types("evaluate", "mine", "evaluation=numeric").code == 0
+    assert types("evaluate", "mine", "evaluation=number").code == 0
     other = all_runs(Path("runs"))[-1]
     shown = types("show", "mine", "--config")
     assert f"'mine' names 2 runs; taking the newest: {other.name}" in shown.err
@@ -83,6 +83,6 @@ def test_a_name_of_several_runs_says_which_it_takes_and_rm_takes_none(finished: 
     assert len(all_runs(Path("runs"))) == 2
     first, second = json.loads(types("runs", "--json").out)
     assert first["from"] is None
-    assert second["from"] == f"mine/{finished.path.name[:4]}…: evaluation.answer=numeric"
+    assert second["from"].startswith(f"mine/{finished.path.name[:4]}…: evaluation.scorers.0.kind=number")
     table = types("runs").out
     assert "from" in table and "reason" not in table, "no column of nothing"

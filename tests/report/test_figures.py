@@ -13,7 +13,9 @@ import pytest
 from matplotlib import image
 from matplotlib.colors import to_rgb
 
+from tunix_rt.config.load import check_section
 from tunix_rt.config.results import EvaluationConfig
+from tunix_rt.config.scorers import ScorerConfig
 from tunix_rt.evaluation.score import Score, score
 from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.report.figures import BLUE, GREY, WINDOW, draw, smooth
@@ -23,9 +25,8 @@ from tunix_rt.traces.trace import Trace
 
 def scored(num_right: int, stops: bool = True, samples: int = 1) -> Score:
     """Sixty prompts, the first `num_right` answered rightly, with two steps each."""
-    rules = EvaluationConfig(
-        answer="numeric", extract="format", relative_tolerance=0.0, steps="arithmetic", slices=(), pass_at=()
-    )
+    number = check_section("scorer", ScorerConfig, {"kind": "number"})
+    rules = EvaluationConfig(scorers=(number,), extract=("format",), steps="arithmetic", slices=(), pass_at=())
     traces = {str(i): Trace(str(i), f"{i}+1=", (), str(i + 1), {}) for i in range(60)}
     predictions = [
         Prediction(

@@ -25,7 +25,18 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
             inside = inside.get(name, {})
         if then in inside:
             inside[now] = inside.pop(then)
+    if "answer" in mapping.get("evaluation", {}):
+        mapping["evaluation"] = _with_scorers(mapping["evaluation"])
     return mapping
+
+
+def _with_scorers(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded section `evaluation` from before there were scorers."""
+    kept = {key: evaluation[key] for key in ("steps", "slices", "pass_at") if key in evaluation}
+    scorer: dict[str, Any] = {"kind": "exact"}
+    if evaluation["answer"] == "numeric":
+        scorer = {"kind": "number", "relative_tolerance": evaluation.get("relative_tolerance", 0.0)}
+    return {"scorers": [scorer], "extract": [evaluation.get("extract", "format")]} | kept
 
 
 def changed(recorded: Mapping[str, Any], overrides: Sequence[str], stage: str) -> dict[str, Any]:

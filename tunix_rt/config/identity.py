@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.config.section import fields_of, is_execution, keys_below
+from tunix_rt.config.section import element_of, fields_of, is_execution, keys_below
 from tunix_rt.files import digest
 
 STAGES: dict[str, tuple[str, ...]] = {
@@ -25,7 +25,7 @@ STAGES: dict[str, tuple[str, ...]] = {
 }
 """Dotted paths of the config sections that each stage takes, in the order of the chain."""
 
-VERDICT = ("evaluation.answer", "evaluation.extract", "evaluation.relative_tolerance")
+VERDICT = ("evaluation.scorers.0", "evaluation.extract")
 """What decides whether an answer is right."""
 
 LENGTH = 12
@@ -42,6 +42,8 @@ def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
 
     It need not be valid: keys that its type does not know stay.
     """
+    if isinstance(data, list):
+        return [entering(item, element_of(hint)) for item in data]
     fields = fields_of(hint, data) if isinstance(data, dict) else {}
     if not fields:
         return data

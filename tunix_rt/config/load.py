@@ -20,7 +20,7 @@ from tunix_rt.config.choices import PARTS, SPLITS
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
-from tunix_rt.config.section import fields_of, hints_of, keys_below, kinds_with, members
+from tunix_rt.config.section import element_of, fields_of, hints_of, keys_below, kinds_with, members
 from tunix_rt.errors import ConfigError
 
 ALIASES = {
@@ -35,6 +35,11 @@ ALIASES = {
     "max_tokens": "max_new_tokens",
 }
 """What other programs call a key → what it is here."""
+MOVED = {
+    "evaluation.answer": "evaluation.scorers=[{kind: number}] (or another scorer), or choose evaluation=number",
+    "evaluation.relative_tolerance": "evaluation.scorers=[{kind: number, relative_tolerance: 0.01}]",
+}
+"""Keys of earlier versions → how to write it now."""
 MISSING = "missing: it has no default and must be given"
 MOST_PLACES = 3
 """A name that occurs in more sections is not suggested."""
@@ -134,6 +139,8 @@ def meant(path: str, beside: Iterable[str] = (*hints_of(ExperimentConfig), EXPER
 
     `beside`: the keys that its section knows. The same name in another section is preferred to a similar name.
     """
+    if path in MOVED:
+        return f"; write {MOVED[path]}"
     near, known = path.rpartition(".")[2], set(beside)
     name = ALIASES.get(near, near)
     if name in known:
@@ -210,6 +217,8 @@ def _whole_numbers(hint: Any, value: Any) -> Any:
     if isinstance(value, dict):
         fields = fields_of(hint, value)
         return {key: _whole_numbers(fields.get(key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(element_of(hint), item) for item in value]
     expected = set(members(hint)) if isinstance(value, float) else set()
     return int(value) if int in expected and float not in expected and value.is_integer() else value
 
@@ -234,7 +243,8 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
             continue
         path.append(str(item))
         fields, section = fields_of(hint, inside), hint
-        hint, inside = fields.get(item, Any), get_path(inside, (item,), None)
+        hint = fields.get(item, Any) if fields else element_of(hint) or Any
+        inside = get_path(inside, (item,), None)
     where = ".".join(path)
     kind, given = detail["type"], detail.get("input")
     if kind in ("unexpected_keyword_argument", "extra_forbidden"):

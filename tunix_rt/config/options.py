@@ -14,7 +14,7 @@ from tunix_rt.config.allowed import allowed, listed, unit
 from tunix_rt.config.defaults import GIVEN, defaults
 from tunix_rt.config.load import ALIASES, meant
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.config.section import hints_of, is_execution, members
+from tunix_rt.config.section import element_of, hints_of, is_execution, members
 from tunix_rt.config.sentences import field_sentences, section_sentence
 from tunix_rt.errors import InputError
 
@@ -127,6 +127,8 @@ def _declared(hint: Any, path: str, kinds: tuple[str, ...], deep: bool = True) -
                     said = f"{allowed(field)}: {section_sentence(cls)} {said}".strip()
                 words = allowed(field), unit(field), not is_execution(field), said, _own_default(cls, name)
                 yield Option(f"{path}{name}", own, *words)
+            for item in _classes(element_of(field)) if element_of(field) else ():
+                yield from _declared(item, f"{path}{name}.N.", get_args(hints_of(item).get("kind")))
             for mapping in (member for member in others if get_origin(member) is dict):
                 yield from _declared(get_args(mapping)[1], f"{path}{name}.NAME.", own, deep=False)
 

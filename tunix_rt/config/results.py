@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections import Counter
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
+from tunix_rt.config.scorers import ScorerConfig
 from tunix_rt.config.section import Count, Execution, Natural, Tokens, Unit, section
 
 
@@ -41,19 +43,35 @@ class GenerationConfig:
             raise ValueError("temperature 0 gives the same text every time: num_return_sequences must be 1")
 
 
+Marker = Literal["format", "hashes", "boxed", "phrase", "fence", "last_number"]
+
+
 @section
 class EvaluationConfig:
     """Rules for answers and steps. Changing them never needs new generation."""
 
-    answer: Literal["exact", "numeric"]
-    """`exact`: the same text after Unicode and white-space normalisation; `numeric`: the same number."""
-    extract: Literal["format", "last_number"]
-    """`format`: the answer where the format puts it; `last_number`: the last number of the completion."""
-    relative_tolerance: Annotated[float, Ge(0)]
-    """Tolerance for `numeric`; 0: equal as exact fractions."""
+    scorers: tuple[ScorerConfig, ...]
+    """What judges an answer. The first one decides `correct`, everywhere; each further one has its own rate."""
+    extract: tuple[Marker, ...]
+    """Where an answer is looked for, the strongest marker first; the first that finds something wins. `format`: where
+    the format puts it; `hashes`: behind `####`; `boxed`: in the last `\\boxed{}`; `phrase`: behind `the answer is` or
+    `Answer:`; `fence`: in the last fenced block of code; `last_number`: the last number of the completion."""
     steps: Literal["none", "arithmetic"]
     """`arithmetic`: every equation in the steps is recomputed."""
     slices: tuple[str, ...]
     """Keys of `meta`; the rates are also reported per value of each key."""
     pass_at: tuple[Count, ...]
     """k of the unbiased pass@k; each at most `generation.num_return_sequences`."""
+
+    def __post_init__(self) -> None:
+        for what, names in (("scorers", [scorer.kind for scorer in self.scorers]), ("extract", self.extract)):
+            if not names:
+                raise ValueError(f"{what}: name at least one")
+            twice = [name for name, count in Counter(names).items() if count > 1]
+            if twice:
+                raise ValueError(f"{what}: {twice[0]!r} is there twice; name each once")
+
+    @property
+    def decisive(self) -> Any:
+        """The scorer that decides whether an answer is right."""
+        return self.scorers[0]

@@ -77,6 +77,12 @@ def keys_below(hint: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(found)
 
 
+def element_of(hint: Any) -> Any:
+    """The type of the items of a list; None if the hint is of none."""
+    lists = (member for member in members(hint) if get_origin(member) is tuple)
+    return next((get_args(member)[0] for member in lists if get_args(member)[-1] is Ellipsis), None)
+
+
 def fields_of(hint: Any, data: Any) -> dict[str, Any]:
     """Name → type of each field of the section that plain `data` describes (by its `kind`); empty if there is none."""
     for member in members(hint):

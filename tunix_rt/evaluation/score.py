@@ -18,14 +18,17 @@ from boltons.iterutils import bucketize
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.evaluation.answers import contains, judge, vote_key
+from tunix_rt.evaluation.answers import judge, question_of, vote_groups
+from tunix_rt.evaluation.scorer import Match, Scorer
 from tunix_rt.evaluation.statistics import majority, pass_at_k, wilson
 from tunix_rt.evaluation.steps import check_steps
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2: scorers by name, where an answer was found; 1: one scorer, `exact` or `numeric`."""
+UNJUDGED = Match(False, "no reference")
 Items = Sequence[JsonObject]
 
 
@@ -46,7 +49,8 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
     _check(predictions, traces, evaluation)
     items = [_item(prediction, traces[prediction.id], evaluation) for prediction in predictions]
     prompts: dict[str, Items] = bucketize(items, itemgetter("id"))
-    judged = [item for item in items if item["reference"]]  # of a tool call there is nothing to compare with
+    decisive: Scorer = evaluation.decisive
+    judged = [item for item in items if decisive.judges(question_of(traces[item["id"]]))]
     answered: dict[str, Items] = bucketize(judged, itemgetter("id"))
     samples = max(len(group) for group in prompts.values())
     metrics: JsonObject = {
@@ -58,9 +62,13 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
         "stop_rate": _rate(items, lambda item: item["finish_reason"] == "stop"),
         "malformed_rate": _rate(items, itemgetter("malformed")),
         "error_rate": _rate(items, lambda item: item["finish_reason"] == "error"),
+        "ambiguous_rate": _rate(items, itemgetter("ambiguous")),
         "contains_answer": _rate(judged, itemgetter("contains_answer")),
         "completion_tokens": _lengths(items),
     }
+    scores = {scorer.kind: _scored(items, scorer, scorer is decisive) for scorer in evaluation.scorers}
+    if any(scores.values()):
+        metrics["scores"] = {name: record for name, record in scores.items() if record}
     if evaluation.steps == "arithmetic":
         metrics["steps"] = _steps(items)
     if unjudged := len(prompts) - len(answered):
@@ -68,7 +76,7 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
     if evaluation.pass_at and answered:
         metrics["pass_at"] = {str(k): _pass_at(answered, k) for k in evaluation.pass_at}
     if samples > 1:
-        metrics["majority"] = _majority(answered, evaluation)
+        metrics["majority"] = _majority(answered, decisive)
     metrics["slices"] = {key: _slice(judged, key) for key in evaluation.slices}
     return Score(items, metrics)
 
@@ -96,16 +104,21 @@ def _check(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalu
 
 
 def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) -> JsonObject:
-    extracted, match = judge(prediction, trace.final_answer, evaluation)
+    question, scorer = question_of(trace), evaluation.decisive
+    found, matches = judge(prediction, question, evaluation)
+    match = matches.get(scorer.kind, UNJUDGED)
     item: JsonObject = {
         "id": prediction.id,
         "sample": prediction.sample,
         "prompt": trace.prompt,
         "correct": match.equal,
         "reason": match.reason,
-        "extracted": extracted,
+        "extracted": None if found is None else found.text,
+        "marker": None if found is None else found.marker,
+        "ambiguous": found is not None and found.ambiguous,
         "reference": trace.final_answer,
-        "contains_answer": contains(prediction.completion, trace.final_answer, evaluation),
+        "scores": {name: _verdict(other) for name, other in matches.items()},
+        "contains_answer": scorer.contains(prediction.completion, question),
         "finish_reason": prediction.finish_reason,
         "malformed": prediction.answer is None and prediction.finish_reason != "error",
         "num_new_tokens": prediction.num_new_tokens,
@@ -115,6 +128,23 @@ def _item(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) ->
     values = {key: trace.meta.get(key) for key in evaluation.slices}
     item["slices"] = {key: value if isinstance(value, str) else to_json(value) for key, value in values.items()}
     return item
+
+
+def _verdict(match: Match) -> JsonObject:
+    return {"correct": match.equal, "reason": match.reason, **match.values}
+
+
+def _scored(items: Items, scorer: Scorer, decisive: bool) -> JsonObject:
+    """The rate of one scorer, the mean of each further number that it gives (an item without one counts as 0), and what
+    it says of itself. The decisive one's rate is the accuracy: it is here only with further numbers."""
+    name, facts = scorer.kind, scorer.facts()
+    judged = [item for item in items if name in item["scores"]]
+    verdicts = [item["scores"][name] for item in judged]
+    numbers = {key for verdict in verdicts for key in verdict} - {"correct", "reason"}
+    means = {key: statistics.fmean(verdict.get(key, 0.0) for verdict in verdicts) for key in sorted(numbers)}
+    if decisive and not means and not facts:
+        return {}
+    return _rate(judged, lambda item: item["scores"][name]["correct"]) | means | facts
 
 
 def _rate(items: Items, holds: Callable[[JsonObject], bool]) -> JsonObject:
@@ -176,12 +206,12 @@ def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
     return {"value": total / n, "n": n, "low": low, "high": high}
 
 
-def _majority(prompts: Mapping[str, Items], evaluation: EvaluationConfig) -> JsonObject:
+def _majority(prompts: Mapping[str, Items], scorer: Scorer) -> JsonObject:
     """Share of the prompts whose most common answer is right; ties go to the earlier sample."""
     right = 0
     for group in prompts.values():
         ordered = sorted(group, key=itemgetter("sample"))
-        winner = majority([vote_key(item["extracted"], evaluation) for item in ordered])
+        winner = majority(vote_groups([item["extracted"] for item in ordered], scorer))
         right += winner is not None and ordered[winner]["correct"]
     return _record(right, len(prompts), len(prompts))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from tunix_rt.config.identity import STAGES, declared, identities
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.outputs import problem_of
 from tunix_rt.errors import DataError, GateError, InputError, ModelError
-from tunix_rt.evaluation.score import score
+from tunix_rt.evaluation.score import SCHEMA_VERSION, score
 from tunix_rt.experiment import recorded_config
-from tunix_rt.files import is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
+from tunix_rt.files import JsonObject, is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.content import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
@@ -131,6 +132,8 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
         return "identities: not checked (no data hashes are recorded, or a secret is masked in the config)"
     if "seed" not in run.read_config()["dataset"]:
         return "identities: not checked (made by version 0.1, whose identities were others)"
+    if "scorers" not in run.read_config()["evaluation"]:
+        return "identities: not checked (made before there were scorers, so its identity of `evaluate` was another)"
     stages = run.stages()
     trained = stages.get("train", {})
     # If accuracy decides, training elsewhere followed the rules of its own config, not those that score it here.
@@ -177,6 +180,8 @@ def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) ->
     items = [*read_items(run.items)]
     if len(items) != len(again.items):
         raise GateError(f"items.jsonl: {len(items)} lines, the predictions give {len(again.items)}")
+    if read_json(run.metrics).get("schema_version", 1) < SCHEMA_VERSION:
+        return _earlier_verdicts(items, again.items, config)
     for recorded, now in zip(items, _as_json(again.items), strict=True):
         _refuse(first_in_values(f"items.jsonl id {recorded.get('id')}", recorded, now))
     _refuse(first_in_values("metrics.json", read_json(run.metrics), _as_json(again.metrics)))
@@ -185,6 +190,15 @@ def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) ->
         _refuse(first_in_values("baseline_metrics.json", read_json(run.baseline_metrics), _as_json(baseline.metrics)))
     accuracy = again.metrics["accuracy"]
     return f"scores: the same from the predictions again (accuracy {accuracy['k']} of {accuracy['n']})"
+
+
+def _earlier_verdicts(recorded: Sequence[JsonObject], now: Sequence[JsonObject], config: ExperimentConfig) -> str:
+    """Compare verdicts alone: the records of an earlier version have other keys. `exact` judges as it did."""
+    differing = [item["id"] for item, other in zip(recorded, now, strict=True) if item["correct"] != other["correct"]]
+    if differing and config.evaluation.decisive.kind == "exact":
+        raise GateError(f"items.jsonl id {differing[0]}: another verdict than the predictions give")
+    same = len(now) - len(differing)
+    return f"scores: by the rules of an earlier version; {same} of {len(now)} verdicts are those of today's"
 
 
 def _as_json(value: object) -> Any:

@@ -36,7 +36,7 @@ DECLARED = {
         "training.max_seconds training.per_device_batch_size training.gradient_accumulation_steps"
     ),
     "generation": "generation.max_new_tokens generation.temperature generation.num_return_sequences",
-    "evaluation": "evaluation.answer evaluation.extract",
+    "evaluation": "evaluation.scorers evaluation.extract",
     "seed": "seed",
 }
 """The fields of a config that a reader asks for first; config.yaml has all of them."""

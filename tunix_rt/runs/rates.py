@@ -23,15 +23,19 @@ TITLES = {
     "stop_rate": "stopped by itself",
     "malformed_rate": "malformed",
     "error_rate": "failed",
+    "ambiguous_rate": "several answers marked",
     "contains_answer": "contain the answer",
 }
 """Display names of rates of `metrics.json`; any other rate is shown by its key."""
 
 
 def rates(metrics: JsonObject) -> dict[str, JsonObject]:
-    """Every rate at the top of a `metrics.json`, in order, and each pass@k: name → value, low, high, n."""
+    """Every rate of a `metrics.json` but those of parts: name → value, low, high, n. First those at its top, in order,
+    then each further scorer's and each pass@k."""
     parts = {"value", "low", "high", "n"}
     found = {name: record for name, record in metrics.items() if isinstance(record, dict) and parts <= record.keys()}
+    scores = metrics.get("scores", {})
+    found |= {f"right by {name}": record for name, record in scores.items() if parts <= record.keys()}
     return found | {f"pass@{k}": record for k, record in metrics.get("pass_at", {}).items()}
 
 

@@ -170,6 +170,10 @@ def results(run: RunFolder) -> list[Point]:
     return summary_metrics(run.metrics, "") + summary_metrics(run.baseline_metrics, "baseline/")
 
 
+RATE = ("value", "k", "n", "low", "high")
+"""What a rate holds; a scorer's may hold further numbers, such as `word_f1`."""
+
+
 def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield key, value
@@ -177,6 +181,7 @@ def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
         yield from _numbers(value["value"], key)
         for part in () if "/" in key else ("low", "high", "n"):
             yield from _numbers(value[part], f"{key}_{part}")
+        yield from _numbers({name: item for name, item in value.items() if name not in RATE}, key)
     elif isinstance(value, dict):
         for name, item in value.items():
             if name == "schema_version":

@@ -18,8 +18,8 @@ from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 NUM_PRINTED = 2
-Verdict = Callable[[Prediction], bool]
-"""Whether an answer is right, by the rules of evaluation."""
+Verdict = Callable[[Prediction, Trace], bool]
+"""Whether an answer to a trace's prompt is right, by the rules of evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Sampler:
         num_right = 0
         for number, (question, made, whole) in enumerate(zip(self.questions, ids, stopped, strict=True)):
             answer = question.answered(self.reader, np.concatenate(made), (), "stop" if whole else "length")
-            right = bool(answer.reference) and is_right(answer)
+            right = is_right(answer, question.trace)
             num_right += right
             if number < NUM_PRINTED:
                 shown = f"{question.trace.prompt!r} → {answer.completion!r}"

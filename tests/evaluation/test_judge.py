@@ -1,0 +1,99 @@
+"""A model that judges, behind a server of this test."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluation.scorers import scorer
+from tunix_rt.errors import ConfigError, DataError, MachineError
+from tunix_rt.evaluation import endpoint
+from tunix_rt.evaluation.scorer import Question
+
+
+class Model(BaseHTTPRequestHandler):
+    """Calls an answer right if it is in the reference; answers `busy` first with an error, `odd` without a verdict."""
+
+    asked: list[tuple[str, Any]] = []  # noqa: RUF012 (of one test at a time)
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = request["messages"][0]["content"]
+        self.asked.append((str(self.headers["Authorization"]), request))
+        answer, reference = (text.split(f"<{name}>\n")[1].split(f"\n</{name}>")[0] for name in ("answer", "reference"))
+        busy = answer == "busy" and sum("busy" in str(body) for _, body in self.asked) == 1
+        self.send_response(503 if busy else 401 if answer == "forbidden" else 200)
+        self.end_headers()
+        verdict = "They are the same, not INCORRECT.\nCORRECT" if answer in reference else "Another.\nINCORRECT"
+        content = "I cannot say." if answer == "odd" else verdict
+        self.wfile.write(json.dumps({"choices": [{"message": {"content": content}}]}).encode())
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.fixture
+def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(endpoint, "PAUSE", 0.001)
+    Model.asked = []
+    server = HTTPServer(("127.0.0.1", 0), Model)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_its_last_word_is_the_verdict_and_it_is_asked_once(url: str, tmp_path: Path) -> None:
+    judge = scorer("judge", url=url, model="m", replies=str(tmp_path / "kept.jsonl"))
+    question = Question("a red car", "Which?")
+    assert judge.match("red car", question).equal and judge.match("red car", question).equal
+    match = judge.match("{prompt} boat", question)
+    assert not match.equal and match.reason == "Another. INCORRECT"
+    assert "\n{prompt} boat\n" in Model.asked[1][1]["messages"][0]["content"], "what a model wrote is no template"
+    assert judge.match("odd", question).reason == "no verdict: I cannot say."
+    assert judge.match("busy", Question("busy")).equal, "asked again after HTTP 503"
+    assert judge.match("x" * 30_000, question).reason == "too long to judge"
+    assert len(Model.asked) == 5
+    assert judge.same("red car.", "Red car") and len(Model.asked) == 5
+    kept = [json.loads(line) for line in (tmp_path / "kept.jsonl").read_text().splitlines()]
+    assert len(kept) == 4 and kept[0]["reply"].endswith("\nCORRECT")
+
+
+def test_what_was_judged_needs_no_endpoint(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", "k")
+    first = scorer("judge", url=url, model="m", api_key_variable="KEY")
+    assert first.match("red", Question("red")).equal and Model.asked[0][0] == "Bearer k"
+    assert (tmp_path / "data/judge_replies.jsonl").exists() and "Bearer" not in str(Model.asked[0][1])
+    gone = scorer("judge", url="http://127.0.0.1:9/v1", model="m")
+    assert gone.match("red", Question("red")).equal
+    with pytest.raises(MachineError, match=r"127.0.0.1:9/v1 gives no reply .*; the same command again goes on"):
+        gone.match("blue", Question("red"))
+    with pytest.raises(MachineError, match="HTTP 401"):
+        first.match("forbidden", Question("red"))
+
+
+def test_its_agreement_with_people_is_stated(url: str, tmp_path: Path) -> None:
+    rows = [("red", True), ("blue", False), ("green", True), ("re", True)]
+    lines = [json.dumps({"reference": "red", "answer": answer, "correct": right}) for answer, right in rows]
+    (tmp_path / "labelled.jsonl").write_text("\n".join(lines))
+    judge = scorer("judge", url=url, model="m", labelled=str(tmp_path / "labelled.jsonl"))
+    agreement = judge.facts()["agreement"]
+    assert (agreement["k"], agreement["n"], agreement["value"]) == (3, 4, 0.75)
+    (tmp_path / "labelled.jsonl").write_text('{"answer": "x"}')
+    with pytest.raises(DataError, match="every line needs reference, answer and correct"):
+        judge.facts()
+
+
+def test_what_cannot_work_is_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match="does not begin with http"):
+        scorer("judge", url="localhost", model="m")
+    with pytest.raises(ConfigError, match=r"prompt: it must hold \{reference\} and \{answer\}"):
+        scorer("judge", url="http://x", model="m", prompt="hello")

@@ -1,0 +1,69 @@
+"""What a scorer is: a section of the config that judges an answer against a reference.
+
+To add one: a module in `scorers/` with a section (its `kind` is the module's name) that derives from `Scorer`, and
+`SCORER = ThatClass`. The config, the docs, `metrics.json` and the report find it there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tunix_rt.evaluation.numerals import unify
+from tunix_rt.files import JsonObject
+from tunix_rt.traces.trace import normalise
+
+TOO_LONG = "too long to judge"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Whether an answer matches the reference, and why; `values`: further numbers, each averaged in `metrics.json`."""
+
+    equal: bool
+    reason: str
+    values: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What was asked, and what is known of the answer."""
+
+    reference: str
+    prompt: str = ""
+    meta: JsonObject = field(default_factory=dict)
+
+
+class Scorer:
+    """Judges answers. Never raises on what a model wrote; what it read of a reference is cached."""
+
+    __slots__ = ()
+    kind: str
+
+    def judges(self, question: Question) -> bool:
+        """Whether there is something to compare an answer with; a completion that calls a tool has no answer."""
+        return bool(question.reference.strip())
+
+    def match(self, answer: str, question: Question) -> Match:
+        """The verdict on `answer`."""
+        raise NotImplementedError
+
+    def facts(self) -> JsonObject:
+        """What else `metrics.json` should say of this scorer, once."""
+        return {}
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two answers are one in a vote: the same rule as for the verdict, with one as the reference."""
+        return self.match(one, Question(other)).equal
+
+    def contains(self, completion: str, question: Question) -> bool:
+        """Whether the reference occurs anywhere in `completion`: as complete words, not inside a longer number."""
+        reference = _flat(question.reference)
+        pattern = rf"(?<!\w)(?<![0-9][.,]){re.escape(reference)}(?!\w)(?![.,][0-9])"
+        text = _flat(completion)
+        return bool(reference) and reference in text and re.search(pattern, text) is not None
+
+
+def _flat(text: str) -> str:
+    return normalise(unify(text))

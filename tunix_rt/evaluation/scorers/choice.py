@@ -1,0 +1,52 @@
+"""`choice`: the letter of one of several options."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Literal
+
+from tunix_rt.config.section import section
+from tunix_rt.evaluation.plain import LONGEST, bare, plain_text
+from tunix_rt.evaluation.scorer import Match, Question, Scorer
+from tunix_rt.evaluation.texts import same_text
+
+_ONE = re.compile(
+    r"(?:(?:the )?(?:correct )?(?:option|choice|letter|answer)(?: is)?:? ?)?[(\[]?([a-z])[)\]]?"
+    r"(?:(?:[.:]|(?<=[)\]])[.:]?)(?! ?(?:(?:or|and|not|is|isn't)\b|[(\[]?[a-z][)\]]?$)).*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+"""A letter, and the option that it names: not another letter, nor what denies it."""
+_SEVERAL = re.compile(r"[(\[]?[a-z][)\]]?(?:(?:, ?(?:and )?| and | ?& ?)[(\[]?[a-z][)\]]?)+", re.IGNORECASE)
+
+
+@section
+class ChoiceScorer(Scorer):
+    """The same letter, alone or before its option: `A`, `(a)`, `option A`, `C. x = 42`; several letters (`A, C`) are a
+    set. If the reference has none, as `text`."""
+
+    kind: Literal["choice"]
+
+    def match(self, answer: str, question: Question) -> Match:
+        """Compare letters; `A or B` names none."""
+        right = letters(question.reference)
+        if not right:
+            equal = same_text(answer, question.reference)
+            return Match(equal, "same text" if equal else "other text")
+        given = letters(answer)
+        if not given:
+            return Match(False, "not one choice")
+        return Match(given == right, "same choice" if given == right else "other choice")
+
+
+@lru_cache(maxsize=20_000)
+def letters(text: str) -> frozenset[str]:
+    """The letters that a text chooses, as capitals; empty if it chooses none, or wavers."""
+    text = bare(plain_text(text), brackets=False) if len(text) <= LONGEST else ""
+    if _SEVERAL.fullmatch(text):
+        return frozenset(letter.upper() for letter in re.findall(r"\b[a-z]\b", text, re.IGNORECASE))
+    found = _ONE.fullmatch(text)
+    return frozenset() if found is None else frozenset(found[1].upper())
+
+
+SCORER = ChoiceScorer
