@@ -25,8 +25,8 @@ Written by `python -m tunix_rt options --markdown`; a test compares it with the 
 
 `KEY=VALUE` on the command line or a line in `conf/experiment/NAME.yaml` changes a value, `GROUP=NAME` chooses a file.
 The default is that of the config without any override (`quickstart`), else that of the file in parentheses; where files
-differ, it is *by file*. A key with *yes* under "new run" changes the result: another value is another run (identity). The
-others change where and how it runs, or a label. Before a sentence: the kinds of the section that have the key."""
+differ, it is *by file*. A key with *yes* under "new run" changes the result: another value is another run (identity).
+The others change where and how it runs, or a label. Before a sentence: the kinds of the section that have the key."""
 
 
 def main(arguments: Sequence[str]) -> int:
