@@ -6,6 +6,7 @@ another: what a model wrote can cost a few seconds, never a hang or the memory o
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import select
@@ -60,6 +61,8 @@ class Child:
                 env=os.environ | {"PYTHONHASHSEED": "0"},
             )
             self._owner = os.getpid()
+            atexit.unregister(self.stop)
+            atexit.register(self.stop)
             try:
                 _read(self._process, START_SECONDS)
             except (OSError, ValueError, EOFError):
