@@ -37,10 +37,15 @@ SIZES: JsonObject = {
     "n_head": 4,
     "n_positions": 96,
 }
+EXPERTS: JsonObject = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 8}
 AS_PUBLISHED: dict[str, JsonObject] = {
     "gemma3_text": {"query_pre_attn_scalar": 6, "rms_norm_eps": 1e-6},
     "mistral": {"sliding_window": None},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": EXPERTS,
+    "qwen2_moe": EXPERTS | {"shared_expert_intermediate_size": 16},
     "qwen3": {"rope_theta": 1_000_000.0},
+    "qwen3_moe": EXPERTS,
 }
 """Config fields that must not be left to a default."""
 SCALED = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 32.0, "low_freq_factor": 1.0}

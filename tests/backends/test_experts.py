@@ -127,7 +127,7 @@ def test_memory_is_planned_without_numbers(folder: Path, batch_of: Any, traces: 
     for few in (1, 2):
         assert whole.experts is not None
         architecture = replace(whole, experts=replace(whole.experts, per_token=few))
-        found.append(activations(MemoryQuery(architecture, None, backend, adamw(), (batch,), None)))
+        found.append(activations(MemoryQuery(architecture, None, None, backend, adamw(), (batch,), None)))
     assert 0 < found[0] < found[1]
 
 
