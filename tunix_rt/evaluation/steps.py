@@ -10,9 +10,11 @@ equal, and one of them must compute something.
 
 A side that is a numeral with d > 0 decimals may be rounded to d places if the other side divides
 (`100 / 3 = 33.33`), and a percentage may stand for itself or its hundredth (`20 / 80 * 100 = 25%`, `1/4 = 25%`, but not
-`1/4 = 0.25%`). What a float cannot tell apart is equal, unless both sides are whole (`0.1 + 0.2 = 0.30000000000000004`).
-A fraction with a unit is an amount and nothing computed (`1/2 cup = 4 ounces`). Markdown's emphasis and LaTeX's
-`\\frac`, `\\times`, `\\div`, `\\boxed` are read. An annotation (`6*2.5 = <<6*3=18>>18`) must compute what the text says.
+`1/4 = 0.25%`). What a float cannot tell apart is equal, unless both sides are whole
+(`0.1 + 0.2 = 0.30000000000000004`). A fraction with a unit is an amount and nothing computed (`1/2 cup = 4 ounces`).
+
+Markdown's emphasis and LaTeX's `\\frac`, `\\times`, `\\div`, `\\boxed` are read. An annotation must compute what the
+text says (`6*2.5 = <<6*3=18>>18` does not).
 """
 
 from __future__ import annotations
