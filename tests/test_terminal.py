@@ -111,6 +111,15 @@ def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
         assert all(character.isprintable() or character == "\n" for character in shown)
 
 
+def test_a_tab_is_seen_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: code whose tabs look like blanks, where the text is shown to be checked."""
+    terminal.coloured([("a\tb", "bold"), ("\n", "dim")])
+    assert capsys.readouterr().out == "a\tb\n\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    terminal.coloured([("a\tb", "bold")])
+    assert "a\\tb" in capsys.readouterr().out
+
+
 def test_escapes_leave_json_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
     value = {"text": "\x9b2J \u202e \x7f \U000e0001 \ttab\nline ünï 中"}
     terminal.out(to_json(value))

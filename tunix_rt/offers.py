@@ -42,7 +42,8 @@ def answer(commands: Sequence[str], parser: argparse.ArgumentParser) -> None:
     parser.add_argument("words", nargs="*")
     for flag in FLAGS:
         parser.add_argument(flag, action="store_true")
-    COMPLETERS["words"] = lambda prefix, **_: [*overrides(prefix), *([] if words else commands)]
+    first = [] if words else commands
+    COMPLETERS["words"] = lambda prefix, **_: [*overrides(prefix, first), *first]
     offer(parser)
 
 
@@ -63,10 +64,11 @@ def run_names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[st
     return ["last", *(run.name for run in all_runs(getattr(parsed_args, "root", Path("runs"))))]
 
 
-def overrides(prefix: str, **_: Any) -> list[str]:
+def overrides(prefix: str, others: Sequence[str] = (), **_: Any) -> list[str]:
     """`+experiment=NAME`, `GROUP=NAME`, and `KEY=VALUE` as far as its values can be listed.
 
-    Before a dot is typed, of the keys only those that lie in no group: `seed`, `run.new`.
+    Before a dot is typed, keys that lie in no group (`seed`, `run.new`) are offered where no group and none of `others`
+    begins so: to know them takes longer.
     """
     own, folders = groups(), config_folders()
     named = {
@@ -76,8 +78,8 @@ def overrides(prefix: str, **_: Any) -> list[str]:
     }
     key = prefix.partition("=")[0]
     if "=" not in prefix:
-        known = keys(prefix) if prefix else ()
-        found = [path for path in known if "." in prefix or path.partition(".")[0] not in own]
+        asked = "." in prefix or not any(name.startswith(prefix) for name in (*named, *others))
+        found = [path for path in keys() if "." in prefix or path.partition(".")[0] not in own] if asked else []
         return [f"{name}=" for name in [*named, *found]]
     return [f"{key}={value}" for value in named.get(key) or _values(key)]
 

@@ -59,8 +59,8 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
     files, noted = files_of_splits(source) if local else {}, Counter[str]()
     lines = {split: _lines(paths, noted) for split, paths in files.items()}
     found = look(lines or {"train": _hub_lines(source, noted)}, columns, noted)
-    if found.num_invalid == found.rows:
-        raise DataError(f"none of {found.rows} records is a valid trace: {found.invalid[0]}")
+    if "train" not in found.sources:
+        raise DataError(f"none of {found.splits['train'].rows} records is a valid trace: {found.invalid[0]}")
     section = _section(source, local, chosen, found)
     lengths = fit(found, model, section)
     overlaps = 0 if "on_overlap" in section else _overlaps(section, found, model)
@@ -82,7 +82,7 @@ def _hub_lines(name: str, noted: Counter[str]) -> Iterator[Line]:
 
 def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any]:
     """The section `dataset` as far as the data decides it."""
-    shapes = {split: _shape(looked) for split, looked in found.splits.items()}
+    shapes = {split: _shape(looked) for split, looked in found.sources.items()}
     section: dict[str, Any] = {"name": name}
     if local:
         section["source"] = {split: {"path": source} | shape for split, shape in shapes.items()}
@@ -119,7 +119,7 @@ def _shares(found: Found) -> tuple[float, float] | None:
     if len(found.shares) < FEW:
         return None
     for validation, test in SHARES:
-        own = {name: 0.0 for name in ("validation", "test") if name in found.splits}
+        own = {name: 0.0 for name in ("validation", "test") if name in found.sources}
         split = SplitConfig(**({"validation": validation, "test": test} | own))
         splits = {split_at(share, split) for share in found.shares}
         if {"train"} | {name for name in ("validation", "test") if getattr(split, name)} <= splits:

@@ -226,10 +226,14 @@ def _lines(rows: Sequence[Sequence[str]]) -> None:
 
 
 def coloured(pieces: Sequence[tuple[str, str]]) -> None:
-    """Print text to stdout in pieces of (text, rich style); without a terminal the styles are dropped."""
+    """Print text to stdout in pieces of (text, rich style), tabs as `\\t`; a pipe gets the text alone, with tabs."""
+    if not sys.stdout.isatty():
+        out("".join(text for text, _ in pieces))
+        return
     from rich.text import Text
 
-    _console().print(Text.assemble(*((visible(text, "\n\t"), style) for text, style in pieces)), soft_wrap=True)
+    shown = ((visible(text, "\n\t").replace("\t", "\\t"), style) for text, style in pieces)
+    _console().print(Text.assemble(*shown), soft_wrap=True)
 
 
 def markdown(text: str) -> None:

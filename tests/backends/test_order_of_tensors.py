@@ -19,7 +19,7 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.models.adapter_folder import Base
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.content import folder_digest
 
 LORA = LoraAdapter(kind="lora", rank=4, alpha=8.0, dropout=0.2, target="all-linear", rslora=False, path=None)
 CLIP_NORM = 0.1

@@ -139,7 +139,8 @@ def test_an_end_token_that_the_tokenizer_splits_is_refused(tmp_path: Path) -> No
     from tokenizers import models
 
     inner = Inner(models.BPE({"<": 0, "/": 1, "s": 2, ">": 3, "a": 4, "</s>": 5}, []))
-    write_tokenizer(tmp_path, inner, {"eos_token": "</s>"})
+    write_tokenizer(tmp_path, inner, {})
+    (tmp_path / "config.json").write_text('{"eos_token_id": 5}')  # named in tokenizer_config.json, it would be added
     with pytest.raises(DataError, match=r"the end token '</s>' becomes 1 '/' 2 's' 3 '>': it is not among the added"):
         encode([Part("prompt", "a"), Part("answer", "a"), Part("end", "</s>")], Tokenizer.load(tmp_path), WEIGHTS)
 

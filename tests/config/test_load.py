@@ -58,6 +58,10 @@ def test_every_mistake_is_in_one_message() -> None:
         (["hardware.threads=x"], "hardware.threads: got \"x\", expected a valid integer or 'auto'"),
         (["model.source.num_attention_heads=5"], "num_attention_heads 5 must divide hidden_size 64"),
         (["tokenizer=pretrained"], "tokenizer.kind: a fresh model has no tokenizer of its own"),
+        (
+            ["model=distilgpt2_scratch", "model.source.config={model_type: qwen2}"],
+            "tokenizer.kind: transformers reads every tokenizer of a qwen2 as its byte-level BPE",
+        ),
         (["format=chat"], "format.kind: a fresh model's tokenizer has no chat template: format=plain"),
         (["format=think_chat"], "format.kind: a fresh model's tokenizer has no chat template: format=think"),
         (["format=template", "format.step='- {stp}'"], "format: step: unknown field in '- {stp}'"),

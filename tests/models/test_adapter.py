@@ -19,9 +19,10 @@ from tunix_rt.errors import ModelError
 from tunix_rt.models.adapter import Adapter, declared, fresh, linear, merged, module_name, short_names
 from tunix_rt.models.adapter_fields import PLAIN, READ, UNSUPPORTED, WITHOUT_EFFECT
 from tunix_rt.models.adapter_folder import Base, read_adapter, read_base, start, write_adapter
+from tunix_rt.models.content import folder_digest
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import read_architecture, read_weights
-from tunix_rt.models.sources import base_folder, folder_digest, opened
+from tunix_rt.models.sources import base_folder, opened
 from tunix_rt.models.tensor_file import write_weights
 
 
@@ -136,9 +137,32 @@ def test_a_changed_base_is_refused(bases: dict[str, Path], llama: Architecture, 
     assert opened(other, bases["llama"]) == (other, None)
     with pytest.raises(ModelError, match=r"not the model that the adapter .* was trained on \(sha256 \w+… here"):
         opened(adapter, other)
-    (adapter / "base.json").unlink()  # as it comes from elsewhere
+
+
+def test_an_adapter_from_elsewhere_on_another_folder_of_the_same_shapes(
+    bases: dict[str, Path], llama: Architecture, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder that it names is compared while it is there; an equal copy is the same model."""
+    adapter = written(tmp_path / "adapter", llama, bases["llama"])
+    (adapter / "base.json").unlink()
     assert read_base(adapter).sha256 is None
-    assert opened(adapter, other) == (other, adapter)
+    copy = shutil.copytree(bases["llama"], tmp_path / "copy")
+    assert opened(adapter, copy) == (copy, adapter)
+    (copy / "generation_config.json").write_text('{"eos_token_id": 5}')
+    with pytest.raises(
+        ModelError, match=rf"copy: not the model that the adapter .* in {bases['llama']}, which it names"
+    ):
+        opened(adapter, copy)
+    assert capsys.readouterr().err == ""
+    (copy / "made.json").write_text("{}")  # a copy that was made here, with another end token
+    assert opened(adapter, copy) == (copy, adapter)
+    changed(adapter, base_model_name_or_path=str(tmp_path / "gone"))
+    assert opened(adapter, bases["llama"]) == (bases["llama"], adapter)
+    warned = capsys.readouterr().err.splitlines()
+    assert [line.partition(" names ")[2] for line in warned] == [
+        f"{bases['llama']} as its base, and is used on {copy}",
+        f"{tmp_path / 'gone'} as its base, and is used on {bases['llama']}",
+    ]
 
 
 @pytest.mark.parametrize("named", ["org/Small-Instruct", "org/small", None])
@@ -164,6 +188,15 @@ def test_a_base_in_the_hub_s_cache_is_called_by_its_name(tmp_path: Path) -> None
     assert base == Base("HuggingFaceTB/SmolLM2-135M", "93efa2f0", "abc")
 
 
+def test_an_adapter_in_a_pickle_says_what_writes_another(
+    bases: dict[str, Path], llama: Architecture, tmp_path: Path
+) -> None:
+    folder = written(tmp_path, llama, bases["llama"])
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"only safetensors is read\); of adapter_model\.bin .*save_pretrained"):
+        read_adapter(folder, llama)
+
+
 def test_a_base_that_is_gone_is_named(bases: dict[str, Path], llama: Architecture, tmp_path: Path) -> None:
     folder = changed(written(tmp_path, llama, bases["llama"]), base_model_name_or_path="nowhere/at/all")
     with pytest.raises(ModelError, match=r"nowhere/at/all: no such model folder.*--base FOLDER"):
@@ -178,6 +211,7 @@ def test_a_base_that_is_gone_is_named(bases: dict[str, Path], llama: Architectur
     [
         ({"use_dora": True}, "use_dora: True is not supported"),
         ({"bias": "all"}, "bias: 'all' is not supported"),
+        ({"lora_dropout": "x"}, "lora_dropout: 'x', expected a number from 0 to 1"),
         ({"modules_to_save": ["lm_head"]}, r"modules_to_save: \['lm_head'\] were trained whole, which"),
         ({"rank_pattern": {"q_proj": 2}}, r"(?s)do not fit adapter_config.json.*\(4, 24\) in the folder, \(2, 24\) in"),
         ({"rank_pattern": {"q_proj": "2"}}, "rank_pattern: q_proj: '2', expected a positive integer"),

@@ -106,7 +106,7 @@ def test_text_that_becomes_unknown_in_its_surroundings_is_lost(tmp_path: Path) -
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(" "), "isolated")
     inner.decoder = decoders.Fuse()
     write_tokenizer(tmp_path, inner, {"eos_token": "<end>", "unk_token": "[UNK]"})
-    with pytest.raises(DataError, match=r"the tokenizer loses text: 'a ab' would be read as 'a \[UNK\]'"):
+    with pytest.raises(DataError, match=r"the tokenizer loses text: 'ab' would be read as '\[UNK\]'"):
         Tokenizer.load(tmp_path).encode("a ab")
 
 

@@ -184,6 +184,31 @@ def test_gemma_3_before_transformers_5() -> None:
     assert registry.read(new, "here").layers == (near, far, near)
 
 
+def test_gpt2_takes_the_names_of_other_families() -> None:
+    """As in transformers (`attribute_map`), where they win over its own."""
+    import transformers
+
+    from tunix_rt.models.families.gpt2 import GENERAL
+
+    assert transformers.GPT2Config.attribute_map == GENERAL
+    own = config_of("gpt2")
+    general = {name: own[here] for name, here in GENERAL.items()}
+    rest = {name: value for name, value in own.items() if name not in general.keys() | set(GENERAL.values())}
+    assert registry.read(rest | general, "here") == registry.read(own, "here")
+    wrong = {"n_embd": 2 * own["n_embd"], "hidden_size": own["n_embd"]}
+    assert transformers.GPT2Config(**wrong).n_embd == registry.read(own | wrong, "here").hidden_size == own["n_embd"]
+
+
+def test_the_older_name_of_a_kind_has_no_effect_in_gemma_3() -> None:
+    import transformers
+
+    old = {name: value for name, value in config_of("gemma3").items() if name != "rope_parameters"}
+    old |= {"rope_theta": 1000.0, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    theirs = transformers.Gemma3TextConfig(**old).rope_parameters
+    (far,) = {layer.rope for layer in registry.read(old, "here").layers if layer.window is None}
+    assert theirs["full_attention"]["rope_type"] == "default" and far == Rope(1000.0)
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

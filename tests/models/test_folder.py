@@ -107,6 +107,15 @@ def test_a_tied_head_may_be_stored_but_not_differ(make_folder: MakeFolder) -> No
         read_weights(folder)
 
 
+def test_one_tensor_under_two_names_is_refused(make_folder: MakeFolder) -> None:
+    folder = make_folder()
+    change_weights(folder, norm__weight=np.zeros(16, np.float32))
+    with pytest.raises(
+        ModelError, match=r"safetensors: \S*norm\.weight and \S*norm\.weight are one tensor under two names"
+    ):
+        read_weights(folder)
+
+
 def test_rotary_tables_of_old_exports_are_passed_over(make_folder: MakeFolder) -> None:
     folder = make_folder()
     change_weights(folder, model__layers__0__self_attn__rotary_emb__inv_freq=np.ones(2, np.float32))

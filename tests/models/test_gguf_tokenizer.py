@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.families import CASES, write
+from tunix_rt.errors import ModelError
 from tunix_rt.models import gguf
 from tunix_rt.models.gguf_tokenizer import SPLITS
 from tunix_rt.models.tokenizer import Tokenizer
@@ -161,6 +164,29 @@ def test_a_text_begins_as_llama_cpp_begins_it(
     keys = KINDS[kind]() | _keys(add_bos_token=declared)
     gguf.convert(write_gguf(tmp_path / "small.gguf", make_folder(), **keys), tmp_path / "out")
     assert Tokenizer.load(tmp_path / "out").begin_token == begin
+
+
+def test_of_qwen2_the_folder_is_read_as_transformers_reads_it(write_gguf: WriteGguf, tmp_path: Path) -> None:
+    """It composes characters, whatever is written there."""
+    from transformers import AutoTokenizer
+
+    whole = {"use_sliding_window": False, "head_dim": 16, "hidden_size": 48, "num_attention_heads": 3}
+    case = replace(CASES["qwen2"], changes=CASES["qwen2"].changes | whole | {"num_key_value_heads": 1}, save={})
+    folder, out = write(tmp_path / "model", case), tmp_path / "out"
+    gguf.convert(write_gguf(tmp_path / "small.gguf", folder, family="qwen2", **KINDS["qwen2"]()), out)
+    ours, theirs = Tokenizer.load(out), AutoTokenizer.from_pretrained(out)
+    assert [ours.ids(text) for text in (*TEXTS, "e\u0301")] == [theirs(text).input_ids for text in (*TEXTS, "e\u0301")]
+    assert ours.ids("e\u0301") == ours.ids("\u00e9")
+
+
+def test_a_merge_of_what_is_no_token_is_named(
+    make_folder: Callable[..., Path], write_gguf: WriteGguf, tmp_path: Path
+) -> None:
+    file = write_gguf(tmp_path / "small.gguf", make_folder(), tokenizer__ggml__merges=["a b", "a zz"])
+    with pytest.raises(
+        ModelError, match=r"small\.gguf: tokenizer\.ggml\.merges: 'zz' is not among tokenizer\.ggml\.tok"
+    ):
+        gguf.convert(file, tmp_path / "out")
 
 
 def test_sentencepiece_without_a_first_space_and_with_merges(

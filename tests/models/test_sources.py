@@ -211,6 +211,23 @@ def test_an_adapter_is_merged_with_the_base_that_it_names(adapter: Path, tmp_pat
         materialise(source, tmp_path / "cache")
 
 
+def test_a_base_that_is_no_model_folder_is_said_so(adapter: Path, tmp_path: Path) -> None:
+    """Prevents: a search of the hub for a file, and a missing file of an adapter that is its own base."""
+    Path("chain").mkdir()
+    Path("small.gguf").write_bytes(b"GGUF")
+    (Path("chain") / "adapter_model.safetensors").write_bytes((adapter / "adapter_model.safetensors").read_bytes())
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    for named, message in (
+        ("tuned", r"^chain: its base tuned is an adapter itself; merge that first: python -m tunix_rt merge tuned OUT"),
+        ("small.gguf", r"^chain: its base small\.gguf is a file, where a model folder is needed; .*--base FOLDER"),
+        (str(tmp_path / "gone"), r"gone: no such model folder, to which the adapter chain belongs"),
+    ):
+        fields = config | {"base_model_name_or_path": named}
+        (Path("chain") / "adapter_config.json").write_text(json.dumps(fields))
+        with pytest.raises(ModelError, match=message):
+            materialise(FolderModel(kind="folder", path="chain"), tmp_path / "cache")
+
+
 @pytest.mark.parametrize("name", [None, "base"])
 def test_an_adapter_whose_base_is_missing_says_what_to_give(
     name: str | None, adapter: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,8 @@ import pytest
 
 from tunix_rt.errors import ModelError
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe
-from tunix_rt.models.tokenizer_config import DECODER, FURTHER, PLAIN, SPECIAL
+from tunix_rt.models.tokenizer_class import DECODER
+from tunix_rt.models.tokenizer_config import FURTHER, PLAIN, SPECIAL
 
 CORPUS = ["the cat sat on the mat; the other cat ate 1746 hats = 12 * 3\n"] * 5
 TEXTS = ["the cat", "The Cat , isn 't <end> it", "  the<x> mat <end>", "<pad>12", "a\nb"]
@@ -103,6 +104,79 @@ def test_it_gives_the_tokens_of_transformers_or_is_refused_by_name(
         assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
 
 
+@pytest.mark.parametrize(
+    ("fields", "older"),
+    [
+        ({"additional_special_tokens": ["at"]}, {}),
+        ({"extra_special_tokens": [added("at", lstrip=True) | {"__type": "AddedToken"}]}, {}),
+        ({"extra_special_tokens": {"image_token": "at"}}, {}),
+        ({"bos_token": "at"}, {}),
+        ({"pad_token": "at"}, {}),
+        ({"unk_token": "at"}, {}),
+        ({"image_token": "at"}, {}),
+        ({}, {"special_tokens_map.json": {"additional_special_tokens": ["at"]}}),
+        ({}, {"added_tokens.json": {"at": 0}}),
+    ],
+)
+def test_a_declared_token_of_the_vocabulary_is_one_token_as_in_transformers(
+    fields: dict[str, Any], older: dict[str, Any], folder: Path
+) -> None:
+    """Prevents: a special token read as letters, because tokenizer.json does not list it among its added tokens."""
+    from transformers import AutoTokenizer
+
+    before = Tokenizer.load(folder)
+    with_fields(folder, **fields, chat_template="{{ image_token }}{{ bos_token }}")
+    for name, content in older.items():
+        numbered = {"at": before.ids("at")[0]} if "at" in content else content
+        (folder / name).write_text(json.dumps(numbered))
+    ours, theirs = Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
+    for text in ("that  at<end>t", "at"):
+        assert ours.ids(text) == theirs(text).input_ids
+        assert ours.decode(ours.ids(text)) == theirs.decode(ours.ids(text), skip_special_tokens=True)
+    assert "at" in ours.added_tokens and "at" not in before.added_tokens and ours.digest != before.digest
+    asked = [{"role": "user", "content": ""}]
+    assert ours.chat(asked, False) == theirs.apply_chat_template(asked, tokenize=False)
+
+
+@pytest.mark.parametrize(
+    ("single", "begin"),
+    [("<x> $A", "<x>"), ("<x> <y> $A", "<x><y>"), ("$A <end>", ""), ("<x> $A <end>", "<x>"), ("<end> $A", "<end>")],
+)
+@pytest.mark.parametrize("declared", [False, True])
+def test_what_the_post_processor_puts_before_a_text_begins_it(
+    single: str, begin: str, declared: bool, folder: Path
+) -> None:
+    """Prevents: a model that never saw a text without its begin token is asked without it."""
+    from tokenizers import Tokenizer as Inner
+    from tokenizers.processors import TemplateProcessing
+    from transformers import AutoTokenizer
+
+    inner = Inner.from_file(str(folder / "tokenizer.json"))
+    inner.add_special_tokens(["<x>", "<y>"])
+    ids = [(text, inner.token_to_id(text)) for text in ("<x>", "<y>", "<end>")]
+    inner.post_processor = TemplateProcessing(single=single, pair="$A $B", special_tokens=ids)
+    inner.enable_padding(length=9)
+    inner.enable_truncation(1)
+    inner.save(str(folder / "tokenizer.json"))
+    ours = Tokenizer.load(with_fields(folder, **({"bos_token": "<x>"} if declared else {})))
+    assert ours.begin_token == begin
+    assert AutoTokenizer.from_pretrained(folder)("a").input_ids[: len(ours.ids(f"{begin}a"))] == ours.ids(f"{begin}a")
+
+
+def test_a_begin_that_no_text_becomes_is_refused(folder: Path) -> None:
+    from tokenizers import Tokenizer as Inner
+    from tokenizers.processors import TemplateProcessing
+
+    inner = Inner.from_file(str(folder / "tokenizer.json"))
+    ids = [(text, inner.token_to_id(text)) for text in ("t", "he")]
+    inner.post_processor = TemplateProcessing(single="t he $A", pair="$A $B", special_tokens=ids)
+    inner.save(str(folder / "tokenizer.json"))
+    with pytest.raises(
+        ModelError, match=r"tokenizer.json: post_processor puts 'the' before a text, which is not among"
+    ):
+        Tokenizer.load(folder)
+
+
 X = {"additional_special_tokens": ["<x>"]}
 
 
@@ -149,8 +223,9 @@ def test_files_of_older_versions_count_where_transformers_reads_them(
             {"added_tokens_decoder": {"1": added("<end>", rstrip=True)}},
             "'<end>' is rstrip false in tokenizer.json, not",
         ),
+        ({"added_tokens_decoder": {"2": {"special": True}}}, "added_tokens_decoder: expected an object from an id"),
+        ({"added_tokens_decoder": [added("a")]}, "added_tokens_decoder: expected an object from an id"),
         ({"added_tokens_decoder": {"2": added("a")}}, "'a' is no added token in tokenizer.json"),
-        ({"add_prefix_space": True}, "add_prefix_space: true, but tokenizer.json puts no blank before a text"),
     ],
 )
 def test_what_is_refused_says_what_to_do(fields: dict[str, Any], message: str, folder: Path) -> None:
@@ -168,7 +243,7 @@ def test_what_transformers_saves_again_agrees(folder: Path) -> None:
 
 
 def test_with_tools_the_template_for_tools_is_rendered_as_by_transformers(folder: Path) -> None:
-    """From files, as transformers 5 saves them, and from tokenizer_config.json, as older ones did."""
+    """From tokenizer_config.json, as older ones saved them, and from files, of which those by name come first."""
     from transformers import AutoTokenizer
 
     messages = [{"role": "user", "content": "a"}]
@@ -176,13 +251,23 @@ def test_with_tools_the_template_for_tools_is_rendered_as_by_transformers(folder
     named = {"default": "plain {{ messages[0].content }}", "tool_use": "tools {{ tools[0].function.name }}"}
     with_fields(folder, chat_template=[{"name": name, "template": text} for name, text in named.items()])
     digests = set()
-    for _ in range(2):
+    for kind in ("list", "object", "files"):
+        if kind == "object":
+            with_fields(folder, chat_template=named)
         ours, theirs = Tokenizer.load(folder), AutoTokenizer.from_pretrained(folder)
         digests.add(ours.digest)
         for given in ((), tools):
             expected = theirs.apply_chat_template(messages, tools=list(given) or None, tokenize=False)
             assert ours.chat(messages, False, tools=given) == expected
-        theirs.save_pretrained(folder)
-        assert (folder / "additional_chat_templates" / "tool_use.jinja").is_file()
+        if kind == "object":
+            theirs.save_pretrained(folder)
+            assert (folder / "additional_chat_templates" / "tool_use.jinja").is_file()
+    (folder / "additional_chat_templates" / "default.jinja").write_text("first {{ messages[0].content }}")
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert (
+        Tokenizer.load(folder).chat(messages, False)
+        == theirs.apply_chat_template(messages, tokenize=False)
+        == "first a"
+    )
     (folder / "additional_chat_templates" / "tool_use.jinja").write_text("other")
     assert Tokenizer.load(folder).digest not in digests

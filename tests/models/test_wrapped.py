@@ -127,6 +127,7 @@ def test_other_prefixes_and_a_head_beside_tied_embeddings(wholes: Any, tmp_path:
         ({"hidden_act": "relu"}, None, "hidden_act: 'relu' is not supported"),
         ({"num_hidden_layers": 8}, None, r"(?s)do not fit config.json.*layers\.7.*missing in the folder"),
         ({"quantization_config": {"bits": 4}}, None, "quantization_config: .* is not supported"),
+        ({}, "model.language_model.norm.weight", r"model\.norm\.weight, under two names; leave one of them"),
         ({}, "model.adapter.weight", r"model\.adapter\.weight: neither of the text part nor of images"),
     ],
 )
@@ -140,6 +141,16 @@ def test_what_does_not_fit_is_named(
     more = {} if tensor is None else {tensor: np.ones(1, np.float32)}
     save_file(load_file(folder / "model.safetensors") | more, tmp_path / "model.safetensors")
     with pytest.raises(ModelError, match=message):
+        materialise(FolderModel(kind="folder", path=str(tmp_path)), tmp_path / "cache")
+
+
+def test_a_cap_that_only_the_text_part_would_apply_is_refused(wholes: Any, tmp_path: Path) -> None:
+    _, folder = wholes("gemma3")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["final_logit_softcapping"] = 2.0
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model.safetensors").symlink_to(folder / "model.safetensors")
+    with pytest.raises(ModelError, match=r"text_config\.final_logit_softcapping: 2\.0 has no effect in a gemma3, but"):
         materialise(FolderModel(kind="folder", path=str(tmp_path)), tmp_path / "cache")
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 from tests.conftest import TOY
 from tests.pipeline.conftest import Person
 from tests.quantized import model_of_the_values
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.folder import RunFolder
 
 LORA = ("name=low", "model/adapter=lora", "model.adapter.rank=2", "backend=torch", *TOY)

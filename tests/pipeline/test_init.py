@@ -43,8 +43,9 @@ def test_prompts_that_overlap_with_held_out_ones_are_seen_before_training_is(per
 @pytest.mark.parametrize("questions", [1, 40])
 def test_no_split_is_empty_where_one_question_has_many_answers(person: Person, model: Path, questions: int) -> None:  # noqa: F811
     write(person, [{"prompt": f"{i % questions} + 1?", "completion": f"so\n{i}"} for i in range(120)])
-    _, written = begin(person, model)
+    out, written = begin(person, model)
     assert ("validation: 0.0, test: 0.0" in written) == (questions == 1)
+    assert ("the model is asked what it learned" in out) == (questions == 1)
     prepared(person)
 
 
@@ -115,3 +116,8 @@ def test_a_test_set_beside_the_training_files_is_never_learned(person: Person, m
     assert shown.code == 0, shown.err
     prompts = [trace["prompt"] for trace in json.loads(shown.out)["traces"]]
     assert len(prompts) > 50 and not any("test" in prompt for prompt in prompts)
+    (folder / "test-00000-of-00001.jsonl").write_text('{"prompt": "a published test set without answers"}\n')
+    done = person.types("init", "mine", "--model", str(model), "--force")
+    written = (person.folder / "conf/experiment/mine.yaml").read_text("utf-8")
+    assert done.code == 0 and "on_invalid: skip" in written and "test: {" not in written
+    assert prepared(person)

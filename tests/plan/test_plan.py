@@ -13,7 +13,6 @@ import pytest
 
 from tests.conftest import TOY, config_of
 from tunix_rt.__main__ import main
-from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.inputs import prepared_data
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
 from tunix_rt.models.initialise import write_zero_weights
@@ -92,7 +91,7 @@ def test_it_counts_what_the_data_and_the_model_hold(backend: str, planned: Any) 
     weights = read_weights(prepared.model_folder)
     count = sum(array.size for array in weights.values())
     assert made["parameters"] == {"total": count, "trained": count, "active": count}
-    assert made["tokens_per_epoch"] == EncodedDataset.open(prepared.encoded("train")).lengths.sum()
+    assert made["tokens_per_epoch"] == prepared.manifest["splits"]["train"]["tokens"]
     assert made["num_steps"] == config.training.max_steps
     assert made["num_epochs"] == pytest.approx(made["num_steps"] / made["steps_per_epoch"], abs=1e-4)
     assert set(made["phases"]) == {"load", "train", "save", "predict"}

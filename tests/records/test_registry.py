@@ -11,7 +11,7 @@ from mlflow.tracking import MlflowClient
 from tests.records.conftest import WORDS, Types
 from tunix_rt.commands.rm import staying
 from tunix_rt.files import read_json
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.folder import RunFolder, all_runs
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")

@@ -271,8 +271,7 @@ def test_every_row_of_gsm8k_parses(real_data: Path, name: str) -> None:
     file = real_data / "gsm8k" / f"{name}.jsonl"
     answers = [record["answer"] for _, record in read_jsonl(file)]
     traces = [read(record, "gsm8k") for _, record in read_jsonl(file)]
-    assert len(traces) == len(answers) >= 50
-    assert all(trace.steps for trace in traces)
+    assert len(traces) == len(answers) >= 50 and all(trace.steps for trace in traces)
     assert not any("<<" in step or "####" in step for trace in traces for step in steps(trace))
     assert all(trace.final_answer.replace(",", "").lstrip("-").replace(".", "").isdigit() for trace in traces)
     lines = [sum(line.strip() != "" for line in answer.split("\n")) for answer in answers]

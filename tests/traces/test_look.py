@@ -79,6 +79,12 @@ def test_one_odd_record_decides_nothing_and_every_shape_is_learned() -> None:
     assert mixed.shapes == {"alpaca": 3, "prompt_completion": 1, "problem_solution": 1}
 
 
+def test_a_declared_group_leaves_the_other_columns_to_be_found() -> None:
+    found = seen([{"query": "Q", "response": "7", "document": "d"}], group="document")
+    assert found.columns == {"prompt": "query", "completion": "response", "group": "document"}
+    assert found.sample[0][1].meta == {"group": "d"}
+
+
 def names(files: dict[Any, tuple[Path, ...]]) -> dict[str, list[str]]:
     return {split: [file.name for file in found] for split, found in files.items()}
 

@@ -17,13 +17,13 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.adapter import Adapter
 from tunix_rt.models.adapter_folder import (
     Base,
-    check_base,
     check_quantize,
     read_adapter,
     read_base,
     start,
     write_adapter,
 )
+from tunix_rt.models.content import check_base
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (

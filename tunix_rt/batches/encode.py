@@ -79,9 +79,10 @@ def _shown(ids: Sequence[int], tokenizer: Tokenizer) -> str:
 
 def doubled_begin(ids: Sequence[int], tokenizer: Tokenizer) -> str | None:
     """What is wrong if a text begins with two begin tokens, which no model has been trained on; else None."""
-    if tokenizer.begin_id is None or list(ids[:2]) != [tokenizer.begin_id] * 2:
+    begins = tokenizer.ids(tokenizer.begin_token) or ([] if tokenizer.begin_id is None else [tokenizer.begin_id])
+    if not begins or list(ids[: 2 * len(begins)]) != begins * 2:
         return None
-    begin = tokenizer.piece(tokenizer.begin_id)
+    begin = "".join(map(tokenizer.piece, begins))
     return f"the text begins with {begin!r} twice (format, or the chat template): one of them must go"
 
 

@@ -69,6 +69,8 @@ def _rows(starter: Starter) -> Iterator[tuple[str, str]]:
     yield "messages", ", ".join(f"{count:,} {role}" for role, count in found.roles.most_common())
     for what, count in found.features.most_common():
         yield what, f"{count:,}"
+    if "split: {validation: 0.0, test: 0.0}" in starter.text and "test" not in found.splits:
+        yield "held out", "none, too few different prompts: the model is asked what it learned"
     if found.repeated:
         yield "prompts that occur again", f"{found.repeated:,}, kept: several answers to one question"
     if starter.overlaps:

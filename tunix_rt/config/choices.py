@@ -61,3 +61,6 @@ BACKENDS: dict[str, BackendFacts] = {
         seed_per_prompt=False,
     ),
 }
+SPLIT_BY_TYPE = ("qwen2",)
+"""Values of `model_type` for which `transformers` splits every text in one way, whatever the tokenizer says
+(`MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS` in models/auto/tokenization_auto.py, of the families supported here)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from tunix_rt.config.choices import BACKENDS
+from tunix_rt.config.choices import BACKENDS, SPLIT_BY_TYPE
 from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig
 from tunix_rt.config.execution import (
     BackendConfig,
@@ -99,6 +99,10 @@ def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterat
         yield "tokenizer.kind", "a fresh model has no tokenizer of its own: tokenizer=char or tokenizer=bpe"
     if not fresh and not pretrained:
         yield "tokenizer.kind", "pretrained weights go with their own tokenizer: tokenizer=pretrained"
+    family = model.source.config.get("model_type") if isinstance(model.source, ScratchModel) else None
+    if tokenizer.kind == "char" and family in SPLIT_BY_TYPE:
+        what = f"transformers reads every tokenizer of a {family} as its byte-level BPE, so characters would be lost"
+        yield "tokenizer.kind", f"{what}: tokenizer=bpe, or another model_type"
     if pretrained and model.adapter is not None and tokenizer.added_tokens:
         what = "with model.adapter the embeddings stay as they are, so new tokens would never be learned: "
         yield "tokenizer.added_tokens", f"{what}add none, or train every weight (model/adapter=none)"

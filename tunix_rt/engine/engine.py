@@ -21,7 +21,7 @@ from tunix_rt.errors import InputError, Interrupted, TunixError, explained
 from tunix_rt.files import JsonObject, read_json, write_json, write_text
 from tunix_rt.inputs import check_recorded_data, source_digest
 from tunix_rt.machine import cache_folder
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import VERSION, RunFolder, find_done
 from tunix_rt.runs.liveness import heartbeat

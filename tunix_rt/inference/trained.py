@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunix_rt.checked import damage
 from tunix_rt.errors import InputError, ModelError
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.folder import RunFolder
 
 REMEDY = "bring the file back, or run its command again: it trains again, from the last checkpoint on"

@@ -47,6 +47,9 @@ def check_fields(fields: Fields) -> None:
             raise fields.refuse(name, f"{value!r} is not supported")
         if name not in READ | UNSUPPORTED | WITHOUT_EFFECT and value not in NOTHING:
             raise fields.refuse(name, f"{value!r}: not a field known here, so what it changes cannot be computed")
+    dropout = fields.config.get("lora_dropout")
+    if dropout is not None and not (type(dropout) in (int, float) and 0 <= dropout <= 1):
+        raise fields.refuse("lora_dropout", f"{dropout!r}, expected a number from 0 to 1")
     _check_initialisation(fields)
 
 

@@ -2,7 +2,7 @@
 
     adapter_config.json          numbers and targets, as `peft` (0.21) reads and writes them
     adapter_model.safetensors    float32
-    base.json                    the sha256 of the base (`sources.folder_digest`), and `quantize`, if it was quantised;
+    base.json                    the sha256 of the base (`content.folder_digest`), and `quantize`, if it was quantised;
                                  adapters from elsewhere have none
 
 A config field that would change the mathematics but is not supported here is refused by name (`adapter_fields`).
@@ -34,7 +34,6 @@ from tunix_rt.models.folder import (
 )
 from tunix_rt.models.tensor_file import write_weights
 from tunix_rt.models.wrapped import of_text
-from tunix_rt.terminal import warn
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 BASE = "base.json"
@@ -151,7 +150,9 @@ def read_files(folder: Path) -> AdapterFiles:
     fields = Fields(_config(folder), str(folder / ADAPTER_CONFIG))
     check_fields(fields)
     if not (folder / ADAPTER_WEIGHTS).is_file():
-        raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read)")
+        found = (folder / "adapter_model.bin").is_file()
+        hint = "; of adapter_model.bin peft's from_pretrained and save_pretrained(FOLDER) make it" if found else ""
+        raise ModelError(f"{folder}: missing {ADAPTER_WEIGHTS} (only safetensors is read){hint}")
     stored = read_tensors(folder / ADAPTER_WEIGHTS)
     text, (outer, own) = of_text(folder, (name.removeprefix(PREFIX) for name in stored))
     weights = {PREFIX + here: stored[PREFIX + name] for name, here in text.items()}
@@ -226,19 +227,3 @@ def check_quantize(folder: Path, quantize: Quantization | None) -> None:
             f"{folder}: was trained on a base with quantize={base.quantize or 'null'}, and would be trained further on "
             f"one with {quantize or 'null'}; declare model.adapter.quantize={base.quantize or 'null'}"
         )
-
-
-def check_base(folder: Path, base: Path, sha256: str | None) -> None:
-    """Refuse a base (with content hash `sha256`) other than the one that an adapter was trained on.
-
-    An adapter from elsewhere records no hash; if it names another model of the hub, that is a warning.
-    """
-    recorded, used = read_base(folder), Base.of(base, sha256 or "")
-    if None not in (recorded.sha256, sha256) and recorded.sha256 != used.sha256:
-        raise ModelError(
-            f"{base}: not the model that the adapter {folder} was trained on (sha256 {str(sha256)[:12]}… here, "
-            f"{str(recorded.sha256)[:12]}… in its {BASE}); put the old model back, or name where it is"
-        )
-    named = recorded.name and Base.of(Path(recorded.name), "").name
-    if recorded.sha256 is None and used.revision and named and str(used.name).lower() != named.lower():
-        warn(f"the adapter {folder} names {named} as its base, and is used on {used.name}")

@@ -35,12 +35,14 @@ def read_templates(folder: Path, config: JsonObject) -> dict[str, str]:
     """The chat templates by name: those in files, else those of tokenizer_config.json; the usual one is `default`."""
     files = {path.stem: path for path in (folder / TEMPLATES).glob("*.jinja")}
     if (folder / "chat_template.jinja").is_file():
-        files["default"] = folder / "chat_template.jinja"
+        files.setdefault("default", folder / "chat_template.jinja")
     if files:
         return {name: path.read_text("utf-8") for name, path in sorted(files.items())}
     declared = config.get("chat_template")
-    named = declared if isinstance(declared, list) else [{"name": "default", "template": declared}]
-    found = {item.get("name"): item.get("template") for item in named}
+    if isinstance(declared, list):
+        found = {item.get("name"): item.get("template") for item in declared if isinstance(item, dict)}
+    else:
+        found = declared if isinstance(declared, dict) else {"default": declared}
     return {name: text for name, text in found.items() if isinstance(name, str) and isinstance(text, str)}
 
 

@@ -10,11 +10,13 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tunix_rt.errors import ModelError
-from tunix_rt.files import digest, write_text
+from tunix_rt.files import digest, write_json, write_text
+from tunix_rt.models.content import folder_digest
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (
     GENERATION,
@@ -23,15 +25,20 @@ from tunix_rt.models.folder import (
     config_to_save,
     copy_tokenizer,
     read_architecture,
+    read_object,
     read_stop_ids,
     read_weights,
     write_generation_config,
     write_model,
 )
-from tunix_rt.models.sources import folder_digest, made_once
+from tunix_rt.models.sources import made_once
 from tunix_rt.models.tokenizer import Tokenizer, add_tokens
+from tunix_rt.models.tokenizer_class import DECODER
 
-VERSION = 1
+if TYPE_CHECKING:
+    import tokenizers
+
+VERSION = 2
 
 
 def with_tokens(
@@ -63,14 +70,17 @@ def _refuse_foreign(folder: Path, tokenizer: Tokenizer, beyond: Mapping[str, int
     A special token that nothing puts into a text may be there: all of Gemma 3 share one tokenizer, whose token for
     images has no row in the models without images (vocab_size 262144, its id 262144).
     """
-    ends = {*tokenizer.end_tokens, tokenizer.begin_token, tokenizer.piece(tokenizer.pad_id)}
+    begin = map(tokenizer.piece, tokenizer.ids(tokenizer.begin_token))
+    ends = {*tokenizer.end_tokens, *begin, tokenizer.piece(tokenizer.pad_id)}
     wanted = [text for text in sorted(beyond, key=beyond.__getitem__) if text not in tokenizer.special_tokens - ends]
     if wanted:
         shown = ", ".join(map(repr, wanted[:5])) + (f" and {len(wanted) - 5} more" if len(wanted) > 5 else "")
+        new = [text for text in wanted if text in tokenizer.added_tokens][:5]
+        learn = f", or, to learn new tokens with all weights, name them: tokenizer.added_tokens={new}" if new else ""
         raise ModelError(
             f"{folder}: tokenizer.json has {tokenizer.vocab_size} tokens, but by config.json (vocab_size) the model "
             f"has {read_architecture(folder).vocab_size} rows of embeddings, none for {shown}; put the model's own "
-            f"tokenizer there, or, to learn new tokens with all weights, name them: tokenizer.added_tokens={wanted[:5]}"
+            f"tokenizer there{learn}"
         )
 
 
@@ -89,6 +99,7 @@ def _extend(source: Path, added: Sequence[str], target: Path, weights: bool, sto
     inner = Inner.from_file(str(source / "tokenizer.json"))
     add_tokens(inner, added)
     write_text(target / "tokenizer.json", inner.to_str(pretty=True))
+    _declare(target, inner, added)
     if (source / GENERATION).is_file():
         shutil.copyfile(source / GENERATION, target / GENERATION)
     ids = {text: inner.token_to_id(text) for text in stops}
@@ -103,6 +114,16 @@ def _extend(source: Path, added: Sequence[str], target: Path, weights: bool, sto
     rows = max(rows, Tokenizer.load(target).vocab_size) if grows else rows
     config = config_to_save(source) | {"vocab_size": rows}
     write_model(target, config, grown(source, rows) if weights else None)
+
+
+def _declare(target: Path, inner: tokenizers.Tokenizer, added: Sequence[str]) -> None:
+    """Name added tokens in tokenizer_config.json, where some classes of `transformers` look for them alone."""
+    config = read_object(target / "tokenizer_config.json", optional=True)
+    if DECODER not in config:
+        return
+    flags = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized", "special"), False)
+    entries = {str(inner.token_to_id(text)): {"content": text} | flags for text in added}
+    write_json(target / "tokenizer_config.json", config | {DECODER: config[DECODER] | entries})
 
 
 def grown(folder: Path, vocab_size: int) -> Weights:

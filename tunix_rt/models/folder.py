@@ -216,13 +216,14 @@ def check_same(
 def _stored(path: Path, names: Names) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Maps each tensor's name to its name in the file (a bare model leaves out the base) and its shape."""
     with _opened(path) as file:
-        stored = {}
-        for called in file.keys():  # noqa: SIM118 (safe_open is no mapping)
-            if called.endswith(names.constants):
-                continue
+        stored: dict[str, tuple[str, tuple[int, ...]]] = {}
+        keys = file.keys()  # safe_open is no mapping
+        for called in (key for key in keys if not key.endswith(names.constants)):
             part = file.get_slice(called)
             _readable(path, called, part)
             name = called if called == HEAD or called.startswith(names.base) else names.base + called
+            if name in stored:
+                raise ModelError(f"{path}: {stored[name][0]} and {called} are one tensor under two names; leave one")
             stored[name] = (called, tuple(part.get_shape()))
         return stored
 

@@ -1,21 +1,24 @@
 """The tokenizer in the metadata of a GGUF file, rebuilt as `transformers` (5.22, integrations/gguf) rebuilds it.
 
 Two kinds: byte-level BPE, whose text is split by the rules that `tokenizer.ggml.pre` names, and sentencepiece's BPE,
-whose merges follow from the scores. As in the file, and as there, text is not normalised: Qwen's own tokenizer.json
-composes characters (NFC) first.
+whose merges follow from the scores. As in the file, and as there, text is not normalised, while Qwen's own
+tokenizer.json composes characters (NFC) first; of Qwen 2 `transformers` reads a folder in no other way, so there it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.gguf_keys import NAMED_TEMPLATE
-from tunix_rt.models.tokenizer import byte_level_with_single_digits, write_tokenizer
+from tunix_rt.models.splits import LLAMA3, QWEN2, byte_level_by_pattern, byte_level_with_single_digits
+from tunix_rt.models.tokenizer import write_tokenizer
+from tunix_rt.models.tokenizer_class import forced_splits
 
 if TYPE_CHECKING:
     import tokenizers
@@ -25,12 +28,6 @@ UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
 """`tokenizer.ggml.token_type` (llama.cpp, include/llama.h, llama_token_type)."""
 BLANK = "▁"
 """Sentencepiece's space."""
-
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +63,7 @@ class _Splits:
 
 
 def _by_pattern(pattern: str) -> Callable[[], PreTokenizer]:
-    def build() -> PreTokenizer:
-        from tokenizers import Regex, pre_tokenizers
-
-        split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        return pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-    return build
+    return partial(byte_level_by_pattern, pattern)
 
 
 def _gpt2() -> PreTokenizer:
@@ -150,17 +141,21 @@ def _byte_level(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.Token
 
     splits = SPLITS[metadata.required("tokenizer.ggml.pre", tuple(SPLITS))]
     vocabulary = {token: index for index, token in enumerate(tokens)}
-    merges = _merges(metadata)
+    merges = _merges(metadata, vocabulary)
     inner = Tokenizer(models.BPE(vocabulary, merges, ignore_merges=splits.whole_words))
-    inner.pre_tokenizer = splits.split()
+    forced = forced_splits(metadata.required("general.architecture"))
+    inner.normalizer, inner.pre_tokenizer = forced or (None, splits.split())
     inner.decoder = decoders.ByteLevel()
     return inner, splits.begins
 
 
-def _merges(metadata: Metadata) -> list[tuple[str, str]]:
+def _merges(metadata: Metadata, vocabulary: Mapping[str, int]) -> list[tuple[str, str]]:
     pairs = [merge.split(" ") for merge in metadata.required("tokenizer.ggml.merges")]
     if strange := next((pair for pair in pairs if len(pair) != 2), None):
         raise ModelError(f"{metadata.file}: tokenizer.ggml.merges: {' '.join(strange)!r} is not a pair of tokens")
+    unknown = (token for left, right in pairs for token in (left, right, left + right) if token not in vocabulary)
+    if (token := next(unknown, None)) is not None:
+        raise ModelError(f"{metadata.file}: tokenizer.ggml.merges: {token!r} is not among tokenizer.ggml.tokens")
     return [(left, right) for left, right in pairs]
 
 
@@ -171,7 +166,9 @@ def _sentencepiece(metadata: Metadata, tokens: list[str]) -> tuple[tokenizers.To
     vocabulary = {token: index for index, token in enumerate(tokens)}
     given = metadata.optional("tokenizer.ggml.merges") is not None
     scores = () if given else metadata.required("tokenizer.ggml.scores")
-    merges = _merges(metadata) if given else implied_merges(vocabulary, dict(zip(tokens, scores, strict=True)))
+    merges = (
+        _merges(metadata, vocabulary) if given else implied_merges(vocabulary, dict(zip(tokens, scores, strict=True)))
+    )
     inner = Tokenizer(models.BPE(vocabulary, merges, fuse_unk=True, byte_fallback=True))
     prefixed = metadata.optional("tokenizer.ggml.add_space_prefix") is not False
     scheme = "first" if prefixed else "never"

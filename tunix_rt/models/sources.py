@@ -8,7 +8,7 @@ cache, under a lock, and found again by its content.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
@@ -17,14 +17,12 @@ from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryMode
 from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
 from tunix_rt.models import gguf, hub, wrapped
-from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
-from tunix_rt.models.adapter_folder import Base, check_base, read_base
+from tunix_rt.models.adapter_folder import Base, read_base
 from tunix_rt.models.adapter_merge import merge
-from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, tokenizer_files, weight_files
+from tunix_rt.models.content import MADE, check_base, folder_digest
+from tunix_rt.models.folder import CONFIG, is_adapter
 from tunix_rt.terminal import warn
 
-MADE = "made.json"
-"""In a folder of `made_once`: size and sha256 of each of its files."""
 T = TypeVar("T")
 MERGING = "name its folder with `python -m tunix_rt merge ADAPTER OUT --base FOLDER`"
 Source = HubModel | FolderModel | GgufModel | RegistryModel
@@ -78,34 +76,10 @@ def content_digest(source: Source, store: Store | None = None) -> str:
     return folder_digest(folder)
 
 
-def folder_digest(folder: Path, full: bool = False) -> str:
-    """Hex sha256 of the files that define a model, `model_files`, each by its name and bytes.
-
-    `full`: read every byte instead of trusting remembered digests.
-    """
-    return digest_of({name: sha256_of(folder / name, full) for name in model_files(folder)})
-
-
-def model_files(folder: Path) -> list[str]:
-    """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
-
-    An adapter folder counts as a model folder, its record of the base included. Raises ModelError if weights are
-    missing, or if the folder holds a model and an adapter.
-    """
-    weights = () if is_adapter(folder) else weight_files(folder)
-    found = {name for name in (CONFIG, GENERATION, *ADAPTER_FILES) if (folder / name).is_file()}
-    return sorted({*found, *tokenizer_files(folder), *(path.relative_to(folder).as_posix() for path in weights)})
-
-
 def adapter_digest(folder: Path) -> str:
     """`folder_digest` of an adapter's folder (`model.adapter.path`). Raises ModelError if it is not one."""
     read_base(folder)
     return folder_digest(folder)
-
-
-def digest_of(files: Mapping[str, str]) -> str:
-    """`folder_digest` of a folder with these files, given by the sha256 of each."""
-    return digest(dict(files))
 
 
 def base_folder(adapter: Path) -> Path:
@@ -115,9 +89,15 @@ def base_folder(adapter: Path) -> Path:
     base = read_base(adapter)
     if base.name is None:
         raise ModelError(f"{adapter}: does not say to which model it belongs; {MERGING}")
-    if Path(base.name).expanduser().is_dir():
-        return Path(base.name).expanduser()
-    if base.revision is None and base.sha256 is not None:
+    place = Path(base.name).expanduser()
+    if is_adapter(place):
+        first = f"python -m tunix_rt merge {place} OUT"
+        raise ModelError(f"{adapter}: its base {place} is an adapter itself; merge that first: {first}, then {MERGING}")
+    if place.is_dir():
+        return place
+    if place.is_file():
+        raise ModelError(f"{adapter}: its base {place} is a file, where a model folder is needed; {MERGING}")
+    if place.is_absolute() or (base.revision is None and base.sha256 is not None):
         raise ModelError(
             f"{base.name}: no such model folder, to which the adapter {adapter} belongs; put it back, or {MERGING}"
         )
@@ -145,7 +125,7 @@ def _base_digest(adapter: Path) -> str:
     base = read_base(adapter)
     if base.sha256 is not None:
         return base.sha256
-    if base.name is not None and not Path(base.name).expanduser().is_dir():
+    if base.name is not None and not Path(base.name).is_absolute() and not Path(base.name).expanduser().exists():
         return _of_hub(adapter, base, content_digest)
     return folder_digest(base_folder(adapter))
 

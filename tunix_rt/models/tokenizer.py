@@ -17,7 +17,9 @@ from tunix_rt.files import JsonObject, digest, sha256_file, write_json, write_te
 from tunix_rt.models.chat_template import read_templates, render
 from tunix_rt.models.faithful import Faithful
 from tunix_rt.models.folder import CONFIG, TOKENIZER, read_object, read_stop_ids
-from tunix_rt.models.tokenizer_config import check_config, special_tokens
+from tunix_rt.models.splits import byte_level_with_single_digits
+from tunix_rt.models.tokenizer_class import apply_class, forced_splits
+from tunix_rt.models.tokenizer_config import add_declared, begin_of, check_config, special_tokens
 
 if TYPE_CHECKING:
     import tokenizers
@@ -45,12 +47,14 @@ class Tokenizer:
 
     def __init__(self, folder: Path, inner: tokenizers.Tokenizer) -> None:
         self._folder, self._inner = folder, inner
-        config = read_object(folder / "tokenizer_config.json", optional=True)
-        check_config(folder, config, inner)
-        self._settings, self._templates = special_tokens(folder, config, inner), read_templates(folder, config)
-        begin = self._settings.get("bos_token")
-        begins = begin is not None and inner.encode("").ids[:1] == [inner.token_to_id(begin)]
-        self.begin_token = begin if begin is not None and begins else ""
+        inner.no_truncation()
+        inner.no_padding()
+        applied = apply_class(folder, read_object(folder / "tokenizer_config.json", optional=True), inner)
+        check_config(folder, applied, inner)
+        late = add_declared(folder, applied.config, inner)
+        self._settings = special_tokens(folder, applied.config, inner)
+        self._templates = read_templates(folder, applied.config)
+        self.begin_token = begin_of(folder, inner)
         """The text that the model's own tokenizer prepends to any text; empty if none."""
         stops = [text for text in map(inner.id_to_token, read_stop_ids(folder)) if text is not None]
         self.end_tokens = tuple(dict.fromkeys((self.end_token, *stops)))
@@ -58,10 +62,9 @@ class Tokenizer:
         tools = {"tools": self._templates[TOOLS]} if TOOLS in self._templates else {}
         kept = {"special": self._settings, "template": self._templates.get("default"), **tools}
         ends = {"begin": self.begin_token, "end": self.end_tokens}
-        self.digest = digest({"tokenizer": sha256_file(folder / TOKENIZER), **kept, **ends})
+        changed = {key: value for key, value in {"class": applied.changed, "declared": late}.items() if value}
+        self.digest = digest({"tokenizer": sha256_file(folder / TOKENIZER), **kept, **ends, **changed})
         """Hex sha256 of everything that determines the tokens of a text or a chat."""
-        inner.no_truncation()
-        inner.no_padding()
         # A post-processor would trim white space from the offsets, and a part may begin with white space.
         inner.post_processor = None
         self._vocabulary: dict[str, int] = inner.get_vocab(with_added_tokens=True)
@@ -238,16 +241,19 @@ def train_char(texts: Iterable[str], characters: str | None, folder: Path, added
     _write_trained(inner, folder, added)
 
 
-def train_bpe(texts: Iterable[str], vocab_size: int, folder: Path, added: Sequence[str] = ()) -> None:
+def train_bpe(
+    texts: Iterable[str], vocab_size: int, folder: Path, added: Sequence[str] = (), model_type: object = None
+) -> None:
     """Write a byte-level BPE of at most `vocab_size` tokens: `<pad>` = 0, `<end>` = 1, all bytes, merges; then `added`.
 
-    Digits stay single tokens, so that numbers are read digit by digit (as in SmolLM and Llama).
+    Digits stay single tokens, so that numbers are read digit by digit (as in SmolLM and Llama). For a model of a type
+    for which `transformers` splits every text in one way, it is split so.
     """
     from tokenizers import Tokenizer as Inner
     from tokenizers import decoders, models, pre_tokenizers, trainers
 
     inner = Inner(models.BPE())
-    inner.pre_tokenizer = byte_level_with_single_digits()
+    inner.normalizer, inner.pre_tokenizer = forced_splits(model_type) or (None, byte_level_with_single_digits())
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -264,15 +270,6 @@ def _without(texts: Iterable[str], added: Sequence[str]) -> Iterator[str]:
         for token in (END, *added):
             text = text.replace(token, "")
         yield text
-
-
-def byte_level_with_single_digits() -> tokenizers.pre_tokenizers.PreTokenizer:
-    """Splits off every digit, then applies GPT-2's byte-level splitting: what llama.cpp calls `smollm`."""
-    from tokenizers import pre_tokenizers
-
-    return pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
 
 
 def _write_trained(inner: tokenizers.Tokenizer, folder: Path, added: Sequence[str]) -> None:

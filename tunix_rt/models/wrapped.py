@@ -6,6 +6,7 @@ Text alone passes through these models as through their text part. What an image
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.errors import ModelError
-from tunix_rt.files import JsonObject
+from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.families.names import HEAD, LLAMA_NAMES
 from tunix_rt.models.families.registry import read, tensor_shapes
 from tunix_rt.models.folder import (
@@ -24,14 +25,16 @@ from tunix_rt.models.folder import (
     check_same,
     copy_tokenizer,
     read_config,
+    read_object,
     read_tensors,
     tensor_names,
     weight_files,
     write_model,
 )
+from tunix_rt.models.tokenizer_class import PLAIN_CLASS, REGISTERED
 from tunix_rt.terminal import warn
 
-VERSION = 1
+VERSION = 2
 """Version of the conversion; increased when the same folder would give a different one."""
 WRAPPERS = {
     "gemma3": ("gemma3_text", True),
@@ -43,6 +46,8 @@ WRAPPERS = {
 (5.22)."""
 CARRIED = ("bos_token_id", "eos_token_id", "pad_token_id", "quantization_config", "auto_map")
 """Fields of a wrapper that hold for its text part: special tokens, and what the families refuse."""
+CAP = "final_logit_softcapping"
+"""A field of Gemma3ForCausalLM that Gemma3ForConditionalGeneration does not read (modeling_gemma3.py)."""
 PREFIXES = {"language_model.model.": "model.", "model.language_model.": "model.", "language_model.lm_head.": "lm_head."}
 """What the text part's names begin with in a wrapper's files, and in its own; the second since transformers 4.52."""
 IMAGES = ("vision_tower", "vision_model", "multi_modal_projector", "image_newline")
@@ -104,9 +109,17 @@ def take_out(folder: Path, target: Path) -> None:
     write_model(target, config, weights)
     if (folder / TOKENIZER).is_file():
         copy_tokenizer(folder, target)
+        _keep_class(folder, target)
     if (folder / GENERATION).is_file():
         shutil.copyfile(folder / GENERATION, target / GENERATION)
     _say(folder, others)
+
+
+def _keep_class(folder: Path, target: Path) -> None:
+    """Write that tokenizer.json is taken as it is, where that follows from the wrapper's type."""
+    if REGISTERED.get(read_config(folder)["model_type"]) == PLAIN_CLASS:
+        file = target / "tokenizer_config.json"
+        write_json(file, read_object(file, optional=True) | {"tokenizer_class": PLAIN_CLASS})
 
 
 def of_text(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], tuple[str, str]]:
@@ -129,7 +142,11 @@ def _split(folder: Path, names: Iterable[str]) -> tuple[dict[str, str], list[str
     """The names of the text part with its own for each, and the parts that all others belong to."""
     owned = {name: _own(name) for name in names}
     others = sorted({_image_part(folder, name) for name, own in owned.items() if own is None})
-    return {name: own for name, own in owned.items() if own is not None}, others
+    text = {name: own for name, own in owned.items() if own is not None}
+    if twice := next((own for own, count in Counter(text.values()).items() if count > 1), None):
+        both = " and ".join(name for name, own in text.items() if own == twice)
+        raise ModelError(f"{folder}: {both} are one tensor, {twice}, under two names; leave one of them")
+    return text, others
 
 
 def _say(folder: Path, others: list[str]) -> None:
@@ -164,6 +181,9 @@ def _config(folder: Path, weights: Weights) -> JsonObject:
         raise ModelError(
             f"{folder / CONFIG}: text_config.model_type {name!r} is not supported; supported: {', '.join(TEXTS)}"
         )
+    if inner.get(CAP) is not None:
+        what = f"{inner[CAP]!r} has no effect in a {outer['model_type']}, but in its text part; set it to null"
+        raise ModelError(f"{folder / CONFIG}: text_config.{CAP}: {what}")
     carried = {key: outer[key] for key in CARRIED if outer.get(key) is not None}
     head, embedding = weights.get(HEAD), weights.get(LLAMA_NAMES.whole["embedding"])
     own = head is not None and (embedding is None or not np.array_equal(head, embedding))

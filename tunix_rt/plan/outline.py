@@ -37,7 +37,7 @@ class Outline:
     num_steps: int
     num_epochs: float
     num_tokens: int
-    """Real tokens per epoch."""
+    """Tokens of all traces, once: what `traces` and the manifest count."""
     steps_per_epoch: float
     """Steps in which each trace occurs once."""
 
@@ -65,7 +65,7 @@ def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
         batches=tuple(order.batch_at(step) for step in range(min(num_steps, NUM_BATCHES))),
         predicted=_predicted(config, prepared),
     )
-    tokens = int(EncodedDataset.open(prepared.encoded("train")).lengths.sum())
+    tokens = int((EncodedDataset.open(prepared.encoded("train")).lengths + 1).sum())
     epochs = float(facts["num_epochs"])
     return Outline(config, prepared, query, row_length, num_steps, epochs, tokens, order.steps_per_epoch)
 

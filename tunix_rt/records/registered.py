@@ -7,7 +7,8 @@ from pathlib import Path
 from tunix_rt.config.model import REGISTERED, RegistryModel, parts_of
 from tunix_rt.errors import ModelError
 from tunix_rt.files import read_json, write_json
-from tunix_rt.models.sources import folder_digest, materialise
+from tunix_rt.models.content import folder_digest
+from tunix_rt.models.sources import materialise
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking.registry import ModelStore
 

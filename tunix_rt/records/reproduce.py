@@ -18,7 +18,7 @@ from tunix_rt.experiment import recorded_config, run
 from tunix_rt.files import read_appended, read_json, sha256_file, write_json
 from tunix_rt.inference.batches import plan_file, recorded_plan
 from tunix_rt.inputs import input_digests, source_digest
-from tunix_rt.models.sources import folder_digest
+from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.diff import (
     Section,
     compare,

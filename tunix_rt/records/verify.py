@@ -21,7 +21,7 @@ from tunix_rt.evaluation.score import SCHEMA_VERSION, score
 from tunix_rt.experiment import recorded_config
 from tunix_rt.files import JsonObject, is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.models.sources import digest_of, folder_digest
+from tunix_rt.models.content import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
 from tunix_rt.runs.folder import RunFolder

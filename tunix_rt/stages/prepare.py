@@ -24,10 +24,11 @@ from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, Th
 from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, atomic_writer, digest, write_text
+from tunix_rt.models.content import model_files
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
-from tunix_rt.models.sources import Store, materialise, model_files
+from tunix_rt.models.sources import Store, materialise
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
@@ -209,10 +210,11 @@ def _model_folder(request: PrepareRequest, collected: Collected) -> Path:
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(request.format, None)
         texts = ("".join(part.text for part in plain.parts(trace)) for trace in collected.traces("train"))
+        model_type = source.config.get("model_type") if isinstance(source, ScratchModel) else source.family
         if isinstance(tokenizer, CharTokenizer):
             train_char(texts, tokenizer.characters, start, tokenizer.added_tokens)
         else:
-            train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens)
+            train_bpe(texts, tokenizer.vocab_size, start, tokenizer.added_tokens, model_type)
     made = Tokenizer.load(start)
     write_fresh(start, source, made.vocab_size, request.seed, made.pad_id, made.end_id, weights)
     return start

@@ -23,8 +23,8 @@ from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, copy_file
 from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base
+from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, is_adapter
-from tunix_rt.models.sources import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog

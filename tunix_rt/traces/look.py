@@ -20,7 +20,7 @@ from tunix_rt.traces.guess import guessed
 from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.readers import TAGS
-from tunix_rt.traces.trace import Trace, normalise
+from tunix_rt.traces.trace import GROUP, Trace, normalise
 
 KEPT = 2000
 """Traces that are kept for tokenising, drawn from all; of the others only counts."""
@@ -89,6 +89,11 @@ class Found:
         return sum((looked.shapes for looked in self.splits.values()), Counter[Adapter]())
 
     @property
+    def sources(self) -> dict[SplitName, Looked]:
+        """The splits that have valid records (a test set that is published without answers has none)."""
+        return {split: looked for split, looked in self.splits.items() if looked.shapes}
+
+    @property
     def columns(self) -> dict[str, str]:
         """Those of the training records."""
         return self.splits["train"].columns
@@ -106,8 +111,8 @@ def look(
     for split, lines in splits.items():
         stream = iter(lines)
         head = list(islice(stream, HEAD))
-        if split == "train":
-            named = named or guessed([value for _, value in head if not isinstance(value, DataError)])
+        if split == "train" and named.keys() <= {GROUP, "id"}:
+            named = guessed([value for _, value in head if not isinstance(value, DataError)]) | named
         renaming = Columns(named, "--columns")
         looked = found.splits[split] = Looked(named)
         seen: set[bytes] = set()

@@ -21,8 +21,9 @@ from tunix_rt.errors import InputError, ModelError
 from tunix_rt.files import read_json
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_merge import merge
+from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import is_adapter
-from tunix_rt.models.sources import folder_digest, opened
+from tunix_rt.models.sources import opened
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
 from tunix_rt.traces.prepared import PreparedData

@@ -39,6 +39,13 @@ class Fields:
         """The same with the defaults of a family's config class for fields that are absent (null is a value)."""
         return Fields(defaults | self.config, self.where)
 
+    def renamed(self, names: Mapping[str, str]) -> Fields:
+        """The same with fields under the names that a family has for them: `attribute_map` in `transformers`, where
+        the general name wins.
+        """
+        given = {own: self.config[general] for general, own in names.items() if general in self.config}
+        return Fields(self.config | given, self.where)
+
     def refuse(self, name: str, problem: str) -> ModelError:
         """The error for a field."""
         return ModelError(f"{self.where}: {name}: {problem}")
@@ -99,7 +106,8 @@ class Fields:
         declared = self._object(field)
         if name is not None:
             nested = self._object("rope_parameters").get(name)
-            declared = (nested or {}) | self._object("rope_scaling")
+            # `type`, the older name of the kind, does not count beside the default's `rope_type`.
+            declared = ({"rope_type": "default"} if nested is None else nested) | self._object("rope_scaling")
             field = f"rope_parameters.{name}" if nested else field
         declared = {key: value for key, value in declared.items() if value is not None}
         if "rope_theta" not in declared:

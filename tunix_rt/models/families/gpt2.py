@@ -34,9 +34,18 @@ NAMES = Names(
     constants=(".attn.bias", ".attn.masked_bias"),
 )
 
+GENERAL = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+"""Names that other families have for the same fields."""
+
 
 def from_config(fields: Fields) -> Architecture:
     """As `llama.from_config`."""
+    fields = fields.renamed(GENERAL)
     fields.plain("scale_attn_weights", True)
     fields.plain("scale_attn_by_inverse_layer_idx", False)
     fields.plain("add_cross_attention", False)
