@@ -34,15 +34,24 @@ RIGHT = [
     "6/6 - 1/6 = 5/6 is left", "2(3+4) = 14", "2^3 = 8", "5² = 25", "1,040 / 4 = 260 points each", "1) 5 + 3 = 8",
     "1. 5 + 3 = 8", "- 5 + 3 = 8", "-5 + 3 = -2", "8*7 = 56 = 56", "3 times 5 = 15",
     "for a total of 3*2 = 6 slices", "100% - 80% = 20% of the class", "12 + 3 = 15 times.",
+    "450,000-2000=$<<450000-2000=448000>>448,000",
+    "10 pages a day on day 1 * 2 = <<10*2=20>>20 pages", "because 14, 400 / 80 = <<14400/80=180>>180",
     "2 + 2 = 4 and 3 + 3 = 6", "5 + 3 = 8 apples he gives 2 - 1 = 1", "-(2 + 3) * -2 = 10",
     "8 batches = 5.5 * 8 = 44 cups",
     "he has 4-2=2 hours=120 minutes left", "25 x 4 = 100 cents = $1", "Weeks 3-4 from Weeks 1-2 = 96 - 70 = 26",
+    "75/55=1.3636363636363635", "$131 / 38 = $3.4473684210526314", "0.1 + 0.2 = 0.30000000000000004",
+    "33.333333333333336 * 1.5 = $50.0",
+    "the total of these 3 numbers is -30/3=-10", "In year 2 profit was -30 + 50 = 20",
+    r"$\frac{48}{2} = 24$", r"2 \times 3 = 6", r"\(48/2 = 24\)", r"5 + 7 = \boxed{12}", "**12 + 30 = 42**", "2**3 = 8",
     "40 books = 8 * 5 = 40", "its value increased by 200*$3 = $600", "2*3 = 6 hours a week",
 ]  # fmt: skip
 WRONG = [
     "8*7=57", "8*7=56=57", "5/0=3", "0/0=0", "0^-1 = 0", "10/4 = 2.6", "100/3 = 33", "0.1 + 0.25 = 0.4",
     "50% of 80 = 4000", "2 + 2 = 4 and 3 + 3 = 7", "10 * 5 = $51", "Mary has 3 stickers + 4 stickers = 8 stickers",
     "=2+2=5", "He has 1,000 + 1 = 1,002 in all", "tens: 4 + 6 + 1 = 10", "50% = 5000% + 0%", "48 - 50 = 2",
+    "1/4 = 0.25%", "1/2 = 0.5%", r"2 \times 3 = 7", "**5 + 7 = 13**", "6/3=.5 hour which is 30 minutes",
+    r"\frac{1}{2} + \frac{1}{3} = \frac{4}{6}", "the total of 3 numbers is -30/3=-11", "75/55=1.3636363636363735",
+    "6*2.5 = $<<6*3=18.00>>18.00",
 ]  # fmt: skip
 UNCLEAR = [
     "", "no equation", "E + E - 5 = 37", "2E = 42", "5x/6=1200", "So, 5x=7200", "half of 6 + 0 = 3", "2 = 3.5",
@@ -55,6 +64,7 @@ UNCLEAR = [
     "12 x 1 and 1/4 = 15", "$10/3=$3 and $1/3 each", "3/3 - 2/3 = 1/3 of $150 left",
     "$2.50 - $2.24 = 26 cents more than Dawn",
     "add 20 + 10 to the 29 + 24 already up = 83", "25 classmates + his 1 teacher + 1 himself = 27 people",
+    "1/2 cup = 4 ounces", "1/3 tank = 5 gallons", "1 1/2 cups = 12 ounces", "1/4 container = 15 pints",
     "13 / 6 = 2 full cycles with a remainder of 1 hour", "subtract from 5 + 3 = 4",
 ]  # fmt: skip
 

@@ -55,6 +55,8 @@ class Value:
     """The expression divides, so that a decimal result may be rounded."""
 
 
+VERBS = frozenset("is are was were be equals equal has have had gives makes".split())
+"""Words that end what a number counts: `3 numbers is -30/3`."""
 RATE = "/"
 """Unit of a rate (`1000 ml/liter`): multiplied by a unit, it may become any other."""
 END = Token("end", "")
@@ -112,8 +114,8 @@ def is_variable(token: Token) -> bool:
 
 
 def can_be_unit(token: Token) -> bool:
-    """Whether a word may name what is counted: not a variable, and no word that changes the preceding number."""
-    return token.kind == "word" and not is_variable(token) and token.text.casefold() not in VALUE_WORDS
+    """Whether a word may name what is counted: not a variable, no verb, no word that changes the preceding number."""
+    return token.kind == "word" and not is_variable(token) and token.text.casefold() not in VALUE_WORDS | VERBS
 
 
 def evaluate(tokens: Sequence[Token]) -> tuple[Value, int]:

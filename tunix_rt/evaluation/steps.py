@@ -9,7 +9,12 @@ chain `side = side = …`. Prose may precede the first side and follow the last
 equal, and one of them must compute something.
 
 A side that is a numeral with d > 0 decimals may be rounded to d places if the other side divides
-(`100 / 3 = 33.33`), and a percentage may stand for itself or its hundredth (`20 / 80 * 100 = 25%`, `1/4 = 25%`).
+(`100 / 3 = 33.33`), and a percentage may stand for itself or its hundredth (`20 / 80 * 100 = 25%`, `1/4 = 25%`, but not
+`1/4 = 0.25%`). What a float cannot tell apart is equal, unless both sides are whole
+(`0.1 + 0.2 = 0.30000000000000004`). A fraction with a unit is an amount and nothing computed (`1/2 cup = 4 ounces`).
+
+Markdown's emphasis and LaTeX's `\\frac`, `\\times`, `\\div`, `\\boxed` are read. An annotation must compute what the
+text says (`6*2.5 = <<6*3=18>>18` does not).
 """
 
 from __future__ import annotations
@@ -21,6 +26,7 @@ from fractions import Fraction
 from boltons import iterutils
 
 from tunix_rt.evaluation.expressions import (
+    VERBS,
     Token,
     UnclearError,
     Value,
@@ -30,12 +36,27 @@ from tunix_rt.evaluation.expressions import (
     tokenise,
     units_clash,
 )
-from tunix_rt.evaluation.numerals import unify
+from tunix_rt.evaluation.numerals import unify, value_of
 from tunix_rt.files import JsonObject
 
 LONGEST_SIDE = 200
 """Maximum tokens of a side; longer ones are not checked."""
 _BULLET = re.compile(r"^[ \t]*(?:[-*•+]|[0-9]+[.)])[ \t]+", re.MULTILINE)
+_ANNOTATED = re.compile(
+    r"((?:[^=\n<>;:,]|(?<=[0-9]),(?=[0-9])){1,100})=[ ]?[$€£]?[ ]?<<([^=<>\n]{1,100})=[^<>\n]{1,100}>>"
+)
+"""An expression, and the one that a calculator computed in its place."""
+_LATEX = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\[dt]?frac\s?\{([^{}]{1,40})\}\s?\{([^{}]{1,40})\}", r"(\1)/(\2)"),
+        (r"\\(?:times|cdot)(?![a-z])", "×"),
+        (r"\\div(?![a-z])", "÷"),
+        (r"\\(?:boxed|text|mathrm|textbf|mathbf)\s?\{([^{}]{0,40})\}", r" \1 "),
+        (r"\\([$%])", r"\1"),
+        (r"\\(?:left|right)(?![a-z])|\\[()\[\]!,;:]", ""),
+    )
+]
 _WORDS_BEFORE = frozenset("of from than half twice double triple average root sqrt log negative".split())
 """A number after one of these words is only part of what is computed."""
 
@@ -54,8 +75,37 @@ def check_steps(steps: Sequence[str]) -> JsonObject:
 
 def check_step(text: str) -> bool | None:
     """Whether all equations in `text` hold; None if none can be checked. A division by zero does not hold."""
-    runs = _split(tokenise(_BULLET.sub("", unify(text))), "break")
+    if any(map(_other_than_said, _ANNOTATED.finditer(text))):
+        return False
+    runs = _split(tokenise(_BULLET.sub("", _unmarked(unify(text)))), "break")
     return _all(_check_chain(sides) for run in runs if len(sides := _split(run, "equals")) > 1)
+
+
+def _other_than_said(annotated: re.Match[str]) -> bool:
+    """Whether an annotation computes something else than the expression before it: `6*2.5 = <<6*3=18>>18`.
+
+    Its numbers must not all be in the text: `10 pages on day 1 * 2 = <<10*2=20>>20`, `14, 400 / 80 = <<14400/80=…`.
+    """
+    before, inside = annotated.groups()
+    numbers = re.findall(r"[0-9.]+", annotated.string[: annotated.end(1)].replace(", ", ",").replace(",", ""))
+    if set(re.findall(r"[0-9.]+", inside)) <= set(numbers):
+        return False
+    said = _read(tokenise(unify(before)), before=True, after=False)
+    computed = _read(tokenise(unify(inside)), before=False, after=False)
+    if said is None or computed is None or said.places is not None or computed.places is not None:
+        return False
+    return not _equal(computed, said) and not _equal(said, computed)
+
+
+def _unmarked(text: str) -> str:
+    """`text` without Markdown's emphasis and with LaTeX's ordinary notation for arithmetic as plain signs."""
+    text = re.sub(r"(?<![0-9)])\*\*(?=\S)|(?<=[^\s*])\*\*(?![0-9(])", "", text)
+    if "\\" not in text:
+        return text
+    text = re.sub(r"\$(?=\S)([^$\n]*?\S)\$(?![0-9])", r"\1", text)
+    for pattern, replacement in _LATEX:
+        text = pattern.sub(replacement, text)
+    return text
 
 
 def _all(verdicts: Iterable[bool | None]) -> bool | None:
@@ -117,7 +167,19 @@ def _ambiguous(side: Sequence[Token], start: int, end: int, value: Value, before
     names = before and value.places is not None and any(token.kind == "word" for token in side[:end])
     # The result 1/3, or a third of 150: `3/3 - 2/3 = 1/3 of $150`.
     share = after and any(token.text == "of" for token in side[start:end])
-    return names or share or _continues(side, start)
+    return names or share or _is_amount(side[start:end]) or _continues(side, start)
+
+
+def _is_amount(tokens: Sequence[Token]) -> bool:
+    """Whether a fraction with a unit is an amount, which may be converted, and nothing computed: `1/2 cup = 4 oz`."""
+    kinds = [token.kind for token in tokens]
+    if kinds[:1] == ["number"] and "/" in tokens[0].text:
+        return len(kinds) > 1 and set(kinds[1:]) == {"word"}
+    proper = kinds[:3] == ["number", "operator", "number"] and tokens[1].text == "/"
+    if not proper or len(kinds) < 4 or set(kinds[3:]) != {"word"}:
+        return False
+    top, bottom = (value_of(tokens[place].text) for place in (0, 2))
+    return top is not None and bottom is not None and top < bottom
 
 
 def _continues(side: Sequence[Token], start: int) -> bool:
@@ -127,7 +189,7 @@ def _continues(side: Sequence[Token], start: int) -> bool:
     first, words = side[start], [token.text.casefold() for token in side[max(0, start - 2) : start]]
     if words == ["total", "of"]:
         return False
-    if is_variable(side[start - 1]) or words[-1] in _WORDS_BEFORE or first.text == "-":
+    if is_variable(side[start - 1]) or words[-1] in _WORDS_BEFORE or (first.text == "-" and words[-1] not in VERBS):
         return True
     called = first.text == "(" and not first.spaced
     return called or (start > 1 and side[start - 2].kind in ("number", "percent", "currency"))
@@ -143,7 +205,7 @@ def _prose_follows(rest: Sequence[Token]) -> bool:
     if any(token.text.casefold() == "remainder" for token in rest):
         return False
     adverb = first.text in ("of", "times") and (second is None or second.text == "a" or can_be_unit(second))
-    return adverb or can_be_unit(first)
+    return adverb or can_be_unit(first) or first.text.casefold() in VERBS
 
 
 def _all_equal(found: Sequence[Value | None]) -> bool | None:
@@ -163,11 +225,17 @@ def _all_equal(found: Sequence[Value | None]) -> bool | None:
     return _all(verdicts)
 
 
+def _float_error(computed: Value, other: Value) -> Fraction:
+    """What a float may differ by from the exact value, unless both are whole: `0.1 + 0.2 = 0.30000000000000004`."""
+    whole = computed.number.denominator == other.number.denominator == 1
+    return Fraction(0) if whole else abs(computed.number) / 2**50
+
+
 def _equal(computed: Value, other: Value) -> bool:
     half = Fraction(1, 2 * 10**other.places) if computed.divides and other.places else Fraction(0)
-    if abs(computed.number - other.number) <= half:
+    if abs(computed.number - other.number) <= max(half, _float_error(computed, other)):
         return True
-    if computed.percent == other.percent:
-        return False
+    if computed.percent == other.percent or (other.percent and computed.divides and abs(computed.number) < 1):
+        return False  # `1/4 = 0.25%` is an error by a factor of 100
     scale, other_scale = (100, 1) if computed.percent else (1, 100)
     return abs(computed.number * scale - other.number * other_scale) <= half * other_scale
