@@ -49,8 +49,10 @@ HOSTILE = [
     "a",
 ]
 ANY = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
-TEXT = st.lists(st.sampled_from(HOSTILE) | ANY, min_size=1, max_size=4).map("".join).filter(
-    lambda text: text.strip() and not any(token in text for token in ("<pad>", "<end>"))
+TEXT = (
+    st.lists(st.sampled_from(HOSTILE) | ANY, min_size=1, max_size=4)
+    .map("".join)
+    .filter(lambda text: text.strip() and not any(token in text for token in ("<pad>", "<end>")))
 )
 CHATML = (
     "{%- for m in messages -%}{{ '<|im_start|>' + m.role + '\\n' }}{%- if m.role == 'assistant' -%}"
