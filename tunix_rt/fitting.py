@@ -63,6 +63,9 @@ def fit(found: Found, model: str, section: dict[str, Any]) -> Lengths:
         section["on_overlong"] = "drop"
     if not lengths.tokens:
         raise DataError(f"no trace can be written for model={model}: {lengths.problems[0]}")
+    if min(lengths.tokens) > lengths.positions:
+        shortest = f"the shortest has {min(lengths.tokens):,} tokens, of which {lengths.positions:,} fit"
+        raise DataError(f"every trace is too long for model={model}: {shortest}; choose a model with more positions")
     return lengths
 
 

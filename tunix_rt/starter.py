@@ -18,7 +18,7 @@ from tunix_rt.config.choices import PARTS, SplitName
 from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
 from tunix_rt.errors import DataError, InputError, MachineError, MissingExtra
 from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit, rows_in_memory
-from tunix_rt.naming import experiment_name, is_local
+from tunix_rt.naming import YAML_WORDS, experiment_name, is_local
 from tunix_rt.traces.data_files import files_of_splits, read_records
 from tunix_rt.traces.dataset import split_at
 from tunix_rt.traces.json_files import Line
@@ -98,6 +98,8 @@ def _section(source: str, local: bool, name: str, found: Found) -> dict[str, Any
         section["split"] = dict(zip(("validation", "test"), shares, strict=True))
     if found.num_invalid or found.rows > KEPT:  # the others have not been tokenised
         section["on_invalid"] = "skip"
+    if "with weights of messages" in found.features:  # of some rows, all may be 0
+        section["on_no_target"] = "drop"
     if found.repeated:
         section["on_duplicate"] = "keep"
     if "messages in a row joined" in found.rules.noted:
@@ -176,7 +178,7 @@ def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, se
         f"generation: {{max_new_tokens: {new_tokens}, baseline: true}}",
     ]
     if set(found.shapes) <= set(PARTS):
-        lines.append("evaluation: {answer: numeric}")
+        lines.append("evaluation: {scorers: [{kind: number}]}")
     return "\n".join(lines) + "\n"
 
 
@@ -198,7 +200,8 @@ def _flow(value: Any) -> str:
     """A value as YAML on one line."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w./-]*", value):
+    plain = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./-]*", value) and value.lower() not in YAML_WORDS
+    if isinstance(value, str) and not plain:
         return json.dumps(value.replace("${", "\\${"), ensure_ascii=False)
     return value if isinstance(value, str) else json.dumps(value)
 

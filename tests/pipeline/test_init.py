@@ -121,3 +121,24 @@ def test_a_test_set_beside_the_training_files_is_never_learned(person: Person, m
     written = (person.folder / "conf/experiment/mine.yaml").read_text("utf-8")
     assert done.code == 0 and "on_invalid: skip" in written and "test: {" not in written
     assert prepared(person)
+
+
+def test_what_is_accepted_can_be_prepared(person: Person, model: Path) -> None:  # noqa: F811
+    """Rows in which nothing is learned, columns whose names YAML takes for booleans; and a file of long rows alone."""
+    rows = [talk(i, "1") for i in range(40)]
+    for row in rows[:20]:
+        row["messages"][-1]["weight"] = 0
+    write(person, rows)
+    assert "on_no_target: drop" in begin(person, model)[1]
+    prepared(person)
+    write(person, [{"no": f"{i} + 1?", "yes": "so"} for i in range(40)])
+    assert (
+        person.types(
+            "init", "mine.jsonl", "--model", str(model), "--columns", "prompt=no", "completion=yes", "--force"
+        ).code
+        == 0
+    )
+    prepared(person)
+    write(person, [{"prompt": f"{i} + 1?", "completion": "so " * 5000} for i in range(40)])
+    long = person.types("init", "mine.jsonl", "--model", str(model), "--force")
+    assert long.code == 2 and "every trace is too long" in long.err

@@ -56,9 +56,9 @@ def test_what_is_accepted_is_read_back_and_what_is_refused_has_a_counterexample(
 
 def misread(layout: Lines, number: int) -> bool:
     """Whether some content of the step of this number, or of the answer, comes back as another."""
-    contents = ["a", *(layout.step_end[place:] for place in range(len(layout.step_end)))]
+    contents = ["é", *(layout.step_end[place:] for place in range(len(layout.step_end)))]
     for content in contents:
-        for steps, answer in ((["a"] * (number - 1) + [content], "a"), (["a"], content)):
+        for steps, answer in ((["é"] * (number - 1) + [content], "é"), (["é"], content)):
             try:
                 written, last = layout.write(steps, answer)
             except DataError:

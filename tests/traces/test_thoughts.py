@@ -105,6 +105,29 @@ def test_thoughts_between_tool_calls_are_shown_and_learned(harmony: Formatter) -
         harmony.parts(read(USER, both))
 
 
+def test_a_call_that_the_template_leaves_out_is_an_error(harmony: Formatter) -> None:
+    """Harmony's template writes the first call of a message alone, and nothing of the text beside it."""
+    other = CALL | {"function": CALL["function"] | {"arguments": '{"a": 7}'}}
+    calling = {"role": "assistant", "content": "", "tool_calls": [CALL, other]}
+    with pytest.raises(DataError, match=r"assistant's tool calls \(\[\{\"name\": \"add\", \"arguments\": .*7"):
+        harmony.parts(read(USER, calling))
+    with pytest.raises(DataError, match=r"messages\[1\]: the chat template does not show the tool calls of previous"):
+        harmony.parts(read(USER, calling, {"role": "tool", "content": "2"}, {"role": "assistant", "content": "5"}))
+
+
+def test_text_between_thoughts_and_a_call_must_be_shown(make: Make) -> None:
+    template = HARMONY.replace("raise_exception('both content and thinking')", "''")
+    names = make(template, special=SPECIAL)
+    hiding = make(
+        template.replace("m.content or m.thinking", "m.thinking or m.content"),
+        special=SPECIAL,
+        stops=[1, names.encode("<|call|>").ids[0]],
+    )
+    said = {"role": "assistant", "content": "I add.", "thinking": THOUGHT, "tool_calls": [CALL]}
+    with pytest.raises(DataError, match=r"does not show the text .I add.. between thoughts"):
+        formatter(chat("chat"), hiding).parts(read(USER, said))
+
+
 def test_thoughts_elsewhere_than_in_front_are_an_error_where_the_template_has_a_place(harmony: Formatter) -> None:
     for text in ("So: <think>\nhm\n</think>\n\n5", "<think>a</think>b<think>c</think>d"):
         with pytest.raises(DataError, match=r"a place of its own for thoughts.*reasoning_content"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -99,7 +100,7 @@ def _code() -> list[str]:
         sha256_file(file)
         for place in ("batches", "models", "traces")
         for file in sorted((package / place).glob("*.py"))
-    ]
+    ] + [version(name) for name in ("jinja2", "tokenizers")]
 
 
 def _rewritten(trace: Trace, parts: Sequence[Part]) -> int:

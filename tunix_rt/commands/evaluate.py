@@ -1,7 +1,7 @@
 """Score the predictions of a run again by other rules: neither training nor predicting again.
 
-`evaluate RUN evaluation=numeric` puts the group's file in the place of the recorded section,
-`evaluate RUN evaluation.relative_tolerance=0.01` changes one value. The result is a run beside RUN that refers to
+`evaluate RUN evaluation=number` puts the group's file in the place of the recorded section,
+`evaluate RUN evaluation.extract=[boxed]` changes one value. The result is a run beside RUN that refers to
 its predictions.
 """
 

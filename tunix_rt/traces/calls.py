@@ -9,9 +9,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from tunix_rt.errors import DataError
+from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, to_json
+from tunix_rt.traces.thoughts import FIELD
 from tunix_rt.traces.trace import Message, objects
+from tunix_rt.traces.turn import last
 
 ARGUMENTS = re.compile(r'"arguments"\s*:\s*')
 PROBE = '{"⟦name⟧":  1.10}'
@@ -27,6 +29,37 @@ def probe() -> JsonObject:
 def without_calls(message: Message) -> Message:
     """The message as if it called no tool."""
     return replace(message, fields={name: value for name, value in message.fields.items() if name != "tool_calls"})
+
+
+def hidden_calls(render: Callable[[Sequence[Message]], str], said: Sequence[Message], place: int) -> list[JsonObject]:
+    """The calls of a message without which `render` makes the same text of the conversation."""
+    calls, hidden = said[place].fields.get("tool_calls", []), []
+    whole = render(said) if calls else ""
+    for number, call in enumerate(calls):
+        left = [*calls[:number], *calls[number + 1 :]]
+        other = replace(said[place], fields=said[place].fields | {"tool_calls": left})
+        without = other if left else without_calls(said[place])
+        with suppress(ModelError):  # a template that counts calls, or turns without any, shows them
+            hidden += [call["function"]] * (render([*said[:place], without, *said[place + 1 :]]) == whole)
+    return hidden
+
+
+def refuse_changed(said: Message, lead: str, text: str) -> None:
+    """Raises DataError unless what the template wrote of a turn with calls holds its thoughts and its text unchanged.
+
+    `lead`: what the template writes before any text of the assistant.
+    """
+    thoughts = said.fields.get(FIELD, "")
+    if thoughts not in text:
+        raise DataError("the chat template does not show the thoughts before tool calls; leave such rows out")
+    if thoughts and said.content not in text.partition(thoughts)[2]:
+        what = f"the text {last(said.content)} between thoughts and tool calls"
+        raise DataError(f"the chat template does not show {what} as it is; leave such rows out")
+    if not thoughts and not text.startswith((said.content, lead + said.content)):
+        raise DataError(
+            f"the chat template trims or moves the text beside the tool calls ({last(said.content)}): "
+            "dataset.strip=true removes white space in the data"
+        )
 
 
 def with_arguments_as_text(message: JsonObject) -> JsonObject:

@@ -15,7 +15,13 @@ from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.calls import PROBE as ARGUMENTS
-from tunix_rt.traces.calls import probe, with_arguments_as_objects, with_arguments_as_text, without_calls
+from tunix_rt.traces.calls import (
+    hidden_calls,
+    probe,
+    refuse_changed,
+    with_arguments_as_objects,
+    with_arguments_as_text,
+)
 from tunix_rt.traces.causes import ANOTHER, cause, end_length, other_end, refuse_taken
 from tunix_rt.traces.frame import marks_of, places
 from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown
@@ -70,11 +76,11 @@ class ChatTurn:
         prefix = self._render(said, True, tools) + self._opening
         if tools and prefix == self._render(said, True) + self._opening:
             raise DataError(f"the chat template does not show tools; {ANOTHER}")
-        if any("tool_calls" in m.fields for m in said):
-            without = [without_calls(message) for message in said]
-            if prefix == self._render(without, True, tools) + self._opening:
-                what = "the tool calls of previous turns"
-                raise DataError(f"the chat template does not show {what}; {ANOTHER}")
+        for place in range(len(said)):
+            if hidden := hidden_calls(lambda given: self._render(given, True, tools) + self._opening, said, place):
+                what = "the chat template does not show the tool calls of previous turns"
+                where = f"messages[{place - len(said) + len(messages)}]"
+                raise DataError(f"{where}: {what} ({to_json(hidden)}); {ANOTHER}")
         simple = len(said) == 1 and prefix == self._head + said[0].content + self._tail
         start = len(self._head)
         spans = [(start, start + len(said[0].content))] if simple else self._places(prefix, said, tools)
@@ -107,9 +113,13 @@ class ChatTurn:
                     what = "tools or thoughts before this turn otherwise once the conversation goes on"
                     raise DataError(f"{where}the chat template shows {what}; {ALONE}")
                 start = stop = len(asked)
-            start -= self._in_front(
-                prefix[max((end for _, end in spans[:place]), default=0) : start], said[place], where
-            )
+            before = prefix[max((end for _, end in spans[:place]), default=0) : start]
+            if calls and said[place].content:
+                asked = self._render(said[:place], True, tools) + self._opening
+                front = prefix[len(asked) : start] if prefix.startswith(asked) else before
+                if any(call["function"]["name"] in front for call in said[place].fields["tool_calls"]):
+                    raise DataError(f"{where}the chat template shows tool calls before the text of this turn; {ALONE}")
+            start -= self._in_front(before, said[place], where)
             length = end_length(self._tokenizer, prefix[stop:following], self.trail, calls)
             if length is None:
                 raise DataError(where + other_end(self._tokenizer, prefix[stop:following], self._last_end))
@@ -138,8 +148,8 @@ class ChatTurn:
             asked = self._render(before, True, tools) + self._opening
             whole = self._render([*before, say], False, tools)
         if said.fields.get("tool_calls"):
-            without = self._render([*before, without_calls(say)], False, tools)
-            found = self._calling(asked, whole, without, say)
+            hidden = hidden_calls(lambda given: self._render(given, False, tools), [*before, say], len(before))
+            found = self._calling(asked, whole, hidden, say)
         elif apart is not None:
             found = self._apart(asked, whole, apart, len(said.content) - len(apart.content))
         else:
@@ -270,24 +280,15 @@ class ChatTurn:
     def _plain_frame(self, marked: tuple[tuple[str, str], ...]) -> str:
         return self._render([Message(role, mark) for role, mark in marked], True) + self._opening
 
-    def _calling(self, prefix: str, whole: str, without: str, said: Message) -> Turn:
+    def _calling(self, prefix: str, whole: str, hidden: Sequence[JsonObject], said: Message) -> Turn:
         """A turn with tool calls: the template writes them, so what it writes is what is learned."""
         rest = whole[len(prefix) :] if whole.startswith(prefix) else ""
         found = [(place, token) for token in self._tokenizer.end_tokens if (place := rest.find(token)) >= 0]
         place, token = min(found, default=(-1, ""))
         names = [call["function"]["name"] for call in said.fields["tool_calls"]]
         missing = [name for name in names if name not in rest[: max(place, 0)]]
-        if place < 0 or self._behind(rest[place + len(token) :]) or missing or without == whole:
-            raise DataError(
-                f"the chat template does not show the assistant's tool calls ({to_json(missing or names)}) and an end "
-                f"token; {ANOTHER}"
-            )
-        thoughts = said.fields.get(FIELD, "")
-        if thoughts not in rest[:place]:
-            raise DataError("the chat template does not show the thoughts before tool calls; leave such rows out")
-        if not thoughts and not rest.startswith((said.content, self.lead + said.content)):
-            raise DataError(
-                f"the chat template trims or moves the text beside the tool calls ({last(said.content)}): "
-                "dataset.strip=true removes white space in the data"
-            )
+        if place < 0 or self._behind(rest[place + len(token) :]) or missing or hidden:
+            what = f"the assistant's tool calls ({to_json(hidden or missing or names)}) and an end token"
+            raise DataError(f"the chat template does not show {what}; {ANOTHER}")
+        refuse_changed(said, self.lead, rest[:place])
         return Turn(prefix, token, calls=rest[:place])
