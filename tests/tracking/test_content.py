@@ -88,6 +88,14 @@ def test_numbers_of_the_results_become_metrics_that_mlflow_takes(run: RunFolder)
     assert summary_metrics(run.baseline_metrics, "baseline/") == []
 
 
+def test_a_scorer_s_further_numbers_are_metrics(run: RunFolder) -> None:
+    rate = {"value": 0.5, "k": 1, "n": 2, "low": 0.1, "high": 0.9}
+    write_json(run.metrics, {"scores": {"text": rate | {"word_f1": 0.25}, "judge": rate | {"agreement": rate}}})
+    points = {point.key: point.value for point in summary_metrics(run.metrics, "")}
+    expected = {"scores/text": 0.5, "scores/text/word_f1": 0.25, "scores/judge": 0.5, "scores/judge/agreement": 0.5}
+    assert points == expected
+
+
 def test_a_run_is_named_by_experiment_and_identity(run: RunFolder) -> None:
     assert run_name(run) == "quickstart-01234567-2"
     tags = identity_tags(run, "f00")

@@ -1,0 +1,28 @@
+"""Recorded configs of earlier versions, under today's names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.conftest import config_of
+from tunix_rt.config.change import of_today
+from tunix_rt.config.identity import plain
+from tunix_rt.config.load import check
+
+REST: dict[str, Any] = {"steps": "arithmetic", "slices": ["level"], "pass_at": []}
+
+
+@pytest.mark.parametrize(
+    ("answer", "scorer"),
+    [("exact", {"kind": "exact"}), ("numeric", {"kind": "number", "relative_tolerance": 0.02})],
+)
+def test_the_rules_from_before_there_were_scorers(answer: str, scorer: dict[str, Any]) -> None:
+    """Prevents: a run that was scored by `answer: numeric` and cannot be looked at any more."""
+    then = {"answer": answer, "extract": "last_number", "relative_tolerance": 0.02, **REST}
+    recorded = plain(config_of()) | {"evaluation": then}
+    now = of_today(recorded)
+    assert now["evaluation"] == {"scorers": [scorer], "extract": ["last_number"], **REST}
+    assert check(now).evaluation.decisive.kind == scorer["kind"]
+    assert recorded["evaluation"] is then and "answer" in then, "the record itself stays as it is"
