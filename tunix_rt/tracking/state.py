@@ -111,7 +111,7 @@ class FolderSync(ABC):
     folder: Folder
 
     def __init__(self, folder: Folder, tracking: TrackingConfig, directory: Path | None) -> None:
-        self.folder, self.tracking = folder, tracking
+        self.folder, self.tracking, self.session = folder, tracking, session_of(folder)
         self.state = SyncState.load(folder.path, directory)
         self.state.report = self.state.trouble = None
         self.state.save()
@@ -141,9 +141,14 @@ class FolderSync(ABC):
         where = f"{self.folder.name} → {self.tracking.kind} run {self.state.run_id} ({status}) in {mask(self.uri)}"
         return self.keep(status, not self.problems, f"{where}: {end}")
 
+    def look(self) -> Status:
+        """The folder's status; what is reported from now on is about the start that has it."""
+        self.session = session_of(self.folder)
+        return status_of(self.folder)
+
     def keep(self, status: Status, complete: bool, message: str) -> SyncReport:
         """Write the report into `tracking.json`."""
-        report = SyncReport(status, self.state.run_id, complete, message, session_of(self.folder))
+        report = SyncReport(status, self.state.run_id, complete, message, self.session)
         self.state.report, self.state.trouble = asdict(report), None
         self.state.save()
         return report

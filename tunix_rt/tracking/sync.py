@@ -66,7 +66,7 @@ class Task:
 
     def step(self) -> SyncReport | None:
         """Send what is new, if it is time to; returns the report once everything was sent or given up."""
-        status = status_of(self._sync.folder)
+        status = self._sync.look()
         if self._load is not None:
             self._load.record()
         if status == self._status and time.monotonic() < self._due:
@@ -189,6 +189,8 @@ def serve(folder: Folder, directory: Path | None) -> SyncReport:
         until = time.monotonic() + LINGER  # for the next stage of a run that is made by several commands
         while status_of(folder) == "waiting" and time.monotonic() < until:
             time.sleep(GLANCE)
+        if tracking.kind != NONE and report_on(folder) is None:  # the next stage began while this was sent
+            continue
         syncer.retire(folder.path)
         asked = [run for run, _ in asked_for(folder)] if isinstance(folder, SweepFolder) else []
         if status_of(folder) != "running" and all(map(report_on, asked)):
