@@ -51,6 +51,7 @@ def check_contest(made: Any) -> dict[str, Any]:
     return laps
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_training_of_ours_and_theirs_sees_the_same_real_tokens(work: Path, root: Path) -> None:
     """A ratio of rates would be worthless if padding were counted on one side, or other traces trained on."""
@@ -61,6 +62,7 @@ def test_training_of_ours_and_theirs_sees_the_same_real_tokens(work: Path, root:
     assert losses == pytest.approx([losses[0]] * 3, rel=0.05), "not the same traces, weights or rule of the loss"
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: Path) -> None:
     """Greedy answers are equal, so a difference in count would be a prompt left out or a stop missed."""
@@ -79,6 +81,7 @@ def test_the_powers_of_a_backend_are_tried_and_its_laps_made(work: Path, root: P
         assert made[name]["contestants"]["torch"]["laps"][0]["tokens"] > 0
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_startup_measures_all_three_states(work: Path, root: Path) -> None:
     """The compilation cache outside the run folder makes jax's second start cheaper."""

@@ -195,10 +195,10 @@ def base_model(reference: Reference) -> Path:
     return found
 
 
-def reduced(references: Mapping[str, Reference], part: int) -> list[tuple[str, Point]]:
+def reduced(references: Mapping[str, Reference], whole: bool) -> list[tuple[str, Point]]:
     """(variant, point): of each kind of file once, chosen by chance, the same ones each time.
 
-    What a backend has no part in (preparing, judging, reporting) is shared among two backends: `part` is 0 or 1.
+    What a backend has no part in (preparing, judging, reporting) is tried with one of them alone, the `whole` one.
     """
     groups: dict[str, list[tuple[str, Point]]] = defaultdict(list)
     for variant, reference in references.items():
@@ -206,11 +206,7 @@ def reduced(references: Mapping[str, Reference], part: int) -> list[tuple[str, P
             groups[point.what].append((variant, point))
     chance = random.Random(7)
     chosen = [chance.choice(groups[what]) for what in sorted(groups)]
-    return [
-        (variant, point)
-        for place, (variant, point) in enumerate(chosen)
-        if point.stage in ("train", "predict") or place % 2 == part
-    ]
+    return [(variant, point) for variant, point in chosen if whole or point.stage in ("train", "predict")]
 
 
 def differences(one: Path, other: Path) -> list[str]:

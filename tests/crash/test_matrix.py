@@ -17,6 +17,7 @@ import pytest
 from tests.crash.cases import JOINED, VARIANTS, Laboratory, reduced
 
 BACKENDS = ("torch", "jax")
+"""The first is the cheaper one to start again."""
 RANDOM_KILLS = 50
 
 
@@ -31,8 +32,10 @@ def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], L
         answers = [(line["id"], line["sample"]) for line in lines(run / "predictions.jsonl")]
         steps = [line["step"] for line in lines(run / "metrics.jsonl") if "train/loss" in line]
         assert len(set(answers)) == len(answers) and steps == list(range(1, len(steps) + 1))
-    chosen = reduced(references, BACKENDS.index(backend))
-    assert {point.stage for _, point in chosen} == {"start", "prepare", "train", "predict", "evaluate", "report"}
+    whole = backend == BACKENDS[0]
+    chosen = reduced(references, whole)
+    others = {"start", "prepare", "evaluate", "report"} if whole else set()
+    assert {point.stage for _, point in chosen} == {"train", "predict"} | others
     found = {f"{variant}: {point.words}": here.killed_at(variant, point) for variant, point in chosen}
     assert {name: what for name, what in found.items() if what} == {}
 

@@ -130,7 +130,7 @@ def test_ids_equal_those_of_transformers(pair: tuple[Any, Tokenizer, Any], text:
     _same(pair, text)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=HOSTILE)
 def test_ids_of_any_text_equal_those_of_transformers(pair: tuple[Any, Tokenizer, Any], text: str) -> None:
     _same(pair, text)

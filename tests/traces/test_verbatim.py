@@ -124,7 +124,7 @@ def targets(form: Formatter, tokenizer: Tokenizer, trace: Trace) -> str:
     return tokenizer._inner.decode(learned.tolist(), skip_special_tokens=False)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=50)
 @given(TEXT, TEXT)
 def test_what_is_learned_is_the_text_of_the_source(tokenizers: dict[str, Tokenizer], prompt: str, text: str) -> None:
     for adapter, record in records(prompt, text).items():
@@ -138,7 +138,7 @@ def test_what_is_learned_is_the_text_of_the_source(tokenizers: dict[str, Tokeniz
                 assert (parsed.steps, parsed.answer) == (steps, trace.final_answer)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(TEXT, min_size=2, max_size=6).filter(lambda said: len(said) % 2 == 0))
 def test_tokens_and_targets_are_those_of_transformers(tokenizers: dict[str, Tokenizer], said: list[str]) -> None:
     """The assistant mask of `apply_chat_template` says which tokens the assistant wrote, in every turn."""
