@@ -7,9 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from tests.crash.cases import Laboratory, Point
+from tunix_rt.tracking.syncer import served_by
 
 STOPPED = (
     ("prepare", "written traces/train.jsonl", 1, signal.SIGINT, "during prepare; it will be done again"),
@@ -48,3 +50,8 @@ def test_a_tracking_server_that_is_out_of_reach_keeps_nobody(laboratory: Callabl
     here.stopped_at("float32", Point("train", "dispatched step", 3), signal.SIGTERM, *tracking)
     assert "stopped after step 3, which is saved" in here.printed()
     assert time.monotonic() - before < here.reference("float32").seconds + 25
+    (run,) = here.place.glob("runs/crash/*")
+    if (found := served_by(run)) is not None:  # it would go on writing into the place of the next experiment
+        process = psutil.Process(found["pid"])
+        process.kill()
+        psutil.wait_procs([process], timeout=30)
