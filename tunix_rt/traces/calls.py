@@ -31,10 +31,11 @@ def without_calls(message: Message) -> Message:
     return replace(message, fields={name: value for name, value in message.fields.items() if name != "tool_calls"})
 
 
-def hidden_calls(render: Callable[[Sequence[Message]], str], said: Sequence[Message], place: int) -> list[JsonObject]:
-    """The calls of a message without which `render` makes the same text of the conversation."""
+def hidden_calls(
+    render: Callable[[Sequence[Message]], str], whole: str, said: Sequence[Message], place: int
+) -> list[JsonObject]:
+    """The calls of a message without which `render` makes `whole` of the conversation all the same."""
     calls, hidden = said[place].fields.get("tool_calls", []), []
-    whole = render(said) if calls else ""
     for number, call in enumerate(calls):
         left = [*calls[:number], *calls[number + 1 :]]
         other = replace(said[place], fields=said[place].fields | {"tool_calls": left})

@@ -73,11 +73,11 @@ class ChatTurn:
                     f"its own for them: put them into the field {FIELD}, or dataset.previous_thoughts=template"
                 )
         said = self._complete(messages)
-        prefix = self._render(said, True, tools) + self._opening
-        if tools and prefix == self._render(said, True) + self._opening:
+        prefix = self._asked(said, tools)
+        if tools and prefix == self._asked(said):
             raise DataError(f"the chat template does not show tools; {ANOTHER}")
         for place in range(len(said)):
-            if hidden := hidden_calls(lambda given: self._render(given, True, tools) + self._opening, said, place):
+            if hidden := hidden_calls(lambda given: self._asked(given, tools), prefix, said, place):
                 what = "the chat template does not show the tool calls of previous turns"
                 where = f"messages[{place - len(said) + len(messages)}]"
                 raise DataError(f"{where}: {what} ({to_json(hidden)}); {ANOTHER}")
@@ -97,7 +97,7 @@ class ChatTurn:
         Raises DataError if a turn does not end with an end token, or is asked otherwise than it is shown.
         """
         said = self._complete(messages)
-        prefix, found = self._render(said, True, tools) + self._opening, []
+        prefix, found = self._asked(said, tools), []
         added, spans = len(said) - len(messages), self._places(prefix, said, tools)
         ends = [start for start, _ in spans[1:]]
         for place, ((start, stop), following) in enumerate(zip(spans, ends, strict=False)):
@@ -107,15 +107,14 @@ class ChatTurn:
             later = [m.role for m, span in zip(said, spans, strict=True) if m.role in INSTRUCTIONS and span[0] > start]
             if later:
                 raise DataError(f"{where}the chat template shows the {later[0]} message {LATER}")
+            asked = self._asked(said[:place], tools) if calls else ""
             if calls and not said[place].content:
-                asked = self._render(said[:place], True, tools) + self._opening
                 if not prefix.startswith(asked):
                     what = "tools or thoughts before this turn otherwise once the conversation goes on"
                     raise DataError(f"{where}the chat template shows {what}; {ALONE}")
                 start = stop = len(asked)
             before = prefix[max((end for _, end in spans[:place]), default=0) : start]
             if calls and said[place].content:
-                asked = self._render(said[:place], True, tools) + self._opening
                 front = prefix[len(asked) : start] if prefix.startswith(asked) else before
                 if any(call["function"]["name"] in front for call in said[place].fields["tool_calls"]):
                     raise DataError(f"{where}the chat template shows tool calls before the text of this turn; {ALONE}")
@@ -145,10 +144,10 @@ class ChatTurn:
         if not whole.startswith(prefix.removesuffix(already_open(prefix))) and before[0].role in INSTRUCTIONS:
             # Mistral's template shows the system message in the user's last message, and only while it is the last.
             before = [message for message in before if message.role not in INSTRUCTIONS]
-            asked = self._render(before, True, tools) + self._opening
+            asked = self._asked(before, tools)
             whole = self._render([*before, say], False, tools)
         if said.fields.get("tool_calls"):
-            hidden = hidden_calls(lambda given: self._render(given, False, tools), [*before, say], len(before))
+            hidden = hidden_calls(lambda given: self._render(given, False, tools), whole, [*before, say], len(before))
             found = self._calling(asked, whole, hidden, say)
         elif apart is not None:
             found = self._apart(asked, whole, apart, len(said.content) - len(apart.content))
@@ -252,6 +251,10 @@ class ChatTurn:
         except ModelError:
             return False
 
+    def _asked(self, messages: Sequence[Message], tools: Sequence[JsonObject] = ()) -> str:
+        """The conversation up to where the assistant begins to write."""
+        return self._render(messages, True, tools) + self._opening
+
     def _render(self, messages: Sequence[Message], add_prompt: bool, tools: Sequence[JsonObject] = ()) -> str:
         place = self._place if any(FIELD in message.fields for message in messages) else None
         given = [shown(message, place) for message in messages]
@@ -273,12 +276,12 @@ class ChatTurn:
     def _frame(self, said: Sequence[Message], marks: Sequence[str], tools: Sequence[JsonObject]) -> str:
         if tools or any(message.fields for message in said):
             marked = [replace(message, content=mark) for message, mark in zip(said, marks, strict=True)]
-            return self._render(marked, True, tools) + self._opening
+            return self._asked(marked, tools)
         return self._plain_frame(tuple((message.role, mark) for message, mark in zip(said, marks, strict=True)))
 
     @lru_cache(maxsize=512)  # noqa: B019  # as long-lived as the formatter
     def _plain_frame(self, marked: tuple[tuple[str, str], ...]) -> str:
-        return self._render([Message(role, mark) for role, mark in marked], True) + self._opening
+        return self._asked([Message(role, mark) for role, mark in marked])
 
     def _calling(self, prefix: str, whole: str, hidden: Sequence[JsonObject], said: Message) -> Turn:
         """A turn with tool calls: the template writes them, so what it writes is what is learned."""

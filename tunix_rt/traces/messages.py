@@ -13,7 +13,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
 from tunix_rt.traces.calls import calls_of_text, parsed, with_arguments
 from tunix_rt.traces.thoughts import has_tags
-from tunix_rt.traces.trace import CONTEXT, Message, kind_of, message_of, objects, text_field
+from tunix_rt.traces.trace import CONTEXT, Message, message_of, objects, text_field
 
 ROLES = {
     "human": "user",
@@ -255,10 +255,3 @@ def _thoughts_inline(message: Message) -> Message:
 def last_user(messages: Sequence[Message]) -> str:
     """The text of the user's last message."""
     return next(message.content for message in reversed(messages) if message.role == "user")
-
-
-def expect_text(value: Any, where: str) -> str:
-    """A value that must be text. Raises DataError."""
-    if not isinstance(value, str):
-        raise DataError(f"{where}: expected text, got {kind_of(value)}")
-    return value
