@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
-
-import pytest
+from functools import cache
 
 from tests.conftest import ROOT, config_of
 from tunix_rt.config.identity import identities
@@ -16,6 +14,7 @@ QUICKSTART = re.compile(r"(?<=quickstart/)[0-9a-f]{12}")
 LINES = 150
 
 
+@cache
 def identity(*overrides: str) -> str:
     """The name of the run folder."""
     return identities(config_of(overrides), {})["evaluate"]
@@ -38,11 +37,10 @@ def renewed(text: str) -> str:
     return text
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_identities_of_a_page_are_those_of_today(page: Path) -> None:
+def test_the_identities_of_the_pages_are_those_of_today() -> None:
     """Prevents: `reproduce quickstart/711699b908e9`, which no clone has."""
-    text = page.read_text("utf-8")
-    assert text == renewed(text), "python -m tests.test_readme"
+    texts = {page.name: page.read_text("utf-8") for page in PAGES}
+    assert {name: renewed(text) for name, text in texts.items()} == texts, "python -m tests.test_readme"
 
 
 def test_the_identities_are_quoted() -> None:

@@ -71,6 +71,7 @@ def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: P
     assert laps["jax"]["tokens"] == laps["torch"]["tokens"] == laps["transformers"]["tokens"] > 0
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_the_powers_of_a_backend_are_tried_and_its_laps_made(work: Path, root: Path) -> None:
     """A trial that fails of itself would read as a power that is lacking: torch has all but pieces of an answer."""
@@ -93,6 +94,7 @@ def test_startup_measures_all_three_states(work: Path, root: Path) -> None:
     assert made["cold_over_warm"]["median"] == pytest.approx(cold / warm)
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
 def test_adapter_measures_the_same_work_with_and_without(work: Path, root: Path) -> None:
     """At its first update an adapter adds nothing yet: equal losses mean equal weights and traces."""

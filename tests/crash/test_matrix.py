@@ -23,7 +23,7 @@ RANDOM_KILLS = 50
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", [BACKENDS[0], pytest.param(BACKENDS[1], marks=pytest.mark.acceptance)])
 def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], Laboratory]) -> None:
     here = laboratory(backend)
     references = {variant: here.reference(variant) for variant in JOINED}

@@ -229,7 +229,7 @@ def test_without_the_package_the_extra_is_named(tmp_path: Path, monkeypatch: pyt
         gguf.convert(tmp_path / "any.gguf", tmp_path / "out")
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # 135 M parameters, twice
 def test_smollm2_equals_the_conversion_of_transformers(smollm2_file: Path, tmp_path: Path) -> None:
     """Weights, token ids, chat template and special tokens; 30 CPU-seconds, nearly all of them theirs."""
     from transformers import AutoModelForCausalLM, AutoTokenizer

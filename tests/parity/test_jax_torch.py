@@ -117,6 +117,7 @@ def moved_by_an_ulp(source: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.acceptance  # 200 steps on both; one step and the golden losses stay
 def test_whole_curves_at_a_rate_where_they_can_agree(recipe: Any, both: Both, tmp_path: Path) -> None:
     """200 steps at 1e-3: jax, torch, and torch with the same traces packed in pairs and accumulated, to 1e-4.
 
