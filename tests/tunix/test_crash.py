@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.crash.cases import Laboratory, Point
 from tests.crash.forked import Forking
 
@@ -14,8 +16,9 @@ POINTS = (
 )
 
 
-def test_killed_while_it_computes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("points", [POINTS[:1], pytest.param(POINTS[1:], marks=pytest.mark.stress)])
+def test_killed_while_it_computes(points: tuple[Point, ...], tmp_path: Path) -> None:
     here = Laboratory(Forking("tunix", tmp_path), tmp_path)
-    found = {point.words: here.killed_at("float32", point) for point in POINTS}
+    found = {point.words: here.killed_at("float32", point) for point in points}
     here.forking.close()
     assert {name: what for name, what in found.items() if what} == {}
