@@ -23,7 +23,8 @@ from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import is_adapter
-from tunix_rt.models.sources import opened
+from tunix_rt.models.reference import is_reference
+from tunix_rt.models.sources import opened, to_load
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
 from tunix_rt.traces.prepared import PreparedData
@@ -97,6 +98,9 @@ def _global_store(uri: str) -> Iterator[None]:
 def _whole(run: RunFolder) -> Iterator[Path]:
     """The run's model; an adapter is merged into its base, so that the registered model is usable on its own."""
     trained = trained_model(run)
+    if is_reference(trained):
+        yield to_load(trained, PreparedData(run.data_folder).model_folder)[0]
+        return
     if not is_adapter(trained):
         yield trained
         return
