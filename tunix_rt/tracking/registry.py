@@ -27,6 +27,7 @@ from tunix_rt.models.reference import is_reference
 from tunix_rt.models.sources import opened, to_load
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
+from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import content
 from tunix_rt.tracking.state import SyncState
@@ -99,7 +100,10 @@ def _whole(run: RunFolder) -> Iterator[Path]:
     """The run's model; an adapter is merged into its base, so that the registered model is usable on its own."""
     trained = trained_model(run)
     if is_reference(trained):
-        yield to_load(trained, PreparedData(run.data_folder).model_folder)[0]
+        model, _, quantize = to_load(trained, PreparedData(run.data_folder).model_folder)
+        if quantize is not None:
+            warn(f"{run.name} asked the model with its matrices in {quantize}; its full weights are registered")
+        yield model
         return
     if not is_adapter(trained):
         yield trained
