@@ -29,7 +29,8 @@ from tunix_rt.inference.trained import trained_model
 from tunix_rt.inputs import check_family, checked_digests, prepared_of, source_digest
 from tunix_rt.machine import cache_folder
 from tunix_rt.models.folder import is_adapter
-from tunix_rt.models.sources import opened
+from tunix_rt.models.reference import is_reference
+from tunix_rt.models.sources import to_load
 from tunix_rt.report.summary import summary
 from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, choose
@@ -147,9 +148,10 @@ def answerer(run: RunFolder) -> Answerer:
     """The trained model of a run, ready to answer prompts. Raises InputError if there is none yet."""
     config, trained = recorded_config(run), trained_model(run)
     backend = registry.create(config.backend, config.hardware, cache_folder())
-    base = trained
-    if is_adapter(trained):
-        base = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
-    model, adapter = opened(trained, base)
+    start = trained
+    if is_adapter(trained) or is_reference(trained):
+        start = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder
+    model, adapter, quantize = to_load(trained, start)
     reader = Reader.of(model, config.format)
-    return Answerer(backend, backend.load(model, None, adapter), reader, config.generation, config.generation.seed)
+    state = backend.load(model, None, adapter, quantize)
+    return Answerer(backend, state, reader, config.generation, config.generation.seed)

@@ -50,10 +50,11 @@ class Starter:
     """The YAML file."""
 
 
-def start(source: str, name: str | None, model: str, columns: Mapping[str, str]) -> Starter:
+def start(source: str, name: str | None, model: str, columns: Mapping[str, str], evaluate: bool = False) -> Starter:
     """Look at a file, a folder, a glob, or a data set of the hub, and write an experiment for it.
 
-    Raises DataError (nothing readable, no known shape), MachineError, MissingExtra (hub), ConfigError (no such model).
+    `evaluate`: one that asks its prompts and trains nothing; of a folder with files for a test, those alone. Raises
+    DataError (nothing readable, no known shape), MachineError, MissingExtra (hub), ConfigError (no such model).
     """
     chosen, local = experiment_name(name, source), is_local(source)
     files, noted = files_of_splits(source) if local else {}, Counter[str]()
@@ -63,8 +64,30 @@ def start(source: str, name: str | None, model: str, columns: Mapping[str, str])
         raise DataError(f"none of {found.splits['train'].rows} records is a valid trace: {found.invalid[0]}")
     section = _section(source, local, chosen, found)
     lengths = fit(found, model, section)
+    if evaluate:
+        text = _evaluation(chosen, source, model, found, lengths, _asked(section))
+        return Starter(chosen, files, found, lengths, 0, text)
     overlaps = 0 if "on_overlap" in section else _overlaps(section, found, model)
     return Starter(chosen, files, found, lengths, overlaps, _yaml(chosen, source, model, found, lengths, section))
+
+
+def _asked(section: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `dataset` with the data as the prompts that are asked."""
+    source = section["source"]
+    if "revision" in source:
+        asked = {**source, "train": None, "test": "train"}
+    else:
+        asked = {"test": source.get("test", source["train"])}
+    switches = {name: value for name, value in section.items() if name not in ("split", "on_overlap", "on_no_target")}
+    return {**switches, "source": asked}
+
+
+def _evaluation(name: str, source: str, model: str, found: Found, lengths: Lengths, section: Mapping[str, Any]) -> str:
+    title = f"# {found.rows:,} records of {Path(source).name} ({found.adapter}), asked of {model} as it is."
+    head = _head(name, title, model, _defaults("_as_is", model, "revision" in section["source"], lengths.layout))
+    lines = [*head, f"dataset: {_flow(section)}", *_format(lengths.layout.step_end)]
+    lines.append(f"generation: {{max_new_tokens: {_new_tokens(lengths)}}}")
+    return "\n".join([*lines, *_scorers(found)]) + "\n"
 
 
 def _lines(files: Sequence[Path], noted: Counter[str]) -> Iterator[Line]:
@@ -162,33 +185,45 @@ def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, se
     fitting = sorted(length for length in lengths.tokens if length <= lengths.positions) or [lengths.positions]
     update = _power_of_two(min(MOST_ROWS, TOKENS_PER_UPDATE // fitting[-1]))
     rows = min(update, _power_of_two(rows_in_memory(fitting[-1], model)))
-    answers, step_end = sorted(lengths.answers), lengths.layout.step_end
-    longest = answers[-1] if answers[-1] <= LONGEST_ANSWER else answers[int(0.95 * (len(answers) - 1))]
-    new_tokens = min(LONGEST_ANSWER, -(-longest // 16) * 16)
+    title = f"# {found.rows:,} records of {Path(source).name} ({found.adapter}), learned by {model}."
     lines = [
-        "# @package _global_",
-        f"# {found.rows:,} records of {Path(source).name} ({found.adapter}), learned by {model}.",
-        f"# command: python -m tunix_rt +experiment={name}",
-        _defaults(model, "revision" in section["source"], lengths.layout),
-        f"name: {name}",
-        *([f"model: {{source: {{path: {_flow(model)}}}}}"] if Path(model).is_dir() else []),
+        *_head(name, title, model, _defaults("_finetune", model, "revision" in section["source"], lengths.layout)),
         f"dataset: {_flow(section)}",
-        *([f"format: {{step_end: {_flow(step_end)}}}"] if step_end != LAYOUTS[0].step_end else []),
+        *_format(lengths.layout.step_end),
         f"training: {{per_device_batch_size: {rows}, gradient_accumulation_steps: {update // rows}}}",
-        f"generation: {{max_new_tokens: {new_tokens}, baseline: true}}",
+        f"generation: {{max_new_tokens: {_new_tokens(lengths)}, baseline: true}}",
+        *_scorers(found),
     ]
-    if set(found.shapes) <= set(PARTS):
-        lines.append("evaluation: {scorers: [{kind: number}]}")
     return "\n".join(lines) + "\n"
 
 
-def _defaults(model: str, hub: bool, layout: Layout) -> str:
+def _head(name: str, title: str, model: str, defaults: str) -> list[str]:
+    command = f"# command: python -m tunix_rt +experiment={name}"
+    path = [f"model: {{source: {{path: {_flow(model)}}}}}"] if Path(model).is_dir() else []
+    return ["# @package _global_", title, command, defaults, f"name: {name}", *path]
+
+
+def _format(step_end: str) -> list[str]:
+    return [f"format: {{step_end: {_flow(step_end)}}}"] if step_end != LAYOUTS[0].step_end else []
+
+
+def _new_tokens(lengths: Lengths) -> int:
+    answers = sorted(lengths.answers)
+    longest = answers[-1] if answers[-1] <= LONGEST_ANSWER else answers[int(0.95 * (len(answers) - 1))]
+    return min(LONGEST_ANSWER, -(-longest // 16) * 16)
+
+
+def _scorers(found: Found) -> list[str]:
+    return ["evaluation: {scorers: [{kind: number}]}"] if set(found.shapes) <= set(PARTS) else []
+
+
+def _defaults(base: str, model: str, hub: bool, layout: Layout) -> str:
     group = "from_path" if Path(model).is_dir() else model
     chosen = {"model": group} if model != DEFAULT_MODEL else {}
     chosen |= {"dataset": "huggingface"} if hub else {}
     chosen |= {"format": layout.group} if layout.group != LAYOUTS[0].group else {}
     overrides = [f"{{override /{group}: {choice}}}" for group, choice in chosen.items()]
-    return f"defaults: [{', '.join(['_finetune', *overrides, '_self_'])}]"
+    return f"defaults: [{', '.join([base, *overrides, '_self_'])}]"
 
 
 def _power_of_two(number: int) -> int:

@@ -1,6 +1,7 @@
 """Look at your file (or a data set of the hub), say what it holds, and write an experiment that learns it.
 
-The experiment is `conf/experiment/NAME.yaml` of the working directory: a few lines that can be changed.
+The experiment is `conf/experiment/NAME.yaml` of the working directory: a few lines that can be changed. With
+`--evaluate` it trains nothing: the file's prompts are asked of the model as it is.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str]) -> int:
         "--model", default="smollm2_135m", help="a file of conf/model, or a model folder (default smollm2_135m)"
     )
     parser.add_argument("--columns", nargs="+", default=[], metavar="FIELD=COLUMN", help="prompt=question completion=…")
+    parser.add_argument(
+        "--evaluate", action="store_true", help="an experiment that asks the model as it is, and trains nothing"
+    )
     parser.add_argument("--force", action="store_true", help="write over an experiment of that name")
     chosen = parser.parse(arguments)
 
@@ -39,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     pairs = [word.partition("=") for word in chosen.columns]
     if wrong := [field for field, equals, column in pairs if not equals or not column]:
         raise InputError(f"--columns: {wrong[0]!r}: expected FIELD=COLUMN, for example prompt=question")
-    starter = start(chosen.source, chosen.name, chosen.model, {field: column for field, _, column in pairs})
+    columns = {field: column for field, _, column in pairs}
+    starter = start(chosen.source, chosen.name, chosen.model, columns, chosen.evaluate)
     file = write(starter, Path(), chosen.force)
     if chosen.json:
         out(to_json({"experiment": starter.name, "file": str(file), "found": dict(_rows(starter))}))
@@ -49,7 +54,8 @@ def main(arguments: Sequence[str]) -> int:
         out(f"left out: {problem}")
     out(f"\n{file}:\n{starter.text}")
     out(f"see what it becomes:  {hints.tunix_rt('traces', f'+experiment={starter.name}')}")
-    out(f"train and score it:   {hints.tunix_rt(f'+experiment={starter.name}')}")
+    what = "ask and score it:    " if chosen.evaluate else "train and score it:  "
+    out(f"{what} {hints.tunix_rt(f'+experiment={starter.name}')}")
     return 0
 
 

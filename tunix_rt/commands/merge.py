@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from tunix_rt.models.adapter_merge import merge
     from tunix_rt.models.folder import is_adapter
+    from tunix_rt.models.reference import is_reference
     from tunix_rt.models.sources import base_folder, opened
     from tunix_rt.runs.folder import find_run
     from tunix_rt.traces.prepared import PreparedData
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str]) -> int:
     if not is_adapter(folder):
         run = find_run(chosen.root, chosen.adapter)
         folder = run.model
+        if is_reference(folder):
+            raise InputError(f"{run.name}: asked a model as it is, which has no adapter: nothing is to be merged")
         if not is_adapter(folder):
             raise InputError(f"{run.name}: its model is a whole one already ({folder}), or not there yet")
         if start is None and (prepared := PreparedData(run.data_folder)).is_whole:

@@ -22,8 +22,10 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.traces.prepared import PreparedData
 
     run: RunFolder = chosen.run
-    prepared = PreparedData(run.data_folder)
-    order, facts = batch_schedule(recorded_config(run).training, prepared)
+    training, prepared = recorded_config(run).training, PreparedData(run.data_folder)
+    if not training.trains:
+        raise InputError(f"{run.name}: has no steps: nothing was trained, the model was asked as it is")
+    order, facts = batch_schedule(training, prepared)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
     traces = {trace.id: trace for trace in prepared.traces("train")}

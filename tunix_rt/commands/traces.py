@@ -11,7 +11,10 @@ from tunix_rt.files import to_json
 from tunix_rt.terminal import coloured, out, table
 
 if TYPE_CHECKING:
+    from tunix_rt.config.choices import SplitName
+    from tunix_rt.config.format import FormatConfig
     from tunix_rt.models.tokenizer import Tokenizer
+    from tunix_rt.traces.prepared import PreparedData
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -31,6 +34,8 @@ def main(arguments: Sequence[str]) -> int:
 
     config = check(compose(chosen.overrides))
     prepared = prepared_data(config, ModelStore(config.tracking.uri))
+    if not config.training.trains:
+        return _show_asked(prepared, config.generation.split, config.format, chosen.n, chosen.json)
     dataset = EncodedDataset.open(prepared.encoded("train"))
     _, facts = batch_schedule(config.training, prepared)
     lengths = dataset.lengths + 1
@@ -60,6 +65,27 @@ def main(arguments: Sequence[str]) -> int:
     for record in prepared.manifest["rejected"][: chosen.n]:
         out(f"left out: {record['reason']}")
     out("tokens per trace\n" + histogram(lengths.tolist()))
+    return 0
+
+
+def _show_asked(prepared: PreparedData, split: SplitName, form: FormatConfig, number: int, as_json: bool) -> int:
+    """What is asked if nothing is trained: prompts as the model gets them, and their references."""
+    from tunix_rt.batches.reader import Reader
+
+    traces = list(islice(prepared.each_trace(split), number))
+    count = prepared.manifest["splits"][split]["count"]
+    if as_json:
+        shown = [trace.to_json() for trace in traces]
+        out(to_json({"folder": str(prepared.folder), "split": split, "count": count, "traces": shown}))
+        return 0
+    reader = Reader.of(prepared.model_folder, form)
+    for trace in traces:
+        question = reader.question(trace)
+        problem = f", cannot be asked: {question.problem}" if question.problem else ""
+        out(f"\n{trace.id}: {len(question.ids)} tokens{problem}")
+        coloured([(question.prompt, "dim"), (str(trace.final_answer), "bold green")])
+    rows = [(f"{split} prompts", f"{count:,}"), ("training", "none"), ("prepared data", str(prepared.folder))]
+    table("", (), rows)
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -14,6 +14,19 @@ from tunix_rt.errors import ConfigError
 
 RENAMED = (("dataset", "loss_weights", "earlier", "previous_turns"), ("run", "watched", "dvc_paths"))
 """Keys renamed since records of version 0.1: sections, old name, new name."""
+
+OTHER_MODEL = "the model is that of the run; another one is asked by `training=none model=…`, without a run"
+TRAINED = "the run's training is done; for another one run the experiment itself"
+FIXED = {
+    "model": OTHER_MODEL,
+    "tokenizer": "a trained model has its own tokenizer",
+    "optimizer": TRAINED,
+    "schedule": TRAINED,
+    "training": TRAINED,
+    "run": TRAINED,
+    "seed": "say which: dataset.seed, generation.seed",
+}
+"""Sections that stay as they are if a trained model is asked something else → why."""
 
 
 def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,19 +58,57 @@ def changed(recorded: Mapping[str, Any], overrides: Sequence[str], stage: str) -
     `group=choice` replaces the whole recorded section with the group's file, `key.path=value` changes one value.
     Raises ConfigError for a wrong choice, and if an override changes the result of an earlier stage.
     """
+    earlier = list(STAGES)[: list(STAGES).index(stage)]
+
+    def refused(key: str) -> str | None:
+        if (first := first_stage(key)) not in earlier:
+            return None
+        return (
+            f"it decides what {first} makes, and only {stage} and what follows is done again; for that run the "
+            "experiment itself"
+        )
+
+    return _applied(recorded, overrides, refused)
+
+
+def asks_otherwise(overrides: Sequence[str]) -> bool:
+    """Whether overrides ask a trained model something else, or on another backend, which `changed` refuses."""
+    keys = (text.lstrip("+~").partition("=")[0].replace("/", ".") for text in overrides)
+    return any(first_stage(key) in ("prepare", "train") for key in keys)
+
+
+def asked_as_it_is(recorded: Mapping[str, Any], overrides: Sequence[str], model: Mapping[str, Any]) -> dict[str, Any]:
+    """`recorded` as an experiment that trains nothing and asks its model, with `overrides` applied.
+
+    `model`: the sections (`model`, `tokenizer`) with which that model is opened. Raises ConfigError for a wrong choice,
+    and if an override changes the model.
+    """
+
+    def refused(key: str) -> str | None:
+        section = key.partition(".")[0]
+        return FIXED.get(section) if first_stage(key) is not None else None
+
+    alone = of_today(recorded)
+    alone["generation"]["baseline"] = False
+    if alone["format"].get("reader") is None:  # other data do not change how its answers are read
+        alone["format"]["reader"] = "format"
+    made = _applied(alone, overrides, refused)
+    return {**made, **model, "training": {**made["training"], "max_steps": 0}}
+
+
+def _applied(
+    recorded: Mapping[str, Any], overrides: Sequence[str], refused: Callable[[str], str | None]
+) -> dict[str, Any]:
+    """`recorded` with `overrides` applied; `refused`: why a key may not be changed. Raises ConfigError."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import DictConfig, OmegaConf
 
     mistakes, kept = check_overrides(overrides, config_folders())
     parsed = [OverridesParser.create().parse_override(text.lstrip("+")) for text in kept]
-    earlier = list(STAGES)[: list(STAGES).index(stage)]
     for override in parsed:
-        first = first_stage(str(override.key_or_group).replace("/", "."))
-        if first in earlier:
-            mistakes.append(
-                f"{override.key_or_group}: not among what can be changed here: it decides what {first} makes, and only "
-                f"{stage} and what follows is done again; for that run the experiment itself"
-            )
+        why = refused(str(override.key_or_group).replace("/", "."))
+        if why is not None:
+            mistakes.append(f"{override.key_or_group}: not among what can be changed here: {why}")
         elif override.is_sweep_override() or override.is_delete():
             mistakes.append(f"{override.input_line}: one value at a time")
     if mistakes:

@@ -23,7 +23,7 @@ Adapter = Literal[
 ]
 PARTS: tuple[Adapter, ...] = ("trace", "evaluation_set")
 """Adapters whose records give steps and answer apart (or no text at all): a format renders them."""
-ReaderName = Literal["auto", "think", "marker", "boxed", "lines", "whole"]
+ReaderName = Literal["auto", "format", "think", "marker", "boxed", "lines", "whole"]
 SplitName = Literal["train", "validation", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 

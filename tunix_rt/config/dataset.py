@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Gt, Le, Lt, MinLen
+from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Discriminator
 
 from tunix_rt.config.choices import Adapter
 from tunix_rt.config.section import Count, Execution, Natural, Text, Unit, section
 
-Fraction = Annotated[float, Ge(0), Lt(1)]
+Fraction = Annotated[float, Ge(0), Le(1)]
 Weight = Annotated[float, Ge(0), Le(100)]
 Traces = Annotated[Count, Unit("traces")]
 Digits = Annotated[int, Ge(1), Le(6)]
@@ -57,7 +57,8 @@ class FilesSource:
     """`jsonl`: as earlier versions called it."""
     version: Execution[Count | Text] = 1
     """Names the content of the files: it must never change under the same version."""
-    train: DataFile
+    train: DataFile | None = None
+    """null: there is nothing to train on, which `training=none` does not need."""
     validation: DataFile | None = None
     test: DataFile | None = None
     origin: Execution[Text | None] = None
@@ -75,8 +76,8 @@ class HuggingfaceSource:
     """Name of a configuration of the data set; null: it has only one."""
     revision: Text
     """A commit, tag or branch; only a commit is immutable."""
-    train: Text
-    """Name of the hub's split used for training."""
+    train: Text | None
+    """Name of the hub's split used for training; null: none, which `training=none` does not need."""
     validation: Text | None
     """Name of the hub's split used for validation; null: held out by `dataset.split`."""
     test: Text | None

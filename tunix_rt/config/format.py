@@ -33,7 +33,7 @@ class PlainFormat:
     """Text before the answer."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else what the format itself writes is read back."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
 
 
 @section
@@ -53,7 +53,7 @@ class ChatFormat:
     """Text before the answer."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else what the format itself writes is read back."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
 
 
 @section
@@ -67,7 +67,7 @@ class ThinkFormat:
     """Text between two steps."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else what the format itself writes is read back."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
 
 
 @section
@@ -82,7 +82,7 @@ class ThinkChatFormat:
     """Text between two steps."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else what the format itself writes is read back."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
 
 
 @section
@@ -98,7 +98,7 @@ class TemplateFormat:
     """The end token follows."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else what the format itself writes is read back."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "step", "answer"):

@@ -25,6 +25,12 @@ STAGES: dict[str, tuple[str, ...]] = {
 }
 """Dotted paths of the config sections that each stage takes, in the order of the chain."""
 
+AS_IT_IS = {
+    "train": ("training.max_steps", "model.adapter.quantize"),
+    "predict": ("format", "backend", "generation"),
+}
+"""The same without training (`training.max_steps: 0`), where it differs; the adapter counts by its content."""
+
 VERDICT = ("evaluation.scorers.0", "evaluation.extract")
 """What decides whether an answer is right."""
 
@@ -55,8 +61,10 @@ def taken(config: ExperimentConfig, stage: str) -> tuple[str, ...]:
     """The dotted paths that decide the result of a stage of this experiment.
 
     Pretrained weights are not drawn, so a sweep over seeds prepares once; if accuracy decides which step becomes
-    the model, the rules for answers decide too.
+    the model, the rules for answers decide too. Without training only the start model does, and how it is held.
     """
+    if not config.training.trains and stage in AS_IT_IS:
+        return AS_IT_IS[stage]
     if stage == "prepare" and not isinstance(config.model.source, FreshModel | ScratchModel):
         return STAGES[stage][1:]
     if stage == "train" and config.training.accuracy_decides:
@@ -67,7 +75,9 @@ def taken(config: ExperimentConfig, stage: str) -> tuple[str, ...]:
 def declared(config: ExperimentConfig, stage: str) -> dict[str, Any]:
     """The parts of the config that enter the identity of a stage, by dotted path."""
     data = entering(plain(config))
-    return {path: get_path(data, path.split(".")) for path in taken(config, stage)}
+    if not config.training.trains:  # the model as it is has nothing before it
+        del data["generation"]["baseline"]
+    return {path: get_path(data, path.split("."), None) for path in taken(config, stage)}
 
 
 def first_stage(key: str) -> str | None:

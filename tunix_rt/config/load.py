@@ -16,6 +16,7 @@ from typing import Any, cast
 from boltons.iterutils import get_path
 from pydantic import TypeAdapter, ValidationError
 
+from tunix_rt.config.as_it_is import without_training
 from tunix_rt.config.choices import PARTS, SPLITS
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
@@ -114,7 +115,7 @@ def report(lines: Iterable[str]) -> str:
 
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """Every mistake (path, what), and the valid sections."""
-    mapping, hints = _with_reader(_seeded(mapping)), hints_of(ExperimentConfig)
+    mapping, hints = _with_reader(_seeded(without_training(mapping))), hints_of(ExperimentConfig)
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
     mistakes: list[Mistake] = sorted(unusable.items())

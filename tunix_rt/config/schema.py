@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tunix_rt.config.choices import BACKENDS, SPLIT_BY_TYPE
-from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig
+from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, MixtureSource
 from tunix_rt.config.execution import (
     BackendConfig,
     CheckpointConfig,
@@ -124,18 +124,32 @@ def tokens_added(tokenizer: TokenizerConfig) -> Iterator[Mistake]:
             yield "tokenizer.added_tokens", f"{text!r} is there already; name each new token once"
 
 
-def learnable(dataset: DatasetConfig) -> Iterator[Mistake]:
+def learnable(dataset: DatasetConfig, training: TrainingConfig) -> Iterator[Mistake]:
     """Some traces must remain to train on, and something in them to learn; problems in words have their limits."""
-    weights, source = dataset.loss_weights, dataset.source
+    weights, source, held_out = dataset.loss_weights, dataset.source, dataset.split.validation + dataset.split.test
     if not any((weights.prompt, weights.previous_turns, weights.steps, weights.answer, weights.end)):
         yield "dataset.loss_weights", "all are 0: nothing would be learned"
-    if dataset.split.validation + dataset.split.test >= 1:
+    if held_out > 1 or (training.trains and held_out == 1):
         yield "dataset.split", "validation + test must be below 1: something must be left to train on"
     if isinstance(source, ArithmeticSource) and source.wording == "words":
         if source.num_traces is None:
             yield "dataset.source.num_traces", "wording=words needs a number"
         if source.operation == "multiply" and 1 not in source.digits:
             yield "dataset.source.digits", "multiplication in words needs one operand of one digit"
+
+
+def sources_needed(dataset: DatasetConfig, training: TrainingConfig, generation: GenerationConfig) -> Iterator[Mistake]:
+    """Training needs traces, and prompts that are asked have to come from somewhere."""
+    source = dataset.source
+    parts = [part.source for part in source.sources.values()] if isinstance(source, MixtureSource) else [source]
+    if any(isinstance(part, ArithmeticSource) or part.train is not None for part in parts):
+        return
+    if training.trains:
+        what = "nothing to train on: name it, or ask the model as it is (training=none)"
+        yield ("dataset.source.train", what)
+    elif all(getattr(part, generation.split) is None for part in parts):
+        where = f"dataset.source.{generation.split}"
+        yield where, f"nothing to ask: {where}.path=FILE, or another generation.split"
 
 
 def previous_turns(dataset: DatasetConfig, format: FormatConfig) -> Iterator[Mistake]:
@@ -150,7 +164,7 @@ def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig
     longest, row, source = dataset.max_length, training.row_length, model.source
     if longest is None:
         return
-    if row is not None and row < longest:
+    if training.trains and row is not None and row < longest:
         yield "training.row_length", f"{row} is shorter than dataset.max_length {longest}"
     if isinstance(source, FreshModel) and longest > source.max_position_embeddings:
         what = f"{longest} exceeds model.source.max_position_embeddings {source.max_position_embeddings}"
@@ -159,7 +173,7 @@ def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig
 
 def phases(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mistake]:
     """Warm-up and decay must fit into training; with `num_epochs`, this is known only from the prepared data."""
-    if training.max_steps is not None and (mistake := schedule_mistake(schedule, training.max_steps)):
+    if training.max_steps and (mistake := schedule_mistake(schedule, training.max_steps)):
         yield mistake
 
 
@@ -178,6 +192,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     chat_template,
     tokens_added,
     learnable,
+    sources_needed,
     previous_turns,
     lengths,
     phases,

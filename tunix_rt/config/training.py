@@ -125,8 +125,9 @@ class TrainingConfig:
 
     seed: Natural = 0
     """Seed for fresh weights and adapters, data order and dropout. null: the experiment's `seed`."""
-    max_steps: Steps | None
-    """Optimizer steps; exactly one of `max_steps` and `num_epochs` is given."""
+    max_steps: Annotated[Natural, Unit("steps")] | None
+    """Optimizer steps; exactly one of `max_steps` and `num_epochs` is given. 0 (`training=none`): nothing is trained,
+    and the model is asked as it is."""
     num_epochs: Annotated[Positive, Unit("epochs")] | None
     """Passes over all traces, instead of `max_steps`; a fraction is possible."""
     max_seconds: Annotated[Positive, Unit("seconds")] | None
@@ -150,6 +151,8 @@ class TrainingConfig:
     """Which step becomes the model."""
 
     def __post_init__(self) -> None:
+        if not self.trains:
+            return
         if (self.max_steps is None) == (self.num_epochs is None):
             raise ValueError("give exactly one of max_steps and num_epochs (the other null)")
         if (self.select != "last" or self.early_stopping is not None) and self.evaluate_every is None:
@@ -158,7 +161,12 @@ class TrainingConfig:
             raise ValueError("selecting or stopping by accuracy needs evaluate_samples > 0")
 
     @property
+    def trains(self) -> bool:
+        """Whether anything is trained; otherwise the rest of the section changes no result."""
+        return self.max_steps != 0
+
+    @property
     def accuracy_decides(self) -> bool:
         """Whether the verdicts on validation answers decide which step becomes the model, or when training stops."""
         stops = self.early_stopping is not None and self.early_stopping.metric == "accuracy"
-        return self.select == "best_accuracy" or stops
+        return self.trains and (self.select == "best_accuracy" or stops)

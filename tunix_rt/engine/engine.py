@@ -93,7 +93,7 @@ def do(stage: Stage, context: RunContext) -> None:
         warn(f"{problem}; {name} is done again")
         discard_damaged(run, name)
     run.note_stage(name)
-    shared = stage.computes and context.home is None and not context.config.run.new
+    shared = _may_be_elsewhere(stage, context) and not context.config.run.new
     with turn(run, name, context.chain[name], context.interrupt) if shared else nullcontext():
         other = _elsewhere(stage, context)
         if other is None:
@@ -128,9 +128,15 @@ def _work(stage: Stage, context: RunContext) -> None:
         run.record_stage(name, record | {"folder": name})
 
 
+def _may_be_elsewhere(stage: Stage, context: RunContext) -> bool:
+    """Whether a result may be that of another run. DVC has its own cache, and no training is done at once."""
+    trains = stage.name != "train" or context.config.training.trains
+    return stage.computes and trains and context.home is None
+
+
 def _elsewhere(stage: Stage, context: RunContext) -> RunFolder | None:
-    """Another run that has done the same work and still has the result; DVC has its own cache."""
-    if not stage.computes or context.home is not None:
+    """Another run that has done the same work and still has the result."""
+    if not _may_be_elsewhere(stage, context):
         return None
     run, config, identity = context.run, context.config, context.chain[stage.name]
     found = [context.base] if context.base is not None and context.base.is_done(stage.name, identity) else []

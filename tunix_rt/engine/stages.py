@@ -57,20 +57,21 @@ def _train(context: RunContext) -> JsonObject:
     return train(request)
 
 
-def _predict(context: RunContext) -> None:
+def _predict(context: RunContext) -> JsonObject:
     config = context.config
     request = PredictRequest(
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
         generation=config.generation,
+        trains=config.training.trains,
         prepared=context.prepared,
         run=context.run,
         hardware=config.hardware,
         cache=cache_folder(),
         interrupt=context.interrupt,
     )
-    predict(request)
+    return predict(request)
 
 
 def _evaluate(context: RunContext) -> None:

@@ -10,6 +10,8 @@ from tunix_rt.errors import ModelError
 from tunix_rt.files import digest
 from tunix_rt.models.adapter_folder import BASE, FILES, Base, read_base
 from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, tokenizer_files, weight_files
+from tunix_rt.models.reference import FILE as REFERENCE
+from tunix_rt.models.reference import is_reference
 from tunix_rt.terminal import warn
 
 MADE = "made.json"
@@ -27,9 +29,11 @@ def folder_digest(folder: Path, full: bool = False) -> str:
 def model_files(folder: Path) -> list[str]:
     """Config, weights, tokenizer and generation config of a model folder, by their paths in it.
 
-    An adapter folder counts as a model folder, its record of the base included. Raises ModelError if weights are
-    missing, or if the folder holds a model and an adapter.
+    An adapter folder counts as a model folder, its record of the base included, and so does one that stands for another
+    (`reference`). Raises ModelError if weights are missing, or if the folder holds a model and an adapter.
     """
+    if is_reference(folder):
+        return [REFERENCE]
     weights = () if is_adapter(folder) else weight_files(folder)
     found = {name for name in (CONFIG, GENERATION, *FILES) if (folder / name).is_file()}
     return sorted({*found, *tokenizer_files(folder), *(path.relative_to(folder).as_posix() for path in weights)})

@@ -13,6 +13,7 @@ from pathlib import Path, PurePath
 from typing import Protocol, TypeVar
 
 from tunix_rt.checked import damage, replaced, seal, sha256_of
+from tunix_rt.config.choices import Quantization
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
 from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
@@ -21,6 +22,7 @@ from tunix_rt.models.adapter_folder import Base, read_base
 from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.content import MADE, check_base, folder_digest
 from tunix_rt.models.folder import CONFIG, is_adapter
+from tunix_rt.models.reference import check_start, is_reference, read_reference
 from tunix_rt.terminal import warn
 
 T = TypeVar("T")
@@ -149,6 +151,18 @@ def opened(folder: Path, base: Path) -> tuple[Path, Path | None]:
         return folder, None
     check_base(folder, base, folder_digest(base))
     return base, folder
+
+
+def to_load(model: Path, start: Path) -> tuple[Path, Path | None, Quantization | None]:
+    """A run's model as `Backend.load` takes it: model folder, adapter folder, how its matrices are held (None: as the
+    adapter says). `start`: the model that the run started from.
+
+    Raises ModelError if that is not the one it started from.
+    """
+    if not is_reference(model):
+        return *opened(model, start), None
+    check_start(model, start, folder_digest(start))
+    return start, None, read_reference(model).quantize
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -62,20 +62,22 @@ class Estimate:
 def estimate(config: ExperimentConfig, prepared: PreparedData) -> Estimate:
     """The estimate of `config` on prepared data."""
     found = outline(config, prepared)
+    if not config.training.trains:
+        return Estimate(found, _phases(found.query, None), activations_known=True)
     activations = asked(config.backend.name, "activations")
     known = None if activations is None else activations(found.query)
     return Estimate(found, _phases(found.query, known or 0), known is not None)
 
 
-def _phases(query: MemoryQuery, activations: int) -> dict[str, dict[Part, int]]:
-    trained = query.num_trained * FLOAT
+def _phases(query: MemoryQuery, activations: int | None) -> dict[str, dict[Part, int]]:
+    """`activations`: None if nothing is trained."""
     weights = _weights(query)
-    held: dict[Part, int] = {"weights": weights, "optimizer": 2 * trained}
-    phases: dict[str, dict[Part, int]] = {
-        "load": {"weights": weights, "copies": _read(query)},
-        "train": held | {"gradients": trained, "activations": activations},
-        "save": held | {"copies": 3 * trained},  # the snapshot that is written during training
-    }
+    phases: dict[str, dict[Part, int]] = {"load": {"weights": weights, "copies": _read(query)}}
+    if activations is not None:
+        trained = query.num_trained * FLOAT
+        held: dict[Part, int] = {"weights": weights, "optimizer": 2 * trained}
+        phases["train"] = held | {"gradients": trained, "activations": activations}
+        phases["save"] = held | {"copies": 3 * trained}  # the snapshot that is written during training
     if query.predicted is not None:
         shape, load, size = query.architecture, query.predicted, _compute_size(query)
         longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)

@@ -86,7 +86,8 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
     budget = MemoryBudget(limit or present, int(psutil.Process().memory_info().rss) if on_host else 0)
     with prepared_shapes(config) as prepared:
         found, measured = estimate(config, prepared), None
-        if measuring and found.fits(budget) and found.fits(MemoryBudget(present, budget.overhead)):
+        trains = config.training.trains
+        if trains and measuring and found.fits(budget) and found.fits(MemoryBudget(present, budget.overhead)):
             measured = measure(found.outline, min(budget.limit, present) if on_host else usable_memory())
             at_least = budget.limit + 1 if measured.ended == "out of memory" else 0
             beyond = max(measured.peak, at_least) - found.totals["train"]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.backends.memory import GenerationLoad, MemoryQuery
+from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.reader import Reader
 from tunix_rt.batches.schedule import batch_schedule
@@ -53,21 +54,28 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
 
 def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
     """The outline of `config` on prepared data. Raises DataError, InputError, ModelError."""
+    if not config.training.trains:
+        return Outline(config, prepared, _query(config, prepared, ()), 0, 0, 0.0, 0, 0.0)
     order, facts = batch_schedule(config.training, prepared)
-    architecture = read_architecture(prepared.model_folder)
     num_steps, row_length = int(facts["num_steps"]), int(facts["row_length"])
-    query = MemoryQuery(
+    batches = tuple(order.batch_at(step) for step in range(min(num_steps, NUM_BATCHES)))
+    query = _query(config, prepared, batches)
+    tokens = int((EncodedDataset.open(prepared.encoded("train")).lengths + 1).sum())
+    epochs = float(facts["num_epochs"])
+    return Outline(config, prepared, query, row_length, num_steps, epochs, tokens, order.steps_per_epoch)
+
+
+def _query(config: ExperimentConfig, prepared: PreparedData, batches: tuple[Batch, ...]) -> MemoryQuery:
+    architecture = read_architecture(prepared.model_folder)
+    return MemoryQuery(
         architecture=architecture,
         adapter=None if config.model.adapter is None else declared(config.model.adapter, architecture),
         quantize=None if config.model.adapter is None else config.model.adapter.quantize,
         backend=config.backend,
         optimizer=config.optimizer,
-        batches=tuple(order.batch_at(step) for step in range(min(num_steps, NUM_BATCHES))),
+        batches=batches,
         predicted=_predicted(config, prepared),
     )
-    tokens = int((EncodedDataset.open(prepared.encoded("train")).lengths + 1).sum())
-    epochs = float(facts["num_epochs"])
-    return Outline(config, prepared, query, row_length, num_steps, epochs, tokens, order.steps_per_epoch)
 
 
 def _predicted(config: ExperimentConfig, prepared: PreparedData) -> GenerationLoad | None:

@@ -14,15 +14,18 @@ def show(plan: Plan) -> None:
     """Print it to stdout."""
     outline, totals, parts = plan.estimate.outline, plan.estimate.totals, get_args(Part)
     query, backend = outline.query, outline.config.backend
+    trains = outline.config.training.trains
     epoch = f"{outline.num_tokens:,} tokens in {outline.steps_per_epoch:,.1f} steps, rows of {outline.row_length}"
     rows = [
         ("backend", f"{backend.name} on {', '.join(plan.devices)}, {backend.precision}"),
-        ("parameters", _parameters(query)),
+        ("parameters", _parameters(query) if trains else f"{query.num_parameters:,}"),
         ("epoch", epoch),
         ("training", f"{outline.num_steps:,} steps, {outline.num_epochs:g} epochs"),
         ("measured", _measured(plan)),
         ("time", _time(plan)),
     ]
+    if not trains:
+        rows = [*rows[:2], ("training", "none: the model is asked as it is")]
     table(outline.config.name, (), rows)
     columns = ("phase", *(part.replace("kv_", "KV ") for part in parts), "together")
     sizes = [

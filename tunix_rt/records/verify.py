@@ -147,6 +147,10 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
 
 def _training(run: RunFolder, model: str | None) -> str:
     record = run.stages()["train"]
+    if record["steps_done"] == 0:
+        if model is not None and model != record["model_digest"]:
+            raise GateError("model: does not stand for the model that was asked (its digest in stages.json differs)")
+        return "training: none, the model was asked as it is"
     steps = [int(line["step"]) for _, line in read_appended(run.metrics_log) if "train/loss" in line]
     ends = steps[-1:] == [int(record["steps_done"])] or is_torn(run.metrics_log)
     if steps != sorted(set(steps)) or not ends:

@@ -11,7 +11,7 @@ from tunix_rt.files import JsonObject, read_record, write_text
 from tunix_rt.hints import tunix_rt
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
-from tunix_rt.report.summary import question
+from tunix_rt.report.summary import model_name, question, seen_line
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import rate_title, rates
@@ -75,7 +75,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     results, config = Results.of(run), run.read_config()
     metrics, before = results.metrics, results.before
     sections = {
-        "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
+        "Result": _result(metrics, before) + _seen(run) + _figure(run, "accuracy") + _figure(run, "lengths"),
         "Declared": _declared(run, config),
         "Training": _training(results) + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
@@ -112,6 +112,7 @@ def _verdict(metrics: JsonObject, before: JsonObject, config: JsonObject) -> lis
     split = value_at(config, "generation.split")
     where = f" on the {split} split" if split else ""
     earlier = f", {100 * before['accuracy']['value']:.1f} % before training" if before else ""
+    earlier = ", by the model as it is" if value_at(config, "training.max_steps") == 0 else earlier
     right = f"**{100 * metrics['accuracy']['value']:.1f} % of the answers are right**"
     return [f"{right}{where}{earlier}. Brackets hold 95 % Wilson intervals.", ""]
 
@@ -133,11 +134,21 @@ def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
     return [*table(["", "before training", "after training"] if before else ["", "value"], rows), *note]
 
 
+def _seen(run: RunFolder) -> list[str]:
+    """Whether the model was trained on these prompts by an earlier run."""
+    facts = run.stages().get("predict", {}).get("seen_in_training")
+    if not facts:
+        return []
+    examples = [f"- {code(example)}" for example in facts["examples"]]
+    return [f"Seen in training: {code(seen_line(facts))}.", "", *examples, *([""] if examples else [])]
+
+
 def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     if not config:
         return []
     rows = [["experiment", code(str(config.get("name", run.path.parent.name)))]]
-    for title, keys in DECLARED.items():
+    trains = value_at(config, "training.max_steps") != 0
+    for title, keys in DECLARED.items() if trains else [item for item in DECLARED.items() if item[0] != "training"]:
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
         rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
     environment = read_record(run.environment)
@@ -150,6 +161,8 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
 def _training(results: Results) -> list[str]:
     record = results.run.stages().get("train", {})
     rows = [["trained by", code(results.trained.name)]] if "folder" in record else []
+    if record.get("steps_done") == 0:
+        return [f"Nothing was trained: {code(model_name(results.run))} was asked as it is.", ""]
     if "steps_done" in record:
         epochs = f" ({record['num_epochs']:g} epochs)" if "num_epochs" in record else ""
         rows.append(["steps", f"{record['steps_done']:,} of {record['num_steps']:,}{epochs}"])
@@ -235,7 +248,7 @@ def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
 def _commands(run: RunFolder, config: JsonObject, ui_command: str | None) -> list[str]:
     root = value_at(config, "run.root") or "runs"
     ask = tunix_rt("ask", run.name, question(run), *(() if root == "runs" else ("--root", root)))
-    lines = ["Ask the trained model:", "", *block(ask, "sh")]
+    lines = ["Ask the model:", "", *block(ask, "sh")]
     if ui_command is not None:
         lines += ["See it in the tracker:", "", *block(ui_command, "sh")]
     return lines

@@ -7,7 +7,9 @@ import os
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.hints import tunix_rt
 from tunix_rt.report.results import Results
+from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.origin import starts_of
 from tunix_rt.traces.prediction import read_items
 from tunix_rt.traces.prepared import left_out
 
@@ -21,6 +23,7 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
     rows: Rows = [("accuracy", _rate(results.metrics["accuracy"]))]
     if results.before:
         rows.append(("before training", _rate(results.before["accuracy"])))
+    rows += _seen(run)
     rows.append(("stopped by itself", _rate(results.metrics["stop_rate"])))
     rows.append(("malformed", _rate(results.metrics["malformed_rate"])))
     rows += _training(results)
@@ -35,6 +38,31 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
     if ui_command is not None:
         rows.append(("look at it", ui_command))
     return [*rows, ("ask it", tunix_rt("ask", run.name, question(run)))]
+
+
+def _seen(run: RunFolder) -> Rows:
+    """How many prompts the model was trained on by an earlier run, if it comes from one."""
+    facts = run.stages().get("predict", {}).get("seen_in_training")
+    return [("seen in training", seen_line(facts))] if facts else []
+
+
+def seen_line(facts: JsonObject) -> str:
+    """`3 of 100 prompts share text with what quickstart/1e044ec70ffd was trained on`."""
+    if facts["seen"] is None:
+        return f"not known: {'; '.join(facts['not_compared'])}"
+    runs = ", ".join(facts["runs"])
+    share = f"{facts['seen']} of {facts['prompts']} prompts share text with what {runs} was trained on"
+    return "; ".join([share, *(f"not known of {problem}" for problem in facts["not_compared"])])
+
+
+def model_name(run: RunFolder) -> str:
+    """The start model: the run that trained it, or as the config names it, with the adapter that is on it."""
+    if starts := starts_of(run):
+        return f"the model of {starts[-1].name}"
+    config = run.read_config()
+    source, adapter = value_at(config, "model.source") or {}, value_at(config, "model.adapter.path")
+    name = next((str(source[key]) for key in ("name", "uri", "path") if key in source), f"a {source.get('kind')} model")
+    return f"{name} with the adapter {adapter}" if adapter else name
 
 
 def question(run: RunFolder) -> str:
@@ -54,6 +82,8 @@ def _rate(record: JsonObject) -> str:
 
 def _training(results: Results) -> Rows:
     record, rows = results.run.stages().get("train", {}), []
+    if record.get("steps_done") == 0:
+        return [("training", f"none: {model_name(results.run)} as it is")]
     if train := results.log.series("train/loss"):
         rows.append(("training loss", f"{train[0][1]:.4f} → {train[-1][1]:.4f}"))
     if validation := results.log.series("eval/loss"):

@@ -18,6 +18,7 @@ from tunix_rt.errors import InputError, MachineError
 from tunix_rt.files import read_json
 from tunix_rt.runs import liveness
 from tunix_rt.runs.folder import RunFolder, all_runs, folder_in
+from tunix_rt.runs.origin import starts_of
 
 IDENTITY = re.compile(r"[0-9a-f]{12}(-\d+)?")
 CONVERTED = re.compile(r".+-[0-9a-f]{12}")
@@ -48,9 +49,11 @@ def size(path: Path) -> int:
 
 
 def referring(run: RunFolder, root: Path) -> dict[str, list[str]]:
-    """Names of the runs whose stages refer to this one → which stages."""
+    """Names of the runs that need this one → for which stages, or `model` if they start from its model."""
     found: dict[str, list[str]] = {}
     for other in all_runs(root):
+        if run.path.resolve() in [start.path for start in starts_of(other)]:
+            found.setdefault(other.name, []).append("model")
         for stage, record in other.stages().items():
             if "folder" in record and (other.path / record["folder"]).resolve() == run.path.resolve():
                 found.setdefault(other.name, []).append(stage)

@@ -17,8 +17,9 @@ from typing import Any
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_record
-from tunix_rt.runs.diff import compare, leaves
+from tunix_rt.runs.diff import compare, leaves, value_at
 from tunix_rt.runs.folder import RunFolder, all_runs
+from tunix_rt.runs.origin import starts_of
 
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le,
@@ -97,12 +98,22 @@ def origin(run: RunFolder) -> str | None:
     folders = [(run.path / record["folder"]).resolve() for record in records if "folder" in record]
     others = [RunFolder(folder) for folder in folders if not folder.is_relative_to(run.path.resolve())]
     if not others:
-        return None
+        return _start(run)
     base = others[0]
     before, now = ({k: v for k, v in one.read_config().items() if k not in WHERE} for one in (base, run))
     differing = [f"{key}={value}" for key, (_, value) in compare("", before, now).different.items()]
     shown = ", ".join(differing[:SHOWN]) + (f", … {len(differing) - SHOWN} more" if len(differing) > SHOWN else "")
     return f"{base.path.parent.name}/{base.path.name[:4]}…" + (f": {shown}" if shown else "")
+
+
+def _start(run: RunFolder) -> str | None:
+    """The run from whose model this one started, or which it asks about other data."""
+    starts = starts_of(run)
+    if not starts:
+        return None
+    trained = value_at(run.read_config(), "training.max_steps") != 0
+    what = "trained further" if trained else f"asked {value_at(run.read_config(), 'dataset.name')}"
+    return f"{starts[0].path.parent.name}/{starts[0].path.name[:4]}…: {what}"
 
 
 def select(root: Path, filters: Sequence[str], sort: str, reverse: bool) -> list[RunRecord]:

@@ -14,13 +14,15 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject
 from tunix_rt.inference.loop import predict as run_loop
+from tunix_rt.inference.seen import seen_in_training
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.models.sources import opened
+from tunix_rt.models.sources import to_load
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.sessions import begin_session
-from tunix_rt.terminal import warn
+from tunix_rt.terminal import say, warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
 
@@ -33,6 +35,8 @@ class PredictRequest:
     backend: BackendConfig
     adapter: LoraAdapter | None
     generation: GenerationConfig
+    trains: bool
+    """Whether the run trains its model; the model as it is has no baseline."""
     prepared: PreparedData
     run: RunFolder
     hardware: HardwareConfig
@@ -65,8 +69,9 @@ def check_asked(prepared: PreparedData, generation: GenerationConfig) -> None:
         )
 
 
-def predict(request: PredictRequest) -> None:
-    """Answer the prompts of `generation.split`; answers that are already in the file are kept.
+def predict(request: PredictRequest) -> JsonObject:
+    """Answer the prompts of `generation.split`; answers that are already in the file are kept. Returns facts for the
+    record: which prompts the model was trained on (`seen_in_training`).
 
     Raises DataError, ModelError (a damaged model), DeviceError, MissingExtra, RunError (too many failed), Interrupted.
     """
@@ -74,9 +79,12 @@ def predict(request: PredictRequest) -> None:
     traces = _asked(prepared, generation)
     engine = registry.create(request.backend, request.hardware, request.cache)
     begin_session(run, "predict", engine.describe())
-    model, adapter_folder = opened(trained_model(run), prepared.model_folder)
-    jobs = [("predict", run.predictions, model, partial(engine.load, model, None, adapter_folder))]
-    if generation.baseline:
+    model, adapter_folder, quantize = to_load(trained_model(run), prepared.model_folder)
+    jobs = [("predict", run.predictions, model, partial(engine.load, model, None, adapter_folder, quantize))]
+    seen = seen_in_training(run, prepared, generation.split)
+    if generation.baseline and not request.trains:
+        say("generation.baseline=true is left out: nothing is trained, so the model as it is is its own baseline")
+    elif generation.baseline:
         start = partial(engine.load, prepared.model_folder, None, *_before_training(adapter))
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, start))
     request.interrupt.release("before the first answer")
@@ -92,6 +100,7 @@ def predict(request: PredictRequest) -> None:
             request.interrupt,
             title,
         )
+    return {} if seen is None else {"seen_in_training": seen}
 
 
 def _before_training(adapter: LoraAdapter | None) -> tuple[Path | None, Quantization | None]:

@@ -47,7 +47,9 @@ LEFT = {
 """Kind of a trace that is not learned → what is wrong, and what its switch can be."""
 CHUNKS = "chunks"
 """Folder of what is encoded already, until the folder is complete: an interrupted `prepare` goes on from there."""
-SWITCHES = ("on_invalid", "on_duplicate", "on_overlap", "on_near_duplicate", "on_overlong", "on_no_target", "steps")
+SWITCHES = tuple(
+    "on_invalid on_duplicate on_overlap overlap_ngram on_near_duplicate on_overlong on_no_target steps".split()
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.sessions import begin_session, end_session, same_machine
 from tunix_rt.terminal import say
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.training.as_it_is import keep_start
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 from tunix_rt.training.loop import TrainPlan
 from tunix_rt.training.loop import train as run_loop
@@ -68,6 +69,8 @@ def train(request: TrainRequest) -> JsonObject:
 
     Raises DataError, DeviceError, MissingExtra, OutOfMemory, NonFiniteError, CheckpointError, Interrupted.
     """
+    if not request.training.trains:
+        return keep_start(request.run, request.prepared.model_folder, request.adapter)
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
     order, facts = batch_schedule(training, prepared)

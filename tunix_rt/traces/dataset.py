@@ -196,7 +196,7 @@ def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
     """
     shares = {part.name: _shares(part, dataset.split) for part in parts_of(dataset.source)}
     carved: Records = {split: [] if split == "train" else list(records.get(split, [])) for split in SPLITS}
-    for record in records["train"]:
+    for record in records.get("train", []):
         share = shares[""] if "" in shares else shares[record.trace.meta[MIXED]]
         carved[split_at(_share(record.group), share)].append(record)
     chosen = {
@@ -237,9 +237,11 @@ def _overlaps(splits: Records, ngram: int) -> tuple[dict[str, Rejected], set[str
 
 def _refuse_empty(splits: Mapping[SplitName, Sequence[Spooled]], dataset: DatasetConfig, num_read: int) -> None:
     """Refuse an empty split that was declared, by a source or a share."""
+    parts = parts_of(dataset.source)
+    to_carve = any(has_split(part.source, "train") for part in parts)
     for split in SPLITS:
-        share = 0.0 if split == "train" else getattr(dataset.split, split)
-        own = any(has_split(part.source, split) for part in parts_of(dataset.source))
+        share = getattr(dataset.split, split) if to_carve and split != "train" else 0.0
+        own = any(has_split(part.source, split) for part in parts)
         if not splits[split] and (own or share > 0):
             sizes = ", ".join(f"{name} {len(traces)}" for name, traces in splits.items())
             remedy = f"raise dataset.split.{split} ({share}) or " if share > 0 else ""

@@ -31,6 +31,8 @@ from tunix_rt.traces.trace import Message, Span, Trace
 from tunix_rt.traces.turn import Turn, already_open, refuse_closed
 
 PartKind = Literal["prompt", "previous_turns", "message", "steps", "answer", "end"]
+OWN = (None, "format")
+"""Readers with which the layout reads back what it writes itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Formatter:
     def parse(self, completion: str) -> Parsed:
         """Steps and answer of a completion without its end token: the inverse of `parts`. Never raises."""
         text = self._turn.plain(completion)
-        if self._reader is None:
+        if self._reader in OWN:
             return self._layout.read(text)
         reading = read(text, self._reader)
         answer = None if reading.answer is None else text[slice(*reading.answer)]
@@ -212,7 +214,7 @@ def formatter(config: FormatConfig, tokenizer: Tokenizer | None) -> Formatter:
     chat = ChatTurn(tokenizer, config)
     if isinstance(config, ThinkChatFormat):
         prefix = chat.prefix([Message("user", PROBE)])
-        if config.reader is None:
+        if config.reader in OWN:
             refuse_closed(prefix)
         return Formatter(chat, think(config.step_end, already_open(prefix)), config.reader, special_tokens)
     return Formatter(chat, lines(config), config.reader, special_tokens)

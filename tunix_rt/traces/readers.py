@@ -211,6 +211,7 @@ def _line_end(text: str, place: int) -> int:
 
 READERS: dict[ReaderName, Callable[[str, int], Reading]] = {
     "auto": _auto,
+    "format": _auto,  # of a source; what a model writes is read by the format itself
     "think": _think,
     "marker": _marker,
     "boxed": _boxed,

@@ -109,8 +109,10 @@ def parts_of(source: Source | MixtureSource) -> tuple[Part, ...]:
 
 
 def has_split(source: Source, split: SplitName) -> bool:
-    """Whether the split has a source of its own; otherwise it is carved from `train`."""
-    return split == "train" or (not isinstance(source, ArithmeticSource) and getattr(source, split) is not None)
+    """Whether the split has a source of its own; otherwise it is carved from `train`, if there is one."""
+    if isinstance(source, ArithmeticSource):
+        return split == "train"
+    return getattr(source, split) is not None
 
 
 def read_source(part: Part, split: SplitName, seed: int, rules: Rules) -> Iterator[Record | Rejected]:
@@ -161,6 +163,7 @@ def _files(declared: DataFile, split: SplitName) -> tuple[Path, ...]:
 
 def _num_unread(source: FilesSource) -> int:
     """How many files of the training folder are named for another split, which names no source."""
+    assert source.train is not None
     paths = (source.train.path,) if isinstance(source.train.path, str) else source.train.path
     named = [(split, files) for path in paths for split, files in files_of_splits(path).items()]
     return sum(len(files) for split, files in named if not has_split(source, split))
@@ -187,8 +190,9 @@ def _commit(source: HuggingfaceSource) -> str:
     try:
         return _resolved(source.name, source.revision)
     except OSError as error:
+        split = source.train or source.test or "test"
         raise MachineError(
-            f"{_hub_message(source, source.train, error)}. Where the data is cached, name its commit, which needs no "
+            f"{_hub_message(source, split, error)}. Where the data is cached, name its commit, which needs no "
             "network: dataset.source.revision=COMMIT"
         ) from error
 

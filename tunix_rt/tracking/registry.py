@@ -23,9 +23,11 @@ from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import is_adapter
-from tunix_rt.models.sources import opened
+from tunix_rt.models.reference import is_reference
+from tunix_rt.models.sources import opened, to_load
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
+from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import content
 from tunix_rt.tracking.state import SyncState
@@ -97,6 +99,12 @@ def _global_store(uri: str) -> Iterator[None]:
 def _whole(run: RunFolder) -> Iterator[Path]:
     """The run's model; an adapter is merged into its base, so that the registered model is usable on its own."""
     trained = trained_model(run)
+    if is_reference(trained):
+        model, _, quantize = to_load(trained, PreparedData(run.data_folder).model_folder)
+        if quantize is not None:
+            warn(f"{run.name} asked the model with its matrices in {quantize}; its full weights are registered")
+        yield model
+        return
     if not is_adapter(trained):
         yield trained
         return
