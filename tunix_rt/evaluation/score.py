@@ -15,7 +15,7 @@ from boltons.iterutils import bucketize
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.evaluation.answers import judge, question_of
+from tunix_rt.evaluation.answers import ask_ahead, judge, question_of
 from tunix_rt.evaluation.calibration import calibration, confidence
 from tunix_rt.evaluation.rates import Items, by_slice, lengths, rate
 from tunix_rt.evaluation.reasoning import check_steps, reasoning
@@ -46,6 +46,7 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
     for another reference, or a prompt has too few samples for pass@k; InputError for a slice that no trace has.
     """
     _check(predictions, traces, evaluation)
+    ask_ahead(predictions, traces, evaluation)
     items = [_item(prediction, traces[prediction.id], evaluation) for prediction in predictions]
     decisive: Scorer = evaluation.decisive
     judged = [item for item in items if decisive.judges(question_of(traces[item["id"]]))]
