@@ -18,7 +18,7 @@ ALL: Any = ("format", "hashes", "boxed", "phrase", "fence", "last_number")
 def test_from_the_format_if_it_ended(predict: Predict) -> None:
     """Prevents: an answer cut off by the length limit counted as right (`174` of `1746`)."""
     number = scorer("number")
-    assert extract(predict("a", "12"), ("format",), number) == Extracted("12", "format", False)
+    assert extract(predict("a", "12"), ("format",), number) == Extracted("12", "format", False, 0)
     for missing in (predict("a", "12", finish_reason="length"), predict("a", None), predict("a", "  ")):
         assert extract(missing, ("format",), number) is None
     assert extract(predict("a", None, completion="#### 5", finish_reason="error"), ALL, number) is None
@@ -45,7 +45,21 @@ def test_from_the_format_if_it_ended(predict: Predict) -> None:
 )
 def test_the_strongest_marker_wins(predict: Predict, completion: str, marker: Any, text: str, ambiguous: bool) -> None:
     found = extract(predict("a", None, completion=completion), ALL, scorer("number"))
-    assert found == Extracted(text, marker, ambiguous)
+    assert found is not None and (found.text, found.marker, found.ambiguous) == (text, marker, ambiguous)
+    place = None if text == "3, -4" else found.start  # two boxes are not one piece of the completion
+    assert found.start == place and (place is None or completion[place:].startswith(text))
+
+
+def test_the_place_is_that_of_the_answer_and_not_of_the_same_text_elsewhere(predict: Predict) -> None:
+    for completion, marker, start in [
+        ("5 #### 5\nso 5", "hashes", 7), (r"5, \boxed{ 5 } as 5", "boxed", 11), ("The answer is 5. 5", "phrase", 14),
+        ("5 and 5.", "last_number", 6), ("½ or 0.5", "last_number", 5),
+    ]:  # fmt: skip
+        found = extract(predict("a", None, completion=completion), (marker,), scorer("number"))  # type: ignore[arg-type]
+        assert found is not None and found.start == start, completion
+    assert extract(predict("a", "5", completion="5;5"), ("format",), scorer("number")) == Extracted(
+        "5", "format", False, 2
+    )
 
 
 def test_the_order_is_the_declared_one(predict: Predict) -> None:
@@ -61,7 +75,7 @@ def test_what_the_length_limit_cut_off_is_no_answer(predict: Predict) -> None:
             extract(predict("a", None, completion=completion, finish_reason="length"), ALL[:4], scorer("exact")) is None
         )
     boxed = predict("a", None, completion=r"\boxed{174} and", finish_reason="length")
-    assert extract(boxed, ALL, scorer("exact")) == Extracted("174", "boxed", False)
+    assert extract(boxed, ALL, scorer("exact")) == Extracted("174", "boxed", False, 7)
 
 
 def test_the_last_number(predict: Predict) -> None:

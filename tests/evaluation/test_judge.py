@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +15,26 @@ import pytest
 from tests.evaluation.scorers import scorer
 from tunix_rt.errors import ConfigError, DataError, MachineError
 from tunix_rt.evaluation import endpoint
+from tunix_rt.evaluation.score import score
 from tunix_rt.evaluation.scorer import Question
+
+Predict, Ask, Rules = Callable[..., Any], Callable[..., Any], Callable[..., Any]
 
 
 class Model(BaseHTTPRequestHandler):
     """Calls an answer right if it is in the reference; answers `busy` first with an error, `odd` without a verdict."""
 
     asked: list[tuple[str, Any]] = []  # noqa: RUF012 (of one test at a time)
+    together: threading.Barrier | None = None
+    """Where requests wait for each other."""
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         text = request["messages"][0]["content"]
         self.asked.append((str(self.headers["Authorization"]), request))
         answer, reference = (text.split(f"<{name}>\n")[1].split(f"\n</{name}>")[0] for name in ("answer", "reference"))
+        if self.together is not None:
+            self.together.wait(10)
         busy = answer == "busy" and sum("busy" in str(body) for _, body in self.asked) == 1
         self.send_response(503 if busy else 401 if answer == "forbidden" else 200)
         self.end_headers()
@@ -41,8 +49,8 @@ class Model(BaseHTTPRequestHandler):
 def url(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(endpoint, "PAUSE", 0.001)
-    Model.asked = []
-    server = HTTPServer(("127.0.0.1", 0), Model)
+    Model.asked, Model.together = [], None
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Model)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/v1"
@@ -78,6 +86,31 @@ def test_what_was_judged_needs_no_endpoint(url: str, tmp_path: Path, monkeypatch
         gone.match("blue", Question("red"))
     with pytest.raises(MachineError, match="HTTP 401"):
         first.match("forbidden", Question("red"))
+
+
+def test_several_are_asked_at_once_and_the_verdicts_are_the_same(url: str, tmp_path: Path) -> None:
+    """Prevents: 1,319 answers judged one after the other; replies that are kept for another question."""
+    answers = [(f"red {number}", Question(f"a red {number % 4}")) for number in range(6)]
+    Model.together = threading.Barrier(3)
+    judge = scorer("judge", url=url, model="m", concurrent_requests=3, replies=str(tmp_path / "a.jsonl"))
+    judge.ask_ahead([*answers, *answers, ("x" * 30_000, answers[0][1])])
+    assert len(Model.asked) == 6, "each once, and none that is too long"
+    Model.together = None
+    alone = scorer("judge", url=url, model="m", concurrent_requests=1, replies=str(tmp_path / "b.jsonl"))
+    backwards = [alone.match(*answer) for answer in reversed(answers)]
+    assert [judge.match(*answer) for answer in answers] == backwards[::-1] and len(Model.asked) == 12
+    kept = [set((tmp_path / name).read_text().splitlines()) for name in ("a.jsonl", "b.jsonl")]
+    assert kept[0] == kept[1] and len(kept[0]) == 6
+    with pytest.raises(MachineError, match="HTTP 401"):
+        judge.ask_ahead([("forbidden", Question("red"))])
+
+
+def test_scoring_asks_ahead(url: str, predict: Predict, ask: Ask, rules: Rules) -> None:
+    Model.together = threading.Barrier(4)
+    judged = replace(rules(), scorers=(scorer("judge", url=url, model="m", concurrent_requests=4),))
+    predictions = [predict(name, f"1{name}", reference=f"1{name}") for name in "2345"]
+    result = score(predictions, {name: ask(name, f"1{name}") for name in "2345"}, judged)
+    assert result.metrics["accuracy"]["k"] == 4 and len(Model.asked) == 4
 
 
 def test_its_agreement_with_people_is_stated(url: str, tmp_path: Path) -> None:

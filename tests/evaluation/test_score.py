@@ -38,6 +38,7 @@ def test_every_verdict_and_every_rate(rules: Rules, predict: Predict, ask: Ask) 
     assert [item["malformed"] for item in result.items] == [False, False, True, True, False]
     assert result.items[1]["step_checks"] == {
         "num_steps": 2, "num_checked": 2, "num_wrong": 1, "first_wrong": 1, "verdicts": [True, False],
+        "repeated": [], "unused": [], "contradiction": True,
     }  # fmt: skip
     assert result.items[0]["prompt"] == "prompt a" and result.items[0]["slices"] == {"level": "1"}
     metrics = result.metrics
@@ -66,6 +67,7 @@ def test_right_answers_from_wrong_steps(rules: Rules, predict: Predict, ask: Ask
     assert (steps["checked"]["k"], steps["checked"]["n"]) == (3, 4)
     assert (steps["all_steps_right"]["k"], steps["all_steps_right"]["n"]) == (1, 3)
     assert (steps["right_answer_wrong_steps"]["k"], steps["right_answer_wrong_steps"]["n"]) == (1, 2)
+    assert (steps["wrong_answer_right_steps"]["k"], steps["wrong_answer_right_steps"]["n"]) == (0, 1)
     assert steps["first_wrong"] == {"0": 1, "1": 1}
     assert {place: (rate["k"], rate["n"]) for place, rate in steps["by_index"].items()} == {"0": (2, 3), "1": (0, 1)}
     assert "steps" not in score(predictions, traces, rules(steps="none")).metrics

@@ -45,6 +45,7 @@ def test_a_prediction_holds_the_parsed_answer(reader: Reader, tmp_path: Path) ->
     assert (first.prompt, first.completion, first.steps, first.answer) == ("10*10=", "10+0=10;100", ("10+0=10",), "100")
     assert (first.finish_reason, first.num_prompt_tokens, first.num_new_tokens) == ("stop", 6, 11)
     assert first.logprobs == (round(-0.5 - 2 / 64 - 6 / 1024 - 2 / 4096, 6),) * 11
+    assert first.token_ends == tuple(range(1, 12)), "a character each"
     assert list(read_predictions(tmp_path / "p.jsonl")) == predictions
 
 

@@ -132,13 +132,13 @@ def test_a_torn_prediction_is_left_out_and_the_rest_stays(run: RunFolder) -> Non
 
 def test_table_has_a_row_per_prediction_and_verdicts_beside_the_answer() -> None:
     rows = [
-        {"id": "a", "sample": 0, "answer": "1", "steps": ["x", "y"], "logprobs": [0.1]},
+        {"id": "a", "sample": 0, "answer": "1", "steps": ["x", "y"], "logprobs": [0.1], "token_ends": [1]},
         {"id": "b", "sample": 0, "answer": "2", "steps": [], "logprobs": [], "correct": True},
     ]
     made = table(rows, 1, 7)
     columns = made.columns
     assert columns[:4] == ["prompt", "reference", "answer", "correct"]
-    assert "logprobs" not in columns
+    assert not {"logprobs", "token_ends"} & {*columns}
     assert made.rows[0][columns.index("steps")] == "x\ny"
     assert made.rows[0][columns.index("correct")] is None
     assert [row[columns.index("id")] for row in made.rows] == ["a", "b"]

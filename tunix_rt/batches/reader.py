@@ -15,6 +15,7 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.folder import read_architecture
+from tunix_rt.models.token_ends import token_ends
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.format import Formatter, formatter
 from tunix_rt.traces.prediction import Prediction
@@ -58,7 +59,8 @@ class Question:
         self, reader: Reader, ids: Int32, logprobs: Iterable[float], finish_reason: Literal["stop", "length"]
     ) -> Prediction:
         """The record of an answer of the tokens `ids`."""
-        completion = reader.tokenizer.decode(ids.tolist())
+        tokens = ids.tolist()
+        completion = reader.tokenizer.decode(tokens)
         parsed = reader.formatter.parse(completion)
         return replace(
             self.failed(""),
@@ -67,7 +69,8 @@ class Question:
             answer=parsed.answer if finish_reason == "stop" else None,
             finish_reason=finish_reason,
             error=None,
-            num_new_tokens=len(ids),
+            num_new_tokens=len(tokens),
+            token_ends=token_ends(reader.tokenizer, tokens, completion),
             logprobs=tuple(round(float(value), 6) for value in logprobs),
         )
 

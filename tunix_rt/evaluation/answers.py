@@ -5,7 +5,7 @@ Training-time accuracy, evaluation and the majority vote follow one rule: the ve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.extract import Extracted, extract
@@ -29,11 +29,29 @@ def judge(
     return found, {scorer.kind: missing if found is None else scorer.match(found.text, question) for scorer in scorers}
 
 
-def is_right(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) -> bool:
-    """Whether a prediction is right under `evaluation`; training and scoring use the same rule."""
+def ask_ahead(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> None:
+    """Tell each scorer what it will be asked, by `judge`, of these predictions."""
+    for scorer in evaluation.scorers:
+        scorer.ask_ahead(_answers(predictions, traces, evaluation, scorer))
+
+
+def _answers(
+    predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig, scorer: Scorer
+) -> Iterator[tuple[str, Question]]:
+    for prediction in predictions:
+        question = question_of(traces[prediction.id])
+        found = extract(prediction, evaluation.extract, evaluation.decisive)
+        if found is not None and scorer.judges(question):
+            yield found.text, question
+
+
+def is_right(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig) -> bool | None:
+    """Whether a prediction is right under `evaluation`, by the rule of `judge`; None if there is nothing to compare."""
     scorer: Scorer = evaluation.decisive
     question = question_of(trace)
-    found = extract(prediction, evaluation.extract, scorer) if scorer.judges(question) else None
+    if not scorer.judges(question):
+        return None
+    found = extract(prediction, evaluation.extract, scorer)
     return found is not None and scorer.match(found.text, question).equal
 
 

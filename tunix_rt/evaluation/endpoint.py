@@ -1,13 +1,19 @@
-"""Questions to an OpenAI-compatible endpoint (`/chat/completions`), each asked once: replies are kept in a file."""
+"""Questions to an OpenAI-compatible endpoint (`/chat/completions`), each asked once: replies are kept in a file.
+
+Several may be asked at once; what is replied to one does not depend on the others.
+"""
 
 from __future__ import annotations
 
 import http.client
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,17 +37,38 @@ class Endpoint:
     seconds: float
     _replies: dict[str, str] = field(default_factory=dict)
     _read: bool = False
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def ask(self, requests: Sequence[JsonObject], at_once: int) -> None:
+        """Ask what was not asked before, `at_once` requests at a time, and keep each reply as soon as it is there.
+
+        Raises MachineError for the first one without a reply; those behind it are not begun.
+        """
+        self._read_kept()
+        missing = {name: request for request in requests if (name := _name(request)) not in self._replies}
+        pool = ThreadPoolExecutor(at_once)
+        try:
+            for _ in pool.map(self.reply, missing.values()):
+                pass
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def reply(self, request: JsonObject) -> str:
         """The text of the reply to a request, from the file if it was asked before. Raises MachineError."""
-        if not self._read:
-            self._replies = {line["request"]: line["reply"] for _, line in self._lines()}
-            self._read = True
-        name = sha256_bytes(to_json(request).encode())[:32]
+        self._read_kept()
+        name = _name(request)
         if name not in self._replies:
-            self._replies[name] = self._asked(request)
-            self._keep({"request": name, "model": request["model"], "reply": self._replies[name]})
+            reply = self._asked(request)
+            with self._lock:
+                self._keep({"request": name, "model": request["model"], "reply": reply})
+                self._replies[name] = reply
         return self._replies[name]
+
+    def _read_kept(self) -> None:
+        with self._lock:
+            if not self._read:
+                self._replies = {line["request"]: line["reply"] for _, line in self._lines()}
+                self._read = True
 
     def _lines(self) -> list[tuple[int, JsonObject]]:
         return list(read_appended(self.kept)) if self.kept.exists() else []
@@ -74,3 +101,8 @@ class Endpoint:
         made = urllib.request.Request(target, to_json(request).encode(), headers)  # noqa: S310 (checked: http or https)
         with urllib.request.urlopen(made, timeout=self.seconds) as response:  # noqa: S310
             return str(json.loads(response.read())["choices"][0]["message"]["content"] or "")
+
+
+def _name(request: JsonObject) -> str:
+    """What a request is kept under."""
+    return sha256_bytes(to_json(request).encode())[:32]

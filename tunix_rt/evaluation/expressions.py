@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal
 
-from tunix_rt.evaluation.numerals import DECIMAL, MIXED, UNITS, VALUE_WORDS, value_of
+from tunix_rt.evaluation.numerals import DECIMAL, MIXED, value_of
+from tunix_rt.evaluation.units import UNITS
 
 Kind = Literal["number", "operator", "currency", "percent", "word", "equals", "break", "other", "end"]
 DEEPEST = 40
@@ -46,7 +47,7 @@ class Value:
     number: Fraction
     """For a percentage, the hundredth."""
     unit: str = ""
-    """A value of `numerals.UNITS` or `RATE`; empty if no known unit is given."""
+    """A value of `units.UNITS` or `RATE`; empty if no known unit is given."""
     percent: bool = False
     """The expression is a percentage or a sum of percentages."""
     places: int | None = None
@@ -55,6 +56,11 @@ class Value:
     """The expression divides, so that a decimal result may be rounded."""
 
 
+VALUE_WORDS = frozenset(
+    """hundred thousand million billion trillion hundreds thousands millions billions trillions dozen dozens
+    k bn half squared cubed plus minus times of""".split()
+)
+"""Words that change the value of the preceding number."""
 VERBS = frozenset("is are was were be equals equal has have had gives makes".split())
 """Words that end what a number counts: `3 numbers is -30/3`."""
 RATE = "/"
@@ -66,9 +72,9 @@ _TOKEN = re.compile(
     (?P<number>(?:{MIXED}|{DECIMAL})(?![0-9]|\.[0-9]))
     |(?P<percent>%|(?:percent|per[ ]cent|pct)\b)
     |(?P<other>\.\.+|…|(?<=[0-9][ ])and(?=[ ]+[$(]?[0-9]+/[0-9]))
-    |(?P<break><<|>>|=>|->|<=|>=|!=|==+|[<>≠≈~→;\n•]|(?<![0-9])[,:]|[,:](?![0-9])|\.(?![0-9])
+    |(?P<break><<|>>|=>|->|<=|>=|!=|===+|[<>≠≈~→;\n•]|(?<![0-9])[,:]|[,:](?![0-9])|\.(?![0-9])
         |\b(?:and|or|so|then|because)\b)
-    |(?P<equals>=)
+    |(?P<equals>==?|equals\b)
     |(?P<operator>\*\*|[-+*/^×·÷()]|(?:x|times|plus|minus)(?=[ ]*[$€£¥₹]?[ ]*\.?[0-9(]))
     |(?P<currency>[$€£¥₹])
     |(?P<word>[^\W\d][\w']*)
@@ -76,6 +82,8 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_CLOCK = re.compile(r"0[0-9]{3}")
+"""A time of day (`0900 - 0130 = 0730`), which is not decimal."""
 _OPERATORS = {"×": "*", "·": "*", "÷": "/", "**": "^", "x": "*", "times": "*", "plus": "+", "minus": "-"}
 
 
@@ -218,7 +226,7 @@ class _Reader:
 
     def numeral(self, token: Token, currency: str) -> Value:
         number = value_of(token.text)
-        if number is None:
+        if number is None or _CLOCK.fullmatch(token.text):
             raise UnclearError
         plain = token.text.replace(",", "").replace(".", "").isdigit()
         places = len(token.text.partition(".")[2]) if plain else None

@@ -28,6 +28,8 @@ from tunix_rt.traces.prediction import Prediction
 
 MOST_CANDIDATES = 20
 """More of one marker are not looked at."""
+Candidate = tuple[str, int | None]
+"""A text that may be the answer, and where it begins in the completion."""
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
     r"\banswer[ ]?(?:\*\*|__)?[ ]?(?::|is\b:?)[ ]?(?:\*\*|__)?[ \t]*([^\n]*?)(?=[.!](?:\s|$)|\n|$)", re.IGNORECASE
@@ -43,6 +45,8 @@ class Extracted:
     text: str
     marker: Marker
     ambiguous: bool
+    start: int | None
+    """Where the text begins in the completion; None if it does not stand there as it is."""
 
 
 def extract(prediction: Prediction, markers: Sequence[Marker], scorer: Scorer) -> Extracted | None:
@@ -50,50 +54,66 @@ def extract(prediction: Prediction, markers: Sequence[Marker], scorer: Scorer) -
     if prediction.finish_reason == "error":
         return None
     for marker in markers:
-        found = [text for text in dict.fromkeys(CANDIDATES[marker](prediction)) if text.strip()]
+        found: dict[str, int | None] = {}
+        for text, start in CANDIDATES[marker](prediction):
+            if text.strip():
+                found.setdefault(text, start)
         if found:
-            return Extracted(found[0], marker, any(not scorer.same(text, found[0]) for text in found[1:]))
+            (first, start), *others = found.items()
+            return Extracted(first, marker, any(not scorer.same(text, first) for text, _ in others), start)
     return None
 
 
-def _format(prediction: Prediction) -> list[str]:
-    return [prediction.answer] if prediction.answer is not None and prediction.finish_reason == "stop" else []
+def _format(prediction: Prediction) -> list[Candidate]:
+    answer = prediction.answer
+    return [_last(prediction, answer)] if answer is not None and prediction.finish_reason == "stop" else []
 
 
-def _hashes(prediction: Prediction) -> list[str]:
+def _last(prediction: Prediction, text: str) -> Candidate:
+    start = prediction.completion.rfind(text)
+    return text, start if start >= 0 else None
+
+
+def _hashes(prediction: Prediction) -> list[Candidate]:
     return _whole(prediction, _HASHES.finditer(prediction.completion))
 
 
-def _phrase(prediction: Prediction) -> list[str]:
+def _phrase(prediction: Prediction) -> list[Candidate]:
     return _whole(prediction, _PHRASE.finditer(prediction.completion))
 
 
-def _whole(prediction: Prediction, matches: Iterable[re.Match[str]]) -> list[str]:
+def _whole(prediction: Prediction, matches: Iterable[re.Match[str]]) -> list[Candidate]:
     """What follows each mark, but for the last one if the length limit cut it off."""
     found = islice(matches, MOST_CANDIDATES)
     cut = len(prediction.completion) if prediction.finish_reason == "length" else -1
-    return [match[1].strip() for match in found if match.end() != cut]
+    return [_stripped(match[1], match.start(1)) for match in found if match.end() != cut]
 
 
-def _boxed(prediction: Prediction) -> list[str]:
+def _stripped(text: str, start: int) -> Candidate:
+    return text.strip(), start + len(text) - len(text.lstrip())
+
+
+def _boxed(prediction: Prediction) -> list[Candidate]:
     """The contents of the last boxes, the last one first."""
     text = prediction.completion
-    begins = deque((match.start() for match in _BOXED.finditer(text)), maxlen=MOST_CANDIDATES)
-    last = text[begins[0] : begins[-1] + LONGEST] if begins else ""
-    return [found.strip() for found in reversed(boxes(last[-MOST_CANDIDATES * LONGEST :]))]
+    begins = deque(_BOXED.finditer(text), maxlen=MOST_CANDIDATES)
+    last = text[begins[0].start() : begins[-1].start() + LONGEST] if begins else ""
+    found = [inside.strip() for inside in reversed(boxes(last[-MOST_CANDIDATES * LONGEST :]))]
+    places = [_stripped(text[begin.end() + 1 : begin.end() + LONGEST], begin.end() + 1) for begin in reversed(begins)]
+    return [(inside, next((at for rest, at in places if rest.startswith(inside)), None)) for inside in found]
 
 
-def _fence(prediction: Prediction) -> list[str]:
+def _fence(prediction: Prediction) -> list[Candidate]:
     """The last complete block of code alone: the ones before it may be parts of it."""
-    return [match[1] for match in deque(_FENCE.finditer(prediction.completion), maxlen=1)]
+    return [(match[1], match.start(1)) for match in deque(_FENCE.finditer(prediction.completion), maxlen=1)]
 
 
-def _last_number(prediction: Prediction) -> list[str]:
+def _last_number(prediction: Prediction) -> list[Candidate]:
     """The last numeral alone: the ones before it are what it was computed from."""
-    return list(deque(numerals_in(prediction.completion), maxlen=1))
+    return [_last(prediction, numeral) for numeral in deque(numerals_in(prediction.completion), maxlen=1)]
 
 
-CANDIDATES: dict[Marker, Callable[[Prediction], list[str]]] = {
+CANDIDATES: dict[Marker, Callable[[Prediction], list[Candidate]]] = {
     "format": _format,
     "hashes": _hashes,
     "boxed": _boxed,

@@ -25,31 +25,6 @@ _VALUE = rf"(?:{MIXED}|{DECIMAL}[ ]?/[ ]?{DECIMAL}|{DECIMAL})"
 _IN_TEXT = re.compile(
     rf"(?:(?<![\w)%])[-+])?[{CURRENCIES}]?(?<!\w)(?<![0-9]\.){_VALUE}(?:[ ]?%)?(?![0-9])", re.IGNORECASE
 )
-_UNITS = """
-%: percent per_cent pct percentage
-$: usd dollar dollars; €: eur euro euros; £: gbp; ¥: jpy yen; ₹: inr rupee rupees; ¢: cent cents
-mm: millimeter millimeters millimetre millimetres; cm: centimeter centimeters centimetre centimetres
-m: meter meters metre metres; km: kilometer kilometers kilometre kilometres
-in: inch inches; ft: foot feet; yd: yard yards; mi: mile miles
-g: gram grams gm; kg: kilogram kilograms kgs; lb: lbs pound pounds; oz: ounce ounces
-gal: gallon gallons; ml: milliliter milliliters millilitre millilitres; l: liter liters litre litres
-s: sec secs second seconds; min: mins minute minutes; h: hr hrs hour hours
-day: days; week: weeks; month: months; year: years yr yrs
-km/h: kmh kph; mph: miles_per_hour
-am: a.m; pm: p.m
-"""
-UNITS = {
-    spelling: name
-    for name, spellings in (unit.split(":") for unit in re.split("[;\n] *", _UNITS.strip()))
-    for spelling in (name, *spellings.split())
-}
-"""Spelling (lower case, `_` for a space) → unit."""
-
-VALUE_WORDS = frozenset(
-    """hundred thousand million billion trillion hundreds thousands millions billions trillions dozen dozens
-    k bn half squared cubed plus minus times of""".split()
-)
-"""Words that change the value of the preceding number."""
 
 
 def unify(text: str) -> str:

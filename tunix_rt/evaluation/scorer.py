@@ -7,7 +7,7 @@ To add one: a module in `scorers/` with a section (its `kind` is the module's na
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tunix_rt.evaluation.numerals import unify
@@ -44,6 +44,9 @@ class Scorer:
     def judges(self, question: Question) -> bool:
         """Whether there is something to compare an answer with; a completion that calls a tool has no answer."""
         return bool(question.reference.strip())
+
+    def ask_ahead(self, answers: Iterable[tuple[str, Question]]) -> None:
+        """Told once which answers will be judged, a scorer that asks elsewhere may ask for several at once."""
 
     def match(self, answer: str, question: Question) -> Match:
         """The verdict on `answer`."""

@@ -37,10 +37,12 @@ from tunix_rt.evaluation.expressions import (
     units_clash,
 )
 from tunix_rt.evaluation.numerals import unify, value_of
-from tunix_rt.files import JsonObject
+from tunix_rt.evaluation.readings import other_readings, with_remainder
 
 LONGEST_SIDE = 200
 """Maximum tokens of a side; longer ones are not checked."""
+LONGEST_REREAD = 2_000
+"""Most characters of a step that is read in other ways."""
 _BULLET = re.compile(r"^[ \t]*(?:[-*•+]|[0-9]+[.)])[ \t]+", re.MULTILINE)
 _ANNOTATED = re.compile(
     r"((?:[^=\n<>;:,]|(?<=[0-9]),(?=[0-9])){1,100})=[ ]?[$€£]?[ ]?<<([^=<>\n]{1,100})=[^<>\n]{1,100}>>"
@@ -61,24 +63,30 @@ _WORDS_BEFORE = frozenset("of from than half twice double triple average root sq
 """A number after one of these words is only part of what is computed."""
 
 
-def check_steps(steps: Sequence[str]) -> JsonObject:
-    """Recompute every equation; returns the counts, the 0-based `first_wrong` step, and the `verdicts` by step."""
-    verdicts = [check_step(step) for step in steps]
-    return {
-        "num_steps": len(verdicts),
-        "num_checked": sum(verdict is not None for verdict in verdicts),
-        "num_wrong": verdicts.count(False),
-        "first_wrong": verdicts.index(False) if False in verdicts else None,
-        "verdicts": verdicts,
-    }
-
-
 def check_step(text: str) -> bool | None:
     """Whether all equations in `text` hold; None if none can be checked. A division by zero does not hold."""
     if any(map(_other_than_said, _ANNOTATED.finditer(text))):
         return False
-    runs = _split(tokenise(_BULLET.sub("", _unmarked(unify(text)))), "break")
-    return _all(_check_chain(sides) for run in runs if len(sides := _split(run, "equals")) > 1)
+    plain = _plain(text)
+    verdict = _holds(plain)
+    if verdict is False and len(plain) <= LONGEST_REREAD:
+        return any(map(_holds, other_readings(plain))) or _holds(with_remainder(plain))
+    return verdict
+
+
+def _plain(text: str) -> str:
+    """A step's arithmetic in plain signs."""
+    return _BULLET.sub("", _unmarked(unify(text)))
+
+
+def _holds(plain: str) -> bool | None:
+    return _all(map(_check_chain, _chains(plain)))
+
+
+def _chains(plain: str) -> list[list[list[Token]]]:
+    """The chains of equations in a text, each as its sides."""
+    runs = _split(tokenise(plain), "break")
+    return [sides for run in runs if len(sides := _split(run, "equals")) > 1]
 
 
 def _other_than_said(annotated: re.Match[str]) -> bool:
@@ -239,3 +247,17 @@ def _equal(computed: Value, other: Value) -> bool:
         return False  # `1/4 = 0.25%` is an error by a factor of 100
     scale, other_scale = (100, 1) if computed.percent else (1, 100)
     return abs(computed.number * scale - other.number * other_scale) <= half * other_scale
+
+
+def results(text: str) -> list[Fraction]:
+    """What the chains of equations in a step come to: the value that stands at the end of each one that is checked."""
+    chains = [sides for sides in _chains(_plain(text)) if _check_chain(sides) is not None]
+    values = [_last(sides[-1]) for sides in chains]
+    return [value.number for value in values if value is not None]
+
+
+def _last(side: Sequence[Token]) -> Value | None:
+    try:
+        return _read(side, before=False, after=True)
+    except ZeroDivisionError:
+        return None

@@ -10,9 +10,20 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from tunix_rt.evaluation.numerals import UNITS
-
 NOTHING: frozenset[str] = frozenset()
+_UNITS = """
+%: percent per_cent pct percentage
+$: usd dollar dollars; €: eur euro euros; £: gbp; ¥: jpy yen; ₹: inr rupee rupees; ¢: cent cents
+mm: millimeter millimeters millimetre millimetres; cm: centimeter centimeters centimetre centimetres
+m: meter meters metre metres; km: kilometer kilometers kilometre kilometres
+in: inch inches; ft: foot feet; yd: yard yards; mi: mile miles
+g: gram grams gm; kg: kilogram kilograms kgs; lb: lbs pound pounds; oz: ounce ounces
+gal: gallon gallons; ml: milliliter milliliters millilitre millilitres; l: liter liters litre litres
+s: sec secs second seconds; min: mins minute minutes; h: hr hrs hour hours
+day: days; week: weeks; month: months; year: years yr yrs
+km/h: kmh kph; mph: miles_per_hour
+am: a.m; pm: p.m
+"""
 _MORE = """
 °: deg degs degree degrees; °c: c celsius degrees_celsius degrees_c ° c; °f: fahrenheit degrees_fahrenheit degrees_f
 rad: radian radians; k: kelvin kelvins; ms: millisecond milliseconds; cent: c; ct: cts
@@ -25,11 +36,16 @@ tsp: teaspoon teaspoons; mile_per_hour: ; b: byte bytes; kb: kilobyte kilobytes;
 gb: gigabyte gigabytes; tb: terabyte terabytes; century: centuries; decade: decades; unit: units u
 ₩: won krw; chf: franc francs; cad: ; aud: ; ₽: ruble rubles rub; penny: pennies pence; nickel: nickels; dime: dimes
 """
-_ALL = UNITS | {
-    spelling: name
-    for name, spellings in (unit.split(":") for unit in re.split("[;\n] *", _MORE.strip()))
-    for spelling in (name, *spellings.split())
-}
+
+
+def _spellings(table: str) -> dict[str, str]:
+    units = (unit.split(":") for unit in re.split("[;\n] *", table.strip()))
+    return {spelling: name for name, spellings in units for spelling in (name, *spellings.split())}
+
+
+UNITS = _spellings(_UNITS)
+"""Spelling (lower case, `_` for a space) → unit: those that steps are checked with."""
+_ALL = UNITS | _spellings(_MORE)
 _READINGS = {
     "m": ("m", "min"),
     "pound": ("lb", "£"),

@@ -31,6 +31,9 @@ class Prediction:
     num_new_tokens: int
     logprobs: tuple[float, ...]
     """Log-probability of each new token, natural logarithm, rounded to 6 digits."""
+    token_ends: tuple[int, ...] = ()
+    """For each new token the number of characters of `completion` that are written when it is down; a token that only
+    begins a character adds 0. Empty in older files."""
 
     def to_json(self) -> JsonObject:
         """The record as written to `predictions.jsonl`."""
@@ -40,8 +43,8 @@ class Prediction:
 def prediction_of(record: JsonObject, where: str) -> Prediction:
     """The prediction that a line holds. Raises DataError, which begins with `where`."""
     try:
-        values = record | {"steps": tuple(record["steps"]), "logprobs": tuple(record["logprobs"])}
-        return Prediction(**values)
+        lists: JsonObject = {key: tuple(record[key]) for key in ("steps", "logprobs", "token_ends") if key in record}
+        return Prediction(**(record | lists))
     except (KeyError, TypeError) as error:
         raise DataError(f"{where}: not a prediction record ({error})") from None
 

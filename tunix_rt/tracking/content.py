@@ -205,7 +205,7 @@ def predictions(run: RunFolder, examples: int) -> Table | None:
 def table(rows: list[JsonObject], examples: int, time: int) -> Table:
     """The predictions (`answers`) with verdicts next to the answer, `examples` of them in full; created at `time`."""
     shown = [row | {"first_wrong_step": (row.get("step_checks") or {}).get("first_wrong")} for row in rows]
-    own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "step_checks", "slices")
+    own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "token_ends", "step_checks", "slices")
     verdict = list(dict.fromkeys(key for row in shown for key in row if key not in own))
     columns = [*TABLE_HEAD, *verdict, *TABLE_TAIL]
     values = [[row.get(column) for column in columns] for row in shown]

@@ -18,8 +18,9 @@ from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 NUM_PRINTED = 2
-Verdict = Callable[[Prediction, Trace], bool]
-"""Whether an answer to a trace's prompt is right, by the rules of evaluation."""
+Verdict = Callable[[Prediction, Trace], bool | None]
+"""Whether an answer to a trace's prompt is right, by the rules of evaluation; None if it has no reference."""
+WORDS = {True: "right", False: "wrong", None: "no reference"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,11 @@ class Sampler:
             ask()
             ids[piece.index].append(piece.ids)
             stopped[piece.index] = piece.finish_reason == "stop"
-        num_right = 0
+        verdicts = []
         for number, (question, made, whole) in enumerate(zip(self.questions, ids, stopped, strict=True)):
             answer = question.answered(self.reader, np.concatenate(made), (), "stop" if whole else "length")
-            right = is_right(answer, question.trace)
-            num_right += right
+            verdicts.append(is_right(answer, question.trace))
             if number < NUM_PRINTED:
                 shown = f"{question.trace.prompt!r} → {answer.completion!r}"
-                say(f"  step {step} {'right' if right else 'wrong'}: {shown}")
-        return num_right / max(sum(bool(question.trace.final_answer) for question in self.questions), 1)
+                say(f"  step {step} {WORDS[verdicts[-1]]}: {shown}")
+        return verdicts.count(True) / max(len(verdicts) - verdicts.count(None), 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Gt
 
-from tunix_rt.config.section import Execution, Text, Tokens, Unit, section
+from tunix_rt.config.section import Count, Execution, Text, Tokens, Unit, section
 from tunix_rt.errors import DataError
 from tunix_rt.evaluation.endpoint import Endpoint
 from tunix_rt.evaluation.scorer import TOO_LONG, Match, Question, Scorer
@@ -57,6 +58,8 @@ class JudgeScorer(Scorer):
     """File with the replies, relative to the working directory."""
     timeout_seconds: Execution[Annotated[float, Gt(0), Unit("seconds")]] = 120.0
     """Most time for a reply; after four tries the run stops, and the same command goes on."""
+    concurrent_requests: Execution[Count] = 8
+    """Most requests at once; the verdicts do not depend on it."""
     labelled: Text | None = None
     """File of answers with people's verdicts (JSONL: `prompt`, `reference`, `answer`, `correct`); the agreement with
     them is in `metrics.json`."""
@@ -68,11 +71,16 @@ class JudgeScorer(Scorer):
         if missing:
             raise ValueError(f"prompt: it must hold {' and '.join(missing)}")
 
+    def ask_ahead(self, answers: Iterable[tuple[str, Question]]) -> None:
+        """Ask about all of them, `concurrent_requests` at once. Raises MachineError as `match` does."""
+        requests = [self._request(answer, question) for answer, question in answers if len(answer) <= LONGEST]
+        self._endpoint.ask(requests, self.concurrent_requests)
+
     def match(self, answer: str, question: Question) -> Match:
         """Ask the model; a reply without a verdict is not one. Raises MachineError if the endpoint gives none."""
         if len(answer) > LONGEST:
             return Match(False, TOO_LONG)
-        reply = self._reply(answer, question)
+        reply = self._endpoint.reply(self._request(answer, question))
         verdicts = [found[1] is None for found in _VERDICT.finditer(reply)]
         said = " ".join(reply.split())[:300]
         return Match(verdicts[-1], said) if verdicts else Match(False, f"no verdict: {said}")
@@ -85,34 +93,38 @@ class JudgeScorer(Scorer):
         """How often the judge agrees with people's verdicts, if a labelled sample is given. Raises DataError."""
         if self.labelled is None:
             return {}
-        rows = [row for _, row in read_jsonl(Path(self.labelled))]
-        agreed = sum(self._agrees(row) for row in rows)
+        rows = [self._labelled(row) for _, row in read_jsonl(Path(self.labelled))]
         if not rows:
             raise DataError(f"{self.labelled}: no labelled answers")
+        self.ask_ahead((answer, question) for answer, question, _ in rows)
+        agreed = sum(self.match(answer, question).equal is right for answer, question, right in rows)
         interval = wilson(agreed, len(rows))
         rate = {"value": agreed / len(rows), "k": agreed, "n": len(rows), "low": interval.low, "high": interval.high}
         return {"agreement": rate}
 
-    def _agrees(self, row: JsonObject) -> bool:
+    def _labelled(self, row: JsonObject) -> tuple[str, Question, bool]:
         try:
-            question = Question(row["reference"], row.get("prompt", ""))
-            return self.match(row["answer"], question).equal is bool(row["correct"])
+            question = Question(str(row["reference"]), str(row.get("prompt", "")))
+            return str(row["answer"]), question, bool(row["correct"])
         except (KeyError, TypeError) as error:
             what = "every line needs reference, answer and correct"
             raise DataError(f"{self.labelled}: {what} ({error} is missing)") from None
 
-    def _reply(self, answer: str, question: Question) -> str:
+    @property
+    def _endpoint(self) -> Endpoint:
+        return _endpoint(self.url, self.api_key_variable, self.replies, self.timeout_seconds)
+
+    def _request(self, answer: str, question: Question) -> JsonObject:
         asked = self.prompt
         parts = {"{prompt}": question.prompt, "{reference}": question.reference, "{answer}": answer}
         asked = re.sub("|".join(map(re.escape, parts)), lambda found: parts[found.group()], asked)
-        request = {
+        return {
             "model": self.model,
             "messages": [{"role": "user", "content": asked}],
             "temperature": 0,
             "seed": 0,
             "max_tokens": self.max_new_tokens,
         }
-        return _endpoint(self.url, self.api_key_variable, self.replies, self.timeout_seconds).reply(request)
 
 
 @cache

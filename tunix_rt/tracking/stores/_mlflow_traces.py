@@ -63,7 +63,7 @@ def _spans(key: str, row: JsonObject, time: int) -> Iterator[Span]:
 
     The completion is an attribute: MLflow shows outputs as Markdown, where `3*4=12;5*6=30` loses its `*`.
     """
-    text = ("steps", "step_checks", "logprobs", "prompt", "answer")
+    text = ("steps", "step_checks", "logprobs", "token_ends", "prompt", "answer")
     attributes = {name: value for name, value in row.items() if name not in text and value is not None}
     parts = {"inputs": {"prompt": row["prompt"]}, "outputs": {"answer": row["answer"]}}
     yield _span(key, 0, "prediction", time, parts, attributes, row["finish_reason"] == "error")

@@ -1,0 +1,53 @@
+"""What several samples of a prompt give together: pass@k, the majority's answer, and how many agree with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor
+from operator import itemgetter
+
+from tunix_rt.errors import DataError
+from tunix_rt.evaluation.answers import vote_groups
+from tunix_rt.evaluation.rates import Items
+from tunix_rt.evaluation.scorer import Scorer
+from tunix_rt.evaluation.statistics import majority, pass_at_k, wilson
+from tunix_rt.files import JsonObject
+
+
+def pass_at(prompts: Mapping[str, Items], declared: Sequence[int]) -> JsonObject:
+    """pass@k for each k that is declared; if none is, for every k that all prompts have samples for.
+
+    Raises DataError if a prompt has fewer samples than a declared k.
+    """
+    most = min(map(len, prompts.values()), default=0)
+    every = range(1, most + 1) if most > 1 else ()
+    return {str(k): _pass_at(prompts, k) for k in declared or every if prompts}
+
+
+def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
+    """Mean pass@k over the prompts; the interval spans those of the rates just below and above it."""
+    short = next((name for name, group in prompts.items() if len(group) < k), None)
+    if short is not None:
+        raise DataError(f"prompt {short}: {len(prompts[short])} samples, pass@{k} needs at least {k}")
+    n = len(prompts)
+    total = sum(pass_at_k(len(group), sum(map(itemgetter("correct"), group)), k) for group in prompts.values())
+    low, high = wilson(floor(total), n).low, wilson(ceil(total), n).high
+    return {"value": total / n, "n": n, "low": low, "high": high}
+
+
+def votes(prompts: Mapping[str, Items], scorer: Scorer) -> list[JsonObject]:
+    """For each prompt its `id`, whether the most common answer is `correct`, and as `confidence` the share of the
+    samples that gave it (self-consistency, Wang et al. 2022, arXiv 2203.11171); null if no sample has an answer.
+
+    Ties go to the earlier sample.
+    """
+    return [_vote(name, sorted(group, key=itemgetter("sample")), scorer) for name, group in prompts.items()]
+
+
+def _vote(name: str, samples: Items, scorer: Scorer) -> JsonObject:
+    groups = vote_groups([item["extracted"] for item in samples], scorer)
+    winner = majority(groups)
+    if winner is None:
+        return {"id": name, "correct": False, "confidence": None}
+    agreeing = groups.count(groups[winner])
+    return {"id": name, "correct": samples[winner]["correct"], "confidence": agreeing / len(samples)}
