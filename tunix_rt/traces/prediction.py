@@ -32,6 +32,11 @@ class Prediction:
     logprobs: tuple[float, ...]
     """Log-probability of each new token, natural logarithm, rounded to 6 digits."""
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from others."""
+        return self.id, self.sample
+
     def to_json(self) -> JsonObject:
         """The record as written to `predictions.jsonl`."""
         return asdict(self)
