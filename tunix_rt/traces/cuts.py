@@ -67,5 +67,5 @@ def cuts_of_reading(text: str, reading: Reading) -> Cuts | None:
 
 def _asking(kept: str, gaps: Sequence[str], way: str) -> str:
     closing = next((gap for gap in gaps if any(tag in gap for _, tag in TAGS)), "")
-    text = kept.rstrip("\n") + closing + way.lstrip("\n") if closing else kept + way
+    text = kept + closing + way.lstrip("\n") if closing else kept + way
     return text if kept.strip() else text.lstrip()
