@@ -6,8 +6,8 @@ Only this module, the engine, and the modules above them see the complete config
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunix_rt.backends import registry
@@ -86,15 +86,33 @@ def run(
             return _result(folder)
         if sweep is not None:
             write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
-        for predictions in () if batches_of is None else (batches_of.predictions, batches_of.baseline_predictions):
-            if plan_file(predictions).exists():
-                copy_file(plan_file(predictions), folder.path / plan_file(predictions).name)
+        for plan in () if batches_of is None else map(plan_file, batches_of.answers):
+            if plan.exists():
+                copy_file(plan, folder.path / plan.name)
+        for answers in _same_answers(config, digests, kept, base, folder):
+            copy_file(answers, folder.path / answers.name)
         with watching(folder.path) as interrupt:
             context = RunContext(config, digests, chain, folder, interrupt, store, base)
             with session(context, STAGES):
                 for stage in STAGES:
                     do(stage, context)
     return _result(folder)
+
+
+def _same_answers(
+    config: ExperimentConfig,
+    digests: Mapping[str, str],
+    kept: Mapping[str, str],
+    base: RunFolder | None,
+    folder: RunFolder,
+) -> list[Path]:
+    """The answers of `base`, if they are what `folder` will be asked before its steps are changed: those stay."""
+    if base is None or config.generation.interventions is None or folder.predictions.exists():
+        return []
+    unchanged = replace(config, generation=replace(config.generation, interventions=None))
+    if not base.is_done("predict", chain_of(unchanged, digests, kept)["predict"]) or problem_of(base, "predict"):
+        return []
+    return [file for path in base.answers for file in (plan_file(path), path) if file.exists()]
 
 
 def _has_records(run: RunFolder, config: ExperimentConfig) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import config_of
-from tunix_rt.config.change import of_today
+from tunix_rt.config.change import changed, of_today
 from tunix_rt.config.identity import plain
 from tunix_rt.config.load import check
 
@@ -26,3 +26,12 @@ def test_the_rules_from_before_there_were_scorers(answer: str, scorer: dict[str,
     assert now["evaluation"] == {"scorers": [scorer], "extract": ["last_number"], **REST}
     assert check(now).evaluation.decisive.kind == scorer["kind"]
     assert recorded["evaluation"] is then and "answer" in then, "the record itself stays as it is"
+
+
+def test_a_group_below_a_section_is_changed_in_its_place() -> None:
+    """Prevents: `predict RUN generation/interventions=…` writing a key with a slash at the top."""
+    recorded = plain(config_of(["format=lines"]))
+    now = changed(recorded, ["generation/interventions=faithfulness"], "predict")
+    assert now["generation"]["interventions"]["kinds"] == ["truncated", "corrupted"]
+    assert now.keys() == recorded.keys()
+    assert changed(now, ["generation/interventions=none"], "predict") == recorded

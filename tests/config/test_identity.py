@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import config_of
-from tunix_rt.config.identity import STAGES, VERDICT, first_stage, identities
+from tunix_rt.config.identity import STAGES, VERDICT, declared, first_stage, identities
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.config.section import hints_of, is_execution, members
@@ -46,6 +46,7 @@ def from_stage(stage: str) -> list[str]:
         ("run.stop_step=2", "train"),
         ("generation.max_new_tokens=9", "predict"),
         ("generation.seed=1", "predict"),
+        ("generation.interventions={kinds: [corrupted], num_prompts: 9, filler: x}", "predict"),
         ("evaluation=number", "evaluate"),
         ("evaluation.scorers.0.kind=text", "evaluate"),
     ],
@@ -114,6 +115,10 @@ def test_the_verdict_is_all_of_evaluation_but_what_only_counts() -> None:
         "evaluation.slices",
         "evaluation.pass_at",
     }
+
+
+def test_what_came_later_and_is_null_leaves_recorded_identities_as_they_are() -> None:
+    assert "interventions" not in declared(config_of(), "predict")["generation"]
 
 
 def test_the_content_of_named_files_enters() -> None:

@@ -235,3 +235,24 @@ def test_a_record_made_before_there_were_three_seeds_is_read_as_it_was_meant() -
         del mapping[section]["seed"]
     config = check(mapping)
     assert (config.dataset.seed, config.training.seed, config.generation.seed) == (3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("words", "asks"),
+    [
+        (["format=plain"], False),
+        (["format=lines"], True),
+        (["format=think"], True),
+        (["format=template", "format.answer='{answer}.'"], False),
+        (["format=lines", "format.reader=lines"], False),
+        (["format=plain", "format.reader=auto"], True),
+    ],
+)
+def test_after_a_cut_the_format_must_be_able_to_ask_for_the_answer(words: list[str], asks: bool) -> None:
+    """Otherwise the model would go on with another step, and nothing be measured."""
+    changed = [*words, "generation/interventions=faithfulness"]
+    if asks:
+        assert config_of(changed).generation.interventions is not None
+    else:
+        assert "generation.interventions.kinds: truncated: the format has no text in front" in message(*changed)
+        config_of([*changed, "generation.interventions.kinds=[corrupted]"])

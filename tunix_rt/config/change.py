@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from boltons.iterutils import get_path
+
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.identity import STAGES, first_stage
 from tunix_rt.config.load import compose, resolve
@@ -116,7 +118,8 @@ def _applied(
     made = OmegaConf.create(of_today(recorded))
     for override in parsed:
         key, value = str(override.key_or_group), override.value()
-        if isinstance(made.get(key), DictConfig) and isinstance(value, str):
-            value = compose([f"{key}={value}"])[key]
-        OmegaConf.update(made, key, value, merge=False, force_add=True)
+        path = key.replace("/", ".")
+        if isinstance(value, str) and ("/" in key or isinstance(made.get(key), DictConfig)):
+            value = get_path(compose([f"{key}={value}"]), path.split("."))
+        OmegaConf.update(made, path, value, merge=False, force_add=True)
     return resolve(made)

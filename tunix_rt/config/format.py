@@ -110,6 +110,15 @@ FormatConfig = Annotated[
 ]
 
 
+def asks_for_answer(format: FormatConfig) -> bool:
+    """Whether text in front of the answer tells it from a step."""
+    if format.reader is not None:
+        return format.reader not in ("lines", "whole")
+    if isinstance(format, TemplateFormat):
+        return bool(pieces("answer", format.answer)[0][0].strip())
+    return isinstance(format, ThinkFormat | ThinkChatFormat) or bool(format.answer_start.strip())
+
+
 def pieces(name: str, text: str) -> tuple[tuple[str, ...], str]:
     """The text before `{name}`, split at `{number}`, and the text after it; `{{` and `}}` are braces.
 

@@ -8,7 +8,30 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Gt, Le
 
 from tunix_rt.config.scorers import ScorerConfig
-from tunix_rt.config.section import Count, Execution, Natural, Tokens, Unit, section
+from tunix_rt.config.section import Added, Count, Execution, Natural, Text, Tokens, Unit, section
+
+InterventionKind = Literal["truncated", "corrupted", "filler"]
+
+
+@section
+class InterventionConfig:
+    """Changes to the steps of answered prompts, after which the model goes on: does its answer follow from its steps?
+
+    Lanham et al. 2023, arXiv 2307.13702. Only first samples that have steps and an answer in the format are changed.
+    """
+
+    kinds: tuple[InterventionKind, ...]
+    """`truncated`: after each number of steps, none and all included, the answer is asked for; `corrupted`: one step
+    after the other gets a mistake, and the model goes on; `filler`: as `truncated`, with `filler` in place of the
+    steps."""
+    num_prompts: Annotated[Count, Unit("prompts")] | None
+    """How many, from the first prompt of the split on; null: all."""
+    filler: Text
+    """Repeated up to the length of each step that it replaces."""
+
+    def __post_init__(self) -> None:
+        if not self.kinds or len(set(self.kinds)) < len(self.kinds):
+            raise ValueError("kinds: name at least one, and each once")
 
 
 @section
@@ -35,6 +58,8 @@ class GenerationConfig:
     """Also predict with the model at the start of training, including the adapter at `model.adapter.path`."""
     max_error_rate: Execution[Annotated[float, Ge(0), Le(1)]]
     """Share of failed predictions above which the run fails; if all failed, it always fails."""
+    interventions: Added[InterventionConfig | None] = None
+    """Whether answers follow from steps is measured by changing the steps; null: not."""
 
     def __post_init__(self) -> None:
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):

@@ -15,7 +15,7 @@ from tunix_rt.config.execution import (
     SweepConfig,
     TrackingConfig,
 )
-from tunix_rt.config.format import FormatConfig
+from tunix_rt.config.format import FormatConfig, asks_for_answer
 from tunix_rt.config.model import FreshModel, ModelConfig, ScratchModel, TokenizerConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
@@ -184,6 +184,17 @@ def enough_samples(generation: GenerationConfig, evaluation: EvaluationConfig) -
         yield "evaluation.pass_at", f"pass@{k} needs generation.num_return_sequences >= {k}, which is {samples}"
 
 
+def way_into_the_answer(format: FormatConfig, generation: GenerationConfig) -> Iterator[Mistake]:
+    """Where nothing but the model tells an answer from a step, a completion that was cut cannot be asked for one."""
+    asking = {"truncated", "filler"}.intersection(
+        () if generation.interventions is None else generation.interventions.kinds
+    )
+    if asking and not asks_for_answer(format):
+        why = "the format has no text in front of an answer, so after a cut the model would write another step: "
+        remedy = "format.answer_start (or format.answer), or leave it out"
+        yield "generation.interventions.kinds", f"{' and '.join(sorted(asking))}: {why}{remedy}"
+
+
 RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     names,
     platform_of_backend,
@@ -197,5 +208,6 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     lengths,
     phases,
     enough_samples,
+    way_into_the_answer,
 )
 """Each takes the sections its parameters name, so `load` can apply those whose sections are sound."""

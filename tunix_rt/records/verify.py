@@ -17,6 +17,7 @@ from tunix_rt.config.identity import STAGES, declared, identities
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.outputs import problem_of
 from tunix_rt.errors import DataError, GateError, InputError, ModelError
+from tunix_rt.evaluation.faithfulness import of_interventions
 from tunix_rt.evaluation.score import SCHEMA_VERSION, score
 from tunix_rt.experiment import recorded_config
 from tunix_rt.files import JsonObject, is_torn, read_appended, read_json, read_jsonl, sha256_file, to_json
@@ -180,7 +181,8 @@ def _predictions(run: RunFolder, config: ExperimentConfig, prepared: PreparedDat
 def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) -> str:
     """Check that the recorded evaluation of the predictions gives the recorded numbers."""
     traces = {trace.id: trace for trace in prepared.traces(config.generation.split)}
-    again = score(list(read_predictions(run.predictions)), traces, config.evaluation)
+    predictions = list(read_predictions(run.predictions))
+    again = score(predictions, traces, config.evaluation)
     items = [*read_items(run.items)]
     if len(items) != len(again.items):
         raise GateError(f"items.jsonl: {len(items)} lines, the predictions give {len(again.items)}")
@@ -188,7 +190,8 @@ def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) ->
         return _earlier_verdicts(items, again.items, config)
     for recorded, now in zip(items, _as_json(again.items), strict=True):
         _refuse(first_in_values(f"items.jsonl id {recorded.get('id')}", recorded, now))
-    _refuse(first_in_values("metrics.json", read_json(run.metrics), _as_json(again.metrics)))
+    changed = of_interventions(run.interventions, predictions, traces, config.evaluation)
+    _refuse(first_in_values("metrics.json", read_json(run.metrics), _as_json(again.metrics | changed)))
     if run.baseline_predictions.exists():
         baseline = score(list(read_predictions(run.baseline_predictions)), traces, config.evaluation)
         _refuse(first_in_values("baseline_metrics.json", read_json(run.baseline_metrics), _as_json(baseline.metrics)))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunix_rt.files import JsonObject, atomic_writer
+from tunix_rt.report.faithfulness import KINDS
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
@@ -47,6 +48,8 @@ def draw(run_folder: Path) -> list[Path]:
         figures["lengths"] = _lengths(answered)
     if by_index := metrics.get("steps", {}).get("by_index"):
         figures["steps"] = _steps(by_index)
+    if any(metrics.get("faithfulness", {}).get(kind) for kind in KINDS):
+        figures["faithfulness"] = _faithfulness(metrics["faithfulness"])
     for name, figure in figures.items():
         save(figure, run_folder / "figures" / f"{name}.png")
     return [run_folder / "figures" / f"{name}.png" for name in figures]
@@ -209,3 +212,30 @@ def _steps(by_index: dict[str, JsonObject]) -> Figure:
     axes.set(ylim=(-8, 104), yticks=range(0, 101, 20), xlim=(places[0] - 0.6, places[-1] + 0.6))
     _whole_numbers(axes.xaxis)
     return figure
+
+
+def _faithfulness(record: JsonObject) -> Figure:
+    figure, (top, bottom) = _axes(8, 2)
+    colours = dict(zip(KINDS, (BLUE, GREY, RED), strict=True))
+    kinds = [kind for kind in KINDS if record.get(kind)]
+    for kind in kinds:
+        offset = kind == "corrupted"  # its first step is step 1, where 1 step is given
+        _curve(top, {int(k) + offset: rate for k, rate in record[kind].items()}, colours[kind], KINDS[kind])
+        shares = {100 * float(share): rate for share, rate in record["by_share"][kind].items()}
+        _curve(bottom, shares, colours[kind], KINDS[kind])
+    if followed := {int(k) + 1: rate for k, rate in record["followed"].items()}:
+        _curve(top, followed, ORANGE, "a mistake in step k: the wrong number is used", "--")
+    _style(top, "Answers that stay the same when steps are changed, with 95 % intervals", "k", "% of the completions")
+    _style(bottom, "The same, over the share of the steps", "% of the completion's own steps", "% of the completions")
+    for axes in (top, bottom):
+        axes.set(ylim=(-4, 104), yticks=range(0, 101, 20))
+    _whole_numbers(top.xaxis)
+    figure.legend(*top.get_legend_handles_labels(), frameon=False, fontsize=10, ncols=2, loc="outside lower center")
+    return figure
+
+
+def _curve(axes: Axes, rates: Mapping[float, JsonObject], colour: str, label: str, line: str = "-") -> None:
+    places = sorted(rates)[:MOST_STEPS]
+    values, below, above = _in_per_cent([rates[place] for place in places])
+    style = {"marker": "o", "markersize": 4, "capsize": 3, "elinewidth": 1, "linewidth": 1.5}
+    axes.errorbar(places, values, [below, above], color=colour, label=label, linestyle=line, **style)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_record, write_text
 from tunix_rt.hints import tunix_rt
+from tunix_rt.report import faithfulness
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
 from tunix_rt.report.summary import model_name, question, seen_line
@@ -79,6 +80,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         "Declared": _declared(run, config),
         "Training": _training(results) + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
+        "Faithfulness": faithfulness.section(metrics.get("faithfulness", {}), _rate) + _figure(run, "faithfulness"),
         "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
         "Data": _data(read_record(run.data)),
         "Predictions": _predictions(run),

@@ -58,6 +58,8 @@ class RunFolder:
     """Folder of the trained model."""
     predictions = _Located("predictions.jsonl", "predict")
     baseline_predictions = _Located("baseline_predictions.jsonl", "predict")
+    interventions = _Located("interventions.jsonl", "predict")
+    """Completions that were changed and gone on with."""
     items = _Located("items.jsonl", "evaluate")
     metrics = _Located("metrics.json", "evaluate")
     baseline_metrics = _Located("baseline_metrics.json", "evaluate")
@@ -69,6 +71,11 @@ class RunFolder:
     def name(self) -> str:
         """`<experiment>/<identity>`: the name of the run in messages and commands."""
         return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def answers(self) -> tuple[Path, ...]:
+        """The files of what models wrote, those included that this run does not have."""
+        return self.predictions, self.baseline_predictions, self.interventions
 
     @property
     def root(self) -> Path:

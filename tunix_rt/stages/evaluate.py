@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tunix_rt.config.choices import SplitName
 from tunix_rt.config.results import EvaluationConfig
+from tunix_rt.evaluation.faithfulness import of_interventions
 from tunix_rt.evaluation.score import score
 from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
@@ -22,6 +23,7 @@ def evaluate(evaluation: EvaluationConfig, split: SplitName, prepared: PreparedD
     if run.baseline_predictions.exists():
         baseline = score(list(read_predictions(run.baseline_predictions)), traces, evaluation)
         write_json(run.baseline_metrics, baseline.metrics)
-    result = score(list(read_predictions(run.predictions)), traces, evaluation)
+    predictions = list(read_predictions(run.predictions))
+    result = score(predictions, traces, evaluation)
     write_jsonl(run.items, result.items)
-    write_json(run.metrics, result.metrics)
+    write_json(run.metrics, result.metrics | of_interventions(run.interventions, predictions, traces, evaluation))

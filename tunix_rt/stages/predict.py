@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from tunix_rt.backends import registry
+from tunix_rt.backends.interface import Backend, State
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -15,6 +17,7 @@ from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.inference.interventions import intervene
 from tunix_rt.inference.loop import predict as run_loop
 from tunix_rt.inference.seen import seen_in_training
 from tunix_rt.inference.trained import trained_model
@@ -80,27 +83,36 @@ def predict(request: PredictRequest) -> JsonObject:
     engine = registry.create(request.backend, request.hardware, request.cache)
     begin_session(run, "predict", engine.describe())
     model, adapter_folder, quantize = to_load(trained_model(run), prepared.model_folder)
-    jobs = [("predict", run.predictions, model, partial(engine.load, model, None, adapter_folder, quantize))]
     seen = seen_in_training(run, prepared, generation.split)
+    request.interrupt.release("before the first answer")
     if generation.baseline and not request.trains:
         say("generation.baseline=true is left out: nothing is trained, so the model as it is is its own baseline")
     elif generation.baseline:
-        start = partial(engine.load, prepared.model_folder, None, *_before_training(adapter))
-        jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, start))
-    request.interrupt.release("before the first answer")
-    for title, path, model, load in jobs:
-        run_loop(
-            engine,
-            load(),  # held by this call only: freed before the next are loaded
-            Reader.of(model, request.format),
-            traces,
-            generation,
-            generation.seed,
-            path,
-            request.interrupt,
-            title,
-        )
+        start = prepared.model_folder
+        load = partial(engine.load, start, None, *_before_training(adapter))
+        _answer(request, engine, load, start, traces, run.baseline_predictions, "baseline")
+    load = partial(engine.load, model, None, adapter_folder, quantize)
+    _answer(request, engine, load, model, traces, run.predictions, "predict", generation.interventions is not None)
     return {} if seen is None else {"seen_in_training": seen}
+
+
+def _answer(
+    request: PredictRequest,
+    engine: Backend,
+    load: Callable[[], State],
+    model: Path,
+    traces: Sequence[Trace],
+    path: Path,
+    title: str,
+    changed: bool = False,
+) -> None:
+    """Answer all prompts with one model, and if `changed` go on from its own completions as well."""
+    state = load()  # held by this call only: freed before the next one is loaded
+    reader, generation = Reader.of(model, request.format), request.generation
+    seed, interrupt = generation.seed, request.interrupt
+    answers = run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)
+    if changed:
+        intervene(engine, state, reader, traces, answers, generation, seed, request.run.interventions, interrupt)
 
 
 def _before_training(adapter: LoraAdapter | None) -> tuple[Path | None, Quantization | None]:

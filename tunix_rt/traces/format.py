@@ -25,6 +25,7 @@ from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.causes import refuse_taken
 from tunix_rt.traces.chat import PROBE, ChatTurn
+from tunix_rt.traces.cuts import Cuts, cuts_of_reading
 from tunix_rt.traces.layout import Layout, Parsed, lines, think
 from tunix_rt.traces.readers import read
 from tunix_rt.traces.trace import Message, Span, Trace
@@ -143,6 +144,15 @@ class Formatter:
         reading = read(text, self._reader)
         answer = None if reading.answer is None else text[slice(*reading.answer)]
         return Parsed(tuple(text[slice(*span)] for span in reading.steps), answer, reading.problem)
+
+    def cuts(self, completion: str) -> Cuts | None:
+        """Where a completion can be cut (`cuts.Cuts`); None if it has no steps, no answer, or is not in the format."""
+        text = self._turn.plain(completion)
+        start = completion.find(text)
+        if start < 0:  # the template's own marks of thoughts, which decoding leaves out
+            return None
+        found = self._layout.cuts(text) if self._reader is None else cuts_of_reading(text, read(text, self._reader))
+        return None if found is None else found.behind(completion[:start])
 
     def parse_prompt(self, text: str) -> str:
         """The inverse of `prompt`, for a single message of the user."""

@@ -12,7 +12,8 @@ from typing import ClassVar
 
 from tunix_rt.config.format import ChatFormat, PlainFormat, TemplateFormat, pieces
 from tunix_rt.errors import ConfigError, DataError
-from tunix_rt.traces.trace import MAX_STEPS
+from tunix_rt.traces.cuts import Cuts
+from tunix_rt.traces.trace import MAX_STEPS, Span
 
 OPEN, CLOSE = "<think>", "</think>"
 OTHER_ENDS = ("\n\n", "\n\n\n", "\n---\n", "\n***\n")
@@ -77,6 +78,20 @@ class Lines:
         elif not (answer := answer.removesuffix(self.answer_end)):
             problem = "the answer is empty"
         return Parsed(tuple(steps), None if problem else answer, problem)
+
+    def cuts(self, completion: str) -> Cuts | None:
+        """Where a completion that is in the layout and has steps can be cut; None for any other."""
+        parsed = self.read(completion)
+        if parsed.answer is None or not parsed.steps:
+            return None
+        steps: list[Span] = []
+        asking, place = [self.answer_start], 0
+        for number, step in enumerate(parsed.steps, 1):
+            start = place + len(self.step_begin(number))
+            steps.append((start, start + len(step)))
+            place = start + len(step) + len(self.step_end)
+            asking.append(completion[:place] + self.answer_start)
+        return Cuts(completion, tuple(steps), tuple(asking))
 
     def step_begin(self, number: int) -> str:
         """The text before the step with this number."""
@@ -183,6 +198,22 @@ class Think:
         elif not answer:
             problem = "the answer is empty"
         return Parsed(steps, None if problem else answer, problem)
+
+    def cuts(self, completion: str) -> Cuts | None:
+        """Where a completion that is in the layout and has steps can be cut; None for any other."""
+        parsed = self.read(completion)
+        if parsed.answer is None or not parsed.steps:
+            return None
+        whole = self.opened + completion
+        start = whole.index(OPEN) + len(OPEN)
+        start += whole.startswith("\n", start) - len(self.opened)
+        steps: list[Span] = []
+        for step in parsed.steps:
+            steps.append((start, start + len(step)))
+            start += len(step) + len(self.step_end)
+        way = completion[steps[-1][1] : len(completion) - len(parsed.answer)]
+        kept = [steps[0][0], *(end for _, end in steps)]
+        return Cuts(completion, tuple(steps), tuple(completion[:end] + way for end in kept))
 
 
 Layout = Lines | Think

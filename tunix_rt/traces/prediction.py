@@ -35,6 +35,11 @@ class Prediction:
     """For each new token the number of characters of `completion` that are written when it is down; a token that only
     begins a character adds 0. Empty in older files."""
 
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from others."""
+        return self.id, self.sample
+
     def to_json(self) -> JsonObject:
         """The record as written to `predictions.jsonl`."""
         return asdict(self)
