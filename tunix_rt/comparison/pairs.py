@@ -101,7 +101,7 @@ def _judge(config: JsonObject) -> dict[str, Any]:
 
 def _check_questions(first: RunFolder, mine: Items, other: RunFolder, its: Items) -> None:
     """Raise InputError unless both were asked the same."""
-    splits = [str(run.read_config()["generation"]["split"]) for run in (first, other)]
+    splits = [str(run.read_config().get("generation", {}).get("split")) for run in (first, other)]
     names = f"{first.name} and {other.name}"
     if splits[0] != splits[1]:
         raise InputError(f"{names} answered different splits: {splits[0]} and {splits[1]}")
