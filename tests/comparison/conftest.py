@@ -82,6 +82,7 @@ def _config(name: str, config: Mapping[str, Any]) -> dict[str, Any]:
         "seed": 0,
         "training": {"seed": 0, "max_steps": 10},
         "generation": {"seed": 0, "split": "test"},
+        "run": {"new": False},
         "evaluation": {"scorers": [{"kind": "exact"}], "extract": ["format"]},
     }
     for path, value in config.items():

@@ -15,6 +15,15 @@ from tunix_rt.runs.diff import Section
 from tunix_rt.runs.folder import RunFolder
 
 SHOWN = 4
+COMMIT = 9
+DERIVED = ("counts", "digest", "prepared", "sources")
+"""What differs of data wherever a split does."""
+CODE_WORDS = {
+    "git.": "uncommitted changes",
+    "source_sha256": "source of tunix_rt",
+    "lock_sha256": "lock file",
+    "packages": "packages",
+}
 LONGEST = 40
 """Differing keys that a line names, and characters of a value."""
 
@@ -32,8 +41,8 @@ def summary(left: RunFolder, right: RunFolder, sections: Sequence[Section]) -> d
         "changed": _changed(left, right),
         "accuracy": _result(left, right, found),
         "verdict": verdict,
-        "data": _same(by_name["data"]),
-        "code": _same(by_name["code"]),
+        "data": _data(by_name["data"], found is not None),
+        "code": _code(by_name["code"]),
     }
 
 
@@ -54,9 +63,25 @@ def _result(left: RunFolder, right: RunFolder, found: Comparison | None) -> str:
     return f"{text}: {found.metric.signed(found.estimate.difference)} {found.metric.unit} [{low}, {high}]"
 
 
-def _same(section: Section) -> str:
-    shown = [f"{key}: {_cut(a)} → {_cut(b)}" for key, (a, b) in section.different.items()]
-    return _some(shown) or "the same"
+def _data(section: Section, same_questions: bool) -> str:
+    """Which splits, or what else, differs."""
+    splits = [key.split(".")[1] for key in section.different if key.startswith("splits.")]
+    others = [key.split(".")[0] for key in section.different if not key.startswith("splits.")]
+    names = dict.fromkeys([*splits, *(name for name in others if name not in DERIVED or not splits)])
+    if not names:
+        return "the same"
+    return f"{'the same questions; ' if same_questions else ''}other {', '.join(names)}"
+
+
+def _code(section: Section) -> str:
+    """The commits, and in a word what else differs."""
+    words = []
+    for key, (a, b) in section.different.items():
+        if key == "git.commit":
+            words.append(f"commit {str(a)[:COMMIT]} → {str(b)[:COMMIT]}")
+        else:
+            words.append(next((word for start, word in CODE_WORDS.items() if key.startswith(start)), key))
+    return f"other {', '.join(dict.fromkeys(words))}" if words else "the same"
 
 
 def _some(shown: Sequence[str]) -> str:
