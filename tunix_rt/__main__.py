@@ -40,7 +40,6 @@ SYNONYMS = {
     "generate": "predict",
     "eval": "evaluate",
     "test": "evaluate",
-    "compare": "diff",
     "chat": "ask",
     "config": "options",
     "keys": "options",

@@ -63,7 +63,7 @@ def reached(graph: grimp.ImportGraph, stage: str, backend: str) -> set[str]:
 
 
 def test_the_stages_are_those_of_the_code_in_their_order() -> None:
-    assert tuple(PIPELINE["stages"]) == ORDER
+    assert tuple(PIPELINE["stages"]) == (*ORDER, "gate")
     assert tuple(stage for stage in ORDER if stage in STAGES) == tuple(STAGES)
     for stage in ORDER:
         assert PIPELINE["stages"][stage]["cmd"] == f"python -m pipelines.{stage}"
@@ -136,6 +136,15 @@ def test_the_rest_of_the_deps_is_what_earlier_stages_leave(stage: str) -> None:
     assert bool(others) == (stage != "prepare")
     for entry in others:
         assert any(entry == out or entry.is_relative_to(out) for out in earlier), entry
+
+
+def test_gates_are_stages_only_if_they_are_declared() -> None:
+    """Prevents: one in the default pipeline, or one taken for done though what it compares with has changed."""
+    gate = PIPELINE["stages"]["gate"]
+    assert gate["foreach"] == "${run.gates}" and config_of().run.gates == ()
+    assert gate["do"]["cmd"] == "python -m pipelines.gate ${item}" and gate["do"]["always_changed"]
+    outs = [out for stage in ORDER for out in declared(stage, "outs")]
+    assert set(gate["do"]["deps"]) - {"pipelines/gate.py"} == {"runs/dvc/evaluate", "runs/dvc/report.md"} <= set(outs)
 
 
 def test_metrics_and_plots_are_files_that_a_stage_leaves() -> None:

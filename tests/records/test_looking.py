@@ -69,11 +69,11 @@ def test_every_verb_that_reports_has_json(finished: RunFolder, types: Types) -> 
     assert difference["code"]["different"] == {}
     assert "sha256 of metrics.jsonl" in difference["results"]["different"]
     assert difference["data"]["different"]["splits.train.sha256"]
-    table = types("diff", first, second).out
+    assert list(difference["summary"]) == ["changed", "accuracy", "verdict", "data", "code"]
+    table = types("diff", first, second, "--all").out
     assert "generation.max_new_tokens" in table
     assert "code: " in table and "values equal, nothing differs" in table
-    same = types("diff", first, first).out
-    assert same.count("nothing differs") == 5
+    assert types("diff", first, first, "--all").out.count("nothing differs") == 5
     rows = json.loads(types("rows", first, "1", "--json").out)
     assert (rows["step"], len(rows["traces"]) > 0) == (1, True)
     traces = json.loads(types("traces", *WORDS, "-n", "2", "--json").out)

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from tunix_rt.comparison.ranks import ranks
 from tunix_rt.errors import InputError
 from tunix_rt.evaluation.statistics import wilson
-from tunix_rt.files import write_jsonl
+from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.runs.sweep import MemberRecord, MemberState
 from tunix_rt.sweeps.plots import parallel_coordinates
 from tunix_rt.sweeps.ranking import Member, ranked, ranking, rows, title, varying, verdict
@@ -24,8 +25,8 @@ def metrics(k: int) -> dict[str, Any]:
     }
 
 
-def record(seed: int, state: MemberState, folder: str, reason: str | None = None) -> MemberRecord:
-    return MemberRecord((f"seed={seed}", "backend=jax"), state, folder, reason)
+def record(rate: int, state: MemberState, folder: str, reason: str | None = None) -> MemberRecord:
+    return MemberRecord((f"lr={rate}", "backend=jax"), state, folder, reason)
 
 
 MEMBERS = [
@@ -46,9 +47,9 @@ def test_best_first_and_failures_last() -> None:
 
 
 def test_only_what_varied_is_a_column() -> None:
-    assert varying([member.record.values for member in MEMBERS]) == ["seed"]
+    assert varying([member.record.values for member in MEMBERS]) == ["lr"]
     columns, shown = rows(ranked(MEMBERS, "accuracy", "maximize"), "accuracy")
-    assert columns == ["rank", "seed", "accuracy", "95 % interval", "stop rate", "run"]
+    assert columns == ["rank", "lr", "accuracy", "95 % interval", "stop rate", "run"]
     assert shown[0] == ["1=", "3", "90.0 %", "[45.0 %, 100.0 %]", "100.0 %", "runs/c"]
     assert shown[2] == ["-", "2", "failed", "", "", "runs/b broke"]
     assert shown[3] == ["-", "4", "pruned", "", "", "runs/d hopeless"]
@@ -61,8 +62,8 @@ def test_members_that_were_asked_other_questions_are_not_compared_in_silence() -
     unlike = [*alike[:2], replace(alike[2], questions="b"), alike[3]]
     assert "NOT comparable" in title("x", unlike, "accuracy")
     found = ranked(unlike, "accuracy", "maximize")
-    assert [place.leading for place in found] == [True, True, False, False], "so no tag calls one of them best"
-    assert verdict(found, "seed=3").startswith("none of them is best")
+    assert [place.rank for place in found] == [1, 1, None, None], "so no tag calls one of them best"
+    assert verdict(found, "lr=3").startswith("none of them is best")
 
 
 def test_the_file_has_values_with_intervals() -> None:
@@ -88,8 +89,9 @@ def member(name: str, verdicts: Sequence[bool], loss: float = 1.0, folder: Path 
         "stop_rate": {"value": 1.0, "k": n, "n": n, "low": 0.9, "high": 1.0},
     }
     if folder is not None:
-        items = [{"id": str(at), "sample": 0, "reference": "1", "correct": right} for at, right in enumerate(verdicts)]
-        write_jsonl(folder / "items.jsonl", items)
+        same = {"sample": 0, "prompt": "0+1=", "reference": "1", "reason": ""}
+        write_jsonl(folder / "items.jsonl", [same | {"id": str(i), "correct": v} for i, v in enumerate(verdicts)])
+        write_json(folder / "stages.json", {"evaluate": {"state": "done"}})
     return Member(MemberRecord((f"lr={name}",), "finished", str(folder or name)), scores, loss)
 
 
@@ -103,10 +105,10 @@ def test_equal_results_share_a_rank_and_none_is_best() -> None:
     assert places(members[:2]) == [("3e-3", 1, True), ("1e-3", 1, True)], "in order of the validation loss"
     assert places(members) == [("x", 1, True), ("3e-3", 2, False), ("1e-3", 2, False)]
     tied, clear = (ranked(some, "accuracy", "maximize") for some in (members[:2], members))
-    assert verdict(tied, "lr=3e-3").startswith("2 members (=) cannot be told apart")
+    assert verdict(tied, "lr=3e-3").startswith("2 settings (rank 1=) cannot be told apart")
     assert verdict(clear, "lr=x") == "best: lr=x"
     assert [row[0] for row in rows(tied, "accuracy")[1]] == ["1=", "1="]
-    assert [row[0] for row in rows(clear, "accuracy")[1]] == ["1", "2", "2"]
+    assert [row[0] for row in rows(clear, "accuracy")[1]] == ["1", "2=", "2="]
     assert verdict(ranked(MEMBERS[1:2], "accuracy", "maximize"), "") == "no member finished"
 
 
@@ -114,7 +116,7 @@ def test_what_overlaps_is_not_told_apart() -> None:
     """Prevents: 13 of 20 called better than 12 of 20."""
     assert places([member("a", [True] * 12 + [False] * 8), member("b", [True] * 13 + [False] * 7)]) == [
         ("b", 1, True),
-        ("a", 2, True),
+        ("a", 1, True),
     ]
 
 
@@ -122,14 +124,63 @@ def test_the_same_test_items_tell_more(tmp_path: Path) -> None:
     """Intervals overlap, yet one is right wherever the other is and in eight more: a coin does that once in 128."""
     worse, better = [True] * 50 + [False] * 50, [True] * 58 + [False] * 42
     alone = [member("worse", worse), member("better", better)]
-    assert places(alone) == [("better", 1, True), ("worse", 2, True)]
+    assert places(alone) == [("better", 1, True), ("worse", 1, True)]
     paired = [member("worse", worse, folder=tmp_path / "w"), member("better", better, folder=tmp_path / "b")]
     assert places(paired) == [("better", 1, True), ("worse", 2, False)]
     five = [
         member("worse", worse, folder=tmp_path / "w"),
         member("five", [True] * 55 + [False] * 45, folder=tmp_path / "f"),
     ]
-    assert places(five) == [("five", 1, True), ("worse", 2, True)], "5 to 0 happens by chance once in 16"
+    assert places(five) == [("five", 1, True), ("worse", 1, True)], "5 to 0 happens by chance once in 16"
+
+
+def repeated(rate: str, seed: int, verdicts: Sequence[bool], folder: Path) -> Member:
+    """A member of a sweep over values and seeds."""
+    found = member(rate, verdicts, folder=folder / f"{rate}-{seed}")
+    overrides = (f"lr={rate}", f"seed={seed}")
+    return replace(found, record=replace(found.record, overrides=overrides))
+
+
+def test_seeds_of_one_setting_are_ranked_together(tmp_path: Path) -> None:
+    """Prevents: the luckiest seed of the worse value called best."""
+    right = {"a": (90, 80, 85), "b": (40, 38, 83)}
+    members = [
+        repeated(rate, seed, [True] * k + [False] * (100 - k), tmp_path)
+        for rate, some in right.items()
+        for seed, k in enumerate(some)
+    ]
+    found = ranked(members, "accuracy", "maximize")
+    assert [place.member.record.values["lr"] for place in found] == ["a"] * 3 + ["b"] * 3
+    assert {place.rank for place in found} == {1}, "the seeds of b vary by more than that"
+    columns, shown = rows(found, "accuracy")
+    assert columns == ["rank", "lr", "seeds", "accuracy", "range of seeds", "stop rate", "run"]
+    assert shown[0][:5] == ["1=", "a", "3", "85.0 %", "[80.0 %, 90.0 %]"]
+    steady = [m for m in members if m.record.values["lr"] == "a"]
+    steady += [repeated("b", seed, [True] * 40 + [False] * 60, tmp_path) for seed in range(3)]
+    clear = ranked(steady, "accuracy", "maximize")
+    assert [place.rank for place in clear] == [1, 1, 1, 2, 2, 2]
+    assert verdict(clear, "lr=a seed=0") == "best: lr=a"
+    assert [line["setting_value"] for line in ranking(clear)[2:4]] == pytest.approx([0.85, 0.4])
+    only = ranked([m for m in members if m.record.values["lr"] == "a"], "accuracy", "maximize")
+    assert verdict(only, "seed=0") == "one setting, 3 seeds: nothing to rank"
+
+
+def test_many_tries_are_corrected_for_their_number(tmp_path: Path) -> None:
+    """Prevents: the best of twenty equal trials called best, which happens by chance."""
+    first = [True] * 56 + [False] * 44
+    other = [True] * 50 + [False] * 50
+    two = [member("first", first, folder=tmp_path / "f"), member("other", other, folder=tmp_path / "o")]
+    assert places(two) == [("first", 1, True), ("other", 2, False)], "6 to 0: p = 0.03"
+    more = [member(f"x{n}", other[n:] + other[:n], folder=tmp_path / str(n)) for n in range(1, 3)]
+    assert [rank for _, rank, _ in places([*two, *more])] == [1, 1, 1, 1]
+
+
+def test_a_rank_reaches_down_to_the_last_that_its_leader_cannot_be_told_from() -> None:
+    """The second of four differs from the first, the third does not: nothing is claimed about these three."""
+    apart = [[False, True, False, True], [True, False, False, False], [False] * 4, [True, False, False, False]]
+    assert ranks(apart) == [1, 1, 1, 4]
+    assert ranks([[False, True], [True, False]]) == [1, 2]
+    assert ranks([]) == []
 
 
 def test_parallel_coordinates_are_drawn_of_results_that_differ(tmp_path: Path) -> None:

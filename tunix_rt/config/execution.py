@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from tunix_rt.config.choices import BackendName, Platform, Precision
+from tunix_rt.config.gate import GateConfig
 from tunix_rt.config.section import Count, Execution, Identity, Natural, Steps, Text, Unit, section
 
 Paths = Text | tuple[Text, ...]
@@ -83,6 +84,9 @@ class RunConfig:
     dvc_paths: Execution[tuple[Paths, Paths, Paths]]
     """What DVC tracks of the data, one file or folder per split (of several, DVC takes none); for a split without
     one, a source file that it tracks anyway."""
+    gates: Execution[tuple[GateConfig, ...]] = ()
+    """What the result is compared with, by `gate RUN` and by a stage of DVC's pipeline: [{against: RUN,
+    must_not_drop_by: 0.01}]; empty: nothing."""
     stop_step: Identity[Steps | None] = None
     """Stop training after this step, whatever the clock says: this is how `reproduce` repeats a time budget. It changes
     only when training stops, not for example the schedule; the resulting model differs all the same."""

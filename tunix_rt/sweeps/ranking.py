@@ -1,28 +1,31 @@
 """Members of a sweep: a line for each change, and all of them ranked, as rows of a table and as `ranking.json`.
 
-Equal results share a rank. Whether a member is distinguishable from the first is tested on the test items if both
-answered the same ones (McNemar's exact test), else by their intervals.
+Members that differ only in their seeds are one setting, and settings are ranked, by the mean of their members. Settings
+that cannot be told apart share a rank (`comparison.ranks` has the rule); within a rank they stand in order of their
+values, equal ones of their validation losses. The test is the paired one on the test items; where there is none (a
+metric that items do not have), Welch's t-test of the seeds, or whether intervals overlap.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import combinations
 
+from boltons.iterutils import bucketize
+
+from tunix_rt.comparison.ranks import Apart, corrected, ranks, told_apart
+from tunix_rt.comparison.sides import SEEDS
 from tunix_rt.errors import InputError
-from tunix_rt.files import JsonObject, read_json
+from tunix_rt.files import JsonObject, read_json, to_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import Interval, interval, lookup, shown
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.terminal import say
-from tunix_rt.traces.prediction import read_items
-
-SIGNIFICANT = 0.05
-"""Significance level: p-value below which two members count as different."""
 
 
 def label(sweep: SweepFolder, values: dict[str, str]) -> str:
@@ -66,7 +69,7 @@ class Member:
     metrics: JsonObject | None = None
     """`metrics.json`; None if it did not finish."""
     validation_loss: float = math.inf
-    """The last validation loss, which orders members of equal rank."""
+    """The last validation loss, which orders settings of equal value."""
     questions: str | None = None
     """Digest of its prompts and of the right answers; None if that is not recorded."""
 
@@ -81,25 +84,47 @@ class Member:
         questions = read_json(run.data).get("questions", {}).get(run.read_config()["generation"]["split"])
         return cls(record, read_json(run.metrics), losses[-1][1] if losses else math.inf, questions)
 
-    @cached_property
-    def answers(self) -> dict[tuple[str, str], bool]:
-        """Test item (its id and reference) → whether the answer is right; read once, when first compared."""
-        return {(item["id"], item["reference"]): bool(item["correct"]) for item in read_items(self.record.run.items)}
+    @property
+    def setting(self) -> dict[str, str]:
+        """What it varies, without seeds."""
+        return {key: value for key, value in self.record.values.items() if key not in SEEDS}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Finished members that differ only in their seeds."""
+
+    members: tuple[Member, ...]
+    values: tuple[float, ...]
+    """The metric by which it is ranked, of each member."""
+
+    @property
+    def value(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def validation_loss(self) -> float:
+        return statistics.fmean(member.validation_loss for member in self.members)
+
+    def interval(self, metric: str) -> Interval | None:
+        """Of a single member, the 95 % interval of its rate."""
+        return interval(self.members[0].metrics or {}, metric) if len(self.members) == 1 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A member with its rank."""
+    """A member with the rank of its setting."""
 
     member: Member
     rank: int | None
     """From 1; None if it did not finish."""
     leading: bool
-    """Whether it is not distinguishable from the first, for lack of a difference or of a common test."""
+    """Whether its setting has the first rank."""
     value: float | None = None
     """The metric by which it is ranked."""
     interval: Interval | None = None
     """The 95 % interval of that, if it is a rate."""
+    setting: Setting | None = None
 
 
 def comparable(members: Sequence[Member]) -> bool:
@@ -125,91 +150,110 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
     Raises InputError if the metric is not in `metrics.json`.
     """
     sign = -1.0 if direction == "maximize" else 1.0
-    done = [(lookup(m.metrics, metric), interval(m.metrics, metric), m) for m in members if m.metrics is not None]
-    done.sort(key=lambda item: (sign * item[0], item[2].validation_loss))
-    values = [value for value, _, _ in done]
-    alike = comparable(members)
+    done = [member for member in members if member.metrics is not None]
+    groups = bucketize(done, lambda member: to_json(member.setting)).values()
+    settings = [Setting(tuple(group), tuple(lookup(m.metrics or {}, metric) for m in group)) for group in groups]
+    settings.sort(key=lambda setting: (sign * setting.value, setting.validation_loss))
     placed = [
-        Ranked(
-            member,
-            1 + values.index(value),
-            not alike or value == values[0] or not distinguishable(done[0][2], member, metric),
-            value,
-            between,
-        )
-        for value, between, member in done
+        Ranked(member, rank, rank == 1, value, interval(member.metrics or {}, metric), setting)
+        for setting, rank in zip(settings, ranks(_apart(settings, metric, comparable(members))), strict=True)
+        for member, value in zip(setting.members, setting.values, strict=True)
     ]
     return placed + [Ranked(member, None, False) for member in members if member.metrics is None]
 
 
-def distinguishable(first: Member, other: Member, metric: str) -> bool:
-    """Whether two members with unequal results differ by more than chance; numbers without an interval always do."""
-    if metric == "accuracy" and (pairs := _pairs(first, other)) is not None:
-        return _mcnemar(*pairs) < SIGNIFICANT
-    spans = [interval(member.metrics or {}, metric) for member in (first, other)]
+def _apart(settings: Sequence[Setting], metric: str, alike: bool) -> Apart:
+    """Which settings differ by more than chance; none if they were not asked the same."""
+    if len(settings) < 2 or not alike:
+        return corrected(len(settings), [1.0] * math.comb(len(settings), 2))
+    try:
+        return told_apart([[member.record.run for member in setting.members] for setting in settings], metric)
+    except InputError:  # a metric that items do not have, members that were judged by different rules
+        pairs = combinations(settings, 2)
+        return corrected(len(settings), [_p_value(a, b, metric) for a, b in pairs])
+
+
+def _p_value(first: Setting, other: Setting, metric: str) -> float:
+    """Without test items: Welch's test of several seeds; of single members 0 or 1, by whether their intervals overlap.
+    A number without an interval is taken as it is."""
+    if first.value == other.value:
+        return 1.0
+    if min(len(first.members), len(other.members)) > 1:
+        from scipy.stats import ttest_ind
+
+        found = float(ttest_ind(first.values, other.values, equal_var=False).pvalue)
+        return 0.0 if math.isnan(found) else found
+    spans = first.interval(metric), other.interval(metric)
     if spans[0] is None or spans[1] is None:
-        return True
-    return spans[0].low > spans[1].high or spans[1].low > spans[0].high
-
-
-def _pairs(first: Member, other: Member) -> tuple[int, int] | None:
-    """Number of test items that only the first, and only the other answered correctly; None if their items differ.
-
-    Samples of one prompt are not independent, so there must be one per prompt.
-    """
-    mine, theirs = first.answers, other.answers
-    if mine.keys() != theirs.keys() or any(len(m.answers) != (m.metrics or {}).get("n") for m in (first, other)):
-        return None
-    return sum(mine[key] > theirs[key] for key in mine), sum(mine[key] < theirs[key] for key in mine)
-
-
-def _mcnemar(more: int, less: int) -> float:
-    """Two-sided probability that a fair coin falls as unevenly in `more + less` throws (McNemar's exact test)."""
-    throws = more + less
-    tail: int = sum(math.comb(throws, count) for count in range(min(more, less) + 1))
-    probability: float = 2 * tail / 2**throws  # of integers: a float power would overflow
-    return min(1.0, probability)
+        return 0.0 if len(first.members) == len(other.members) else 1.0
+    return 0.0 if spans[0].low > spans[1].high or spans[1].low > spans[0].high else 1.0
 
 
 def verdict(found: Sequence[Ranked], values: str) -> str:
     """A line that says what can be concluded from the ranking; `values`: what the first member varied."""
-    leading = sum(place.leading for place in found)
-    if leading == 0:
+    first = _settings([place for place in found if place.leading])
+    if not first:
         return "no member finished"
     if not comparable([place.member for place in found]):
         return "none of them is best: they were not asked the same questions (one dataset.seed for all compares)"
-    if leading > 1:
-        return f"{leading} members (=) cannot be told apart by this test at 95 %: none of them is best"
-    return f"best: {values}" if sum(place.rank is not None for place in found) > 1 else f"the only result: {values}"
+    if len(first) > 1:
+        return f"{len(first)} settings (rank 1=) cannot be told apart by this test at 95 %: none of them is best"
+    everything = _settings([place for place in found if place.rank is not None])
+    if len(everything) == 1:
+        number = len(first[0].members)
+        return f"the only result: {values}" if number == 1 else f"one setting, {number} seeds: nothing to rank"
+    best = first[0].members[0].setting
+    told = " ".join(f"{key}={short(best[key])}" for key in varying([s.members[0].setting for s in everything]))
+    return f"best: {told or values}"
+
+
+def _settings(places: Sequence[Ranked]) -> list[Setting]:
+    """Each once, in order."""
+    return list({id(place.setting): place.setting for place in places if place.setting is not None}.values())
 
 
 def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows: rank, what varied, the metric with its 95 % interval, stop rate, run or why there is none.
-
-    `=` after a rank: not distinguishable from the first.
+    """Column names and rows: rank, what varied, the metric with its 95 % interval (of several seeds: their mean, and
+    the lowest and highest), stop rate, run or why there is none. `=` after a rank: shared by several settings.
     """
     keys = varying([place.member.record.values for place in found])
-    tied = sum(place.leading for place in found) > 1
-    lines: list[list[str]] = []
-    for place in found:
-        record, metrics, between = place.member.record, place.member.metrics, place.interval
+    repeated = any(len(setting.members) > 1 for setting in _settings(found))
+    keys = [key for key in keys if not (repeated and key in SEEDS)]
+    lines = [_row(found, setting, metric, keys, repeated) for setting in _settings(found)]
+    for record in (place.member.record for place in found if place.setting is None):
+        why = [*filter(None, [record.folder]), *(record.reason or "").splitlines()[:1]]
         changed = [short(record.values.get(key, "")) for key in keys]
-        if metrics is None or place.value is None:
-            why = [*filter(None, [record.folder]), *(record.reason or "").splitlines()[:1]]
-            lines.append(["-", *changed, record.state, "", "", " ".join(why)])
-            continue
-        spread = f"[{shown(between.low)}, {shown(between.high)}]" if between else ""
-        numbers = [shown(place.value), spread, shown(lookup(metrics, "stop_rate"))]
-        lines.append([f"{place.rank}{'=' if tied and place.leading else ''}", *changed, *numbers, record.folder or ""])
-    return ["rank", *keys, metric, "95 % interval", "stop rate", "run"], lines
+        lines.append(["-", *changed, *([""] if repeated else []), record.state, "", "", " ".join(why)])
+    spread = "range of seeds" if repeated else "95 % interval"
+    return ["rank", *keys, *(["seeds"] if repeated else []), metric, spread, "stop rate", "run"], lines
+
+
+def _row(found: Sequence[Ranked], setting: Setting, metric: str, keys: Sequence[str], repeated: bool) -> list[str]:
+    rank = next(place.rank for place in found if place.setting is setting)
+    shared = len(_settings([place for place in found if place.rank == rank])) > 1
+    first, more = setting.members[0].record, len(setting.members) - 1
+    between = setting.interval(metric)
+    ends = (between.low, between.high) if between else (min(setting.values), max(setting.values))
+    spread = f"[{shown(ends[0])}, {shown(ends[1])}]" if between or more else ""
+    stop = statistics.fmean(lookup(member.metrics or {}, "stop_rate") for member in setting.members)
+    return [
+        f"{rank}{'=' if shared else ''}",
+        *(short(first.values.get(key, "")) for key in keys),
+        *([str(more + 1)] if repeated else []),
+        shown(setting.value),
+        spread,
+        shown(stop),
+        f"{first.folder or ''}{f' and {more} more' if more else ''}",
+    ]
 
 
 def ranking(found: Sequence[Ranked]) -> list[JsonObject]:
-    """The contents of `ranking.json`, best first."""
+    """The contents of `ranking.json`: a line for each member, best first, with the rank and mean of its setting."""
     lines: list[JsonObject] = []
     for place in found:
         record, between = place.member.record, place.interval
         line: JsonObject = {"rank": place.rank, "leading": place.leading, "values": record.values}
+        line |= {"setting": place.member.setting, "setting_value": place.setting and place.setting.value}
         line |= {"state": record.state, "folder": record.folder, "value": place.value}
         line |= {"interval": None if between is None else [between.low, between.high]}
         lines.append(line | {"metrics": place.member.metrics, "reason": record.reason})

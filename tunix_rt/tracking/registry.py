@@ -189,14 +189,39 @@ class ModelStore:
             for name in names:
                 client.download_artifacts(str(version.run_id), name, str(folder))
 
+    def pinned(self, model: str) -> str:
+        """`models:/NAME/VERSION` of `models:/NAME@ALIAS`; a version stays as it is. Raises ModelError, StoreError."""
+        name, at, alias = model.removeprefix("models:/").partition("@")
+        if not at:
+            return model
+        with self._client() as client:
+            version = None
+            with tolerated("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                version = client.get_model_version_by_alias(name, alias)
+            if version is None:
+                raise ModelError(f"{model}: no such alias in {mask(self.uri)}; {_those_there_are(client, name)}")
+            return f"models:/{name}/{version.version}"
+
+    def tags(self, model: str) -> dict[str, str]:
+        """The tags of a registered version, such as `tunix_rt.run`. Raises ModelError, StoreError."""
+        with self._version(model) as (_, version):
+            return dict(version.tags)
+
     @contextmanager
-    def _version(self, model: str) -> Iterator[tuple[MlflowClient, Any]]:
-        """A client and the version, for a block in which any error of MLflow becomes a StoreError."""
-        file, (name, number) = sqlite_file(self.uri), parts_of(model)
+    def _client(self) -> Iterator[MlflowClient]:
+        """A client of a store that exists."""
+        file = sqlite_file(self.uri)
         if file is not None and not file.exists():
             raise ModelError(f"tracking.uri {self.uri}: no such file, so no registered model is there")
         with store_errors(self.uri):
-            client, version = connect(self.uri), None
+            yield connect(self.uri)
+
+    @contextmanager
+    def _version(self, model: str) -> Iterator[tuple[MlflowClient, Any]]:
+        """A client and the version, for a block in which any error of MLflow becomes a StoreError."""
+        name, number = parts_of(model)
+        with self._client() as client:
+            version = None
             with tolerated("RESOURCE_DOES_NOT_EXIST"):
                 version = client.get_model_version(name, number)
             if version is None:

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.files import JsonObject, read_json, write_json
+from tunix_rt.files import JsonObject, read_json, to_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.rates import shown
 from tunix_rt.runs.sweep import MEMBERSHIP, SweepFolder
@@ -93,15 +93,15 @@ class SweepSync(FolderSync):
                 self.send_file(store, file.name if file in ranking else f"figures/{file.name}", file)
 
     def _facts(self, ended: bool) -> Facts:
-        """What is swept; once it has `ended`, also its ranking and the one member that leads, if one does."""
+        """What is swept; once it has `ended`, also its ranking and the one setting that leads, if one does."""
         facts = self.folder.status()
         parameters = {f"sweep.{key}": str(facts[key]) for key in ("metric", "direction", "varying")}
         if not (ended and self.folder.ranking.exists()):
             return Facts(parameters)
-        leading = [line for line in read_json(self.folder.ranking) if line.get("leading")]
-        best: JsonObject = leading[0] if len(leading) == 1 else {"values": {}, "folder": "none"}
-        tags = {f"best.{key}": str(best["values"].get(key, "")) for key in facts["varying"]}
-        return Facts(parameters, tags | {"best.run_folder": str(best["folder"])}, note=_markdown(self._table()))
+        best = _best(read_json(self.folder.ranking))
+        tags = {f"best.{key}": ", ".join(dict.fromkeys(_varied(best, key))) for key in facts["varying"]}
+        folders = ", ".join(str(line["folder"]) for line in best) or "none"
+        return Facts(parameters, tags | {"best.run_folder": folders}, note=_markdown(self._table()))
 
     def _points(self) -> list[Point]:
         """The number of members per final state, and the value of the first-ranked one."""
@@ -117,6 +117,16 @@ class SweepSync(FolderSync):
         facts = self.folder.status()
         columns = ["rank", *facts["varying"], "state", facts["metric"], "low", "high", "folder", "reason"]
         return Table(TABLE, columns, [_row(line, facts["varying"]) for line in read_json(self.folder.ranking)])
+
+
+def _best(lines: Sequence[JsonObject]) -> list[JsonObject]:
+    """The members of the setting that has the first rank alone; none if several share it."""
+    leading = [line for line in lines if line.get("leading")]
+    return leading if len({to_json(line.get("setting", line["values"])) for line in leading}) == 1 else []
+
+
+def _varied(lines: Sequence[JsonObject], key: str) -> list[str]:
+    return [str(line["values"].get(key, "")) for line in lines]
 
 
 def _row(line: JsonObject, varying: Sequence[str]) -> list[Any]:

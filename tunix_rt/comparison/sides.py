@@ -1,0 +1,134 @@
+"""Which runs stand on which side of a comparison: named runs, or those of a sweep or experiment, grouped by setting.
+
+A setting is a config without its seeds. Runs of one setting with different seeds are repetitions of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunix_rt.config.identity import entering
+from tunix_rt.errors import InputError
+from tunix_rt.files import JsonObject, digest
+from tunix_rt.runs.diff import compare, leaves
+from tunix_rt.runs.folder import RunFolder, all_runs, find_run
+from tunix_rt.runs.sweep import SweepFolder
+
+SEEDS = ("seed", "training.seed", "generation.seed")
+"""Keys of which a repetition may have another value. Another `dataset.seed` is another test set."""
+SHOWN = 8
+"""Settings that a message lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Runs of one setting, each with other seeds."""
+
+    runs: tuple[RunFolder, ...]
+    repeated: tuple[RunFolder, ...] = ()
+    """Runs that were left out: same setting and seeds as one of `runs`, so they say nothing new."""
+
+    @property
+    def name(self) -> str:
+        first = self.runs[0].name
+        return first if len(self.runs) == 1 else f"{first} and {len(self.runs) - 1} more"
+
+
+def sides_of(root: Path, words: Sequence[str], others: Sequence[str]) -> tuple[Side, Side]:
+    """The two sides that a user means by `words`, and by `others` if both sides are named.
+
+    Without `others`, two words are a side each, and any other number of runs is grouped by setting, of which there must
+    be two. A word is a run, a sweep, or an experiment, which stands for all of its finished runs. Raises InputError.
+    """
+    if others:
+        return _side(runs_of(root, words)), _side(runs_of(root, others))
+    if len(words) == 2:
+        return _side(runs_of(root, words[:1])), _side(runs_of(root, words[1:]))
+    groups = settings(runs_of(root, words))
+    if len(groups) != 2:
+        raise InputError(f"{' '.join(words)}: {_listed(groups)}; name two sides: compare RUN … --with RUN …")
+    return groups[0], groups[1]
+
+
+def runs_of(root: Path, words: Sequence[str]) -> list[RunFolder]:
+    """The runs that words mean, each once. Raises InputError."""
+    found = [run for word in words for run in _meant(root, word)]
+    return list({run.path.resolve(): run for run in found}.values())
+
+
+def _meant(root: Path, word: str) -> list[RunFolder]:
+    if (folder := _sweep(root, word)) is not None:
+        files = sorted((folder.path / "members").glob("*.json"))
+        records = [folder.read(file.stem) for file in files if not file.name.endswith(".config.json")]
+        return [record.run for record in records if record is not None and record.state == "finished"]
+    of_experiment = [run for run in all_runs(root) if run.path.parent.name == word]
+    return [run for run in of_experiment if run.status().get("state") == "finished"] or [find_run(root, word)]
+
+
+def _sweep(root: Path, word: str) -> SweepFolder | None:
+    """The sweep of that path, name, or prefix of it."""
+    places = [Path(word), *sorted(root.glob(f"{word}*"))] if "sweep-" in word else []
+    places += sorted(root.glob(f"*/{word}*")) if word.startswith("sweep-") else []
+    found = [SweepFolder(place) for place in places if (place / "sweep.json").exists()]
+    return found[0] if len({sweep.path.resolve() for sweep in found}) == 1 else None
+
+
+def _side(runs: Sequence[RunFolder]) -> Side:
+    """The only setting of some runs. Raises InputError if there are others."""
+    groups = settings(runs)
+    if len(groups) != 1:
+        raise InputError(f"one side is one setting, repeated with other seeds, but here are {_listed(groups)}")
+    return groups[0]
+
+
+def settings(runs: Sequence[RunFolder]) -> list[Side]:
+    """Runs grouped by their config without seeds, in the order of the first of each."""
+    groups = _grouped(runs, lambda config: _without_seeds(config, [*SEEDS, "name"]))
+    return [_once(group) for group in groups]
+
+
+def _grouped(runs: Sequence[RunFolder], part: Callable[[JsonObject], Any]) -> list[list[RunFolder]]:
+    groups: dict[str, list[RunFolder]] = {}
+    for run in runs:
+        groups.setdefault(digest(part(entering(run.read_config()))), []).append(run)
+    return list(groups.values())
+
+
+def _once(runs: Sequence[RunFolder]) -> Side:
+    alike = _grouped(runs, lambda config: config)
+    repeated = [run for group in alike for run in group[1:]]
+    return Side(tuple(group[0] for group in alike), tuple(repeated))
+
+
+def _without_seeds(config: JsonObject, keys: Sequence[str]) -> dict[str, Any]:
+    return {key: value for key, value in leaves(config).items() if key not in keys}
+
+
+def _listed(groups: Sequence[Side]) -> str:
+    """What distinguishes settings, each with its first run."""
+    configs = [_without_seeds(entering(group.runs[0].read_config()), SEEDS) for group in groups]
+    varied = [key for key in dict.fromkeys(key for config in configs for key in config) if _varies(configs, key)]
+    lines = [
+        f"  {group.name}: {' '.join(f'{key}={config.get(key)}' for key in varied[:4])}"
+        for group, config in zip(groups[:SHOWN], configs, strict=False)
+    ]
+    more = f"\n  … {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
+    return f"{len(groups)} settings:\n" + "\n".join(lines) + more
+
+
+def _varies(configs: Sequence[dict[str, Any]], key: str) -> bool:
+    return any(config.get(key) != configs[0].get(key) for config in configs)
+
+
+def changes(left: RunFolder, right: RunFolder) -> dict[str, tuple[Any, Any]]:
+    """What differs in two configs and may change a result: key → (left, right)."""
+    return compare("config", entering(left.read_config()), entering(right.read_config())).different
+
+
+def trained_apart(side: Side) -> bool:
+    """Whether the runs of a side are trainings with different seeds, and not only answers sampled with them."""
+    configs = [leaves(run.read_config()) for run in side.runs]
+    return _varies(configs, "training.seed" if "training.seed" in configs[0] else "seed")
