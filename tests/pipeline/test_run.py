@@ -43,6 +43,7 @@ def test_one_command_leaves_everything(backend: str, person: Person) -> None:
         "predictions.jsonl",
         "items.jsonl",
         "metrics.json",
+        "scores.json",
         "report.md",
         "figures/loss.png",
     ):

@@ -61,6 +61,8 @@ class RunFolder:
     items = _Located("items.jsonl", "evaluate")
     metrics = _Located("metrics.json", "evaluate")
     baseline_metrics = _Located("baseline_metrics.json", "evaluate")
+    scores = _Located("scores.json", "evaluate")
+    """The numbers of `metrics.json` that matter most, flat."""
     report = _Located("report.md")
     status_file = _Located("status.json")
     """Who works here; touched repeatedly while somebody does (`liveness.heartbeat`)."""
