@@ -64,6 +64,8 @@ class RunFolder:
     scores = _Located("scores.json", "evaluate")
     """The numbers of `metrics.json` that matter most, flat."""
     report = _Located("report.md")
+    page = _Located("report.html")
+    """The report as one page for a browser; older runs have none."""
     status_file = _Located("status.json")
     """Who works here; touched repeatedly while somebody does (`liveness.heartbeat`)."""
 
