@@ -13,6 +13,7 @@ from tunix_rt.batches.encoded import Int32
 from tunix_rt.batches.reader import Question, Reader
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.results import GenerationConfig
+from tunix_rt.files import append_line
 from tunix_rt.terminal import say
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
@@ -51,9 +52,15 @@ class Sampler:
         return cls(reader, questions, generation)
 
     def accuracy(
-        self, engine: Backend, state: State, step: int, is_right: Verdict, ask: Callable[[], None] = lambda: None
+        self,
+        engine: Backend,
+        state: State,
+        step: int,
+        is_right: Verdict,
+        ask: Callable[[], None] = lambda: None,
+        file: Path | None = None,
     ) -> float:
-        """Share of the answers that are right, of those with a reference; prints the first few.
+        """Share of the answers that are right, of those with a reference; prints the first few, appends all to `file`.
 
         `ask` is called for every generated piece, and may raise Interrupted.
         """
@@ -69,7 +76,10 @@ class Sampler:
             answer = question.answered(self.reader, np.concatenate(made), (), "stop" if whole else "length")
             right = is_right(answer, question.trace)
             num_right += right
+            if file is not None:
+                shown = {"id": answer.id, "prompt": answer.prompt, "completion": answer.completion}
+                append_line(file, {"step": step, **shown, "reference": answer.reference, "correct": right})
             if number < NUM_PRINTED:
-                shown = f"{question.trace.prompt!r} → {answer.completion!r}"
-                say(f"  step {step} {'right' if right else 'wrong'}: {shown}")
+                said = f"{question.trace.prompt!r} → {answer.completion!r}"
+                say(f"  step {step} {'right' if right else 'wrong'}: {said}")
         return num_right / max(sum(bool(question.trace.final_answer) for question in self.questions), 1)
