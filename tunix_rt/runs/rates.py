@@ -29,6 +29,10 @@ TITLES = {
 """Display names of rates of `metrics.json`; any other rate is shown by its key."""
 
 
+LESS_IS_BETTER = frozenset({"malformed_rate", "error_rate", "ambiguous_rate"})
+"""Rates of what went wrong."""
+
+
 def rates(metrics: JsonObject) -> dict[str, JsonObject]:
     """Every rate of a `metrics.json` but those of parts: name → value, low, high, n. First those at its top, in order,
     then each further scorer's and each pass@k."""
