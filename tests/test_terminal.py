@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tunix_rt import terminal
+from tunix_rt import styled, terminal
 from tunix_rt.files import to_json
 
 Lines = list[str]
@@ -100,8 +100,8 @@ def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
         lambda: terminal.warn(hostile),
         lambda: terminal.table(hostile, (hostile,), [(hostile,)]),
         lambda: terminal.table("", (), [("key", hostile)]),
-        lambda: terminal.coloured([(hostile, "bold")]),
-        lambda: terminal.markdown(hostile),
+        lambda: styled.coloured([(hostile, "bold")]),
+        lambda: styled.markdown(hostile),
         lambda: terminal.out(to_json({hostile: hostile})),
     ):
         prints()
@@ -113,10 +113,10 @@ def test_data_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_tab_is_seen_as_one(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Prevents: code whose tabs look like blanks, where the text is shown to be checked."""
-    terminal.coloured([("a\tb", "bold"), ("\n", "dim")])
+    styled.coloured([("a\tb", "bold"), ("\n", "dim")])
     assert capsys.readouterr().out == "a\tb\n\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    terminal.coloured([("a\tb", "bold")])
+    styled.coloured([("a\tb", "bold")])
     assert "a\\tb" in capsys.readouterr().out
 
 
@@ -178,9 +178,9 @@ def test_markdown_is_rendered_for_a_terminal_only(
 ) -> None:
     """Prevents: `show` printing the bars of a report's tables, or rendering what a pipe reads."""
     text = "# Report\n\n| a | b |\n|---|---|\n| 1 | \x1b[2J |\n\n```\n<think> [a](http://b)\n```"
-    shown = "\n".join(at_80_columns(lambda: terminal.markdown(text)))
+    shown = "\n".join(at_80_columns(lambda: styled.markdown(text)))
     assert "Report" in shown and "|---|" not in shown and "\x1b[2J" not in shown
     assert "<think> [a](http://b)" in shown, "what a model wrote is shown as it is"
-    assert "\x1b]8" not in "\n".join(at_80_columns(lambda: terminal.markdown("[a](http://b)")))
-    terminal.markdown(text)
+    assert "\x1b]8" not in "\n".join(at_80_columns(lambda: styled.markdown("[a](http://b)")))
+    styled.markdown(text)
     assert capsys.readouterr().out == text.replace("\x1b", "\\u001b") + "\n"

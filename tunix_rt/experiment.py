@@ -39,7 +39,8 @@ from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.store import ui_command
+from tunix_rt.tracking.state import SyncState
+from tunix_rt.tracking.store import NONE, ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +143,8 @@ def _result(folder: RunFolder) -> Result:
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """Print the table at the end of a run."""
-    table(run.name, (), summary(run, ui_command(tracking)))
+    page = "" if tracking.kind == NONE else SyncState.load(run.path).page
+    table(run.name, (), summary(run, ui_command(tracking), page))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:

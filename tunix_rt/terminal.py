@@ -97,12 +97,13 @@ def progress(title: str, total: int, unit: str, done: int = 0) -> Iterator[Progr
 
     fields = [TextColumn(f"{{task.fields[{name}]}}", markup=False) for name in ("unit", "pace", "note")]
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), *fields)
-    with Bar(*columns, console=_console(stderr=True)) as bar:
+    with Bar(*columns, console=console(stderr=True)) as bar:
         bar.add_task(title, total=total, completed=done, unit=unit, pace="", note="")
         yield Progress(title, total, unit, done, bar)
 
 
-def _console(stderr: bool = False) -> Any:
+def console(stderr: bool = False) -> Any:
+    """Rich's console on stdout or stderr; it highlights nothing by itself."""
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
@@ -145,8 +146,8 @@ def table(
     """
     rows = [[visible(cell) for cell in row] for row in rows]
     kept = [at for at in range(len(columns)) if any(row[at] for row in rows)]
-    widths = {at: max(_cells(row[at]) for row in [columns, *rows]) for at in kept}
-    room = _console().width if sys.stdout.isatty() else sys.maxsize
+    widths = {at: max(cells(row[at]) for row in [columns, *rows]) for at in kept}
+    room = console().width if sys.stdout.isatty() else sys.maxsize
     dropped = _fit(widths, room, right, whole)
     if title:
         out(title)
@@ -179,7 +180,7 @@ def wrapped_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None
         shown.add_column(name, overflow="fold", no_wrap=name == columns[0])
     for row in rows:
         shown.add_row(*(Text(visible(cell)) for cell in row))
-    _console().print(shown)
+    console().print(shown)
 
 
 def _width(widths: dict[int, int]) -> int:
@@ -210,7 +211,7 @@ def _line(cells: Sequence[str], widths: dict[int, int], right: Sequence[int]) ->
     out(f" {'  '.join(text.plain for text in shown)}".rstrip())
 
 
-def _cells(text: str) -> int:
+def cells(text: str) -> int:
     """Terminal columns that `text` takes; a Chinese character takes two."""
     from rich.cells import cell_len
 
@@ -219,28 +220,7 @@ def _cells(text: str) -> int:
 
 def _lines(rows: Sequence[Sequence[str]]) -> None:
     """Print key and value, one line each, never wrapped: a value may be a command to paste."""
-    width = max((_cells(row[0]) for row in rows), default=0)
+    width = max((cells(row[0]) for row in rows), default=0)
     for key, value in rows:
-        out(f" {key}{' ' * (width - _cells(key))}  {value}".rstrip())
+        out(f" {key}{' ' * (width - cells(key))}  {value}".rstrip())
     out()
-
-
-def coloured(pieces: Sequence[tuple[str, str]]) -> None:
-    """Print text to stdout in pieces of (text, rich style), tabs as `\\t`; a pipe gets the text alone, with tabs."""
-    if not sys.stdout.isatty():
-        out("".join(text for text, _ in pieces))
-        return
-    from rich.text import Text
-
-    shown = ((visible(text, "\n\t").replace("\t", "\\t"), style) for text, style in pieces)
-    _console().print(Text.assemble(*shown), soft_wrap=True)
-
-
-def markdown(text: str) -> None:
-    """Print Markdown to stdout: rendered for a terminal, unchanged for a pipe."""
-    if not sys.stdout.isatty():
-        out(text)
-        return
-    from rich.markdown import Markdown
-
-    _console().print(Markdown(visible(text, keep="\n\t"), hyperlinks=False))

@@ -59,9 +59,11 @@ JOINED: dict[str, tuple[str, ...]] = {
 RESULTS = "runs/crash/*"
 COMPARED = (
     *("metrics.jsonl", "predictions.jsonl", "baseline_predictions.jsonl", "items.jsonl", "metrics.json"),
-    *("baseline_metrics.json", "model/*", "plots/*", "figures/*"),
+    *("scores.json", "baseline_metrics.json", "model/*", "plots/*", "figures/*"),
 )
 """In the run folder; and all prepared data."""
+ALIKE = {"scores.json": "metrics.json", "samples.jsonl": "timings.jsonl"}
+"""Files that are written right before or after another one, in the same way."""
 CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md")
 """Facts and files in which there are times."""
 
@@ -83,7 +85,8 @@ class Point:
         """Which kind of file it is about; of a stage as a whole, the moment."""
         moment, path = self.name.split(" ", 1)
         folder, _, file = path.rpartition("/")
-        return moment if not folder else folder if folder in ("figures", "plots") else file.removeprefix("baseline_")
+        file = ALIKE.get(file, file.removeprefix("baseline_"))
+        return moment if not folder else folder if folder in ("figures", "plots") else file
 
 
 @dataclass(frozen=True)

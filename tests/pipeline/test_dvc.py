@@ -36,6 +36,7 @@ UNTRACKED = {
     "tracking_process.json",
     "system.jsonl",
     "fingerprint.json",
+    "samples.jsonl",
 }
 
 

@@ -43,6 +43,7 @@ def test_one_command_leaves_everything(backend: str, person: Person) -> None:
         "predictions.jsonl",
         "items.jsonl",
         "metrics.json",
+        "scores.json",
         "report.md",
         "figures/loss.png",
     ):
@@ -178,7 +179,7 @@ def test_looking_at_a_run(person: Person) -> None:
     assert "max_steps: 6" in person.types("show", "last", "--config").out
     two = json.loads(person.types("show", "quickstart", "--predictions", "2", "--json").out)["predictions"]
     said = person.types("show", "quickstart", "--predictions", "2").out
-    assert len(two) == 2 and all(f"{one['id']}: {one['finish_reason']}, " in said for one in two)
+    assert len(two) == 2 and all(f"{one['id']}: {one['reason']}, " in said for one in two)
     asked = person.types("ask", "last", "47*86=")
     assert asked.code == 0
     assert asked.out.strip()

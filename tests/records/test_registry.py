@@ -33,7 +33,7 @@ def test_a_registered_model_is_described_found_and_started_from(finished: RunFol
     assert client.get_run(version.run_id).info.status == "FINISHED"
     logged = client.get_logged_model(made["model_id"])
     metrics = {metric.key: metric.value for metric in logged.metrics or []}
-    assert metrics["accuracy"] == read_json(finished.metrics)["accuracy"]["value"]
+    assert metrics["1_score/accuracy"] == read_json(finished.metrics)["accuracy"]["value"]
     place = Path(logged.artifact_location.removeprefix("file://"))
     description = (place / "MLmodel").read_text()
     assert '"name": "prompt"' in description and '"name": "completion"' in description

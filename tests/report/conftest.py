@@ -100,8 +100,9 @@ def train_log(run: RunFolder) -> None:
 
 
 @pytest.fixture
-def make_run(tmp_path: Path) -> MakeRun:
-    """Make `runs/quickstart/<identity>` with these predictions; `overrides` change its config."""
+def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
+    """Make `runs/quickstart/<identity>` here, with these predictions; `overrides` change its config."""
+    monkeypatch.chdir(tmp_path)
 
     def make(
         predictions: Sequence[Prediction] | None = None,

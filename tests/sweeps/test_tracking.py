@@ -47,7 +47,7 @@ def test_members_are_children_of_one_run(shell: Shell) -> None:
     assert {"ranking.json", "ranking_table.json"} <= files
     tags = dict(query(shell, f"select key, value from tags where run_uuid = '{parent}'"))
     assert tags["best.optimizer.learning_rate"] == "0.001"
-    assert "| rank | optimizer.learning_rate | state | accuracy |" in tags["mlflow.note.content"]
+    assert "| rank | optimizer.learning_rate | accuracy | 95 % interval | state | run |" in tags["mlflow.note.content"]
     assert {state for (state,) in query(shell, "select status from runs")} == {"FAILED", "FINISHED"}
     logs = [file.read_text() for file in shell.folder.glob("runs/quickstart/*/tracking.log")]
     assert len(logs) == 3 and all("all sent" in log for log in logs)
@@ -86,6 +86,11 @@ def test_the_parent_is_found_again_and_ends_as_the_sweep_does(tmp_path: Any) -> 
     assert main([str(sweep.path)]) == 0
     (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
     assert (run.data.tags["best.seed"], run.data.tags["best.run_folder"]) == ("", "none"), "a tie: none of them is best"
+    note = run.data.tags["mlflow.note.content"]
+    assert (
+        "**2 members, ranked by accuracy** (maximize; = marks those that cannot be told apart from the first)" in note
+    )
+    assert "| 1= | 2 | 50.0 % | [10.0 %, 90.0 %] | finished | a |" in note
 
 
 def test_a_sweep_on_another_host_goes_on_as_long_as_its_heartbeat(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tracking.conftest import PREDICTIONS, TRACKING, MakeRun
+from tests.tracking.conftest import TRACKING, MakeRun
 from tunix_rt.errors import DataError
 from tunix_rt.files import read_json, write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
@@ -19,9 +19,9 @@ from tunix_rt.tracking.content import (
     read_tracking,
     recorded_tags,
     records,
+    results,
     run_name,
     sample,
-    summary_metrics,
     table,
 )
 
@@ -48,8 +48,9 @@ def test_what_the_product_records_is_read(recorded: RunFolder) -> None:
     rows = answers(recorded)
     assert sum(not row["correct"] for row in rows) == 3
     assert all(len(row["steps"]) == row["step_checks"]["num_steps"] >= 3 for row in rows)
-    metrics = {point.key: point.value for point in summary_metrics(recorded.metrics, "")}
-    assert (metrics["accuracy"], metrics["accuracy_n"]) == (0.9, PREDICTIONS)
+    points = {point.key: point.value for point in results(recorded)}
+    assert points["score/accuracy"] == 0.9
+    assert len(points) < 15 and not any(key.endswith(("_n", "_low", "_high")) for key in points)
     sent = {"config.yaml", "stages.json", "environment.json", "report.md", "data.json", "metrics.json"}
     assert sent | {"figures/loss.png"} < records(recorded).keys()
 
@@ -67,33 +68,19 @@ def test_parameters_are_flat_and_without_passwords() -> None:
     }
 
 
-def test_numbers_of_the_results_become_metrics_that_mlflow_takes(run: RunFolder) -> None:
-    from mlflow.utils.validation import _validate_metric_name
-
+def test_the_scores_before_and_after_training_are_metrics_of_their_own(run: RunFolder) -> None:
+    """Prevents: a chart of a single bar for each count and bound, among which nobody finds the accuracy."""
     rate = {"value": 0.5, "k": 1, "n": 2, "low": 0.1, "high": 0.9}
-    slices = {"operation=a/b": {"accuracy": rate}, "..": {"n": 3}, "": {"n": 4}, "x" * 300: {"n": 5}}
-    write_json(run.metrics, {"accuracy": rate, "schema_version": 1, "ok": True, "nothing": None, "slices": slices})
-    points = {point.key: point for point in summary_metrics(run.metrics, "")}
-    assert {key: point.value for key, point in points.items() if "slices" not in key} == {
-        "accuracy": 0.5,
-        "accuracy_low": 0.1,
-        "accuracy_high": 0.9,
-        "accuracy_n": 2.0,
+    write_json(run.metrics, {"accuracy": rate, "n": 2, "slices": {"digits": {"2": rate}}, "pass_at": {"4": rate}})
+    write_json(run.baseline_metrics, {"accuracy": rate | {"value": 0.25}})
+    found = results(run)
+    assert {point.key: point.value for point in found} == {
+        "score/accuracy": 0.5,
+        "score/pass_at_4": 0.5,
+        "score_before_training/accuracy": 0.25,
     }
-    assert "slices/operation_a_b/accuracy" in points
-    assert {point.step for point in points.values()} == {0}
-    assert len(points) == 4 + 1 + 1 + 1, '".." and "" become the same name'
-    for key in points:
-        _validate_metric_name(key)
-    assert summary_metrics(run.baseline_metrics, "baseline/") == []
-
-
-def test_a_scorer_s_further_numbers_are_metrics(run: RunFolder) -> None:
-    rate = {"value": 0.5, "k": 1, "n": 2, "low": 0.1, "high": 0.9}
-    write_json(run.metrics, {"scores": {"text": rate | {"word_f1": 0.25}, "judge": rate | {"agreement": rate}}})
-    points = {point.key: point.value for point in summary_metrics(run.metrics, "")}
-    expected = {"scores/text": 0.5, "scores/text/word_f1": 0.25, "scores/judge": 0.5, "scores/judge/agreement": 0.5}
-    assert points == expected
+    assert found[0].time == run.metrics.stat().st_mtime_ns // 1_000_000, "sent again, it is the same point"
+    assert results(RunFolder(run.path / "empty")) == []
 
 
 def test_a_run_is_named_by_experiment_and_identity(run: RunFolder) -> None:
@@ -130,18 +117,27 @@ def test_a_torn_prediction_is_left_out_and_the_rest_stays(run: RunFolder) -> Non
     ]
 
 
-def test_table_has_a_row_per_prediction_and_verdicts_beside_the_answer() -> None:
+def test_table_has_a_row_per_prediction_wrong_ones_first() -> None:
+    """A tracker shows a table by pages that it does not sort; the completion is beside the prompt."""
     rows = [
-        {"id": "a", "sample": 0, "answer": "1", "steps": ["x", "y"], "logprobs": [0.1], "token_ends": [1]},
-        {"id": "b", "sample": 0, "answer": "2", "steps": [], "logprobs": [], "correct": True},
+        {"id": "b", "sample": 0, "answer": "2.0", "extracted": "2", "steps": [], "logprobs": [], "correct": True},
+        {
+            "id": "a",
+            "sample": 0,
+            "answer": "1",
+            "steps": ["x", "y"],
+            "logprobs": [0.1],
+            "token_ends": [1],
+            "correct": False,
+        },
     ]
     made = table(rows, 1, 7)
     columns = made.columns
-    assert columns[:4] == ["prompt", "reference", "answer", "correct"]
-    assert not {"logprobs", "token_ends"} & {*columns}
+    assert columns[:5] == ["prompt", "completion", "answer", "reference", "correct"]
+    assert not {"logprobs", "token_ends", "extracted"} & {*columns}
     assert made.rows[0][columns.index("steps")] == "x\ny"
-    assert made.rows[0][columns.index("correct")] is None
     assert [row[columns.index("id")] for row in made.rows] == ["a", "b"]
+    assert [row[columns.index("answer")] for row in made.rows] == ["1", "2"]
     assert (made.name, made.time, made.examples) == ("predictions.json", 7, sample(rows, 1))
 
 

@@ -154,7 +154,7 @@ def test_a_server_that_starts_late_gets_everything(
     assert report.complete, report.message
     client = MlflowClient(store)
     assert client.get_run(str(report.run_id)).info.status == "KILLED"
-    steps = [point.step for point in client.get_metric_history(str(report.run_id), "train/loss")]
+    steps = [point.step for point in client.get_metric_history(str(report.run_id), "2_train/loss")]
     assert sorted(steps) == list(range(1, 13))
     traces = client.search_traces(locations=[client.get_run(str(report.run_id)).info.experiment_id])
     assert len(traces) == 10

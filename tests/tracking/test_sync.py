@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
 from tests.tracking.conftest import PREDICTIONS, MakeRun, Train
@@ -20,7 +21,8 @@ from tunix_rt.files import read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.tracking import sync as process
 from tunix_rt.tracking.content import parameters, read_config, records
-from tunix_rt.tracking.state import SyncReport
+from tunix_rt.tracking.state import SyncReport, SyncState
+from tunix_rt.tracking.stores._mlflow_pages import metric_key
 from tunix_rt.tracking.sync import main, sync_folder
 from tunix_rt.tracking.syncer import Syncer, send_command, served_by, start
 
@@ -44,13 +46,17 @@ def files(client: MlflowClient, run_id: str, folder: str | None = None) -> set[s
     return found
 
 
+def note(stored: Run) -> str:
+    return str(stored.data.tags["mlflow.note.content"])
+
+
 def assert_all_there(client: MlflowClient, run: RunFolder, report: SyncReport, predictions: int = PREDICTIONS) -> None:
     """The store compared with the files: everything once, and nothing else."""
     assert report.complete, report.message
     run_id = str(report.run_id)
     for key in ("train/loss", "train/learning_rate", "eval/loss"):
         assert len(recorded_points(run, key)) >= 2, "the test would prove nothing"
-        assert history(client, run_id, key) == recorded_points(run, key)
+        assert history(client, run_id, metric_key(key)) == recorded_points(run, key)
     stored = client.get_run(run_id)
     assert stored.data.params.keys() == parameters(read_config(run)).keys()
     assert len(stored.inputs.dataset_inputs) == 3
@@ -78,14 +84,19 @@ def test_finished_run_is_all_in_the_store(make_run: MakeRun, store: str, train: 
     assert stored.info.run_name == "quickstart-01234567"
     assert stored.data.params["training.max_steps"] == "6"
     metrics = read_json(run.metrics)
-    assert stored.data.metrics["accuracy"] == metrics["accuracy"]["value"] == 0.9
-    assert stored.data.metrics["accuracy_low"] == metrics["accuracy"]["low"]
+    assert stored.data.metrics["1_score/accuracy"] == metrics["accuracy"]["value"] == 0.9
+    sections = {key.partition("/")[0] for key in stored.data.metrics}
+    assert sections >= {"1_score", "2_train", "3_validation", "4_timings"}, "in the order in which MLflow shows them"
+    experiment = client.get_experiment(stored.info.experiment_id)
+    columns = json.loads(experiment.tags["mlflow.sharedViewState.scores"])["selectedColumns"]
+    assert {f"metrics.`{key}`" for key in stored.data.metrics} >= {one for one in columns if one.startswith("metrics")}
+    page = f"#/experiments/{experiment.experiment_id}/runs/{report.run_id}?workflowType=machine_learning"
+    assert SyncState.load(run.path).page == f"http://127.0.0.1:5000/{page}" and page in note(stored)
     environment = read_json(run.environment)
     assert stored.data.tags["mlflow.source.name"] == environment["command"]
     assert stored.data.tags["tunix_rt.backend"] == "torch"
     assert stored.data.tags["version.torch"] == environment["packages"]["torch"]
-    assert "27 of 30" in stored.data.tags["mlflow.note.content"]
-    assert "figures/" not in stored.data.tags["mlflow.note.content"]
+    assert "27 of 30" in note(stored) and "figures/" not in note(stored)
     data = read_json(run.data)
     digests = {item.dataset.name: item.dataset.digest for item in stored.inputs.dataset_inputs}
     assert digests[f"{data['name']}/train"] == data["splits"]["train"]["sha256"][:16]
@@ -173,7 +184,7 @@ def test_killed_run_is_killed_and_goes_on_in_the_same_run(make_run: MakeRun, sto
     def kill_when_running() -> None:
         while not seen:
             found = client.search_runs([item.experiment_id for item in client.search_experiments()])
-            seen.extend(item.info.status for item in found if item.data.metrics.get("train/loss"))
+            seen.extend(item.info.status for item in found if item.data.metrics.get("2_train/loss"))
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
 
@@ -298,7 +309,7 @@ def test_torn_predictions_are_left_out_and_the_rest_is_sent(
     assert "predictions.jsonl:1: a torn line" in capsys.readouterr().err
     client = MlflowClient(store)
     assert client.get_run(str(report.run_id)).info.status == "FAILED"
-    assert history(client, str(report.run_id), "train/loss") == recorded_points(run, "train/loss")
+    assert history(client, str(report.run_id), "2_train/loss") == recorded_points(run, "train/loss")
 
 
 def test_unreachable_server_ends_in_a_message_and_the_rest_can_be_sent_later(

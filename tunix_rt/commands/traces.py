@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tunix_rt.commands import Parser
 from tunix_rt.files import to_json
-from tunix_rt.terminal import coloured, out, table
+from tunix_rt.styled import coloured
+from tunix_rt.terminal import out, table
 
 if TYPE_CHECKING:
     from tunix_rt.config.choices import SplitName

@@ -121,11 +121,13 @@ def _work(stage: Stage, context: RunContext) -> None:
             facts["backend"] = read_json(run.environment)["backend"]
         outputs = sealed(place.path, stage.outputs)
     faults.point(f"sealed {name}")
-    seconds = round(time.monotonic() - started, 6)
-    record = {"identity": identity, "state": "done", "stage_seconds": seconds, **facts, "outputs": outputs}
-    place.record_stage(name, record)
-    if place != run:
-        run.record_stage(name, record | {"folder": name})
+    took = {"stage_seconds": round(time.monotonic() - started, 6)}
+    record = {"identity": identity, "state": "done", **facts, "outputs": outputs}
+    if place == run:
+        run.record_stage(name, record | took)
+    else:  # for DVC, which compares the folder's bytes, it holds no time of its own
+        place.record_stage(name, record)
+        run.record_stage(name, record | took | {"folder": name})
 
 
 def _may_be_elsewhere(stage: Stage, context: RunContext) -> bool:
@@ -173,7 +175,10 @@ def claim(stage: Stage, context: RunContext) -> None:
         record = RunFolder(run.path / earlier.name).stages().get(earlier.name, {})
         if (record.get("identity"), record.get("state")) != (context.chain[earlier.name], "done"):
             raise InputError(f"{run.path / earlier.name}: not what is declared; `dvc repro` does the stages in order")
-        records[earlier.name] = record | {"folder": earlier.name}
+        known = run.stages().get(earlier.name, {})
+        same = "stage_seconds" in known and known.get("identity") == record["identity"]
+        took = {"stage_seconds": known["stage_seconds"]} if same else {}
+        records[earlier.name] = record | took | {"folder": earlier.name}
     if stage != STAGES[-1]:
         place = RunFolder(run.path / name)
         if place.stages().get(name) != begun:

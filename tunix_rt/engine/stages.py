@@ -88,6 +88,6 @@ STAGES = (
     Stage(
         "predict", _predict, ("predictions.jsonl", "baseline_predictions.jsonl", "interventions.jsonl"), computes=True
     ),
-    Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "baseline_metrics.json")),
+    Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "scores.json", "baseline_metrics.json")),
     Stage("report", _report, ("report.md", "figures", "plots")),
 )

@@ -7,7 +7,7 @@ alone, and what the model writes then on (seed, prompt's id, kind, k).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
@@ -80,6 +80,7 @@ def intervene(
     seed: int,
     path: Path,
     interrupt: Interrupt,
+    begin: Callable[[], None],
 ) -> None:
     """Change the steps of the first answered prompts and let the model go on, one line in `path` for each change.
 
@@ -99,7 +100,9 @@ def intervene(
         warn("generation.interventions: no completion has steps and then an answer in the format; nothing is changed")
         write_jsonl(path, ())
         return
-    answer_all(backend, state, reader, changed, intervention_of, generation, seed, path, interrupt, "interventions")
+    answer_all(
+        backend, state, reader, changed, intervention_of, generation, seed, path, interrupt, "interventions", begin
+    )
 
 
 def _cuts(reader: Reader, prediction: Prediction) -> Cuts | None:

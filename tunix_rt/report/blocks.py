@@ -37,6 +37,11 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [_row(columns), _row(["---"] * len(columns)), *map(_row, rows), ""]
 
 
+def without_pictures(text: str) -> str:
+    """Markdown without its pictures, for a place that has none of the files."""
+    return re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", text)
+
+
 def shortened(text: str, longest: int) -> str:
     """`text` cut to `longest` characters, with the number of those left out."""
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"

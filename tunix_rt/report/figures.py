@@ -18,7 +18,7 @@ from tunix_rt.report.faithfulness import KINDS
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.rates import rate_title, rates
+from tunix_rt.runs.rates import LESS_IS_BETTER, rate_title, rates
 from tunix_rt.traces.prediction import read_items
 
 if TYPE_CHECKING:
@@ -147,17 +147,22 @@ def _accuracy(metrics: JsonObject, before: JsonObject, curve: list[tuple[int, fl
 
 
 def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
+    """A bar for each rate; those of which less is better come last, in a colour of their own."""
     found = rates(metrics)
     names = [name for name, record in found.items() if record["value"] is not None]
-    sets = [(found, BLUE, "after training")]
+    names.sort(key=lambda name: name in LESS_IS_BETTER)
+    good = [name for name in names if name not in LESS_IS_BETTER]
+    sets = [(found, good, BLUE, "after"), (found, names[len(good) :], RED, "after, less is better")]
     if before:
-        sets.insert(0, (rates(before), GREY, "before training"))
-    width = 0.8 / len(sets)
-    for index, (source, colour, label) in enumerate(sets):
-        places = [place + (index - (len(sets) - 1) / 2) * width for place in range(len(names))]
-        values, below, above = _in_per_cent([source.get(name, {}) for name in names])
+        sets.insert(0, (rates(before), names, GREY, "before training"))
+    width = 0.4 if before else 0.8
+    for source, drawn, colour, label in sets:
+        aside = 0.0 if not before else -width / 2 if source is not found else width / 2
+        places = [names.index(name) + aside for name in drawn]
+        values, below, above = _in_per_cent([source.get(name, {}) for name in drawn])
         whiskers = {"ecolor": "#333333", "capsize": 4, "elinewidth": 1.2}
-        axes.bar(places, values, 0.92 * width, yerr=[below, above], color=colour, label=label, error_kw=whiskers)
+        if drawn:
+            axes.bar(places, values, 0.92 * width, yerr=[below, above], color=colour, label=label, error_kw=whiskers)
         for place, value, reach in zip(places, values, above, strict=True):
             at = (place, value + reach)
             axes.annotate(f"{value:.1f}", at, (0, 3), textcoords="offset points", ha="center", fontsize=10)
@@ -165,7 +170,7 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
     axes.set(ylim=(0, 112), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), [textwrap.fill(rate_title(name), 14) for name in names])
     axes.grid(visible=False, axis="x")
-    axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
+    axes.legend(frameon=False, fontsize=10, ncols=3, columnspacing=1.2, loc="lower right", bbox_to_anchor=(1, 1))
 
 
 def _in_per_cent(rates: Sequence[JsonObject]) -> tuple[list[float], list[float], list[float]]:

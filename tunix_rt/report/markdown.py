@@ -62,6 +62,7 @@ CURVES = {
     "eval/accuracy": "share of validation samples right",
 }
 MARKS = {True: "✓", False: "✗", None: "·"}
+NEXT = "What to type next"
 SAMPLES = 5
 WRONG_SAMPLES = 3
 MOST_PLACES = 12
@@ -84,7 +85,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
         "Data": _data(read_record(run.data)),
         "Predictions": _predictions(run),
-        "What to type next": _commands(run, config, ui_command),
+        NEXT: _commands(run, config, ui_command),
     }
     lines = [f"# {run.name}", "", *_verdict(metrics, before, config)]
     for title, body in sections.items():
@@ -233,7 +234,9 @@ def _predictions(run: RunFolder) -> list[str]:
     right, wrong = judged[True], judged[False]
     some_wrong = wrong[: max(WRONG_SAMPLES, SAMPLES - len(right))]
     chosen = [*some_wrong, *right[: SAMPLES - len(some_wrong)]]
-    return [line for prediction, item in chosen for line in _sample(prediction, item)]
+    shown = [line for prediction, item in chosen for line in _sample(prediction, item)]
+    more = len(wrong) - len(some_wrong)
+    return [*shown, f"{more:,} more are wrong; a command below prints them.", ""] if more else shown
 
 
 def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
@@ -249,8 +252,12 @@ def _sample(prediction: Prediction, item: JsonObject) -> list[str]:
 
 def _commands(run: RunFolder, config: JsonObject, ui_command: str | None) -> list[str]:
     root = value_at(config, "run.root") or "runs"
-    ask = tunix_rt("ask", run.name, question(run), *(() if root == "runs" else ("--root", root)))
+    elsewhere = () if root == "runs" else ("--root", root)
+    ask = tunix_rt("ask", run.name, question(run), *elsewhere)
     lines = ["Ask the model:", "", *block(ask, "sh")]
+    if any(not item["correct"] for item in read_items(run.items)):
+        wrong = tunix_rt("show", run.name, "--wrong", *elsewhere)
+        lines += ["Wrong answers, with their steps marked:", "", *block(wrong, "sh")]
     if ui_command is not None:
         lines += ["See it in the tracker:", "", *block(ui_command, "sh")]
     return lines

@@ -17,10 +17,15 @@ LONGEST_PROMPT = 200
 Rows = list[tuple[str, str]]
 
 
-def summary(run: RunFolder, ui_command: str | None) -> Rows:
-    """Key and value of each line of the table, from the run folder's files alone."""
+def summary(run: RunFolder, ui_command: str | None, page: str = "") -> Rows:
+    """Key and value of each line of the table, from the run folder's files alone.
+
+    `ui_command` shows the run in its tracker, `page` is where it is found there.
+    """
     results = Results.of(run)
     rows: Rows = [("accuracy", _rate(results.metrics["accuracy"]))]
+    if missing := results.metrics.get("missing"):
+        rows.append(("missing answers", f"{missing:,}, of which no rate knows"))
     if results.before:
         rows.append(("before training", _rate(results.before["accuracy"])))
     rows += _seen(run)
@@ -34,10 +39,28 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
     seconds = {name: record.get("stage_seconds", 0) for name, record in run.stages().items()}
     if times := [f"{name} {took:.1f} s" for name, took in seconds.items() if took >= 0.05]:
         rows.append(("time", ", ".join(times)))
-    rows.append(("run folder", os.path.relpath(run.path)))
+    return [*rows, ("run folder", os.path.relpath(run.path)), *next_steps(run, results.metrics, ui_command, page)]
+
+
+def next_steps(run: RunFolder, metrics: JsonObject, ui_command: str | None, page: str = "") -> Rows:
+    """Where the run is seen, and commands to go on with, as they are typed in the shell at hand."""
+    rows: Rows = []
+    if run.page.exists():
+        rows.append(("in a browser", run.page.resolve().as_uri()))
     if ui_command is not None:
         rows.append(("look at it", ui_command))
-    return [*rows, ("ask it", tunix_rt("ask", run.name, question(run)))]
+    if page and page != ui_command:
+        rows.append(("its page there", page))
+    accuracy = metrics.get("accuracy", {})
+    if accuracy.get("n") and accuracy["k"] < accuracy["n"]:
+        rows.append(("wrong answers", on_run("show", run, "--wrong")))
+    return [*rows, ("ask it", on_run("ask", run, question(run)))]
+
+
+def on_run(command: str, run: RunFolder, *words: str) -> str:
+    """A command about a run, to paste."""
+    root = os.path.relpath(run.root)
+    return tunix_rt(command, run.name, *words, *(() if root == "runs" else ("--root", root)))
 
 
 def _seen(run: RunFolder) -> Rows:

@@ -63,7 +63,11 @@ class RunFolder:
     items = _Located("items.jsonl", "evaluate")
     metrics = _Located("metrics.json", "evaluate")
     baseline_metrics = _Located("baseline_metrics.json", "evaluate")
+    scores = _Located("scores.json", "evaluate")
+    """The numbers of `metrics.json` that matter most, flat."""
     report = _Located("report.md")
+    page = _Located("report.html")
+    """The report as one page for a browser; older runs have none."""
     status_file = _Located("status.json")
     """Who works here; touched repeatedly while somebody does (`liveness.heartbeat`)."""
 

@@ -6,11 +6,12 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from tunix_rt.errors import RunError
-from tunix_rt.files import append_line, read_appended, sync_file
+from tunix_rt.errors import DataError, RunError
+from tunix_rt.files import JsonObject, append_line, parse_json, read_appended, sync_file
 
 Values = Mapping[str, float]
 
@@ -64,3 +65,24 @@ class MetricsLog:
 
 def _kind(values: Values) -> str:
     return next(iter(values)).split("/")[0]
+
+
+def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
+    """Yields (offset after the line, its record) from `offset` on. An unfinished last line is left for the next call.
+
+    A line that is not the record of a step is skipped: a kill may leave one. A file shorter than `offset` was started
+    again and is read from its start.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        behind = offset if path.stat().st_size >= offset else 0
+        file.seek(behind)
+        for raw in file:
+            if not raw.endswith(b"\n"):
+                return
+            behind += len(raw)
+            with suppress(DataError):
+                record = parse_json(raw, path.name)
+                if isinstance(record, dict) and isinstance(record.get("step"), int):
+                    yield behind, record

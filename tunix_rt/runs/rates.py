@@ -29,6 +29,10 @@ TITLES = {
 """Display names of rates of `metrics.json`; any other rate is shown by its key."""
 
 
+LESS_IS_BETTER = frozenset({"malformed_rate", "error_rate", "ambiguous_rate"})
+"""Rates of what went wrong."""
+
+
 def rates(metrics: JsonObject) -> dict[str, JsonObject]:
     """Every rate of a `metrics.json` but those of parts: name → value, low, high, n. First those at its top, in order,
     then each further scorer's and each pass@k."""
@@ -50,15 +54,21 @@ def shown(value: float) -> str:
 
 
 def lookup(metrics: JsonObject, key: str) -> float:
+    """The number at a dotted key, as `number` gives it. Raises InputError listing the keys that hold a number."""
+    value = number(metrics, key)
+    if value is None:
+        raise InputError(f"metrics.json has no number {key!r}; there are: {', '.join(_keys(metrics))}")
+    return value
+
+
+def number(metrics: JsonObject, key: str) -> float | None:
     """The number at a dotted key (`accuracy`, `pass_at.4`, `slices.category.easy`); for a rate, its value.
 
-    Raises InputError listing the keys that hold a number.
+    None if there is none.
     """
     found = _find(metrics, key.split("."))
     value = found.get("value") if isinstance(found, dict) else found
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"metrics.json has no number {key!r}; there are: {', '.join(_keys(metrics))}")
-    return float(value)
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)
 
 
 def interval(metrics: JsonObject, key: str) -> Interval | None:

@@ -26,9 +26,11 @@ def same_machine(run: RunFolder, stage: str, backend: dict[str, str]) -> bool:
     return same
 
 
-def begin_session(run: RunFolder, stage: str, backend: dict[str, str], first_step: int | None = None) -> None:
-    """Append the facts of a session that begins. `first_step`: first training step, from 1."""
-    step = {} if first_step is None else {"first_step": first_step}
+def begin_session(
+    run: RunFolder, stage: str, backend: dict[str, str], first_step: int | None = None, num_steps: int | None = None
+) -> None:
+    """Append the facts of a session that begins. `first_step`: first training step, from 1; `num_steps`: of all."""
+    step = {} if first_step is None else {"first_step": first_step, "num_steps": num_steps}
     facts = {"stage": stage, **step, "fingerprint": fingerprint(backend), "host": platform.node(), "backend": backend}
     append_line(run.place(stage) / FILE, facts)
 
@@ -36,6 +38,12 @@ def begin_session(run: RunFolder, stage: str, backend: dict[str, str], first_ste
 def end_session(run: RunFolder, stage: str, last_step: int) -> None:
     """Append the last step of the session that began last."""
     append_line(run.place(stage) / FILE, {"stage": stage, "last_step": last_step})
+
+
+def planned_steps(run: RunFolder) -> int | None:
+    """How many steps the training of a run that has begun is to have; None if that is not recorded."""
+    sessions = [line for _, line in read_appended(run.place("train") / FILE) if line.get("num_steps") is not None]
+    return int(sessions[-1]["num_steps"]) if sessions else None
 
 
 def machine_of(run: RunFolder) -> str | None:

@@ -1,4 +1,4 @@
-"""Stage `evaluate`: predictions and traces in, a verdict per item and `metrics.json` out. Needs no model."""
+"""Stage `evaluate`: predictions and traces in, `items.jsonl`, `metrics.json` and `scores.json` out. Needs no model."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tunix_rt.evaluation.faithfulness import of_interventions
 from tunix_rt.evaluation.score import score
 from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.scores import scores
 from tunix_rt.traces.prediction import read_predictions
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import MIXED
@@ -26,4 +27,6 @@ def evaluate(evaluation: EvaluationConfig, split: SplitName, prepared: PreparedD
     predictions = list(read_predictions(run.predictions))
     result = score(predictions, traces, evaluation)
     write_jsonl(run.items, result.items)
-    write_json(run.metrics, result.metrics | of_interventions(run.interventions, predictions, traces, evaluation))
+    metrics = result.metrics | of_interventions(run.interventions, predictions, traces, evaluation)
+    write_json(run.metrics, metrics)
+    write_json(run.scores, scores(metrics))

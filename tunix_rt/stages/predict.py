@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from tunix_rt.backends import registry
@@ -81,18 +81,24 @@ def predict(request: PredictRequest) -> JsonObject:
     generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
     traces = _asked(prepared, generation)
     engine = registry.create(request.backend, request.hardware, request.cache)
-    begin_session(run, "predict", engine.describe())
     model, adapter_folder, quantize = to_load(trained_model(run), prepared.model_folder)
     seen = seen_in_training(run, prepared, generation.split)
+
+    @cache
+    def begin() -> None:
+        """Once, and not where every answer is there already: the record stays as it is."""
+        begin_session(run, "predict", engine.describe())
+
     request.interrupt.release("before the first answer")
     if generation.baseline and not request.trains:
         say("generation.baseline=true is left out: nothing is trained, so the model as it is is its own baseline")
     elif generation.baseline:
         start = prepared.model_folder
         load = partial(engine.load, start, None, *_before_training(adapter))
-        _answer(request, engine, load, start, traces, run.baseline_predictions, "baseline")
+        _answer(request, engine, load, start, traces, run.baseline_predictions, "baseline", begin)
     load = partial(engine.load, model, None, adapter_folder, quantize)
-    _answer(request, engine, load, model, traces, run.predictions, "predict", generation.interventions is not None)
+    changed = generation.interventions is not None
+    _answer(request, engine, load, model, traces, run.predictions, "predict", begin, changed)
     return {} if seen is None else {"seen_in_training": seen}
 
 
@@ -104,15 +110,17 @@ def _answer(
     traces: Sequence[Trace],
     path: Path,
     title: str,
+    begin: Callable[[], None],
     changed: bool = False,
 ) -> None:
     """Answer all prompts with one model, and if `changed` go on from its own completions as well."""
     state = load()  # held by this call only: freed before the next one is loaded
     reader, generation = Reader.of(model, request.format), request.generation
     seed, interrupt = generation.seed, request.interrupt
-    answers = run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title)
+    answers = run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title, begin)
     if changed:
-        intervene(engine, state, reader, traces, answers, generation, seed, request.run.interventions, interrupt)
+        place = request.run.interventions
+        intervene(engine, state, reader, traces, answers, generation, seed, place, interrupt, begin)
 
 
 def _before_training(adapter: LoraAdapter | None) -> tuple[Path | None, Quantization | None]:

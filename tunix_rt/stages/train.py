@@ -27,6 +27,7 @@ from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, is_adapter
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.runs.live import SAMPLES
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.sessions import begin_session, end_session, same_machine
 from tunix_rt.terminal import say
@@ -86,8 +87,8 @@ def train(request: TrainRequest) -> JsonObject:
         request.interrupt.release(f"after step {begin.step}, which is saved")
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
-    begin_session(run, "train", engine.describe(), begin.step + 1)
     num_steps = int(facts["num_steps"])
+    begin_session(run, "train", engine.describe(), begin.step + 1, num_steps)
     mistake = schedule_mistake(schedule, num_steps)
     if mistake is not None:
         raise InputError(": ".join(mistake))
@@ -131,6 +132,7 @@ def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callab
         )
     traces = prepared.traces("validation")[: training.evaluate_samples]
     sampler = Sampler.of(prepared.model_folder, request.format, traces) if traces else None
+    samples = request.run.metrics_log.with_name(SAMPLES)
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
         length, saved = evaluation_length(dataset, row_length), f"after step {step}, which is saved"
@@ -143,7 +145,7 @@ def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callab
         metrics = {"eval/loss": loss / max(weight, 1e-9)}
         if sampler is not None:
             asked = partial(interrupt.check, saved)
-            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right, asked)
+            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right, asked, samples)
         return metrics
 
     return evaluate

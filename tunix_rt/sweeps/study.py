@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tunix_rt.config.section import Count, Natural, section
 from tunix_rt.files import write_text
+from tunix_rt.runs.log import whole_lines
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
 from tunix_rt.sweeps.member import PRUNED
 from tunix_rt.sweeps.space import Space
-from tunix_rt.tracking.tail import METRICS, whole_lines
+from tunix_rt.tracking.tail import METRICS
 
 if TYPE_CHECKING:
     from optuna import Study as OptunaStudy

@@ -19,6 +19,7 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_appended, read_json, read_record, to_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.scores import scores
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.traces.prediction import renamed
@@ -32,10 +33,12 @@ MAX_KEY = 250
 """Longest name, in characters, that every tracker accepts."""
 MAX_NOTE = 5000
 CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
-RECORDS = ("config.yaml", "stages.json", "environment.json", "report.md")
+RECORDS = ("config.yaml", "stages.json", "environment.json", "report.md", "report.html")
 PREDICTIONS, DIFF = "predictions.json", "git.diff"
-TABLE_HEAD = ("prompt", "reference", "answer", "correct", "reason")
-TABLE_TAIL = ("finish_reason", "error", "steps", "completion", "num_prompt_tokens", "num_new_tokens", "id", "sample")
+TABLE_HEAD = ("prompt", "completion", "answer", "reference", "correct", "reason")
+TABLE_TAIL = ("finish_reason", "error", "steps", "num_prompt_tokens", "num_new_tokens", "id", "sample")
+ELSEWHERE = ("extracted", "logprobs", "token_ends", "step_checks", "slices")
+"""What a row has of a prediction that is no column: the extracted answer is the column `answer`."""
 
 
 def read_config(run: RunFolder) -> JsonObject:
@@ -153,41 +156,18 @@ def data_splits(run: RunFolder) -> list[DataSplit]:
     ]
 
 
-def summary_metrics(file: Path, prefix: str) -> list[Point]:
-    """The numbers of a `metrics.json`; a rate gives `accuracy`, `accuracy_low`, `…_high`, `…_n`, in slices its value.
+def results(run: RunFolder) -> list[Point]:
+    """The scores of the run, and of the model it started from. `metrics.json`, an artifact, has all other numbers."""
+    return _scores(run.metrics, "score") + _scores(run.baseline_metrics, "score_before_training")
 
-    Their time is the file's, so that sending again sends identical points; their step 0: MLflow draws them as bars.
-    """
+
+def _scores(file: Path, section: str) -> list[Point]:
+    """Their time is the file's, so that sending again sends identical points."""
     if not file.exists():
         return []
     time = file.stat().st_mtime_ns // 1_000_000
-    found = {(prefix + key)[:MAX_KEY].rstrip("/"): value for key, value in _numbers(read_json(file), "")}
-    return [Point(key, 0, time, float(value)) for key, value in found.items()]
-
-
-def results(run: RunFolder) -> list[Point]:
-    """The numbers of the run's results and of those of the model it started from."""
-    return summary_metrics(run.metrics, "") + summary_metrics(run.baseline_metrics, "baseline/")
-
-
-RATE = ("value", "k", "n", "low", "high")
-"""What a rate holds; a scorer's may hold further numbers, such as `word_f1`."""
-
-
-def _numbers(value: Any, key: str) -> Iterator[tuple[str, float]]:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        yield key, value
-    elif isinstance(value, dict) and {"value", "n", "low", "high"} <= value.keys():
-        yield from _numbers(value["value"], key)
-        for part in () if "/" in key else ("low", "high", "n"):
-            yield from _numbers(value[part], f"{key}_{part}")
-        yield from _numbers({name: item for name, item in value.items() if name not in RATE}, key)
-    elif isinstance(value, dict):
-        for name, item in value.items():
-            if name == "schema_version":
-                continue
-            part = re.sub(r"[^\w\-. :]", "_", str(name)).strip(".") or "_"
-            yield from _numbers(item, f"{key}/{part}" if key else part)
+    found = scores(read_json(file)).items()
+    return [Point(f"{section}/{name}"[:MAX_KEY], 0, time, value) for name, value in found]
 
 
 def answers(run: RunFolder) -> list[JsonObject]:
@@ -203,9 +183,18 @@ def predictions(run: RunFolder, examples: int) -> Table | None:
 
 
 def table(rows: list[JsonObject], examples: int, time: int) -> Table:
-    """The predictions (`answers`) with verdicts next to the answer, `examples` of them in full; created at `time`."""
-    shown = [row | {"first_wrong_step": (row.get("step_checks") or {}).get("first_wrong")} for row in rows]
-    own = (*TABLE_HEAD, *TABLE_TAIL, "logprobs", "token_ends", "step_checks", "slices")
+    """The predictions (`answers`), wrong ones first, `examples` of them in full; created at `time`.
+
+    A tracker shows a table page by page, without sorting it.
+    """
+    ordered = sorted(rows, key=lambda row: row.get("correct") is True)
+    shown = [
+        row
+        | {"answer": row.get("extracted", row.get("answer"))}
+        | {"first_wrong_step": (row.get("step_checks") or {}).get("first_wrong")}
+        for row in ordered
+    ]
+    own = (*TABLE_HEAD, *TABLE_TAIL, *ELSEWHERE)
     verdict = list(dict.fromkeys(key for row in shown for key in row if key not in own))
     columns = [*TABLE_HEAD, *verdict, *TABLE_TAIL]
     values = [[row.get(column) for column in columns] for row in shown]

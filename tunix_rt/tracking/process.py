@@ -10,7 +10,8 @@ import psutil
 from tunix_rt.files import append_line
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living
-from tunix_rt.tracking.tail import SYSTEM, whole_lines
+from tunix_rt.runs.log import whole_lines
+from tunix_rt.tracking.tail import SYSTEM
 
 EVERY = 5.0
 """Seconds between two samples."""

@@ -32,6 +32,7 @@ from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import content
 from tunix_rt.tracking.state import SyncState
 from tunix_rt.tracking.store import StoreError
+from tunix_rt.tracking.stores._mlflow_pages import metric_key
 from tunix_rt.tracking.stores._mlflow_uri import resolve, sqlite_file
 from tunix_rt.tracking.stores.mlflow import connect, store_errors, tolerated
 from tunix_rt.tracking.sync import sync_folder
@@ -128,8 +129,8 @@ def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, n
     client.finalize_logged_model(logged.model_id, "READY")
     data = read_json(run.data)
     of = {"model_id": logged.model_id, "dataset_name": str(data["name"]), "dataset_digest": str(data["digest"])[:16]}
-    points = [point for point in content.summary_metrics(run.metrics, "") if "/" not in point.key]
-    client.log_batch(run_id, metrics=[Metric(p.key, p.value, p.time, p.step, **of) for p in points])
+    points = [point for point in content.results(run) if point.key.startswith("score/")]
+    client.log_batch(run_id, metrics=[Metric(metric_key(p.key), p.value, p.time, p.step, **of) for p in points])
     return str(logged.model_id)
 
 

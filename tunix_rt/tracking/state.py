@@ -75,6 +75,8 @@ class SyncState:
     store: str = ""
     """The URI, without password."""
     run_id: str | None = None
+    page: str = ""
+    """Where a browser finds it."""
     offsets: dict[str, int] = field(default_factory=dict)
     done: dict[str, str] = field(default_factory=dict)
     """Digest of each item that the store has, by its name."""
@@ -171,6 +173,8 @@ class FolderSync(ABC):
         run_id = self.find(store, known, status == "running")
         if run_id != known:
             (state.kind, state.store), state.run_id, state.offsets, state.done = place, run_id, {}, {}
+        if (run_id, store.page()) != (known, state.page):
+            state.page = store.page()
             state.save()
         self._store = store
         return store

@@ -129,6 +129,10 @@ class Store(ABC):
     def close(self, status: Status, ended: int | None) -> None:
         """Set the run's status: ended (at Unix milliseconds `ended`), or waiting for its next stage."""
 
+    def page(self) -> str:
+        """Where a browser finds the opened run, without password; empty if it has no page."""
+        return ""
+
     @classmethod
     def check(cls, uri: str, experiment: str) -> str | None:
         """Check the store before the first step, within two seconds and without importing the tracker.

@@ -25,6 +25,10 @@ from tunix_rt.tracking.tail import Point
 
 TABLE = "ranking_table.json"
 LOCK_SECONDS = 120.0
+MOST_LINES = 20
+LONGEST = 100
+"""Most members and characters of a reason that a description shows."""
+DIGITS = 4
 MEMBER_STATES = ("finished", "pruned", "failed", "interrupted")
 
 
@@ -98,10 +102,11 @@ class SweepSync(FolderSync):
         parameters = {f"sweep.{key}": str(facts[key]) for key in ("metric", "direction", "varying")}
         if not (ended and self.folder.ranking.exists()):
             return Facts(parameters)
-        best = _best(read_json(self.folder.ranking))
+        lines = read_json(self.folder.ranking)
+        best = _best(lines)
         tags = {f"best.{key}": ", ".join(dict.fromkeys(_varied(best, key))) for key in facts["varying"]}
         folders = ", ".join(str(line["folder"]) for line in best) or "none"
-        return Facts(parameters, tags | {"best.run_folder": folders}, note=_markdown(self._table()))
+        return Facts(parameters, tags | {"best.run_folder": folders}, note=_note(lines, facts))
 
     def _points(self) -> list[Point]:
         """The number of members per final state, and the value of the first-ranked one."""
@@ -131,13 +136,27 @@ def _varied(lines: Sequence[JsonObject], key: str) -> list[str]:
 
 def _row(line: JsonObject, varying: Sequence[str]) -> list[Any]:
     values, ends = [line["values"].get(key) for key in varying], line["interval"] or [None, None]
-    return [line.get("rank"), *values, line["state"], line["value"], *ends, line["folder"], line["reason"]]
+    numbers = [None if number is None else round(number, DIGITS) for number in (line["value"], *ends)]
+    return [line.get("rank"), *values, line["state"], *numbers, line["folder"], line["reason"]]
 
 
-def _markdown(table: Table) -> str:
-    rows = [table.columns, ["---"] * len(table.columns), *table.rows[:20]]
-    return "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)[:5000]
+def _note(lines: Sequence[JsonObject], facts: JsonObject) -> str:
+    """The ranking for a person, in Markdown."""
+    varying, tied = facts["varying"], sum(bool(line.get("leading")) for line in lines) > 1
+    equal = "; = marks those that cannot be told apart from the first" if tied else ""
+    rows = [["rank", *varying, facts["metric"], "95 % interval", "state", "run"]]
+    rows += [["---"] * len(rows[0]), *(_cells(line, varying, tied) for line in lines[:MOST_LINES])]
+    more = f"\n\n{len(lines) - MOST_LINES} more are in {TABLE}." if len(lines) > MOST_LINES else ""
+    table = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+    return f"**{len(lines)} members, ranked by {facts['metric']}** ({facts['direction']}{equal})\n\n{table}{more}"[
+        :5000
+    ]
 
 
-def _cell(value: Any) -> str:
-    return shown(value) if isinstance(value, float) else "" if value is None else str(value)
+def _cells(line: JsonObject, varying: Sequence[str], tied: bool) -> list[str]:
+    rank = "–" if line.get("rank") is None else f"{line['rank']}{'=' if tied and line.get('leading') else ''}"
+    values = [str(line["values"].get(key, "")) for key in varying]
+    value = "" if line["value"] is None else shown(line["value"])
+    between = "" if line["interval"] is None else "[{}, {}]".format(*map(shown, line["interval"]))
+    state = f"{line['state']}: {' '.join(line['reason'].split())[:LONGEST]}" if line["reason"] else line["state"]
+    return [rank, *values, value, between, state, Path(line["folder"] or "").name]

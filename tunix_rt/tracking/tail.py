@@ -6,14 +6,13 @@ identical points, which a store keeps once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, parse_json
+from tunix_rt.files import JsonObject
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.log import whole_lines
 
 METRICS, TIMINGS, SYSTEM = "metrics.jsonl", "timings.jsonl", "system.jsonl"
 PREFIX = {TIMINGS: "timings/", SYSTEM: "system/"}
@@ -73,27 +72,6 @@ class RunLogs:
         if later:
             return self._times[min(later)]
         return max(self._times.values(), default=0) if ended else None
-
-
-def whole_lines(path: Path, offset: int) -> Iterator[tuple[int, JsonObject]]:
-    """Yields (offset after the line, its record) from `offset` on. An unfinished last line is left for the next call.
-
-    A line that is not the record of a step is skipped: a kill may leave one. A file shorter than `offset` was started
-    again and is read from its start.
-    """
-    if not path.exists():
-        return
-    with path.open("rb") as file:
-        behind = offset if path.stat().st_size >= offset else 0
-        file.seek(behind)
-        for raw in file:
-            if not raw.endswith(b"\n"):
-                return
-            behind += len(raw)
-            with suppress(DataError):
-                record = parse_json(raw, path.name)
-                if isinstance(record, dict) and isinstance(record.get("step"), int):
-                    yield behind, record
 
 
 def _milliseconds(record: JsonObject) -> int:

@@ -13,6 +13,7 @@ from tunix_rt.batches.encoded import Int32
 from tunix_rt.batches.reader import Question, Reader
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.results import GenerationConfig
+from tunix_rt.files import append_line
 from tunix_rt.terminal import say
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
@@ -52,9 +53,15 @@ class Sampler:
         return cls(reader, questions, generation)
 
     def accuracy(
-        self, engine: Backend, state: State, step: int, is_right: Verdict, ask: Callable[[], None] = lambda: None
+        self,
+        engine: Backend,
+        state: State,
+        step: int,
+        is_right: Verdict,
+        ask: Callable[[], None] = lambda: None,
+        file: Path | None = None,
     ) -> float:
-        """Share of the answers that are right, of those with a reference; prints the first few.
+        """Share of the answers that are right, of those with a reference; prints the first few, appends all to `file`.
 
         `ask` is called for every generated piece, and may raise Interrupted.
         """
@@ -68,8 +75,12 @@ class Sampler:
         verdicts = []
         for number, (question, made, whole) in enumerate(zip(self.questions, ids, stopped, strict=True)):
             answer = question.answered(self.reader, np.concatenate(made), (), "stop" if whole else "length")
-            verdicts.append(is_right(answer, question.trace))
+            right = is_right(answer, question.trace)
+            verdicts.append(right)
+            if file is not None:
+                shown = {"id": answer.id, "prompt": answer.prompt, "completion": answer.completion}
+                append_line(file, {"step": step, **shown, "reference": answer.reference, "correct": right})
             if number < NUM_PRINTED:
-                shown = f"{question.trace.prompt!r} → {answer.completion!r}"
-                say(f"  step {step} {WORDS[verdicts[-1]]}: {shown}")
+                said = f"{question.trace.prompt!r} → {answer.completion!r}"
+                say(f"  step {step} {WORDS[right]}: {said}")
         return verdicts.count(True) / max(len(verdicts) - verdicts.count(None), 1)

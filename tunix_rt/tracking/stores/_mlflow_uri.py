@@ -29,6 +29,8 @@ SQLITE_MAGIC = b"SQLite format 3\0"
 BY_NAME = "/api/2.0/mlflow/experiments/get-by-name"
 """https://mlflow.org/docs/latest/rest-api.html#get-experiment-by-name"""
 SECONDS = 2.0
+HOST, PORT = "127.0.0.1", "5000"
+"""Where `ui_command` serves a database."""
 
 
 def resolve(uri: str, directory: Path) -> str:
@@ -54,7 +56,12 @@ def ui_command(uri: str) -> str:
     shown = mask(uri)
     if urlsplit(uri).scheme in SERVERS:
         return shown
-    return hints.command(["mlflow", "ui", "--backend-store-uri", shown, "--host", "127.0.0.1", "--port", "5000"])
+    return hints.command(["mlflow", "ui", "--backend-store-uri", shown, "--host", HOST, "--port", PORT])
+
+
+def address(uri: str) -> str:
+    """Where a browser finds the runs: the server, or what `ui_command` starts."""
+    return uri.rstrip("/") if urlsplit(uri).scheme in SERVERS else f"http://{HOST}:{PORT}"
 
 
 def check(uri: str, experiment: str) -> str | None:

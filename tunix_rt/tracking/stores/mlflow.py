@@ -19,6 +19,7 @@ from urllib.parse import quote
 from tunix_rt.files import to_json
 from tunix_rt.runs.secrets import mask
 from tunix_rt.tracking.store import DataSplit, Entry, Facts, Status, Store, StoreError, StoreRefused, Table
+from tunix_rt.tracking.stores import _mlflow_pages as pages
 from tunix_rt.tracking.stores import _mlflow_uri as uris
 from tunix_rt.tracking.stores._mlflow_traces import send_traces
 from tunix_rt.tracking.tail import Point
@@ -49,7 +50,7 @@ IDENTITY = ("tunix_rt.identity", "tunix_rt.key")
 TAGS = {"user": "mlflow.user", "command": "mlflow.source.name", "commit": "mlflow.source.git.commit"}
 NAME, PARENT, NOTE = "mlflow.runName", "mlflow.parentRunId", "mlflow.note.content"
 KIND = {"mlflow.experimentKind": "custom_model_development"}
-"""Selects MLflow's pages for training; from the traces it would guess that this is an application."""
+"""Selects MLflow's pages for training, unless its reader prefers others; traces alone would mean an application."""
 MAX_PARAM, MAX_TAG = 500, 5000
 BATCH, PARAMS = 1000, 100
 TABLES = "mlflow.loggedArtifacts"
@@ -167,17 +168,26 @@ class MlflowStore(Store):
             self._client.log_batch(self.run_id, params=batch)
         for key in (key for key, value in values.items() if present.get(key, value) != value):
             LOG.warning("parameter %s: MLflow keeps the value sent first; its config.yaml has the new one", key)
-        tags = _tags(facts.tags) | ({NOTE: facts.note} if facts.note else {})
+        tags = _tags(facts.tags) | ({NOTE: self._note(facts.note)} if facts.note else {})
         self._client.log_batch(self.run_id, tags=[RunTag(key, value[:MAX_TAG]) for key, value in tags.items()])
         if facts.datasets:
             self._client.log_inputs(self.run_id, [_dataset(split) for split in facts.datasets])
 
+    def _note(self, text: str) -> str:
+        """The description, with links out of MLflow's view for GenAI."""
+        run, runs = pages.run_link(self._experiment_id, self.run_id), pages.list_link(self._experiment_id)
+        return f"[This run in the training view]({run}) · [all runs with their scores]({runs})\n\n{text}"
+
+    def page(self) -> str:
+        return pages.run_page(self.uri, self._experiment_id, self.run_id)
+
     @_guarded
     def metrics(self, points: Sequence[Point]) -> None:
+        """Keys are renamed, so that what matters comes first (`_mlflow_pages`)."""
         from boltons.iterutils import chunked
         from mlflow.entities import Metric
 
-        for batch in chunked([Metric(p.key, p.value, p.time, p.step) for p in points], BATCH):
+        for batch in chunked([Metric(pages.metric_key(p.key), p.value, p.time, p.step) for p in points], BATCH):
             self._client.log_batch(self.run_id, metrics=batch)
 
     @_guarded
@@ -248,6 +258,9 @@ def _experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
         raise StoreRefused(uris.deleted(uri, name))
+    for key, value in pages.VIEW.items():
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
     return str(found.experiment_id)
 
 
