@@ -62,7 +62,7 @@ COMPARED = (
     *("baseline_metrics.json", "model/*", "plots/*", "figures/*"),
 )
 """In the run folder; and all prepared data."""
-CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md")
+CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md", "report.html")
 """Facts and files in which there are times."""
 
 

@@ -85,6 +85,6 @@ STAGES = (
     Stage("prepare", _prepare, ("data.json",)),
     Stage("train", _train, ("model", "metrics.jsonl"), computes=True),
     Stage("predict", _predict, ("predictions.jsonl", "baseline_predictions.jsonl"), computes=True),
-    Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "baseline_metrics.json")),
-    Stage("report", _report, ("report.md", "figures", "plots")),
+    Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "baseline_items.jsonl", "baseline_metrics.json")),
+    Stage("report", _report, ("report.md", "report.html", "figures", "plots")),
 )

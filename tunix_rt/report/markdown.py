@@ -73,14 +73,14 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     """
     run = RunFolder(run_folder)
     results, config = Results.of(run), run.read_config()
-    metrics, before = results.metrics, results.before
+    metrics, before, told = results.metrics, results.before, facts(results)
     sections = {
         "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
-        "Declared": _declared(run, config),
-        "Training": _training(results) + _figure(run, "loss"),
+        "Declared": told["Declared"],
+        "Training": told["Training"] + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
         "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
-        "Data": _data(read_record(run.data)),
+        "Data": told["Data"],
         "Predictions": _predictions(run),
         "What to type next": _commands(run, config, ui_command),
     }
@@ -89,6 +89,16 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         if body:
             lines += [f"## {title}", "", *body]
     write_text(run.report, "\n".join(lines).rstrip("\n") + "\n")
+
+
+def facts(results: Results) -> dict[str, list[str]]:
+    """The sections on what the results stand on, by title: lines of Markdown, none where nothing is known."""
+    run = results.run
+    return {
+        "Declared": _declared(run, run.read_config()),
+        "Training": _training(results),
+        "Data": _data(read_record(run.data)),
+    }
 
 
 def _figure(run: RunFolder, name: str) -> list[str]:

@@ -61,7 +61,9 @@ class RunFolder:
     items = _Located("items.jsonl", "evaluate")
     metrics = _Located("metrics.json", "evaluate")
     baseline_metrics = _Located("baseline_metrics.json", "evaluate")
+    baseline_items = _Located("baseline_items.jsonl", "evaluate")
     report = _Located("report.md")
+    page = _Located("report.html")
     status_file = _Located("status.json")
     """Who works here; touched repeatedly while somebody does (`liveness.heartbeat`)."""
 

@@ -32,7 +32,7 @@ MAX_KEY = 250
 """Longest name, in characters, that every tracker accepts."""
 MAX_NOTE = 5000
 CONTEXTS = {"train": "training", "validation": "validation", "test": "testing"}
-RECORDS = ("config.yaml", "stages.json", "environment.json", "report.md")
+RECORDS = ("config.yaml", "stages.json", "environment.json", "report.md", "report.html")
 PREDICTIONS, DIFF = "predictions.json", "git.diff"
 TABLE_HEAD = ("prompt", "reference", "answer", "correct", "reason")
 TABLE_TAIL = ("finish_reason", "error", "steps", "completion", "num_prompt_tokens", "num_new_tokens", "id", "sample")
