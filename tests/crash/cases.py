@@ -59,7 +59,7 @@ JOINED: dict[str, tuple[str, ...]] = {
 RESULTS = "runs/crash/*"
 COMPARED = (
     *("metrics.jsonl", "predictions.jsonl", "baseline_predictions.jsonl", "items.jsonl", "metrics.json"),
-    *("baseline_metrics.json", "model/*", "plots/*", "figures/*"),
+    *("baseline_items.jsonl", "baseline_metrics.json", "model/*", "plots/*", "figures/*"),
 )
 """In the run folder; and all prepared data."""
 CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md", "report.html")

@@ -46,7 +46,7 @@ def test_an_answer_is_beside_that_of_the_other_model(tmp_path: Path) -> None:
             right, before = sample["correct"], sample["other"]["correct"]
             assert sample.get("flip") == (None if right == before else "fixed" if right else "broken")
             assert (right, before) == tuple(one.correct((prompt["id"], sample["sample"])) for one in (here, baseline))
-            assert sample["ends"][-1] == len(sample["completion"]) == len(sample["probabilities"])
+            assert sum(sample["token_lengths"]) == len(sample["completion"]) == len(sample["probabilities"])
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def test_no_text_becomes_markup(tmp_path: Path) -> None:
     for tag, attributes in attacked.found:
         assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
         link = attributes.get("href") or attributes.get("src") or "#"
-        assert link.startswith("#") or link in ("data:,", "config.yaml"), link
+        assert link.startswith("#") or link == "data:,", link
 
 
 def test_every_text_arrives_as_it_is(tmp_path: Path) -> None:
@@ -123,6 +123,13 @@ def test_all_charts_are_there_with_their_data(tmp_path: Path) -> None:
     assert {row["series"] for row in loss} == {"training", "validation", "training, mean of 25"}
     assert sum(row["answers"] for row in charts["lengths"]["spec"]["data"]["values"]) == 80
     assert {row["of"] for row in charts["rates"]["spec"]["data"]["values"]} == {"this run", "before training"}
+
+
+def test_answers_without_any_reference_are_not_judged(make_run: MakeRun) -> None:
+    calls = [prediction(one.id, "<call>", reference="") for one in four()]
+    text = page(make_run(calls, baseline=calls))
+    assert "No answer has a reference to compare with" in text and "4 prompts have no reference answer" in text
+    assert {sample["correct"] for p in unpacked(text, "answers")["prompts"] for sample in p["samples"]} == {None}
 
 
 def test_secrets_are_masked(make_run: MakeRun) -> None:

@@ -74,9 +74,10 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     run = RunFolder(run_folder)
     results, config = Results.of(run), run.read_config()
     metrics, before, told = results.metrics, results.before, facts(results)
+    everything = ["Everything: [config.yaml](config.yaml).", ""] if config else []
     sections = {
         "Result": _result(metrics, before) + _figure(run, "accuracy") + _figure(run, "lengths"),
-        "Declared": told["Declared"],
+        "Declared": told["Declared"] + everything,
         "Training": told["Training"] + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
         "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
@@ -154,7 +155,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
             rows.append([title, code(str(found))])
-    return [*table(["", ""], rows), "Everything: [config.yaml](config.yaml).", ""]
+    return table(["", ""], rows)
 
 
 def _training(results: Results) -> list[str]:

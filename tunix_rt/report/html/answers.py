@@ -1,7 +1,7 @@
 """Every answer of a run as the page shows it, grouped by prompt, wrong ones first; beside it another model's, if any.
 
 A record that is missing (no verdict yet, no completion any more, a key that older runs lack) leaves its part out.
-Offsets count characters (code points).
+Offsets count characters (code points), probabilities of tokens are in thousandths.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -137,8 +138,8 @@ def _answer(side: Side, key: Key) -> JsonObject:
             "kinds": step_kinds(len(steps), checks),
             "first_wrong": checks.get("first_wrong"),
             "contradiction": checks.get("contradiction"),
-            "ends": prediction.get("token_ends"),
-            "probabilities": [round(math.exp(min(value, 0.0)), 4) for value in prediction.get("logprobs") or []],
+            "token_lengths": token_lengths(prediction.get("token_ends") or []),
+            "probabilities": [round(1000 * math.exp(min(p, 0.0))) for p in prediction.get("logprobs") or []],
         }
     )
 
@@ -150,6 +151,11 @@ def _filled(record: JsonObject) -> JsonObject:
         return value is not None and value is not False and (isinstance(value, int | float) or bool(value))
 
     return {key: value for key, value in record.items() if key == "correct" or says(value)}
+
+
+def token_lengths(ends: Sequence[int]) -> list[int]:
+    """How many characters each token adds to the completion: shorter to write down than where it ends."""
+    return [end - before for before, end in pairwise([0, *ends])]
 
 
 def step_spans(completion: str, steps: Sequence[str]) -> list[tuple[int, int]] | None:

@@ -69,7 +69,9 @@ def _facts(results: Results) -> dict[str, str]:
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "html_inline", "html_block"])
-    return {title: parser.render("\n".join(lines)) for title, lines in facts(results).items() if lines}
+    told = {title: parser.render("\n".join(lines)) for title, lines in facts(results).items() if lines}
+    # A table of Markdown has a heading even where there is nothing to say in it, which a screen reader reads out.
+    return {title: body.replace("<th></th>", "<td></td>") for title, body in told.items()}
 
 
 def _rendered(context: JsonObject, data: JsonObject) -> str:

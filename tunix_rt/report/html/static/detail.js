@@ -8,17 +8,22 @@ const KINDS = {
   repeated: "repeated",
   unused: "not used later",
 };
-/** Lower ends of the classes `p1` … `p4` of less and less probable tokens. */
-const PROBABLE = [0.99, 0.9, 0.5, 0.1];
+/** Lower ends, in thousandths, of the classes `p0` … `p3` of less and less probable tokens; `p4` is the rest. */
+const PROBABLE = [990, 900, 500, 100];
+
+function tokenEnds(answer) {
+  let end = 0;
+  return (answer.token_lengths ?? []).map((length) => (end += length));
+}
 
 /** Where a text is divided: at the ends of steps and tokens. Offsets count code points, as Python's do. */
 function pieces(answer) {
   const points = Array.from(answer.completion ?? "");
   const cuts = new Set([0, points.length]);
   for (const span of answer.spans ?? []) span.forEach((at) => cuts.add(at));
-  for (const end of answer.ends ?? []) cuts.add(Math.min(end, points.length));
+  const ends = tokenEnds(answer);
+  for (const end of ends) cuts.add(Math.min(end, points.length));
   const ordered = [...cuts].sort((left, right) => left - right);
-  const ends = answer.ends ?? [];
   let step = 0;
   let token = 0;
   return ordered.slice(1).map((end, place) => {
@@ -54,7 +59,7 @@ function completion(answer) {
       if (into !== box) box.append(into);
     }
     const kind = probabilityClass(piece.probability);
-    const title = piece.probability === undefined ? "" : percent(piece.probability);
+    const title = piece.probability === undefined ? "" : percent(piece.probability / 1000);
     into.append(kind ? element("span", { className: kind, title }, shown(piece.text)) : shown(piece.text));
   }
   if (!answer.completion)
@@ -163,7 +168,7 @@ function capital(text) {
 function legend(prompt) {
   const answers = prompt.samples.flatMap((sample) => [sample, ...(sample.other ? [sample.other] : [])]);
   const kinds = new Set(answers.flatMap((answer) => answer.kinds ?? []));
-  const known = answers.some((answer) => answer.ends && answer.probabilities);
+  const known = answers.some((answer) => answer.token_lengths && answer.probabilities);
   const keys = Object.keys(KINDS)
     .filter((kind) => kinds.has(kind))
     .map((kind) => element("span", { className: `step ${kind}` }, `step: ${KINDS[kind]}`));

@@ -45,7 +45,7 @@ function line(text, longest = 160) {
 }
 
 function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
+  if (share < 0.001) return "< 0.1 %";
   return `${(100 * share).toFixed(share > 0.999 && share < 1 ? 2 : 1)} %`;
 }
 
