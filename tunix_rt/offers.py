@@ -107,6 +107,7 @@ COMPLETERS: dict[str, Callable[..., list[str]]] = {
     "runs": run_names,
     "left": run_names,
     "right": run_names,
+    "against": run_names,
     "what": run_names,
     "overrides": overrides,
     "prefix": keys,

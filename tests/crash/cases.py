@@ -59,12 +59,12 @@ JOINED: dict[str, tuple[str, ...]] = {
 RESULTS = "runs/crash/*"
 COMPARED = (
     *("metrics.jsonl", "predictions.jsonl", "baseline_predictions.jsonl", "items.jsonl", "metrics.json"),
-    *("scores.json", "baseline_metrics.json", "model/*", "plots/*", "figures/*"),
+    *("scores.json", "baseline_items.jsonl", "baseline_metrics.json", "model/*", "plots/*", "figures/*"),
 )
 """In the run folder; and all prepared data."""
 ALIKE = {"scores.json": "metrics.json", "samples.jsonl": "timings.jsonl"}
 """Files that are written right before or after another one, in the same way."""
-CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md")
+CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md", "report.html")
 """Facts and files in which there are times."""
 
 

@@ -45,6 +45,7 @@ def test_one_command_leaves_everything(backend: str, person: Person) -> None:
         "metrics.json",
         "scores.json",
         "report.md",
+        "report.html",
         "figures/loss.png",
     ):
         assert (run / name).is_file(), name

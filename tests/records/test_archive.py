@@ -20,8 +20,8 @@ from tunix_rt.runs.folder import RunFolder
 
 FILES = (
     "config.yaml environment.json stages.json status.json data.json metrics.jsonl timings.jsonl predictions.jsonl "
-    "baseline_predictions.jsonl items.jsonl metrics.json baseline_metrics.json report.md figures/loss.png "
-    "model/model.safetensors model/config.json model/tokenizer.json data/manifest.json "
+    "baseline_predictions.jsonl baseline_items.jsonl items.jsonl metrics.json baseline_metrics.json report.md "
+    "report.html figures/loss.png model/model.safetensors model/config.json model/tokenizer.json data/manifest.json "
     "data/traces/train.jsonl data/traces/validation.jsonl data/traces/test.jsonl checksums.json"
 ).split()
 

@@ -124,15 +124,15 @@ def make_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
             train_log(run)
         else:
             run.record_stage("train", TRAINED | {"folder": f"../{trained_by.path.name}"})
-        for answers, file, metrics in (
-            (baseline, run.baseline_predictions, run.baseline_metrics),
-            (predictions, run.predictions, run.metrics),
+        for answers, file, items, metrics in (
+            (baseline, run.baseline_predictions, run.baseline_items, run.baseline_metrics),
+            (predictions, run.predictions, run.items, run.metrics),
         ):
             if answers is not None:
                 result = score(answers, traces, config.evaluation)
                 write_jsonl(file, (answer.to_json() for answer in answers))
                 write_json(metrics, result.metrics)
-                write_jsonl(run.items, result.items)
+                write_jsonl(items, result.items)
         return run
 
     return make

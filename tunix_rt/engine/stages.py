@@ -82,12 +82,12 @@ def _report(context: RunContext) -> None:
     report(context.run, ui_command(context.config.tracking))
 
 
+ANSWERS = ("predictions.jsonl", "baseline_predictions.jsonl", "interventions.jsonl")
+VERDICTS = ("items.jsonl", "metrics.json", "scores.json", "baseline_items.jsonl", "baseline_metrics.json")
 STAGES = (
     Stage("prepare", _prepare, ("data.json",)),
     Stage("train", _train, ("model", "metrics.jsonl"), computes=True),
-    Stage(
-        "predict", _predict, ("predictions.jsonl", "baseline_predictions.jsonl", "interventions.jsonl"), computes=True
-    ),
-    Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "scores.json", "baseline_metrics.json")),
-    Stage("report", _report, ("report.md", "figures", "plots")),
+    Stage("predict", _predict, ANSWERS, computes=True),
+    Stage("evaluate", _evaluate, VERDICTS),
+    Stage("report", _report, ("report.md", "report.html", "figures", "plots")),
 )

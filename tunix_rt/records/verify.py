@@ -195,6 +195,9 @@ def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) ->
     if run.baseline_predictions.exists():
         baseline = score(list(read_predictions(run.baseline_predictions)), traces, config.evaluation)
         _refuse(first_in_values("baseline_metrics.json", read_json(run.baseline_metrics), _as_json(baseline.metrics)))
+        if run.baseline_items.exists():  # older runs have none
+            for recorded, now in zip(read_items(run.baseline_items), _as_json(baseline.items), strict=False):
+                _refuse(first_in_values(f"baseline_items.jsonl id {now['id']}", recorded, now))
     accuracy = again.metrics["accuracy"]
     return f"scores: the same from the predictions again (accuracy {accuracy['k']} of {accuracy['n']})"
 

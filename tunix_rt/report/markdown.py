@@ -75,15 +75,16 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     """
     run = RunFolder(run_folder)
     results, config = Results.of(run), run.read_config()
-    metrics, before = results.metrics, results.before
+    metrics, before, told = results.metrics, results.before, facts(results)
+    everything = ["Everything: [config.yaml](config.yaml).", ""] if config else []
     sections = {
         "Result": _result(metrics, before) + _seen(run) + _figure(run, "accuracy") + _figure(run, "lengths"),
-        "Declared": _declared(run, config),
-        "Training": _training(results) + _figure(run, "loss"),
+        "Declared": told["Declared"] + everything,
+        "Training": told["Training"] + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
         "Faithfulness": faithfulness.section(metrics.get("faithfulness", {}), _rate) + _figure(run, "faithfulness"),
         "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
-        "Data": _data(read_record(run.data)),
+        "Data": told["Data"],
         "Predictions": _predictions(run),
         NEXT: _commands(run, config, ui_command),
     }
@@ -92,6 +93,16 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         if body:
             lines += [f"## {title}", "", *body]
     write_text(run.report, "\n".join(lines).rstrip("\n") + "\n")
+
+
+def facts(results: Results) -> dict[str, list[str]]:
+    """The sections on what the results stand on, by title: lines of Markdown, none where nothing is known."""
+    run = results.run
+    return {
+        "Declared": _declared(run, run.read_config()),
+        "Training": _training(results),
+        "Data": _data(read_record(run.data)),
+    }
 
 
 def _figure(run: RunFolder, name: str) -> list[str]:
@@ -158,7 +169,7 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
             rows.append([title, code(str(found))])
-    return [*table(["", ""], rows), "Everything: [config.yaml](config.yaml).", ""]
+    return table(["", ""], rows)
 
 
 def _training(results: Results) -> list[str]:

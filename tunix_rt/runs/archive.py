@@ -23,7 +23,7 @@ CHECKSUMS = "checksums.json"
 MODEL = "model/"
 DATA = "data/"
 """Where the manifest and the traces of the splits are in the archive."""
-RECORDS = "config.yaml environment.json status.json data.json reproduction.json report.md".split()
+RECORDS = "config.yaml environment.json status.json data.json reproduction.json report.md report.html".split()
 VERSION = 1
 MAX_ENTRIES = 10_000
 MAX_BYTES = 200 * 2**30
@@ -66,6 +66,7 @@ def _files(run: RunFolder, prepared: Path, with_model: bool) -> dict[str, Path]:
     """Name in the archive → file."""
     found = {name: run.path / name for name in RECORDS} | result_files(run)
     found |= {name: run.metrics_log.with_name(name) for name in ("timings.jsonl", "sessions.jsonl", "fingerprint.json")}
+    found[run.baseline_items.name] = run.baseline_items
     found |= {f"figures/{file.name}": file for file in run.path.glob("figures/*") if file.is_file()}
     found[f"{DATA}manifest.json"] = prepared / "manifest.json"
     found |= {f"{DATA}traces/{file.name}": file for file in (prepared / "traces").glob("*.jsonl")}

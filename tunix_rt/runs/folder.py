@@ -63,6 +63,7 @@ class RunFolder:
     items = _Located("items.jsonl", "evaluate")
     metrics = _Located("metrics.json", "evaluate")
     baseline_metrics = _Located("baseline_metrics.json", "evaluate")
+    baseline_items = _Located("baseline_items.jsonl", "evaluate")
     scores = _Located("scores.json", "evaluate")
     """The numbers of `metrics.json` that matter most, flat."""
     report = _Located("report.md")

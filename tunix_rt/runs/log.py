@@ -58,6 +58,10 @@ class MetricsLog:
         """(step, `eval/…` values) up to step `last`, in order of step: after a kill the log may be ahead."""
         return sorted((step, line) for (step, kind), line in self._recorded.items() if kind == "eval" and step <= last)
 
+    def names(self) -> list[str]:
+        """Every metric that was logged, sorted."""
+        return sorted({name for line in self._recorded.values() for name in line})
+
     def series(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of one metric, in order of step."""
         return sorted((step, line[name]) for (step, _), line in self._recorded.items() if name in line)

@@ -23,6 +23,7 @@ def evaluate(evaluation: EvaluationConfig, split: SplitName, prepared: PreparedD
         evaluation = replace(evaluation, slices=(MIXED, *evaluation.slices))
     if run.baseline_predictions.exists():
         baseline = score(list(read_predictions(run.baseline_predictions)), traces, evaluation)
+        write_jsonl(run.baseline_items, baseline.items)
         write_json(run.baseline_metrics, baseline.metrics)
     predictions = list(read_predictions(run.predictions))
     result = score(predictions, traces, evaluation)

@@ -1,0 +1,130 @@
+"""What report.html shows of every answer: order, grouping, flips, steps in place, and the sentence at the top."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.report.conftest import MakeRun, four, prediction
+from tests.report.made import made_run
+from tunix_rt.errors import InputError
+from tunix_rt.files import JsonObject, append_line
+from tunix_rt.report.html.answers import Side, baseline_of, prompts, side_of, step_kinds, step_spans
+from tunix_rt.report.html.headline import against, problems
+from tunix_rt.report.html.page import page
+from tunix_rt.runs.folder import RunFolder
+
+
+def side(verdicts: dict[str, list[bool | None]], title: str = "this run") -> Side:
+    """The answers of a model, by id its verdicts, a sample each; None: not judged."""
+    items: dict[tuple[str, int], JsonObject] = {
+        (name, sample): {"correct": bool(right), "reason": "no reference" if right is None else "same number"}
+        for name, samples in verdicts.items()
+        for sample, right in enumerate(samples)
+    }
+    return Side(title, {}, items)
+
+
+def test_wrong_answers_come_first_and_samples_stand_together() -> None:
+    shown = prompts(side({"a": [True], "b": [None], "c": [True, False], "d": [False], "e": [True, True]}), None)
+    assert [prompt["id"] for prompt in shown] == ["c", "d", "b", "a", "e"]
+    assert [prompt["place"] for prompt in shown] == [2, 3, 1, 0, 4]
+    assert [[sample["sample"] for sample in prompt["samples"]] for prompt in shown] == [[0, 1], [0], [0], [0], [0, 1]]
+    assert [prompt["samples"][0]["correct"] for prompt in shown] == [True, False, None, True, True]
+
+
+def test_an_answer_is_beside_that_of_the_other_model(tmp_path: Path) -> None:
+    run = made_run(tmp_path, prompts=30, samples=2)
+    baseline = baseline_of(run)
+    assert baseline is not None
+    here = side_of(run, "this run")
+    for prompt in prompts(here, baseline):
+        for sample in prompt["samples"]:
+            right, before = sample["correct"], sample["other"]["correct"]
+            assert sample.get("flip") == (None if right == before else "fixed" if right else "broken")
+            assert (right, before) == tuple(one.correct((prompt["id"], sample["sample"])) for one in (here, baseline))
+            assert sum(sample["token_lengths"]) == len(sample["completion"]) == len(sample["probabilities"])
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "verdict", "p"),
+    [(6, 0, "better", "0.031"), (5, 0, "unclear", "0.062"), (0, 6, "worse", "0.031"), (0, 0, "unclear", "1.00")],
+)
+def test_better_only_beyond_chance(wins: int, losses: int, verdict: str, p: str) -> None:
+    """2 · 2⁻⁶ = 0.031 and 2 · 2⁻⁵ = 0.0625, by hand. Twenty equal answers tell nothing."""
+    here = {str(at): [at < wins] for at in range(wins + losses)} | {f"same {at}": [True] for at in range(20)}
+    there = {name: [not right[0] if len(name) < 3 else True] for name, right in here.items()}
+    found = against(side(here), side(there, "the other"), {}, {})
+    assert found.verdict == verdict
+    assert f"{wins} answers fixed, {losses} broken" in found.sentence and f"p = {p}" in found.sentence
+
+
+def test_samples_of_one_prompt_are_one_observation() -> None:
+    """Prevents: 'better' from one prompt that was asked sixty times."""
+    found = against(side({"a": [True] * 60}), side({"a": [False] * 60}), {}, {})
+    assert found.verdict == "unclear" and "60 answers fixed" in found.sentence
+
+
+def test_without_verdicts_of_the_other_nothing_is_tested() -> None:
+    """Runs of earlier versions have the baseline's rate, not its verdicts."""
+    rates = ({"accuracy": {"value": value}} for value in (0.75, 0.5))
+    found = against(side({"a": [True]}), Side("before training", {("a", 0): {"completion": "1"}}, {}), *rates)
+    assert found.verdict == "unpaired" and "+25.0 points" in found.sentence
+
+
+def test_runs_that_were_asked_something_else_are_not_put_side_by_side(tmp_path: Path) -> None:
+    left, right = made_run(tmp_path, prompts=4), made_run(tmp_path, prompts=4, name="b")
+    page(left, right)
+    lines = right.items.read_text()
+    right.items.write_text(lines.replace("What is 11", "What is 12"))
+    with pytest.raises(InputError, match="asked something else under the id 'sums-00001'"):
+        page(left, right)
+    for file in (right.items, right.predictions):
+        file.write_text(file.read_text().replace("sums-", "others-"))
+    with pytest.raises(InputError, match="no answer in common"):
+        page(left, right)
+
+
+def test_steps_are_found_where_they_stand() -> None:
+    completion = "1+1=2\nThen 1+1=2 again"
+    assert step_spans(completion, ["1+1=2", "1+1=2"]) == [(0, 5), (11, 16)]
+    assert step_spans(completion, ["1+1=2", "2+2=4"]) is None
+
+
+@settings(max_examples=40)
+@given(st.lists(st.text(max_size=8), max_size=6), st.text(max_size=4))
+def test_spans_hold_the_steps(steps: list[str], between: str) -> None:
+    completion = between.join(["", *steps, ""])
+    spans = step_spans(completion, steps)
+    assert spans is not None
+    assert [completion[start:end] for start, end in spans] == steps
+    assert [at for span in spans for at in span] == sorted(at for span in spans for at in span)
+
+
+def test_a_step_is_called_wrong_whatever_else_it_is() -> None:
+    checks = {"verdicts": [True, False, None, True, True], "repeated": [1, 3], "unused": [2, 3]}
+    assert step_kinds(6, checks) == ["right", "wrong", "unused", "repeated", "right", "unchecked"]
+    assert step_kinds(1, {}) == ["unchecked"]
+
+
+def test_what_is_wrong_is_counted(make_run: MakeRun) -> None:
+    """`four` has one wrong answer, from a wrong step, and a right one from a wrong step."""
+    counts = {problem.label: problem.count for problem in problems(side_of(make_run(four()), "this run"), None)}
+    assert counts == {"other text": 1, "first wrong step: 1": 1, "right answer from a wrong step": 1}
+
+
+def test_zeros_are_kept_and_lone_records_are_shown(tmp_path: Path) -> None:
+    """Prevents: a sample, confidence or step 0 taken for nothing; an answer lost for want of a verdict."""
+    run = RunFolder(tmp_path / "runs" / "some" / "0123456789ab")
+    run.path.mkdir(parents=True)
+    append_line(run.predictions, prediction("2*6", "12", ["2*6=13"]).to_json())
+    verdict = {"id": "3*4", "sample": 0, "correct": False, "reason": "x", "prompt": "3*4=", "confidence": 0.0}
+    append_line(run.items, verdict | {"steps": {"verdicts": [False], "first_wrong": 0}, "num_new_tokens": 0})
+    wrong, unjudged = prompts(side_of(run, "this run"), None)
+    assert wrong["samples"] == [
+        {"sample": 0, "correct": False, "reason": "x", "confidence": 0.0, "tokens": 0, "first_wrong": 0}
+    ]
+    assert unjudged["samples"][0]["correct"] is None and unjudged["samples"][0]["completion"] == "2*6=13;12"
