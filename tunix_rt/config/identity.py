@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.config.section import element_of, fields_of, is_execution, keys_below
+from tunix_rt.config.section import element_of, fields_of, is_execution, is_later, keys_below
 from tunix_rt.files import digest
 
 STAGES: dict[str, tuple[str, ...]] = {
@@ -38,7 +38,8 @@ def plain(value: Any) -> Any:
 
 
 def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
-    """A plain config (complete, or the section of type `hint`) without the fields that change no result.
+    """A plain config (complete, or the section of type `hint`) without the fields that change no result, and without
+    those that came `Later` and are null.
 
     It need not be valid: keys that its type does not know stay.
     """
@@ -47,7 +48,12 @@ def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
     fields = fields_of(hint, data) if isinstance(data, dict) else {}
     if not fields:
         return data
-    kept = {key: value for key, value in data.items() if not is_execution(fields.get(key))}
+    marked = {key: (value, fields.get(key)) for key, value in data.items()}
+    kept = {
+        key: value
+        for key, (value, mark) in marked.items()
+        if not is_execution(mark) and not (value is None and is_later(mark))
+    }
     return {key: entering(value, fields.get(key)) for key, value in kept.items()}
 
 

@@ -138,6 +138,19 @@ def learnable(dataset: DatasetConfig) -> Iterator[Mistake]:
             yield "dataset.source.digits", "multiplication in words needs one operand of one digit"
 
 
+def problems(dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Problems can be written as declared, and a balance has something to choose from."""
+    source, limit = dataset.source, dataset.limit
+    if isinstance(source, ArithmeticSource):
+        if source.wording not in ("symbols", "words") and source.operation != "add":
+            yield "dataset.source.wording", f"{source.wording} writes additions only: dataset.source.operation=add"
+        if source.fewest_digits is not None and source.fewest_digits > min(source.digits):
+            what = f"{source.fewest_digits} is more than the digits of an operand, {min(source.digits)}"
+            yield "dataset.source.fewest_digits", what
+    if limit.balance is not None and limit.train is None:
+        yield "dataset.limit.balance", "chooses among the traces of `train`, which has no limit: dataset.limit.train=N"
+
+
 def previous_turns(dataset: DatasetConfig, format: FormatConfig) -> Iterator[Mistake]:
     """Only a conversation has previous turns to learn from."""
     if dataset.loss_weights.previous_turns > 0 and format.kind not in CHATS:
@@ -178,6 +191,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     chat_template,
     tokens_added,
     learnable,
+    problems,
     previous_turns,
     lengths,
     phases,
