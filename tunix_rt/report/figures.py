@@ -78,7 +78,8 @@ def save(figure: Figure, path: Path) -> None:
         file.write(picture.getvalue())
 
 
-def _style(axes: Axes, title: str, x: str, y: str) -> None:
+def style(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title, labels and the look that all figures share."""
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12)
     axes.set_xlabel(x, fontsize=11)
     axes.set_ylabel(y, fontsize=11)
@@ -95,7 +96,7 @@ def _whole_numbers(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _plain_numbers(axis: Axis) -> None:
+def plain_numbers(axis: Axis) -> None:
     """Label the axis with 0.6 instead of 6 × 10⁻¹, even if it is logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -119,12 +120,12 @@ def _loss(log: MetricsLog) -> Figure:
         top.plot(*zip(*validation, strict=True), color=ORANGE, marker="o", markersize=5, label="validation")
     if min(losses) > 0 and max(losses) > 20 * min(losses):
         top.set_yscale("log")
-        _plain_numbers(top.yaxis)
-    _style(top, "Loss", "", "nats per target token")
+        plain_numbers(top.yaxis)
+    style(top, "Loss", "", "nats per target token")
     top.legend(frameon=False, fontsize=10)
     rates = log.series("train/learning_rate")
     bottom.plot(*zip(*rates, strict=True), color=GREY, linewidth=2)
-    _style(bottom, "", "step", "learning rate")
+    style(bottom, "", "step", "learning rate")
     bottom.set_ylim(bottom=0)
     _whole_numbers(bottom.xaxis)
     return figure
@@ -136,7 +137,7 @@ def _accuracy(metrics: JsonObject, before: JsonObject, curve: list[tuple[int, fl
     if len(curve) > 1:
         steps, shares = zip(*curve, strict=True)
         axes[1].plot(steps, [100 * share for share in shares], color=BLUE, marker="o", markersize=5, linewidth=2)
-        _style(axes[1], "Validation samples while training", "step", "% right")
+        style(axes[1], "Validation samples while training", "step", "% right")
         axes[1].set_ylim(0, 104)
         axes[1].set_xlim(left=0)
         _whole_numbers(axes[1].xaxis)
@@ -158,7 +159,7 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
         for place, value, reach in zip(places, values, above, strict=True):
             at = (place, value + reach)
             axes.annotate(f"{value:.1f}", at, (0, 3), textcoords="offset points", ha="center", fontsize=10)
-    _style(axes, "Answers, with 95 % intervals", "", f"% (of {metrics['prompts']:,} prompts)")
+    style(axes, "Answers, with 95 % intervals", "", f"% (of {metrics['prompts']:,} prompts)")
     axes.set(ylim=(0, 112), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), [textwrap.fill(rate_title(name), 14) for name in names])
     axes.grid(visible=False, axis="x")
@@ -186,7 +187,7 @@ def _lengths(items: Sequence[JsonObject]) -> Figure:
     axes.hist([*groups.values()], bins=edges, stacked=True, color=colours, label=labels, rwidth=0.9)
     if high - low < 10:
         axes.set_xlim(low - 6, high + 6)
-    _style(axes, "Length of the completions", "new tokens, end token excluded", "answers")
+    style(axes, "Length of the completions", "new tokens, end token excluded", "answers")
     _whole_numbers(axes.xaxis)
     _whole_numbers(axes.yaxis)
     axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
@@ -205,7 +206,7 @@ def _steps(by_index: dict[str, JsonObject]) -> Figure:
             at = (place, value - reach)
             shown = f"n = {rate['n']:,}"
             axes.annotate(shown, at, (0, -14), textcoords="offset points", ha="center", fontsize=9, color=GREY)
-    _style(axes, "Steps whose equations hold, with 95 % intervals", "step of the completion", "% of those checked")
+    style(axes, "Steps whose equations hold, with 95 % intervals", "step of the completion", "% of those checked")
     axes.set(ylim=(-8, 104), yticks=range(0, 101, 20), xlim=(places[0] - 0.6, places[-1] + 0.6))
     _whole_numbers(axes.xaxis)
     return figure
