@@ -43,7 +43,8 @@ def draw(curves: Curves, published: Published | None, path: Path) -> None:
     if share:
         axes.set(ylim=(-3, 104), yticks=range(0, 101, 20))
     if curves.line is not None:
-        axes.legend(frameon=False, fontsize=9, title=curves.line, title_fontsize=9, alignment="left")
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, frameon=False, fontsize=9, ncols=3, loc="outside lower center", title=curves.line)
     save(figure, path)
 
 

@@ -1,7 +1,6 @@
 """A sweep's metric against one thing that was varied, a line for each value of another, with intervals over seeds.
 
-For grids over one or two keys, at least one of them a number. A key that ends in `seed` is neither: its values repeat
-a point.
+For grids over one or two keys, at least one of them a number. The values of `SEEDS` repeat a point.
 """
 
 from __future__ import annotations
@@ -15,6 +14,9 @@ from tunix_rt.files import JsonObject
 from tunix_rt.runs.rates import Interval, interval, lookup, shown
 from tunix_rt.sweeps.plots import numbers
 from tunix_rt.sweeps.ranking import Member, varying
+
+SEEDS = ("seed", "training.seed", "generation.seed")
+"""Keys of which a repetition may have another value. Another `dataset.seed` is another test set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ def curves_of(members: Sequence[Member], metric: str) -> Curves | None:
     """
     done = [member for member in members if member.metrics is not None]
     keys = varying([member.record.values for member in done])
-    seeds = tuple(key for key in keys if key.rpartition(".")[2] == "seed")
+    seeds = tuple(key for key in keys if key in SEEDS)
     axes = [key for key in keys if key not in seeds]
     counts = {key: len(set(column)) for key in axes if numbers(column := _column(done, key)) is not None}
     if not counts or len(axes) > 2:
