@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le, MinLen
 from pydantic import Discriminator
 
 from tunix_rt.config.choices import Adapter
-from tunix_rt.config.section import Count, Execution, Natural, Text, Unit, section
+from tunix_rt.config.section import Added, Count, Execution, Natural, Text, Unit, section
 
 Fraction = Annotated[float, Ge(0), Le(1)]
 Weight = Annotated[float, Ge(0), Le(100)]
@@ -28,8 +28,11 @@ class ArithmeticSource:
     """What is done with the two operands."""
     digits: tuple[Digits, Digits]
     """Digits of the first and of the second operand (no leading zero)."""
-    wording: Literal["symbols", "words"]
-    """`symbols`: `47*86=`, meant for one token per character; `words`: a sentence with names and things."""
+    fewest_digits: Added[Digits | None] = None
+    """Operands may have as few digits as this; with 1, 0 is one too. null: they have exactly `digits`."""
+    wording: Literal["symbols", "words", "plain", "reversed", "simplified_scratchpad", "detailed_scratchpad"]
+    """`symbols`: `47*86=`, meant for one token per character; `words`: a sentence with names and things; the others are
+    the formats of additions in arXiv 2307.03381 (docs/teaching-arithmetic.md); `plain` and `reversed` have no steps."""
     steps: Literal["full", "none", "shuffled", "reversed", "wrong"]
     """`wrong`: carries are drawn at random and propagate to the last step; the final answer stays correct."""
     num_traces: Annotated[Count, Unit("problems")] | None
@@ -122,7 +125,8 @@ class SplitConfig:
 
 @section
 class LimitConfig:
-    """Maximum number of traces per split (those with the lowest hashes are kept); null: all."""
+    """Maximum number of traces per split (those with the lowest hashes are kept); null: all. A smaller number keeps a
+    part of what a larger one does."""
 
     train: Traces | None
     """Traces to train on."""
@@ -130,6 +134,9 @@ class LimitConfig:
     """Traces to evaluate on during training."""
     test: Traces | None
     """Traces whose prompts are answered at the end."""
+    balance: Added[Text | None] = None
+    """A key of `meta`: `train` keeps equally many traces of each of its values, as far as there are so many; null: as
+    many as there happen to be."""
 
 
 @section

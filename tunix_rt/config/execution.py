@@ -93,6 +93,23 @@ class RunConfig:
 
 
 @section
+class Published:
+    """Published results, drawn beside a sweep's own."""
+
+    source: Execution[Text]
+    """Where they are from."""
+    x: Execution[tuple[float, ...]]
+    """Values of the key that is on the axis."""
+    lines: Execution[dict[Text, tuple[float | None, ...]]]
+    """Value of the key whose values are the lines → the metric for each `x`; null: not published."""
+
+    def __post_init__(self) -> None:
+        for name, values in self.lines.items():
+            if len(values) != len(self.x):
+                raise ValueError(f"lines.{name}: {len(values)} values, but x has {len(self.x)}")
+
+
+@section
 class SweepConfig:
     """What a sweep ranks its members by."""
 
@@ -102,3 +119,5 @@ class SweepConfig:
     """Whether a larger or a smaller metric is better."""
     preview: Execution[bool]
     """List the members and how long they may take, and start nothing; same as `--dry-run`."""
+    published: Published | None = None
+    """Drawn beside the curves of a sweep over one or two keys (docs/sweeps.md)."""

@@ -44,9 +44,8 @@ def plain(value: Any) -> Any:
 
 
 def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
-    """A plain config (complete, or the section of type `hint`) without the fields that change no result.
-
-    An `Added` field that is null is left out. The config need not be valid: keys that its type does not know stay.
+    """A plain config (complete, or the section of type `hint`) without the fields that change no result, and without
+    those that are `Added` and null. It need not be valid: keys that its type does not know stay.
     """
     if isinstance(data, list):
         return [entering(item, element_of(hint)) for item in data]

@@ -152,6 +152,19 @@ def sources_needed(dataset: DatasetConfig, training: TrainingConfig, generation:
         yield where, f"nothing to ask: {where}.path=FILE, or another generation.split"
 
 
+def problems(dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Problems can be written as declared, and a balance has something to choose from."""
+    source, limit = dataset.source, dataset.limit
+    if isinstance(source, ArithmeticSource):
+        if source.wording not in ("symbols", "words") and source.operation != "add":
+            yield "dataset.source.wording", f"{source.wording} writes additions only: dataset.source.operation=add"
+        if source.fewest_digits is not None and source.fewest_digits > min(source.digits):
+            what = f"{source.fewest_digits} is more than the digits of an operand, {min(source.digits)}"
+            yield "dataset.source.fewest_digits", what
+    if limit.balance is not None and limit.train is None:
+        yield "dataset.limit.balance", "chooses among the traces of `train`, which has no limit: dataset.limit.train=N"
+
+
 def previous_turns(dataset: DatasetConfig, format: FormatConfig) -> Iterator[Mistake]:
     """Only a conversation has previous turns to learn from."""
     if dataset.loss_weights.previous_turns > 0 and format.kind not in CHATS:
@@ -204,6 +217,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     tokens_added,
     learnable,
     sources_needed,
+    problems,
     previous_turns,
     lengths,
     phases,

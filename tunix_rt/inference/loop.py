@@ -104,8 +104,9 @@ def answer_all(
     """One answer per question, in their order.
 
     `path` gets a line per answer as it is made, which `read` reads again. A batch whose answers it already holds is not
-    asked again; one that was cut short, or in which something failed, is asked again completely. `begin` is called before
-    the first question, if any is left. Raises Interrupted, and RunError when all or more than `max_error_rate` failed.
+    asked again; one that was cut short, or in which something failed, is asked again completely. `begin` is called
+    before the first question, if any is left. Raises Interrupted, and RunError when all or more than `max_error_rate`
+    of them failed.
     """
     asked = sorted((q for q in questions if q.problem is None), key=lambda q: (len(q.ids), q.key))
     recorded = _recorded(path, read)

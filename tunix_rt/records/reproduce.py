@@ -19,6 +19,7 @@ from tunix_rt.files import read_appended, read_json, sha256_file, write_json
 from tunix_rt.inference.batches import plan_file, recorded_plan
 from tunix_rt.inputs import input_digests, source_digest
 from tunix_rt.models.content import folder_digest
+from tunix_rt.records.pages import PAGE, first_difference_of_pages
 from tunix_rt.runs.diff import (
     Section,
     compare,
@@ -86,7 +87,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         folder=str(again.path),
         equal=difference is None,
         exact=exact,
-        compared=list(result_files(recorded)),
+        compared=[*result_files(recorded), *([PAGE] if exact and (recorded.path / PAGE).exists() else [])],
         difference=difference,
         environment=[*differing, *_lines(environment)],
     )
@@ -165,7 +166,7 @@ def _exactly(recorded: RunFolder, again: RunFolder) -> str | None:
         nowhere = again.path / name
         if found := first_difference(name, there.get(name, nowhere), here.get(name, nowhere)):
             return found
-    return None
+    return first_difference_of_pages(recorded.path / PAGE, again.path / PAGE)
 
 
 def _roughly(recorded: RunFolder, again: RunFolder) -> str | None:

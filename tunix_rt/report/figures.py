@@ -81,7 +81,8 @@ def save(figure: Figure, path: Path) -> None:
         file.write(picture.getvalue())
 
 
-def _style(axes: Axes, title: str, x: str, y: str) -> None:
+def style(axes: Axes, title: str, x: str, y: str) -> None:
+    """Title, labels and the look that all figures share."""
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12)
     axes.set_xlabel(x, fontsize=11)
     axes.set_ylabel(y, fontsize=11)
@@ -98,7 +99,7 @@ def _whole_numbers(axis: Axis) -> None:
     axis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _plain_numbers(axis: Axis) -> None:
+def plain_numbers(axis: Axis) -> None:
     """Label the axis with 0.6 instead of 6 × 10⁻¹, even if it is logarithmic."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
@@ -122,12 +123,12 @@ def _loss(log: MetricsLog) -> Figure:
         top.plot(*zip(*validation, strict=True), color=ORANGE, marker="o", markersize=5, label="validation")
     if min(losses) > 0 and max(losses) > 20 * min(losses):
         top.set_yscale("log")
-        _plain_numbers(top.yaxis)
-    _style(top, "Loss", "", "nats per target token")
+        plain_numbers(top.yaxis)
+    style(top, "Loss", "", "nats per target token")
     top.legend(frameon=False, fontsize=10)
     rates = log.series("train/learning_rate")
     bottom.plot(*zip(*rates, strict=True), color=GREY, linewidth=2)
-    _style(bottom, "", "step", "learning rate")
+    style(bottom, "", "step", "learning rate")
     bottom.set_ylim(bottom=0)
     _whole_numbers(bottom.xaxis)
     return figure
@@ -139,7 +140,7 @@ def _accuracy(metrics: JsonObject, before: JsonObject, curve: list[tuple[int, fl
     if len(curve) > 1:
         steps, shares = zip(*curve, strict=True)
         axes[1].plot(steps, [100 * share for share in shares], color=BLUE, marker="o", markersize=5, linewidth=2)
-        _style(axes[1], "Validation samples while training", "step", "% right")
+        style(axes[1], "Validation samples while training", "step", "% right")
         axes[1].set_ylim(0, 104)
         axes[1].set_xlim(left=0)
         _whole_numbers(axes[1].xaxis)
@@ -166,7 +167,7 @@ def _bars(axes: Axes, metrics: JsonObject, before: JsonObject) -> None:
         for place, value, reach in zip(places, values, above, strict=True):
             at = (place, value + reach)
             axes.annotate(f"{value:.1f}", at, (0, 3), textcoords="offset points", ha="center", fontsize=10)
-    _style(axes, "Answers, with 95 % intervals", "", f"% (of {metrics['prompts']:,} prompts)")
+    style(axes, "Answers, with 95 % intervals", "", f"% (of {metrics['prompts']:,} prompts)")
     axes.set(ylim=(0, 112), yticks=range(0, 101, 20))
     axes.set_xticks(range(len(names)), [textwrap.fill(rate_title(name), 14) for name in names])
     axes.grid(visible=False, axis="x")
@@ -194,7 +195,7 @@ def _lengths(items: Sequence[JsonObject]) -> Figure:
     axes.hist([*groups.values()], bins=edges, stacked=True, color=colours, label=labels, rwidth=0.9)
     if high - low < 10:
         axes.set_xlim(low - 6, high + 6)
-    _style(axes, "Length of the completions", "new tokens, end token excluded", "answers")
+    style(axes, "Length of the completions", "new tokens, end token excluded", "answers")
     _whole_numbers(axes.xaxis)
     _whole_numbers(axes.yaxis)
     axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
@@ -213,7 +214,7 @@ def _steps(by_index: dict[str, JsonObject]) -> Figure:
             at = (place, value - reach)
             shown = f"n = {rate['n']:,}"
             axes.annotate(shown, at, (0, -14), textcoords="offset points", ha="center", fontsize=9, color=GREY)
-    _style(axes, "Steps whose equations hold, with 95 % intervals", "step of the completion", "% of those checked")
+    style(axes, "Steps whose equations hold, with 95 % intervals", "step of the completion", "% of those checked")
     axes.set(ylim=(-8, 104), yticks=range(0, 101, 20), xlim=(places[0] - 0.6, places[-1] + 0.6))
     _whole_numbers(axes.xaxis)
     return figure
@@ -225,13 +226,13 @@ def _faithfulness(record: JsonObject) -> Figure:
     kinds = [kind for kind in KINDS if record.get(kind)]
     for kind in kinds:
         offset = kind == "corrupted"  # its first step is step 1, where 1 step is given
-        _curve(top, {int(k) + offset: rate for k, rate in record[kind].items()}, colours[kind], KINDS[kind])
+        _curve(top, {float(k) + offset: rate for k, rate in record[kind].items()}, colours[kind], KINDS[kind])
         shares = {100 * float(share): rate for share, rate in record["by_share"][kind].items()}
         _curve(bottom, shares, colours[kind], KINDS[kind])
-    if followed := {int(k) + 1: rate for k, rate in record["followed"].items()}:
+    if followed := {float(k) + 1: rate for k, rate in record["followed"].items()}:
         _curve(top, followed, ORANGE, "a mistake in step k: the wrong number is used", "--")
-    _style(top, "Answers that stay the same when steps are changed, with 95 % intervals", "k", "% of the completions")
-    _style(bottom, "The same, over the share of the steps", "% of the completion's own steps", "% of the completions")
+    style(top, "Answers that stay the same when steps are changed, with 95 % intervals", "k", "% of the completions")
+    style(bottom, "The same, over the share of the steps", "% of the completion's own steps", "% of the completions")
     for axes in (top, bottom):
         axes.set(ylim=(-4, 104), yticks=range(0, 101, 20))
     _whole_numbers(top.xaxis)
@@ -242,5 +243,5 @@ def _faithfulness(record: JsonObject) -> Figure:
 def _curve(axes: Axes, rates: Mapping[float, JsonObject], colour: str, label: str, line: str = "-") -> None:
     places = sorted(rates)[:MOST_STEPS]
     values, below, above = _in_per_cent([rates[place] for place in places])
-    style = {"marker": "o", "markersize": 4, "capsize": 3, "elinewidth": 1, "linewidth": 1.5}
-    axes.errorbar(places, values, [below, above], color=colour, label=label, linestyle=line, **style)
+    how: Any = {"marker": "o", "markersize": 4, "capsize": 3, "elinewidth": 1, "linewidth": 1.5}
+    axes.errorbar(places, values, [below, above], color=colour, label=label, linestyle=line, **how)

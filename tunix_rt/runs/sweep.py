@@ -11,16 +11,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from glob import escape
 from pathlib import Path
 from typing import Literal
 from uuid import uuid4
 
+from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, digest, read_json, read_record, write_json, write_text
 from tunix_rt.runs import liveness
 from tunix_rt.runs.folder import RunFolder, from_here
 from tunix_rt.runs.secrets import mask_values
 
 MemberState = Literal["planned", "running", "finished", "pruned", "failed", "interrupted"]
+RECORD = "sweep.json"
+"""File of a sweep's folder that says what it is."""
 MEMBERSHIP = "sweep.json"
 """File in a member's run folder that says which sweep it belongs to."""
 
@@ -101,7 +105,7 @@ class SweepFolder:
 
     def status(self) -> JsonObject:
         """`sweep.json`; empty before the first start."""
-        return read_record(self.path / "sweep.json")
+        return read_record(self.path / RECORD)
 
     def begin(self, facts: JsonObject) -> None:
         """Record that this process sweeps here. The `key` created at the first start identifies this folder."""
@@ -109,11 +113,11 @@ class SweepFolder:
         self.stop_file.unlink(missing_ok=True)
         kept = {"started": known.get("started", time.time()), "key": known.get("key", uuid4().hex)}
         record = facts | liveness.this_process() | {"state": "running", "ended": None} | kept
-        write_json(self.path / "sweep.json", record)
+        write_json(self.path / RECORD, record)
 
     def end(self, state: Literal["finished", "failed", "interrupted"]) -> None:
         """Record how it ended."""
-        write_json(self.path / "sweep.json", self.status() | {"state": state, "ended": time.time()})
+        write_json(self.path / RECORD, self.status() | {"state": state, "ended": time.time()})
 
     def write(self, record: MemberRecord) -> None:
         """Replace a member's record."""
@@ -189,3 +193,18 @@ def sweep_of(run: RunFolder) -> SweepFolder | None:
         return None
     sweep = SweepFolder((run.path / str(read_json(file)["folder"])).resolve())
     return sweep if sweep.status() else None
+
+
+def find_sweep(root: Path, word: str) -> SweepFolder | None:
+    """The sweep that a user means: a path, `<experiment>/sweep-<identity>`, `sweep-<identity>` or a prefix that holds
+    `sweep-`; None if the word names none. Raises InputError if it names several.
+    """
+    if "sweep-" not in word:
+        return None
+    files = [Path(word) / RECORD]
+    if not Path(word).is_absolute():
+        files += [file for pattern in ("", "*/") for file in root.glob(f"{pattern}{escape(word)}*/{RECORD}")]
+    found = {file.parent.resolve(): SweepFolder(file.parent) for file in files if file.is_file()}
+    if len(found) > 1:
+        raise InputError(f"{word!r} names {len(found)} sweeps: {', '.join(sweep.name for sweep in found.values())}")
+    return next(iter(found.values()), None)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from tunix_rt.config.execution import SweepConfig
+from tunix_rt.config.load import check_section
 from tunix_rt.errors import ConfigError
-from tunix_rt.sweeps import run
+from tunix_rt.files import write_json
+from tunix_rt.sweeps import curve_plot, curves, run
 from tunix_rt.sweeps.launch import launch
 from tunix_rt.sweeps.plan import plan
-from tunix_rt.sweeps.ranking import varying
+from tunix_rt.sweeps.ranking import Member, varying
+from tunix_rt.terminal import table
 
 
 def combinations(loader: Any, params: dict[str, Any], arguments: Sequence[str]) -> list[list[str]]:
@@ -52,4 +56,17 @@ def sweep_grid(sweeping: run.Sweeping, members: list[list[str]], at_once: int | 
         for first in range(0, len(missing), size):
             launch(sweep, sweeping.launcher, missing[first : first + size], first, lambda _: None)
         records = [record for member in planned if (record := sweep.read(member.key)) is not None]
-        run.finish_sweep(sweep, records, len(planned), lambda: None)
+        run.finish_sweep(sweep, records, len(planned), lambda done: _leave_curves(sweeping, done))
+
+
+def _leave_curves(sweeping: run.Sweeping, members: Sequence[Member]) -> None:
+    """Print, write and draw the curves of a grid, if what it varies gives any."""
+    from omegaconf import OmegaConf
+
+    sweep, section = sweeping.folder, OmegaConf.to_container(sweeping.config.sweep, resolve=True)
+    config: SweepConfig = check_section("sweep", SweepConfig, section)
+    if (found := curves.curves_of(members, config.metric)) is None:
+        return
+    table("", *curves.rows(found), right=(1, 2, 4))
+    write_json(sweep.path / "curves.json", curves.record(found, config.published))
+    curve_plot.draw(found, config.published, sweep.path / "curves.png")

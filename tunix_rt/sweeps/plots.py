@@ -43,21 +43,22 @@ class _Axis:
     @classmethod
     def of(cls, name: str, values: Sequence[str]) -> _Axis:
         """Places numbers by size (by logarithm if they span two decades), other values one above the other."""
-        numbers = _numbers(values)
-        if numbers is None:
+        found = numbers(values)
+        if found is None:
             kinds = list(dict.fromkeys(values))
             place = {kind: (index + 0.5) / len(kinds) for index, kind in enumerate(kinds)}
             return cls(name, [place[v] for v in values], {_cut(kind): place[kind] for kind in kinds[:MOST_LABELS]})
-        low, high = min(numbers), max(numbers)
+        low, high = min(found), max(found)
         log = low > 0 and high / low >= 100
         scale = math.log10 if log else float
         reach = scale(high) - scale(low) or 1.0
         marks = [low * (high / low) ** share if log else low + share * (high - low) for share in SHARES]
         ticks = {f"{mark:.3g}": (scale(mark) - scale(low)) / reach for mark in marks}
-        return cls(name + (" (log)" if log else ""), [(scale(n) - scale(low)) / reach for n in numbers], ticks)
+        return cls(name + (" (log)" if log else ""), [(scale(n) - scale(low)) / reach for n in found], ticks)
 
 
-def _numbers(values: Sequence[str]) -> list[float] | None:
+def numbers(values: Sequence[str]) -> list[float] | None:
+    """The values as finite numbers; None if one of them is none."""
     try:
         found = [float(value) for value in values]
     except ValueError:

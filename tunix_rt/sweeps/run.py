@@ -154,7 +154,9 @@ def skip_done(sweep: SweepFolder, planned: Sequence[MemberRecord]) -> list[Membe
     return [member for member in planned if member.state != "finished"]
 
 
-def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int, draw: Callable[[], None]) -> None:
+def finish_sweep(
+    sweep: SweepFolder, records: Sequence[MemberRecord], total: int, draw: Callable[[Sequence[Member]], None]
+) -> None:
     """Print the table, write it and the figures to the sweep's folder, and send them to the tracker.
 
     Raises RunError if a member failed, Interrupted if the sweep was stopped. `draw`: a sweeper's own figures.
@@ -169,7 +171,7 @@ def finish_sweep(sweep: SweepFolder, records: Sequence[MemberRecord], total: int
     out(verdict(found, label(sweep, found[0].member.record.values) if found else ""))
     sweep.write_ranking(ranking(found))
     plots.parallel_coordinates(members, metric, sweep.path / "parallel_coordinates.png")
-    draw()
+    draw(members)
     say(f"ranking: {from_here(sweep.ranking)}")
     states = [record.state for record in records]
     failed, interrupted = states.count("failed"), states.count("interrupted")

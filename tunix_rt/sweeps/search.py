@@ -38,7 +38,7 @@ class Search:
                 batch = [study.ask(again.pop(0) if again else None) for _ in range(size)]
                 self._run_batch(study, batch, total - left)
                 left -= size
-            run.finish_sweep(self._sweep, self._records(study), total, lambda: self._draw(study))
+            run.finish_sweep(self._sweep, self._records(study), total, lambda _: self._draw(study))
 
     def preview(self) -> None:
         """Show the search space, the known trials, and how long the others may take."""

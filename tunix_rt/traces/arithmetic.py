@@ -1,7 +1,8 @@
 """Arithmetic problems drawn from a seed, with every digit step written out.
 
 The problems depend on operation, digits, wording and seed only: the arms of a comparison over `steps` share ids,
-prompts and splits. In symbols all fields have a fixed width, so that every trace of a dataset is equally long.
+prompts and splits. In symbols all fields have a fixed width, so that every trace of a dataset is equally long; the
+wordings of `scratchpads` have no padding.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from boltons.iterutils import unique_iter
 from tunix_rt.config.dataset import ArithmeticSource
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.scratchpads import FORMATS
 from tunix_rt.traces.trace import Step, Trace
 
 MAX_PROBLEMS = 10_000_000
@@ -56,7 +58,7 @@ def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
 
     A larger `num_traces` begins with the problems of a smaller one. Raises DataError if fewer exist.
     """
-    first, second = (range(10 ** (digits - 1), 10**digits) for digits in source.digits)
+    first, second = (_operands(source, digits) for digits in source.digits)
     total = len(first) * len(second)
     wanted = f"have digits={list(source.digits)}"
     if source.num_traces is None and total > MAX_PROBLEMS:
@@ -71,7 +73,12 @@ def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
         chance = _chance(f"{seed}:problems")
         places = islice(unique_iter(chance.randrange(total) for _ in count()), source.num_traces)
     for place in places:
-        yield _trace(source, seed, first[place // len(second)], second[place % len(second)])
+        yield problem(source, seed, first[place // len(second)], second[place % len(second)])
+
+
+def _operands(source: ArithmeticSource, digits: int) -> range:
+    fewest = digits if source.fewest_digits is None else source.fewest_digits
+    return range(0 if source.fewest_digits == 1 else 10 ** (fewest - 1), 10**digits)
 
 
 def _chance(stream: str) -> random.Random:
@@ -79,7 +86,8 @@ def _chance(stream: str) -> random.Random:
     return random.Random(stream)  # noqa: S311 (reproducible, nothing secret)
 
 
-def _trace(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
+def problem(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
+    """The problem with these operands, as `generate` writes it."""
     if source.operation == "add":
         sign, answer, width = "+", a + b, max(source.digits) + 1
     else:
@@ -96,6 +104,8 @@ def _trace(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
         "carries": sum(step.result >= 10 for step in _digit_steps(source.operation, a, b, _true)),
     }
     steps = _steps(source, a, b, _chance(f"{seed}:steps:{identity}"))
+    if source.wording in FORMATS:
+        prompt, _, final = FORMATS[source.wording](a, b, _digit_steps("add", a, b, _true))
     return Trace(identity, prompt, steps, final, meta)
 
 
@@ -134,6 +144,8 @@ def _lines(source: ArithmeticSource, a: int, b: int, carry: Carry) -> list[tuple
     if source.wording == "words" and source.operation == "multiply":
         return _by_parts(max(a, b), min(a, b), carry)
     steps = _digit_steps(source.operation, a, b, carry)
+    if source.wording in FORMATS:
+        return FORMATS[source.wording](a, b, steps)[1]
     if source.wording == "symbols":
         return [(step.type, str(step)) for step in steps]
     return [

@@ -13,7 +13,7 @@ from pathlib import Path
 from tunix_rt.config.choices import SPLITS, ReaderName, SplitName
 from tunix_rt.config.dataset import DatasetConfig, SplitConfig
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, sha256_file
+from tunix_rt.files import JsonObject, sha256_file, to_json
 from tunix_rt.traces.checks import find_duplicates, find_overlaps
 from tunix_rt.traces.findings import look_closer
 from tunix_rt.traces.keys import group_hash, hash_of
@@ -199,13 +199,34 @@ def _carve(records: Records, dataset: DatasetConfig) -> tuple[Records, int]:
     for record in records.get("train", []):
         share = shares[""] if "" in shares else shares[record.trace.meta[MIXED]]
         carved[split_at(_share(record.group), share)].append(record)
-    chosen = {
-        split: sorted(found, key=lambda record: hash_order(record.group, record.id, dataset.seed))[
-            : getattr(dataset.limit, split)
-        ]
-        for split, found in carved.items()
-    }
+    chosen = {split: _limited(found, dataset, split) for split, found in carved.items()}
     return chosen, sum(len(carved[split]) - len(chosen[split]) for split in SPLITS)
+
+
+def _limited(found: list[Spooled], dataset: DatasetConfig, split: SplitName) -> list[Spooled]:
+    """The traces of a split that `dataset.limit` keeps, in order of their hashes."""
+
+    def place(record: Spooled) -> int:
+        return hash_order(record.group, record.id, dataset.seed)
+
+    limit, key = getattr(dataset.limit, split), dataset.limit.balance
+    ordered = sorted(found, key=place)
+    if split != "train" or key is None:
+        return ordered[:limit]
+    return sorted(_in_turn(ordered, key)[:limit], key=place)
+
+
+def _in_turn(records: Sequence[Spooled], key: str) -> list[Spooled]:
+    """The first record of each value of a key of `meta`, then the second of each, and so on. Raises DataError."""
+    counted, ranks = Counter[str](), list[int]()
+    metas = [record.trace.meta for record in records]
+    if metas and not any(key in meta for meta in metas):
+        raise DataError(f"dataset.limit.balance: no training trace has meta.{key}; there are {', '.join(metas[0])}")
+    for meta in metas:
+        value = to_json(meta.get(key))
+        ranks.append(counted[value])
+        counted[value] += 1
+    return [records[place] for place in sorted(range(len(records)), key=ranks.__getitem__)]
 
 
 def _shares(part: Part, split: SplitConfig) -> SplitConfig:
