@@ -24,9 +24,9 @@ def test_every_number_a_person_looks_for(make_run: MakeRun) -> None:
     assert rows["training"] == "60 steps, 66,000 tokens, 33,000 tokens/s"
     assert rows["left out of the data"] == "5 invalid, 3 duplicate, 7 overlong, 2 overlaps allowed"
     assert rows["time"] == "prepare 2.5 s, train 49.0 s"
-    assert rows["look at it"] == "mlflow ui" and "every answer" not in rows
+    assert rows["look at it"] == "mlflow ui" and "in a browser" not in rows
     write_page(run)
-    assert dict(summary(run, None))["every answer"].endswith("quickstart/0123456789ab/report.html (for a browser)")
+    assert dict(summary(run, None))["in a browser"].endswith("quickstart/0123456789ab/report.html")
     assert rows["ask it"].endswith("python -m tunix_rt ask quickstart/0123456789ab '3*4='")
 
 

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import config_of
 from tunix_rt.config.dataset import ArithmeticSource
 from tunix_rt.errors import ConfigError
-from tunix_rt.evaluation.steps import check_steps
+from tunix_rt.evaluation.reasoning import check_steps
 from tunix_rt.traces.arithmetic import generate, problem
 from tunix_rt.traces.format import formatter
 from tunix_rt.traces.trace import Trace

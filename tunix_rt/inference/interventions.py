@@ -80,7 +80,7 @@ def intervene(
     seed: int,
     path: Path,
     interrupt: Interrupt,
-    begin: Callable[[], None],
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
     """Change the steps of the first answered prompts and let the model go on, one line in `path` for each change.
 
