@@ -29,6 +29,7 @@ LORA = (
     "model/adapter=lora",
     "model.adapter.rank=2",
 )
+AS_IT_IS = (*LORA[:3], "training.max_steps=0")
 EARLY_STOP = ("training.max_steps=12", "training.early_stopping={metric: loss, patience: 1, min_delta: 9.0}")
 BEST = ("training.select=best_loss", "optimizer.learning_rate=0.5")
 SAMPLING = ("generation=sample", "generation.num_return_sequences=2", "generation.max_new_tokens=12")
@@ -42,6 +43,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "early stop": EARLY_STOP,
     "best": BEST,
     "sampling": (*SAMPLING, "generation.batch_size=4"),
+    "as it is": AS_IT_IS,
 }
 """Each kind of training and predicting on its own."""
 JOINED: dict[str, tuple[str, ...]] = {

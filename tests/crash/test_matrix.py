@@ -40,6 +40,13 @@ def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], L
     assert {name: what for name, what in found.items() if what} == {}
 
 
+@pytest.mark.slow
+def test_killed_while_a_model_is_taken_as_it_is(laboratory: Callable[[str], Laboratory]) -> None:
+    here = laboratory(BACKENDS[0])
+    (point,) = [point for point in here.reference("as it is").points if point.name == "sealed train"]
+    assert here.killed_at("as it is", point) == []
+
+
 def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text("utf-8").splitlines()]
 
