@@ -61,7 +61,8 @@ class EvaluationConfig:
     slices: tuple[str, ...]
     """Keys of `meta`; the rates are also reported per value of each key."""
     pass_at: tuple[Count, ...]
-    """k of the unbiased pass@k; each at most `generation.num_return_sequences`."""
+    """k of the unbiased pass@k, each at most `generation.num_return_sequences`; empty: every k up to that number, if it
+    is more than 1."""
 
     def __post_init__(self) -> None:
         for what, names in (("scorers", [scorer.kind for scorer in self.scorers]), ("extract", self.extract)):

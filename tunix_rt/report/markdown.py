@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_record, write_text
 from tunix_rt.hints import tunix_rt
+from tunix_rt.report import calibration
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
 from tunix_rt.report.summary import question
@@ -44,6 +45,10 @@ STEP_RATES = {
     "checked": "completions with a step that can be checked",
     "all_steps_right": "of those, all checked steps right",
     "right_answer_wrong_steps": "of those with the right answer, a step wrong",
+    "wrong_answer_right_steps": "of those with a wrong answer, all checked steps right",
+    "contradiction": "the answer contradicts the last step",
+    "repeated": "a step is said twice",
+    "unused": "a step's result is used by nothing",
 }
 LEFT_OUT = {
     "invalid": ("not a valid trace", "on_invalid"),
@@ -79,6 +84,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         "Declared": _declared(run, config),
         "Training": _training(results) + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
+        "Calibration": calibration.section(metrics, _rate),
         "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
         "Data": _data(read_record(run.data)),
         "Predictions": _predictions(run),
