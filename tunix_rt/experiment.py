@@ -85,9 +85,10 @@ def run(
             return _result(folder)
         if sweep is not None:
             write_json(folder.path / MEMBERSHIP, {"folder": os.path.relpath(sweep, folder.path)})
-        for predictions in () if batches_of is None else (batches_of.predictions, batches_of.baseline_predictions):
-            if plan_file(predictions).exists():
-                copy_file(plan_file(predictions), folder.path / plan_file(predictions).name)
+        if batches_of is not None:
+            for predictions in (batches_of.predictions, batches_of.baseline_predictions, batches_of.greedy_predictions):
+                if plan_file(predictions).exists():
+                    copy_file(plan_file(predictions), folder.path / plan_file(predictions).name)
         with watching(folder.path) as interrupt:
             context = RunContext(config, digests, chain, folder, interrupt, store, base)
             with session(context, STAGES):

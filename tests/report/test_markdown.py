@@ -140,6 +140,14 @@ def test_how_sure_the_model_was_is_beside_how_often_it_is_right(make_run: MakeRu
     assert "Expected calibration error 0.105, Brier score 0.011, n = 4." in text
 
 
+def test_the_majority_beside_the_greedy_answer(make_run: MakeRun) -> None:
+    run = make_run()
+    pairs = {"n": 8, "gained": 6, "lost": 1, "difference": 0.625, "p_value": 0.125}
+    write_json(run.metrics, read_json(run.metrics) | {"majority_against_greedy": pairs})
+    said = "On 6 of 8 prompts only the majority is right, on 1 only the greedy answer (exact McNemar test: p = 0.12)."
+    assert said in report_of(run)
+
+
 def test_commands_can_be_pasted(make_run: MakeRun) -> None:
     text = report_of(make_run(overrides=["run.root=other runs"]), "mlflow ui --port 5000")
     assert "python -m tunix_rt ask quickstart/0123456789ab '3*4=' --root 'other runs'\n" in text

@@ -14,7 +14,7 @@ from pydantic_core import to_jsonable_python
 
 from tunix_rt.config.model import FreshModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.config.section import element_of, fields_of, is_execution, keys_below
+from tunix_rt.config.section import element_of, fields_of, is_added, is_execution, keys_below
 from tunix_rt.files import digest
 
 STAGES: dict[str, tuple[str, ...]] = {
@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
     """A plain config (complete, or the section of type `hint`) without the fields that change no result.
 
-    It need not be valid: keys that its type does not know stay.
+    An `Added` field that is null is left out. The config need not be valid: keys that its type does not know stay.
     """
     if isinstance(data, list):
         return [entering(item, element_of(hint)) for item in data]
@@ -48,6 +48,7 @@ def entering(data: Any, hint: Any = ExperimentConfig) -> Any:
     if not fields:
         return data
     kept = {key: value for key, value in data.items() if not is_execution(fields.get(key))}
+    kept = {key: value for key, value in kept.items() if value is not None or not is_added(fields.get(key))}
     return {key: entering(value, fields.get(key)) for key, value in kept.items()}
 
 

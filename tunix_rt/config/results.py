@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
 
 from tunix_rt.config.scorers import ScorerConfig
-from tunix_rt.config.section import Count, Execution, Natural, Tokens, Unit, section
+from tunix_rt.config.section import Added, Count, Execution, Natural, Tokens, Unit, section
 
 
 @section
@@ -35,12 +36,20 @@ class GenerationConfig:
     """Also predict with the model at the start of training, including the adapter at `model.adapter.path`."""
     max_error_rate: Execution[Annotated[float, Ge(0), Le(1)]]
     """Share of failed predictions above which the run fails; if all failed, it always fails."""
+    also_greedy: Added[bool | None] = None
+    """Each prompt is also answered greedily, and the majority of the samples compared with that; null: not."""
 
     def __post_init__(self) -> None:
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
             raise ValueError("temperature 0 is greedy: top_k and top_p must be null")
+        if self.temperature == 0 and self.also_greedy:
+            raise ValueError("temperature 0 is greedy: also_greedy must be null")
         if self.temperature == 0 and self.num_return_sequences > 1:
             raise ValueError("temperature 0 gives the same text every time: num_return_sequences must be 1")
+
+    def greedy(self) -> GenerationConfig:
+        """The same decoding, but each prompt is answered once and greedily."""
+        return replace(self, temperature=0.0, top_k=None, top_p=None, num_return_sequences=1, also_greedy=None)
 
 
 Marker = Literal["format", "hashes", "boxed", "phrase", "fence", "last_number"]

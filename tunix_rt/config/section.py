@@ -35,6 +35,8 @@ Identity = Annotated[T, "identity"]
 """Changes a result. The default for unmarked fields; written out only among `Execution` fields."""
 Execution = Annotated[T, "execution"]
 """Changes no byte of a result: where and how it runs, labels, and paths (the content they point to counts)."""
+Added = Annotated[T, "added"]
+"""Came later, and null is how it was before: a null is left out of the identity, so that recorded runs keep theirs."""
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -48,6 +50,11 @@ def section(cls: type[T]) -> type[T]:
 def is_execution(hint: Any) -> bool:
     """Whether a field of this type is marked `Execution`."""
     return get_origin(hint) is Annotated and "execution" in get_args(hint)[1:]
+
+
+def is_added(hint: Any) -> bool:
+    """Whether a field of this type is marked `Added`."""
+    return get_origin(hint) is Annotated and "added" in get_args(hint)[1:]
 
 
 def members(hint: Any) -> Iterator[Any]:

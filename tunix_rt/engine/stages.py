@@ -84,7 +84,9 @@ def _report(context: RunContext) -> None:
 STAGES = (
     Stage("prepare", _prepare, ("data.json",)),
     Stage("train", _train, ("model", "metrics.jsonl"), computes=True),
-    Stage("predict", _predict, ("predictions.jsonl", "baseline_predictions.jsonl"), computes=True),
+    Stage(
+        "predict", _predict, tuple(f"{kind}predictions.jsonl" for kind in ("", "baseline_", "greedy_")), computes=True
+    ),
     Stage("evaluate", _evaluate, ("items.jsonl", "metrics.json", "baseline_metrics.json")),
     Stage("report", _report, ("report.md", "figures", "plots")),
 )

@@ -136,6 +136,9 @@ def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
     note = [f"{missing:,} answers are missing.", ""] if missing else []
     if unjudged := metrics.get("without_reference"):
         note += [f"{unjudged:,} prompts have no reference answer (a tool is called): no rate of right answers.", ""]
+    if pairs := metrics.get("majority_against_greedy"):
+        only = f"On {pairs['gained']:,} of {pairs['n']:,} prompts only the majority is right, on {pairs['lost']:,} only"
+        note += [f"{only} the greedy answer (exact McNemar test: p = {pairs['p_value']:.2g}).", ""]
     return [*table(["", "before training", "after training"] if before else ["", "value"], rows), *note]
 
 

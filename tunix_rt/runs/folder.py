@@ -58,6 +58,7 @@ class RunFolder:
     """Folder of the trained model."""
     predictions = _Located("predictions.jsonl", "predict")
     baseline_predictions = _Located("baseline_predictions.jsonl", "predict")
+    greedy_predictions = _Located("greedy_predictions.jsonl", "predict")
     items = _Located("items.jsonl", "evaluate")
     metrics = _Located("metrics.json", "evaluate")
     baseline_metrics = _Located("baseline_metrics.json", "evaluate")

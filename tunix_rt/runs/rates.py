@@ -20,6 +20,7 @@ class Interval:
 TITLES = {
     "accuracy": "right answers",
     "majority": "right by majority vote",
+    "greedy": "right greedily",
     "stop_rate": "stopped by itself",
     "malformed_rate": "malformed",
     "error_rate": "failed",

@@ -9,7 +9,7 @@ from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.score import score
 from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.traces.prediction import read_predictions
+from tunix_rt.traces.prediction import read_if_there, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import MIXED
 
@@ -22,6 +22,7 @@ def evaluate(evaluation: EvaluationConfig, split: SplitName, prepared: PreparedD
     if run.baseline_predictions.exists():
         baseline = score(list(read_predictions(run.baseline_predictions)), traces, evaluation)
         write_json(run.baseline_metrics, baseline.metrics)
-    result = score(list(read_predictions(run.predictions)), traces, evaluation)
+    greedy = read_if_there(run.greedy_predictions)
+    result = score(list(read_predictions(run.predictions)), traces, evaluation, greedy)
     write_jsonl(run.items, result.items)
     write_json(run.metrics, result.metrics)

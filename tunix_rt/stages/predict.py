@@ -75,19 +75,22 @@ def predict(request: PredictRequest) -> None:
     engine = registry.create(request.backend, request.hardware, request.cache)
     begin_session(run, "predict", engine.describe())
     model, adapter_folder = opened(trained_model(run), prepared.model_folder)
-    jobs = [("predict", run.predictions, model, partial(engine.load, model, None, adapter_folder))]
+    trained = partial(engine.load, model, None, adapter_folder)
+    jobs = [("predict", run.predictions, model, trained, generation)]
+    if generation.also_greedy:
+        jobs.append(("greedy", run.greedy_predictions, model, trained, generation.greedy()))
     if generation.baseline:
         start = partial(engine.load, prepared.model_folder, None, *_before_training(adapter))
-        jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, start))
+        jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, start, generation))
     request.interrupt.release("before the first answer")
-    for title, path, model, load in jobs:
+    for title, path, model, load, decoding in jobs:
         run_loop(
             engine,
             load(),  # held by this call only: freed before the next are loaded
             Reader.of(model, request.format),
             traces,
-            generation,
-            generation.seed,
+            decoding,
+            decoding.seed,
             path,
             request.interrupt,
             title,
