@@ -181,3 +181,22 @@ def test_what_has_no_reference_is_counted_and_in_no_rate(rules: Rules, predict: 
     alone = score(predictions[2:], {"b": traces["b"]}, rules(pass_at=(1,)))
     assert alone.metrics["accuracy"]["value"] is None and alone.metrics["majority"]["value"] is None
     assert not any(item["contains_answer"] for item in alone.items)
+
+
+def test_the_majority_is_compared_with_the_greedy_answer(rules: Rules, predict: Predict, ask: Ask) -> None:
+    """By hand: on `a` to `f` only the majority is right, on `g` only the greedy answer; p = 2 * 8 / 2**7."""
+    traces = {name: ask(name) for name in "abcdefgh"} | {"i": ask("i", "")}
+    right = {name: "7" if name == "g" else "12" for name in traces}
+    predictions = [
+        predict(name, text, sample, reference=traces[name].final_answer)
+        for name in traces
+        for sample, text in enumerate(("8", right[name], right[name]))
+    ]
+    greedy = [predict(name, "12" if name in "gh" else "5", reference=traces[name].final_answer) for name in traces]
+    metrics = score(predictions, traces, rules(), greedy).metrics
+    assert (metrics["majority"]["k"], metrics["greedy"]["k"], metrics["greedy"]["n"]) == (7, 2, 8)
+    record = metrics["majority_against_greedy"]
+    assert record == {"n": 8, "gained": 6, "lost": 1, "difference": 5 / 8, "p_value": pytest.approx(0.125)}
+    assert "greedy" not in score(predictions, traces, rules()).metrics
+    with pytest.raises(DataError, match="there 2 times"):
+        score(predictions, traces, rules(), [*greedy, greedy[0]])

@@ -131,6 +131,23 @@ def test_samples_votes_and_slices(make_run: MakeRun) -> None:
     assert rows["meta key `digits`"] == ["right answers"] and rows["`3`"][0].endswith("6 of 9")
 
 
+def test_how_sure_the_model_was_is_beside_how_often_it_is_right(make_run: MakeRun) -> None:
+    made = [prediction(f"{n}*6", "12", (), logprobs=(-0.1, 0.0), token_ends=(1, 2)) for n in range(3)]
+    text = report_of(make_run([*made, prediction("6*6", "13", (), logprobs=(-2.0, 0.0), token_ends=(1, 2))]))
+    rows = cells(text)
+    assert rows["0.9 to 1.0"][0] == "0.905" and rows["0.9 to 1.0"][1].endswith("3 of 3")
+    assert rows["0.1 to 0.2"][1].endswith("0 of 1") and rows["75 %"][0] == "0.905"
+    assert "Expected calibration error 0.105, Brier score 0.011, n = 4." in text
+
+
+def test_the_majority_beside_the_greedy_answer(make_run: MakeRun) -> None:
+    run = make_run()
+    pairs = {"n": 8, "gained": 6, "lost": 1, "difference": 0.625, "p_value": 0.125}
+    write_json(run.metrics, read_json(run.metrics) | {"majority_against_greedy": pairs})
+    said = "On 6 of 8 prompts only the majority is right, on 1 only the greedy answer (exact McNemar test: p = 0.12)."
+    assert said in report_of(run)
+
+
 def test_commands_can_be_pasted(make_run: MakeRun) -> None:
     text = report_of(make_run(overrides=["run.root=other runs"]), "mlflow ui --port 5000")
     assert "python -m tunix_rt ask quickstart/0123456789ab '3*4=' --root 'other runs'\n" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Le
@@ -60,12 +61,20 @@ class GenerationConfig:
     """Share of failed predictions above which the run fails; if all failed, it always fails."""
     interventions: Added[InterventionConfig | None] = None
     """Whether answers follow from steps is measured by changing the steps; null: not."""
+    also_greedy: Added[bool | None] = None
+    """Each prompt is also answered greedily, and the majority of the samples compared with that; null: not."""
 
     def __post_init__(self) -> None:
         if self.temperature == 0 and (self.top_k is not None or self.top_p is not None):
             raise ValueError("temperature 0 is greedy: top_k and top_p must be null")
+        if self.temperature == 0 and self.also_greedy:
+            raise ValueError("temperature 0 is greedy: also_greedy must be null")
         if self.temperature == 0 and self.num_return_sequences > 1:
             raise ValueError("temperature 0 gives the same text every time: num_return_sequences must be 1")
+
+    def greedy(self) -> GenerationConfig:
+        """The same decoding, but each prompt is answered once and greedily."""
+        return replace(self, temperature=0.0, top_k=None, top_p=None, num_return_sequences=1, also_greedy=None)
 
 
 Marker = Literal["format", "hashes", "boxed", "phrase", "fence", "last_number"]
@@ -86,7 +95,8 @@ class EvaluationConfig:
     slices: tuple[str, ...]
     """Keys of `meta`; the rates are also reported per value of each key."""
     pass_at: tuple[Count, ...]
-    """k of the unbiased pass@k; each at most `generation.num_return_sequences`."""
+    """k of the unbiased pass@k, each at most `generation.num_return_sequences`; empty: every k up to that number, if it
+    is more than 1."""
 
     def __post_init__(self) -> None:
         for what, names in (("scorers", [scorer.kind for scorer in self.scorers]), ("extract", self.extract)):

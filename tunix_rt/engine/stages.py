@@ -82,7 +82,7 @@ def _report(context: RunContext) -> None:
     report(context.run, ui_command(context.config.tracking))
 
 
-ANSWERS = ("predictions.jsonl", "baseline_predictions.jsonl", "interventions.jsonl")
+ANSWERS = ("predictions.jsonl", "baseline_predictions.jsonl", "greedy_predictions.jsonl", "interventions.jsonl")
 VERDICTS = ("items.jsonl", "metrics.json", "scores.json", "baseline_items.jsonl", "baseline_metrics.json")
 STAGES = (
     Stage("prepare", _prepare, ("data.json",)),

@@ -23,6 +23,7 @@ _LEFT = re.compile(
 _THOUSANDS = re.compile(r"[-+]?\$?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _SEPARATOR = re.compile(r", (?:and |or )?|;| (?:and|or) | ?& ?", re.IGNORECASE)
 _INFINITY = re.compile(r"([-+]?)(?:∞|inf|infty|infinity|oo)")
+_NAMED = re.compile(r"([a-zA-Z])(?:_?\{?[0-9]+\}?)? ?=")
 _BRACKETS = {"(": ")]", "[": ")]", "{": "}"}
 
 
@@ -42,6 +43,8 @@ def read_list(text: str) -> Listed | None:
     if len(text) > LONGEST:
         return None
     text = _LEFT.sub("", bare(plain_text(text), brackets=False))
+    if text.replace(" ", "") in ("{}", "∅"):
+        return Listed(("∅",))
     inner, brackets = (text[1:-1], text[0] + text[-1]) if _enclosed(text) else (text, "")
     items = [part.strip() for item in _split(inner, bool(brackets)) for part in _both_signs(item.strip())]
     if not items or len(items) > MOST_ITEMS or not all(items):
@@ -59,6 +62,9 @@ def same_list(one: Listed, other: Listed) -> bool:
 
 def same_item(one: str, other: str) -> bool:
     """Whether two values are the same number, or neither is a number and they are the same text."""
+    names = [found[1] for item in (one, other) if (found := _NAMED.match(item))]
+    if len(set(names)) > 1:  # `x = 1` is not `y = 1`
+        return False
     left, right = read_number(one), read_number(other)
     if left is None or right is None:
         return left is right and (same_text(one, other) or _infinite(one) == _infinite(other) != "")

@@ -49,7 +49,7 @@ _DECIMAL = (
     r"|[.,][0-9]+)"
 )
 _REPEATING = r"(?P<before>[0-9]*\.[0-9]*)(?:\((?P<period>[0-9]{1,20})\)|(?P<dots>[ ]?(?:\.\.+|…)))"
-_CURRENCY = r"(?:(?:US|A|C)?\$|[€£¥₹¢₩₽]|\b(?:USD|EUR|GBP|INR|JPY|CAD|AUD|CHF|Rs)\b\.?)"
+_CURRENCY = r"(?:(?:US|USD ?|A|C)?\$|[€£¥₹¢₩₽]|\b(?:USD|EUR|GBP|INR|JPY|CAD|AUD|CHF|Rs)\b\.?)"
 _NUMBER = re.compile(
     rf"(?P<sign>[-+]|minus |negative )?[ ]?(?P<currency>{_CURRENCY})?[ ]?(?P<inner>[-+])?[ ]?"
     rf"(?:{_REPEATING}"
@@ -61,7 +61,8 @@ _NUMBER = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _SCALE = re.compile(
-    r"(?:k|m|b|bn|mn|tn|mln)(?![\w/^])|(?:hundred|thousand|million|billion|trillion|lakh|crore|grand)\b", re.IGNORECASE
+    r"(?:k|m|b|bn|mn|tn|mln)(?![\w/^])|(?:hundred|thousand|million|billion|trillion|dozen|lakh|crore|grand)\b",
+    re.IGNORECASE,
 )
 _SCALES = {
     name: 10**zeros
@@ -70,9 +71,10 @@ _SCALES = {
         (9, "b bn billion"), (12, "tn trillion"),
     )
     for name in names.split()
-}  # fmt: skip
+} | {"dozen": 12}  # fmt: skip
+_OF_A_SCALE = re.compile(r"(?:of )?an? (hundred|thousand|million|billion|trillion|dozen)\b ?", re.IGNORECASE)
 _ROUGHLY = re.compile(
-    r"(?:≈|~|about|approximately|approx\.?|around|roughly|exactly|only|just|a total of)[ ]*", re.IGNORECASE
+    r"(?:≈|~(?!~)|about|approximately|approx\.?|around|roughly|exactly|only|just|a total of)[ ]*", re.IGNORECASE
 )
 _PAIR = re.compile(r".*[(\[{][^,]*,[^,]*[)\]}]")
 """A comma in brackets separates two values; `(1,000)` too may be a pair."""
@@ -81,6 +83,7 @@ _NAME = re.compile(
     r"(?:[^\W\d]\w{0,2}'?(?:_\{?\w{1,8}\}?)?|[^\W\d_][^\W\d_'-]*(?: [^\W\d_][^\W\d_'-]*){0,5} ?)(?:\([^()=]{0,30}\))?"
 )
 """A variable, a function's value, or words: `x`, `V_1`, `f(3)`, `total cost`."""
+_VARIABLE = re.compile(r"[a-zA-Z]")
 _ARITHMETIC = re.compile(r"(?:[-+*/^×÷·().,%$€£ 0-9]|(?<=[0-9)] )x(?= [0-9(])|(?<=[0-9)])x(?=[0-9(]))*")
 _DENYING = re.compile(
     r"\b(?:not?|never|none|nor|or|if|unless|half|twice|double|triple|than|less|fewer|between|except|without|neither|"
@@ -123,6 +126,8 @@ def _right_side(text: str) -> str | None:
     if roughly and "=" in exact and (value := exact.rpartition("=")[2]) and _one(value) is not None:
         text = exact  # `x = 1/3 ≈ 0.33`
     *left, right = _RELATION.split(text)
+    if len(left) == 1 and _VARIABLE.fullmatch(right.strip()) and _one(left[0].strip()):
+        return bare(left[0])  # `5 = x`
     for part in left:
         name = part.strip()
         named = _NAME.fullmatch(name) and not _DENYING.search(name)
@@ -149,6 +154,8 @@ def _in_words(text: str) -> Number | None:
     found = read_words(text)
     if found is None or (re.match(r"[-+]?[0-9]", text) and not _has_part(text)):
         return None
+    if scale := _OF_A_SCALE.match(found[1]):  # `half a dozen`
+        found = found[0] * _SCALES[scale[1].casefold()], found[1][scale.end() :]
     units = units_of(found[1])
     return None if units is None or re.match(r"[-+*/^%,.]", found[1]) else Number(found[0], units)
 

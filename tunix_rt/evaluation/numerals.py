@@ -28,7 +28,8 @@ _IN_TEXT = re.compile(
 
 
 def unify(text: str) -> str:
-    """NFKC with plain signs, slashes and spaces; `1½` is `1 1/2` and `5²` is `5^2` (NFKC alone: 11/2 and 52)."""
+    """NFKC with plain signs, slashes, spaces and digits (`১২` is 12), without invisible characters (category Cf);
+    `1½` is `1 1/2` and `5²` is `5^2` (NFKC alone: 11/2 and 52)."""
     if text.isascii():
         return text
     plain = unicodedata.normalize("NFKC", "".join(map(_spread, text)))
@@ -36,6 +37,12 @@ def unify(text: str) -> str:
 
 
 def _spread(character: str) -> str:
+    if character.isascii():
+        return character
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    if unicodedata.category(character) == "Cf":
+        return ""
     kind = unicodedata.decomposition(character).partition(" ")[0]
     if kind == "<fraction>":
         return f" {character}"

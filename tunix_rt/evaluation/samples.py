@@ -51,3 +51,17 @@ def _vote(name: str, samples: Items, scorer: Scorer) -> JsonObject:
         return {"id": name, "correct": False, "confidence": None}
     agreeing = groups.count(groups[winner])
     return {"id": name, "correct": samples[winner]["correct"], "confidence": agreeing / len(samples)}
+
+
+def against(ballots: Items, others: Items) -> JsonObject:
+    """The majority of each prompt beside another answer to it: on how many prompts only one of them is right, the
+    difference of the rates, and the probability of one so large by chance (exact McNemar test: McNemar 1947, doi
+    10.1007/BF02295996)."""
+    from scipy.stats import binomtest
+
+    right = {item["id"]: item["correct"] for item in others}
+    pairs = [(ballot["correct"], right[ballot["id"]]) for ballot in ballots if ballot["id"] in right]
+    gained, lost = pairs.count((True, False)), pairs.count((False, True))
+    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    difference = (gained - lost) / len(pairs) if pairs else None
+    return {"n": len(pairs), "gained": gained, "lost": lost, "difference": difference, "p_value": p_value}

@@ -15,11 +15,11 @@ from boltons.iterutils import bucketize
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, InputError
-from tunix_rt.evaluation.answers import ask_ahead, judge, question_of
+from tunix_rt.evaluation.answers import ask_ahead, is_right, judge, question_of
 from tunix_rt.evaluation.calibration import calibration, confidence
 from tunix_rt.evaluation.rates import Items, by_slice, lengths, rate
 from tunix_rt.evaluation.reasoning import check_steps, reasoning
-from tunix_rt.evaluation.samples import pass_at, votes
+from tunix_rt.evaluation.samples import against, pass_at, votes
 from tunix_rt.evaluation.scorer import Match, Scorer
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.traces.prediction import Prediction
@@ -39,8 +39,15 @@ class Score:
     metrics: JsonObject
 
 
-def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> Score:
+def score(
+    predictions: Sequence[Prediction],
+    traces: Mapping[str, Trace],
+    evaluation: EvaluationConfig,
+    greedy: Sequence[Prediction] = (),
+) -> Score:
     """Judge every prediction against its trace. A failed prediction is a wrong answer.
+
+    `greedy`: further answers, one per prompt, that the majority of the samples is compared with.
 
     Raises DataError if there is nothing to score, a prediction is duplicated, belongs to no trace or was generated
     for another reference, or a prompt has too few samples for pass@k; InputError for a slice that no trace has.
@@ -68,7 +75,7 @@ def score(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evalua
         "without_reference": len(prompts) - len(answered),
         "calibration": calibration(judged),
         "pass_at": pass_at(answered, evaluation.pass_at),
-        **(_voted(answered, decisive) if samples > 1 else {}),
+        **(_voted(answered, decisive, _right(greedy, traces, evaluation)) if samples > 1 else {}),
     }
     slices = {key: by_slice(judged, key) for key in evaluation.slices}
     return Score(items, metrics | {key: found for key, found in further.items() if found} | {"slices": slices})
@@ -86,10 +93,21 @@ def _rates(items: Items, judged: Items) -> JsonObject:
     }
 
 
-def _voted(prompts: dict[str, Items], scorer: Scorer) -> JsonObject:
-    """What the samples of each prompt say together."""
+def _voted(prompts: dict[str, Items], scorer: Scorer, greedy: Items) -> JsonObject:
+    """What the samples of each prompt say together, and beside the greedy answers."""
     ballots = votes(prompts, scorer)
-    return {"majority": rate(ballots, itemgetter("correct")), "self_consistency": calibration(ballots)}
+    voted = {"majority": rate(ballots, itemgetter("correct")), "self_consistency": calibration(ballots)}
+    beside = {"greedy": rate(greedy, itemgetter("correct")), "majority_against_greedy": against(ballots, greedy)}
+    return voted | (beside if greedy else {})
+
+
+def _right(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> Items:
+    """Of each prediction that there is something to compare with, its `id` and whether it is `correct`."""
+    if predictions:
+        _check(predictions, traces, evaluation)
+        ask_ahead(predictions, traces, evaluation)
+    verdicts = ((prediction.id, is_right(prediction, traces[prediction.id], evaluation)) for prediction in predictions)
+    return [{"id": name, "correct": verdict} for name, verdict in verdicts if verdict is not None]
 
 
 def _check(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> None:

@@ -86,6 +86,8 @@ _CURRENCIES = {
     "rs.": "₹",
     "inr": "₹",
     "usd": "$",
+    "usd$": "$",
+    "usd $": "$",
     "eur": "€",
     "gbp": "£",
 }
@@ -94,6 +96,7 @@ _LETTERS = "mgshlLNJWVACF"
 _AFTER = re.compile(
     r"(?:^| )(?:left|remaining|more|total|in total|altogether|all together|in all|overall|each|apiece|long|tall|wide|"
     r"high|deep|old|away|only|or so|today|(?:per|an?|every|/) [a-z][a-z'-]*(?: [a-z][a-z'-]+)?)$"
+    r"|/(?:hr|hour|day|wk|week|month|year|yr|min|minute|sec|second|lb|kg|oz|person|page|mile|night|unit|piece|item)$"
 )
 """Words at the end that leave a number as it is."""
 _PLURAL = re.compile(r"[a-z][a-z'-]*(?<![suiy]s)(?<!ous)s")

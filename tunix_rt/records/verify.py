@@ -27,7 +27,7 @@ from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import is_masked
-from tunix_rt.traces.prediction import read_items, read_predictions
+from tunix_rt.traces.prediction import read_if_there, read_items, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 
 MANIFEST = ("name", "seed", "counts", "splits", "digest")
@@ -181,8 +181,8 @@ def _predictions(run: RunFolder, config: ExperimentConfig, prepared: PreparedDat
 def _scores(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) -> str:
     """Check that the recorded evaluation of the predictions gives the recorded numbers."""
     traces = {trace.id: trace for trace in prepared.traces(config.generation.split)}
-    predictions = list(read_predictions(run.predictions))
-    again = score(predictions, traces, config.evaluation)
+    predictions, greedy = list(read_predictions(run.predictions)), read_if_there(run.greedy_predictions)
+    again = score(predictions, traces, config.evaluation, greedy)
     items = [*read_items(run.items)]
     if len(items) != len(again.items):
         raise GateError(f"items.jsonl: {len(items)} lines, the predictions give {len(again.items)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_record, write_text
 from tunix_rt.hints import tunix_rt
-from tunix_rt.report import faithfulness
+from tunix_rt.report import calibration, faithfulness
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
 from tunix_rt.report.summary import model_name, question, seen_line
@@ -45,6 +45,10 @@ STEP_RATES = {
     "checked": "completions with a step that can be checked",
     "all_steps_right": "of those, all checked steps right",
     "right_answer_wrong_steps": "of those with the right answer, a step wrong",
+    "wrong_answer_right_steps": "of those with a wrong answer, all checked steps right",
+    "contradiction": "the answer contradicts the last step",
+    "repeated": "a step is said twice",
+    "unused": "a step's result is used by nothing",
 }
 LEFT_OUT = {
     "invalid": ("not a valid trace", "on_invalid"),
@@ -83,6 +87,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         "Training": told["Training"] + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
         "Faithfulness": faithfulness.section(metrics.get("faithfulness", {}), _rate) + _figure(run, "faithfulness"),
+        "Calibration": calibration.section(metrics, _rate),
         "Slices": [line for key, rates in metrics.get("slices", {}).items() for line in _slice(key, rates)],
         "Data": told["Data"],
         "Predictions": _predictions(run),
@@ -145,6 +150,9 @@ def _result(metrics: JsonObject, before: JsonObject) -> list[str]:
     note = [f"{missing:,} answers are missing.", ""] if missing else []
     if unjudged := metrics.get("without_reference"):
         note += [f"{unjudged:,} prompts have no reference answer (a tool is called): no rate of right answers.", ""]
+    if pairs := metrics.get("majority_against_greedy"):
+        only = f"On {pairs['gained']:,} of {pairs['n']:,} prompts only the majority is right, on {pairs['lost']:,} only"
+        note += [f"{only} the greedy answer (exact McNemar test: p = {pairs['p_value']:.2g}).", ""]
     return [*table(["", "before training", "after training"] if before else ["", "value"], rows), *note]
 
 

@@ -126,6 +126,7 @@ def result_files(run: RunFolder) -> dict[str, Path]:
         **model,
         "baseline_predictions.jsonl": run.baseline_predictions,
         "predictions.jsonl": run.predictions,
+        "greedy_predictions.jsonl": run.greedy_predictions,
         "interventions.jsonl": run.interventions,
         "items.jsonl": run.items,
         "baseline_metrics.json": run.baseline_metrics,

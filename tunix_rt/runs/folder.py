@@ -58,6 +58,7 @@ class RunFolder:
     """Folder of the trained model."""
     predictions = _Located("predictions.jsonl", "predict")
     baseline_predictions = _Located("baseline_predictions.jsonl", "predict")
+    greedy_predictions = _Located("greedy_predictions.jsonl", "predict")
     interventions = _Located("interventions.jsonl", "predict")
     """Completions that were changed and gone on with."""
     items = _Located("items.jsonl", "evaluate")

@@ -20,6 +20,7 @@ class Interval:
 TITLES = {
     "accuracy": "right answers",
     "majority": "right by majority vote",
+    "greedy": "right greedily",
     "stop_rate": "stopped by itself",
     "malformed_rate": "malformed",
     "error_rate": "failed",
@@ -35,12 +36,14 @@ LESS_IS_BETTER = frozenset({"malformed_rate", "error_rate", "ambiguous_rate"})
 
 def rates(metrics: JsonObject) -> dict[str, JsonObject]:
     """Every rate of a `metrics.json` but those of parts: name → value, low, high, n. First those at its top, in order,
-    then each further scorer's and each pass@k."""
+    then each further scorer's and pass@k for k = 1, 2, 4, 8, … and the largest."""
     parts = {"value", "low", "high", "n"}
     found = {name: record for name, record in metrics.items() if isinstance(record, dict) and parts <= record.keys()}
     scores = metrics.get("scores", {})
     found |= {f"right by {name}": record for name, record in scores.items() if parts <= record.keys()}
-    return found | {f"pass@{k}": record for k, record in metrics.get("pass_at", {}).items()}
+    passed = {int(k): record for k, record in metrics.get("pass_at", {}).items()}
+    shown = [k for k in sorted(passed) if k & (k - 1) == 0 or k == max(passed)]
+    return found | {f"pass@{k}": passed[k] for k in shown}
 
 
 def rate_title(name: str) -> str:

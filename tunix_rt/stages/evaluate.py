@@ -11,7 +11,7 @@ from tunix_rt.evaluation.score import score
 from tunix_rt.files import write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.scores import scores
-from tunix_rt.traces.prediction import read_predictions
+from tunix_rt.traces.prediction import read_if_there, read_predictions
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import MIXED
 
@@ -25,8 +25,8 @@ def evaluate(evaluation: EvaluationConfig, split: SplitName, prepared: PreparedD
         baseline = score(list(read_predictions(run.baseline_predictions)), traces, evaluation)
         write_jsonl(run.baseline_items, baseline.items)
         write_json(run.baseline_metrics, baseline.metrics)
-    predictions = list(read_predictions(run.predictions))
-    result = score(predictions, traces, evaluation)
+    predictions, greedy = list(read_predictions(run.predictions)), read_if_there(run.greedy_predictions)
+    result = score(predictions, traces, evaluation, greedy)
     write_jsonl(run.items, result.items)
     metrics = result.metrics | of_interventions(run.interventions, predictions, traces, evaluation)
     write_json(run.metrics, metrics)

@@ -26,6 +26,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.sessions import begin_session
 from tunix_rt.terminal import say, warn
+from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
 
@@ -95,10 +96,8 @@ def predict(request: PredictRequest) -> JsonObject:
     elif generation.baseline:
         start = prepared.model_folder
         load = partial(engine.load, start, None, *_before_training(adapter))
-        _answer(request, engine, load, start, traces, run.baseline_predictions, "baseline", begin)
-    load = partial(engine.load, model, None, adapter_folder, quantize)
-    changed = generation.interventions is not None
-    _answer(request, engine, load, model, traces, run.predictions, "predict", begin, changed)
+        _answer(request, engine, load, start, traces, begin, baseline=True)
+    _answer(request, engine, partial(engine.load, model, None, adapter_folder, quantize), model, traces, begin)
     return {} if seen is None else {"seen_in_training": seen}
 
 
@@ -108,19 +107,26 @@ def _answer(
     load: Callable[[], State],
     model: Path,
     traces: Sequence[Trace],
-    path: Path,
-    title: str,
     begin: Callable[[], None],
-    changed: bool = False,
+    baseline: bool = False,
 ) -> None:
-    """Answer all prompts with one model, and if `changed` go on from its own completions as well."""
+    """Answer all prompts with one model; with the trained one also greedily and from changed steps, as declared."""
     state = load()  # held by this call only: freed before the next one is loaded
-    reader, generation = Reader.of(model, request.format), request.generation
-    seed, interrupt = generation.seed, request.interrupt
-    answers = run_loop(engine, state, reader, traces, generation, seed, path, interrupt, title, begin)
-    if changed:
-        place = request.run.interventions
-        intervene(engine, state, reader, traces, answers, generation, seed, place, interrupt, begin)
+    reader, generation, run = Reader.of(model, request.format), request.generation, request.run
+
+    def ask(path: Path, title: str, decoding: GenerationConfig = generation) -> list[Prediction]:
+        seed = decoding.seed
+        return run_loop(engine, state, reader, traces, decoding, seed, path, request.interrupt, title, begin)
+
+    if baseline:
+        ask(run.baseline_predictions, "baseline")
+        return
+    answers = ask(run.predictions, "predict")
+    if generation.also_greedy:
+        ask(run.greedy_predictions, "greedy", generation.greedy())
+    if generation.interventions is not None:
+        seed, place = generation.seed, run.interventions
+        intervene(engine, state, reader, traces, answers, generation, seed, place, request.interrupt, begin)
 
 
 def _before_training(adapter: LoraAdapter | None) -> tuple[Path | None, Quantization | None]:

@@ -62,6 +62,11 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
         yield prediction_of(record, f"{path}:{number}")
 
 
+def read_if_there(path: Path) -> list[Prediction]:
+    """Predictions of a file that not every run has; none if there is no file."""
+    return list(read_predictions(path)) if path.exists() else []
+
+
 def renamed(item: JsonObject) -> JsonObject:
     """A line of `items.jsonl` in the current form; older lines call `step_checks` `steps`."""
     checks = item.get("steps")

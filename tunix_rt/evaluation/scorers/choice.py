@@ -17,6 +17,8 @@ _ONE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """A letter, and the option that it names: not another letter, nor what denies it."""
+_OTHER = re.compile(r"(?<!\w)[(\[]?([A-J])[)\]](?!\w)")
+"""Another option that is marked as one: `(A) red (B) blue`."""
 _SEVERAL = re.compile(r"[(\[]?[a-z][)\]]?(?:(?:, ?(?:and )?| and | ?& ?)[(\[]?[a-z][)\]]?)+", re.IGNORECASE)
 
 
@@ -46,7 +48,9 @@ def letters(text: str) -> frozenset[str]:
     if _SEVERAL.fullmatch(text):
         return frozenset(letter.upper() for letter in re.findall(r"\b[a-z]\b", text, re.IGNORECASE))
     found = _ONE.fullmatch(text)
-    return frozenset() if found is None else frozenset(found[1].upper())
+    if found is None or set(_OTHER.findall(text, found.end(1))) - {found[1]}:
+        return frozenset()
+    return frozenset(found[1].upper())
 
 
 SCORER = ChoiceScorer
