@@ -223,7 +223,7 @@ def _faithfulness(record: JsonObject) -> Figure:
         _curve(top, {int(k) + offset: rate for k, rate in record[kind].items()}, colours[kind], KINDS[kind])
         shares = {100 * float(share): rate for share, rate in record["by_share"][kind].items()}
         _curve(bottom, shares, colours[kind], KINDS[kind])
-    if followed := {int(k) + 1: rate for k, rate in record["followed"].items()}:
+    if followed := {float(k) + 1: rate for k, rate in record["followed"].items()}:
         _curve(top, followed, ORANGE, "a mistake in step k: the wrong number is used", "--")
     _style(top, "Answers that stay the same when steps are changed, with 95 % intervals", "k", "% of the completions")
     _style(bottom, "The same, over the share of the steps", "% of the completion's own steps", "% of the completions")
