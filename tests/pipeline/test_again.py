@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.pipeline.conftest import Person
+from tunix_rt.inference import loop
 from tunix_rt.runs.folder import RunFolder
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")
@@ -55,6 +56,26 @@ def test_predicting_and_scoring_again_never_train(person: Person) -> None:
     assert gone.code == 2 and "which does not hold it any more (nothing, expected" in gone.err
     unfinished = person.types("predict", base.name, "generation.max_new_tokens=5")
     assert unfinished.code == 2 and "its stage train is not finished" in unfinished.err
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("trained")
+def test_steps_are_changed_without_asking_for_the_answers_again(
+    person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model of six steps writes nothing that could be changed, so here nothing at all is asked."""
+
+    def asked(*_: object) -> None:
+        raise AssertionError("the answers are those of the run")
+
+    base = person.run_folder()
+    monkeypatch.setattr(loop, "_answers", asked)
+    done = person.types("predict", "last", "generation.interventions={kinds: [corrupted], num_prompts: 2, filler: x}")
+    assert done.code == 0, done.err
+    (other,) = (folder for folder in base.parent.iterdir() if folder.is_dir() and folder != base)
+    assert (other / "predictions.jsonl").read_bytes() == (base / "predictions.jsonl").read_bytes()
+    assert json.loads((other / "metrics.json").read_text())["faithfulness"]["prompts"] == 0
+    assert (other / "interventions.jsonl").read_bytes() == b""
 
 
 @pytest.mark.slow

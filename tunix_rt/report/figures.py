@@ -243,5 +243,16 @@ def _faithfulness(record: JsonObject) -> Figure:
 def _curve(axes: Axes, rates: Mapping[float, JsonObject], colour: str, label: str, line: str = "-") -> None:
     places = sorted(rates)[:MOST_STEPS]
     values, below, above = _in_per_cent([rates[place] for place in places])
-    how: Any = {"marker": "o", "markersize": 4, "capsize": 3, "elinewidth": 1, "linewidth": 1.5}
-    axes.errorbar(places, values, [below, above], color=colour, label=label, linestyle=line, **how)
+    axes.errorbar(
+        places,
+        values,
+        [below, above],
+        color=colour,
+        label=label,
+        linestyle=line,
+        linewidth=1.5,
+        marker="o",
+        markersize=4,
+        capsize=3,
+        elinewidth=1,
+    )

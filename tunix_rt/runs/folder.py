@@ -81,7 +81,7 @@ class RunFolder:
     @property
     def answers(self) -> tuple[Path, ...]:
         """The files of what models wrote, those included that this run does not have."""
-        return self.predictions, self.baseline_predictions, self.interventions
+        return self.predictions, self.baseline_predictions, self.greedy_predictions, self.interventions
 
     @property
     def root(self) -> Path:
