@@ -162,7 +162,12 @@ def test_seeds_of_one_setting_are_ranked_together(tmp_path: Path) -> None:
     assert verdict(clear, "lr=a seed=0") == "best: lr=a"
     assert [line["setting_value"] for line in ranking(clear)[2:4]] == pytest.approx([0.85, 0.4])
     only = ranked([m for m in members if m.record.values["lr"] == "a"], "accuracy", "maximize")
-    assert verdict(only, "seed=0") == "one setting, 3 seeds: nothing to rank"
+    assert verdict(only, "seed=0") == "one setting, 3 seeds, 85.0 % on average: nothing to rank"
+    assert [row[:3] for row in rows(only, "accuracy")[1]] == [
+        ["", "0", "90.0 %"],
+        ["", "1", "80.0 %"],
+        ["", "2", "85.0 %"],
+    ]
 
 
 def test_many_tries_are_corrected_for_their_number(tmp_path: Path) -> None:

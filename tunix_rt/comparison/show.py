@@ -54,7 +54,7 @@ def facts(found: Comparison) -> Iterator[tuple[str, str]]:
         yield "seeds", _seeds(found)
     yield "could show", f"{metric.amount(each.detectable())} {metric.unit} and more, with a probability of 80 %"
     if metric.rate:
-        needed = [f"{100 * effect:.0f} points: {_needed(each, effect)}" for effect in EFFECTS]
+        needed = [f"{100 * effect:.0f} point{'s' * (effect > 0.01)}: {_needed(each, effect)}" for effect in EFFECTS]
         yield "to show", f"more prompts for {'; '.join(needed)}"
     for number, caution in enumerate(found.cautions()):
         yield "note" if number == 0 else f"note {number + 1}", caution
