@@ -105,6 +105,7 @@ def _values(key: str) -> list[str]:
 COMPLETERS: dict[str, Callable[..., list[str]]] = {
     "run": run_names,
     "runs": run_names,
+    "others": run_names,
     "left": run_names,
     "right": run_names,
     "against": run_names,

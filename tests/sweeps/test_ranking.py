@@ -162,7 +162,27 @@ def test_seeds_of_one_setting_are_ranked_together(tmp_path: Path) -> None:
     assert verdict(clear, "lr=a seed=0") == "best: lr=a"
     assert [line["setting_value"] for line in ranking(clear)[2:4]] == pytest.approx([0.85, 0.4])
     only = ranked([m for m in members if m.record.values["lr"] == "a"], "accuracy", "maximize")
-    assert verdict(only, "seed=0") == "one setting, 3 seeds: nothing to rank"
+    assert verdict(only, "seed=0") == "one setting, 3 seeds, 85.0 % on average: nothing to rank"
+    assert [row[:3] for row in rows(only, "accuracy")[1]] == [
+        ["", "0", "90.0 %"],
+        ["", "1", "80.0 %"],
+        ["", "2", "85.0 %"],
+    ]
+
+
+def test_seeds_without_test_items_have_welchs_test(tmp_path: Path) -> None:
+    """Of a number that items do not have, such as a percentile."""
+
+    def members(rate: str, lengths: Sequence[float]) -> list[Member]:
+        found = [repeated(rate, seed, [True], tmp_path) for seed in range(len(lengths))]
+        p95 = [{"completion_tokens": {"p95": length}, "stop_rate": {"value": 1.0}} for length in lengths]
+        return [replace(member, metrics=metrics) for member, metrics in zip(found, p95, strict=True)]
+
+    def places(*members: Member) -> list[int | None]:
+        return [place.rank for place in ranked(members, "completion_tokens.p95", "minimize")]
+
+    assert places(*members("a", [9, 11, 10]), *members("b", [30, 31, 32])) == [1, 1, 1, 2, 2, 2]
+    assert places(*members("a", [9, 11, 10]), *members("b", [9, 30, 12])) == [1] * 6
 
 
 def test_many_tries_are_corrected_for_their_number(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ from tunix_rt.comparison.statistics import LEVEL, Span
 
 DRAWS = 10_000
 SEED = 0
+AT_ONCE = 4_000_000
+"""Numbers drawn at once: 32 MB."""
 
 
 def bootstrap(scores: Scores, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED) -> Span:
@@ -21,8 +23,12 @@ def bootstrap(scores: Scores, level: float = LEVEL, draws: int = DRAWS, seed: in
     """
     generator = np.random.default_rng(seed)
     kinds, sizes = np.unique(np.vstack([scores.totals, scores.counts]), axis=1, return_counts=True)
-    drawn = generator.multinomial(sizes.sum(), sizes / sizes.sum(), size=draws).astype(np.float64)
-    means = drawn @ kinds[:-1].T / (drawn @ kinds[-1])[:, None]
+    means = np.empty((draws, len(scores.totals)))
+    at_once = max(AT_ONCE // len(sizes), 1)
+    for start in range(0, draws, at_once):
+        some = min(at_once, draws - start)
+        drawn = generator.multinomial(sizes.sum(), sizes / sizes.sum(), size=some).astype(np.float64)
+        means[start : start + some] = drawn @ kinds[:-1].T / (drawn @ kinds[-1])[:, None]
     sides = []
     for side in (means[:, : scores.num_left], means[:, scores.num_left :]):
         runs = side.shape[1]

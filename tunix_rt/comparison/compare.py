@@ -106,6 +106,8 @@ class Comparison:
             yield "one side is a single run, taken to vary with its seed as the other side does"
         if 1 < max(runs) < FEW_SEEDS:
             yield f"few seeds ({runs[0]} and {runs[1]} runs): their effect is hardly known, hence a wide interval"
+        if self.estimate.of_prompts + self.estimate.of_seeds == 0:
+            yield "every prompt has the same difference, so how much it varies is not known"
         if self.estimate.prompts < FEW_PROMPTS:
             yield f"few prompts ({self.estimate.prompts}): only a large difference can be shown"
         for side in self.sides:

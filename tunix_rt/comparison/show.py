@@ -52,10 +52,12 @@ def facts(found: Comparison) -> Iterator[tuple[str, str]]:
     yield "p-value", f"{_p(each.p_value())} ({test}; {changed})"
     if each.seeds_known:
         yield "seeds", _seeds(found)
-    yield "could show", f"{metric.amount(each.detectable())} {metric.unit} and more, with a probability of 80 %"
+    if each.detectable() > 0:
+        smallest = f"{metric.amount(each.detectable())} {metric.unit}"
+        yield "power", f"a true difference of {smallest} is shown with a probability of 80 %"
     if metric.rate:
-        needed = [f"{100 * effect:.0f} points: {_needed(each, effect)}" for effect in EFFECTS]
-        yield "to show", f"more prompts for {'; '.join(needed)}"
+        needed = [f"{100 * effect:.0f} point{'s' * (effect > 0.01)}: {_needed(each, effect)}" for effect in EFFECTS]
+        yield "more", f"prompts to show {'; '.join(needed)}"
     for number, caution in enumerate(found.cautions()):
         yield "note" if number == 0 else f"note {number + 1}", caution
 
@@ -79,8 +81,8 @@ def _seeds(found: Comparison) -> str:
 def _needed(each: Estimate, effect: float) -> str:
     number = each.prompts_for(effect)
     if number is None:
-        return "more seeds too"
-    return f"{number - each.prompts:,}" if number > each.prompts else "none"
+        return "seeds too"
+    return f"{number - each.prompts:,} more" if number > each.prompts else "enough"
 
 
 def _p(value: float) -> str:

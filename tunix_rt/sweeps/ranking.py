@@ -201,7 +201,8 @@ def verdict(found: Sequence[Ranked], values: str) -> str:
     everything = _settings([place for place in found if place.rank is not None])
     if len(everything) == 1:
         number = len(first[0].members)
-        return f"the only result: {values}" if number == 1 else f"one setting, {number} seeds: nothing to rank"
+        mean = f"one setting, {number} seeds, {shown(first[0].value)} on average: nothing to rank"
+        return f"the only result: {values}" if number == 1 else mean
     best = first[0].members[0].setting
     told = " ".join(f"{key}={short(best[key])}" for key in varying([s.members[0].setting for s in everything]))
     return f"best: {told or values}"
@@ -214,12 +215,16 @@ def _settings(places: Sequence[Ranked]) -> list[Setting]:
 
 def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str]]]:
     """Column names and rows: rank, what varied, the metric with its 95 % interval (of several seeds: their mean, and
-    the lowest and highest), stop rate, run or why there is none. `=` after a rank: shared by several settings.
+    the lowest and highest), stop rate, run or why there is none. `=` after a rank: shared by several settings. Seeds of
+    one setting alone have no rank.
     """
-    keys = varying([place.member.record.values for place in found])
-    repeated = any(len(setting.members) > 1 for setting in _settings(found))
+    keys, settings = varying([place.member.record.values for place in found]), _settings(found)
+    repeated = len(settings) > 1 and any(len(setting.members) > 1 for setting in settings)
+    if len(settings) == 1 and len(settings[0].members) > 1:
+        each = zip(settings[0].members, settings[0].values, strict=True)
+        settings = [Setting((member,), (value,)) for member, value in each]
     keys = [key for key in keys if not (repeated and key in SEEDS)]
-    lines = [_row(found, setting, metric, keys, repeated) for setting in _settings(found)]
+    lines = [_row(found, setting, metric, keys, repeated) for setting in settings]
     for record in (place.member.record for place in found if place.setting is None):
         why = [*filter(None, [record.folder]), *(record.reason or "").splitlines()[:1]]
         changed = [short(record.values.get(key, "")) for key in keys]
@@ -229,7 +234,7 @@ def rows(found: Sequence[Ranked], metric: str) -> tuple[list[str], list[list[str
 
 
 def _row(found: Sequence[Ranked], setting: Setting, metric: str, keys: Sequence[str], repeated: bool) -> list[str]:
-    rank = next(place.rank for place in found if place.setting is setting)
+    rank = next((place.rank for place in found if place.setting is setting), "")
     shared = len(_settings([place for place in found if place.rank == rank])) > 1
     first, more = setting.members[0].record, len(setting.members) - 1
     between = setting.interval(metric)
