@@ -41,7 +41,7 @@ class Elements(HTMLParser):
 def test_no_text_becomes_markup(tmp_path: Path) -> None:
     plain, attacked = (Elements(page(run)) for run in (made_run(tmp_path), hostile_run(tmp_path)))
     assert {tag for tag, _ in attacked.found} == {tag for tag, _ in plain.found}
-    assert sum(tag == "script" for tag, _ in attacked.found) == len(SCRIPTS) + 3
+    assert sum(tag == "script" for tag, _ in attacked.found) == len(SCRIPTS) + 4
     for tag, attributes in attacked.found:
         assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
         link = attributes.get("href") or attributes.get("src") or "#"
