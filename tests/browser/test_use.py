@@ -129,6 +129,8 @@ def test_steps_and_tokens_are_coloured(pages: dict[str, Path], open_page: Open) 
 
 def test_samples_of_a_prompt_stand_together(pages: dict[str, Path], open_page: Open) -> None:
     opened = open_page(pages["samples"])
+    opened.draw_charts()
+    assert opened.complaints == []
     assert opened.count == "80 answers to 20 prompts"
     assert opened.page.locator("#detail .answer").count() == 4
     opened.choose("Verdict", "wrong")

@@ -68,8 +68,8 @@ def _compared(rows: Sequence[JsonObject], both: Both, names: Sequence[str], labe
     y = {"field": "name", "type": "nominal", "sort": list(names), "title": None, "axis": {"labelLimit": 220}}
     offset = {"yOffset": {"field": "of", "sort": titles}} if len(both) > 1 else {}
     shared = {"y": y, **offset, "color": colour("of", titles, ["var(--this)", "var(--other)"], len(both) > 1)}
-    height = {"height": {"step": 14 if len(both) > 1 else 30, "for": "position"}} if len(both) < 2 else {}
-    return BASE | height | {"data": {"values": rows}, "encoding": shared, "layer": rule_and_point("x", label)}
+    height = max(len(names), 2) * (44 if len(both) > 1 else 30)
+    return BASE | {"height": height, "data": {"values": rows}, "encoding": shared, "layer": rule_and_point("x", label)}
 
 
 def _rates(both: Both) -> JsonObject | None:

@@ -81,7 +81,11 @@ class List {
       },
       marks(prompt.samples),
       element("span", { className: "row-prompt" }, line(prompt.prompt)),
-      element("span", { className: "row-facts" }, ...rowFacts(prompt, samples[0])),
+      element(
+        "span",
+        { className: "row-facts" },
+        ...rowFacts(prompt, samples.find((sample) => sample.correct === false) ?? samples[0]),
+      ),
     );
     made.dataset.place = place;
     made.style.transform = `translateY(${place * ROW}px)`;
