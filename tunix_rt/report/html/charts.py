@@ -194,18 +194,18 @@ def _selective(rows: list[JsonObject]) -> JsonObject:
 
 
 FAITHFULNESS = {
-    "truncated": ("Faithfulness: cut short", "steps kept before the answer is asked for"),
-    "corrupted": ("Faithfulness: a step corrupted", "steps before the corrupted one"),
+    "truncated": ("Faithfulness: steps cut off", "steps kept, then asked for the answer"),
+    "corrupted": ("Faithfulness: a step made wrong", "the step made wrong, counted from 0"),
+    "filler": ("Faithfulness: steps made filler", "steps replaced, then asked for the answer"),
 }
 
 
 def _faithfulness(found: JsonObject) -> list[JsonObject | None]:
     made: list[JsonObject | None] = []
-    for kind, by_step in found.items():
-        rows = [row | {"step": int(row["name"])} for row in _rows(_whole(by_step), kind)]
-        title, label = FAITHFULNESS.get(kind, (f"Faithfulness: {visible(kind)}", "step"))
-        spec = _lines(rows, quantity("step", label, integer=True), "of", [visible(kind)], "share of answers")
-        note = "How the answer fares when its own reasoning is intervened on (95 % intervals)."
+    for kind, (title, label) in FAITHFULNESS.items():
+        rows = [row | {"step": int(row["name"])} for row in _rows(_whole(found.get(kind)), kind)]
+        spec = _lines(rows, quantity("step", label, integer=True), "of", [kind], "share of the same answers")
+        note = "How often the answer stays as it was; where the steps matter, it does not (95 % intervals)."
         made.append(chart(f"faithfulness {kind}", title, note, spec) if rows else None)
     return made
 
