@@ -32,8 +32,6 @@ def summary(run: RunFolder, ui_command: str | None) -> Rows:
     if times := [f"{name} {took:.1f} s" for name, took in seconds.items() if took >= 0.05]:
         rows.append(("time", ", ".join(times)))
     rows.append(("run folder", os.path.relpath(run.path)))
-    if run.page.exists():
-        rows.append(("every answer", f"{os.path.relpath(run.page)} (for a browser)"))
     if ui_command is not None:
         rows.append(("look at it", ui_command))
     return [*rows, ("ask it", tunix_rt("ask", run.name, question(run)))]
