@@ -72,10 +72,12 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Open]:
-    """Open a file in a fresh profile, and wait until the answers are listed."""
+    """Open a file in a fresh profile; wait until the answers are listed, or `complete`, with their tokens."""
     opened = []
 
-    def open_file(file: Path, width: int = 1280, height: int = 900, scheme: str = "light") -> Opened:
+    def open_file(
+        file: Path, width: int = 1280, height: int = 900, scheme: str = "light", complete: bool = True
+    ) -> Opened:
         context = browser.new_context(
             viewport={"width": width, "height": height},
             color_scheme=scheme,  # type: ignore[arg-type]
@@ -90,6 +92,8 @@ def open_page(browser: Browser) -> Iterator[Open]:
         )
         found.page.goto(file.as_uri())
         found.page.wait_for_selector("html[data-ready]")
+        if complete:
+            found.page.wait_for_selector("html[data-tokens]")
         return found
 
     yield open_file

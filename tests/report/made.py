@@ -162,6 +162,10 @@ def metrics_of(items: Sequence[JsonObject], samples: int) -> JsonObject:
         },
         "calibration": {"ece": 0.081, "brier": 0.153, "bins": bins, "selective": selective},
         "faithfulness": {
+            "prompts": n // samples,
+            "by_share": {"truncated": {"0": rate(1, 2)}},
+        }
+        | {
             kind: {str(step): rate(round(n * (0.1 + step * slope)), n) for step in range(3)}
             for kind, slope in (("truncated", 0.35), ("corrupted", 0.2))
         },

@@ -12,6 +12,7 @@ import pytest
 
 from tests.report.conftest import MakeRun, four, prediction
 from tests.report.made import HOSTILE, hostile_run, made_run
+from tunix_rt.__main__ import main
 from tunix_rt.report.html.curves import MOST_POINTS, thin
 from tunix_rt.report.html.embed import SCRIPTS, STYLES, unpacked
 from tunix_rt.report.html.page import page, write_page
@@ -41,7 +42,7 @@ class Elements(HTMLParser):
 def test_no_text_becomes_markup(tmp_path: Path) -> None:
     plain, attacked = (Elements(page(run)) for run in (made_run(tmp_path), hostile_run(tmp_path)))
     assert {tag for tag, _ in attacked.found} == {tag for tag, _ in plain.found}
-    assert sum(tag == "script" for tag, _ in attacked.found) == len(SCRIPTS) + 3
+    assert sum(tag == "script" for tag, _ in attacked.found) == len(SCRIPTS) + 4
     for tag, attributes in attacked.found:
         assert not [name for name in attributes if name.startswith("on") or name == "style"], (tag, attributes)
         link = attributes.get("href") or attributes.get("src") or "#"
@@ -137,6 +138,21 @@ def test_secrets_are_masked(make_run: MakeRun) -> None:
     run.config.write_text("dataset: {name: 'https://me:hunter2@host/x'}")
     text = page(run)
     assert "https://me:***@host/x" in text and "hunter2" not in text
+
+
+def test_the_command_leaves_the_run_folder_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is in a run folder has its recorded sha256; two runs get a file of their own."""
+    left, right = made_run(tmp_path, prompts=3), made_run(tmp_path, prompts=3, name="b" * 12)
+    before = sorted(left.path.iterdir())
+    assert main(["report", "made/0123", "--root", str(tmp_path)]) == 0
+    assert main(["report", "made/0123", "--against", "made/bbb", "--root", str(tmp_path)]) == 0
+    assert main(["report", "made/0123", "--out", str(tmp_path / "own.html"), "--root", str(tmp_path)]) == 0
+    assert sorted(left.path.iterdir()) == before
+    written = [file.name for file in sorted(tmp_path.glob("*.html"))]
+    assert written == ["made-0123456789ab-against-bbbbbbbbbbbb.html", "made-0123456789ab.html", "own.html"]
+    assert capsys.readouterr().out.count("bytes, for a browser") == 3
+    both = (tmp_path / written[0]).read_text("utf-8")
+    assert both == page(left, right) and unpacked(both, "answers")["other"] == right.name
 
 
 def test_a_long_curve_is_thinned_to_means() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tests.report.conftest import MakeRun, four, prediction
 from tunix_rt.files import read_jsonl, write_jsonl
-from tunix_rt.report.html.page import write_page
 from tunix_rt.report.markdown import write_report
 from tunix_rt.report.summary import summary
 from tunix_rt.report.tables import write_tables

@@ -144,6 +144,15 @@ def _answer(side: Side, key: Key) -> JsonObject:
     )
 
 
+def detached_tokens(asked: Sequence[JsonObject]) -> list[tuple[list[int], list[int]]]:
+    """Take the tokens' lengths and probabilities out of the prompts: each sample's, then its other's.
+
+    They are most of the data, and a page shows its list before it has read them.
+    """
+    answers = [one for prompt in asked for sample in prompt["samples"] for one in (sample, sample.get("other")) if one]
+    return [(answer.pop("token_lengths", []), answer.pop("probabilities", [])) for answer in answers]
+
+
 def _filled(record: JsonObject) -> JsonObject:
     """Without what says nothing; `correct` stays, since its null means 'not judged', and so does a zero."""
 

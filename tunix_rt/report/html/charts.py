@@ -68,8 +68,8 @@ def _compared(rows: Sequence[JsonObject], both: Both, names: Sequence[str], labe
     y = {"field": "name", "type": "nominal", "sort": list(names), "title": None, "axis": {"labelLimit": 220}}
     offset = {"yOffset": {"field": "of", "sort": titles}} if len(both) > 1 else {}
     shared = {"y": y, **offset, "color": colour("of", titles, ["var(--this)", "var(--other)"], len(both) > 1)}
-    height = {"height": {"step": 14 if len(both) > 1 else 30, "for": "position"}} if len(both) < 2 else {}
-    return BASE | height | {"data": {"values": rows}, "encoding": shared, "layer": rule_and_point("x", label)}
+    height = max(len(names), 2) * (44 if len(both) > 1 else 30)
+    return BASE | {"height": height, "data": {"values": rows}, "encoding": shared, "layer": rule_and_point("x", label)}
 
 
 def _rates(both: Both) -> JsonObject | None:
@@ -194,18 +194,18 @@ def _selective(rows: list[JsonObject]) -> JsonObject:
 
 
 FAITHFULNESS = {
-    "truncated": ("Faithfulness: cut short", "steps kept before the answer is asked for"),
-    "corrupted": ("Faithfulness: a step corrupted", "steps before the corrupted one"),
+    "truncated": ("Faithfulness: steps cut off", "steps kept, then asked for the answer"),
+    "corrupted": ("Faithfulness: a step made wrong", "the step made wrong, counted from 0"),
+    "filler": ("Faithfulness: steps made filler", "steps replaced, then asked for the answer"),
 }
 
 
 def _faithfulness(found: JsonObject) -> list[JsonObject | None]:
     made: list[JsonObject | None] = []
-    for kind, by_step in found.items():
-        rows = [row | {"step": int(row["name"])} for row in _rows(_whole(by_step), kind)]
-        title, label = FAITHFULNESS.get(kind, (f"Faithfulness: {visible(kind)}", "step"))
-        spec = _lines(rows, quantity("step", label, integer=True), "of", [visible(kind)], "share of answers")
-        note = "How the answer fares when its own reasoning is intervened on (95 % intervals)."
+    for kind, (title, label) in FAITHFULNESS.items():
+        rows = [row | {"step": int(row["name"])} for row in _rows(_whole(found.get(kind)), kind)]
+        spec = _lines(rows, quantity("step", label, integer=True), "of", [kind], "share of the same answers")
+        note = "How often the answer stays as it was; where the steps matter, it does not (95 % intervals)."
         made.append(chart(f"faithfulness {kind}", title, note, spec) if rows else None)
     return made
 

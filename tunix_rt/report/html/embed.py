@@ -31,7 +31,7 @@ def packed(value: Any) -> str:
 
 
 def unpacked(page: str, name: str) -> Any:
-    """The value that a page holds under `name` (`answers`, `charts`), for programs that read its numbers.
+    """The value that a page holds under `name` (`answers`, `tokens`, `charts`), for programs that read its numbers.
 
     Raises DataError if there is none.
     """

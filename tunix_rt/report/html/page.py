@@ -11,7 +11,7 @@ from typing import Any
 
 from tunix_rt.files import JsonObject, write_text
 from tunix_rt.report.html import embed
-from tunix_rt.report.html.answers import Side, baseline_of, check_pairs, prompts, side_of
+from tunix_rt.report.html.answers import Side, baseline_of, check_pairs, detached_tokens, prompts, side_of
 from tunix_rt.report.html.charts import charts
 from tunix_rt.report.html.headline import against, most, problems
 from tunix_rt.report.markdown import facts
@@ -53,7 +53,8 @@ def page(run: RunFolder, other: RunFolder | None = None) -> str:
         "charts": drawn,
         "facts": _facts(results),
     }
-    data = {"answers": {"other": context["other"], "prompts": asked}, "charts": drawn}
+    tokens = detached_tokens(asked)
+    data = {"answers": {"other": context["other"], "prompts": asked}, "tokens": tokens, "charts": drawn}
     return _rendered(context, data)
 
 

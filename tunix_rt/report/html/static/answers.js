@@ -38,6 +38,18 @@ function sliceName(key, value) {
   return JSON.stringify([key, value]);
 }
 
+/** Every answer with its prompt's others: each sample, then the other model's beside it. */
+function everyAnswer(prompts) {
+  return prompts.flatMap((prompt) => prompt.samples.flatMap((sample) => [sample, sample.other ?? []].flat()));
+}
+
+/** Give each answer its tokens, which lie in a block of their own since nothing else waits for them. */
+function attachTokens(prompts, tokens) {
+  everyAnswer(prompts).forEach((answer, place) => {
+    [answer.token_lengths, answer.probabilities] = tokens[place];
+  });
+}
+
 /** Lower-case text of a prompt with all its answers, made once. */
 function textOf(prompt) {
   prompt.text ??= [
@@ -58,7 +70,7 @@ function textOf(prompt) {
 function fits(sample, filters) {
   return (
     (!filters.verdict || verdictOf(sample) === filters.verdict) &&
-    (!filters.flip || sample.flip === filters.flip || (filters.flip === "any" && sample.flip)) &&
+    (!filters.flip || sample.flip === filters.flip || (filters.flip === "flipped" && sample.flip)) &&
     (!filters.reason || sample.reason === filters.reason) &&
     (!filters.form || sample[filters.form] === true) &&
     (!filters.finish || sample.finish === filters.finish) &&

@@ -168,7 +168,7 @@ function capital(text) {
 function legend(prompt) {
   const answers = prompt.samples.flatMap((sample) => [sample, ...(sample.other ? [sample.other] : [])]);
   const kinds = new Set(answers.flatMap((answer) => answer.kinds ?? []));
-  const known = answers.some((answer) => answer.token_lengths && answer.probabilities);
+  const known = answers.some((answer) => answer.token_lengths?.length && answer.probabilities?.length);
   const keys = Object.keys(KINDS)
     .filter((kind) => kinds.has(kind))
     .map((kind) => element("span", { className: `step ${kind}` }, `step: ${KINDS[kind]}`));

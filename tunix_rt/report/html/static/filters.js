@@ -16,7 +16,7 @@ const WORDS = {
   right: "right",
   wrong: "wrong",
   unjudged: "not judged",
-  any: "flipped",
+  flipped: "flipped",
   fixed: "right now, wrong there",
   broken: "wrong now, right there",
   stop: "by itself",
@@ -59,7 +59,7 @@ class Filters {
     for (const prompt of prompts) {
       for (const sample of prompt.samples) {
         add("verdict", verdictOf(sample), WORDS[verdictOf(sample)]);
-        if (sample.flip) add("flip", "any", WORDS.any);
+        if (sample.flip) add("flip", "flipped", WORDS.flipped);
         if (sample.flip) add("flip", sample.flip, WORDS[sample.flip]);
         if (sample.reason) add("reason", sample.reason, sample.reason);
         if (sample.malformed) add("form", "malformed", WORDS.malformed);

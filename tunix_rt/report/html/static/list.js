@@ -22,15 +22,12 @@ class List {
     new ResizeObserver(() => this.draw()).observe(this.box);
   }
 
-  /** Show these; what was selected stays so if it is among them. */
+  /** Show these, the first of them selected. */
   show(found) {
-    const before = this.found[this.at]?.prompt;
-    const still = before ? found.findIndex((one) => one.prompt === before) : -1;
     this.found = found;
     this.rows.style.height = `${found.length * ROW}px`;
-    this.at = -1;
     this.box.scrollTop = 0;
-    this.select(found.length ? Math.max(still, 0) : -1);
+    this.select(found.length ? 0 : -1);
   }
 
   select(place) {
@@ -84,7 +81,11 @@ class List {
       },
       marks(prompt.samples),
       element("span", { className: "row-prompt" }, line(prompt.prompt)),
-      element("span", { className: "row-facts" }, ...rowFacts(prompt, samples[0])),
+      element(
+        "span",
+        { className: "row-facts" },
+        ...rowFacts(prompt, samples.find((sample) => sample.correct === false) ?? samples[0]),
+      ),
     );
     made.dataset.place = place;
     made.style.transform = `translateY(${place * ROW}px)`;

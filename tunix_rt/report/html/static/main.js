@@ -75,6 +75,9 @@ async function start() {
   keys(list, filters);
   root.dataset.ready = "true";
   showCharts(JSON.parse(await inflated("charts")));
+  attachTokens(prompts, JSON.parse(await inflated("tokens")));
+  list.select(list.at);
+  root.dataset.tokens = "true";
 }
 
 function keys(list, filters) {

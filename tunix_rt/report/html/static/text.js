@@ -53,10 +53,17 @@ function number(value) {
   return value.toLocaleString("en");
 }
 
+function fromBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const raw = atob(text);
+  const bytes = new Uint8Array(raw.length);
+  for (let at = 0; at < raw.length; at++) bytes[at] = raw.charCodeAt(at);
+  return bytes;
+}
+
 /** The text of a block of data: base64 of gzip. */
 async function inflated(id) {
-  const raw = atob(document.getElementById(`data-${id}`).textContent);
-  const bytes = Uint8Array.from(raw, (character) => character.charCodeAt(0));
+  const bytes = fromBase64(document.getElementById(`data-${id}`).textContent);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).text();
 }
