@@ -194,6 +194,13 @@ def test_the_scripts_do_what_dvc_has_them_do(repository: Repository, monkeypatch
     assert run.identity == chain["evaluate"] == run.stages()["report"]["identity"]
     assert run.data_hashes()["prepared"] and json.loads(run.environment.read_text())["backend"]["torch"]
     assert [record.name for record in all_runs(repository.folder / "runs")] == ["runs/dvc"]
+    assert all("stage_seconds" in record for record in run.stages().values())
+
+    def predicted() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (run.path / "predict").iterdir()}
+
+    before = predicted()
+    assert does("predict") == 0 and predicted() == before, "the same bytes, or DVC evaluates again"
 
 
 def test_a_copy_knows_the_checkout_it_was_made_from(tmp_path: Path) -> None:

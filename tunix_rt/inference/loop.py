@@ -6,7 +6,7 @@ Whatever fails becomes a line with its reason and the loop goes on. Handles text
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,13 +42,12 @@ def predict(
     path: Path,
     interrupt: Interrupt,
     title: str = "predict",
-    begin: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:
     """Answer every trace's prompt `num_return_sequences` times; predictions are in order of trace and sample.
 
     `path` gets a line per answer as it is made. A batch whose answers it already holds is not asked again; one that
-    was cut short, or in which something failed, is asked again completely. `begin` is called before the first question,
-    if any is left. Raises Interrupted, and RunError when all or more than `max_error_rate` of them failed.
+    was cut short, or in which something failed, is asked again completely. Raises Interrupted, and RunError when all
+    or more than `max_error_rate` of them failed.
     """
     questions = [
         reader.question(trace, sample) for trace in traces for sample in range(generation.num_return_sequences)
@@ -66,10 +65,9 @@ def predict(
     done |= {q.key: recorded[q.key] for group, _ in groups if _is_whole(group, recorded) for q in group}
     write_jsonl(path, (p.to_json() for p in done.values()))
     with progress(title, len(questions), "answers", done=len(done)) as bar:
-        missing = [(group, size) for group, size in groups if not _is_whole(group, done)]
-        if missing:
-            begin()
-        for group, size in missing:
+        for group, size in groups:
+            if _is_whole(group, done):
+                continue
             interrupt.release(f"after {len(done)} of {len(questions)} answers, which are saved")
             for prediction in _answers(backend, state, reader, group, replace(generation, batch_size=size), seed):
                 append_line(path, prediction.to_json())

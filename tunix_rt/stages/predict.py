@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from tunix_rt.backends import registry
@@ -73,17 +73,12 @@ def predict(request: PredictRequest) -> None:
     generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
     traces = _asked(prepared, generation)
     engine = registry.create(request.backend, request.hardware, request.cache)
+    begin_session(run, "predict", engine.describe())
     model, adapter_folder = opened(trained_model(run), prepared.model_folder)
     jobs = [("predict", run.predictions, model, partial(engine.load, model, None, adapter_folder))]
     if generation.baseline:
         start = partial(engine.load, prepared.model_folder, None, *_before_training(adapter))
         jobs.insert(0, ("baseline", run.baseline_predictions, prepared.model_folder, start))
-
-    @cache
-    def begin() -> None:
-        """Once, and not where every answer is there already: the record stays as it is."""
-        begin_session(run, "predict", engine.describe())
-
     request.interrupt.release("before the first answer")
     for title, path, model, load in jobs:
         run_loop(
@@ -96,7 +91,6 @@ def predict(request: PredictRequest) -> None:
             path,
             request.interrupt,
             title,
-            begin,
         )
 
 
