@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -171,6 +173,35 @@ def test_what_was_there_before_is_no_part_of_the_rate(clock: Clock) -> None:
         clock.now += 1.0
         bar.advance()
     assert bar.pace() == "1.0/s, 94 s left"
+
+
+def test_labelled_lines_wrap_beside_their_label(
+    at_80_columns: Callable[[Callable[[], None]], Lines], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents: an answer of 200 characters that runs over its label; in a pipe, colours or trailing blanks."""
+    rows = [
+        styled.Line("completion", [("ab " * 60, "green"), ("\x1b[2J", "")], "✓"),
+        styled.Line("answer", [("7", "")]),
+    ]
+    shown = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in at_80_columns(lambda: styled.lines(rows))]
+    assert [line[:16] for line in shown[:3]] == ["  completion ✓ ab"[:16], " " * 15 + "a", " " * 15 + "a"]
+    assert all(len(line) <= 80 for line in shown) and shown[-1].strip() == "answer       7"
+    styled.lines(rows)
+    assert capsys.readouterr().out == f"  completion  ✓ {'ab ' * 60}\\u001b[2J\n  answer        7\n"
+
+
+def test_a_renewed_screen_in_a_terminal_and_its_changes_in_a_pipe(
+    at_80_columns: Callable[[Callable[[], None]], Lines], capsys: pytest.CaptureFixture[str]
+) -> None:
+    def shows() -> None:
+        with styled.live() as show:
+            for number in (1, 2):
+                show(partial(lambda number, width: [f"screen {number} of {width}"], number), lambda: ["a change  "])
+
+    shown = "\n".join(at_80_columns(shows))
+    assert "screen 1 of 79" in shown and "screen 2 of 79" in shown and "a change" not in shown
+    shows()
+    assert capsys.readouterr().out == "a change\na change\n"
 
 
 def test_markdown_is_rendered_for_a_terminal_only(

@@ -131,8 +131,9 @@ def test_experiments_queue_and_travel_and_are_one_mlflow_run_each(repository: Re
     store.close()
     assert len({identity for _, identity in found}) == 3 == len(found)
     assert {status for status, _ in found} == {"FINISHED"}
-    assert "accuracy.value" in repository.types("dvc", "metrics", "show")
-    assert "runs/dvc/evaluate/metrics.json" in repository.types("dvc", "metrics", "diff", "HEAD", "--all")
+    assert "runs/dvc/evaluate/scores.json" in repository.types("dvc", "metrics", "diff", "HEAD", "--all")
+    numbers = json.loads(repository.types("dvc", "metrics", "show", "--json"))[""]["data"].values()
+    assert [len(found["data"]) < 15 and "accuracy" in found["data"] for found in numbers] == [True]
     assert "index.html" in repository.types("dvc", "plots", "show")
     pictures = list((repository.folder / "dvc_plots" / "static").glob("*.png"))
     assert {picture.name.rpartition("_")[2] for picture in pictures} >= {"loss.png", "accuracy.png", "lengths.png"}
@@ -193,6 +194,13 @@ def test_the_scripts_do_what_dvc_has_them_do(repository: Repository, monkeypatch
     assert run.identity == chain["evaluate"] == run.stages()["report"]["identity"]
     assert run.data_hashes()["prepared"] and json.loads(run.environment.read_text())["backend"]["torch"]
     assert [record.name for record in all_runs(repository.folder / "runs")] == ["runs/dvc"]
+    assert all("stage_seconds" in record for record in run.stages().values())
+
+    def predicted() -> dict[str, bytes]:
+        return {file.name: file.read_bytes() for file in (run.path / "predict").iterdir()}
+
+    before = predicted()
+    assert does("predict") == 0 and predicted() == before, "the same bytes, or DVC evaluates again"
 
 
 def test_a_copy_knows_the_checkout_it_was_made_from(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.report.conftest import MakeRun, four, prediction
-from tunix_rt.files import read_jsonl, write_jsonl
+from tunix_rt.files import read_json, read_jsonl, write_json, write_jsonl
+from tunix_rt.report.html.page import write_page
 from tunix_rt.report.markdown import write_report
 from tunix_rt.report.summary import summary
 from tunix_rt.report.tables import write_tables
@@ -44,6 +47,25 @@ def test_a_run_without_any_reference_answer_has_its_tables_and_its_report(make_r
     write_report(run.path, None)
     report = run.report.read_text("utf-8")
     assert "No completion has a reference answer" in report and "4 prompts have no reference answer" in report
+
+
+def test_what_is_missing_and_where_to_go_on(make_run: MakeRun) -> None:
+    """Prevents: answers that are missing, of which only the report speaks; an address that nobody finds."""
+    run = make_run()
+    write_json(run.metrics, read_json(run.metrics) | {"missing": 7})
+    rows = dict(summary(run, "mlflow ui", "http://127.0.0.1:5000/#/experiments/1"))
+    assert rows["missing answers"] == "7, of which no rate knows"
+    assert rows["its page there"] == "http://127.0.0.1:5000/#/experiments/1" and "in a browser" not in rows
+    assert rows["wrong answers"].endswith("python -m tunix_rt show quickstart/0123456789ab --wrong")
+    run.page.write_text("<html>")
+    assert dict(summary(run, None))["in a browser"] == (run.path / "report.html").absolute().as_uri()
+    assert "missing answers" not in dict(summary(make_run(identity="whole"), None))
+
+
+def test_a_run_in_another_folder_is_named_with_it(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run()
+    monkeypatch.chdir(run.root)
+    assert dict(summary(run, None))["ask it"].endswith("ask quickstart/0123456789ab '3*4=' --root .")
 
 
 def test_a_question_is_quoted_for_the_shell(make_run: MakeRun) -> None:

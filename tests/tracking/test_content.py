@@ -40,7 +40,7 @@ def test_what_the_product_records_is_read(recorded: RunFolder) -> None:
     assert len(found.parameters) > 80
     assert found.tags["tunix_rt.backend"] == "torch" and found.tags["tunix_rt.experiment"] == "quickstart"
     assert {"command", "version.torch", "version.numpy"} <= found.tags.keys()
-    assert found.note.startswith("**finished**\n\n# quickstart/") and "27 of 30" in found.note
+    assert found.note.startswith("**finished**\n\n**90.0 % of the answers are right**") and "27 of 30" in found.note
     splits = read_json(recorded.data)["splits"]
     assert {split.name.partition("/")[2]: split.sha256 for split in found.datasets} == {
         name: record["sha256"] for name, record in splits.items()
@@ -101,7 +101,7 @@ def test_description_tells_the_reason_first(run: RunFolder) -> None:
     run.begin()
     run.end("failed", "loss is not finite", 4)
     run.report.write_text("# Report\n\n![loss](figures/loss.png)\n\ntext\n")
-    assert description(run) == "**failed**: loss is not finite\n\n# Report\n\ntext"
+    assert description(run) == "**failed**: loss is not finite\n\ntext"
 
 
 def test_a_torn_prediction_is_left_out_and_the_rest_stays(run: RunFolder) -> None:

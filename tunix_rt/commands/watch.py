@@ -17,6 +17,7 @@ from tunix_rt.styled import live
 from tunix_rt.terminal import out
 
 if TYPE_CHECKING:
+    from tunix_rt.report.live import View
     from tunix_rt.runs.folder import RunFolder
     from tunix_rt.runs.sweep import SweepFolder
 
@@ -53,12 +54,18 @@ def watch(folder: RunFolder | SweepFolder) -> int:
     from tunix_rt.runs.folder import RunFolder
 
     view = RunView(folder) if isinstance(folder, RunFolder) else SweepView(folder)
-    with live() as show:
-        while not view.look():
+    if not view.look():
+        with live() as show:
             show(view.screen, view.change)
-            time.sleep(EVERY)
-        show(view.screen, view.change)
+            while not _ended(view):
+                show(view.screen, view.change)
+            show(view.screen, view.change)
     if view.failure is not None:
         raise RunError(view.failure)
     out(view.end)
     return 0
+
+
+def _ended(view: View) -> bool:
+    time.sleep(EVERY)
+    return view.look()

@@ -7,7 +7,7 @@ alone, and what the model writes then on (seed, prompt's id, kind, k).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import islice
@@ -80,7 +80,6 @@ def intervene(
     seed: int,
     path: Path,
     interrupt: Interrupt,
-    begin: Callable[[], None] = lambda: None,
 ) -> None:
     """Change the steps of the first answered prompts and let the model go on, one line in `path` for each change.
 

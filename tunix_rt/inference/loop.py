@@ -76,7 +76,6 @@ def predict(
     path: Path,
     interrupt: Interrupt,
     title: str = "predict",
-    begin: Callable[[], None] = lambda: None,
 ) -> list[Prediction]:
     """Answer every trace's prompt `num_return_sequences` times; predictions are in order of trace and sample.
 
@@ -85,7 +84,7 @@ def predict(
     questions = [
         reader.question(trace, sample) for trace in traces for sample in range(generation.num_return_sequences)
     ]
-    return answer_all(backend, state, reader, questions, prediction_of, generation, seed, path, interrupt, title, begin)
+    return answer_all(backend, state, reader, questions, prediction_of, generation, seed, path, interrupt, title)
 
 
 def answer_all(
@@ -99,14 +98,12 @@ def answer_all(
     path: Path,
     interrupt: Interrupt,
     title: str,
-    begin: Callable[[], None] = lambda: None,
 ) -> list[A]:
     """One answer per question, in their order.
 
     `path` gets a line per answer as it is made, which `read` reads again. A batch whose answers it already holds is not
-    asked again; one that was cut short, or in which something failed, is asked again completely. `begin` is called
-    before the first question, if any is left. Raises Interrupted, and RunError when all or more than `max_error_rate`
-    of them failed.
+    asked again; one that was cut short, or in which something failed, is asked again completely. Raises Interrupted,
+    and RunError when all or more than `max_error_rate` of them failed.
     """
     asked = sorted((q for q in questions if q.problem is None), key=lambda q: (len(q.ids), q.key))
     recorded = _recorded(path, read)
@@ -121,10 +118,9 @@ def answer_all(
     done |= {q.key: recorded[q.key] for group, _ in groups if _is_whole(group, recorded) for q in group}
     write_jsonl(path, (answer.to_json() for answer in done.values()))
     with progress(title, len(questions), "answers", done=len(done)) as bar:
-        missing = [(group, size) for group, size in groups if not _is_whole(group, done)]
-        if missing:
-            begin()
-        for group, size in missing:
+        for group, size in groups:
+            if _is_whole(group, done):
+                continue
             interrupt.release(f"after {len(done)} of {len(questions)} answers, which are saved")
             for answer in _answers(backend, state, reader, group, replace(generation, batch_size=size), seed):
                 append_line(path, answer.to_json())

@@ -1,7 +1,8 @@
 """The numbers of the figures as CSV, for tools that draw their own plots (DVC, a spreadsheet): `plots/*.csv`.
 
-`training.csv` (step, loss), `validation.csv` (step, loss, accuracy), `accuracy.csv` (rate, when, value, low, high) and
-`steps.csv` (step of a completion, value, low, high, n). Every file is written, if only with its header.
+`training.csv` (step, loss, learning_rate), `validation.csv` (step, loss, accuracy), `accuracy.csv` (label, rate, when,
+value, low, high) and `steps.csv` (step of a completion, value, low, high, n). Every file is written, if only with its
+header.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from tunix_rt.files import JsonObject, write_text
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.rates import rates
+from tunix_rt.runs.rates import rate_title, rates
 
 
 def write_tables(run_folder: Path) -> None:
@@ -23,15 +24,17 @@ def write_tables(run_folder: Path) -> None:
     log, metrics = results.log, results.metrics
     accuracy = dict(log.series("eval/accuracy"))
     by_index: JsonObject = metrics.get("steps", {}).get("by_index", {})
-    _write(plots / "training.csv", ("step", "loss"), log.series("train/loss"))
+    learning_rate = dict(log.series("train/learning_rate"))
+    training = [(step, loss, learning_rate.get(step, "")) for step, loss in log.series("train/loss")]
+    _write(plots / "training.csv", ("step", "loss", "learning_rate"), training)
     validation = [(step, loss, accuracy.get(step, "")) for step, loss in log.series("eval/loss")]
     _write(plots / "validation.csv", ("step", "loss", "accuracy"), validation)
     answers = [
-        (name, when, *_rate(record))
+        (f"{rate_title(name)}{', before training' if found is not metrics else ''}", name, when, *_rate(record))
         for when, found in (("before training", results.before), ("trained", metrics))
         for name, record in rates(found).items()
     ]
-    _write(plots / "accuracy.csv", ("rate", "when", "value", "low", "high"), answers)
+    _write(plots / "accuracy.csv", ("label", "rate", "when", "value", "low", "high"), answers)
     steps = sorted((int(index) + 1, *_rate(rate), rate["n"]) for index, rate in by_index.items())
     _write(plots / "steps.csv", ("step", "value", "low", "high", "n"), steps)
 

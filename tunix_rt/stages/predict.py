@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from tunix_rt.backends import registry
@@ -82,22 +82,17 @@ def predict(request: PredictRequest) -> JsonObject:
     generation, prepared, run, adapter = request.generation, request.prepared, request.run, request.adapter
     traces = _asked(prepared, generation)
     engine = registry.create(request.backend, request.hardware, request.cache)
+    begin_session(run, "predict", engine.describe())
     model, adapter_folder, quantize = to_load(trained_model(run), prepared.model_folder)
     seen = seen_in_training(run, prepared, generation.split)
-
-    @cache
-    def begin() -> None:
-        """Once, and not where every answer is there already: the record stays as it is."""
-        begin_session(run, "predict", engine.describe())
-
     request.interrupt.release("before the first answer")
     if generation.baseline and not request.trains:
         say("generation.baseline=true is left out: nothing is trained, so the model as it is is its own baseline")
     elif generation.baseline:
         start = prepared.model_folder
         load = partial(engine.load, start, None, *_before_training(adapter))
-        _answer(request, engine, load, start, traces, begin, baseline=True)
-    _answer(request, engine, partial(engine.load, model, None, adapter_folder, quantize), model, traces, begin)
+        _answer(request, engine, load, start, traces, baseline=True)
+    _answer(request, engine, partial(engine.load, model, None, adapter_folder, quantize), model, traces)
     return {} if seen is None else {"seen_in_training": seen}
 
 
@@ -107,7 +102,6 @@ def _answer(
     load: Callable[[], State],
     model: Path,
     traces: Sequence[Trace],
-    begin: Callable[[], None],
     baseline: bool = False,
 ) -> None:
     """Answer all prompts with one model; with the trained one also greedily and from changed steps, as declared."""
@@ -115,8 +109,7 @@ def _answer(
     reader, generation, run = Reader.of(model, request.format), request.generation, request.run
 
     def ask(path: Path, title: str, decoding: GenerationConfig = generation) -> list[Prediction]:
-        seed = decoding.seed
-        return run_loop(engine, state, reader, traces, decoding, seed, path, request.interrupt, title, begin)
+        return run_loop(engine, state, reader, traces, decoding, decoding.seed, path, request.interrupt, title)
 
     if baseline:
         ask(run.baseline_predictions, "baseline")
@@ -126,7 +119,7 @@ def _answer(
         ask(run.greedy_predictions, "greedy", generation.greedy())
     if generation.interventions is not None:
         seed, place = generation.seed, run.interventions
-        intervene(engine, state, reader, traces, answers, generation, seed, place, request.interrupt, begin)
+        intervene(engine, state, reader, traces, answers, generation, seed, place, request.interrupt)
 
 
 def _before_training(adapter: LoraAdapter | None) -> tuple[Path | None, Quantization | None]:

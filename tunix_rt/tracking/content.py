@@ -136,11 +136,11 @@ def git_diff(run: RunFolder) -> str:
 
 
 def description(run: RunFolder) -> str:
-    """Markdown for the top of a run's page: how the run ended, and the report without its pictures."""
+    """Markdown for the top of a run's page: how the run ended, and the report without its title and its pictures."""
     status = run.status()
     reason = f": {status['reason']}" if status.get("reason") else ""
     report = run.report.read_text("utf-8") if run.report.exists() else ""
-    text = re.sub(r"!\[[^\]]*\]\([^)]*\)\n*", "", report)
+    text = re.sub(r"\A# .*\n+|!\[[^\]]*\]\([^)]*\)\n*", "", report)
     return mask(f"**{status.get('state', 'unknown')}**{reason}\n\n{text}".strip())[:MAX_NOTE]
 
 

@@ -174,9 +174,10 @@ class MlflowStore(Store):
             self._client.log_inputs(self.run_id, [_dataset(split) for split in facts.datasets])
 
     def _note(self, text: str) -> str:
-        """The description, with links out of MLflow's view for GenAI."""
+        """The description, with links out of MLflow's view for GenAI in its first line."""
         run, runs = pages.run_link(self._experiment_id, self.run_id), pages.list_link(self._experiment_id)
-        return f"[This run in the training view]({run}) · [all runs with their scores]({runs})\n\n{text}"
+        first, blank, rest = text.partition("\n\n")
+        return f"{first} · [in the training view]({run}) · [all runs with their scores]({runs}){blank}{rest}"
 
     def page(self) -> str:
         return pages.run_page(self.uri, self._experiment_id, self.run_id)
