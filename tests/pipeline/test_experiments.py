@@ -19,6 +19,7 @@ from tunix_rt.models.tokenizer import Tokenizer
 EXPERIMENTS = sorted(
     file.stem for file in (ROOT / "conf" / "experiment").glob("[!_]*.yaml") if not file.stem.startswith("sweep_")
 )  # those are run in tests/sweeps
+SMALL_GRID = ("dataset.source.wording=plain,detailed_scratchpad", "dataset.limit.train=32,64", "seed=0")
 DATA = {
     "gsm8k": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
     "smollm2_gsm8k_lora": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
@@ -53,6 +54,9 @@ def small_smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy(name: str, small: Path, samples: Path) -> list[str]:
     """Overrides that make an experiment small, and leave what it declares as it is."""
     words = [f"+experiment={name}", "backend=torch", *TOY]
+    if name == "teaching_arithmetic":
+        words = [word for word in words if not word.startswith("dataset.limit.train")]
+        return [*words, "dataset.source.num_traces=300", *SMALL_GRID, "training.max_steps=6", "hydra/launcher=basic"]
     if name in DATA:
         train, test = (samples / file for file in DATA[name])
         words += [f"dataset.source.train.path={train}", f"dataset.source.test.path={test}"]
@@ -67,7 +71,7 @@ def test_it_runs(name: str, person: Person, small_smollm2: Path, samples: Path) 
     done = person.types(*toy(name, small_smollm2, samples))
     assert done.code == 0, done.err
     runs = sorted((person.folder / "runs" / name).glob("*/metrics.json"))
-    assert len(runs) == (5 if name == "steps_or_answer" else 1)
+    assert len(runs) == {"steps_or_answer": 5, "teaching_arithmetic": 4}.get(name, 1)
     for file in runs:
         metrics = json.loads(file.read_text("utf-8"))
         assert metrics["n"] == 4
@@ -75,6 +79,12 @@ def test_it_runs(name: str, person: Person, small_smollm2: Path, samples: Path) 
     if name == "steps_or_answer":
         assert "5 members, ranked by accuracy" in done.out
         assert set(person.ranked_steps()) == {"full", "reversed", "none", "wrong", "shuffled"}
+    if name == "teaching_arithmetic":
+        curves = json.loads((person.sweep(name) / "curves.json").read_text("utf-8"))
+        assert (curves["x"], curves["line"]) == ("dataset.limit.train", "dataset.source.wording")
+        assert "2307.03381" in curves["published"]["source"]
+        asked = {file.with_name("items.jsonl").read_text("utf-8").count('"id"') for file in runs}
+        assert asked == {4}
     if name == "smollm2_traces":
         lines = (samples / DATA[name][0]).read_text("utf-8").splitlines()
         repeated = len(lines) - len({json.loads(line)["prompt"] for line in lines})

@@ -119,5 +119,5 @@ class SweepConfig:
     """Whether a larger or a smaller metric is better."""
     preview: Execution[bool]
     """List the members and how long they may take, and start nothing; same as `--dry-run`."""
-    published: Published | None = None
+    published: Execution[Published | None] = None
     """Drawn beside the curves of a sweep over one or two keys (docs/sweeps.md)."""

@@ -99,9 +99,7 @@ def intervene(
         warn("generation.interventions: no completion has steps and then an answer in the format; nothing is changed")
         write_jsonl(path, ())
         return
-    answer_all(
-        backend, state, reader, changed, intervention_of, generation, seed, path, interrupt, "interventions", begin
-    )
+    answer_all(backend, state, reader, changed, intervention_of, generation, seed, path, interrupt, "interventions")
 
 
 def _cuts(reader: Reader, prediction: Prediction) -> Cuts | None:
