@@ -11,9 +11,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
-import numpy as np
-
 from tunix_rt.files import JsonObject, is_torn, read_appended, read_json, read_record, sha256_file
 from tunix_rt.runs.folder import RunFolder
 
@@ -189,6 +186,8 @@ def first_in_values(where: str, there: Any, here: Any) -> str | None:
 
 
 def _in_tensors(name: str, there: Path, here: Path) -> str | None:
+    import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
+    import numpy as np
     from safetensors import safe_open
 
     with safe_open(there, framework="numpy") as left, safe_open(here, framework="numpy") as right:
