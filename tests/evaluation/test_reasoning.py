@@ -28,6 +28,7 @@ CASES: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
     (("12 + 1 = 13",), "Paris", {"contradiction": None}),
     ((), "5", {"contradiction": None}),
     (("8+2+0=10", "9+2+1=12", "9+3+1=13"), "1320", {"contradiction": None}),
+    (("8+2+0=10", "8+2+0=10", "9+2+1=12", "9+3+1=13", "9+=1"), "1320", {"contradiction": None}),
     (("5 / 0 = 5", "1/0 + 1/0 = 2"), "2", {"contradiction": False}),
 ]
 
