@@ -204,7 +204,7 @@ def way_into_the_answer(format: FormatConfig, generation: GenerationConfig) -> I
     )
     if asking and not asks_for_answer(format):
         why = "the format has no text in front of an answer, so after a cut the model would write another step: "
-        remedy = "format.answer_start (or format.answer), or leave it out"
+        remedy = "generation/interventions=mistakes, or text there (format.answer_start, format.answer)"
         yield "generation.interventions.kinds", f"{' and '.join(sorted(asking))}: {why}{remedy}"
 
 
