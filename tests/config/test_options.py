@@ -122,8 +122,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
         "allowed": "whole number ≥ 0 or `null`",
         "unit": "steps",
         "identity": True,
-        "sentence": "Optimizer steps; exactly one of `max_steps` and `num_epochs` is given. 0 (`training=none`): nothing is "
-        "trained, and the model is asked as it is.",
+        "sentence": "Optimizer steps; exactly one of `max_steps` and `num_epochs` is given. 0 (`training=none`): "
+        "nothing is trained, and the model is asked as it is.",
         "default": "1600",
     }
 
