@@ -25,6 +25,9 @@ INLINE = re.compile(r"`((?:uv run |python -m |tests/acceptance/run|\.ci/)[^`\n]*
 NAMES = {"RUN": "last", "FOLDER": "folder", "NAME": "mine", "COMMIT": "0" * 40, "PREFIX": "training", "KEY": "seed"}
 """What a page writes for something of the reader's → an example of it."""
 
+TRAINED = ("training=none", "model=gpt2", "tokenizer=pretrained")
+"""How `predict` opens the model of a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Typed:
@@ -112,7 +115,8 @@ def of_tunix_rt(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if not overrides:
         return
     single = [word for word in kept if not re.search(r"=(.*,.*|glob\(.*)$", word) or "[" in word]
-    config_of([word for word in single if not word.startswith("model.source=")])
+    trained = TRAINED if words[0] == "predict" else ()
+    config_of([*trained, *(word for word in single if not word.startswith("model.source="))])
 
 
 def parsed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:

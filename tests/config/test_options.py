@@ -51,7 +51,7 @@ def test_a_number_says_what_it_counts(every: list[Option]) -> None:
     ("key", "words", "counts", "default"),
     [
         ("backend.precision", "`float32` or `bfloat16`", "", "float32"),
-        ("training.max_steps", "whole number > 0 or `null`", "steps", "1600"),
+        ("training.max_steps", "whole number ≥ 0 or `null`", "steps", "1600"),
         ("optimizer.beta1", "number ≥ 0, < 1", "", "0.9"),
         ("schedule.decay_fraction", "number > 0, ≤ 1", "", "0.2 (schedule=wsd)"),
         ("dataset.source.digits", "list of 2: whole number ≥ 1, ≤ 6", "", "[2, 2]"),
@@ -119,10 +119,11 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert found == {
         "key": "training.max_steps",
         "kinds": [],
-        "allowed": "whole number > 0 or `null`",
+        "allowed": "whole number ≥ 0 or `null`",
         "unit": "steps",
         "identity": True,
-        "sentence": "Optimizer steps; exactly one of `max_steps` and `num_epochs` is given.",
+        "sentence": "Optimizer steps; exactly one of `max_steps` and `num_epochs` is given. 0 (`training=none`): "
+        "nothing is trained, and the model is asked as it is.",
         "default": "1600",
     }
 

@@ -42,7 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     else:
         base = find_run(chosen.root, chosen.run)
         recorded = recorded_mapping(base)
-    other = asks_otherwise(chosen.overrides)
+    # What was registered of a run that trained nothing is its start model, which its config looks for on its own host.
+    as_it_is = registered is not None and recorded["training"]["max_steps"] == 0
+    other = as_it_is or asks_otherwise(chosen.overrides)
     if other:
         config = asking(base, recorded, chosen.overrides, registered)
     else:

@@ -115,7 +115,7 @@ def report(lines: Iterable[str]) -> str:
 
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """Every mistake (path, what), and the valid sections."""
-    mapping, hints = _with_reader(_seeded(without_training(mapping))), hints_of(ExperimentConfig)
+    mapping, hints = without_training(_with_reader(_seeded(mapping))), hints_of(ExperimentConfig)
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
     mistakes: list[Mistake] = sorted(unusable.items())

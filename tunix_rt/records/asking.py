@@ -9,6 +9,7 @@ from typing import Any
 from tunix_rt.config.change import asked_as_it_is
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
+from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.content import folder_digest
@@ -38,6 +39,8 @@ def _opened(base: RunFolder, recorded: JsonObject, registered: str | None) -> Js
     """The sections `model` and `tokenizer` that open the trained model."""
     if registered is not None:
         return _whole({"kind": "registry", "uri": registered})
+    if base.stages().get("train", {}).get("state") != "done":
+        raise InputError(f"{base.name}: its stage train is not finished; run its command again first")
     trained = trained_model(base)
     if not is_adapter(trained) and not is_reference(trained):
         return _whole(_folder(trained))

@@ -15,6 +15,7 @@ from tunix_rt.report.results import Results
 from tunix_rt.report.summary import model_name, question, seen_line
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.origin import starts_of
 from tunix_rt.runs.rates import rate_title, rates
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
@@ -93,7 +94,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
         "Predictions": _predictions(run),
         NEXT: _commands(run, config, ui_command),
     }
-    lines = [f"# {run.name}", "", *_verdict(metrics, before, config)]
+    lines = [f"# {run.name}", "", *_verdict(run, metrics, before, config)]
     for title, body in sections.items():
         if body:
             lines += [f"## {title}", "", *body]
@@ -123,7 +124,7 @@ def _rate(record: JsonObject | None) -> str:
     return f"{100 * record['value']:.1f} % [{100 * record['low']:.1f}, {100 * record['high']:.1f}], {counted}"
 
 
-def _verdict(metrics: JsonObject, before: JsonObject, config: JsonObject) -> list[str]:
+def _verdict(run: RunFolder, metrics: JsonObject, before: JsonObject, config: JsonObject) -> list[str]:
     if not metrics:
         return []
     if metrics["accuracy"]["value"] is None:
@@ -131,7 +132,8 @@ def _verdict(metrics: JsonObject, before: JsonObject, config: JsonObject) -> lis
     split = value_at(config, "generation.split")
     where = f" on the {split} split" if split else ""
     earlier = f", {100 * before['accuracy']['value']:.1f} % before training" if before else ""
-    earlier = ", by the model as it is" if value_at(config, "training.max_steps") == 0 else earlier
+    if value_at(config, "training.max_steps") == 0:
+        earlier = f", by {model_name(run)}" if starts_of(run) else ", by the model as it is"
     right = f"**{100 * metrics['accuracy']['value']:.1f} % of the answers are right**"
     return [f"{right}{where}{earlier}. Brackets hold 95 % Wilson intervals.", ""]
 
