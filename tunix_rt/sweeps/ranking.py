@@ -14,11 +14,11 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TYPE_CHECKING
 
 from boltons.iterutils import bucketize
 
-from tunix_rt.comparison.ranks import Apart, corrected, ranks, told_apart
-from tunix_rt.comparison.sides import SEEDS
+from tunix_rt.comparison.pairs import SEEDS
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json, to_json
 from tunix_rt.runs.folder import RunFolder
@@ -26,6 +26,9 @@ from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.rates import Interval, interval, lookup, shown
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.terminal import say
+
+if TYPE_CHECKING:
+    from tunix_rt.comparison.ranks import Apart
 
 
 def label(sweep: SweepFolder, values: dict[str, str]) -> str:
@@ -149,6 +152,8 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
 
     Raises InputError if the metric is not in `metrics.json`.
     """
+    from tunix_rt.comparison.ranks import ranks
+
     sign = -1.0 if direction == "maximize" else 1.0
     done = [member for member in members if member.metrics is not None]
     groups = bucketize(done, lambda member: to_json(member.setting)).values()
@@ -164,6 +169,8 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
 
 def _apart(settings: Sequence[Setting], metric: str, alike: bool) -> Apart:
     """Which settings differ by more than chance; none if they were not asked the same."""
+    from tunix_rt.comparison.ranks import corrected, told_apart
+
     if len(settings) < 2 or not alike:
         return corrected(len(settings), [1.0] * math.comb(len(settings), 2))
     try:
