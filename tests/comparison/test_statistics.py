@@ -114,6 +114,8 @@ def test_how_many_prompts_show_a_difference() -> None:
     found = estimate(answers(100, 100, 400, 400))
     assert found.prompts_for(0.05) == pytest.approx(628, rel=0.01)
     assert found.detectable() == pytest.approx(np.sqrt(0.2 * 7.849 / 1000), rel=0.01)
+    several = estimate(drawn(np.random.default_rng(3), 3, 200, 0.1))
+    assert several.prompts_for(several.detectable() * 1.0001) == pytest.approx(200, abs=2), "as many as there are"
     far = scores([[1] * 50, [0] * 50], [[1] * 50, [1] * 50])
     assert estimate(far).prompts_for(0.01) is None, "the seeds alone vary more than that"
 

@@ -56,7 +56,7 @@ def test_a_registered_model_is_described_found_and_started_from(finished: RunFol
     (answered,) = all_runs(Path("elsewhere"))
     assert folder_digest(answered.model) == made["digest"]
     client.set_registered_model_alias("toy", "best", "1")
-    gate = ("gate", "last", "--root", "elsewhere", "against=models:/toy@best")
+    gate = ("gate", "last", "--root", "elsewhere", store, "against=models:/toy@best")
     assert types(*gate, "must_not_drop_by=0.5").out.startswith("gate passed: accuracy ")
     assert types(*gate, "must_not_drop_by=0.01").code == 5, "four prompts are no proof"
     assert "no such alias" in types(*gate[:-1], "against=models:/toy@worst", "must_not_drop_by=0.5").err

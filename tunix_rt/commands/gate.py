@@ -3,6 +3,7 @@
 `gate RUN against=OTHER must_not_drop_by=0.01` passes if accuracy is at most one point lower with a confidence of 95 %,
 paired by prompt; `metric=` and `confidence=` say otherwise. OTHER is a run or a registered model (models:/NAME@ALIAS).
 Without these words, the gates that RUN declares (`run.gates`) are tried. What cannot be compared has exit code 2.
+Registered models are looked up in RUN's own `tracking.uri`, or in one that is given here (tracking.uri=…).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from tunix_rt.runs.folder import RunFolder
     from tunix_rt.tracking.registry import ModelStore
 
+URI = "tracking.uri="
+
 
 def main(arguments: Sequence[str]) -> int:
     """Try the gates of a run."""
@@ -35,16 +38,20 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.records.gate import declared_gate
     from tunix_rt.tracking.content import read_tracking
     from tunix_rt.tracking.registry import ModelStore
+    from tunix_rt.tracking.stores._mlflow_uri import resolve
 
-    if chosen.settings:
-        gates = (declared_gate(chosen.settings),)
+    places = [word for word in chosen.settings if word.startswith(URI)]
+    words = [word for word in chosen.settings if word not in places]
+    uri = resolve(places[-1].removeprefix(URI), Path.cwd()) if places else None
+    if words:
+        gates = (declared_gate(words),)
     else:
         declared = chosen.run.read_config().get("run", {}).get("gates", [])
         gates = check_section("run.gates", hints_of(RunConfig)["gates"], declared)
     if not gates:
         raise InputError(f"{chosen.run.name} declares no gate (run.gates): against=RUN must_not_drop_by=0.01")
     run: RunFolder = chosen.run
-    return report(run, gates, chosen.root, lambda: ModelStore.of(read_tracking(run), Path.cwd()), chosen.json)
+    return report(run, gates, chosen.root, lambda: ModelStore.of(read_tracking(run, uri), Path.cwd()), chosen.json)
 
 
 def report(

@@ -21,6 +21,8 @@ from tunix_rt.traces.prediction import read_items
 Key = tuple[str, int]
 """Id and sample of an answer."""
 Items = dict[Key, JsonObject]
+SEEDS = ("seed", "training.seed", "generation.seed")
+"""Keys of which a repetition may have another value. Another `dataset.seed` is another test set."""
 OLD_RULES = ("answer", "relative_tolerance")
 """Keys of `evaluation` that decided an answer in records of schema 1."""
 

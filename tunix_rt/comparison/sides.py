@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.comparison.pairs import SEEDS
 from tunix_rt.config.identity import entering
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, digest
@@ -17,8 +18,6 @@ from tunix_rt.runs.diff import compare, leaves
 from tunix_rt.runs.folder import RunFolder, all_runs, find_run
 from tunix_rt.runs.sweep import SweepFolder
 
-SEEDS = ("seed", "training.seed", "generation.seed")
-"""Keys of which a repetition may have another value. Another `dataset.seed` is another test set."""
 SHOWN = 8
 """Settings that a message lists."""
 

@@ -99,12 +99,12 @@ class Estimate:
 
     def prompts_for(self, difference: float, power: float = POWER) -> int | None:
         """How many prompts show a true `difference` with this probability; None: no number, it takes more seeds."""
-        rest = self.of_seeds - self.of_both
-        left = difference**2 - self._quantile((1 - LEVEL) / 2, 1 - power, self.degrees_of_seeds) ** 2 * rest
-        if left <= 0:
-            return None
-        per_prompt = self.prompts * (self.of_prompts + self.of_both)
-        return math.ceil(self._quantile((1 - LEVEL) / 2, 1 - power, math.inf) ** 2 * per_prompt / left)
+        tail = (1 - LEVEL) / 2, 1 - power
+        of_prompts = self._quantile(*tail, self.degrees_of_prompts) ** 2
+        of_seeds = self._quantile(*tail, self.degrees_of_seeds) ** 2
+        left = difference**2 - of_seeds * (self.of_seeds - self.of_both)
+        now = self.prompts * (of_prompts * self.of_prompts + of_seeds * self.of_both)
+        return math.ceil(now / left) if left > 0 else None
 
     def _half_width(self, tail: float, other: float = 0.5) -> float:
         """Of the interval with probability `tail` on each side; `other`: of missing a difference of that size."""

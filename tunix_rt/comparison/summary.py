@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from tunix_rt.comparison.compare import Comparison, compared
-from tunix_rt.comparison.sides import SEEDS, Side, changes
+from tunix_rt.comparison.pairs import SEEDS
+from tunix_rt.comparison.sides import Side, changes
 from tunix_rt.errors import InputError
 from tunix_rt.files import read_record
 from tunix_rt.runs.diff import Section

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from boltons.iterutils import bucketize
 
-from tunix_rt.comparison.sides import SEEDS
+from tunix_rt.comparison.pairs import SEEDS
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json, to_json
 from tunix_rt.runs.folder import RunFolder
