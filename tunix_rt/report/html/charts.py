@@ -68,12 +68,13 @@ def _compared(rows: Sequence[JsonObject], both: Both, names: Sequence[str], labe
     y = {"field": "name", "type": "nominal", "sort": list(names), "title": None, "axis": {"labelLimit": 220}}
     offset = {"yOffset": {"field": "of", "sort": titles}} if len(both) > 1 else {}
     shared = {"y": y, **offset, "color": colour("of", titles, ["var(--this)", "var(--other)"], len(both) > 1)}
-    height = max(len(names), 2) * (44 if len(both) > 1 else 30)
+    height = max(len(names), 2) * (36 if len(both) > 1 else 28)
     return BASE | {"height": height, "data": {"values": rows}, "encoding": shared, "layer": rule_and_point("x", label)}
 
 
 def _rates(both: Both) -> JsonObject | None:
-    found = {title: {rate_title(name): rate for name, rate in rates(metrics).items()} for title, metrics in both}
+    shown = [(title, {name: metrics[name] for name in metrics if name != "pass_at"}) for title, metrics in both]
+    found = {title: {rate_title(name): rate for name, rate in rates(metrics).items()} for title, metrics in shown}
     rows = [row for title, named in found.items() for row in _rows(named, title)]
     names = [visible(name) for name in found["this run"]]
     note = "Shares of all answers, with 95 % Wilson intervals."
@@ -106,7 +107,7 @@ def _pass_at(both: Both) -> JsonObject | None:
     rows = [
         row | {"k": int(row["name"])} for title, metrics in both for row in _rows(metrics.get("pass_at", {}), title)
     ]
-    if len({row["k"] for row in rows}) < 2:
+    if not rows:
         return None
     x = quantity("k", "k samples", integer=True)
     spec = _lines(rows, x, "of", [visible(title) for title, _ in both], "share of prompts")
