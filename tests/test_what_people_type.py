@@ -33,7 +33,7 @@ ANSWERS = {
     "--max_steps 10": "--max_steps: no such option (values are given as KEY=VALUE; did you mean 'training.max_steps'?)",
     "--max-steps=10": "--max-steps=10: no such option (values are given as KEY=VALUE; did you mean 'training.max",
     "runs --sortt accuracy": "--sortt: no such option; did you mean '--sort'?; see ",
-    "show last --nonsense": "--nonsense: no such option; ",
+    "show last --zzz": "--zzz: no such option; see ",
     "rows last 1 2": "2: one word too many; see ",
     "rows last two": "argument step: invalid int value: 'two'; see ",
     "diff last": "the following arguments are required: right; see ",

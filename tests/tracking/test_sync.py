@@ -116,9 +116,10 @@ def test_table_and_traces_are_readable_as_mlflow_reads_them(
     experiment = client.get_run(report.run_id).info.experiment_id
     table = client.load_table(experiment, "predictions.json", run_ids=[report.run_id])
     assert len(table) == PREDICTIONS
-    assert list(table["correct"]).count(False) == 3
+    assert list(table["correct"]) == [False] * 3 + [True] * (PREDICTIONS - 3), "wrong ones first"
     lines = [json.loads(line) for line in run.predictions.read_text().splitlines()]
-    assert [text.splitlines() for text in table["steps"]] == [line["steps"] for line in lines]
+    steps_of = {line["id"]: line["steps"] for line in lines}
+    assert {row["id"]: row["steps"].splitlines() for _, row in table.iterrows()} == steps_of
     traces = client.search_traces(locations=[experiment], run_id=report.run_id, max_results=100)
     for trace in traces:
         root, *steps = sorted(trace.data.spans, key=lambda span: span.start_time_ns)
