@@ -64,7 +64,7 @@ COMPARED = (
     *("scores.json", "baseline_items.jsonl", "baseline_metrics.json", "model/*", "plots/*", "figures/*"),
 )
 """In the run folder; and all prepared data."""
-ALIKE = {"scores.json": "metrics.json", "samples.jsonl": "timings.jsonl"}
+ALIKE = {"scores.json": "metrics.json", "samples.jsonl": "timings.jsonl", "report.html": "report.md"}
 """Files that are written right before or after another one, in the same way."""
 CLOCKS = ("stage_seconds", "seconds", "timings.jsonl", "report.md", "report.html")
 """Facts and files in which there are times."""

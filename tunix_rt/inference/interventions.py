@@ -61,7 +61,7 @@ class Changed:
         """The record of what the model went on with: the tokens `ids`."""
         begun = self.ids[len(self.question.ids) :]
         whole = self.question.answered(reader, np.concatenate([begun, ids]), (), finish_reason)
-        return self._record(replace(whole, num_prompt_tokens=len(self.ids), num_new_tokens=len(ids)))
+        return self._record(replace(whole, num_prompt_tokens=len(self.ids), num_new_tokens=len(ids), token_ends=()))
 
     def _record(self, prediction: Prediction) -> Intervention:
         original, replacement = (None, None)

@@ -89,7 +89,7 @@ def _segments(prediction: Prediction) -> Iterator[tuple[int, int, int | None]]:
 
 def token_ends(prediction: Prediction) -> tuple[int, ...]:
     """For each new token, how many characters of the completion stand when it is written; older runs have none."""
-    return tuple(getattr(prediction, "token_ends", None) or ())
+    return prediction.token_ends
 
 
 def _shaded(prediction: Prediction, start: int, end: int) -> Iterator[Piece]:
