@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tunix_rt.comparison.finding import Finding
 from tunix_rt.comparison.flips import Flip, flips
-from tunix_rt.comparison.metric import Metric, metric_of
+from tunix_rt.comparison.metric import metric_of
 from tunix_rt.comparison.pairs import Aligned, aligned
 from tunix_rt.comparison.scores import Scores, scores_of
 from tunix_rt.comparison.sides import Side, trained_apart
-from tunix_rt.comparison.statistics import LEVEL, Estimate, Span, estimate, holm
+from tunix_rt.comparison.statistics import Estimate, estimate, holm
 
 FEW_PROMPTS, FEW_SEEDS = 30, 5
 
@@ -27,64 +28,18 @@ class Slice:
     """Corrected for the number of slices."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Finding):
     """The right side against the left."""
 
     sides: tuple[Side, Side]
-    metric: Metric
-    margin: float | None
-    """A smaller difference than this does not matter, as declared."""
     answers: Aligned
     scores: Scores
-    estimate: Estimate
 
     @property
     def flips(self) -> tuple[list[Flip], list[Flip]]:
         """(harmful, beneficial)."""
         return flips(self.scores, self.metric.better)
-
-    def verdict(self) -> str:
-        """`better`, `worse` (`higher`, `lower` of a metric that is neither), `equivalent`, or `no evidence`."""
-        if self.estimate.differs():
-            higher = self.estimate.difference > 0
-            if self.metric.better == 0:
-                return "higher" if higher else "lower"
-            return "better" if higher == (self.metric.better > 0) else "worse"
-        equivalent = self.margin is not None and self.estimate.equivalent(self.margin)
-        return "equivalent" if equivalent else "no evidence"
-
-    def sentence(self) -> str:
-        """What can be said, in one sentence."""
-        found, metric, verdict = self.estimate, self.metric, self.verdict()
-        if verdict == "no evidence":
-            by = f"{metric.signed(found.difference)} {metric.unit}"
-            return f"no evidence of a difference: {by} {self._span(found.interval())}{self._not_worse()}"
-        within = "" if self.margin is None else f"within {metric.amount(self.margin)} {metric.unit}"
-        if verdict == "equivalent":
-            spread = self._span(found.interval(2 * LEVEL - 1))
-            return f"equivalent {within}: {metric.signed(found.difference)} {metric.unit}, 90 % interval {spread}"
-        size = _larger(found.interval())
-        also = f", equivalent {within}" if self.margin is not None and found.equivalent(self.margin) else ""
-        return f"{verdict} by {metric.amount(found.difference)} {metric.unit} {self._span(size)}{also}"
-
-    def not_worse(self) -> bool | None:
-        """Non-inferiority: whether it is at most `margin` worse, by a one-sided test; None without a margin."""
-        if self.margin is None or self.metric.better == 0:
-            return None
-        low, high = self.estimate.interval(2 * LEVEL - 1)
-        return low > -self.margin if self.metric.better > 0 else high < self.margin
-
-    def _not_worse(self) -> str:
-        if self.margin is None or (found := self.not_worse()) is None:
-            return ""
-        amount = f"{self.metric.amount(self.margin)} {self.metric.unit}"
-        return f"; {'not worse' if found else 'it may be worse'} by more than {amount}"
-
-    def _span(self, span: Span) -> str:
-        if self.metric.rate:
-            return f"[{100 * span[0] + 0.0:.1f}, {100 * span[1] + 0.0:.1f}]".replace("-0.0", "0.0")
-        return f"[{span[0]:.4g}, {span[1]:.4g}]"
 
     def slices(self) -> list[Slice]:
         """The difference on each slice that `evaluation.slices` names, with two prompts at least."""
@@ -125,11 +80,6 @@ def _counts(numbers: tuple[int, ...]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _larger(span: Span) -> Span:
-    """The interval of the size of a difference."""
-    return span if span[0] > 0 else (-span[1], -span[0])
-
-
 def compared(
     sides: tuple[Side, Side], metric: str = "accuracy", margin: float | None = None, common: bool = False
 ) -> Comparison:
@@ -138,4 +88,6 @@ def compared(
     answers = aligned(runs, common)
     found = metric_of(metric, [items[key] for items in answers.items for key in answers.keys])
     scores = scores_of(answers, found, len(sides[0].runs))
-    return Comparison(sides, found, margin, answers, scores, estimate(scores))
+    return Comparison(
+        metric=found, estimate=estimate(scores), margin=margin, sides=sides, answers=answers, scores=scores
+    )

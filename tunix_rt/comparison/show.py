@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from tunix_rt import hints
 from tunix_rt.comparison.bootstrap import DRAWS, SEED, bootstrap
 from tunix_rt.comparison.compare import Comparison
 from tunix_rt.comparison.flips import Flip, Told, told
@@ -33,6 +34,9 @@ def show(found: Comparison, num_flips: int) -> None:
     _show_slices(found)
     if num_flips > 0:
         _show_flips(found, num_flips)
+    left, right = (side.runs for side in found.sides)
+    if len(left) == len(right) == 1:
+        out(f"side by side in a browser: {hints.tunix_rt('report', right[0].name, '--against', left[0].name)}")
 
 
 def facts(found: Comparison) -> Iterator[tuple[str, str]]:

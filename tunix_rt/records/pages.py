@@ -5,17 +5,13 @@ Names, folders and times of two runs differ, so their pages do; what was compute
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
-import re
 from pathlib import Path
 
 from tunix_rt.files import JsonObject
+from tunix_rt.report.html.embed import unpacked
 from tunix_rt.runs.diff import first_in_values
 
 PAGE = "report.html"
-DATA = re.compile(r'<script type="application/gzip" id="data-(answers|charts)">([A-Za-z0-9+/=]*)</script>')
 CLOCK = ("speed",)
 """Charts of what was measured with a clock."""
 
@@ -31,7 +27,6 @@ def first_difference_of_pages(there: Path, here: Path) -> str | None:
 
 
 def numbers(page: str) -> JsonObject:
-    """The `answers`, and the `charts` by their id, that a page shows."""
-    found: JsonObject = {name: json.loads(gzip.decompress(base64.b64decode(data))) for name, data in DATA.findall(page)}
-    charts = {chart["id"]: chart for chart in found.get("charts", []) if chart["id"] not in CLOCK}
-    return {"answers": found.get("answers"), "charts": charts}
+    """The `answers`, and the `charts` by their id, that a page shows. Raises DataError: it has none."""
+    charts = {chart["id"]: chart for chart in unpacked(page, "charts") if chart["id"] not in CLOCK}
+    return {"answers": unpacked(page, "answers"), "charts": charts}

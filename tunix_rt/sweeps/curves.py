@@ -9,14 +9,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
 
+from tunix_rt.comparison.pairs import SEEDS
 from tunix_rt.config.execution import Published
 from tunix_rt.files import JsonObject
 from tunix_rt.runs.rates import Interval, interval, lookup, shown
 from tunix_rt.sweeps.plots import numbers
 from tunix_rt.sweeps.ranking import Member, varying
-
-SEEDS = ("seed", "training.seed", "generation.seed")
-"""Keys of which a repetition may have another value. Another `dataset.seed` is another test set."""
 
 
 @dataclass(frozen=True, slots=True)

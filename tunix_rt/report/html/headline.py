@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from tunix_rt.comparison.finding import Finding
+from tunix_rt.comparison.metric import metric_of
+from tunix_rt.comparison.pairs import Aligned
+from tunix_rt.comparison.scores import scores_of
+from tunix_rt.comparison.statistics import estimate
 from tunix_rt.files import JsonObject
 from tunix_rt.report.html.answers import Side, flip_of
 
 MOST_REASONS = 5
 MOST_PLACES = 4
-SURE = 0.05
-"""Level of the test that decides whether two models differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,33 +40,27 @@ class Problem:
 
 
 def against(side: Side, other: Side, metrics: JsonObject, others: JsonObject) -> Against:
-    """Compares by prompts, so that several samples of one prompt count as one: the exact sign test, which with one
-    sample per prompt is McNemar's exact test (doi 10.1007/BF02295996)."""
-    gains: Counter[str] = Counter()
-    flips: Counter[str | None] = Counter(flip_of(side, other, key) for key in side.answered)
-    for key in side.answered:
-        gains[key[0]] += {"fixed": 1, "broken": -1, None: 0}[flip_of(side, other, key)]
+    """Compares by prompts, as the command `compare` does: the same test, the same sentence."""
     rate = others.get("accuracy")
-    if not any(other.correct(key) is not None for key in side.answered):
+    keys = tuple(key for key in side.answered if None not in (side.correct(key), other.correct(key)))
+    if not keys:
         return Against(other.title, "unpaired", _by_rates(metrics, others, other.title), rate)
-    wins, losses = sum(gain > 0 for gain in gains.values()), sum(gain < 0 for gain in gains.values())
-    p = _sign_test(wins, losses)
+    if len({name for name, _ in keys}) == 1:
+        return Against(other.title, "unclear", f"One prompt says nothing of a difference from {other.title}.", rate)
+    accuracy = metric_of("accuracy", [one.items[key] for one in (other, side) for key in keys])
+    found = Finding(
+        metric=accuracy, estimate=estimate(scores_of(Aligned(keys, (other.items, side.items), (0, 0)), accuracy, 1))
+    )
+    flips = Counter(flip_of(side, other, key) for key in keys)
     counted = f"{flips['fixed']:,} answers fixed, {flips['broken']:,} broken"
-    tested = f"{counted} (exact sign test over prompts, {_p_value(p)})"
-    if p < SURE:
-        verdict: Literal["better", "worse"] = "better" if wins > losses else "worse"
-        return Against(other.title, verdict, f"{verdict.capitalize()} than {other.title}: {tested}.", rate)
-    return Against(other.title, "unclear", f"No evidence of a difference from {other.title}: {tested}.", rate)
+    sentence = f"{found.sentence()}, against {other.title}: {counted}."
+    return Against(other.title, _verdict(found), sentence[0].upper() + sentence[1:], rate)
 
 
-def _sign_test(wins: int, losses: int) -> float:
-    from scipy.stats import binomtest
-
-    return float(binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
-
-
-def _p_value(p: float) -> str:
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+def _verdict(found: Finding) -> Literal["better", "worse", "unclear"]:
+    if not found.estimate.differs():
+        return "unclear"
+    return "better" if found.estimate.difference > 0 else "worse"
 
 
 def _by_rates(metrics: JsonObject, others: JsonObject, title: str) -> str:
