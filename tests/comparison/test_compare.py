@@ -136,7 +136,8 @@ def test_flips_are_shown_as_text_and_never_as_markup(toys: Toys, capsys: pytest.
     toys.run("e/left", [True, False, True, False]), toys.run("e/right", [False, True, True, True])
     assert main(["compare", "e/left", "e/right", "--flips", "1"]) == 0
     shown = capsys.readouterr().out
-    assert max(map(len, shown.splitlines())) <= 80
+    *lines, command = shown.splitlines()
+    assert max(map(len, lines)) <= 80 and command.endswith("report e/right --against e/left")
     assert shown.index("harmful flips: 1") < shown.index("before     so it is [bold]0[/bold]")
     assert shown.index("now        so it is [bold]2[/bold]") > shown.index("beneficial flips: 2")
     assert "id0: 100.0 % → 0.0 %\n  prompt     0+0=\n  reference  0" in shown

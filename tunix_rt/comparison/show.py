@@ -36,7 +36,7 @@ def show(found: Comparison, num_flips: int) -> None:
         _show_flips(found, num_flips)
     left, right = (side.runs for side in found.sides)
     if len(left) == len(right) == 1:
-        out(f"side by side in a browser: {hints.tunix_rt('report', right[0].name, '--against', left[0].name)}")
+        out(f"side by side in a browser:\n{hints.tunix_rt('report', right[0].name, '--against', left[0].name)}")
 
 
 def facts(found: Comparison) -> Iterator[tuple[str, str]]:
