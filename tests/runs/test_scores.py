@@ -21,7 +21,7 @@ METRICS = {
     "completion_tokens": {"mean": 12.5, "median": 12, "p95": 20, "max": 22},
     "steps": {"all_steps_right": rate(0.75), "checked": rate(1.0), "by_index": {"0": rate(0.9)}},
     "calibration": {"ece": 0.125, "brier": 0.2, "bins": []},
-    "faithfulness": {"truncated": {"0": rate(0.0625), "1": rate(0.5)}},
+    "faithfulness": {"truncated": {"0": rate(0.9)}, "right": {"truncated": {"0": rate(0.0625), "1": rate(0.5)}}},
 }
 
 

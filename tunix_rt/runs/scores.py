@@ -18,7 +18,7 @@ THEN = {
     "right_answer_wrong_steps": "steps.right_answer_wrong_steps",
     "wrong_answer_right_steps": "steps.wrong_answer_right_steps",
     "contradiction": "steps.contradiction",
-    "accuracy_without_steps": "faithfulness.truncated.0",
+    "accuracy_without_steps": "faithfulness.right.truncated.0",
     "expected_calibration_error": "calibration.ece",
     "brier": "calibration.brier",
     "completion_tokens": "completion_tokens.mean",

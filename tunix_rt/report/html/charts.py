@@ -7,6 +7,7 @@ the steps of training is in `curves.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tunix_rt.files import JsonObject
@@ -35,7 +36,8 @@ def charts(results: Results, side: Side, other: tuple[str, JsonObject] | None) -
         *(_slice(key, both) for key in metrics.get("slices", {})),
         _pass_at(both),
         _steps(both),
-        *_calibration(metrics.get("calibration") or {}),
+        *_calibration(metrics.get("calibration") or {}, OWN),
+        *_calibration(metrics.get("self_consistency") or {}, VOTED),
         *_faithfulness(metrics.get("faithfulness") or {}),
         _lengths(side),
         *curves(results),
@@ -146,7 +148,23 @@ def _steps(both: Both) -> JsonObject | None:
     return chart("steps", "Steps by place", note, spec)
 
 
-def _calibration(calibration: JsonObject) -> list[JsonObject | None]:
+@dataclass(frozen=True, slots=True)
+class Sureness:
+    """What says how sure the model is, and how the charts of it are called."""
+
+    prefix: str
+    title: str
+    selective: str
+    axis: str
+
+
+OWN = Sureness("", "Calibration", "Selective accuracy", "probability of the given answer")
+VOTED = Sureness(
+    "vote ", "Calibration of the vote", "Selective accuracy of the vote", "share of the samples that agree"
+)
+
+
+def _calibration(calibration: JsonObject, of: Sureness) -> list[JsonObject | None]:
     bins = [
         {"confidence": one["confidence"], "n": one["n"], **_rate(one["accuracy"])}
         for one in calibration.get("bins", [])
@@ -157,20 +175,20 @@ def _calibration(calibration: JsonObject) -> list[JsonObject | None]:
         for one in calibration.get("selective", [])
         if one["accuracy"].get("value") is not None
     ]
-    return [_reliability(bins, calibration) if bins else None, _selective(chosen) if chosen else None]
+    return [_reliability(bins, calibration, of) if bins else None, _selective(chosen, of) if chosen else None]
 
 
 def _rate(rate: JsonObject) -> JsonObject:
     return {name: rate.get(name) for name in ("value", "low", "high")}
 
 
-def _reliability(bins: list[JsonObject], calibration: JsonObject) -> JsonObject:
+def _reliability(bins: list[JsonObject], calibration: JsonObject, of: Sureness) -> JsonObject:
     diagonal = {
         "data": {"values": DIAGONAL},
         "mark": {"type": "line", "strokeDash": [4, 4], "color": "var(--muted)", "strokeWidth": 1},
         "encoding": {"x": {"field": "x", "type": "quantitative"}, "y": {"field": "y", "type": "quantitative"}},
     }
-    x = percent("confidence", "probability of the given answer")
+    x = percent("confidence", of.axis)
     points: JsonObject = {
         "data": {"values": bins},
         "encoding": {"x": x, "color": {"value": "var(--this)"}},
@@ -180,10 +198,10 @@ def _reliability(bins: list[JsonObject], calibration: JsonObject) -> JsonObject:
     for name, title in (("ece", "Expected calibration error"), ("brier", "Brier score")):
         note += f" {title} {calibration[name]:.3f}." if calibration.get(name) is not None else ""
     spec = BASE | {"layer": [diagonal, points], "height": 260}
-    return chart("reliability", "Calibration", note, spec)
+    return chart(f"{of.prefix}reliability", of.title, note, spec)
 
 
-def _selective(rows: list[JsonObject]) -> JsonObject:
+def _selective(rows: list[JsonObject], of: Sureness) -> JsonObject:
     x = percent("coverage", "answers kept, the surest first")
     spec = BASE | {
         "data": {"values": rows},
@@ -191,7 +209,7 @@ def _selective(rows: list[JsonObject]) -> JsonObject:
         "layer": band("share right"),
     }
     note = "Accuracy if only the answers of which the model is surest are given."
-    return chart("selective", "Selective accuracy", note, spec)
+    return chart(f"{of.prefix}selective", of.selective, note, spec)
 
 
 FAITHFULNESS = {
@@ -207,6 +225,8 @@ def _faithfulness(found: JsonObject) -> list[JsonObject | None]:
         rows = [row | {"step": int(row["name"])} for row in _rows(_whole(found.get(kind)), kind)]
         spec = _lines(rows, quantity("step", label, integer=True), "of", [kind], "share of the same answers")
         note = "How often the answer stays as it was; where the steps matter, it does not (95 % intervals)."
+        if (area := (found.get("area_over_curve") or {}).get(kind)) and area["value"] is not None:
+            note += f" Area over the curve {area['value']:.2f}: 0 is no effect, 1 means every step counts."
         made.append(chart(f"faithfulness {kind}", title, note, spec) if rows else None)
     return made
 
