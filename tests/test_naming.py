@@ -54,13 +54,13 @@ def test_a_data_set_that_the_hub_has_not_may_be_a_file_that_is_not_there(
 ) -> None:
     from tunix_rt import starter
     from tunix_rt.errors import DataError
-    from tunix_rt.traces import sources
+    from tunix_rt.traces import hub_data
 
     def nothing(*_: object) -> None:
         raise DataError("no data set")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sources, "hub_rows", nothing)
+    monkeypatch.setattr(hub_data, "hub_rows", nothing)
     with pytest.raises(DataError, match="my/data: no such file or folder; as a data set of the hub: no data set"):
         starter.start("my/data", None, "smollm2_135m", {})
 

@@ -95,7 +95,7 @@ def _lines(files: Sequence[Path], noted: Counter[str]) -> Iterator[Line]:
 
 
 def _hub_lines(name: str, noted: Counter[str]) -> Iterator[Line]:
-    from tunix_rt.traces.sources import hub_rows
+    from tunix_rt.traces.hub_data import hub_rows
 
     try:
         yield from ((f"{name}[{number}]", row) for number, row in enumerate(hub_rows(name, noted)))

@@ -11,7 +11,7 @@ import pytest
 
 from tunix_rt.config.dataset import DatasetConfig, FilesSource, SplitConfig
 from tunix_rt.errors import DataError
-from tunix_rt.traces.dataset import collect, split_of
+from tunix_rt.traces.dataset import collect, share_of, split_at
 from tunix_rt.traces.recorded import parse_trace
 from tunix_rt.traces.trace import Message, Step, Trace
 
@@ -91,6 +91,6 @@ def test_conversations_that_begin_alike_stay_in_one_split() -> None:
             "B",
             messages=(Message("user", f"{i}?"), Message("assistant", "x"), Message("user", "Why?")),
         )
-        assert split_of(first, halves, 0) == split_of(later, halves, 0)
-        splits.add(split_of(first, halves, 0))
+        assert split_at(share_of(first, 0), halves) == split_at(share_of(later, 0), halves)
+        splits.add(split_at(share_of(first, 0), halves))
     assert len(splits) == 3

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunix_rt.config.dataset import SplitConfig
-from tunix_rt.traces.dataset import hash_order, split_of
+from tunix_rt.traces.dataset import hash_order, share_of, split_at
 from tunix_rt.traces.keys import group_hash
 from tunix_rt.traces.trace import Trace
 
@@ -22,7 +22,7 @@ TRACES = [trace(f"question {i}", identity=str(i)) for i in range(4_000)]
 
 def members(split: str, validation: float, test: float, seed: int = 0) -> set[str]:
     shares = SplitConfig(validation=validation, test=test)
-    return {item.prompt for item in TRACES if split_of(item, shares, seed) == split}
+    return {item.prompt for item in TRACES if split_at(share_of(item, seed), shares) == split}
 
 
 def test_shares_are_what_was_asked_and_every_trace_has_a_split() -> None:
@@ -44,7 +44,7 @@ def test_another_seed_holds_out_others() -> None:
 
 @given(st.integers(0, 10**6), st.text(max_size=20))
 def test_without_shares_everything_is_trained_on(seed: int, prompt: str) -> None:
-    assert split_of(trace(prompt), SplitConfig(validation=0.0, test=0.0), seed) == "train"
+    assert split_at(share_of(trace(prompt), seed), SplitConfig(validation=0.0, test=0.0)) == "train"
 
 
 @given(st.integers(0, 1_000), st.floats(0.01, 0.6), st.integers(0, 50))
@@ -52,8 +52,12 @@ def test_a_group_is_never_torn_and_a_prompt_is_the_same_after_normalisation(
     seed: int, share: float, number: int
 ) -> None:
     shares = SplitConfig(validation=0.2, test=share)
-    assert split_of(trace("47*86=", "47*86"), shares, seed) == split_of(trace("86*47=", "47*86"), shares, seed)
-    assert split_of(trace(f"How  MANY {number}"), shares, seed) == split_of(trace(f"how many {number} "), shares, seed)
+    assert split_at(share_of(trace("47*86=", "47*86"), seed), shares) == split_at(
+        share_of(trace("86*47=", "47*86"), seed), shares
+    )
+    assert split_at(share_of(trace(f"How  MANY {number}"), seed), shares) == split_at(
+        share_of(trace(f"how many {number} "), seed), shares
+    )
 
 
 def test_a_limit_takes_the_lowest_so_growth_only_sends_to_unused() -> None:

@@ -272,18 +272,9 @@ def _refuse_empty(splits: Mapping[SplitName, Sequence[Spooled]], dataset: Datase
             )
 
 
-def split_of(trace: Trace, split: SplitConfig, seed: int) -> SplitName:
-    """The split of a trace of the `train` source: `test` from the low end of its hash, `validation` from the high end.
-
-    The hash is of the trace's group (`meta.group`), else of its normalised prompt (the first of a conversation, so
-    that those which begin alike stay together), and of the seed: adding items never moves an old one. With a share
-    taken from each end, changing one never moves items in or out of the other.
-    """
-    return split_at(share_of(trace, seed), split)
-
-
 def share_of(trace: Trace, seed: int) -> float:
-    """Where a trace stands in [0, 1) by its hash; traces of a group at the same place."""
+    """Where a trace of the `train` source stands in [0, 1), by the hash of its group (`meta.group`, else its normalised
+    prompt: conversations that begin alike stay together) and of the seed: adding items never moves an old one."""
     return _share(group_hash(trace, seed))
 
 
@@ -292,7 +283,10 @@ def _share(group: int) -> float:
 
 
 def split_at(share: float, split: SplitConfig) -> SplitName:
-    """The split of what stands at `share_of`."""
+    """The split of what stands at `share_of`: `test` from the low end, `validation` from the high end.
+
+    With a share taken from each end, changing one never moves items in or out of the other.
+    """
     if share < split.test:
         return "test"
     return "validation" if share >= 1 - split.validation else "train"

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from tunix_rt.checked import hashes
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import ArithmeticSource, DataFile, FilesSource, HuggingfaceSource, MixtureSource
-from tunix_rt.errors import DataError, MachineError, MissingExtra
+from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, to_json
-from tunix_rt.models.hub import COMMIT
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.arithmetic import generate
 from tunix_rt.traces.data_files import Columns, files_of_splits, found_files, read_records
+from tunix_rt.traces.hub_data import commit_of, hub_table, one_line
 from tunix_rt.traces.keys import Fingerprints, Keys, fingerprints, keys_of
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.tables import arrow_row
 from tunix_rt.traces.trace import MIXED, Trace
 
-TIMEOUT_SECONDS = 20.0
-"""Timeout of the hub request that resolves a branch to a commit."""
 OWN = "own_dataset"
 """Key of `meta` for what a record of a mixture says itself under `MIXED`."""
 Source = ArithmeticSource | FilesSource | HuggingfaceSource
@@ -179,38 +175,8 @@ def content_digest(source: Source) -> str | None:
         return None
     if Path(source.name).is_dir():
         return digest(hashes(Path(source.name)))
-    commit = _commit(source)
+    commit = commit_of(source)
     return None if commit == source.revision else commit
-
-
-def _commit(source: HuggingfaceSource) -> str:
-    """The commit that is read, the same throughout a process; a local folder's revision is ignored and kept."""
-    if COMMIT.fullmatch(source.revision) or Path(source.name).is_dir():
-        return source.revision
-    try:
-        return _resolved(source.name, source.revision)
-    except OSError as error:
-        split = source.train or source.test or "test"
-        raise MachineError(
-            f"{_hub_message(source, split, error)}. Where the data is cached, name its commit, which needs no "
-            "network: dataset.source.revision=COMMIT"
-        ) from error
-
-
-@cache
-def _resolved(name: str, revision: str) -> str:
-    """The commit of a branch; without a network, the one in the hub's cache. Raises OSError."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.constants import HF_HUB_CACHE
-    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]
-
-    try:
-        return str(HfApi().dataset_info(name, revision=revision, timeout=TIMEOUT_SECONDS).sha)
-    except (HTTPError, OSError) as error:
-        known = Path(HF_HUB_CACHE).expanduser() / f"datasets--{name.replace('/', '--')}"
-        if (ref := known / "refs" / revision).is_file():
-            return ref.read_text("utf-8")
-        raise error if isinstance(error, OSError) else OSError(str(error)) from error
 
 
 def _read_files(source: FilesSource, split: SplitName, setting: str, rules: Rules) -> Iterator[Record | Rejected]:
@@ -238,66 +204,13 @@ def _adapted(record: JsonObject, declared: DataFile | HuggingfaceSource, where: 
     except DataError as error:
         return Rejected(where, "invalid", str(error))
     except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:  # one row never stops the others
-        return Rejected(where, "invalid", f"{where}: not a readable record ({_line(error)})")
+        return Rejected(where, "invalid", f"{where}: not a readable record ({one_line(error)})")
 
 
 def _read_hub(source: HuggingfaceSource, split: str, rules: Rules) -> Iterator[Record | Rejected]:
     """Rows of one split, from the hub, the local cache, or a local folder. Missing values are None."""
     columns = Columns(source.columns, f"{source.name}, split {split!r}: columns")
-    for number, row in enumerate(_hub_table(source, split)):
+    for number, row in enumerate(hub_table(source, split)):
         present = columns.rename(arrow_row(row, rules.noted))
         yield _adapted(present, source, f"{source.name}@{source.revision}:{split}[{number}]", rules)
     columns.check()
-
-
-def _hub_table(source: HuggingfaceSource, split: str) -> Iterable[JsonObject]:
-    try:
-        import datasets
-    except ImportError:
-        raise MissingExtra(
-            "dataset.source.kind=huggingface needs the package `datasets`: install the extra `huggingface`"
-        ) from None
-    try:
-        rows: Iterable[JsonObject] = datasets.load_dataset(
-            source.name, source.subset, revision=_commit(source), split=split
-        )
-        return rows
-    except OSError as error:
-        raise MachineError(_hub_message(source, split, error)) from error
-    except (ValueError, datasets.exceptions.DatasetsError) as error:
-        raise DataError(f"dataset.source: {source.name}, split {split!r}: {_line(error)}") from error
-
-
-def hub_rows(name: str, noted: Counter[str]) -> Iterator[JsonObject]:
-    """The rows of the split `train` of a data set of the hub, newest commit. Raises MachineError, MissingExtra.
-
-    `noted` counts rows that are not as the data set has them.
-    """
-    source = HuggingfaceSource(
-        kind="huggingface",
-        name=name,
-        subset=None,
-        revision="main",
-        train="train",
-        validation=None,
-        test=None,
-        adapter="auto",
-    )
-    for row in _hub_table(source, "train"):
-        yield arrow_row(row, noted)
-
-
-def _hub_message(source: HuggingfaceSource, split: str, error: Exception) -> str:
-    """What could not be fetched, why, and the workaround through a file."""
-    arguments = f"{source.name!r}, {source.subset!r}, revision={source.revision!r}, split={split!r}"
-    return (
-        f"dataset.source: {source.name} at {source.revision}, split {split!r}, cannot be loaded "
-        f"({_line(error)}). Without a network, make a file where there is one: "
-        f"python -c \"import datasets; datasets.load_dataset({arguments}).to_json('{split}.jsonl')\", "
-        f"and name it: dataset=files dataset.source.train.path={split}.jsonl "
-        f"dataset.source.train.adapter={source.adapter}"
-    )
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
