@@ -52,6 +52,7 @@ def typed() -> Iterator[Typed]:
 
 
 def _commands(language: str, block: str) -> list[str]:
+    block = block.replace("\\\n", " ")
     if language == "bash":
         return [line for line in block.splitlines() if line.strip() and not line.startswith("#")]
     return [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
@@ -114,7 +115,8 @@ def of_tunix_rt(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert mistakes == [], words
     if not overrides:
         return
-    single = [word for word in kept if not re.search(r"=(.*,.*|glob\(.*)$", word) or "[" in word]
+    first = [re.sub(r"=([^,(\[{]*),.*$", r"=\1", word) for word in kept]  # of a sweep's values
+    single = [word for word in first if not re.search(r"=(.*,.*|glob\(.*)$", word) or "[" in word]
     trained = TRAINED if words[0] == "predict" else ()
     config_of([*trained, *(word for word in single if not word.startswith("model.source="))])
 
