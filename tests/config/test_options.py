@@ -59,7 +59,7 @@ def test_a_number_says_what_it_counts(every: list[Option]) -> None:
         ("model.source.revision", "text", "", "by file of model"),
         ("training.early_stopping.patience", "whole number > 0", "evaluations", "must be given if its section is"),
         ("dataset.source.validation.path", "text or list of text", "", "must be given if its section is"),
-        ("dataset.source.train.path", "text or list of text", "", "must be given"),
+        ("dataset.source.train.path", "text or list of text", "", "must be given if its section is"),
         ("schedule.kind", "`cosine`, `linear`, `constant` or `wsd`", "", "cosine"),
         ("tracking.wait_seconds", "number ≥ 0", "seconds", "5.0"),
     ],
