@@ -1,7 +1,8 @@
 """Several values in one answer: sets, tuples, intervals.
 
 Round or square brackets keep their order and must be the same (`[0,9)` is not `(0,9)`); braces and plain lists
-(`1, 2`, `2 or 1`, `x=1 or x=2`) have none, nor repetitions. A plain list equals a tuple in the same order only.
+(`1, 2`, `2 or 1`, `x=1 or x=2`) have none, nor repetitions. A plain list equals a tuple in the same order only, and
+never a half-open interval.
 `±3` is 3 and -3. A comma without a space separates, but in a plain `1,234`.
 """
 
@@ -55,7 +56,8 @@ def read_list(text: str) -> Listed | None:
 def same_list(one: Listed, other: Listed) -> bool:
     """Whether two lists hold the same values, in the same order if both or one of them keep it."""
     if one.brackets or other.brackets:
-        alike = one.brackets == other.brackets or one.plain or other.plain
+        half_open = {"[)", "(]"} & {one.brackets, other.brackets}
+        alike = one.brackets == other.brackets or ((one.plain or other.plain) and not half_open)
         return alike and len(one.items) == len(other.items) and all(map(same_item, one.items, other.items))
     return _covers(one.items, other.items) and _covers(other.items, one.items)
 

@@ -114,7 +114,10 @@ NO_THING = frozenset(
     power powers factorial factorials log logs point mod divided multiplied modulo percent percents percentages
     wrong incorrect false guess maybe perhaps possibly probably negative positive double triple twice thrice its
     his this thus plusses yes pluses minuses exponents infinitely twelfths sixteenths twentieths fifteenths
-    thirtieths fortieths fiftieths ninetieths twelfth millionths""".split()
+    thirtieths fortieths fiftieths ninetieths twelfth millionths
+    fails misses exceeds overshoots undershoots always sometimes nonetheless perhaps doubts contradicts differs equals
+    violates breaks loses seems looks appears works matches satisfies follows remains means gives makes does goes
+    holds""".split()
 )
 """Words that count, compare, deny or connect: with one of them, a number is not read."""
 

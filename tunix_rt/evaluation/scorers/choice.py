@@ -17,8 +17,12 @@ _ONE = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """A letter, and the option that it names: not another letter, nor what denies it."""
-_OTHER = re.compile(r"(?<!\w)[(\[]?([A-J])[)\]](?!\w)")
-"""Another option that is marked as one: `(A) red (B) blue`."""
+_OTHER = (
+    re.compile(r"(?<!\w)[(\[]?([A-J])[)\]](?!\w)"),
+    re.compile(r"(?<!\w)([A-J])[.:](?= ?\w)"),
+    re.compile(r"(?:\b(?i:is|no|actually|rather|wait),? |[,/] ?)([A-J])[.)]?$", re.MULTILINE),
+)
+"""Another option that is marked as one: `(A) red (B) blue`; `A. red B. blue`; `A. No, B`, `A. Wrong, it is B.`"""
 _SEVERAL = re.compile(r"[(\[]?[a-z][)\]]?(?:(?:, ?(?:and )?| and | ?& ?)[(\[]?[a-z][)\]]?)+", re.IGNORECASE)
 
 
@@ -48,7 +52,7 @@ def letters(text: str) -> frozenset[str]:
     if _SEVERAL.fullmatch(text):
         return frozenset(letter.upper() for letter in re.findall(r"\b[a-z]\b", text, re.IGNORECASE))
     found = _ONE.fullmatch(text)
-    if found is None or set(_OTHER.findall(text, found.end(1))) - {found[1]}:
+    if found is None or {other for mark in _OTHER for other in mark.findall(text, found.end(1))} - {found[1].upper()}:
         return frozenset()
     return frozenset(found[1].upper())
 
