@@ -16,7 +16,7 @@ from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, digest
 from tunix_rt.runs.diff import compare, leaves
 from tunix_rt.runs.folder import RunFolder, all_runs, find_run
-from tunix_rt.runs.sweep import SweepFolder
+from tunix_rt.runs.sweep import find_sweep
 
 SHOWN = 8
 """Settings that a message lists."""
@@ -59,20 +59,12 @@ def runs_of(root: Path, words: Sequence[str]) -> list[RunFolder]:
 
 
 def _meant(root: Path, word: str) -> list[RunFolder]:
-    if (folder := _sweep(root, word)) is not None:
+    if (folder := find_sweep(root, word)) is not None:
         files = sorted((folder.path / "members").glob("*.json"))
         records = [folder.read(file.stem) for file in files if not file.name.endswith(".config.json")]
         return [record.run for record in records if record is not None and record.state == "finished"]
     of_experiment = [run for run in all_runs(root) if run.path.parent.name == word]
     return [run for run in of_experiment if run.status().get("state") == "finished"] or [find_run(root, word)]
-
-
-def _sweep(root: Path, word: str) -> SweepFolder | None:
-    """The sweep of that path, name, or prefix of it."""
-    places = [Path(word), *sorted(root.glob(f"{word}*"))] if "sweep-" in word else []
-    places += sorted(root.glob(f"*/{word}*")) if word.startswith("sweep-") else []
-    found = [SweepFolder(place) for place in places if (place / "sweep.json").exists()]
-    return found[0] if len({sweep.path.resolve() for sweep in found}) == 1 else None
 
 
 def _side(runs: Sequence[RunFolder]) -> Side:
