@@ -48,6 +48,17 @@ def test_less_of_what_should_be_small_is_no_drop(toys: Toys) -> None:
     assert main(["gate", "e/old", "against=e/new", *words]) == 5
 
 
+def test_a_gate_knows_what_is_better(toys: Toys, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: more malformed answers passing, since the item's own key has no direction."""
+    old, worse = toys.run("e/old", GOOD), toys.run("e/new", GOOD, malformed=[True] * 30 + [False] * 70)
+    words = [f"against={old.name}", "must_not_drop_by=0.05"]
+    assert main(["gate", worse.name, *words, "metric=malformed"]) == 5
+    assert main(["gate", old.name, f"against={worse.name}", "must_not_drop_by=0.05", "metric=malformed"]) == 0
+    capsys.readouterr()
+    assert main(["gate", worse.name, *words, "metric=completion_tokens"]) == 2
+    assert "gate on completion_tokens.mean: neither more nor less of it is better" in capsys.readouterr().err
+
+
 def test_what_cannot_be_compared_is_a_mistake_and_not_a_failed_gate(
     toys: Toys, capsys: pytest.CaptureFixture[str]
 ) -> None:
