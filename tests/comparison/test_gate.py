@@ -66,8 +66,10 @@ def test_what_cannot_be_compared_is_a_mistake_and_not_a_failed_gate(
     assert main(["gate", "e/other", "against=e/old", "must_not_drop_by=0.05"]) == 2
     assert main(["gate", "e/old", "agianst=x", "must_not_drop_by=much"]) == 2
     assert main(["gate", "e/old"]) == 2
+    assert main(["gate", "e/old", "against=e/old", "must_not_drop_by=inf"]) == 2
     shown = capsys.readouterr().err
     assert "were not asked the same" in shown and "did you mean 'against'?" in shown and "declares no gate" in shown
+    assert "gate.must_not_drop_by: got inf, expected a finite number" in shown
 
 
 def test_a_run_declares_its_gates(toys: Toys) -> None:
