@@ -60,9 +60,7 @@ def runs_of(root: Path, words: Sequence[str]) -> list[RunFolder]:
 
 def _meant(root: Path, word: str) -> list[RunFolder]:
     if (folder := find_sweep(root, word)) is not None:
-        files = sorted((folder.path / "members").glob("*.json"))
-        records = [folder.read(file.stem) for file in files if not file.name.endswith(".config.json")]
-        return [record.run for record in records if record is not None and record.state == "finished"]
+        return [record.run for record in folder.records() if record.state == "finished"]
     of_experiment = [run for run in all_runs(root) if run.path.parent.name == word]
     return [run for run in of_experiment if run.status().get("state") == "finished"] or [find_run(root, word)]
 
