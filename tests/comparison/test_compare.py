@@ -14,7 +14,7 @@ from tunix_rt.__main__ import main
 from tunix_rt.comparison.compare import Comparison, compared
 from tunix_rt.comparison.sides import Side, sides_of
 from tunix_rt.errors import InputError
-from tunix_rt.files import read_json, write_json
+from tunix_rt.files import read_json, write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 
@@ -173,7 +173,8 @@ def test_diff_begins_with_five_lines(toys: Toys, capsys: pytest.CaptureFixture[s
     write_json(Path("runs/e/right/environment.json"), {"git": {"commit": "b" * 40}, "source_sha256": "other"})
     for name in ("left", "right"):
         file = Path("runs/e") / name / "data.json"
-        write_json(file, read_json(file) | {"splits": {"train": {"sha256": name}}, "digest": name})
+        splits = {split: {"sha256": name} for split in ("train", "test")}
+        write_json(file, read_json(file) | {"splits": splits, "digest": name})
     assert main(["diff", "e/left", "e/right"]) == 0
     assert capsys.readouterr().out.splitlines()[3:5] == [
         "data      the same questions; other train",
@@ -183,3 +184,17 @@ def test_diff_begins_with_five_lines(toys: Toys, capsys: pytest.CaptureFixture[s
     assert main(["diff", "e/left", "e/right", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)["summary"]
     assert summary["verdict"].startswith("cannot be compared: e/right: not finished")
+
+
+def test_a_damaged_record_is_named(toys: Toys, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: a traceback, or 'none of them is wrong', of a record that can be read and is none."""
+    left, right = toys.run("e/left", HALF), toys.run("e/right", MORE)
+    write_json(left.metrics, {"accuracy": 3})
+    assert main(["diff", "e/left", "e/right"]) == 2
+    assert "e/left/metrics.json: accuracy is 3, expected a rate" in capsys.readouterr().err
+    lines = [json.loads(line) for line in right.items.read_text("utf-8").splitlines()]
+    del lines[1]["reason"]
+    write_jsonl(right.items, lines)
+    for words in (["compare", "e/left", "e/right"], ["show", "e/right", "--wrong"]):
+        assert main(words) == 2
+        assert "e/right/items.jsonl:2: not a verdict on an answer: reason is missing" in capsys.readouterr().err

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from tests.report.conftest import MakeRun, four, prediction
 from tests.report.made import made_run
+from tunix_rt.comparison.pairs import paired
 from tunix_rt.errors import InputError
-from tunix_rt.files import JsonObject, append_line
+from tunix_rt.files import JsonObject, append_line, write_json
 from tunix_rt.report.html.answers import Side, baseline_of, prompts, side_of, step_kinds, step_spans
+from tunix_rt.report.html.embed import unpacked
 from tunix_rt.report.html.headline import against, problems
 from tunix_rt.report.html.page import page
 from tunix_rt.runs.folder import RunFolder
@@ -86,12 +88,32 @@ def test_runs_that_were_asked_something_else_are_not_put_side_by_side(tmp_path: 
     page(left, right)
     lines = right.items.read_text()
     right.items.write_text(lines.replace("What is 11", "What is 12"))
-    with pytest.raises(InputError, match="asked something else under the id 'sums-00001'"):
+    with pytest.raises(InputError, match="were not asked the same: 1 of 4 differ, the first in the prompt of sums-00001"):
         page(left, right)
+    shown = unpacked(page(left, right, common=True), "answers")["prompts"]
+    assert [prompt["id"] for prompt in shown if "other" not in prompt["samples"][0]] == ["sums-00001"]
     for file in (right.items, right.predictions):
         file.write_text(file.read_text().replace("sums-", "others-"))
-    with pytest.raises(InputError, match="no answer in common"):
+    with pytest.raises(InputError, match="none in common"):
         page(left, right)
+
+
+def test_what_compare_refuses_is_not_put_side_by_side(tmp_path: Path) -> None:
+    """Prevents: 'Better than B' of a run that was judged by kinder rules, or asked with other instructions."""
+    left, right = made_run(tmp_path, prompts=4), made_run(tmp_path, prompts=4, name="b")
+
+    def refused(reason: str) -> None:
+        with pytest.raises(InputError, match=reason) as here:
+            page(right, left)
+        with pytest.raises(InputError) as there:
+            paired(left, right)
+        assert str(here.value) == str(there.value)
+
+    for run, questions in ((left, "a"), (right, "b")):
+        write_json(run.data, {"questions": {"test": questions}})
+    refused("with other instructions or tools")
+    left.config.write_text(f"{left.config.read_text()}evaluation: {{scorers: [{{kind: number}}]}}\n")
+    refused("judged by different rules")
 
 
 def test_steps_are_found_where_they_stand() -> None:
