@@ -88,7 +88,9 @@ def test_runs_that_were_asked_something_else_are_not_put_side_by_side(tmp_path: 
     page(left, right)
     lines = right.items.read_text()
     right.items.write_text(lines.replace("What is 11", "What is 12"))
-    with pytest.raises(InputError, match="were not asked the same: 1 of 4 differ, the first in the prompt of sums-00001"):
+    with pytest.raises(
+        InputError, match="were not asked the same: 1 of 4 differ, the first in the prompt of sums-00001"
+    ):
         page(left, right)
     shown = unpacked(page(left, right, common=True), "answers")["prompts"]
     assert [prompt["id"] for prompt in shown if "other" not in prompt["samples"][0]] == ["sums-00001"]

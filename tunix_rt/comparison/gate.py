@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tunix_rt.comparison.compare import compared
+from tunix_rt.comparison.compare import Comparison, compared
 from tunix_rt.comparison.sides import Side
 from tunix_rt.config.gate import GateConfig
 from tunix_rt.errors import InputError
@@ -20,6 +20,19 @@ class GateResult:
     line: str
     """In words."""
     facts: JsonObject
+
+
+def _too_few(found: Comparison, gate: GateConfig) -> str:
+    """How many prompts would do, if the run is not shown to be worse and these are too few for so small a margin."""
+    if found.estimate.differs() or gate.must_not_drop_by == 0:
+        return ""
+    needed = found.estimate.prompts_for(gate.must_not_drop_by, level=2 * gate.confidence - 1)
+    if needed is None or needed <= found.estimate.prompts:
+        return ""
+    return (
+        f"; it is not shown to be worse, but {found.estimate.prompts:,} prompts are too few: "
+        f"an equal run passes with {needed:,} four times in five"
+    )
 
 
 def passes(run: RunFolder, against: RunFolder, gate: GateConfig) -> GateResult:
@@ -43,7 +56,7 @@ def passes(run: RunFolder, against: RunFolder, gate: GateConfig) -> GateResult:
         f"gate {'passed' if passed else 'FAILED'}: {metric.name} {metric.shown(each.right)} of {run.name}, "
         f"{metric.shown(each.left)} of {against.name}: {metric.signed(sign * change)} {metric.unit}, with "
         f"{100 * gate.confidence:g} % confidence at most {metric.amount(min(bound, 0.0))} worse; "
-        f"{allowed} are accepted"
+        f"{allowed} are accepted{'' if passed else _too_few(found, gate)}"
     )
     facts: JsonObject = {"passed": passed, "metric": metric.name, "run": run.name, "against": against.name}
     facts |= {"now": each.right, "before": each.left, "difference": each.difference, "worst": -bound}

@@ -76,7 +76,11 @@ def _items(run: RunFolder) -> Items:
     """The items of a finished run. Raises InputError."""
     evaluated = run.stages().get("evaluate", {}).get("state") == "done"
     if not (evaluated and run.items.exists()):
-        what = "its items.jsonl is missing" if evaluated else f"not finished ({run.status().get('state', 'not begun')})"
+        state = run.status().get("state", "not begun")
+        unsaid = (
+            "its stages.json does not say that it was evaluated" if state == "finished" else f"not finished ({state})"
+        )
+        what = "its items.jsonl is missing" if evaluated else unsaid
         raise InputError(f"{run.name}: {what}, so it has no verdicts to compare; run its command again")
     return {(item["id"], item["sample"]): item for item in read_items(run.items)}
 
