@@ -87,7 +87,7 @@ def test_runs_are_grouped_by_what_differs_but_their_seeds(toys: Toys) -> None:
     advice = r"e: 3 settings:\n.*\n.*\n  e/c: training.max_steps=30\nname two sides: compare RUN"
     with pytest.raises(InputError, match=advice):
         sides_of(toys.root, ["e"], [])
-    with pytest.raises(InputError, match="^e/c: all runs are of one setting; name another to compare with$"):
+    with pytest.raises(InputError, match=r"^e/c: all runs are of one setting; name another to compare with$"):
         sides_of(toys.root, ["e/c"], [])
     with pytest.raises(InputError, match="both sides are the same run, e/c"):
         sides_of(toys.root, ["e/c", "e/c"], [])

@@ -48,7 +48,7 @@ def test_a_second_scorer_is_judged_by_its_own_rules(toys: Toys) -> None:
     assert aligned(runs).keys == aligned(runs, metric="scores.exact").keys
     assert len(aligned(runs[::2], metric="scores.text.word_f1").keys) == 1
     for metric in ("scores.text", "scores.text.word_f1"):
-        with pytest.raises(InputError, match="judged by different rules .*ignore_case"):
+        with pytest.raises(InputError, match=r"judged by different rules .*ignore_case"):
             aligned(runs[:2], metric=metric)
     other = toys.run("e/d", [True], {"evaluation.scorers": [{"kind": "number"}, first]})
     assert len(aligned([runs[0], other], metric="scores.exact").keys) == 1, "both are judged so, whichever decides"

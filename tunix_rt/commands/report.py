@@ -1,8 +1,8 @@
 """Write a page of a run for a browser: one file with every answer, searched and filtered, and the curves.
 
 `report RUN` makes it of what the run folder holds, also of an older run without report.html.
-`report RUN --against OTHER` puts the answers of two runs side by side, with those that only one got right. What `compare`
-refuses (other questions, other rules) is refused here too.
+`report RUN --against OTHER` puts the answers of two runs side by side, with those that only one got right. What
+`compare` refuses (other questions, other rules) is refused here too.
 """
 
 from __future__ import annotations

@@ -77,10 +77,9 @@ def _items(run: RunFolder) -> Items:
     evaluated = run.stages().get("evaluate", {}).get("state") == "done"
     if not (evaluated and run.items.exists()):
         state = run.status().get("state", "not begun")
-        unsaid = (
-            "its stages.json does not say that it was evaluated" if state == "finished" else f"not finished ({state})"
-        )
-        what = "its items.jsonl is missing" if evaluated else unsaid
+        what = "its items.jsonl is missing" if evaluated else f"not finished ({state})"
+        if state == "finished" and not evaluated:
+            what = "its stages.json does not say that it was evaluated"
         raise InputError(f"{run.name}: {what}, so it has no verdicts to compare; run its command again")
     return {(item["id"], item["sample"]): item for item in read_items(run.items)}
 

@@ -10,7 +10,6 @@ from typing import Literal
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_appended, read_jsonl
 
-
 VERDICT = ("id", "sample", "correct", "reason")
 """What every line of `items.jsonl` has."""
 
