@@ -77,7 +77,7 @@ def _data(section: Section, asked: str | None) -> str:
     splits = [key.split(".")[1] for key in section.different if key.startswith("splits.")]
     others = [key.split(".")[0] for key in section.different if not key.startswith("splits.")]
     names = dict.fromkeys([*splits, *(name for name in others if name not in DERIVED or not splits)])
-    names.pop(asked, None)
+    names.pop(asked or "", None)
     if not names:
         return "the same" if not section.different else "the same questions"
     return f"{'' if asked is None else 'the same questions; '}other {', '.join(names)}"
