@@ -85,7 +85,7 @@ def test_every_other_verdict_has_its_cause(tmp_path: Path) -> None:
     write_jsonl(run.predictions, [prediction(str(n), text).to_json() for n, text in enumerate(texts)])
     ours: list[tuple[bool, str | None]] = [(True, "12"), (False, "13"), (False, None), (False, "1"), (True, "twelve")]
     items = [
-        {"id": str(n), "correct": right, "extracted": text, "reference": "12", "reason": "why"}
+        {"id": str(n), "sample": 0, "correct": right, "extracted": text, "reference": "12", "reason": "why"}
         for n, (right, text) in enumerate(ours)
     ]
     write_jsonl(run.items, items)

@@ -188,6 +188,7 @@ def test_no_width_needs_sideways_scrolling(pages: dict[str, Path], open_page: Op
         opened = open_page(pages[name], width=width)
         opened.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert opened.page.locator(".top .run").is_visible(), "a small screen says too which run it shows"
 
 
 def test_ten_thousand_answers_are_there_at_once(tmp_path: Path, open_page: Open) -> None:

@@ -14,7 +14,7 @@ from tunix_rt.__main__ import main
 from tunix_rt.comparison.compare import Comparison, compared
 from tunix_rt.comparison.sides import Side, sides_of
 from tunix_rt.errors import InputError
-from tunix_rt.files import read_json, write_json
+from tunix_rt.files import read_json, write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 
@@ -84,8 +84,29 @@ def test_runs_are_grouped_by_what_differs_but_their_seeds(toys: Toys) -> None:
     with pytest.raises(InputError, match=r"here are 2 settings:\n  e/a0: training.max_steps=10\n  e/b0: .*=20"):
         sides_of(toys.root, ["e/a0", "e/b0"], ["e/b1"])
     toys.run("e/c", HALF, {"training.max_steps": 30})
-    with pytest.raises(InputError, match="3 settings"):
+    advice = r"e: 3 settings:\n.*\n.*\n  e/c: training.max_steps=30\nname two sides: compare RUN"
+    with pytest.raises(InputError, match=advice):
         sides_of(toys.root, ["e"], [])
+    with pytest.raises(InputError, match=r"^e/c: all runs are of one setting; name another to compare with$"):
+        sides_of(toys.root, ["e/c"], [])
+    with pytest.raises(InputError, match="both sides are the same run, e/c"):
+        sides_of(toys.root, ["e/c", "e/c"], [])
+    with pytest.raises(InputError, match="e/a1: on both sides"):
+        sides_of(toys.root, ["e/a0", "e/a1"], ["e/a1"])
+
+
+def test_a_setting_that_trains_nothing_is_listed_so(toys: Toys) -> None:
+    """Prevents: a list of optimizer keys of a run that has no training."""
+    rates = {"optimizer.learning_rate": 0.1, "generation.temperature": 0.5}
+    toys.run("e/a", HALF, {"training.max_steps": 0} | rates), toys.run("e/b", MORE)
+    toys.run("e/c", MORE, {"training.max_steps": 30})
+    with pytest.raises(InputError) as caught:
+        sides_of(toys.root, ["e"], [])
+    assert str(caught.value).splitlines()[1:4] == [
+        "  e/a: nothing trained generation.temperature=0.5",
+        "  e/b: training.max_steps=10 generation.temperature=None",
+        "  e/c: training.max_steps=30 generation.temperature=None",
+    ]
 
 
 def test_a_sweep_is_its_finished_members(toys: Toys) -> None:
@@ -156,6 +177,9 @@ def test_runs_that_cannot_be_compared_are_a_mistake(toys: Toys, capsys: pytest.C
     assert main(["compare", "e/left", "e/right", "--common"]) == 0
     assert "compared on 50 common answers; left out: 50, 50" in " ".join(capsys.readouterr().out.split())
     assert main(["compare", "e/left", "e/right", "--margin", "-1"]) == 2
+    assert main(["compare", "e/left", "e/right", "--margin", "abc"]) == 2
+    shown = capsys.readouterr().err
+    assert "'abc': expected a number above 0" in shown and "_margin" not in shown
 
 
 def test_diff_begins_with_five_lines(toys: Toys, capsys: pytest.CaptureFixture[str]) -> None:
@@ -173,7 +197,8 @@ def test_diff_begins_with_five_lines(toys: Toys, capsys: pytest.CaptureFixture[s
     write_json(Path("runs/e/right/environment.json"), {"git": {"commit": "b" * 40}, "source_sha256": "other"})
     for name in ("left", "right"):
         file = Path("runs/e") / name / "data.json"
-        write_json(file, read_json(file) | {"splits": {"train": {"sha256": name}}, "digest": name})
+        splits = {split: {"sha256": name} for split in ("train", "test")}
+        write_json(file, read_json(file) | {"splits": splits, "digest": name})
     assert main(["diff", "e/left", "e/right"]) == 0
     assert capsys.readouterr().out.splitlines()[3:5] == [
         "data      the same questions; other train",
@@ -182,4 +207,20 @@ def test_diff_begins_with_five_lines(toys: Toys, capsys: pytest.CaptureFixture[s
     write_json(Path("runs/e/right/stages.json"), {})
     assert main(["diff", "e/left", "e/right", "--json"]) == 0
     summary = json.loads(capsys.readouterr().out)["summary"]
-    assert summary["verdict"].startswith("cannot be compared: e/right: not finished")
+    assert summary["verdict"].startswith(
+        "cannot be compared: e/right: its stages.json does not say that it was evaluated"
+    )
+
+
+def test_a_damaged_record_is_named(toys: Toys, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: a traceback, or 'none of them is wrong', of a record that can be read and is none."""
+    left, right = toys.run("e/left", HALF), toys.run("e/right", MORE)
+    write_json(left.metrics, {"accuracy": 3})
+    assert main(["diff", "e/left", "e/right"]) == 2
+    assert "e/left/metrics.json: accuracy is 3, expected a rate" in capsys.readouterr().err
+    lines = [json.loads(line) for line in right.items.read_text("utf-8").splitlines()]
+    del lines[1]["reason"]
+    write_jsonl(right.items, lines)
+    for words in (["compare", "e/left", "e/right"], ["show", "e/right", "--wrong"]):
+        assert main(words) == 2
+        assert "e/right/items.jsonl:2: not a verdict on an answer: reason is missing" in capsys.readouterr().err

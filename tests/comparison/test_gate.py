@@ -29,15 +29,19 @@ def test_a_gate_passes_or_fails_with_one_line(toys: Toys, capsys: pytest.Capture
     passed, failed = capsys.readouterr().out.splitlines()
     assert passed.startswith("gate passed: accuracy 95.0 % of e/same, 95.0 % of e/old: 0.0 points, with 95 % conf")
     assert failed.startswith("gate FAILED: accuracy 80.0 % of e/bad, 95.0 % of e/old: -15.0 points")
+    assert "too few" not in failed, "it is shown to be worse"
     assert main(["gate", "e/bad", *words, "must_not_drop_by=0.3", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)["gates"][0]
     assert facts["worst"] == pytest.approx(15 / 102 + 1.645 * ((17 / 102 - (15 / 102) ** 2) / 102) ** 0.5, abs=1e-3)
 
 
-def test_thirteen_right_answers_do_not_pass_a_gate_of_a_point(toys: Toys) -> None:
-    """Prevents: passing for want of evidence."""
+def test_thirteen_right_answers_do_not_pass_a_gate_of_a_point(toys: Toys, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: passing for want of evidence. By hand: two imaginary flips in 15 prompts vary by 2 / 15, and
+    (1.645 + 0.842)² · 13 · (2 / 15²) / 0.01² is 7,144.3."""
     toys.run("e/old", [True] * 13), toys.run("e/new", [True] * 13)
     assert main(["gate", "e/new", "against=e/old", "must_not_drop_by=0.01"]) == 5
+    few = "not shown to be worse, but 13 prompts are too few: an equal run passes with 7,145 four times in five"
+    assert few in capsys.readouterr().out
 
 
 def test_less_of_what_should_be_small_is_no_drop(toys: Toys) -> None:
@@ -48,6 +52,17 @@ def test_less_of_what_should_be_small_is_no_drop(toys: Toys) -> None:
     assert main(["gate", "e/old", "against=e/new", *words]) == 5
 
 
+def test_a_gate_knows_what_is_better(toys: Toys, capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: more malformed answers passing, since the item's own key has no direction."""
+    old, worse = toys.run("e/old", GOOD), toys.run("e/new", GOOD, malformed=[True] * 30 + [False] * 70)
+    words = [f"against={old.name}", "must_not_drop_by=0.05"]
+    assert main(["gate", worse.name, *words, "metric=malformed"]) == 5
+    assert main(["gate", old.name, f"against={worse.name}", "must_not_drop_by=0.05", "metric=malformed"]) == 0
+    capsys.readouterr()
+    assert main(["gate", worse.name, *words, "metric=completion_tokens"]) == 2
+    assert "gate on completion_tokens.mean: neither more nor less of it is better" in capsys.readouterr().err
+
+
 def test_what_cannot_be_compared_is_a_mistake_and_not_a_failed_gate(
     toys: Toys, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -55,8 +70,10 @@ def test_what_cannot_be_compared_is_a_mistake_and_not_a_failed_gate(
     assert main(["gate", "e/other", "against=e/old", "must_not_drop_by=0.05"]) == 2
     assert main(["gate", "e/old", "agianst=x", "must_not_drop_by=much"]) == 2
     assert main(["gate", "e/old"]) == 2
+    assert main(["gate", "e/old", "against=e/old", "must_not_drop_by=inf"]) == 2
     shown = capsys.readouterr().err
     assert "were not asked the same" in shown and "did you mean 'against'?" in shown and "declares no gate" in shown
+    assert "gate.must_not_drop_by: got inf, expected a finite number" in shown
 
 
 def test_a_run_declares_its_gates(toys: Toys) -> None:

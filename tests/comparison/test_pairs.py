@@ -38,6 +38,22 @@ def test_other_questions_or_rules_are_refused_with_the_reason(what: str, toys: T
         paired(left, right)
 
 
+def test_a_second_scorer_is_judged_by_its_own_rules(toys: Toys) -> None:
+    """Prevents: `scores.text` of two runs paired, of which one counts case and the other does not."""
+    first = {"kind": "exact"}
+    runs = [
+        toys.run(f"e/{name}", [True], {"evaluation.scorers": [first, {"kind": "text", "ignore_case": name == "b"}]})
+        for name in "abc"
+    ]
+    assert aligned(runs).keys == aligned(runs, metric="scores.exact").keys
+    assert len(aligned(runs[::2], metric="scores.text.word_f1").keys) == 1
+    for metric in ("scores.text", "scores.text.word_f1"):
+        with pytest.raises(InputError, match=r"judged by different rules .*ignore_case"):
+            aligned(runs[:2], metric=metric)
+    other = toys.run("e/d", [True], {"evaluation.scorers": [{"kind": "number"}, first]})
+    assert len(aligned([runs[0], other], metric="scores.exact").keys) == 1, "both are judged so, whichever decides"
+
+
 def test_other_numbers_of_samples_are_refused(toys: Toys) -> None:
     left, right = toys.run("e/a", [True, True]), toys.run("e/b", [[True, False], [True, True]])
     with pytest.raises(InputError, match="1 and 2 samples per prompt"):

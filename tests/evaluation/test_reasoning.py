@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.evaluation.test_steps import TRACES
-from tunix_rt.evaluation.reasoning import check_steps
+from tunix_rt.evaluation.reasoning import check_steps, reasoning
 
 BOUGHT = ("3 * 5 = 15 apples", "2 * 4 = 8 pears", "15 + 8 = 23 in all")
 CASES: list[tuple[tuple[str, ...], str, dict[str, Any]]] = [
@@ -45,3 +45,16 @@ def test_what_is_generated_is_not_blamed() -> None:
     for trace in TRACES:
         report = check_steps([step.content for step in trace.steps], trace.final_answer)
         assert not report["repeated"] and not report["unused"] and not report["contradiction"], trace
+
+
+def test_an_answer_without_a_reference_is_not_wrong() -> None:
+    """Prevents: right steps to an answer that nobody can judge counted as those of a wrong one. By hand: of two wrong
+    answers one has right steps, and of one right answer none has wrong ones."""
+    steps = {"a": "1+1=2", "b": "1+1=2", "c": "1+1=3", "d": "1+1=2"}
+    items = [
+        {"id": name, "step_checks": check_steps([step], "2"), "correct": name == "a"} for name, step in steps.items()
+    ]
+    found = reasoning(items, [item for item in items if item["id"] != "d"])
+    counts = {name: (found[name]["k"], found[name]["n"]) for name in ("all_steps_right", "wrong_answer_right_steps")}
+    assert counts == {"all_steps_right": (3, 4), "wrong_answer_right_steps": (1, 2)}
+    assert found["right_answer_wrong_steps"]["n"] == 1

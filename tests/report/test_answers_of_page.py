@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from tests.report.conftest import MakeRun, four, prediction
 from tests.report.made import made_run
+from tunix_rt.comparison.pairs import paired
 from tunix_rt.errors import InputError
-from tunix_rt.files import JsonObject, append_line
+from tunix_rt.files import JsonObject, append_line, write_json
 from tunix_rt.report.html.answers import Side, baseline_of, prompts, side_of, step_kinds, step_spans
+from tunix_rt.report.html.embed import unpacked
 from tunix_rt.report.html.headline import against, problems
 from tunix_rt.report.html.page import page
 from tunix_rt.runs.folder import RunFolder
@@ -86,12 +88,32 @@ def test_runs_that_were_asked_something_else_are_not_put_side_by_side(tmp_path: 
     page(left, right)
     lines = right.items.read_text()
     right.items.write_text(lines.replace("What is 11", "What is 12"))
-    with pytest.raises(InputError, match="asked something else under the id 'sums-00001'"):
+    with pytest.raises(InputError, match="not asked the same: 1 of 4 differ, the first in the prompt of sums-00001"):
         page(left, right)
+    shown = unpacked(page(left, right, common=True), "answers")["prompts"]
+    assert [prompt["id"] for prompt in shown if "other" not in prompt["samples"][0]] == ["sums-00001"]
     for file in (right.items, right.predictions):
         file.write_text(file.read_text().replace("sums-", "others-"))
-    with pytest.raises(InputError, match="no answer in common"):
+    with pytest.raises(InputError, match="none in common"):
         page(left, right)
+
+
+def test_what_compare_refuses_is_not_put_side_by_side(tmp_path: Path) -> None:
+    """Prevents: 'Better than B' of a run that was judged by kinder rules, or asked with other instructions."""
+    left, right = made_run(tmp_path, prompts=4), made_run(tmp_path, prompts=4, name="b")
+
+    def refused(reason: str) -> None:
+        with pytest.raises(InputError, match=reason) as here:
+            page(right, left)
+        with pytest.raises(InputError) as there:
+            paired(left, right)
+        assert str(here.value) == str(there.value)
+
+    for run, questions in ((left, "a"), (right, "b")):
+        write_json(run.data, {"questions": {"test": questions}})
+    refused("with other instructions or tools")
+    left.config.write_text(f"{left.config.read_text()}evaluation: {{scorers: [{{kind: number}}]}}\n")
+    refused("judged by different rules")
 
 
 def test_steps_are_found_where_they_stand() -> None:
@@ -120,6 +142,17 @@ def test_what_is_wrong_is_counted(make_run: MakeRun) -> None:
     """`four` has one wrong answer, from a wrong step, and a right one from a wrong step."""
     counts = {problem.label: problem.count for problem in problems(side_of(make_run(four()), "this run"), None)}
     assert counts == {"other text": 1, "first wrong step: 1": 1, "right answer from a wrong step": 1}
+
+
+def test_first_wrong_steps_stand_in_order_of_the_steps() -> None:
+    """Prevents: step 3, step 1, step 2. The most frequent four are shown."""
+    places = [2, 2, 2, 0, 0, 1, 3, 3, 4]
+    items: dict[tuple[str, int], JsonObject] = {
+        (str(at), 0): {"correct": False, "reason": "other", "step_checks": {"first_wrong": place}}
+        for at, place in enumerate(places)
+    }
+    labels = [(problem.label, problem.count) for problem in problems(Side("", {}, items), None)]
+    assert labels[1:] == [(f"first wrong step: {step}", count) for step, count in ((1, 2), (2, 1), (3, 3), (4, 2))]
 
 
 def test_zeros_are_kept_and_lone_records_are_shown(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tunix_rt.report.curve import curve
 from tunix_rt.report.live import RunView
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.live import SAMPLES, RunWatch
-from tunix_rt.runs.sweep import MemberRecord, SweepFolder
+from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
 
 Capture = pytest.CaptureFixture[str]
 
@@ -102,6 +102,7 @@ def test_a_sweep_is_a_line_per_member(run: RunFolder, monkeypatch: pytest.Monkey
     steps(run, 1, 4)
     sweep.write(MemberRecord(("seed=1",), "running", str(run.path)))
     sweep.write(MemberRecord(("seed=2",), "failed", str(run.path), "no memory"))
+    write_json(sweep.request(key_of(["seed=1"])), {"config": "of a member in a process of its own"})
 
     def end(_: float) -> None:
         write_json(run.metrics, {"accuracy": {"value": 0.5}})
@@ -110,7 +111,7 @@ def test_a_sweep_is_a_line_per_member(run: RunFolder, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(watch.time, "sleep", end)
     assert watch.main(["e/sweep-"]) == 0
-    assert sorted(capsys.readouterr().out.splitlines()[:2]) == [
+    assert capsys.readouterr().out.splitlines()[:2] == [
         "seed=1  train  4/40 steps, loss 1.0000",
         "seed=2  failed: no memory",
     ]

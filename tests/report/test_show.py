@@ -67,6 +67,14 @@ def test_one_prompt_has_all_of_its_samples(run: RunFolder, capsys: Capture) -> N
         main(["last", "--id", "9"])
 
 
+def test_an_option_alone_is_not_ignored(run: RunFolder, capsys: Capture) -> None:
+    """Prevents: `--tokens` without another option showing the report."""
+    assert shown(capsys, "--tokens").startswith("quickstart/0123456789ab: 5 of 5 answers\n\n✓ 3*4")
+    for option, reason in (("--id", "expected the id of a prompt"), ("--slice", "expected KEY=VALUE")):
+        with pytest.raises(InputError, match=reason):
+            main(["last", option, ""])
+
+
 def test_a_slice_and_its_wrong_answers(run: RunFolder, capsys: Capture) -> None:
     assert "2 of 5 answers with digits=3 are wrong" in shown(capsys, "--slice", "digits=3", "--wrong")
     with pytest.raises(InputError, match="no answer is in the slice digits=4; there are: digits=3"):

@@ -185,6 +185,17 @@ def test_seeds_without_test_items_have_welchs_test(tmp_path: Path) -> None:
     assert places(*members("a", [9, 11, 10]), *members("b", [9, 30, 12])) == [1] * 6
 
 
+def test_a_number_without_items_or_interval_tells_nothing_apart(tmp_path: Path) -> None:
+    """Prevents: the smallest of two calibration errors called best, however close they are."""
+    members = [
+        replace(member(name, [True], folder=tmp_path / name), metrics={"calibration": {"ece": ece}})
+        for name, ece in (("a", 0.0801), ("b", 0.08))
+    ]
+    found = ranked(members, "calibration.ece", "minimize")
+    assert [(place.value, place.rank) for place in found] == [(0.08, 1), (0.0801, 1)]
+    assert verdict(found, "lr=b").startswith("there is no test for this metric (items do not have it")
+
+
 def test_many_tries_are_corrected_for_their_number(tmp_path: Path) -> None:
     """Prevents: the best of twenty equal trials called best, which happens by chance."""
     first = [True] * 56 + [False] * 44

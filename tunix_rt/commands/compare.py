@@ -47,7 +47,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _margin(word: str) -> float:
-    margin = float(word)
+    try:
+        margin = float(word)
+    except ValueError:
+        margin = math.nan
     if not (0 < margin < math.inf):
-        raise ArgumentTypeError(f"{word}: expected a number above 0")
+        raise ArgumentTypeError(f"{word!r}: expected a number above 0")
     return margin

@@ -1,7 +1,7 @@
 """Show one run: its report, its answers (the wrong ones, one prompt's), its config, or where its files are.
 
 `show RUN --wrong` prints wrong answers with each step marked right or wrong, `--id ID` every sample of one prompt,
-`--slice KEY=VALUE` answers of a slice; `--tokens` colours tokens by their probability.
+`--slice KEY=VALUE` answers of a slice; `--tokens` colours tokens by their probability (alone: of the first answers).
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     )
     chosen = parser.parse(arguments)
     run: RunFolder = chosen.run
-    asked = chosen.wrong is not None or chosen.predictions is not None or bool(chosen.id or chosen.slice)
+    asked = chosen.tokens or any(
+        option is not None for option in (chosen.wrong, chosen.predictions, chosen.id, chosen.slice)
+    )
     if chosen.json:
         out(
             to_json(
@@ -78,12 +80,14 @@ def _chosen(run: RunFolder, chosen: Any) -> tuple[list[Answer], str]:
 
     found = list(answers(run))
     where = ""
-    if chosen.slice:
+    if chosen.slice is not None:
         key, equals, value = chosen.slice.partition("=")
         if not equals:
             raise InputError(f"--slice {chosen.slice}: expected KEY=VALUE")
         found, where = of_slice(found, key, value), f" with {chosen.slice}"
-    if chosen.id:
+    if chosen.id == "":
+        raise InputError("--id: expected the id of a prompt, or how it begins")
+    if chosen.id is not None:
         found = of_prompt(found, chosen.id)
         where += f" to the prompt {found[0].prediction.id}"
     all_of_them = len(found)

@@ -85,7 +85,7 @@ def compared(
 ) -> Comparison:
     """Compare two sides. Raises InputError if they cannot be compared (`pairs.aligned`) or have no such metric."""
     runs = [*sides[0].runs, *sides[1].runs]
-    answers = aligned(runs, common)
+    answers = aligned(runs, common, metric)
     found = metric_of(metric, [items[key] for items in answers.items for key in answers.keys])
     scores = scores_of(answers, found, len(sides[0].runs))
     return Comparison(

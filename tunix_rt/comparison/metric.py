@@ -75,7 +75,14 @@ METRICS = {
     ),
 }
 """`steps.right`: the share of an item's checked steps that are right. A step metric counts where both have steps."""
-SHORT = {"completion_tokens": "completion_tokens.mean", "tokens": "completion_tokens.mean"}
+SHORT = {
+    "completion_tokens": "completion_tokens.mean",
+    "tokens": "completion_tokens.mean",
+    "correct": "accuracy",
+    "malformed": "malformed_rate",
+    "ambiguous": "ambiguous_rate",
+}
+"""Other names of these; the last ones are an item's own keys, of which it is known whether more is better."""
 
 
 def metric_of(name: str, items: Iterable[JsonObject]) -> Metric:

@@ -55,15 +55,15 @@ def paired(left: RunFolder, right: RunFolder, common: bool = False) -> list[Pair
     return [Pair(*key, found.items[0][key], found.items[1][key]) for key in found.keys]
 
 
-def aligned(runs: Sequence[RunFolder], common: bool = False) -> Aligned:
-    """The items of runs that answered the same questions, judged by the same scorer.
+def aligned(runs: Sequence[RunFolder], common: bool = False, metric: str = "accuracy") -> Aligned:
+    """The items of runs that answered the same questions, judged by the same scorer: of `scores.NAME`, by that one.
 
     `common`: runs that were asked different questions are compared on those that all of them were asked, with the same
     prompt and reference. Raises InputError with the reason why they cannot be compared, DataError for a damaged record.
     """
     items = tuple(_items(run) for run in runs)
     for run, found in zip(runs[1:], items[1:], strict=True):
-        _check_judges(runs[0], run)
+        _check_judges(runs[0], run, metric)
         if not common:
             _check_questions(runs[0], items[0], run, found)
     keys = tuple(key for key in items[0] if all(_same(items[0], found, key) for found in items[1:]))
@@ -76,14 +76,17 @@ def _items(run: RunFolder) -> Items:
     """The items of a finished run. Raises InputError."""
     evaluated = run.stages().get("evaluate", {}).get("state") == "done"
     if not (evaluated and run.items.exists()):
-        what = "its items.jsonl is missing" if evaluated else f"not finished ({run.status().get('state', 'not begun')})"
+        state = run.status().get("state", "not begun")
+        what = "its items.jsonl is missing" if evaluated else f"not finished ({state})"
+        if state == "finished" and not evaluated:
+            what = "its stages.json does not say that it was evaluated"
         raise InputError(f"{run.name}: {what}, so it has no verdicts to compare; run its command again")
     return {(item["id"], item["sample"]): item for item in read_items(run.items)}
 
 
-def _check_judges(first: RunFolder, other: RunFolder) -> None:
-    """Raise InputError unless the same scorer decided, on answers that were found in the same way."""
-    judges = [_judge(run.read_config()) for run in (first, other)]
+def _check_judges(first: RunFolder, other: RunFolder, metric: str) -> None:
+    """Raise InputError unless the same scorer gave the metric, on answers that were found in the same way."""
+    judges = [_judge(run.read_config(), metric) for run in (first, other)]
     if judges[0] != judges[1]:
         shown = [", ".join(f"{name}: {to_json(value)}" for name, value in judge.items()) for judge in judges]
         again = hints.tunix_rt("evaluate", other.name, "evaluation=…")
@@ -93,11 +96,14 @@ def _check_judges(first: RunFolder, other: RunFolder) -> None:
         )
 
 
-def _judge(config: JsonObject) -> dict[str, Any]:
-    """The rules of a recorded config that decide whether an answer is right."""
+def _judge(config: JsonObject, metric: str) -> dict[str, Any]:
+    """The rules of a recorded config that give the metric; if it is of no scorer, those that decide what is right."""
     rules = config.get("evaluation", {})
     if "scorers" in rules:
-        return {"scorer": rules["scorers"][0], "extract": rules.get("extract")}
+        head, _, rest = metric.partition(".")
+        name = rest.partition(".")[0] if head == "scores" else rules["scorers"][0]["kind"]
+        scorer = next((scorer for scorer in rules["scorers"] if scorer["kind"] == name), None)
+        return {"scorer": scorer, "extract": rules.get("extract")}
     return {"scorer": {name: rules.get(name) for name in OLD_RULES}, "extract": rules.get("extract")}
 
 

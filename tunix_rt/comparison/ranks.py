@@ -38,7 +38,7 @@ def told_apart(settings: Sequence[Sequence[RunFolder]], metric: str) -> Apart:
     Raises InputError if they cannot be compared so: other questions, or a metric that items do not have.
     """
     runs = [run for setting in settings for run in setting]
-    answers = aligned(runs)
+    answers = aligned(runs, metric=metric)
     found = metric_of(metric, [items[key] for items in answers.items for key in answers.keys])
     scores = scores_of(answers, found, 1)
     return corrected(len(settings), _p_values(scores, [len(setting) for setting in settings]))

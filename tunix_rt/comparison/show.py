@@ -36,7 +36,9 @@ def show(found: Comparison, num_flips: int) -> None:
         _show_flips(found, num_flips)
     left, right = (side.runs for side in found.sides)
     if len(left) == len(right) == 1:
-        out(f"side by side in a browser:\n{hints.tunix_rt('report', right[0].name, '--against', left[0].name)}")
+        common = ["--common"] if any(found.answers.left_out) else []
+        command = hints.tunix_rt("report", right[0].name, "--against", left[0].name, *common)
+        out(f"side by side in a browser:\n{command}")
 
 
 def facts(found: Comparison) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,9 @@ from tunix_rt.runs.diff import compare, leaves
 from tunix_rt.runs.folder import RunFolder, all_runs, find_run
 from tunix_rt.runs.sweep import find_sweep
 
+STEPS = "training.max_steps"
+OF_TRAINING = ("training.", "optimizer.", "schedule.", "generation.baseline")
+"""Where the keys begin that change no result if nothing is trained."""
 SHOWN = 8
 """Settings that a message lists."""
 
@@ -42,14 +45,33 @@ def sides_of(root: Path, words: Sequence[str], others: Sequence[str]) -> tuple[S
     Without `others`, two words are a side each, and any other number of runs is grouped by setting, of which there must
     be two. A word is a run, a sweep, or an experiment, which stands for all of its finished runs. Raises InputError.
     """
-    if others:
-        return _side(runs_of(root, words)), _side(runs_of(root, others))
-    if len(words) == 2:
-        return _side(runs_of(root, words[:1])), _side(runs_of(root, words[1:]))
+    if others or len(words) == 2:
+        left, right = (words, others) if others else (words[:1], words[1:])
+        return _apart(_side(runs_of(root, left)), _side(runs_of(root, right)))
     groups = settings(runs_of(root, words))
     if len(groups) != 2:
-        raise InputError(f"{' '.join(words)}: {_listed(groups)}; name two sides: compare RUN … --with RUN …")
+        raise InputError(f"{' '.join(words)}: {_not_two(groups)}")
     return groups[0], groups[1]
+
+
+def _apart(left: Side, right: Side) -> tuple[Side, Side]:
+    """Raise InputError if a run stands on both sides."""
+    known = {run.path.resolve() for run in left.runs}
+    both = [run.name for run in right.runs if run.path.resolve() in known]
+    if both and len(left.runs) == len(right.runs) == 1:
+        raise InputError(f"both sides are the same run, {both[0]}; name another to compare with")
+    if both:
+        raise InputError(f"{', '.join(both)}: on both sides; a run can be on one")
+    return left, right
+
+
+def _not_two(groups: Sequence[Side]) -> str:
+    """Why runs are not two sides, and what to do."""
+    if not groups:
+        return "none of its runs is finished"
+    if len(groups) == 1:
+        return "all runs are of one setting; name another to compare with"
+    return f"{_listed(groups)}\nname two sides: compare RUN … --with RUN …"
 
 
 def runs_of(root: Path, words: Sequence[str]) -> list[RunFolder]:
@@ -60,9 +82,7 @@ def runs_of(root: Path, words: Sequence[str]) -> list[RunFolder]:
 
 def _meant(root: Path, word: str) -> list[RunFolder]:
     if (folder := find_sweep(root, word)) is not None:
-        files = sorted((folder.path / "members").glob("*.json"))
-        records = [folder.read(file.stem) for file in files if not file.name.endswith(".config.json")]
-        return [record.run for record in records if record is not None and record.state == "finished"]
+        return [record.run for record in folder.records() if record.state == "finished"]
     of_experiment = [run for run in all_runs(root) if run.path.parent.name == word]
     return [run for run in of_experiment if run.status().get("state") == "finished"] or [find_run(root, word)]
 
@@ -70,6 +90,8 @@ def _meant(root: Path, word: str) -> list[RunFolder]:
 def _side(runs: Sequence[RunFolder]) -> Side:
     """The only setting of some runs. Raises InputError if there are others."""
     groups = settings(runs)
+    if not groups:
+        raise InputError("a side has no finished run")
     if len(groups) != 1:
         raise InputError(f"one side is one setting, repeated with other seeds, but here are {_listed(groups)}")
     return groups[0]
@@ -101,13 +123,24 @@ def _without_seeds(config: JsonObject, keys: Sequence[str]) -> dict[str, Any]:
 def _listed(groups: Sequence[Side]) -> str:
     """What distinguishes settings, each with its first run."""
     configs = [_without_seeds(entering(group.runs[0].read_config()), SEEDS) for group in groups]
-    varied = [key for key in dict.fromkeys(key for config in configs for key in config) if _varies(configs, key)]
+    trained = [config for config in configs if config.get(STEPS) != 0]
+    keys = dict.fromkeys(key for config in configs for key in config)
+    deciding = {key: trained if key.startswith(OF_TRAINING) and key != STEPS else configs for key in keys}
+    varied = [key for key in keys if _varies(deciding[key], key)]
     lines = [
-        f"  {group.name}: {' '.join(f'{key}={config.get(key)}' for key in varied[:4])}"
+        f"  {group.name}: {' '.join(_values(config, varied)[:4])}"
         for group, config in zip(groups[:SHOWN], configs, strict=False)
     ]
     more = f"\n  … {len(groups) - SHOWN} more" if len(groups) > SHOWN else ""
     return f"{len(groups)} settings:\n" + "\n".join(lines) + more
+
+
+def _values(config: dict[str, Any], varied: Sequence[str]) -> list[str]:
+    """`KEY=VALUE` of the keys that vary; of a setting that trains nothing, without those that then change no result."""
+    if config.get(STEPS) != 0:
+        return [f"{key}={config.get(key)}" for key in varied]
+    rest = [key for key in varied if not key.startswith(OF_TRAINING)]
+    return ["nothing trained", *(f"{key}={config.get(key)}" for key in rest)]
 
 
 def _varies(configs: Sequence[dict[str, Any]], key: str) -> bool:

@@ -97,9 +97,9 @@ class Estimate:
         """The smallest true difference that such a comparison shows with this probability (Miller 2024)."""
         return self._half_width((1 - LEVEL) / 2, 1 - power)
 
-    def prompts_for(self, difference: float, power: float = POWER) -> int | None:
+    def prompts_for(self, difference: float, power: float = POWER, level: float = LEVEL) -> int | None:
         """How many prompts show a true `difference` with this probability; None: no number, it takes more seeds."""
-        tail = (1 - LEVEL) / 2, 1 - power
+        tail = (1 - level) / 2, 1 - power
         of_prompts = self._quantile(*tail, self.degrees_of_prompts) ** 2
         of_seeds = self._quantile(*tail, self.degrees_of_seeds) ** 2
         left = difference**2 - of_seeds * (self.of_seeds - self.of_both)

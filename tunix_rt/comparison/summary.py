@@ -10,9 +10,9 @@ from typing import Any
 from tunix_rt.comparison.compare import Comparison, compared
 from tunix_rt.comparison.pairs import SEEDS
 from tunix_rt.comparison.sides import Side, changes
-from tunix_rt.errors import InputError
-from tunix_rt.files import read_record
-from tunix_rt.runs.diff import Section
+from tunix_rt.errors import DataError, InputError
+from tunix_rt.files import read_record, to_json
+from tunix_rt.runs.diff import Section, value_at
 from tunix_rt.runs.folder import RunFolder
 
 SHOWN = 4
@@ -42,7 +42,7 @@ def summary(left: RunFolder, right: RunFolder, sections: Sequence[Section]) -> d
         "changed": _changed(left, right),
         "accuracy": _result(left, right, found),
         "verdict": verdict,
-        "data": _data(by_name["data"], found is not None),
+        "data": _data(by_name["data"], None if found is None else value_at(left.read_config(), "generation.split")),
         "code": _code(by_name["code"]),
     }
 
@@ -56,7 +56,7 @@ def _changed(left: RunFolder, right: RunFolder) -> str:
 
 
 def _result(left: RunFolder, right: RunFolder, found: Comparison | None) -> str:
-    values = [read_record(run.metrics).get("accuracy", {}).get("value") for run in (left, right)]
+    values = [_accuracy(run) for run in (left, right)]
     text = " → ".join("none" if value is None else f"{100 * value:.1f} %" for value in values)
     if found is None:
         return text
@@ -64,14 +64,23 @@ def _result(left: RunFolder, right: RunFolder, found: Comparison | None) -> str:
     return f"{text}: {found.metric.signed(found.estimate.difference)} {found.metric.unit} [{low}, {high}]"
 
 
-def _data(section: Section, same_questions: bool) -> str:
-    """Which splits, or what else, differs."""
+def _accuracy(run: RunFolder) -> float | None:
+    """The recorded rate; None if there is none."""
+    rate = read_record(run.metrics).get("accuracy", {})
+    if not isinstance(rate, dict) or not isinstance(rate.get("value"), float | int | None):
+        raise DataError(f"{run.metrics}: accuracy is {to_json(rate)}, expected a rate with its value")
+    return rate.get("value")
+
+
+def _data(section: Section, asked: str | None) -> str:
+    """Which splits, or what else, differs; `asked`: the split of which both were asked the same questions."""
     splits = [key.split(".")[1] for key in section.different if key.startswith("splits.")]
     others = [key.split(".")[0] for key in section.different if not key.startswith("splits.")]
     names = dict.fromkeys([*splits, *(name for name in others if name not in DERIVED or not splits)])
+    names.pop(asked or "", None)
     if not names:
-        return "the same"
-    return f"{'the same questions; ' if same_questions else ''}other {', '.join(names)}"
+        return "the same" if not section.different else "the same questions"
+    return f"{'' if asked is None else 'the same questions; '}other {', '.join(names)}"
 
 
 def _code(section: Section) -> str:

@@ -92,7 +92,7 @@ def check(mapping: Mapping[str, Any]) -> ExperimentConfig:
 def check_section(name: str, hint: Any, value: Any) -> Any:
     """A plain value checked strictly against a section's type. Raises ConfigError listing every mistake."""
     mistakes, found = _read(name, hint, value)
-    _refuse(mistakes)
+    _refuse(mistakes or [*_unusable(value, name)])
     return found
 
 

@@ -114,10 +114,11 @@ def _mentioned(text: str) -> set[Fraction]:
     return values | {Fraction(_WORDS[word]) for word in _WORD.findall(text) if word in _WORDS}
 
 
-def reasoning(items: Items) -> JsonObject:
-    """The rates of `metrics.json` over items with `step_checks`."""
+def reasoning(items: Items, judged: Items) -> JsonObject:
+    """The rates of `metrics.json` over items with `step_checks`; `judged`: those with a reference to compare with."""
     checked = [item for item in items if item["step_checks"]["num_checked"]]
-    right, wrong = ([item for item in checked if item["correct"] is verdict] for verdict in (True, False))
+    decided = [item for item in judged if item["step_checks"]["num_checked"]]
+    right, wrong = ([item for item in decided if item["correct"] is verdict] for verdict in (True, False))
     told = [item for item in items if item["step_checks"]["contradiction"] is not None]
     stepped = [item for item in items if item["step_checks"]["num_steps"]]
     return {

@@ -71,7 +71,7 @@ def score(
     scores = {scorer.kind: _scored(items, scorer, scorer is decisive) for scorer in evaluation.scorers}
     further: JsonObject = {
         "scores": {name: record for name, record in scores.items() if record},
-        "steps": reasoning(items) if evaluation.steps == "arithmetic" else {},
+        "steps": reasoning(items, judged) if evaluation.steps == "arithmetic" else {},
         "without_reference": len(prompts) - len(answered),
         "calibration": calibration(judged),
         "pass_at": pass_at(answered, evaluation.pass_at),

@@ -128,8 +128,7 @@ class SweepView(View):
         state = str(status["state"])
         if state == "running" and not is_alive(status, sweep.path / MEMBERSHIP):
             state = "killed"
-        files = sorted((sweep.path / "members").glob("*.json"), key=lambda file: file.stat().st_mtime)
-        records = [record for file in files if (record := sweep.read(file.stem)) is not None]
+        records = sorted(sweep.records(), key=lambda record: record.overrides)
         self._members = [self._member(record, status) for record in records]
         done = sum(record.state == "finished" for record in records)
         said = f"{sweep.name}: {state}, {done} of {len(records)} members that have begun are finished"

@@ -25,6 +25,8 @@ from tunix_rt.runs.secrets import mask_values
 MemberState = Literal["planned", "running", "finished", "pruned", "failed", "interrupted"]
 RECORD = "sweep.json"
 """File of a sweep's folder that says what it is."""
+REQUEST = ".config.json"
+"""How the name of the config ends that a member in its own process is given."""
 MEMBERSHIP = "sweep.json"
 """File in a member's run folder that says which sweep it belongs to."""
 
@@ -98,7 +100,7 @@ class SweepFolder:
 
     def request(self, key: str) -> Path:
         """The config passed to such a member."""
-        return self.path / "members" / f"{key}.config.json"
+        return self.path / "members" / f"{key}{REQUEST}"
 
     def figures(self) -> list[Path]:
         return sorted(self.path.glob("*.png"))
@@ -148,6 +150,12 @@ class SweepFolder:
         found = read_json(file)
         folder = self._from_here(found["folder"])
         return MemberRecord(**(found | {"overrides": tuple(found["overrides"]), "folder": folder}))
+
+    def records(self) -> list[MemberRecord]:
+        """The records of the members that have begun. The configs of those in processes of their own lie beside."""
+        files = sorted((self.path / "members").glob("*.json"))
+        found = (self.read(file.stem) for file in files if not file.name.endswith(REQUEST))
+        return [record for record in found if record is not None]
 
     def forget(self, key: str) -> None:
         """Remove the record of a member that is to run again."""

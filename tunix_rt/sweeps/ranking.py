@@ -3,7 +3,8 @@
 Members that differ only in their seeds are one setting, and settings are ranked, by the mean of their members. Settings
 that cannot be told apart share a rank (`comparison.ranks` has the rule); within a rank they stand in order of their
 values, equal ones of their validation losses. The test is the paired one on the test items; where there is none (a
-metric that items do not have), Welch's t-test of the seeds, or whether intervals overlap.
+metric that items do not have), Welch's t-test of the seeds, or whether intervals overlap. Where nothing of these is
+there either, no test can be made, and nothing is told apart.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ class Ranked:
     interval: Interval | None = None
     """The 95 % interval of that, if it is a rate."""
     setting: Setting | None = None
+    tested: bool = True
+    """Whether there is a test for every two settings."""
 
 
 def comparable(members: Sequence[Member]) -> bool:
@@ -159,30 +162,31 @@ def ranked(members: Sequence[Member], metric: str, direction: str) -> list[Ranke
     groups = bucketize(done, lambda member: to_json(member.setting)).values()
     settings = [Setting(tuple(group), tuple(lookup(m.metrics or {}, metric) for m in group)) for group in groups]
     settings.sort(key=lambda setting: (sign * setting.value, setting.validation_loss))
+    apart, tested = _apart(settings, metric, comparable(members))
     placed = [
-        Ranked(member, rank, rank == 1, value, interval(member.metrics or {}, metric), setting)
-        for setting, rank in zip(settings, ranks(_apart(settings, metric, comparable(members))), strict=True)
+        Ranked(member, rank, rank == 1, value, interval(member.metrics or {}, metric), setting, tested)
+        for setting, rank in zip(settings, ranks(apart), strict=True)
         for member, value in zip(setting.members, setting.values, strict=True)
     ]
     return placed + [Ranked(member, None, False) for member in members if member.metrics is None]
 
 
-def _apart(settings: Sequence[Setting], metric: str, alike: bool) -> Apart:
-    """Which settings differ by more than chance; none if they were not asked the same."""
+def _apart(settings: Sequence[Setting], metric: str, alike: bool) -> tuple[Apart, bool]:
+    """Which settings differ by more than chance, none if they were not asked the same; and whether there is a test."""
     from tunix_rt.comparison.ranks import corrected, told_apart
 
     if len(settings) < 2 or not alike:
-        return corrected(len(settings), [1.0] * math.comb(len(settings), 2))
+        return corrected(len(settings), [1.0] * math.comb(len(settings), 2)), True
     try:
-        return told_apart([[member.record.run for member in setting.members] for setting in settings], metric)
+        return told_apart([[member.record.run for member in setting.members] for setting in settings], metric), True
     except InputError:  # a metric that items do not have, members that were judged by different rules
-        pairs = combinations(settings, 2)
-        return corrected(len(settings), [_p_value(a, b, metric) for a, b in pairs])
+        found = [_p_value(a, b, metric) for a, b in combinations(settings, 2)]
+        return corrected(len(settings), [1.0 if p is None else p for p in found]), None not in found
 
 
-def _p_value(first: Setting, other: Setting, metric: str) -> float:
+def _p_value(first: Setting, other: Setting, metric: str) -> float | None:
     """Without test items: Welch's test of several seeds; of single members 0 or 1, by whether their intervals overlap.
-    A number without an interval is taken as it is."""
+    None: a number without an interval, of which no difference can be tested."""
     if first.value == other.value:
         return 1.0
     if min(len(first.members), len(other.members)) > 1:
@@ -192,7 +196,7 @@ def _p_value(first: Setting, other: Setting, metric: str) -> float:
         return 0.0 if math.isnan(found) else found
     spans = first.interval(metric), other.interval(metric)
     if spans[0] is None or spans[1] is None:
-        return 0.0 if len(first.members) == len(other.members) else 1.0
+        return None
     return 0.0 if spans[0].low > spans[1].high or spans[1].low > spans[0].high else 1.0
 
 
@@ -203,6 +207,11 @@ def verdict(found: Sequence[Ranked], values: str) -> str:
         return "no member finished"
     if not comparable([place.member for place in found]):
         return "none of them is best: they were not asked the same questions (one dataset.seed for all compares)"
+    if len(first) > 1 and not found[0].tested:
+        return (
+            f"there is no test for this metric (items do not have it, and it has no interval): {len(first)} settings "
+            "(rank 1=) are not told apart, and none of them is best; several seeds each can be tested"
+        )
     if len(first) > 1:
         return f"{len(first)} settings (rank 1=) cannot be told apart by this test at 95 %: none of them is best"
     everything = _settings([place for place in found if place.rank is not None])

@@ -10,6 +10,9 @@ from typing import Literal
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_appended, read_jsonl
 
+VERDICT = ("id", "sample", "correct", "reason")
+"""What every line of `items.jsonl` has."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
@@ -74,6 +77,8 @@ def renamed(item: JsonObject) -> JsonObject:
 
 
 def read_items(path: Path) -> Iterator[JsonObject]:
-    """The lines of `items.jsonl`, in order; none if there is no file. Raises DataError."""
-    for _, item in read_jsonl(path) if path.exists() else ():
+    """The lines of `items.jsonl`, in order; none if there is no file. Raises DataError: a line is damaged."""
+    for number, item in read_jsonl(path) if path.exists() else ():
+        if missing := [name for name in VERDICT if name not in item]:
+            raise DataError(f"{path}:{number}: not a verdict on an answer: {', '.join(missing)} is missing")
         yield renamed(item)

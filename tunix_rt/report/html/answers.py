@@ -7,7 +7,7 @@ Offsets count characters (code points), probabilities of tokens are in thousandt
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +38,12 @@ class Side:
     def read(cls, title: str, predictions: Path, items: Path) -> Side:
         """Torn lines are left out; a file that is missing is empty. Raises DataError."""
         return cls(title, _by_key(predictions), {key: renamed(item) for key, item in _by_key(items).items()})
+
+    def among(self, keys: Collection[Key]) -> Side:
+        """Those of some answers."""
+        kept = set(keys)
+        both = ({key: line for key, line in lines.items() if key in kept} for lines in (self.predictions, self.items))
+        return Side(self.title, *both)
 
     @property
     def answered(self) -> list[Key]:

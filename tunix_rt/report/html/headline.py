@@ -81,8 +81,7 @@ def problems(side: Side, other: Side | None) -> list[Problem]:
     found += [_counted(side, "cut off by the length limit", "finish", "length")]
     found += [
         Problem(f"first wrong step: {place + 1}", count, {"verdict": "wrong", "first": str(place)})
-        for place, count in sorted(places.items(), key=lambda pair: (-pair[1], pair[0] or 0))[:MOST_PLACES]
-        if place is not None
+        for place, count in sorted(_most_frequent(places))
     ]
     right = [item for key, item in side.items.items() if side.correct(key)]
     lucky = sum(_first_wrong(item) is not None for item in right)
@@ -94,6 +93,12 @@ def problems(side: Side, other: Side | None) -> list[Problem]:
         broken = sum(flip_of(side, other, key) == "broken" for key in side.answered)
         found.insert(0, Problem(f"right {_there(other.title)}, wrong now", broken, {"flip": "broken"}))
     return [problem for problem in found if problem.count]
+
+
+def _most_frequent(places: Counter[int | None]) -> list[tuple[int, int]]:
+    """The first wrong steps of most answers with their counts; of equal counts the earlier step."""
+    found = [(place, count) for place, count in places.items() if place is not None]
+    return sorted(found, key=lambda pair: (-pair[1], pair[0]))[:MOST_PLACES]
 
 
 def _there(title: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.comparison.pairs import aligned
 from tunix_rt.files import JsonObject, write_text
 from tunix_rt.report.html import embed
 from tunix_rt.report.html.answers import Side, baseline_of, check_pairs, detached_tokens, prompts, side_of
@@ -26,15 +27,16 @@ def write_page(run: RunFolder) -> None:
     write_text(run.page, page(run))
 
 
-def page(run: RunFolder, other: RunFolder | None = None) -> str:
+def page(run: RunFolder, other: RunFolder | None = None, common: bool = False) -> str:
     """The page of a run; beside its answers those of `other`, or else those of the model before training.
 
-    Raises DataError if a record is damaged, InputError if `other` was not asked the same.
+    `common`: only beside answers to questions of both. Raises DataError if a record is damaged, InputError if `other`
+    cannot be compared with the run (`comparison.pairs.aligned`).
     """
     results = Results.of(run)
     side = side_of(run, "this run" if other is None else run.name)
-    beside, others = _beside(run, other, results)
-    if beside is not None:
+    beside, others = (baseline_of(run), results.before) if other is None else _against(run, other, common)
+    if other is None and beside is not None:
         check_pairs(side, beside)
     title = beside.title if beside is not None else "before training"
     drawn = charts(results, side, (title, others) if others else None)
@@ -58,11 +60,10 @@ def page(run: RunFolder, other: RunFolder | None = None) -> str:
     return _rendered(context, data)
 
 
-def _beside(run: RunFolder, other: RunFolder | None, results: Results) -> tuple[Side | None, JsonObject]:
-    """The answers to show beside the run's own, and the metrics of the model that gave them."""
-    if other is None:
-        return baseline_of(run), results.before
-    return side_of(other, other.name), Results.of(other).metrics
+def _against(run: RunFolder, other: RunFolder, common: bool) -> tuple[Side, JsonObject]:
+    """The answers of another run as far as they can be compared with those of `run`, and its metrics."""
+    found = aligned((other, run), common)
+    return side_of(other, other.name).among(found.keys), Results.of(other).metrics
 
 
 def _facts(results: Results) -> dict[str, str]:

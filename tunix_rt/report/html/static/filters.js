@@ -44,7 +44,8 @@ class Filters {
     this.controls = new Map();
     for (const [name, choices] of Object.entries(this.choices(prompts))) this.offer(name, choices);
     this.offerOrder(prompts);
-    this.form.append(element("button", { type: "button", className: "clear", onclick: () => this.clear() }, "Clear"));
+    const clear = element("button", { type: "button", className: "clear", onclick: () => this.clear() }, "Clear");
+    document.getElementById("count").after(clear);
     this.form.addEventListener("submit", (event) => event.preventDefault());
     for (const box of [this.form, this.sort]) box.addEventListener("input", () => this.changed());
   }
