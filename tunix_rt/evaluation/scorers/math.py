@@ -128,7 +128,7 @@ def _is_formula(answer: str, reference: str) -> bool:
     plain = plain_text(answer)
     left, _, right = plain.rpartition("=")
     words = {word.casefold() for word in _WORD.findall(right if _SIMPLE.fullmatch(left.strip()) else plain)} - known
-    return all(units_of(word) for word in words) and not re.search("[?:]", answer + reference)
+    return all(units_of(word) for word in words) and not re.search(r"[?:]|[0-9]{2}0s\b", f"{answer} {reference}")
 
 
 def _form(text: str) -> Literal["equation", "definition", "value"]:
