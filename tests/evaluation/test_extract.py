@@ -37,6 +37,8 @@ def test_from_the_format_if_it_ended(predict: Predict) -> None:
         ("The answer is 42. That was easy, 5 minutes.", "phrase", "42", False),
         ("**Answer:** 3.5\nBye", "phrase", "3.5", False),
         ("The final answer is: $12$", "phrase", "$12$", False),
+        ("Answer:\n17\nBye", "phrase", "17", False),
+        ("The answer is:\n\n17", "phrase", "17", False),
         ("the answer is 3. Wait, the answer is 4.", "phrase", "3", True),
         (r"\boxed{never closed, the 8", "last_number", "8", False),
         ("```python\nx = 1\n```\nthen\n```\nx = 2\n```\n", "fence", "x = 2\n", False),

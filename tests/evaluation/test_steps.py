@@ -61,7 +61,7 @@ WRONG = [
     "600 miles / 50 miles per hour = 12 hours * 60 minutes per hour = 730 minutes",
     "600 miles / 50 miles per hour = 13 hours * 60 minutes per hour = 780 minutes",
     "600 / 50 = 12 * 60 = 720", "100 / 5 = 21 times 2 people", "because 14, 400 / 80 = 181",
-    "24 eggs in 1 tray x 2 trays = 49 eggs", "100% + 20% = 130%",
+    "24 eggs in 1 tray x 2 trays = 49 eggs", "100% + 20% = 130%", "If 3 + 4 = 7, then 7 + 1 = 9",
 ]  # fmt: skip
 UNCLEAR = [
     "", "no equation", "E + E - 5 = 37", "2E = 42", "5x/6=1200", "So, 5x=7200", "half of 6 + 0 = 3", "2 = 3.5",
@@ -77,6 +77,8 @@ UNCLEAR = [
     "1/2 cup = 4 ounces", "1/3 tank = 5 gallons", "1 1/2 cups = 12 ounces", "1/4 container = 15 pints",
     "0900-0130 = 0730 hours", "100 stickers / 3 friends = 33 stickers each, with 1 remaining",
     "13 / 6 = 2 full cycles with a remainder of 1 hour", "subtract from 5 + 3 = 4",
+    "not 3 + 4 = 8", "wrong: 3 + 4 = 8", "3 + 4 = 8 is wrong", "It was not 3 + 4 = 8", "If 3 + 4 = 8, then",
+    "8 + 9 = 5 (mod 12)",
 ]  # fmt: skip
 
 

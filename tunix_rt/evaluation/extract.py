@@ -32,7 +32,8 @@ Candidate = tuple[str, int | None]
 """A text that may be the answer, and where it begins in the completion."""
 _HASHES = re.compile(r"####[ \t]*([^\n]*)")
 _PHRASE = re.compile(
-    r"\banswer[ ]?(?:\*\*|__)?[ ]?(?::|is\b:?)[ ]?(?:\*\*|__)?[ \t]*([^\n]*?)(?=[.!](?:\s|$)|\n|$)", re.IGNORECASE
+    r"\banswer[ ]?(?:\*\*|__)?[ ]?(?::|is\b:?)[ ]?(?:\*\*|__)?[ \t]*(?:\n[ \t]*){0,2}([^\n]*?)(?=[.!](?:\s|$)|\n|$)",
+    re.IGNORECASE,
 )
 _FENCE = re.compile(r"^```[^\n`]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s?(?=\{)")

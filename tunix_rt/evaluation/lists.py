@@ -24,7 +24,8 @@ _LEFT = re.compile(
 _THOUSANDS = re.compile(r"[-+]?\$?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _SEPARATOR = re.compile(r", (?:and |or )?|;| (?:and|or) | ?& ?", re.IGNORECASE)
 _INFINITY = re.compile(r"([-+]?)(?:∞|inf|infty|infinity|oo)")
-_NAMED = re.compile(r"([a-zA-Z])(?:_?\{?[0-9]+\}?)? ?=")
+_NAMED = re.compile(r"([a-z])(?:_?\{?[0-9]+\}?)?('*)(\([^()=]*\))? ?=", re.IGNORECASE)
+"""A variable or a function's value, of which a value is said; its index does not count."""
 _BRACKETS = {"(": ")]", "[": ")]", "{": "}"}
 
 
@@ -64,13 +65,18 @@ def same_list(one: Listed, other: Listed) -> bool:
 
 def same_item(one: str, other: str) -> bool:
     """Whether two values are the same number, or neither is a number and they are the same text."""
-    names = [found[1] for item in (one, other) if (found := _NAMED.match(item))]
-    if len(set(names)) > 1:  # `x = 1` is not `y = 1`
+    if names_clash(one, other):
         return False
     left, right = read_number(one), read_number(other)
     if left is None or right is None:
         return left is right and (same_text(one, other) or _infinite(one) == _infinite(other) != "")
     return not units_clash(left, right) and same_value(left, right)
+
+
+def names_clash(one: str, other: str) -> bool:
+    """Whether both texts name what has the value, and differ: `x = 5`, `y = 5`; `f(3) = 5`, `f(4) = 5`."""
+    found = [_NAMED.match(bare(plain_text(text))) for text in (one, other)]
+    return len({"".join(map(str, name.groups(""))).casefold() for name in found if name}) > 1
 
 
 def _covers(items: tuple[str, ...], others: tuple[str, ...]) -> bool:

@@ -28,7 +28,10 @@ _LATEX = [
         (r"\{,\}", ","),
         (r"\{([,.:/%])\}", r"\1"),
         (r"\\([%#&_{}])", r"\1"),
-        (r"\\(?:text(?:bf|it|rm|normal|tt)?|mbox|math(?:rm|bf|it|sf)|operatorname|emph)\s?\{([^{}\\]*)\}", r" \1 "),
+        (
+            r"\\(?:text(?:bf|it|rm|normal|tt)?|mbox|underline|math(?:rm|bf|it|sf)|operatorname|emph)\s?\{([^{}\\]*)\}",
+            r" \1 ",
+        ),
         (r"\s?\^\s?(?:\{\s?\\circ\s?\}|\\circ(?![a-z]))|\\degree(?![a-z])", "°"),
         (r"\\[dtc]frac", r"\\frac"),
         (r"\\frac\s?(?:\{\s?([0-9.,]+)\s?\}|([0-9]))\s?(?:\{\s?([0-9.,]+)\s?\}|([0-9]))", r" \1\2/\3\4 "),
@@ -49,6 +52,7 @@ _LATEX = [
 ]
 _MATHS = (re.compile(r"\$\$([^$]+)\$\$"), re.compile(r"\$(?=\S)([^$]*?\S)\$(?![0-9])"))
 """Pandoc's rule: an opening `$` has a character at its right, a closing one at its left and no digit at its right."""
+_TAGS = re.compile(r"\s*<(answer|b|strong|em|i|u|code)>([^<>]*)</\1>\s*", re.IGNORECASE)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s?(?=\{)")
 _BETWEEN = re.compile(
     r"[\s$.]{0,9}(?:\\[)\]])?\s{0,9}(?:,|,?\s?(?:\\text\{\s?)?(?:and|or)(?:\s?\})?)\s{0,9}(?:\\[(\[])?[\s$]{0,9}"
@@ -65,6 +69,7 @@ _MARK = re.compile(
 def plain_text(text: str) -> str:
     """`text` without LaTeX's and Markdown's notation, in one line; at most `LONGEST` characters are expected."""
     text = _END_TOKENS.sub("", unify(text)).translate(_QUOTES)
+    text = tagged[2] if (tagged := _TAGS.fullmatch(text)) else text
     text = _unboxed(text.replace("\\$", _DOLLAR))
     for pattern in _MATHS:
         text = pattern.sub(r" \1 ", text)

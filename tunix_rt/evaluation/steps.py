@@ -43,6 +43,13 @@ LONGEST_SIDE = 200
 """Maximum tokens of a side; longer ones are not checked."""
 LONGEST_REREAD = 2_000
 """Most characters of a step that is read in other ways."""
+_SIDES = r"[-+(]?[$€£]?[0-9][-+*/^×÷·x()0-9., $%]{0,100}=[ ]?[-$]?[0-9](?:[0-9.,]*[0-9])?"
+_NOT_SAID = re.compile(
+    rf"\b(?:not|wrong|incorrect|false|if|suppose):? {_SIDES}"
+    rf"|{_SIDES}(?= (?:is|was|would be) (?:wrong|incorrect|false|not)\b| ?\(mod\b)",
+    re.IGNORECASE,
+)
+"""An equation that is denied, supposed, or holds of remainders only: it is not checked."""
 _BULLET = re.compile(r"^[ \t]*(?:[-*•+]|[0-9]+[.)])[ \t]+", re.MULTILINE)
 _ANNOTATED = re.compile(
     r"((?:[^=\n<>;:,]|(?<=[0-9]),(?=[0-9])){1,100})=[ ]?[$€£]?[ ]?<<([^=<>\n]{1,100})=[^<>\n]{1,100}>>"
@@ -76,7 +83,7 @@ def check_step(text: str) -> bool | None:
 
 def _plain(text: str) -> str:
     """A step's arithmetic in plain signs."""
-    return _BULLET.sub("", _unmarked(unify(text)))
+    return _NOT_SAID.sub(" ; ", _BULLET.sub("", _unmarked(unify(text))))
 
 
 def _holds(plain: str) -> bool | None:

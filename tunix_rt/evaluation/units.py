@@ -117,7 +117,8 @@ NO_THING = frozenset(
     thirtieths fortieths fiftieths ninetieths twelfth millionths
     fails misses exceeds overshoots undershoots always sometimes nonetheless perhaps doubts contradicts differs equals
     violates breaks loses seems looks appears works matches satisfies follows remains means gives makes does goes
-    holds""".split()
+    holds lacks refutes discards quadrillion quadrillions quintillion quintillions myriad myriads grosses reciprocal
+    reciprocals exponential exponentials negatives""".split()
 )
 """Words that count, compare, deny or connect: with one of them, a number is not read."""
 

@@ -11,16 +11,26 @@ from tunix_rt.evaluation.plain import LONGEST, bare, plain_text
 from tunix_rt.evaluation.scorer import Match, Question, Scorer
 from tunix_rt.evaluation.texts import same_text
 
+_DENIED = (
+    r"(?:(?-i:never)|eliminated|excluded|rejected|ruled out|disproved|refuted|"
+    r"(?:can't|cannot|can not|couldn't|could not)(?: be)?(?: (?:it|true|right|correct|the answer))?|"
+    r"(?:does not|doesn't|did not|didn't) (?:hold|work|fit|apply|follow|count))"
+)
+"""What hardly is an option's text, but denies the letter before it."""
 _ONE = re.compile(
-    r"(?:(?:the )?(?:correct )?(?:option|choice|letter|answer)(?: is)?:? ?)?[(\[]?([a-z])[)\]]?"
-    r"(?:(?:[.:]|(?<=[)\]])[.:]?)(?! ?(?:(?:or|and|not|is|isn't)\b|[(\[]?[a-z][)\]]?$)).*)?",
+    r"(?:(?:(?:the|my) )?(?:final )?(?:correct )?(?:option|choice|letter|answer)(?: is)?:? ?"
+    r"|i (?:choose|pick|select) )?"
+    r"[(\[]?([a-z])[)\]]?"
+    r"(?: is (?:the )?(?:correct|right)(?: (?:option|choice|letter|answer|one))?"
+    r"|(?:[.:]|(?<=[)\]])[.:]?)"
+    rf"(?! ?(?:(?:or|and|not|is|isn't)\b|[(\[]?[a-z][)\]]?$|{_DENIED}(?:[.,;:].*)?$)).*)?",
     re.IGNORECASE | re.DOTALL,
 )
-"""A letter, and the option that it names: not another letter, nor what denies it."""
+"""A letter, that it is right, or the option that it names: not another letter, nor what denies it."""
 _OTHER = (
     re.compile(r"(?<!\w)[(\[]?([A-J])[)\]](?!\w)"),
     re.compile(r"(?<!\w)([A-J])[.:](?= ?\w)"),
-    re.compile(r"(?:\b(?i:is|no|actually|rather|wait),? |[,/] ?)([A-J])[.)]?$", re.MULTILINE),
+    re.compile(r"(?:\b(?i:is|no|actually|rather|wait|so|thus|hence|therefore),? |[,/] ?)([A-J])[.)]?$", re.MULTILINE),
 )
 """Another option that is marked as one: `(A) red (B) blue`; `A. red B. blue`; `A. No, B`, `A. Wrong, it is B.`"""
 _SEVERAL = re.compile(r"[(\[]?[a-z][)\]]?(?:(?:, ?(?:and )?| and | ?& ?)[(\[]?[a-z][)\]]?)+", re.IGNORECASE)
@@ -48,7 +58,7 @@ class ChoiceScorer(Scorer):
 @lru_cache(maxsize=20_000)
 def letters(text: str) -> frozenset[str]:
     """The letters that a text chooses, as capitals; empty if it chooses none, or wavers."""
-    text = bare(plain_text(text), brackets=False) if len(text) <= LONGEST else ""
+    text = bare(plain_text(text), brackets=False).replace("**", "") if len(text) <= LONGEST else ""
     if _SEVERAL.fullmatch(text):
         return frozenset(letter.upper() for letter in re.findall(r"\b[a-z]\b", text, re.IGNORECASE))
     found = _ONE.fullmatch(text)

@@ -2,7 +2,7 @@
 
 Ours come first where they are surer (plain numbers, lists of numbers, the same text), and what Math-Verify would read
 too kindly never reaches it: words that are no functions (it reads `5 million` as 5), an equation beside a value (it
-reads `a + 3z = 0` as 0), powers and factorials that would take for ever.
+reads `a + 3z = 0` as 0), marks and units that it drops (`marks.py`), powers and factorials that would take for ever.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from annotated_types import Gt
 from tunix_rt.config.section import Unit, section
 from tunix_rt.evaluation.child import Child
 from tunix_rt.evaluation.lists import is_numeric, read_list, same_list
+from tunix_rt.evaluation.marks import bases_clash, formulas_units_clash, same_marks
 from tunix_rt.evaluation.numbers import read_number
 from tunix_rt.evaluation.plain import bare, plain_text
 from tunix_rt.evaluation.scorer import TOO_LONG, Match, Question, Scorer
@@ -89,6 +90,10 @@ class MathScorer(Scorer):
             return Match(False, "an equation and a value")
         if read_number(reference) is not None and _VARIABLE.search(plain_text(answer)):
             return Match(False, "a formula with variables, expected a number")
+        if bases_clash(answer, reference) or not same_marks(answer, reference):
+            return Match(False, "other formula")
+        if formulas_units_clash(answer, reference):
+            return Match(False, "other unit")
         found = _asked(_prepared(answer), _prepared(reference), self.max_seconds)
         if found is None:
             return Match(False, TOO_LONG)
@@ -123,12 +128,13 @@ def _is_formula(answer: str, reference: str) -> bool:
     plain = plain_text(answer)
     left, _, right = plain.rpartition("=")
     words = {word.casefold() for word in _WORD.findall(right if _SIMPLE.fullmatch(left.strip()) else plain)} - known
-    return all(units_of(word) for word in words) and not re.search("[?:]", answer + reference)
+    return all(units_of(word) for word in words) and not re.search(r"[?:]|[0-9]{2}0s\b", f"{answer} {reference}")
 
 
 def _form(text: str) -> Literal["equation", "definition", "value"]:
     """`x + y = 0`, `y = 2x + 1`, or anything else, as `5` and `x = 5`."""
-    left, equals, right = bare(plain_text(text), brackets=False).partition("=")
+    text = re.sub(r"_\{[^{}]*\}", "_", bare(plain_text(text), brackets=False))  # `\sum_{i=1}` is no equation
+    left, equals, right = text.partition("=")
     if not equals or left.strip()[-1:] in "<>!":
         return "value"
     if not _SIMPLE.fullmatch(left.strip()):
@@ -151,6 +157,8 @@ def _prepared(text: str) -> str:
     exact, roughly, _ = text.partition("\\approx")
     text = exact if roughly and not _SIMPLE.fullmatch(exact.strip("$ ")) else text
     text = re.sub(r"\\varnothing|∅", r"\\emptyset", text)
+    text = re.sub(r"\\[cd]?dots(?![a-z])|\.\.\.|…|⋯", r"\\ldots", text)
+    text = re.sub(r"\^\{?((?:\\prime)+)\}?", lambda found: "'" * found[1].count("prime"), text)
     text = re.sub(r"√\s*(\w|\([^()]*\))", r"\\sqrt{\1}", text).replace("π", "\\pi ").replace("∞", "\\infty ")
     text = re.sub(r"(?<![\\a-z])(pi|sqrt|sin|cos|tan|log|ln)(?![a-z])", r"\\\1", text)
     text = re.sub(r"\\sqrt\(([^()]*)\)", r"\\sqrt{\1}", text)

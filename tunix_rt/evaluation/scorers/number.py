@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Le
 
 from tunix_rt.config.section import section
+from tunix_rt.evaluation.lists import names_clash
 from tunix_rt.evaluation.numbers import Number, read_number, same_value, units_clash
 from tunix_rt.evaluation.numerals import numerals_in
 from tunix_rt.evaluation.plain import LONGEST
@@ -37,6 +38,8 @@ class NumberScorer(Scorer):
             equal = same_text(answer, question.reference)
             return Match(equal, "same text" if equal else "other text")
         number = read_number(answer)
+        if number is not None and names_clash(answer, question.reference):
+            return Match(False, "of another name")
         return Match(False, "not one number") if number is None else self.compare(number, right)
 
     def compare(self, number: Number, right: Number) -> Match:
