@@ -27,6 +27,9 @@ RUN = {
 }
 """Commands of a page that are run on a small experiment; the others train a large model, or need a server."""
 
+OTHERS = re.compile("quickstart/|sweep-")
+"""Runs and sweeps that the small experiment does not leave."""
+
 
 @pytest.fixture
 def place(work: Path) -> Path:
@@ -60,7 +63,7 @@ def test_the_commands_of_the_pages_work_one_after_another(place: Path, capsys: p
     assert command_line.main(["+experiment=quickstart", *toy]) == 0
     for command in COMMANDS:
         words = list(command.words[command.words.index("tunix_rt") + 1 :]) if "tunix_rt" in command.words else []
-        if words and words[0] in RUN.get(command.page, ()) and "quickstart/" not in str(command):
+        if words and words[0] in RUN.get(command.page, ()) and not OTHERS.search(str(command)):
             archives = sorted(place.glob("runs/*.zip"))
             words = [str(archives[0]) if word.endswith(".zip") else word for word in words]
             code = command_line.main([*words, *(["model=nano"] if words[0] == "traces" else [])])

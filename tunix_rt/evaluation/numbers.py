@@ -57,7 +57,7 @@ _NUMBER = re.compile(
     rf"|(?P<decimal>{_DECIMAL}))"
     rf"(?:[ ]?(?:\^|\*\*)[ ]?\(?(?P<power>[-+]?[0-9]{{1,6}})\)?"
     rf"|[ ]?[*×x·][ ]?10[ ]?(?:\^|\*\*)[ ]?\(?(?P<ten>[-+]?[0-9]{{1,3}})\)?)?"
-    rf"(?![0-9])(?!(?<=[0-9][0-9]0)s(?!\w))(?P<after>.*)",  # `1990s` are ten years
+    rf"(?![0-9])(?!(?<=[12][0-9][0-9]0)s(?!\w))(?P<after>.*)",  # `1990s` are ten years
     re.IGNORECASE | re.DOTALL,
 )
 _SCALE = re.compile(
