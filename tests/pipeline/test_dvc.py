@@ -114,7 +114,7 @@ def test_only_what_a_change_concerns_is_run_again(repository: Repository) -> Non
     assert done_by(slower) == list(STAGES[1:])
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # a minute and a half; DVC's own queue
 def test_experiments_queue_and_travel_and_are_one_mlflow_run_each(repository: Repository, work: Path) -> None:
     repository.types("dvc", "exp", "run", *TRACKED, "-S", "generation.baseline=true")
     assert '"state": "finished"' in repository.reads("runs/dvc/status.json")

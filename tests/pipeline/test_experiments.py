@@ -66,7 +66,9 @@ def toy(name: str, small: Path, samples: Path) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.acceptance) if n == "teaching_arithmetic" else n for n in EXPERIMENTS]
+)
 def test_it_runs(name: str, person: Person, small_smollm2: Path, samples: Path) -> None:
     done = person.types(*toy(name, small_smollm2, samples))
     assert done.code == 0, done.err

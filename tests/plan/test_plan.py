@@ -166,6 +166,7 @@ def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> No
     assert "would fit with backend.gradient_checkpointing=true" in out
 
 
+@pytest.mark.acceptance
 def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) -> None:
     words = ("backend=torch", *MIDDLE, "model/adapter=lora", "training.per_device_batch_size=1")
     words = (*words, "backend.gradient_checkpointing=true", "generation.batch_size=1")

@@ -17,7 +17,7 @@ from tests.sweeps.conftest import LONG, QUICK, Shell
 RATES = "optimizer.learning_rate=1e-3,2e-3,3e-3,4e-3"
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # the other kills of a launcher stay
 def test_four_side_by_side_and_one_of_them_is_killed(shell: Shell) -> None:
     """They share one data set; the killed one is named with its folder, and it alone runs again."""
     words = ("+experiment=sweep_joblib", *QUICK, "hydra.launcher.n_jobs=4", RATES)
