@@ -64,7 +64,10 @@ def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "typed"),
-    [pytest.param("submitit", False, marks=pytest.mark.measured), ("ray", True)],
+    [
+        pytest.param("submitit", False, marks=pytest.mark.measured),
+        pytest.param("ray", True, marks=pytest.mark.acceptance),
+    ],
 )
 def test_members_run_and_fail_where_the_launcher_puts_them(
     launcher: str, typed: bool, shell: Shell, root: Path
