@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, floor
+from math import floor
 from operator import attrgetter
 from pathlib import Path
 from statistics import fmean
@@ -19,7 +19,7 @@ from boltons.iterutils import bucketize
 from tunix_rt.config.results import EvaluationConfig, InterventionKind
 from tunix_rt.evaluation.answers import is_right, question_of
 from tunix_rt.evaluation.extract import extract
-from tunix_rt.evaluation.statistics import wilson
+from tunix_rt.evaluation.rates import mean_of, rate_of
 from tunix_rt.files import JsonObject
 from tunix_rt.traces.corrupt import numbers_in, value_of
 from tunix_rt.traces.intervention import Intervention, read_interventions
@@ -122,18 +122,13 @@ def _by_share(outcomes: Sequence[Outcome]) -> JsonObject:
 
 def _rate(verdicts: Sequence[bool], prompts: int | None = None) -> JsonObject:
     """A rate with its 95 % Wilson interval, as in `score`."""
-    k, n, prompts = sum(verdicts), len(verdicts), prompts or len(verdicts)
-    low, high = wilson(k * prompts // n, prompts).low, wilson(-(-k * prompts // n), prompts).high
-    return {"value": k / n, "k": k, "n": n, "low": low, "high": high}
+    return rate_of(sum(verdicts), len(verdicts), prompts or len(verdicts))
 
 
 def _area(outcomes: Sequence[Outcome]) -> JsonObject:
     """Mean over the prompts of the area over each one's own curve; the interval as that of pass@k."""
     prompts: dict[str, list[Outcome]] = bucketize(outcomes, attrgetter("id"))
-    n = len(prompts)
-    total = round(sum(map(_area_of_one, prompts.values())), 9)
-    low, high = (wilson(number, n) for number in (floor(total), ceil(total)))
-    return {"value": total / n, "n": n, "low": low.low, "high": high.high}
+    return mean_of(round(sum(map(_area_of_one, prompts.values())), 9), len(prompts))
 
 
 def _area_of_one(outcomes: Sequence[Outcome]) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from math import ceil
+from math import ceil, floor
 from operator import itemgetter
 
 from boltons.iterutils import bucketize
@@ -31,6 +31,13 @@ def rate_of(k: int, n: int, prompts: int) -> JsonObject:
     low = wilson(k * prompts // n, prompts).low
     high = wilson(-(-k * prompts // n), prompts).high
     return {"value": k / n, "k": k, "n": n, "low": low, "high": high}
+
+
+def mean_of(total: float, prompts: int) -> JsonObject:
+    """The mean over prompts of values in [0, 1] with this sum; the interval spans those of the rates just below and
+    above it."""
+    low, high = wilson(floor(total), prompts).low, wilson(ceil(total), prompts).high
+    return {"value": total / prompts, "n": prompts, "low": low, "high": high}
 
 
 def by_slice(items: Items, key: str) -> JsonObject:

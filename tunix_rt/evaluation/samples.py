@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, floor
 from operator import itemgetter
 
 from tunix_rt.errors import DataError
 from tunix_rt.evaluation.answers import vote_groups
-from tunix_rt.evaluation.rates import Items
+from tunix_rt.evaluation.rates import Items, mean_of
 from tunix_rt.evaluation.scorer import Scorer
-from tunix_rt.evaluation.statistics import majority, pass_at_k, wilson
+from tunix_rt.evaluation.statistics import majority, pass_at_k
 from tunix_rt.files import JsonObject
 
 
@@ -25,14 +24,12 @@ def pass_at(prompts: Mapping[str, Items], declared: Sequence[int]) -> JsonObject
 
 
 def _pass_at(prompts: Mapping[str, Items], k: int) -> JsonObject:
-    """Mean pass@k over the prompts; the interval spans those of the rates just below and above it."""
+    """Mean pass@k over the prompts."""
     short = next((name for name, group in prompts.items() if len(group) < k), None)
     if short is not None:
         raise DataError(f"prompt {short}: {len(prompts[short])} samples, pass@{k} needs at least {k}")
-    n = len(prompts)
     total = sum(pass_at_k(len(group), sum(map(itemgetter("correct"), group)), k) for group in prompts.values())
-    low, high = wilson(floor(total), n).low, wilson(ceil(total), n).high
-    return {"value": total / n, "n": n, "low": low, "high": high}
+    return mean_of(total, len(prompts))
 
 
 def votes(prompts: Mapping[str, Items], scorer: Scorer) -> list[JsonObject]:
