@@ -9,10 +9,9 @@ from typing import Any
 
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.prediction import NO_REFERENCE, verdict
 
 Value = Callable[[JsonObject], float | None]
-NO_REFERENCE = "no reference"
-"""The reason of an item that `accuracy` leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def _steps(item: JsonObject, number: Callable[[JsonObject], float]) -> float | N
 
 
 METRICS = {
-    "accuracy": Metric("accuracy", lambda item: None if item["reason"] == NO_REFERENCE else item["correct"], 1),
+    "accuracy": Metric("accuracy", verdict, 1),
     "contains_answer": Metric(
         "contains_answer", lambda item: None if item["reason"] == NO_REFERENCE else item["contains_answer"], 1
     ),

@@ -45,6 +45,11 @@ class Scores:
         """[runs of the side, prompts]: its part of `totals`."""
         return self.totals[self.num_left :] if right else self.totals[: self.num_left]
 
+    def means_of(self, right: bool) -> list[float]:
+        """The mean value of each run of a side."""
+        found: list[float] = (self.side(right).sum(axis=1) / self.counts.sum()).tolist()
+        return found
+
     def among(self, ids: Collection[str]) -> Scores:
         """Those of some prompts."""
         kept = [place for place, name in enumerate(self.ids) if name in ids]

@@ -73,8 +73,7 @@ def _mean(found: Comparison, right: bool) -> str:
     mean = metric.shown(found.estimate.right if right else found.estimate.left)
     if len(side.runs) == 1:
         return f"{metric.name} {mean}"
-    means = found.scores.means[found.scores.num_left :] if right else found.scores.means[: found.scores.num_left]
-    return f"{metric.name} {mean}, runs {', '.join(metric.shown(float(value)) for value in means)}"
+    return f"{metric.name} {mean}, runs {', '.join(map(metric.shown, found.scores.means_of(right)))}"
 
 
 def _seeds(found: Comparison) -> str:
@@ -163,8 +162,7 @@ def to_json(found: Comparison) -> JsonObject:
 
 
 def _side(found: Comparison, right: bool) -> JsonObject:
-    means = found.scores.means[found.scores.num_left :] if right else found.scores.means[: found.scores.num_left]
-    return {"runs": [run.name for run in found.sides[right].runs], "values": means.tolist()}
+    return {"runs": [run.name for run in found.sides[right].runs], "values": found.scores.means_of(right)}
 
 
 def _numbers(each: Estimate) -> JsonObject:

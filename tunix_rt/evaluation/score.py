@@ -22,13 +22,13 @@ from tunix_rt.evaluation.reasoning import check_steps, reasoning
 from tunix_rt.evaluation.samples import against, pass_at, votes
 from tunix_rt.evaluation.scorer import Match, Scorer
 from tunix_rt.files import JsonObject, to_json
-from tunix_rt.traces.prediction import Prediction
+from tunix_rt.traces.prediction import NO_REFERENCE, Prediction
 from tunix_rt.traces.trace import Trace
 
 SCHEMA_VERSION = 3
 """3: confidence, more checks of steps, every pass@k; 2: scorers by name, where an answer was found; 1: one scorer,
 `exact` or `numeric`."""
-UNJUDGED = Match(False, "no reference")
+UNJUDGED = Match(False, NO_REFERENCE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
+from tunix_rt.traces.prediction import Prediction, read_items, read_predictions, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Answer:
     @property
     def right(self) -> bool | None:
         """The verdict; None if there is none: not evaluated yet, or no reference to compare with."""
-        return None if self.item.get("reason") in (None, "no reference") else bool(self.item["correct"])
+        return verdict(self.item)
 
     def to_json(self) -> JsonObject:
         """Both records as one."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from tunix_rt.files import JsonObject, read_record, write_text
 from tunix_rt.hints import tunix_rt
 from tunix_rt.report import calibration, faithfulness
+from tunix_rt.report.answers import answers
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
 from tunix_rt.report.summary import model_name, question, seen_line
@@ -18,7 +19,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.origin import starts_of
 from tunix_rt.runs.rates import rate_title, rates
 from tunix_rt.runs.secrets import mask_values
-from tunix_rt.traces.prediction import Prediction, read_items, read_predictions
+from tunix_rt.traces.prediction import Prediction, read_items
 from tunix_rt.traces.prepared import left_out
 
 DECLARED = {
@@ -247,15 +248,11 @@ def _predictions(run: RunFolder) -> list[str]:
     """The first few wrong predictions, followed by right ones."""
     if not run.predictions.exists():
         return []
-    items = {(item["id"], item["sample"]): item for item in read_items(run.items)}
-    judged: dict[bool, list[tuple[Prediction, JsonObject]]] = {True: [], False: []}
-    for prediction in read_predictions(run.predictions):
-        if item := items.get((prediction.id, prediction.sample)):
-            judged[item["correct"]].append((prediction, item))
-    right, wrong = judged[True], judged[False]
+    judged = [answer for answer in answers(run) if answer.item]
+    right, wrong = ([each for each in judged if each.item["correct"] is kind] for kind in (True, False))
     some_wrong = wrong[: max(WRONG_SAMPLES, SAMPLES - len(right))]
     chosen = [*some_wrong, *right[: SAMPLES - len(some_wrong)]]
-    shown = [line for prediction, item in chosen for line in _sample(prediction, item)]
+    shown = [line for each in chosen for line in _sample(each.prediction, each.item)]
     more = len(wrong) - len(some_wrong)
     return [*shown, f"{more:,} more are wrong; a command below prints them.", ""] if more else shown
 

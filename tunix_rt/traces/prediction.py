@@ -10,6 +10,8 @@ from typing import Literal
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_appended, read_jsonl
 
+NO_REFERENCE = "no reference"
+"""The reason in `items.jsonl` of an answer that has nothing to be compared with."""
 VERDICT = ("id", "sample", "correct", "reason")
 """What every line of `items.jsonl` has."""
 
@@ -68,6 +70,11 @@ def read_predictions(path: Path) -> Iterator[Prediction]:
 def read_if_there(path: Path) -> list[Prediction]:
     """Predictions of a file that not every run has; none if there is no file."""
     return list(read_predictions(path)) if path.exists() else []
+
+
+def verdict(item: JsonObject) -> bool | None:
+    """Whether a line of `items.jsonl` says that the answer is right; None: no verdict, or no reference to judge by."""
+    return None if item.get("reason") in (None, NO_REFERENCE) else bool(item["correct"])
 
 
 def renamed(item: JsonObject) -> JsonObject:

@@ -16,12 +16,10 @@ from typing import Literal
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_appended
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.traces.prediction import renamed
+from tunix_rt.traces.prediction import NO_REFERENCE, renamed
 
 Key = tuple[str, int]
 Flip = Literal["fixed", "broken"]
-UNJUDGED = "no reference"
-"""The reason of a verdict on an answer that has nothing to be compared with."""
 KEPT = ("reason", "extracted", "marker", "ambiguous", "malformed", "contains_answer", "confidence", "scores")
 """What is shown of an item as it stands."""
 
@@ -53,7 +51,7 @@ class Side:
     def correct(self, key: Key) -> bool | None:
         """The verdict; None if there is none."""
         item = self.items.get(key, {})
-        return None if item.get("reason") == UNJUDGED else item.get("correct")
+        return None if item.get("reason") == NO_REFERENCE else item.get("correct")
 
 
 def _by_key(file: Path) -> dict[Key, JsonObject]:
