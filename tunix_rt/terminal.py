@@ -109,6 +109,11 @@ def console(stderr: bool = False) -> Any:
     return Console(stderr=stderr, highlight=False, soft_wrap=False)
 
 
+def cut(text: str, longest: int) -> str:
+    """`text` cut to `longest` characters, the last one `…` if something is left out."""
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
 def duration(seconds: float) -> str:
     """Seconds, minutes or hours in words."""
     if seconds < 120:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from tunix_rt import hints
 from tunix_rt.commands import Parser
 from tunix_rt.files import to_json
-from tunix_rt.terminal import out, table
+from tunix_rt.terminal import cut, out, table
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,12 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     out()
     for section in sections:
         if section.different:
-            rows = [(key, _cut(str(a)), _cut(str(b))) for key, (a, b) in section.different.items()]
+            rows = [(key, cut(str(a), 60), cut(str(b), 60)) for key, (a, b) in section.different.items()]
             table(section.name, ("", left.name, right.name), rows)
     for section in sections:
         out(f"{section.name}: {section.equal} values equal{'' if section.different else ', nothing differs'}")
     return 0
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:59]}…"

@@ -16,6 +16,7 @@ from tunix_rt import hints
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_record, to_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.terminal import cut
 from tunix_rt.traces.prediction import read_items
 
 Key = tuple[str, int]
@@ -135,7 +136,7 @@ def _difference(mine: Items, its: Items) -> str | None:
     for key in mine:
         for name in ("prompt", "reference"):
             if mine[key][name] != its[key][name]:
-                texts = f"{_cut(mine[key][name])} and {_cut(its[key][name])}"
+                texts = f"{_shown(mine[key][name])} and {_shown(its[key][name])}"
                 return f"{len(mine) - shared} of {len(mine)} differ, the first in the {name} of {key[0]}: {texts}"
     return None
 
@@ -152,5 +153,5 @@ def _same_digest(first: RunFolder, other: RunFolder, split: str) -> bool:
     return None in digests or digests[0] == digests[1]
 
 
-def _cut(text: str) -> str:
-    return to_json(text if len(text) <= 40 else f"{text[:39]}…")
+def _shown(text: str) -> str:
+    return to_json(cut(text, 40))

@@ -11,7 +11,7 @@ from tunix_rt.comparison.compare import Comparison
 from tunix_rt.comparison.flips import Flip, Told, told
 from tunix_rt.comparison.statistics import LEVEL, Estimate, discordant
 from tunix_rt.files import JsonObject
-from tunix_rt.terminal import out, table
+from tunix_rt.terminal import cut, out, table
 
 WIDTH = 80
 EFFECTS = (0.01, 0.02, 0.05)
@@ -126,13 +126,9 @@ def _show_flip(found: Comparison, each: Told) -> None:
     texts = {"prompt": each.prompt, "reference": each.reference}
     texts |= {"before": each.completions[0] or "(none)", "now": each.completions[1] or "(none)"}
     for name, text in texts.items():
-        lines = [part for line in _cut(text).split("\n") for part in textwrap.wrap(line, WIDTH - 14) or [""]]
+        lines = [part for line in cut(text, LONGEST).split("\n") for part in textwrap.wrap(line, WIDTH - 14) or [""]]
         out("\n".join(f"  {name if at == 0 else '':9}  {line}" for at, line in enumerate(lines)))
     out()
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def to_json(found: Comparison) -> JsonObject:

@@ -5,7 +5,6 @@ are the same.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from tunix_rt.comparison.compare import Comparison, compared
 from tunix_rt.comparison.pairs import SEEDS
@@ -14,6 +13,7 @@ from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import read_record, to_json
 from tunix_rt.runs.diff import Section, value_at
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.terminal import cut
 
 SHOWN = 4
 COMMIT = 9
@@ -51,7 +51,11 @@ def _changed(left: RunFolder, right: RunFolder) -> str:
     """Config keys that may change a result; of seeds that follow `seed`, only that one."""
     found = changes(left, right)
     followers = [key for key in SEEDS[1:] if found.get(key) == found.get("seed")]
-    shown = [f"{key}: {_cut(a)} → {_cut(b)}" for key, (a, b) in found.items() if key not in followers]
+    shown = [
+        f"{key}: {cut(str(a), LONGEST)} → {cut(str(b), LONGEST)}"
+        for key, (a, b) in found.items()
+        if key not in followers
+    ]
     return _some(shown) or "nothing that changes a result"
 
 
@@ -97,8 +101,3 @@ def _code(section: Section) -> str:
 def _some(shown: Sequence[str]) -> str:
     more = f"; {len(shown) - SHOWN} more" if len(shown) > SHOWN else ""
     return "; ".join(shown[:SHOWN]) + more
-
-
-def _cut(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
