@@ -42,6 +42,10 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
             inside[now] = inside.pop(then)
     if "answer" in mapping.get("evaluation", {}):
         mapping["evaluation"] = _with_scorers(mapping["evaluation"])
+    if (earlier := get_path(mapping, ("model", "source", "config"), None)) and mapping["model"]["source"][
+        "kind"
+    ] == "run":
+        mapping["model"]["source"]["config"] = of_today(earlier)
     return mapping
 
 
