@@ -76,6 +76,8 @@ class Piece:
     """[n] natural log-probabilities under the model at temperature 1, before any top-k or top-p."""
     finish_reason: FinishReason | None
     """None if more follows."""
+    stop_id: int | None = None
+    """The token that ended the completion; None if more follows, it ended at its limit, or a backend cannot tell."""
 
 
 class Backend(Protocol):
