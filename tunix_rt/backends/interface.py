@@ -78,6 +78,8 @@ class Piece:
     """None if more follows."""
     stop_id: int | None = None
     """The token that ended the completion; None if more follows, it ended at its limit, or a backend cannot tell."""
+    stop_logprob: float | None = None
+    """Its log-probability, as `logprobs`; None as `stop_id`."""
 
 
 class Backend(Protocol):

@@ -241,7 +241,7 @@ def _piece(answering: Answering, index: int, ids: Int32, logprobs: Float32, made
     stops = np.flatnonzero(np.isin(ids, answering.stop_ids))
     if stops.size and stops[0] < room:
         end = int(stops[0])
-        return Piece(index, ids[:end], logprobs[:end], "stop", int(ids[end]))
+        return Piece(index, ids[:end], logprobs[:end], "stop", int(ids[end]), float(logprobs[end]))
     return Piece(index, ids[:room], logprobs[:room], "length" if room <= len(ids) else None)
 
 
