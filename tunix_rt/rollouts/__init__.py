@@ -1,1 +1,1 @@
-"""Rollouts: answers that the model samples while it trains, their rewards, and the batches that are learned from them."""
+"""Rollouts: what the model samples while it trains, its rewards, and the batches that are learned from it."""
