@@ -149,7 +149,7 @@ def test_one_pass_scores_what_the_cache_decoded(
         tokens[0, i, :end], targets[0, i, :end], segments[0, i, :end] = row[:-1], row[1:], 1
         weights[0, i, len(prompt) - 1 : end] = 1
     positions = np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape)
-    batch = Batch(tokens, targets, positions, segments, weights)
+    batch = Batch.supervised(tokens, targets, positions, segments, weights)
     scored = backend.fetch(backend.logprobs(small_state, batch))["logprobs"]
     for i, (_, logprobs, _) in enumerate(sampled):
         np.testing.assert_allclose(scored[0, i][weights[0, i] > 0], logprobs, atol=2e-4)
