@@ -16,7 +16,7 @@ import numpy as np
 
 from tunix_rt.batches.batch import Batch, assemble
 from tunix_rt.batches.encoded import REJECTED, EncodedDataset, Int32
-from tunix_rt.batches.pack import Int64, Rows, pack
+from tunix_rt.batches.pack import Float64, Int64, pack
 from tunix_rt.errors import DataError
 from tunix_rt.models.folder import Float32
 
@@ -62,14 +62,24 @@ class PairBatch:
     """int64 [N]: the sequence of each, not decreasing."""
 
     @property
-    def num_sequences(self) -> int:
-        return 2 * len(self.pairs)
+    def indices(self) -> list[int]:
+        """Number in the dataset of each of the S sequences."""
+        return [2 * pair + member for pair in self.pairs for member in range(2)]
 
-    def weighted(self, weights: Sequence[float] | np.ndarray) -> Batch:
+    @property
+    def counts(self) -> Int64:
+        """int64 [S]: number of trained tokens of each sequence."""
+        return np.bincount(self.sequence, minlength=2 * len(self.pairs))
+
+    def taken(self, values: Float32) -> Float64:
+        """The values [A, B, T] of the trained tokens: [N]."""
+        return values.reshape(-1)[self.places].astype(np.float64)
+
+    def weighted(self, weights: Float64) -> Batch:
         """The batch whose trained tokens have these weights [N], to be summed without division."""
         filled = np.zeros(self.batch.weights.size, dtype=np.float32)
         filled[self.places] = weights
-        return replace(self.batch, weights=filled.reshape(self.batch.weights.shape))
+        return replace(self.batch, weights=filled.reshape(self.batch.weights.shape), divisor=1.0)
 
 
 def pair_batch(dataset: EncodedPairs, pairs: Sequence[int], row_length: int, packing: bool, rows: int) -> PairBatch:
@@ -79,12 +89,7 @@ def pair_batch(dataset: EncodedPairs, pairs: Sequence[int], row_length: int, pac
     """
     indices = [2 * pair + member for pair in pairs for member in range(2)]
     packed = pack(dataset.lengths[indices], row_length, packing)
-    return _located(dataset, tuple(pairs), indices, packed, (-(-len(packed) // rows), rows, row_length))
-
-
-def _located(
-    dataset: EncodedPairs, pairs: tuple[int, ...], indices: Sequence[int], packed: Rows, shape: tuple[int, int, int]
-) -> PairBatch:
+    shape = (-(-len(packed) // rows), rows, row_length)
     batch = assemble(dataset, [[indices[one] for one in row] for row in packed], shape)
     mask = (batch.weights > 0).astype(np.float32)
     flat, found = mask.reshape(-1), [np.zeros(0, np.int64)] * len(indices)
@@ -95,7 +100,7 @@ def _located(
             found[one] = start + np.flatnonzero(flat[start:end])
             start = end
     sequence = np.repeat(np.arange(len(indices)), [len(part) for part in found])
-    return PairBatch(replace(batch, weights=mask), pairs, np.concatenate(found), sequence)
+    return PairBatch(replace(batch, weights=mask), tuple(pairs), np.concatenate(found), sequence)
 
 
 class PairOrder:
