@@ -76,6 +76,10 @@ class Piece:
     """[n] natural log-probabilities under the model at temperature 1, before any top-k or top-p."""
     finish_reason: FinishReason | None
     """None if more follows."""
+    stop_id: int | None = None
+    """The token that ended the completion; None if more follows, it ended at its limit, or a backend cannot tell."""
+    stop_logprob: float | None = None
+    """Its log-probability, as `logprobs`; None as `stop_id`."""
 
 
 class Backend(Protocol):
