@@ -29,3 +29,10 @@ class NearScorer(Scorer):
             bytearray(2**40)
         far = abs(float(answer) - float(question.reference))
         return Match(far <= 1, f"{far:g} away", {"nearness": max(0.0, 1 - far / self.within)})
+
+
+@section
+class MuteScorer(Scorer):
+    """Has forgotten to judge."""
+
+    kind: Literal["mute"]

@@ -258,7 +258,7 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = detail["ctx"].get("expected_tags", "")
         got = given.get("kind") if isinstance(given, dict) else given
-        why = f"; {UNUSABLE[got]}" if "scorers" in path and got in UNUSABLE else ""
+        why = f"; {UNUSABLE[got]}" if where.startswith("evaluation.scorers") and got in UNUSABLE else ""
         return f"{where}.kind", f"got {got!r}, allowed: {tags}{why}"
     message = str(detail["msg"]).removeprefix("Input should be ").replace("a valid boolean", "true or false")
     if kind == "dataclass_type" and (keys := sorted(fields_of(hint, None))):
