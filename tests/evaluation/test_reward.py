@@ -79,7 +79,7 @@ def test_a_long_answer_pays_for_its_last_fifth(
 
 
 def test_a_hostile_answer_costs_its_limit_and_becomes_nothing(near: Rewarder, predict: Predict, ask: Ask) -> None:
-    answers = ["12", "sleep", "14", "leave", "eat", "no number", "12"]
+    answers = ["12", "sleep", "14", "leave", "eat", "nan", "12"]
     said = [predict("a", answer, place) for place, answer in enumerate(answers)]
     near.rewards(said[:1], {"a": ask("a")})
     begun = time.monotonic()

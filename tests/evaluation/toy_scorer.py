@@ -28,7 +28,7 @@ class NearScorer(Scorer):
         if answer == "eat":
             bytearray(2**40)
         far = abs(float(answer) - float(question.reference))
-        return Match(far <= 1, f"{far:g} away", {"nearness": max(0.0, 1 - far / self.within)})
+        return Match(far <= 1, f"{far:g} away", {"nearness": max(1 - far / self.within, 0.0)})
 
 
 @section

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
+from math import isfinite
 
 from pydantic import TypeAdapter
 
@@ -37,7 +38,8 @@ def respond(request: JsonObject, evaluation: EvaluationConfig, names: Sequence[s
             traces = {said.id: Trace(said.id, q.prompt, (), q.reference, q.meta) for said, q in asked}
             ask_ahead([said for said, _ in asked], traces, evaluation)
             return {}
-        return {"values": dict(zip(names, numbers(*_read(request), evaluation, names), strict=True))}
+        values = dict(zip(names, numbers(*_read(request), evaluation, names), strict=True))
+        return {"values": values} if all(map(isfinite, values.values())) else {"error": "not finite"}
     except TunixError as error:
         return {"refused": type(error).__name__, "message": str(error)}
 
