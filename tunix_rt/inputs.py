@@ -121,6 +121,7 @@ def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, 
         folder=folder,
         models=_models(config),
         store=store,
+        pairs=config.objective.data == "pairs",
         weights=weights,
     )
     prepare(request)

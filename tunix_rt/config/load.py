@@ -21,6 +21,7 @@ from tunix_rt.config.choices import PARTS, SPLITS
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
+from tunix_rt.config.scorers import UNUSABLE
 from tunix_rt.config.section import element_of, fields_of, hints_of, keys_below, kinds_with, members
 from tunix_rt.errors import ConfigError
 
@@ -257,7 +258,8 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = detail["ctx"].get("expected_tags", "")
         got = given.get("kind") if isinstance(given, dict) else given
-        return f"{where}.kind", f"got {got!r}, allowed: {tags}"
+        why = f"; {UNUSABLE[got]}" if where.startswith("evaluation.scorers") and got in UNUSABLE else ""
+        return f"{where}.kind", f"got {got!r}, allowed: {tags}{why}"
     message = str(detail["msg"]).removeprefix("Input should be ").replace("a valid boolean", "true or false")
     if kind == "dataclass_type" and (keys := sorted(fields_of(hint, None))):
         message = f"a section of {', '.join(f'{where}.{key}' for key in keys)}"
