@@ -76,6 +76,10 @@ class Piece:
     """[n] natural log-probabilities under the model at temperature 1, before any top-k or top-p."""
     finish_reason: FinishReason | None
     """None if more follows."""
+    stop_id: int | None = None
+    """The token that ended the completion; None if more follows, it ended at its limit, or a backend cannot tell."""
+    stop_logprob: float | None = None
+    """Its log-probability, as `logprobs`; None as `stop_id`."""
 
 
 class Backend(Protocol):
@@ -100,11 +104,12 @@ class Backend(Protocol):
         """
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
-        """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once.
+        """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once by the batch's
+        divisor.
 
-        Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum`,
-        `weight_sum`, `grad_norm` (before clipping) and `finite` on the device, and reports in `compiled` whether the
-        call compiled a program (absent if it never does). Sums over tensors are in the order of their names.
+        Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum` (not
+        divided), `grad_norm` (before clipping) and `finite` on the device, and reports in `compiled` whether the call
+        compiled a program (absent if it never does). Sums over tensors are in the order of their names.
         Raises OutOfMemory.
         """
 

@@ -17,6 +17,7 @@ from tunix_rt.config.execution import (
 )
 from tunix_rt.config.format import FormatConfig, asks_for_answer
 from tunix_rt.config.model import FreshModel, ModelConfig, ScratchModel, TokenizerConfig
+from tunix_rt.config.objectives import ObjectiveConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
@@ -43,6 +44,8 @@ class ExperimentConfig:
     dataset: DatasetConfig
     format: FormatConfig
     """How a trace is written as text, and how the model's text is read."""
+    objective: ObjectiveConfig
+    """What training makes small: the error on traces or preferences, or the loss of verdicts on its own answers."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     """How the learning rate changes over the steps."""

@@ -41,6 +41,7 @@ def _train(context: RunContext) -> JsonObject:
         format=config.format,
         backend=config.backend,
         adapter=config.model.adapter,
+        objective=config.objective,
         optimizer=config.optimizer,
         schedule=config.schedule,
         training=config.training,

@@ -25,6 +25,7 @@ from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, is_adapter
+from tunix_rt.objectives.interface import Objective
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.live import SAMPLES
@@ -38,6 +39,7 @@ from tunix_rt.training.loop import TrainPlan
 from tunix_rt.training.loop import train as run_loop
 from tunix_rt.training.sample import Sampler, Verdict
 from tunix_rt.training.schedule import learning_rate
+from tunix_rt.training.source import BatchSource, SupervisedSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class TrainRequest:
     format: FormatConfig
     backend: BackendConfig
     adapter: LoraAdapter | None
+    objective: Objective
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     training: TrainingConfig
@@ -74,7 +77,7 @@ def train(request: TrainRequest) -> JsonObject:
         return keep_start(request.run, request.prepared.model_folder, request.adapter)
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
-    order, facts = batch_schedule(training, prepared)
+    source, facts = source_of(request)
     setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
@@ -94,7 +97,7 @@ def train(request: TrainRequest) -> JsonObject:
         raise InputError(": ".join(mistake))
     work = TrainPlan(
         num_steps=num_steps,
-        batch_at=lambda step: order.batch_at(step - 1),
+        source=source,
         rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
         evaluate=evaluator(engine, request, int(facts["row_length"])),
         stop_step=request.stop_step,
@@ -111,6 +114,12 @@ def train(request: TrainRequest) -> JsonObject:
         "ended_early": end.ended,
         "model_digest": folder_digest(run.model),
     }
+
+
+def source_of(request: TrainRequest) -> tuple[BatchSource, JsonObject]:
+    """Where the updates come from, and what follows from the data (`batch_schedule`)."""
+    order, facts = batch_schedule(request.training, request.prepared)
+    return SupervisedSource(order), facts
 
 
 def setup_of(

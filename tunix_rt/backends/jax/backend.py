@@ -99,6 +99,7 @@ class JaxBackend(xla.XlaBackend):
                 state.moments,
                 state.frozen,
                 self._inputs(state, batch)._replace(dropout=dropout),
+                np.float32(batch.divisor),
                 np.float32(learning_rate),
                 np.float32(np.inf if state.training.clip_norm is None else state.training.clip_norm),
             )

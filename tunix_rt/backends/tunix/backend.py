@@ -76,7 +76,7 @@ class TunixBackend(xla.XlaBackend):
         optimizer.set_rate(state.trainer.optimizer, learning_rate, self._device)
         train_step, _ = state.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
         with xla.memory_errors(xla.ROWS):
-            _, sums, norm = train_step(step.inputs(batch))
+            _, sums, norm = train_step(step.divided(batch))
         finite = step.finite(sums["loss_sum"], norm)
         return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
