@@ -16,7 +16,7 @@ from tunix_rt.config.execution import (
     TrackingConfig,
 )
 from tunix_rt.config.format import FormatConfig, asks_for_answer
-from tunix_rt.config.model import FreshModel, ModelConfig, ScratchModel, TokenizerConfig
+from tunix_rt.config.model import FreshModel, ModelConfig, RunModel, ScratchModel, TokenizerConfig
 from tunix_rt.config.objectives import ObjectiveConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
@@ -115,7 +115,9 @@ def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterat
 
 def chat_template(model: ModelConfig, format: FormatConfig) -> Iterator[Mistake]:
     """A new tokenizer has none."""
-    if isinstance(model.source, FreshModel | ScratchModel) and format.kind in CHATS:
+    source = model.source
+    drawn = source.drawn if isinstance(source, RunModel) else isinstance(source, FreshModel | ScratchModel)
+    if drawn and format.kind in CHATS:
         yield "format.kind", f"a fresh model's tokenizer has no chat template: format={CHATS[format.kind]}"
 
 
@@ -182,9 +184,10 @@ def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig
         return
     if training.trains and row is not None and row < longest:
         yield "training.row_length", f"{row} is shorter than dataset.max_length {longest}"
-    if isinstance(source, FreshModel) and longest > source.max_position_embeddings:
-        what = f"{longest} exceeds model.source.max_position_embeddings {source.max_position_embeddings}"
-        yield "dataset.max_length", what
+    drawn = source.drawn.get("max_position_embeddings") if isinstance(source, RunModel) else None
+    positions = source.max_position_embeddings if isinstance(source, FreshModel) else drawn
+    if positions is not None and longest > positions:
+        yield "dataset.max_length", f"{longest} exceeds model.source.max_position_embeddings {positions}"
 
 
 def phases(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mistake]:

@@ -32,7 +32,8 @@ class Stage:
 
 
 def _prepare(context: RunContext) -> None:
-    check_asked(ensure_prepared(context.config, context.prepared.folder, context.store), context.config.generation)
+    prepared = ensure_prepared(context.config, context.prepared.folder, context.store, context.start)
+    check_asked(prepared, context.config.generation)
 
 
 def _train(context: RunContext) -> JsonObject:
