@@ -37,9 +37,13 @@ from tunix_rt.training.as_it_is import keep_start
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 from tunix_rt.training.loop import TrainPlan
 from tunix_rt.training.loop import train as run_loop
+from tunix_rt.training.pairs import PairSource, pair_source
 from tunix_rt.training.sample import Sampler, Verdict
 from tunix_rt.training.schedule import learning_rate
 from tunix_rt.training.source import BatchSource, SupervisedSource
+
+Measure = Callable[[State, Callable[[], None]], Mapping[str, float]]
+"""(state, what to call between batches, which may raise Interrupted) → `eval/…` metrics."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,8 +81,8 @@ def train(request: TrainRequest) -> JsonObject:
         return keep_start(request.run, request.prepared.model_folder, request.adapter)
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
-    source, facts = source_of(request)
     setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
+    source, facts = source_of(request, engine, setup)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", engine.describe()))
@@ -99,7 +103,7 @@ def train(request: TrainRequest) -> JsonObject:
         num_steps=num_steps,
         source=source,
         rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
-        evaluate=evaluator(engine, request, int(facts["row_length"])),
+        evaluate=evaluator(engine, request, source, int(facts["row_length"])),
         stop_step=request.stop_step,
     )
     end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
@@ -116,8 +120,10 @@ def train(request: TrainRequest) -> JsonObject:
     }
 
 
-def source_of(request: TrainRequest) -> tuple[BatchSource, JsonObject]:
+def source_of(request: TrainRequest, engine: Backend, setup: TrainingSetup) -> tuple[BatchSource, JsonObject]:
     """Where the updates come from, and what follows from the data (`batch_schedule`)."""
+    if request.objective.data == "pairs":
+        return pair_source(request.objective, request.training, request.prepared, engine, setup)
     order, facts = batch_schedule(request.training, request.prepared)
     return SupervisedSource(order), facts
 
@@ -130,34 +136,48 @@ def setup_of(
     return TrainingSetup(optimizer, training.clip_norm, training.seed, lora)
 
 
-def evaluator(engine: Backend, request: TrainRequest, row_length: int) -> Callable[[State, int], Mapping[str, float]]:
-    """The function that the loop calls to evaluate: loss on the validation split, and the accuracy of a few answers."""
-    prepared, training, interrupt = request.prepared, request.training, request.interrupt
+def evaluator(
+    engine: Backend, request: TrainRequest, source: BatchSource, row_length: int
+) -> Callable[[State, int], Mapping[str, float]]:
+    """The function that the loop calls to evaluate: the objective on the validation split, and the accuracy of a few
+    answers."""
+    prepared, interrupt = request.prepared, request.interrupt
+    measure = source.validation if isinstance(source, PairSource) else _supervised(engine, request, row_length)
+    traces = prepared.traces("validation")[: request.training.evaluate_samples]
+    sampler = Sampler.of(prepared.model_folder, request.format, traces) if traces else None
+    samples = request.run.metrics_log.with_name(SAMPLES)
+
+    def evaluate(state: State, step: int) -> Mapping[str, float]:
+        asked = partial(interrupt.check, f"after step {step}, which is saved")
+        assert measure is not None  # there is one where training.evaluate_every is a number
+        metrics = dict(measure(state, asked))
+        if sampler is not None:
+            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right, asked, samples)
+        return metrics
+
+    return evaluate
+
+
+def _supervised(engine: Backend, request: TrainRequest, row_length: int) -> Measure:
+    """The loss on the validation split."""
+    prepared, training = request.prepared, request.training
     dataset = EncodedDataset.open(prepared.encoded("validation"))
     if training.evaluate_every is not None and len(dataset) == 0:
         raise DataError(
             f"{prepared.folder}: the validation split is empty; raise dataset.split.validation, "
             "or set training.evaluate_every=null"
         )
-    traces = prepared.traces("validation")[: training.evaluate_samples]
-    sampler = Sampler.of(prepared.model_folder, request.format, traces) if traces else None
-    samples = request.run.metrics_log.with_name(SAMPLES)
 
-    def evaluate(state: State, step: int) -> Mapping[str, float]:
-        length, saved = evaluation_length(dataset, row_length), f"after step {step}, which is saved"
-        loss, weight = 0.0, 0.0
+    def measure(state: State, check: Callable[[], None]) -> Mapping[str, float]:
+        length, loss, weight = evaluation_length(dataset, row_length), 0.0, 0.0
         for batch in sequential_batches(dataset, length, training.packing, training.per_device_batch_size):
-            interrupt.check(saved)
+            check()
             logprobs = engine.fetch(engine.logprobs(state, batch))["logprobs"]
             loss -= float(np.sum(logprobs.astype(np.float64) * batch.weights))
             weight += float(np.sum(batch.weights, dtype=np.float64))
-        metrics = {"eval/loss": loss / max(weight, 1e-9)}
-        if sampler is not None:
-            asked = partial(interrupt.check, saved)
-            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right, asked, samples)
-        return metrics
+        return {"eval/loss": loss / max(weight, 1e-9)}
 
-    return evaluate
+    return measure
 
 
 def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) -> None:
