@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tunix_rt.config.choices import BACKENDS, SPLIT_BY_TYPE
-from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, MixtureSource
+from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, GeneratedSource, MixtureSource
 from tunix_rt.config.execution import (
     BackendConfig,
     CheckpointConfig,
@@ -147,7 +147,7 @@ def sources_needed(dataset: DatasetConfig, training: TrainingConfig, generation:
     """Training needs traces, and prompts that are asked have to come from somewhere."""
     source = dataset.source
     parts = [part.source for part in source.sources.values()] if isinstance(source, MixtureSource) else [source]
-    if any(isinstance(part, ArithmeticSource) or part.train is not None for part in parts):
+    if any(isinstance(part, GeneratedSource) or part.train is not None for part in parts):
         return
     if training.trains:
         what = "nothing to train on: name it, or ask the model as it is (training=none)"
