@@ -80,9 +80,9 @@ def measure(case: Case) -> Peak:
     state, loss, seconds = engine.load(prepared.model_folder, setup), 0.0, 0.0
     for step in range(case.num_updates):
         start = time.perf_counter()
-        state, measured = engine.train_step(state, order.batch_at(step), config.optimizer.learning_rate)
-        found = engine.fetch(measured)
-        loss = float(found["loss_sum"]) / float(found["weight_sum"])
+        batch = order.batch_at(step)
+        state, measured = engine.train_step(state, batch, config.optimizer.learning_rate)
+        loss = float(engine.fetch(measured)["loss_sum"]) / batch.divisor
         seconds = time.perf_counter() - start
     unit = 1 if sys.platform == "darwin" else 1024
     return Peak(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit, loss, seconds)

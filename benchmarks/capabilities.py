@@ -95,8 +95,7 @@ def train(engine: Any, state: Any, batches: list[Batch]) -> tuple[Any, list[floa
     losses = []
     for batch in batches:
         state, measured = engine.train_step(state, batch, 1e-2)
-        numbers = engine.fetch(measured)
-        losses.append(float(numbers["loss_sum"]) / float(numbers["weight_sum"]))
+        losses.append(float(engine.fetch(measured)["loss_sum"]) / batch.divisor)
     return state, losses
 
 
@@ -108,7 +107,7 @@ def packed(step: int = 0, micro_batches: int = 1) -> Batch:
     segments = np.broadcast_to(np.repeat(np.array([1, 2], np.int32), 12), shape).copy()
     positions = np.broadcast_to(np.tile(np.arange(12, dtype=np.int32), 2), shape).copy()
     weights = (random.random(shape) < 0.7).astype(np.float32)
-    return Batch(tokens, targets, positions, segments, weights)
+    return Batch.supervised(tokens, targets, positions, segments, weights)
 
 
 def computes(family: str, **changes: Any) -> Callable[[Trial], None]:
@@ -136,7 +135,7 @@ def isolates(trial: Trial) -> None:
     engine, batch = trial.engine(), packed()
     state = engine.load(trial.model("llama"), None)
     halves = (slice(0, 12), slice(12, 24))
-    alone = [Batch(*(getattr(batch, name)[:, :, half] for name in Batch.__slots__)) for half in halves]
+    alone = [Batch.supervised(*(getattr(batch, name)[:, :, half] for name in Batch.__slots__[:-1])) for half in halves]
     apart = np.concatenate([engine.fetch(engine.logprobs(state, each))["logprobs"] for each in alone], axis=2)
     together = engine.fetch(engine.logprobs(state, batch))["logprobs"]
     np.testing.assert_allclose(together, apart, atol=2e-4)

@@ -101,6 +101,7 @@ def _run_loop(
     from tunix_rt.runs.log import MetricsLog
     from tunix_rt.training.checkpoint import Checkpoints, Progress
     from tunix_rt.training.loop import TrainPlan, train
+    from tunix_rt.training.source import SupervisedSource
 
     order, _ = batch_schedule(training, prepared)
     log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)
@@ -115,7 +116,7 @@ def _run_loop(
 
     work = TrainPlan(
         num_steps=training.max_steps or 0,
-        batch_at=lambda step: order.batch_at(step - 1),
+        source=SupervisedSource(order),
         rate_at=lambda _step: config.optimizer.learning_rate,
         evaluate=stop_the_clock,
     )

@@ -159,6 +159,7 @@ def write_prepared(
         folder=folder,
         models=_models(config),
         store=store,
+        pairs=config.objective.data == "pairs",
         weights=weights,
     )
     prepare(request)

@@ -104,7 +104,7 @@ def batch_of() -> Callable[[Sequence[Sequence[Sequence[Any]]], int], Batch]:
                     positions[part], segments[part] = np.arange(len(ids) - 1), number
                     weights[part] = np.where(np.arange(1, len(ids)) < PROMPT, 0, 1 + 0.5 * (number % 2))
                     start += len(ids) - 1
-        return Batch(tokens, targets, positions, segments, weights)
+        return Batch.supervised(tokens, targets, positions, segments, weights)
 
     return build
 

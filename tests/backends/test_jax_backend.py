@@ -98,7 +98,8 @@ optimizer = OptimizerConfig(
 )
 state = backend.load(Path(sys.argv[1]), TrainingSetup(optimizer, clip_norm=1.0, seed=0))
 ids = np.ones((1, 2, 8), np.int32)
-batch = Batch(ids, ids, np.broadcast_to(np.arange(8, dtype=np.int32), ids.shape), ids, ids.astype(np.float32))
+positions = np.broadcast_to(np.arange(8, dtype=np.int32), ids.shape)
+batch = Batch.supervised(ids, ids, positions, ids, ids.astype(np.float32))
 state, measured = backend.train_step(state, batch, 1e-3)
 assert backend.fetch(measured)["finite"]
 decoding = GenerationConfig(

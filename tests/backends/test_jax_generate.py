@@ -61,6 +61,7 @@ def answers(
     for piece in backend.generate(state, prompts, decoding, seeds):
         assert reasons[piece.index] is None, "a piece after the last one"
         assert (piece.ids.dtype, piece.logprobs.dtype) == (np.int32, np.float32)
+        assert (piece.stop_id in (1, 3)) == (piece.finish_reason == "stop")
         ids[piece.index] += piece.ids.tolist()
         logprobs[piece.index] += piece.logprobs.tolist()
         reasons[piece.index] = piece.finish_reason
@@ -149,7 +150,7 @@ def test_one_pass_scores_what_the_cache_decoded(
         tokens[0, i, :end], targets[0, i, :end], segments[0, i, :end] = row[:-1], row[1:], 1
         weights[0, i, len(prompt) - 1 : end] = 1
     positions = np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape)
-    batch = Batch(tokens, targets, positions, segments, weights)
+    batch = Batch.supervised(tokens, targets, positions, segments, weights)
     scored = backend.fetch(backend.logprobs(small_state, batch))["logprobs"]
     for i, (_, logprobs, _) in enumerate(sampled):
         np.testing.assert_allclose(scored[0, i][weights[0, i] > 0], logprobs, atol=2e-4)

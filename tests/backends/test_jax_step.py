@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +87,10 @@ def test_loss_and_gradients_of_packed_rows_equal_transformers_trace_by_trace(
         loss_sum, weight_sum = loss_sum + (losses * weights).sum(), weight_sum + weights.sum()
     (loss_sum / weight_sum).backward()
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
-    numbers, _, optimizer = one_step(backend, llama, packed(traces, batch_of), setup, tmp_path)
+    batch = packed(traces, batch_of)
+    numbers, _, optimizer = one_step(backend, llama, batch, setup, tmp_path)
     assert numbers["loss_sum"] == pytest.approx(loss_sum.item(), rel=1e-6)
-    assert numbers["weight_sum"] == pytest.approx(weight_sum.item(), rel=1e-6)
+    assert batch.divisor == pytest.approx(weight_sum.item(), rel=1e-6)
     found = gradients(optimizer)
     for name, weight in model.named_parameters():
         assert relative(found[name], weight.grad.numpy()) < 1e-5, name
@@ -131,6 +133,28 @@ def test_accumulation_divides_once(
             assert relative(gradients(optimizer)[name], gradient) < 1e-5, name
 
 
+def test_signed_weights_and_a_declared_divisor_equal_transformers(
+    backend: Backend, llama: Path, traces: Any, batch_of: BatchOf, adamw: Any, tmp_path: Path
+) -> None:
+    """Advantages sum to about 0: what is divided by is no sum of them."""
+    import transformers
+
+    advantages = [1.0, -1.0, 0.5, -0.5, 0.0, 0.25]
+    batch = batch_of([[[trace] for trace in traces[:6]]], 64)
+    signed = (batch.segments > 0) * np.array(advantages, np.float32)[None, :, None]
+    model, total = transformers.LlamaForCausalLM.from_pretrained(llama), torch.zeros(())
+    for advantage, trace in zip(advantages, traces, strict=False):
+        ids = torch.from_numpy(trace).long()
+        total = total + advantage * cross_entropy(model(ids[None, :-1]).logits[0], ids[1:], reduction="sum")
+    (total / 11).backward()
+    setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
+    numbers, _, optimizer = one_step(backend, llama, replace(batch, weights=signed, divisor=11.0), setup, tmp_path)
+    assert numbers["loss_sum"] == pytest.approx(total.item(), rel=1e-5)
+    found = gradients(optimizer)
+    for name, weight in model.named_parameters():
+        assert relative(found[name], weight.grad.numpy()) < 1e-5, name
+
+
 def test_packed_equals_one_by_one(
     backend: Backend, llama: Path, traces: Any, batch_of: BatchOf, adamw: Any, tmp_path: Path
 ) -> None:
@@ -138,6 +162,7 @@ def test_packed_equals_one_by_one(
     together = packed(traces, batch_of)
     alone = batch_of([[*([trace] for trace in traces[:6]), [], []]], 24)
     alone.weights[alone.weights > 0] = together.weights[together.weights > 0]
+    alone = replace(alone, divisor=together.divisor)
     first, second = (one_step(backend, llama, batch, setup, tmp_path) for batch in (together, alone))
     assert first[0]["loss_sum"] == pytest.approx(second[0]["loss_sum"], rel=1e-6)
     for name, gradient in gradients(second[2]).items():
@@ -235,7 +260,7 @@ def test_a_non_finite_update_changes_nothing(
     backend.save(state, tmp_path / "before").result()
     weights = batch.weights.copy()
     weights[0, 0, 3] = bad
-    broken = Batch(batch.tokens, batch.targets, batch.positions, batch.segments, weights)
+    broken = replace(batch, weights=weights)
     state, measured = backend.train_step(state, broken, 1e-2)
     assert not backend.fetch(measured)["finite"]
     (tmp_path / "after").mkdir()
@@ -289,7 +314,7 @@ def test_a_batch_without_targets_is_finite_and_only_decays(
     setup = TrainingSetup(adamw(), clip_norm=1.0, seed=0)
     numbers, after, _ = one_step(backend, small_llama, batch_of([[[], []]], 64), setup, tmp_path)
     assert numbers["finite"]
-    assert numbers["weight_sum"] == 0
+    assert numbers["loss_sum"] == 0
     for name, weight in load_file(small_llama / "model.safetensors").items():
         kept = 1.0 if "norm" in name else 1 - 1e-2 * 0.1
         np.testing.assert_allclose(after[name], kept * weight, rtol=1e-6, err_msg=name)

@@ -45,7 +45,8 @@ from tunix_rt.errors import OutOfMemory
 
 def batch(rows, length):
     ids = np.ones((1, rows, length), np.int32)
-    return Batch(ids, ids, np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape), ids, ids.astype(np.float32))
+    positions = np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape)
+    return Batch.supervised(ids, ids, positions, ids, ids.astype(np.float32))
 
 def decoding(rows):
     return GenerationConfig(

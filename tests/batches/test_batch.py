@@ -21,7 +21,15 @@ LENGTHS = [5, 3, 3, 8, 1, 5, 2, 7, 3, 5]
 
 
 def fields(batch: Batch) -> dict[str, np.ndarray]:
-    return {name: getattr(batch, name) for name in Batch.__slots__}
+    return {name: getattr(batch, name) for name in Batch.__slots__ if name != "divisor"}
+
+
+@pytest.mark.parametrize("divisor", [0.0, -1.0, float("inf"), float("nan")])
+def test_what_nothing_can_be_divided_by_is_refused(divisor: float) -> None:
+    """Prevents: advantages, whose sum is about 0, divided by that."""
+    row = np.ones((1, 1, 2), np.int32)
+    with pytest.raises(ValueError, match="divisor"):
+        Batch(row, row, row, row, row.astype(np.float32), divisor)
 
 
 def test_two_traces_in_a_row_of_twelve(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def repacked(batch: Batch, micro_batches: int, row_length: int) -> Batch:
     together = row_length // batch.tokens.shape[2]
     number = (np.arange(batch.tokens.shape[1]) % together)[None, :, None].astype(np.int32)
     segments = np.where(batch.segments > 0, batch.segments + number, 0).astype(np.int32)
-    return Batch(*(laid(x) for x in (batch.tokens, batch.targets, batch.positions, segments, batch.weights)))
+    return Batch.supervised(*(laid(x) for x in (batch.tokens, batch.targets, batch.positions, segments, batch.weights)))
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,9 @@ def first_losses(backend: str, folder: Path) -> list[float]:
     state, losses = engine.load(PreparedData(data).model_folder, setup), []
     for step in range(1, NUM_STEPS + 1):
         rate = learning_rate(config.schedule, config.optimizer.learning_rate, step, facts["num_steps"])
-        state, measurements = engine.train_step(state, order.batch_at(step - 1), rate)
-        values = engine.fetch(measurements)
-        losses.append(float(values["loss_sum"]) / float(values["weight_sum"]))
+        batch = order.batch_at(step - 1)
+        state, measurements = engine.train_step(state, batch, rate)
+        losses.append(float(engine.fetch(measurements)["loss_sum"]) / batch.divisor)
     return losses
 
 

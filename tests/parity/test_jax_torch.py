@@ -36,11 +36,12 @@ def curve(backend: Backend, state: State, batch_at: Callable[[int], Batch], rate
     """Losses float64 [len(rates)] of training `state` with these rates."""
     measured = []
     for step, rate in enumerate(rates):
-        state, numbers = backend.train_step(state, batch_at(step), rate)
-        measured.append(numbers)
-    fetched = [backend.fetch(numbers) for numbers in measured]
-    assert all(numbers["finite"] for numbers in fetched)
-    return np.array([float(numbers["loss_sum"]) / float(numbers["weight_sum"]) for numbers in fetched])
+        batch = batch_at(step)
+        state, numbers = backend.train_step(state, batch, rate)
+        measured.append((numbers, batch.divisor))
+    fetched = [(backend.fetch(numbers), divisor) for numbers, divisor in measured]
+    assert all(numbers["finite"] for numbers, _ in fetched)
+    return np.array([float(numbers["loss_sum"]) / divisor for numbers, divisor in fetched])
 
 
 def saved(backend: Backend, state: State, folder: Path) -> Path:
@@ -58,9 +59,9 @@ def trajectory(recipe: Any, both: Both, tmp_path_factory: pytest.TempPathFactory
     for step in range(NUM_STEPS):
         if step in POINTS:
             checkpoints[step] = saved(backend, state, root / str(step))
-        state, measured = backend.train_step(state, batch_at(step), recipe.rate_at(step + 1))
-        numbers = backend.fetch(measured)
-        losses.append(float(numbers["loss_sum"]) / float(numbers["weight_sum"]))
+        batch = batch_at(step)
+        state, measured = backend.train_step(state, batch, recipe.rate_at(step + 1))
+        losses.append(float(backend.fetch(measured)["loss_sum"]) / batch.divisor)
     checkpoints[NUM_STEPS] = saved(backend, state, root / "last")
     assert losses[-1] < 0.5 * losses[0], "nothing was learned: the points would all be alike"
     return checkpoints, np.array(losses)
@@ -78,9 +79,9 @@ def test_one_step_from_the_same_state(
         losses, gradients, updates = {}, {}, {}
         for name, backend in both.items():
             fresh = backend.load(checkpoints[step], recipe.setup(clip=False))
-            fresh, measured = backend.train_step(fresh, batch_at(step), recipe.rate_at(step + 1))
-            numbers = backend.fetch(measured)
-            losses[name] = float(numbers["loss_sum"]) / float(numbers["weight_sum"])
+            batch = batch_at(step)
+            fresh, measured = backend.train_step(fresh, batch, recipe.rate_at(step + 1))
+            losses[name] = float(backend.fetch(measured)["loss_sum"]) / batch.divisor
             moments = read_state(saved(backend, fresh, tmp_path / name))
             gradients[name] = {key: value for key, value in moments.items() if key.startswith("m.")}
             state = backend.restore(checkpoints[step], recipe.model, recipe.setup())
@@ -267,7 +268,7 @@ def test_log_probabilities_four_ways(both: Both, trajectory: Any, prompts: list[
         end = len(row) - 1
         tokens[0, i, :end], targets[0, i, :end] = row[:-1], row[1:]
         segments[0, i, :end], positions[0, i, :end] = 1, np.arange(end)
-    batch = Batch(tokens, targets, positions, segments, segments.astype(np.float32))
+    batch = Batch.supervised(tokens, targets, positions, segments, segments.astype(np.float32))
     scored = {name: both[name].fetch(both[name].logprobs(states[name], batch))["logprobs"][0] for name in both}
     for i, row in enumerate(rows):
         with torch.no_grad():

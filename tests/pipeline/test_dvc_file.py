@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from tests.conftest import ROOT, config_of
 from tunix_rt import inputs
 from tunix_rt.config.choices import BACKENDS
-from tunix_rt.config.identity import STAGES, VERDICT, first_stage
+from tunix_rt.config.identity import REWARD, STAGES, first_stage
 from tunix_rt.config.load import compose
 from tunix_rt.config.schema import SEEDED, ExperimentConfig
 from tunix_rt.config.section import element_of, hints_of, is_execution
@@ -97,7 +97,7 @@ def params_of(path: str) -> list[str]:
 @pytest.mark.parametrize("stage", ORDER)
 def test_params_are_what_changes_the_result_of_the_stage(stage: str) -> None:
     """Prevents: another `generation.batch_size` predicting again. `seed` is behind the seeds that are null."""
-    paths = STAGES.get(stage, ()) + (VERDICT if stage == "train" else ())
+    paths = STAGES.get(stage, ()) + (REWARD if stage == "train" else ())
     own = [param for path in paths for param in params_of(path)]
     seeded = any(path.endswith("seed") or path in SEEDED for path in own)
     assert declared(stage, "params") == ["seed"] * seeded + own

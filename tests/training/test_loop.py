@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 from tunix_rt.training.loop import TrainPlan, train
+from tunix_rt.training.source import Update
 
 STEP_SECONDS = 0.05
 TOKENS = 3
@@ -61,7 +63,7 @@ class BusyDevice:
     def fetch(self, measurements: Any) -> dict[str, Any]:
         free, step = measurements
         time.sleep(max(0.0, free - time.monotonic()))
-        values = {"loss_sum": 2.0 / step, "weight_sum": 1.0, "grad_norm": 1.0, "finite": step != self.bad_step}
+        values = {"loss_sum": TOKENS * 2.0, "grad_norm": 1.0, "finite": step != self.bad_step}
         return {name: np.asarray(value) for name, value in values.items()} | {
             "compiled": np.asarray(step in self.compiles)
         }
@@ -73,6 +75,20 @@ class BusyDevice:
             return {"model.safetensors": sha256_bytes(b"weights")}
 
         return self.writer.submit(write)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A source of batches that ignore the state."""
+
+    batch_at: Callable[[int], Batch]
+    fetched_ahead: bool = True
+
+    def batch(self, step: int, state: Any) -> Update:
+        return Update(self.batch_at(step))
+
+    def ids(self, step: int) -> list[str]:
+        return [str(step)]
 
 
 def trained(
@@ -91,14 +107,14 @@ def trained(
 
     def batch_at(step: int) -> Batch:
         row = np.full((1, 1, TOKENS), step, np.int32)
-        return Batch(row, row, row, row, row.astype(np.float32))
+        return Batch.supervised(row, row, row, row, row.astype(np.float32))
 
     def evaluate(state: float, step: int) -> Mapping[str, float]:
         time.sleep(evaluation_seconds)
         during_evaluation(step)
         return {"eval/loss": (losses or {}).get(step, 1.0)}
 
-    plan = TrainPlan(num_steps, batch_at, lambda step: 0.1, evaluate, stop_step)
+    plan = TrainPlan(num_steps, Rows(batch_at), lambda step: 0.1, evaluate, stop_step)
     log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)
     checkpoints = Checkpoints(folder / "checkpoints", {}, keep=2)
     begin = checkpoints.newest(log.last_step) or Progress()

@@ -76,6 +76,10 @@ class Piece:
     """[n] natural log-probabilities under the model at temperature 1, before any top-k or top-p."""
     finish_reason: FinishReason | None
     """None if more follows."""
+    stop_id: int | None = None
+    """The token that ended the completion; None if more follows, it ended at its limit, or a backend cannot tell."""
+    stop_logprob: float | None = None
+    """Its log-probability, as `logprobs`; None as `stop_id`."""
 
 
 class Backend(Protocol):
@@ -100,16 +104,20 @@ class Backend(Protocol):
         """
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
-        """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once.
+        """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once by the batch's
+        divisor.
 
-        Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum`,
-        `weight_sum`, `grad_norm` (before clipping) and `finite` on the device, and reports in `compiled` whether the
-        call compiled a program (absent if it never does). Sums over tensors are in the order of their names.
+        Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum` (not
+        divided), `grad_norm` (before clipping) and `finite` on the device, and reports in `compiled` whether the call
+        compiled a program (absent if it never does). Sums over tensors are in the order of their names.
         Raises OutOfMemory.
         """
 
-    def logprobs(self, state: State, batch: Batch) -> Measurements:
-        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device."""
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device.
+
+        `adapter` false: those of the base, without the adapter that is trained. Raises ValueError if there is none.
+        """
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         """Device → host: the only synchronisation in the loop."""

@@ -1,6 +1,7 @@
-"""The loss as algebra that works in numpy, jax and torch alike. A new objective is one more function here.
+"""The loss as algebra that works in jax and torch alike.
 
-Returns sum and count, divided once by the caller over the whole global batch (accumulation and devices included).
+Every objective comes down to it: what `tunix_rt/objectives/` computes arrives as weights. The caller divides once, by
+the divisor of the whole global batch (accumulation and devices included).
 """
 
 from __future__ import annotations
@@ -8,6 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 
-def cross_entropy(logprobs: Any, weights: Any) -> tuple[Any, Any]:
-    """Weighted negative log-likelihood. `logprobs`, `weights`: float32 of the same shape; returns (sum, weight sum)."""
-    return -(logprobs * weights).sum(), weights.sum()
+def weighted_loss(logprobs: Any, weights: Any) -> Any:
+    """Sum of -weight * log-probability. `logprobs`, `weights`: float32 of the same shape; returns a scalar."""
+    return -(logprobs * weights).sum()

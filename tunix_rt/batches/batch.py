@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
 from tunix_rt.batches.encoded import EncodedDataset, Int32
-from tunix_rt.batches.pack import Rows, pack, repack
+from tunix_rt.batches.pack import Int64, Rows, pack, repack
 from tunix_rt.errors import DataError
 from tunix_rt.models.folder import Float32
 
@@ -28,10 +29,32 @@ class Batch:
     segments: Int32
     """1, 2, … per trace in a row; 0 is padding. Attention never crosses segments."""
     weights: Float32
-    """0 if the position is not a target."""
+    """0 if the position is not a target; negative where it is to become less likely."""
+    divisor: float
+    """The loss is the sum of -weight * log-probability over all targets, divided by this number (> 0)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.divisor < math.inf:
+            raise ValueError(f"the divisor of a batch is {self.divisor}: it must be positive and finite")
+
+    @classmethod
+    def supervised(cls, tokens: Int32, targets: Int32, positions: Int32, segments: Int32, weights: Float32) -> Batch:
+        """A batch whose loss is the mean over its targets, by weight (none negative); 0 if there is no target."""
+        return cls(tokens, targets, positions, segments, weights, float(weights.sum(dtype=np.float64)) or 1.0)
 
 
-def assemble(dataset: EncodedDataset, rows: Rows, shape: tuple[int, int, int]) -> Batch:
+class Examples(Protocol):
+    """Sequences as numbers."""
+
+    @property
+    def lengths(self) -> Int64:
+        """int64 [n]: positions that each takes in a row."""
+
+    def example(self, index: int) -> tuple[Int32, Int32, Float32]:
+        """(tokens, targets, weights) of one, each as long as that."""
+
+
+def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batch:
     """Fill arrays of `shape` [A, B, T] with `rows` of trace indices, micro-batch by micro-batch.
 
     If there are fewer than A * B rows, the last ones stay empty (segments 0).
@@ -47,7 +70,7 @@ def assemble(dataset: EncodedDataset, rows: Rows, shape: tuple[int, int, int]) -
             positions[span] = np.arange(end - start)
             segments[span] = segment
             start = end
-    return Batch(tokens, targets, positions, segments, weights)
+    return Batch.supervised(tokens, targets, positions, segments, weights)
 
 
 class BatchOrder:

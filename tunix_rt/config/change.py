@@ -40,6 +40,7 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
             inside = inside.get(name, {})
         if then in inside:
             inside[now] = inside.pop(then)
+    mapping.setdefault("objective", {"kind": "sft"})
     if "answer" in mapping.get("evaluation", {}):
         mapping["evaluation"] = _with_scorers(mapping["evaluation"])
     if (earlier := get_path(mapping, ("model", "source", "config"), None)) and mapping["model"]["source"][

@@ -19,7 +19,7 @@ from tunix_rt.files import digest
 
 STAGES: dict[str, tuple[str, ...]] = {
     "prepare": ("training.seed", "model.source", "model.stop_tokens", "tokenizer", "dataset", "format"),
-    "train": ("format", "backend", "model.adapter", "optimizer", "schedule", "training", "run.stop_step"),
+    "train": ("format", "backend", "model.adapter", "objective", "optimizer", "schedule", "training", "run.stop_step"),
     "predict": ("format", "backend", "model.adapter", "generation"),
     "evaluate": ("evaluation",),
 }
@@ -33,6 +33,10 @@ AS_IT_IS = {
 
 VERDICT = ("evaluation.scorers.0", "evaluation.extract")
 """What decides whether an answer is right."""
+PAIRS = "pairs"
+"""Enters the identity of prepared data that holds the worse completion of each trace too."""
+REWARD = ("evaluation.scorers", "evaluation.extract")
+"""What decides how good one is."""
 
 LENGTH = 12
 """Hex digits of an identity: 48 bits."""
@@ -61,14 +65,20 @@ def taken(config: ExperimentConfig, stage: str) -> tuple[str, ...]:
     """The dotted paths that decide the result of a stage of this experiment.
 
     Pretrained weights are not drawn, so a sweep over seeds prepares once; if accuracy decides which step becomes
-    the model, the rules for answers decide too. Without training only the start model does, and how it is held.
+    the model, or verdicts are what is learned from, the rules for answers decide too. Supervised fine-tuning names no
+    objective: it was the only one once. Without training only the start model decides, and how it is held.
     """
+    data = config.objective.data
     if not config.training.trains and stage in AS_IT_IS:
         return AS_IT_IS[stage]
-    if stage == "prepare" and not isinstance(config.model.source, FreshModel | ScratchModel):
-        return STAGES[stage][1:]
-    if stage == "train" and config.training.accuracy_decides:
-        return (*STAGES[stage], *VERDICT)
+    if stage == "prepare":
+        sections = STAGES[stage] if isinstance(config.model.source, FreshModel | ScratchModel) else STAGES[stage][1:]
+        return (*sections, PAIRS) if data == "pairs" else sections
+    if stage == "train":
+        sections = tuple(name for name in STAGES[stage] if name != "objective" or config.objective.kind != "sft")
+        if data == "rollouts":
+            return (*sections, *REWARD)
+        return (*sections, *VERDICT) if config.training.accuracy_decides else sections
     return STAGES[stage]
 
 

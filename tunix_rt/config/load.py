@@ -24,6 +24,7 @@ from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_d
 from tunix_rt.config.model import RunModel
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
+from tunix_rt.config.scorers import UNUSABLE
 from tunix_rt.config.section import element_of, fields_of, hints_of, keys_below, kinds_with, members
 from tunix_rt.errors import ConfigError
 
@@ -278,7 +279,8 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = detail["ctx"].get("expected_tags", "")
         got = given.get("kind") if isinstance(given, dict) else given
-        return f"{where}.kind", f"got {got!r}, allowed: {tags}"
+        why = f"; {UNUSABLE[got]}" if where.startswith("evaluation.scorers") and got in UNUSABLE else ""
+        return f"{where}.kind", f"got {got!r}, allowed: {tags}{why}"
     message = str(detail["msg"]).removeprefix("Input should be ").replace("a valid boolean", "true or false")
     if kind == "dataclass_type" and (keys := sorted(fields_of(hint, None))):
         message = f"a section of {', '.join(f'{where}.{key}' for key in keys)}"

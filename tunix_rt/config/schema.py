@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tunix_rt.config.choices import BACKENDS, SPLIT_BY_TYPE
-from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, MixtureSource
+from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, GeneratedSource, MixtureSource
 from tunix_rt.config.execution import (
     BackendConfig,
     CheckpointConfig,
@@ -17,6 +17,7 @@ from tunix_rt.config.execution import (
 )
 from tunix_rt.config.format import FormatConfig, asks_for_answer
 from tunix_rt.config.model import FreshModel, ModelConfig, RunModel, ScratchModel, TokenizerConfig
+from tunix_rt.config.objectives import ObjectiveConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
@@ -43,6 +44,8 @@ class ExperimentConfig:
     dataset: DatasetConfig
     format: FormatConfig
     """How a trace is written as text, and how the model's text is read."""
+    objective: ObjectiveConfig
+    """What training makes small: the error on traces or preferences, or the loss of verdicts on its own answers."""
     optimizer: OptimizerConfig
     schedule: ScheduleConfig
     """How the learning rate changes over the steps."""
@@ -144,7 +147,7 @@ def sources_needed(dataset: DatasetConfig, training: TrainingConfig, generation:
     """Training needs traces, and prompts that are asked have to come from somewhere."""
     source = dataset.source
     parts = [part.source for part in source.sources.values()] if isinstance(source, MixtureSource) else [source]
-    if any(isinstance(part, ArithmeticSource) or part.train is not None for part in parts):
+    if any(isinstance(part, GeneratedSource) or part.train is not None for part in parts):
         return
     if training.trains:
         what = "nothing to train on: name it, or ask the model as it is (training=none)"

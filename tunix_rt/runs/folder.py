@@ -54,6 +54,8 @@ class RunFolder:
     """Each step once."""
     timings_log = _Located("timings.jsonl", "train")
     checkpoints = _Located("checkpoints", "train")
+    rollouts = _Located("rollouts", "train")
+    """Folder of the answers that were learned from, a file for each step that sampled some (`traces/rollout.py`)."""
     model = _Located("model", "train")
     """Folder of the trained model."""
     predictions = _Located("predictions.jsonl", "predict")

@@ -2,7 +2,7 @@
 
 The order within a step is law:
  1. check for an interrupt (between updates, so that a checkpoint holds complete steps);
- 2. dispatch the update; 3. build the next batch while the device works;
+ 2. dispatch the update; 3. build the next batch while the device works, unless it depends on the updated model;
  4. at a logging, evaluation or saving step only, fetch the measurements of all steps since the last one
     and refuse non-finite ones (before a checkpoint could hold them);
  5. evaluate; 6. save; 7. decide whether to end early, from what has been logged.
@@ -18,7 +18,6 @@ from functools import partial
 
 from tunix_rt import faults
 from tunix_rt.backends.interface import Backend, Measurements, State
-from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import CheckpointConfig
 from tunix_rt.config.training import TrainingConfig
 from tunix_rt.errors import Interrupted, NonFiniteError
@@ -27,15 +26,16 @@ from tunix_rt.runs.log import MetricsLog
 from tunix_rt.terminal import progress as progress_bar
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 from tunix_rt.training.schedule import due
+from tunix_rt.training.source import BatchSource, Update
 from tunix_rt.training.stopping import Evaluations
 
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """What to train: `batch_at(step)` and `rate_at(step)` for steps 1 … `num_steps`, and how to evaluate."""
+    """What to train: the updates of `source` and `rate_at(step)` for steps 1 … `num_steps`, and how to evaluate."""
 
     num_steps: int
-    batch_at: Callable[[int], Batch]
+    source: BatchSource
     rate_at: Callable[[int], float]
     evaluate: Callable[[State, int], Mapping[str, float]]
     """(state, step) → `eval/…` metrics. May raise Interrupted, with a message that says the step is saved."""
@@ -54,6 +54,8 @@ class _Dispatched:
     own_tokens: int
     seconds: float
     """Duration of the call; mostly compilation if a program had to be compiled."""
+    divisor: float
+    metrics: Mapping[str, float]
     measurements: Measurements
 
 
@@ -82,12 +84,14 @@ class _Recorder:
         """Exclude what was done since the last step from every step's throughput."""
         self._since = self.clock()
 
-    def train_step(self, state: State, batch: Batch, rate: float, now: Progress) -> tuple[State, Progress]:
+    def train_step(self, state: State, update: Update, rate: float, now: Progress) -> tuple[State, Progress]:
         """Dispatch a step; what it measures is pending until the next `flush`."""
-        own_tokens, before = int((batch.segments > 0).sum()), self.clock()
+        batch, before = update.batch, self.clock()
+        own_tokens = int((batch.segments > 0).sum())
         state, measurements = self.backend.train_step(state, batch, rate)
         now = Progress(now.step + 1, now.tokens + own_tokens, self.clock())
-        self._pending.append(_Dispatched(now.step, rate, now.tokens, own_tokens, now.seconds - before, measurements))
+        seconds, given = now.seconds - before, (batch.divisor, update.metrics)
+        self._pending.append(_Dispatched(now.step, rate, now.tokens, own_tokens, seconds, *given, measurements))
         return state, now
 
     def flush(self, now: Progress) -> Progress:
@@ -104,13 +108,14 @@ class _Recorder:
         for step, values in fetched:
             if not bool(values["finite"]):
                 self._refuse(step.step, now)
-            self.loss = float(values["loss_sum"]) / max(float(values["weight_sum"]), 1e-9)
             line = {
-                "train/loss": self.loss,
+                "train/loss": float(values["loss_sum"]) / step.divisor,
                 "train/grad_norm": float(values["grad_norm"]),
                 "train/learning_rate": step.rate,
                 "train/tokens": float(step.tokens),
+                **step.metrics,
             }
+            self.loss = line["train/loss"]
             self.log.write(step.step, line, timings)
         self._pending.clear()
         self.resume_clock()
@@ -173,22 +178,24 @@ def train(
     evaluations = Evaluations(training)
     for step, metrics in log.evaluations(begin.step):
         evaluations.add(step, metrics)
-    batch = plan.batch_at(begin.step + 1) if begin.step < plan.num_steps else None
+    source = plan.source
+    update = source.batch(1 + begin.step, state) if source.fetched_ahead and begin.step < plan.num_steps else None
     recorder.resume_clock()
     with checkpoints.committing(), progress_bar("train", plan.num_steps, "steps", done=begin.step) as bar:
         evaluating = begin.step > 0 and due(begin.step, training.evaluate_every, plan.num_steps)
         if evaluating and not log.has_evaluation(begin.step):
             recorder.evaluate(state, begin, plan, evaluations)
         now = replace(begin, ended=begin.ended or evaluations.reason())
-        while batch is not None and now.ended is None:
+        while now.step < plan.num_steps and now.ended is None:
             checkpoints.check()
             with recorder.saving_if_interrupted(state, now):
                 interrupt.check(f"after step {now.step}, which is saved" if now.step > 0 else "before the first step")
-            state, now = recorder.train_step(state, batch, plan.rate_at(now.step + 1), now)
+                update = update or source.batch(now.step + 1, state)
+            state, now = recorder.train_step(state, update, plan.rate_at(now.step + 1), now)
             interrupt.hold()
             faults.point("dispatched step")
             step, last = now.step, now.step == plan.num_steps
-            batch = None if last else plan.batch_at(step + 1)
+            update = source.batch(step + 1, state) if source.fetched_ahead and not last else None
             evaluating = due(step, training.evaluate_every, plan.num_steps)
             if due(step, cadence.log_every, plan.num_steps) or evaluating:
                 now = recorder.flush(now)

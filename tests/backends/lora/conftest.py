@@ -76,8 +76,7 @@ def trained(backend: Backend, state: Any, batch: Batch, steps: int, folder: Path
     losses = []
     for _ in range(steps):
         state, measured = backend.train_step(state, batch, 1e-2)
-        numbers = backend.fetch(measured)
-        losses.append(float(numbers["loss_sum"]) / float(numbers["weight_sum"]))
+        losses.append(float(backend.fetch(measured)["loss_sum"]) / batch.divisor)
     folder.mkdir(parents=True)
     backend.save(state, folder).result()
     return losses, folder

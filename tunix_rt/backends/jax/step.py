@@ -19,7 +19,7 @@ from tunix_rt.backends.jax.adapter import KEYS, joined
 from tunix_rt.backends.jax.attention import block_pairs
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.optimizer import update
-from tunix_rt.backends.objective import cross_entropy
+from tunix_rt.backends.objective import weighted_loss
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.training import OptimizerConfig
 
@@ -97,30 +97,27 @@ def _logprobs_at(decoder: Decoder, hidden: jax.Array, targets: jax.Array) -> jax
 
 
 def loss_and_gradients(
-    graph: Graph, params: Params, frozen: Params, inputs: Inputs
-) -> tuple[jax.Array, jax.Array, Params]:
-    """Loss sum and weight sum over all micro-batches, and the gradients of their quotient with respect to `params`.
+    graph: Graph, params: Params, frozen: Params, inputs: Inputs, divisor: jax.Array
+) -> tuple[jax.Array, Params]:
+    """Loss sum over all micro-batches, and the gradients of its quotient by `divisor` with respect to `params`."""
 
-    Without any target the quotient is taken as 0.
-    """
-
-    def loss_sum(params: Params, micro: Inputs) -> tuple[jax.Array, jax.Array]:
+    def loss_sum(params: Params, micro: Inputs) -> jax.Array:
         whole = joined(frozen, params)
         if micro.dropout is not None:
             whole["layers"][KEYS] = micro.dropout
-        return cross_entropy(target_logprobs(nnx.merge(graph, whole), micro), micro.weights)
+        loss: jax.Array = weighted_loss(target_logprobs(nnx.merge(graph, whole), micro), micro.weights)
+        return loss
 
-    def one(micro: Inputs) -> tuple[tuple[jax.Array, jax.Array], Params]:
-        return jax.value_and_grad(loss_sum, has_aux=True)(params, micro)
+    def one(micro: Inputs) -> tuple[jax.Array, Params]:
+        return jax.value_and_grad(loss_sum)(params, micro)
 
     if inputs.tokens.shape[0] == 1:
         sums = one(jax.tree.map(lambda array: array[0], inputs))
     else:
-        zeros = ((jnp.zeros(()), jnp.zeros(())), jax.tree.map(jnp.zeros_like, params))
+        zeros = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
         sums, _ = jax.lax.scan(lambda sums, micro: (jax.tree.map(jnp.add, sums, one(micro)), None), zeros, inputs)
-    (total, weight), gradients = sums
-    divisor = jnp.where(weight > 0, weight, 1.0)
-    return total, weight, jax.tree.map(lambda gradient: gradient / divisor, gradients)
+    total, gradients = sums
+    return total, jax.tree.map(lambda gradient: gradient / divisor, gradients)
 
 
 @partial(jax.jit, static_argnames=("graph", "rule"), donate_argnames=("params", "moments"))
@@ -131,6 +128,7 @@ def train_step(
     moments: optax.OptState,
     frozen: Params,
     inputs: Inputs,
+    divisor: jax.Array,
     learning_rate: jax.Array,
     clip_norm: jax.Array,
 ) -> tuple[Params, optax.OptState, dict[str, jax.Array]]:
@@ -138,15 +136,11 @@ def train_step(
 
     If loss or gradient is not finite, everything is returned unchanged.
     """
-    loss_sum, weight_sum, gradients = loss_and_gradients(graph, params, frozen, inputs)
+    loss_sum, gradients = loss_and_gradients(graph, params, frozen, inputs, divisor)
     new = update(rule, params, gradients, moments, learning_rate, clip_norm)
     finite = jnp.isfinite(loss_sum) & jnp.isfinite(new[2])
     params, moments = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new[:2], (params, moments))
-    return (
-        params,
-        moments,
-        {"loss_sum": loss_sum, "weight_sum": weight_sum, "grad_norm": new[2], "finite": finite},
-    )
+    return params, moments, {"loss_sum": loss_sum, "grad_norm": new[2], "finite": finite}
 
 
 @partial(jax.jit, static_argnames=("graph",))

@@ -1,7 +1,7 @@
 """One training step: log-probabilities of targets, accumulation over micro-batches, clipping, update.
 
-The order matters: sums are accumulated as sums; only then is their total weight known, and divided by once; the
-norm is that of the mean's gradient; non-finite values are found before the update and suppress it. Nothing here
+The order matters: sums are accumulated as sums and divided once, by the batch's divisor; the norm is that of the
+quotient's gradient; non-finite values are found before the update and suppress it. Nothing here
 waits for the device. Legend: A micro-batches, B rows, T positions, N targets, E hidden width, V vocabulary.
 """
 
@@ -40,28 +40,28 @@ def train_step(
     """
     for weight in model.trained.values():
         weight.grad = None
-    loss_sum, weight_sum = _accumulate(model, batch, adapters)
+    loss_sum = _accumulate(model, batch, adapters)
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
-    divisor = weight_sum.where(weight_sum > 0, 1.0)
+    divisor = torch.tensor(batch.divisor, device=model.device)
     # In the order of names: a restored mapping has another order, which would change the sum.
     grad_norm = torch.nn.utils.get_total_norm([gradients[name] for name in sorted(gradients)]) / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
     excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
     optimizer.update(model.trained, gradients, rate, scale=divisor * excess, skip=(~finite).float())
-    return {"loss_sum": loss_sum, "weight_sum": weight_sum, "grad_norm": grad_norm, "finite": finite}
+    return {"loss_sum": loss_sum, "grad_norm": grad_norm, "finite": finite}
 
 
-def _accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) -> tuple[Tensor, Tensor]:
-    """Add the gradients of the loss sum to `weight.grad`; returns (loss sum, weight sum)."""
-    loss_sum, weight_sum = torch.zeros(2, device=model.device)
+def _accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) -> Tensor:
+    """Add the gradients of the loss sum to `weight.grad`; returns the loss sum."""
+    loss_sum = torch.zeros((), device=model.device)
     for index, adapter in enumerate(adapters):
         seen = model if adapter is model.adapter else replace(model, adapter=adapter)
         where, logprobs = micro_batch(seen, batch, index)
         weights = torch.from_numpy(batch.weights[index].reshape(-1)[where]).to(model.device)
-        loss, weight = objective.cross_entropy(logprobs, weights)
+        loss = objective.weighted_loss(logprobs, weights)
         loss.backward()
-        loss_sum, weight_sum = loss_sum + loss.detach(), weight_sum + weight
-    return loss_sum, weight_sum
+        loss_sum = loss_sum + loss.detach()
+    return loss_sum
 
 
 @torch.inference_mode()

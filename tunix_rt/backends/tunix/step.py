@@ -11,19 +11,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from tunix.sft.peft_trainer import PeftTrainer, TrainingConfig
 
-from tunix_rt.backends.objective import cross_entropy
+from tunix_rt.backends.objective import weighted_loss
 from tunix_rt.batches.batch import Batch
 
 Micro = dict[str, Any]
 
 
 def inputs(batch: Batch) -> Micro:
-    """The fields of a batch by name, arrays [A, B, T]."""
-    return {name: getattr(batch, name) for name in Batch.__slots__}
+    """The arrays of a batch by name, [A, B, T]."""
+    return {name: getattr(batch, name) for name in Batch.__slots__ if name != "divisor"}
+
+
+def divided(batch: Batch) -> Micro:
+    """The same, with its divisor."""
+    return inputs(batch) | {"divisor": np.float32(batch.divisor)}
 
 
 def _logprobs(model: nnx.Module, micro: Micro) -> jax.Array:
@@ -39,23 +45,26 @@ def _logprobs(model: nnx.Module, micro: Micro) -> jax.Array:
 
 
 def loss(model: nnx.Module, batch: Micro) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Mean over all targets of the batch [A, B, T], and `loss_sum`, `weight_sum`. Without any target it is 0.
+    """`loss_sum` over all targets of the batch [A, B, T] by its `divisor`, and `loss_sum`.
 
     With several micro-batches only one is in memory at a time, at the price of computing each twice.
     """
     graph, state = nnx.split(model)
 
-    def one(micro: Micro) -> tuple[jax.Array, jax.Array]:
-        # A copy: gradient checkpointing updates the variables, which only the trace that made them may do.
-        return cross_entropy(_logprobs(nnx.merge(graph, state, copy=True), micro), micro["weights"])
+    arrays = {name: array for name, array in batch.items() if name != "divisor"}
 
-    if len(batch["tokens"]) == 1:
-        total, weight = one({name: array[0] for name, array in batch.items()})
+    def one(micro: Micro) -> jax.Array:
+        # A copy: gradient checkpointing updates the variables, which only the trace that made them may do.
+        found: jax.Array = weighted_loss(_logprobs(nnx.merge(graph, state, copy=True), micro), micro["weights"])
+        return found
+
+    if len(arrays["tokens"]) == 1:
+        total = one({name: array[0] for name, array in arrays.items()})
     else:
-        total, weight = (sums.sum() for sums in jax.lax.map(jax.checkpoint(one), batch))
+        total = jax.lax.map(jax.checkpoint(one), arrays).sum()
     # A non-finite loss makes the gradient non-finite, which the optimizer detects.
     safe = jnp.where(jnp.isfinite(total), 1.0, jnp.nan)
-    return safe * total / jnp.where(weight > 0, weight, 1.0), {"loss_sum": total, "weight_sum": weight}
+    return safe * total / batch["divisor"], {"loss_sum": total}
 
 
 def trainer(model: nnx.Module, optimizer: optax.GradientTransformation, device: jax.Device) -> PeftTrainer:
