@@ -61,6 +61,7 @@ def answers(
     for piece in backend.generate(state, prompts, decoding, seeds):
         assert reasons[piece.index] is None, "a piece after the last one"
         assert (piece.ids.dtype, piece.logprobs.dtype) == (np.int32, np.float32)
+        assert (piece.stop_id in (1, 3)) == (piece.finish_reason == "stop")
         ids[piece.index] += piece.ids.tolist()
         logprobs[piece.index] += piece.logprobs.tolist()
         reasons[piece.index] = piece.finish_reason

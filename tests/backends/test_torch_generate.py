@@ -50,6 +50,7 @@ def answers(
         assert reason is None, "a piece after the last one"
         assert (piece.ids.dtype, piece.logprobs.dtype) == (np.int32, np.float32)
         assert not set(piece.ids.tolist()) & {1, 3}, "a stop id is no part of the completion"
+        assert (piece.stop_id in (1, 3)) == (piece.finish_reason == "stop")
         found[piece.index] = (ids + piece.ids.tolist(), logprobs + piece.logprobs.tolist(), piece.finish_reason)
     assert all(reason is not None for _, _, reason in found)
     return found

@@ -12,11 +12,12 @@ import pytest
 
 from tests.conftest import config_of
 from tests.inference.conftest import Scripted
+from tunix_rt.backends.sampling import row_seed
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import Interrupted, OutOfMemory, RunError
 from tunix_rt.files import read_jsonl
-from tunix_rt.inference.loop import predict, row_seed
+from tunix_rt.inference.loop import predict
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.traces.layout import Parsed
 from tunix_rt.traces.prediction import Prediction, read_predictions

@@ -76,6 +76,10 @@ class Piece:
     """[n] natural log-probabilities under the model at temperature 1, before any top-k or top-p."""
     finish_reason: FinishReason | None
     """None if more follows."""
+    stop_id: int | None = None
+    """The token that ended the completion; None if more follows, it ended at its limit, or a backend cannot tell."""
+    stop_logprob: float | None = None
+    """Its log-probability, as `logprobs`; None as `stop_id`."""
 
 
 class Backend(Protocol):
@@ -109,8 +113,11 @@ class Backend(Protocol):
         Raises OutOfMemory.
         """
 
-    def logprobs(self, state: State, batch: Batch) -> Measurements:
-        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device."""
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device.
+
+        `adapter` false: those of the base, without the adapter that is trained. Raises ValueError if there is none.
+        """
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         """Device → host: the only synchronisation in the loop."""

@@ -16,6 +16,12 @@ from tunix_rt.models.folder import Float32
 UInt32 = np.ndarray[Any, np.dtype[np.uint32]]
 
 
+def row_seed(seed: int, *key: str | int) -> int:
+    """64-bit seed of a row's sampling, from the experiment's seed and the key of the answer."""
+    text = "\0".join(map(str, (seed, *key))).encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
+
+
 def uniforms(seeds: Sequence[int], num_positions: int) -> Float32:
     """Uniform numbers in [0, 1), float32 [len(seeds), num_positions], 24 bits each.
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TextIO
 
 from tunix_rt.backends.interface import Backend, State
+from tunix_rt.backends.sampling import row_seed
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import InputError
-from tunix_rt.inference.loop import row_seed
 from tunix_rt.terminal import visible
 from tunix_rt.traces.layout import Parsed
 from tunix_rt.traces.trace import Message, prompt_id

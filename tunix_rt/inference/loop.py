@@ -5,7 +5,6 @@ Whatever fails becomes a line with its reason and the loop goes on. Handles text
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 
 from tunix_rt.backends.interface import Backend, Piece, State
+from tunix_rt.backends.sampling import row_seed
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.results import GenerationConfig
@@ -58,12 +58,6 @@ class Asked(Protocol[A_co]):
     def answered(
         self, reader: Reader, ids: Int32, logprobs: Iterable[float], finish_reason: Literal["stop", "length"]
     ) -> A_co: ...
-
-
-def row_seed(seed: int, *key: str | int) -> int:
-    """64-bit seed of a row's sampling, from the experiment's seed and the key of the answer."""
-    text = "\0".join(map(str, (seed, *key))).encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")
 
 
 def predict(

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.backends.interface import FinishReason, Piece
+from tunix_rt.backends.interface import Piece
 from tunix_rt.backends.jax.attention import keep, widen
 from tunix_rt.backends.jax.decoder import Cache, Layers, Params
 from tunix_rt.backends.jax.sampling import Sampling, choose
@@ -239,12 +239,10 @@ def _piece(answering: Answering, index: int, ids: Int32, logprobs: Float32, made
     """Cut a row's new tokens at its stop token or its limit; `made` tokens came before them."""
     room = answering.limits[index] - made
     stops = np.flatnonzero(np.isin(ids, answering.stop_ids))
-    end, reason = len(ids), cast(FinishReason | None, None)
     if stops.size and stops[0] < room:
-        end, reason = int(stops[0]), "stop"
-    elif room <= len(ids):
-        end, reason = room, "length"
-    return Piece(index, ids[:end], logprobs[:end], reason)
+        end = int(stops[0])
+        return Piece(index, ids[:end], logprobs[:end], "stop", int(ids[end]), float(logprobs[end]))
+    return Piece(index, ids[:room], logprobs[:room], "length" if room <= len(ids) else None)
 
 
 def _uniform(answering: Answering, owners: list[int | None], first: int, count: int) -> Float32:

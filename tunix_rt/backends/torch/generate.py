@@ -62,11 +62,13 @@ class _Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    stop_id: int | None = None
+    stop_logprob: float | None = None
 
     def add(self, token: int, logprob: float, stop_ids: set[int]) -> None:
         self.room -= 1
         if token in stop_ids:
-            self.finish_reason = "stop"
+            self.finish_reason, self.stop_id, self.stop_logprob = "stop", token, logprob
             return
         self.ids.append(token)
         self.logprobs.append(logprob)
@@ -77,7 +79,7 @@ class _Row:
         ids: Int32 = np.array(self.ids, np.int32)
         logprobs: Float32 = np.array(self.logprobs, np.float32)
         self.ids, self.logprobs = [], []
-        return Piece(self.index, ids, logprobs, self.finish_reason)
+        return Piece(self.index, ids, logprobs, self.finish_reason, self.stop_id, self.stop_logprob)
 
 
 def _decode(

@@ -56,6 +56,11 @@ class Limits:
         """New tokens that a prompt may get."""
         return min(self.max_new_tokens, self.max_positions - len(prompt))
 
+    @property
+    def only_stop_id(self) -> int | None:
+        """The stop token, if there is one alone: the Sampler does not tell which of several it met."""
+        return self.stop_ids[0] if len(self.stop_ids) == 1 else None
+
 
 def slots_of(prompts: Sequence[Int32]) -> int:
     """The longest prompt, rounded up so that few programs are compiled."""
@@ -114,10 +119,11 @@ def _answer(
 def _piece(index: int, prompt: Int32, ids: Int32, logprobs: Float32, limits: Limits, model: Any) -> Piece:
     """The Sampler omits the stop token, so fewer ids than `room` mean a stop. `model`, if given, scores the ids."""
     room = limits.room(prompt)
+    stop_id = limits.only_stop_id if len(ids) < room else None
     reason: FinishReason = "length" if len(ids) >= room else "stop"
     ids = ids[:room]
     logprobs = logprobs[:room] if model is None else _scored(model, prompt, ids)
-    return Piece(index, ids, logprobs, reason)
+    return Piece(index, ids, logprobs, reason, stop_id)
 
 
 def _scored(model: Any, prompt: Int32, ids: Int32) -> Float32:

@@ -1,0 +1,92 @@
+"""Prompts and what was sampled → rows: arrays [A, B, T] of few shapes, and where each sampled token is in them.
+
+Legend: A micro-batches, B rows, T positions, N sampled tokens of all sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tunix_rt.batches.batch import Batch
+from tunix_rt.batches.encoded import Int32
+from tunix_rt.batches.pack import Float64, Int64, pack, round_up
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """What stays the same in all batches of a training."""
+
+    length: int
+    """T."""
+    rows: int
+    """Rows of a micro-batch, at most."""
+    packing: bool
+    """Several sequences may share a row."""
+
+    def of(self, num_rows: int) -> tuple[int, int, int]:
+        """[A, B, T] for so many rows: of all sizes only a few, since each is a program that jax compiles."""
+        if num_rows <= self.rows:
+            return 1, min(few(num_rows), self.rows), self.length
+        return few(-(-num_rows // self.rows)), self.rows, self.length
+
+
+def few(size: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, …: powers of two and the numbers halfway between them."""
+    power = 1 << (max(size, 1) - 1).bit_length()
+    return power * 3 // 4 if power > 2 and size <= power * 3 // 4 else power
+
+
+def row_length(longest_prompt: int, max_new_tokens: int, max_positions: int) -> int:
+    """The row length in which any prompt and its longest answer fit."""
+    return round_up(min(longest_prompt + max_new_tokens, max_positions) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Sequences in rows."""
+
+    batch: Batch
+    """All weights are 0."""
+    places: Int64
+    """int64 [N]: where each sampled token is a target, in the flat arrays; sequence after sequence."""
+
+    def weighted(self, weights: Float64) -> Batch:
+        """The batch with the weights of the sampled tokens, [N]. Prompts have none."""
+        flat = np.zeros(self.batch.tokens.size, np.float32)
+        flat[self.places] = weights
+        return replace(self.batch, weights=flat.reshape(self.batch.tokens.shape))
+
+    def mask(self) -> Batch:
+        """The batch with weight 1 at each sampled token: to ask for their log-probabilities."""
+        return self.weighted(np.ones(len(self.places)))
+
+    def of_sampled(self, values: np.ndarray[Any, Any]) -> Float64:
+        """The values of sampled tokens [N] among those of all positions [A, B, T]."""
+        return values.reshape(-1)[self.places].astype(np.float64)
+
+
+def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape) -> Layout:
+    """Put each prompt with what was sampled after it (int32 [n] each, n ≥ 1) into rows."""
+    lengths = [len(prompt) + len(ids) - 1 for prompt, ids in zip(prompts, sampled, strict=True)]
+    rows = pack(lengths, shape.length, shape.packing)
+    arrays = shape.of(len(rows))
+    tokens, targets, positions, segments = (np.zeros(arrays, np.int32).reshape(-1) for _ in range(4))
+    places = [np.zeros(0, np.int64)] * len(prompts)
+    for number, row in enumerate(rows):
+        start = number * shape.length
+        for segment, index in enumerate(row, start=1):
+            sequence, end = np.concatenate([prompts[index], sampled[index]]), start + lengths[index]
+            tokens[start:end], targets[start:end] = sequence[:-1], sequence[1:]
+            positions[start:end], segments[start:end] = np.arange(lengths[index]), segment
+            places[index] = np.arange(start + len(prompts[index]) - 1, end)
+            start = end
+    weights = np.zeros(arrays, np.float32)
+    tokens, targets, positions, segments = (x.reshape(arrays) for x in (tokens, targets, positions, segments))
+    return Layout(
+        Batch.supervised(tokens, targets, positions, segments, weights),
+        np.concatenate([np.zeros(0, np.int64), *places]),
+    )

@@ -1,0 +1,86 @@
+"""One sampled answer that was learned from, and its line in `rollouts/step_00000010.jsonl`. No clock values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from tunix_rt.errors import DataError
+from tunix_rt.files import JsonObject, read_jsonl, sync_folder, write_jsonl
+
+LISTS = ("steps", "ids", "logprobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One sample of one prompt, its reward, and what its tokens weigh."""
+
+    id: str
+    sample: int
+    prompt: str
+    """As formatted text."""
+    reference: str
+    """The trace's final answer."""
+    completion: str
+    """Everything the model wrote, without the end token."""
+    answer: str | None
+    """As the format reads it; None: the completion is not in the format (malformed)."""
+    steps: tuple[str, ...]
+    finish_reason: Literal["stop", "length"]
+    ids: tuple[int, ...]
+    """Every sampled token, the stop token included: it is learned too."""
+    logprobs: tuple[float, ...]
+    """The sampler's log-probability of each, natural logarithm; exact as float32."""
+    reward: float
+    rewards: dict[str, float]
+    """Each component of the reward, by name, before it is weighted."""
+    advantage: float
+    """0: nothing is learned from it."""
+    mismatch: float | None = None
+    """The largest |sampler − trainer| of its log-probabilities; None: not compared."""
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """What tells it from the others of its step."""
+        return self.id, self.sample
+
+    def to_json(self) -> JsonObject:
+        """The record as written."""
+        return asdict(self)
+
+
+def exact(logprobs: Sequence[float] | np.ndarray) -> tuple[float, ...]:  # type: ignore[type-arg]
+    """float32 values as the shortest decimals that are read as the same float32."""
+    return tuple(float(str(value)) for value in np.asarray(logprobs, np.float32))
+
+
+def rollouts_file(folder: Path, step: int) -> Path:
+    """The file of the rollouts that the update of `step` (from 1) is the first to learn from."""
+    return folder / f"step_{step:08d}.jsonl"
+
+
+def rollout_steps(folder: Path) -> list[int]:
+    """The steps that have a file in the folder, ascending; none if there is no folder."""
+    return sorted(int(file.stem.removeprefix("step_")) for file in folder.glob("step_*.jsonl"))
+
+
+def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
+    """Write the rollouts of a step, whole or not at all; they are on the disk when this returns."""
+    write_jsonl(path, (rollout.to_json() for rollout in rollouts))
+    sync_folder(path.parent)
+
+
+def read_rollouts(path: Path) -> list[Rollout]:
+    """The rollouts of a file, prompt by prompt, sample by sample. Raises DataError: it is missing or damaged."""
+    return [_rollout(record, f"{path}:{number}") for number, record in read_jsonl(path)]
+
+
+def _rollout(record: JsonObject, where: str) -> Rollout:
+    try:
+        return Rollout(**record | {key: tuple(record[key]) for key in LISTS})
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{where}: not a rollout ({error})") from None
