@@ -258,3 +258,16 @@ def test_a_blank_model_is_one_of_zeros_that_takes_no_room(tmp_path: Path) -> Non
     file = (tmp_path / "model.safetensors").stat()
     assert file.st_blocks * 512 < 0.1 * file.st_size
     assert math.isclose(file.st_size, 4 * read_architecture(tmp_path).num_parameters, rel_tol=0.05)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rollouts_are_planned_at_their_longest(backend: str, planned: Any) -> None:
+    """Sampling is a phase of its own; with a reference, and every weight trained, a second model stays."""
+    words = ("objective=grpo", "objective.rollout.prompts_per_step=2", "objective.rollout.samples_per_prompt=3")
+    alone, beside = (
+        planned(f"backend={backend}", *words, f"objective.kl_coefficient={weight}") for weight in (0.0, 0.1)
+    )
+    phases = alone["phases"]
+    assert phases["sample"]["kv_cache"] > 0
+    assert phases["sample"]["optimizer"] == phases["train"]["optimizer"] > 0
+    assert beside["phases"]["train"]["weights"] == 2 * phases["train"]["weights"]
