@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -21,7 +23,7 @@ from tunix_rt.batches.encoder import Encoder, Encoding, Left
 from tunix_rt.files import to_json
 from tunix_rt.models.folder import write_generation_config
 from tunix_rt.models.tokenizer import train_bpe
-from tunix_rt.traces.trace import Message, Trace
+from tunix_rt.traces.trace import Alternative, Message, Trace
 
 
 def trace(i: int, text: str) -> Trace:
@@ -45,6 +47,30 @@ def test_what_cannot_be_learned_says_why(encoding: Encoding) -> None:
     assert isinstance(long, Left) and (long.kind, cut) == ("overlong", ()) and "at most 40 fit" in long.reason
     special, _ = encoder.encode(trace(2, "a<end>b"))
     assert isinstance(special, Left) and special.kind == "invalid" and "special token" in special.reason
+
+
+def test_a_pair_is_kept_or_left_as_a_whole(encoding: Encoding) -> None:
+    encoder = Encoder(replace(encoding, pairs=True))
+
+    def pair(chosen: str, rejected: str) -> Trace:
+        return replace(trace(0, chosen), rejected=Alternative(Message("assistant", rejected)))
+
+    both, _ = encoder.encode_pair(pair("yes", " no\n"))
+    assert isinstance(both, tuple)
+    assert [encoder.tokenizer.decode(one.ids.tolist()) for one in both] == ["Q0?yes", "Q0? no\n"]
+    alone = [encoder.encode(one)[0] for one in (trace(0, "yes"), trace(0, " no\n"))]
+    for one, other in zip(both, alone, strict=True):
+        assert isinstance(other, Encoded) and np.array_equal(one.ids, other.ids)
+        assert np.array_equal(one.weights, other.weights)
+    for loser, kind, reason in [
+        ("y" * 50, "overlong", "rejected: 5"),
+        ("a<end>b", "invalid", "rejected: '<end>'"),
+        ("yes", "no_target", "its chosen and its rejected completion are the same"),
+    ]:
+        found, _ = encoder.encode_pair(pair("yes", loser))
+        assert isinstance(found, Left) and found.kind == kind and found.reason.startswith(reason)
+    found, _ = encoder.encode_pair(trace(0, "yes"))
+    assert isinstance(found, Left) and (found.kind, found.reason[:22]) == ("unpaired", "no rejected completion")
 
 
 @pytest.mark.framework

@@ -74,13 +74,6 @@ def test_a_shape_is_recognised_and_its_text_is_kept(
         assert trace.answer_span is None or text[slice(*trace.answer_span)] == answer
 
 
-def test_the_worse_answer_of_a_pair_is_kept() -> None:
-    assert read({"prompt": "Q", "chosen": "7", "rejected": "8"}).rejected == "8"
-    pair = {"chosen": [ASKED | {"content": "other"}, SEVEN], "rejected": [ASKED, SEVEN]}
-    with pytest.raises(DataError, match="f:1: chosen and rejected answer different conversations"):
-        read(pair)
-
-
 @pytest.mark.parametrize("answer", ["It is 9.", "#### ", "step\n#### 9\nmore", "####"])
 def test_a_gsm8k_answer_without_its_mark_is_refused(answer: str) -> None:
     with pytest.raises(DataError, match=r"f:1: answer: expected to end in a line '#### x'"):

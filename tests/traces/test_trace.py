@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tunix_rt.errors import DataError
 from tunix_rt.traces.recorded import parse_trace
-from tunix_rt.traces.trace import Message, Step, Trace, normalise, prompt_id
+from tunix_rt.traces.trace import Alternative, Message, Step, Trace, normalise, prompt_id
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
@@ -57,7 +57,7 @@ def test_a_trace_with_text_and_tools_is_read_back() -> None:
         completion=Message("assistant", "so\n2", {}, 2.0),
         tools=({"type": "function", "function": {"name": "add"}},),
         answer_span=(3, 4),
-        rejected="3",
+        rejected=Alternative(Message("assistant", "3", {"reasoning_content": "so"})),
     )
     again = parse_trace(json.loads(json.dumps(trace.to_json())), "here")
     assert again == trace

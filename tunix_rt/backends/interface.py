@@ -113,8 +113,11 @@ class Backend(Protocol):
         Raises OutOfMemory.
         """
 
-    def logprobs(self, state: State, batch: Batch) -> Measurements:
-        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device."""
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device.
+
+        `adapter` false: those of the base, without the adapter that is trained. Raises ValueError if there is none.
+        """
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         """Device → host: the only synchronisation in the loop."""

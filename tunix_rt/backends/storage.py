@@ -80,6 +80,12 @@ class Stored:
         return Moments(first, second, int(tensors["count"]))
 
 
+def check_adapter(stored: Stored, adapter: bool) -> None:
+    """Raises ValueError if what is asked for is a model without its adapter, and it has none."""
+    if not adapter and stored.adapter is None:
+        raise ValueError("this state has no adapter to leave out: its weights are trained themselves")
+
+
 class StoredBackend(ABC):
     """The methods of `interface.Backend` that read and write files; they are documented there."""
 

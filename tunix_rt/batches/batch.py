@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 import numpy as np
 
 from tunix_rt.batches.encoded import EncodedDataset, Int32
-from tunix_rt.batches.pack import Rows, pack, repack
+from tunix_rt.batches.pack import Int64, Rows, pack, repack
 from tunix_rt.errors import DataError
 from tunix_rt.models.folder import Float32
 
@@ -42,7 +43,18 @@ class Batch:
         return cls(tokens, targets, positions, segments, weights, float(weights.sum(dtype=np.float64)) or 1.0)
 
 
-def assemble(dataset: EncodedDataset, rows: Rows, shape: tuple[int, int, int]) -> Batch:
+class Examples(Protocol):
+    """Sequences as numbers."""
+
+    @property
+    def lengths(self) -> Int64:
+        """int64 [n]: positions that each takes in a row."""
+
+    def example(self, index: int) -> tuple[Int32, Int32, Float32]:
+        """(tokens, targets, weights) of one, each as long as that."""
+
+
+def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batch:
     """Fill arrays of `shape` [A, B, T] with `rows` of trace indices, micro-batch by micro-batch.
 
     If there are fewer than A * B rows, the last ones stay empty (segments 0).

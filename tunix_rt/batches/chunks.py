@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from tunix_rt.batches.encode import completion_length
+from tunix_rt.batches.encoded import Encoded
 from tunix_rt.batches.encoder import CUT, Encoder, Left
 from tunix_rt.config.choices import SplitName
 from tunix_rt.config.dataset import DatasetConfig
@@ -34,20 +35,36 @@ Lines = Sequence[tuple[bytes, str]]
 
 
 @dataclass(slots=True)
+class Numbers:
+    """Token ids and weights of some traces, one after the other, each as often as an epoch has it."""
+
+    tokens: bytearray = field(default_factory=bytearray)
+    """int32."""
+    weights: bytearray = field(default_factory=bytearray)
+    """float32, of the same length."""
+    lengths: list[int] = field(default_factory=list)
+    """Number of tokens of each."""
+
+    def add(self, encoded: Encoded, times: int) -> None:
+        """Append a trace."""
+        self.tokens += encoded.ids.astype("<i4").tobytes() * times
+        self.weights += encoded.weights.astype("<f4").tobytes() * times
+        self.lengths += [len(encoded.ids)] * times
+
+
+@dataclass(slots=True)
 class Chunk:
     """What became of some traces."""
 
     traces: bytearray = field(default_factory=bytearray)
     """A JSON line for each that is kept."""
-    tokens: bytearray = field(default_factory=bytearray)
-    """int32, one trace after the other, each as often as an epoch has it."""
-    weights: bytearray = field(default_factory=bytearray)
-    """float32, of the same length."""
     names: list[str] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    """Number of tokens of each trace in `tokens`; `names` are their ids."""
+    """The ids of those in `learned`."""
+    learned: Numbers = field(default_factory=Numbers)
+    rejected: Numbers = field(default_factory=Numbers)
+    """Of pairs the worse completions; otherwise empty."""
     counts: Counter[str] = field(default_factory=Counter)
-    """`count`, `tokens`, `target_tokens`, of those that are kept."""
+    """`count`, `tokens`, `target_tokens`, of pairs `rejected_tokens`, of those that are kept."""
     dropped: Counter[str] = field(default_factory=Counter)
     noted: Counter[str] = field(default_factory=Counter)
     left: list[tuple[str, str, str]] = field(default_factory=list)
@@ -75,8 +92,8 @@ def encode_chunk(encoder: Encoder, split: SplitName, lines: Lines) -> Chunk:
 
 
 def _encode(chunk: Chunk, encoder: Encoder, split: SplitName, where: str, trace: Trace) -> bool:
-    """Add the numbers of a trace; False if it is left out."""
-    found, changes = encoder.encode(trace)
+    """Add the numbers of a trace, or of a pair; False if it is left out."""
+    found, changes = encoder.encode_pair(trace) if encoder.pairs else encoder.encode(trace)
     if isinstance(found, Left):
         chunk.dropped[found.kind] += 1
         chunk.left.append((where, found.kind, f"{where}: {found.reason}"))
@@ -85,12 +102,14 @@ def _encode(chunk: Chunk, encoder: Encoder, split: SplitName, where: str, trace:
     chunk.noted.update(change for change in changes if change != CUT)
     times = _times(trace, split, encoder.dataset)
     chunk.dropped["weight"] += not times
-    chunk.tokens += found.ids.astype("<i4").tobytes() * times
-    chunk.weights += found.weights.astype("<f4").tobytes() * times
+    learned, *rejected = (found,) if isinstance(found, Encoded) else found
     chunk.names += [trace.id] * times
-    chunk.lengths += [len(found.ids)] * times
-    targets = int(np.count_nonzero(found.weights[1:] > 0))
-    chunk.counts.update(tokens=times * len(found.ids), target_tokens=times * targets)
+    chunk.learned.add(learned, times)
+    targets = int(np.count_nonzero(learned.weights[1:] > 0))
+    chunk.counts.update(tokens=times * len(learned.ids), target_tokens=times * targets)
+    for worse in rejected:
+        chunk.rejected.add(worse, times)
+        chunk.counts["rejected_tokens"] += times * len(worse.ids)
     return times > 0
 
 
@@ -108,9 +127,11 @@ def kept_chunk(encoder: Encoder, split: SplitName, lines: Lines, folder: Path) -
 
 
 def _write(path: Path, chunk: Chunk) -> None:
-    blobs = (chunk.traces, chunk.tokens, chunk.weights)
-    rest = [chunk.names, chunk.lengths, chunk.counts, chunk.dropped, chunk.noted, chunk.left, chunk.questions]
-    head = to_json([[len(blob) for blob in blobs], sorted(chunk.answers.items()), *rest]).encode()
+    numbers = (chunk.learned, chunk.rejected)
+    blobs = [chunk.traces, *(blob for part in numbers for blob in (part.tokens, part.weights))]
+    rest = [chunk.names, chunk.counts, chunk.dropped, chunk.noted, chunk.left, chunk.questions]
+    sizes, lengths = [len(blob) for blob in blobs], [part.lengths for part in numbers]
+    head = to_json([sizes, lengths, sorted(chunk.answers.items()), *rest]).encode()
     body = b"\n".join([head, b"".join(blobs)])
     with atomic_writer(path) as file:
         file.write(sha256_bytes(body).encode() + b"\n" + body)
@@ -124,16 +145,13 @@ def read_chunk(path: Path) -> Chunk | None:
     if sha256_bytes(body).encode() != sha256:
         return None
     head, _, rest = body.partition(b"\n")
-    sizes, answers, names, lengths, counts, dropped, noted, left, questions = json.loads(head)
-    traces, tokens, weights = (
-        bytearray(rest[end - size : end]) for size, end in zip(sizes, accumulate(sizes), strict=True)
-    )
+    sizes, lengths, answers, names, counts, dropped, noted, left, questions = json.loads(head)
+    traces, *blobs = (bytearray(rest[end - size : end]) for size, end in zip(sizes, accumulate(sizes), strict=True))
     return Chunk(
         traces,
-        tokens,
-        weights,
         names,
-        lengths,
+        Numbers(blobs[0], blobs[1], lengths[0]),
+        Numbers(blobs[2], blobs[3], lengths[1]),
         counts=Counter(counts),
         dropped=Counter(dropped),
         noted=Counter(noted),

@@ -23,6 +23,8 @@ from tunix_rt.models.folder import Float32
 Int32 = np.ndarray[Any, np.dtype[np.int32]]
 VERSION = 1
 TOKENS, WEIGHTS, INDEX = "tokens.int32", "weights.float32", "index.json"
+REJECTED = "rejected"
+"""Folder of the worse completions of pairs, in the order of the better ones, in whose folder it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ What cannot be learned comes back with its reason: whether that is an error is f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -32,9 +32,9 @@ REWRITTEN = "tool calls whose arguments the chat template writes otherwise"
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Why a trace is not learned; `kind` names its switch, `dataset.on_<kind>`."""
+    """Why a trace is not learned; `kind` names its switch, `dataset.on_<kind>` (of `unpaired`: `on_invalid`)."""
 
-    kind: Literal["invalid", "overlong", "no_target"]
+    kind: Literal["invalid", "overlong", "no_target", "unpaired"]
     reason: str
 
 
@@ -48,6 +48,8 @@ class Encoding:
     dataset: DatasetConfig
     limit: int
     """Most tokens of a trace."""
+    pairs: bool = False
+    """Whether the rejected completion of each trace is encoded too."""
 
 
 class Encoder:
@@ -64,12 +66,17 @@ class Encoder:
         """The declared switches."""
         return self._encoding.dataset
 
+    @property
+    def pairs(self) -> bool:
+        """Whether traces are encoded with `encode_pair`."""
+        return self._encoding.pairs
+
     @cached_property
     def digest(self) -> str:
         """Of everything but the trace that its numbers depend on, the code too."""
         encoding = self._encoding
         sections = [asdict(encoding.format), asdict(encoding.dataset)]
-        return digest([_code(), self.tokenizer.digest, *sections, encoding.limit])
+        return digest([_code(), self.tokenizer.digest, *sections, encoding.limit, encoding.pairs])
 
     def encode(self, trace: Trace) -> tuple[Encoded | Left, tuple[str, ...]]:
         """The numbers of a trace, or why it has none; and what was changed in it, once for each time: `CUT`, …"""
@@ -87,6 +94,21 @@ class Encoder:
         if len(encoded.ids) >= 2 and bool(np.any(encoded.weights[1:] > 0)):
             return encoded, (*(CUT,) * cut, *(REWRITTEN,) * _rewritten(trace, parts), *by_tokenizer(encoded))
         return Left("no_target", "no token of it is a target (dataset.loss_weights, truncation)"), ()
+
+    def encode_pair(self, trace: Trace) -> tuple[tuple[Encoded, Encoded] | Left, tuple[str, ...]]:
+        """The numbers of a trace's completion and of its rejected one, under the same switches; else as `encode`."""
+        if trace.rejected is None:
+            return Left("unpaired", "no rejected completion beside it: a pair needs a loser"), ()
+        both, changes = [], list[str]()
+        for name, one in (("chosen", trace), ("rejected", trace.loser)):
+            found, changed = self.encode(one)
+            if isinstance(found, Left):
+                return replace(found, reason=f"{name}: {found.reason}"), ()
+            both.append(found)
+            changes += changed
+        if np.array_equal(both[0].ids, both[1].ids):
+            return Left("no_target", "its chosen and its rejected completion are the same"), ()
+        return (both[0], both[1]), tuple(changes)
 
 
 def by_tokenizer(encoded: Encoded) -> tuple[str, ...]:

@@ -15,20 +15,20 @@ from pathlib import Path
 
 from tunix_rt.batches.chunks import ASKED, ENCODED, Chunk
 from tunix_rt.batches.encode_all import CHUNK, encode_all
-from tunix_rt.batches.encoded import encoded_writer
+from tunix_rt.batches.encoded import REJECTED, encoded_writer
 from tunix_rt.batches.encoder import Encoder, Encoding
 from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
-from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
+from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, atomic_writer, digest, write_text
 from tunix_rt.models.content import model_files
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
-from tunix_rt.models.sources import Store, materialise
+from tunix_rt.models.sources import Source, Store, materialise
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
@@ -37,14 +37,16 @@ from tunix_rt.traces.dataset import Collected, collect, refuse
 from tunix_rt.traces.format import formatter
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.sources import Rejected
+from tunix_rt.traces.trace import Trace
 
 CARD = "data.md"
 LEFT = {
-    "invalid": ("cannot be written for this model", "skip leaves them out"),
-    "overlong": ("are too long", "drop leaves them out, =truncate cuts their end"),
-    "no_target": ("have nothing to learn", "drop leaves them out"),
+    "unpaired": ("are no pairs", "on_invalid", "skip leaves them out"),
+    "invalid": ("cannot be written for this model", "on_invalid", "skip leaves them out"),
+    "overlong": ("are too long", "on_overlong", "drop leaves them out, =truncate cuts their end"),
+    "no_target": ("have nothing to learn", "on_no_target", "drop leaves them out"),
 }
-"""Kind of a trace that is not learned → what is wrong, and what its switch can be."""
+"""Kind of a trace that is not learned → what is wrong, its switch, and what that can be."""
 CHUNKS = "chunks"
 """Folder of what is encoded already, until the folder is complete: an interrupted `prepare` goes on from there."""
 SWITCHES = tuple(
@@ -58,7 +60,7 @@ class PrepareRequest:
 
     seed: int
     """Seed of fresh weights (`training.seed`); the traces depend on `dataset.seed`."""
-    source: ModelSource
+    source: FreshModel | ScratchModel | Source
     tokenizer: TokenizerConfig
     dataset: DatasetConfig
     format: FormatConfig
@@ -70,6 +72,8 @@ class PrepareRequest:
     """Further tokens at which generation stops."""
     store: Store | None = None
     """Where a registered model (`model.source.kind: registry`) is found."""
+    pairs: bool = False
+    """Whether the objective learns from pairs: every trace that is learned then needs a rejected completion."""
     weights: bool = True
     """False: no weights are drawn or extended; a model folder created here then gives shapes only."""
 
@@ -108,7 +112,7 @@ def prepare(request: PrepareRequest) -> None:
     collected = collect(dataset, format.reader, folder)
     start = _model_folder(request, collected)
     positions = read_architecture(start).max_positions
-    encoding = Encoding(start, format, dataset, min(dataset.max_length or positions, positions))
+    encoding = Encoding(start, format, dataset, min(dataset.max_length or positions, positions), request.pairs)
     encoder = Encoder(encoding)
     _refuse_endless(start, encoder.tokenizer)
     tally = Tally()
@@ -160,14 +164,14 @@ def _write_split(
     questions, between, answers = hashlib.sha256(), b"[", Counter[int]()
     with ExitStack() as stack:
         lines = stack.enter_context(atomic_writer(prepared.traces_file(split)))
-        writer = stack.enter_context(encoded_writer(prepared.encoded(split))) if split in ENCODED else None
+        writers = [stack.enter_context(encoded_writer(place)) for place in _places(prepared, split, encoding)]
         bar = stack.enter_context(progress(f"prepare {split}", num_records, "traces"))
         place = prepared.folder / CHUNKS
         for chunk in encode_all(encoder, encoding, split, collected.lines(split), num_records, place):
             bar.advance(min(CHUNK, num_records - bar.done))
             lines.write(chunk.traces)
-            if writer is not None:
-                writer.add(chunk.names, chunk.lengths, chunk.tokens, chunk.weights)
+            for writer, numbers in zip(writers, (chunk.learned, chunk.rejected), strict=False):
+                writer.add(chunk.names, numbers.lengths, numbers.tokens, numbers.weights)
             for question in chunk.questions:
                 questions.update(between + question.encode())
                 between = b", "
@@ -182,13 +186,21 @@ def _write_split(
     return dict(counts)
 
 
+def _places(prepared: PreparedData, split: SplitName, encoding: Encoding) -> list[Path]:
+    """The folders of the numbers of a split: of its completions, and of pairs the rejected ones."""
+    if split not in ENCODED:
+        return []
+    place = prepared.encoded(split)
+    return [place, place / REJECTED] if encoding.pairs else [place]
+
+
 def _refuse_left(
     dataset: DatasetConfig, split: SplitName, tally: Tally, before: Counter[str], num_records: int, count: int
 ) -> None:
     """Raise DataError for traces that cannot be learned, unless their switch allows it, or if none is left."""
-    for kind, (what, remedy) in LEFT.items():
+    for kind, (what, switch, remedy) in LEFT.items():
         reasons = [record.reason for record in tally.left if record.kind == kind]
-        refuse(getattr(dataset, f"on_{kind}") == "error", reasons, f"{split} traces {what}", f"on_{kind}={remedy}")
+        refuse(getattr(dataset, switch) == "error", reasons, f"{split} traces {what}", f"{switch}={remedy}")
     if num_records and not count:
         why = ", ".join(f"{number} {kind}" for kind, number in (tally.dropped - before).items())
         first = f": {tally.left[0].reason}" if tally.left else ""
@@ -211,7 +223,8 @@ def _model_folder(request: PrepareRequest, collected: Collected) -> Path:
     start = folder / "model"
     if isinstance(tokenizer, CharTokenizer | BpeTokenizer):
         plain = formatter(request.format, None)
-        texts = ("".join(part.text for part in plain.parts(trace)) for trace in collected.traces("train"))
+        learned = (one for trace in collected.traces("train") for one in _learned(trace, request.pairs))
+        texts = ("".join(part.text for part in plain.parts(trace)) for trace in learned)
         model_type = source.config.get("model_type") if isinstance(source, ScratchModel) else source.family
         if isinstance(tokenizer, CharTokenizer):
             train_char(texts, tokenizer.characters, start, tokenizer.added_tokens)
@@ -220,6 +233,11 @@ def _model_folder(request: PrepareRequest, collected: Collected) -> Path:
     made = Tokenizer.load(start)
     write_fresh(start, source, made.vocab_size, request.seed, made.pad_id, made.end_id, weights)
     return start
+
+
+def _learned(trace: Trace, pairs: bool) -> tuple[Trace, ...]:
+    """The trace, and with `pairs` the same with its rejected completion."""
+    return (trace, trace.loser) if pairs and trace.rejected is not None else (trace,)
 
 
 def _refuse_endless(start: Path, tokenizer: Tokenizer) -> None:

@@ -20,15 +20,15 @@ from tunix_rt.traces.messages import (
     conversation,
     is_conversation,
     last_user,
-    prompt_messages,
     role_of,
     stripped,
     tools_of,
 )
+from tunix_rt.traces.preferences import PROMPTS, answered
 from tunix_rt.traces.readers import read
 from tunix_rt.traces.recorded import TRACE_FIELDS, parse_trace
 from tunix_rt.traces.thoughts import has_tags
-from tunix_rt.traces.trace import EMPTY, GROUP, Message, Step, Trace, identified, meta_field, text_field
+from tunix_rt.traces.trace import EMPTY, GROUP, Alternative, Message, Step, Trace, identified, meta_field, text_field
 
 CALCULATION = re.compile(r"<<[^<>\n]*=[^<>\n]*>>")
 """GSM8K's calculator annotations, `<<48/2=24>>` (Cobbe et al. 2021, arXiv 2110.14168)."""
@@ -45,7 +45,10 @@ def adapt(record: JsonObject, adapter: Adapter, where: str, rules: Rules) -> Tra
     if rules.strip and trace.completion is None:
         messages = tuple(stripped(message, rules) for message in trace.messages)
         trace = replace(trace, prompt=trace.prompt.strip(), messages=messages, final_answer=trace.final_answer.strip())
-    longest = max(len(m.content) for m in (*trace.conversation, trace.completion or Message("assistant", "")))
+    if trace.rejected is not None and trace.rejected.completion is not None:
+        trace = replace(trace, rejected=Alternative(stripped(trace.rejected.completion, rules)))
+    texts = [m.content for m in (*trace.conversation, trace.completion or Message("assistant", ""))]
+    longest = max(map(len, (*texts, *(() if trace.rejected is None else trace.rejected.texts))))
     if longest > rules.max_characters:
         limit = f"at most {rules.max_characters:,} (dataset.max_characters)"
         raise DataError(f"{where}: a text of {longest:,} characters, expected {limit}")
@@ -152,26 +155,13 @@ def _problem_solution(record: JsonObject, where: str, rules: Rules) -> Trace:
 
 def _preference(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`chosen` and `rejected` answers to `prompt`, as texts or conversations; the chosen one is the completion."""
-    both = []
-    for name in ("chosen", "rejected"):
-        if is_conversation(record.get(name)):
-            whole = any(isinstance(item, dict) and item.get("role") == "user" for item in record[name])
-            prompt = [] if whole or record.get("prompt") is None else _as_messages(record, "prompt", where)
-            said = [*prompt, *record[name]]
-            both.append(conversation(said, f"{where}: {name}", rules, _system(record, where)))
-        else:
-            if record.get("prompt") is None:
-                raise DataError(
-                    f"{where}: prompt: missing, and {name} is text, of which nothing says where the prompt ends: put "
-                    "it into a field prompt, or make chosen and rejected lists of messages"
-                )
-            asked = prompt_messages(_as_messages(record, "prompt", where), f"{where}: prompt", rules)
-            before = (*_instructions(_system(record, where)), *asked)
-            both.append((before, Message("assistant", text_field(record, name, where))))
-    if both[0][0] != both[1][0]:
+    system = _system(record, where)
+    chosen, rejected = (answered(record, name, where, rules, system) for name in ("chosen", "rejected"))
+    if chosen.before != rejected.before:
         raise DataError(f"{where}: chosen and rejected answer different conversations")
-    trace = _labelled(*both[0], where, rules, tools=tools_of(record, where))
-    return replace(trace, rejected=both[1][1].content)
+    tools, answer = tools_of(record, where), answer_of(record)
+    trace = _labelled(chosen.before, chosen.said, where, rules, tools=tools, answer=answer)
+    return replace(trace, rejected=Alternative(rejected.said))
 
 
 def _evaluation_set(record: JsonObject, where: str, rules: Rules) -> Trace:
@@ -189,7 +179,7 @@ ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str, Rules], Trace], tuple[s
     "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system", "reasoning")),
     "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning", "tools", "functions")),
     "problem_solution": (_problem_solution, ("problem", "question", "solution", "reasoning", "answer", "system")),
-    "preference": (_preference, ("prompt", "chosen", "rejected", "system", "tools", "functions")),
+    "preference": (_preference, (*PROMPTS, "input", "chosen", "rejected", "system", "tools", "functions")),
     "evaluation_set": (_evaluation_set, ("prompt", "expected_answer", "system")),
 }
 """Functions that make a trace of a record, and the fields that they use: all others are added to its `meta`."""

@@ -103,6 +103,11 @@ class PreparedData:
         self._check(f"encoded/{split}/")
         return self.folder / "encoded" / split
 
+    @property
+    def encoded_digest(self) -> str:
+        """Of all token ids and weights."""
+        return digest({name: seal["sha256"] for name, seal in self._files().items() if name.startswith("encoded/")})
+
     def _check(self, name: str) -> None:
         """Check the files whose path begins with `name`; before the manifest is written there is nothing to check."""
         if self.is_whole:

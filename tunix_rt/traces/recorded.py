@@ -11,6 +11,7 @@ from tunix_rt.traces.trace import (
     MAX_STEPS,
     READABLE,
     VERSION,
+    Alternative,
     Message,
     Span,
     Step,
@@ -39,7 +40,7 @@ def parse_trace(record: JsonObject, where: str) -> Trace:
         raise DataError(f"{where}: trace_version: {version!r}, expected {' or '.join(READABLE)}")
     prompt, answer = text_field(record, "prompt", where), text_field(record, "final_answer", where, empty=True)
     messages = _recorded_messages(record, prompt, where)
-    completion = _recorded_completion(record.get("completion"), where)
+    completion = _recorded_completion(record.get("completion"), f"{where}: completion")
     if not answer and completion is None:
         raise DataError(f"{where}: final_answer: 0 characters, expected at least 1")
     length = -1 if completion is None else len(completion.content)
@@ -53,7 +54,7 @@ def parse_trace(record: JsonObject, where: str) -> Trace:
         completion=completion,
         tools=objects(record.get("tools"), f"{where}: tools"),
         answer_span=_span(record.get("answer_span"), f"{where}: answer_span", length),
-        rejected=None if record.get("rejected") is None else text_field(record, "rejected", where),
+        rejected=_recorded_rejected(record.get("rejected"), f"{where}: rejected"),
     )
     _check_spans(trace, where)
     return identified(trace, record, where)
@@ -87,8 +88,18 @@ def _recorded_completion(value: Any, where: str) -> Message | None:
         return None
     record = {"content": value} if isinstance(value, str) else value
     if not isinstance(record, dict):
-        raise DataError(f"{where}: completion: expected text, got {kind_of(value)}")
-    return message_of(record | {"role": "assistant"}, f"{where}: completion")
+        raise DataError(f"{where}: expected text, got {kind_of(value)}")
+    return message_of(record | {"role": "assistant"}, where)
+
+
+def _recorded_rejected(value: Any, where: str) -> Alternative | None:
+    """The worse completion: text, a message, or `steps` and `final_answer`; a step may be its text alone."""
+    if not isinstance(value, dict) or "final_answer" not in value:
+        said = _recorded_completion(value, where)
+        return None if said is None else Alternative(said)
+    given = value.get("steps") or []
+    items = [{"i": i, "content": item} if isinstance(item, str) else item for i, item in enumerate(given)]
+    return Alternative(None, _steps(items, where, -1), text_field(value, "final_answer", where))
 
 
 def _steps(value: Any, where: str, length: int) -> tuple[Step, ...]:

@@ -68,6 +68,27 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another completion of a trace's prompt: text as it stands, or steps and answer that a format renders."""
+
+    completion: Message | None = None
+    steps: tuple[Step, ...] = ()
+    final_answer: str = ""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Everything that is written in it."""
+        said = () if self.completion is None else (self.completion.content,)
+        return (*said, *(step.content for step in self.steps), self.final_answer)
+
+    def to_json(self) -> JsonObject | str:
+        """As written to a record."""
+        if self.completion is not None:
+            return _completion_json(self.completion)
+        return {"steps": [step.to_json() for step in self.steps], "final_answer": self.final_answer}
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """One item of a dataset. `steps` are in order of index; empty for an answer-only item."""
 
@@ -85,8 +106,22 @@ class Trace:
     """JSON schemas of the tools that the model may call."""
     answer_span: Span | None = None
     """Where `final_answer` stands in the completion."""
-    rejected: str | None = None
-    """The worse completion of a pair."""
+    rejected: Alternative | None = None
+    """The worse completion of a pair, of which the trace's own is the better one."""
+
+    @property
+    def loser(self) -> Trace:
+        """The trace with its rejected completion in the place of its own. There must be one."""
+        assert self.rejected is not None
+        other = self.rejected
+        return replace(
+            self,
+            steps=other.steps,
+            final_answer=other.final_answer,
+            completion=other.completion,
+            answer_span=None,
+            rejected=None,
+        )
 
     @property
     def conversation(self) -> tuple[Message, ...]:
@@ -117,7 +152,7 @@ class Trace:
             "tools": list(self.tools),
             "completion": None if self.completion is None else _completion_json(self.completion),
             "answer_span": None if self.answer_span is None else list(self.answer_span),
-            "rejected": self.rejected,
+            "rejected": None if self.rejected is None else self.rejected.to_json(),
         }
         return {
             "trace_version": VERSION,

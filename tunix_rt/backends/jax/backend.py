@@ -23,7 +23,7 @@ from tunix_rt.backends.jax.optimizer import adam, adam_state, compiled
 from tunix_rt.backends.jax.quantized import stacked
 from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
 from tunix_rt.backends.jax.weights import WeightMapping
-from tunix_rt.backends.storage import Moments, Stored
+from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
@@ -107,10 +107,13 @@ class JaxBackend(xla.XlaBackend):
             "compiled": xla.compilations() > before
         }
 
-    def logprobs(self, state: State, batch: Batch) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+        check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
+        # Without it: its matrices are 0, so that nothing is added and no other program is compiled.
+        whole = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
         with xla.memory_errors(xla.ROWS):
-            return {"logprobs": score(state.graph, state.whole, self._inputs(state, batch))}
+            return {"logprobs": score(state.graph, whole, self._inputs(state, batch))}
 
     def _inputs(self, state: State, batch: Batch) -> Inputs:
         architecture = state.stored.architecture

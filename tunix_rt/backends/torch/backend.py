@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Piece, TrainingSetup
-from tunix_rt.backends.storage import Moments, Stored, StoredBackend
+from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, step
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
@@ -99,10 +99,11 @@ class TorchBackend(StoredBackend):
         state.step += 1
         return state, measured
 
-    def logprobs(self, state: State, batch: Batch) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+        check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         with devices.memory_guard(_fewer_rows(batch)):
-            return {"logprobs": step.logprobs(state.model, batch)}
+            return {"logprobs": step.logprobs(state.model if adapter else replace(state.model, adapter=None), batch)}
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}

@@ -16,7 +16,7 @@ from tunix.sft.peft_trainer import PeftTrainer
 
 from tunix_rt.backends import heap, xla
 from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
-from tunix_rt.backends.storage import Moments, Stored
+from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tunix import generate, optimizer, step
 from tunix_rt.backends.tunix.decoder import arrays_of, build
 from tunix_rt.backends.tunix.weights import WeightMapping
@@ -80,7 +80,8 @@ class TunixBackend(xla.XlaBackend):
         finite = step.finite(sums["loss_sum"], norm)
         return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
-    def logprobs(self, state: State, batch: Batch) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+        check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         with xla.memory_errors(xla.ROWS):
             return {"logprobs": step.score(state.model, step.inputs(batch))}
