@@ -6,9 +6,10 @@ from pathlib import Path
 
 from tunix_rt.__main__ import guarded
 from tunix_rt.commands.gate import report
-from tunix_rt.pipeline import read_params, wants_traceback, workspace
+from tunix_rt.pipeline import read_params, wants_traceback
 from tunix_rt.records.gate import declared_gate
 from tunix_rt.runs.folder import PIPELINE, RunFolder
+from tunix_rt.runs.origin import workspace
 from tunix_rt.tracking.registry import ModelStore
 
 

@@ -64,6 +64,10 @@ class MachineError(TunixError):
     exit_code = 3
 
 
+class InUse(MachineError):
+    """Another process works in a run folder."""
+
+
 class DeviceError(MachineError):
     """A device that was asked for does not exist. The message lists the devices that do."""
 

@@ -6,6 +6,7 @@ Only this module, the engine, and the modules above them see the complete config
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +16,15 @@ from tunix_rt.batches.reader import Reader
 from tunix_rt.config.change import of_today
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.identity import plain
-from tunix_rt.config.load import check
+from tunix_rt.config.load import check, earlier_of
+from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
 from tunix_rt.engine.engine import do, session
 from tunix_rt.engine.outputs import is_finished, problem_of
 from tunix_rt.engine.stages import STAGES
-from tunix_rt.errors import DataError, InputError
+from tunix_rt.engine.turn import POLL
+from tunix_rt.errors import DataError, InputError, InUse
 from tunix_rt.files import JsonObject, copy_file, read_json, write_json
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.batches import plan_file
@@ -31,7 +34,7 @@ from tunix_rt.machine import cache_folder
 from tunix_rt.models.folder import is_adapter
 from tunix_rt.models.reference import is_reference
 from tunix_rt.models.sources import to_load
-from tunix_rt.report.summary import summary
+from tunix_rt.report.summary import rate_line, summary
 from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, choose
 from tunix_rt.runs.interrupt import watching
@@ -79,8 +82,9 @@ def run(
     digests = checked_digests(config, store) if base is None else dict(base.data_hashes().get("sources", {}))
     chain = chain_of(config, digests, kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
+    earlier = None if base is not None or _is_complete(folder, chain, config) else earlier_run(config, folder)
     with folder.locked(patient=True):
-        if is_finished(folder, chain) and _has_records(folder, config):
+        if _is_complete(folder, chain, config):
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
             if dict(read_json(folder.environment)).get("source_sha256") != source_digest():
                 warn(f"{folder.name} was made by other code than today's; run.new=true runs it again")
@@ -93,7 +97,7 @@ def run(
         for answers in _same_answers(config, digests, kept, base, folder):
             copy_file(answers, folder.path / answers.name)
         with watching(folder.path) as interrupt:
-            context = RunContext(config, digests, chain, folder, interrupt, store, base)
+            context = RunContext(config, digests, chain, folder, interrupt, store, base, earlier=earlier)
             with session(context, STAGES):
                 for stage in STAGES:
                     do(stage, context)
@@ -114,6 +118,44 @@ def _same_answers(
     if not base.is_done("predict", chain_of(unchanged, digests, kept)["predict"]) or problem_of(base, "predict"):
         return []
     return [file for path in base.answers for file in (plan_file(path), path) if file.exists()]
+
+
+def earlier_run(config: ExperimentConfig, folder: RunFolder) -> RunFolder | None:
+    """The run whose model the experiment begins from, with what of it is not finished done first.
+
+    It is an ordinary run, its answers and their score included: what a reader compares the later one with. `folder`:
+    that of the later run. Raises what `run` raises.
+    """
+    if not isinstance(config.model.source, RunModel):
+        return None
+    earlier = earlier_of(config, config.model.source)
+    say(f"{config.name} begins from the model of {earlier.name}, which comes first")
+    result = _in_turn(earlier, folder)
+    first = RunFolder(result.folder)
+    say(f"{first.name}: accuracy {rate_line(result.metrics['accuracy'])}; {config.name} begins from its model")
+    return first
+
+
+def _in_turn(earlier: ExperimentConfig, folder: RunFolder) -> Result:
+    """Its run; while another process works on it (a member of the same sweep, for example), wait for that one.
+
+    `folder`: that of the run that waits. Raises Interrupted.
+    """
+    announced = False
+    while True:
+        try:
+            return run(earlier)
+        except InUse as error:
+            if not announced:
+                say(f"{earlier.name}: waiting: {error}")
+        announced = True
+        with watching(folder.path) as interrupt:
+            time.sleep(POLL)
+            interrupt.check("before its first stage")
+
+
+def _is_complete(folder: RunFolder, chain: Mapping[str, str], config: ExperimentConfig) -> bool:
+    return is_finished(folder, chain) and _has_records(folder, config)
 
 
 def _has_records(run: RunFolder, config: ExperimentConfig) -> bool:

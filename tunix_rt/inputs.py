@@ -11,13 +11,15 @@ from tunix_rt.checked import replaced
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import FilesSource
 from tunix_rt.config.identity import identities
-from tunix_rt.config.model import FreshModel, RegistryModel, ScratchModel
+from tunix_rt.config.load import earlier_of
+from tunix_rt.config.model import FolderModel, FreshModel, RegistryModel, RunModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import ConfigError, DataError
+from tunix_rt.errors import ConfigError, DataError, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, read_record, sha256_bytes, sha256_file, write_json
+from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.folder import read_config
 from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
-from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.folder import RunFolder, find_done
 from tunix_rt.stages.prepare import CHUNKS, PrepareRequest, prepare
 from tunix_rt.terminal import warn
 from tunix_rt.traces.prepared import PreparedData
@@ -39,12 +41,40 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     for part in parts_of(config.dataset.source):
         if (held := dataset_digest(part.source)) is not None:
             digests[part.setting] = held
-    if not isinstance(config.model.source, FreshModel | ScratchModel):
-        digests["model.source"] = content_digest(config.model.source, store)
+    source = config.model.source
+    if isinstance(source, RunModel):
+        digests["model.source"] = train_identity(earlier_of(config, source), store)
+    elif not isinstance(source, FreshModel | ScratchModel):
+        digests["model.source"] = content_digest(source, store)
     adapter = config.model.adapter
     if adapter is not None and adapter.path is not None:
         digests["model.adapter"] = adapter_digest(Path(adapter.path))
     return digests
+
+
+def train_identity(config: ExperimentConfig, store: Store) -> str:
+    """The identity of the stage `train` of an experiment. Raises what `input_digests` raises."""
+    return identities(config, input_digests(config, store))["train"]
+
+
+def begins_from(config: ExperimentConfig, store: Store) -> RunFolder | None:
+    """The finished run whose model an experiment begins from; None if its model comes from no experiment.
+
+    Raises ModelError if there is none (`experiment.run` would make it first), or none whose model is unchanged.
+    """
+    source = config.model.source
+    if not isinstance(source, RunModel):
+        return None
+    earlier = earlier_of(config, source)
+    identity, problem = train_identity(earlier, store), None
+    for run in find_done(Path(config.run.root), earlier.name, "train", identity):
+        try:
+            trained_model(run)
+            return run
+        except ModelError as error:
+            problem = problem or f"model.source: {error}"
+    missing = f"no run of {earlier.name} in {config.run.root} has trained it (its identity of train is {identity})"
+    raise ModelError(problem or f"model.source: {missing}; the command of the experiment itself does so first")
 
 
 def _data_files(config: ExperimentConfig) -> dict[str, dict[Path, str]]:
@@ -98,7 +128,7 @@ def check_family(config: ExperimentConfig, store: Store) -> None:
     Raises ConfigError if the backend does not support it, else what `materialise` raises.
     """
     source, families = config.model.source, BACKENDS[config.backend.name].families
-    if families is None or isinstance(source, FreshModel | ScratchModel):  # the config check covers those
+    if families is None or isinstance(source, FreshModel | ScratchModel | RunModel):  # the config check covers those
         return
     folder = materialise(source, _models(config), store)
     family = read_config(folder).get("model_type")
@@ -109,11 +139,19 @@ def check_family(config: ExperimentConfig, store: Store) -> None:
         )
 
 
-def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, weights: bool = True) -> None:
-    """Fill `folder` with what `config` declares; see `prepare`."""
+def write_prepared(
+    config: ExperimentConfig, folder: Path, store: Store, weights: bool = True, start: Path | None = None
+) -> None:
+    """Fill `folder` with what `config` declares; see `prepare`. `start`: the model of the experiment that it begins
+    from, found if not given.
+    """
+    source = config.model.source
+    if isinstance(source, RunModel):
+        earlier = None if start is not None else begins_from(config, store)
+        source = FolderModel(kind="folder", path=str(start if earlier is None else earlier.model))
     request = PrepareRequest(
         seed=config.training.seed,
-        source=config.model.source,
+        source=source,
         stop_tokens=config.model.stop_tokens,
         tokenizer=config.tokenizer,
         dataset=config.dataset,
@@ -129,7 +167,7 @@ def write_prepared(config: ExperimentConfig, folder: Path, store: Store | None, 
 
 def start_model(config: ExperimentConfig) -> Path:
     """The folder of the declared pretrained weights, fetched or converted if it is not there yet."""
-    assert not isinstance(config.model.source, FreshModel | ScratchModel)
+    assert not isinstance(config.model.source, FreshModel | ScratchModel | RunModel)
     return materialise(config.model.source, _models(config))
 
 
@@ -143,8 +181,9 @@ def prepared_folder(config: ExperimentConfig, identity: str) -> Path:
     return Path(config.run.data) / config.dataset.name / identity
 
 
-def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> PreparedData:
+def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store, start: Path | None = None) -> PreparedData:
     """The prepared data in `folder`, created if it is missing or damaged; one process creates it, others wait.
+    `start`: see `write_prepared`.
 
     The lock is always taken: under it `gc` removes what nobody uses. Raises what `prepare` raises, and DataError if
     data prepared again differs from before.
@@ -155,16 +194,18 @@ def ensure_prepared(config: ExperimentConfig, folder: Path, store: Store) -> Pre
         if damaged:
             warn(f"{damaged[0]}; the data is prepared again")
         if damaged or not prepared.is_whole:
-            _prepare_beside(config, prepared, store, damaged)
+            _prepare_beside(config, prepared, store, damaged, start)
     if isinstance(config.model.source, RegistryModel):  # its content is verified whenever it is loaded
         materialise(config.model.source, _models(config), store)
     return prepared
 
 
-def _prepare_beside(config: ExperimentConfig, prepared: PreparedData, store: Store, damaged: Sequence[str]) -> None:
+def _prepare_beside(
+    config: ExperimentConfig, prepared: PreparedData, store: Store, damaged: Sequence[str], start: Path | None
+) -> None:
     """Prepare in a temporary folder, which then replaces the old one; DataError if it is not what was `damaged`."""
     with replaced(prepared.folder, CHUNKS) as part:
-        write_prepared(config, part, store)
+        write_prepared(config, part, store, start=start)
         apply_umask(part)
         difference = prepared.difference(PreparedData(part)) if damaged else None
         if difference is not None:

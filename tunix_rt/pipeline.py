@@ -6,23 +6,34 @@ to something else. Checkpoints are next to it, not tracked by DVC: they are not 
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.backends import heap
+from tunix_rt.checked import replaced
 from tunix_rt.config.load import check
+from tunix_rt.config.model import FolderModel, RunModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.context import RunContext, chain_of
 from tunix_rt.engine.engine import claim, do, session
 from tunix_rt.engine.stages import STAGES
-from tunix_rt.errors import ConfigError
-from tunix_rt.experiment import show
+from tunix_rt.errors import ConfigError, InputError
+from tunix_rt.experiment import earlier_run, show
+from tunix_rt.files import read_record, write_json
 from tunix_rt.inputs import checked_digests
+from tunix_rt.models.content import MADE
+from tunix_rt.models.sources import materialise
 from tunix_rt.runs.folder import PIPELINE, RunFolder
 from tunix_rt.runs.interrupt import watching
+from tunix_rt.runs.origin import workspace
 from tunix_rt.tracking.registry import ModelStore
 
 PARAMS = Path("params.yaml")
+FIRST = "first.json"
+"""Beside the model that the stage `first` leaves: which run trained it, by its path in the checkout."""
 
 
 def read_params() -> ExperimentConfig:
@@ -39,14 +50,6 @@ def wants_traceback() -> bool:
     return PARAMS.exists() and "debug: true" in PARAMS.read_text("utf-8").splitlines()
 
 
-def workspace(directory: Path) -> Path:
-    """The checkout that a queued experiment was copied from (DVC puts the copies below `.dvc/tmp/exps`)."""
-    for parent in directory.parents:
-        if parent.parts[-3:] == (".dvc", "tmp", "exps"):
-            return parent.parents[2]
-    return directory
-
-
 def run_stage(name: str) -> int:
     """Run one stage of what `params.yaml` declares; returns 0. Raises the errors of `tunix_rt.errors`."""
     heap.own_process()
@@ -57,10 +60,44 @@ def run_stage(name: str) -> int:
     run = RunFolder(Path(config.run.root) / PIPELINE)
     (stage,) = (stage for stage in STAGES if stage.name == name)
     with run.locked(patient=True), watching(run.path) as interrupt:
-        context = RunContext(config, digests, chain_of(config, digests), run, interrupt, store, home=home)
+        earlier = _earlier(config, digests, home) if stage == STAGES[0] else None
+        context = RunContext(config, digests, chain_of(config, digests), run, interrupt, store, None, home, earlier)
         claim(stage, context)
         with session(context, (stage,)):
             do(stage, context)
     if stage == STAGES[-1]:
         show(run, config.tracking)
     return 0
+
+
+def run_first() -> int:
+    """Run the experiment that `params.yaml` begins from, as far as it is not finished, and leave a copy of its model.
+
+    Its run is one like any other, in the checkout, where every queued experiment finds it. Returns 0.
+    """
+    heap.own_process()
+    here, config = Path.cwd(), read_params()
+    source = config.model.source
+    if not isinstance(source, RunModel):
+        raise InputError(f"{PARAMS}: model.source is no experiment, so none comes first")
+    os.chdir(workspace(here))
+    earlier = earlier_run(config, RunFolder(here / config.run.root / PIPELINE))
+    assert earlier is not None
+    model = materialise(FolderModel(kind="folder", path=str(earlier.model)), Path(config.run.data) / "models")
+    place = here / source.dvc_path
+    with replaced(place) as part:
+        shutil.copytree(model, part, ignore=shutil.ignore_patterns(MADE))
+    identity = earlier.stages()["train"]["identity"]
+    write_json(place.parent / FIRST, {"run": earlier.name, "folder": os.path.relpath(earlier.path), "train": identity})
+    return 0
+
+
+def _earlier(config: ExperimentConfig, digests: Mapping[str, str], home: Path) -> RunFolder | None:
+    """The run that left the model in `dvc_path`. Raises InputError if it is another one than declared."""
+    source = config.model.source
+    if not isinstance(source, RunModel):
+        return None
+    record = read_record(Path(source.dvc_path).parent / FIRST)
+    if record.get("train") != digests["model.source"]:
+        raise InputError(f"{source.dvc_path}: not what is declared; `dvc repro` does the stages in order")
+    return RunFolder(home / str(record["folder"]))

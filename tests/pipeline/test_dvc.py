@@ -21,8 +21,9 @@ from tunix_rt import faults
 from tunix_rt.__main__ import guarded
 from tunix_rt.config.identity import identities
 from tunix_rt.config.load import check, compose
-from tunix_rt.pipeline import run_stage, workspace
+from tunix_rt.pipeline import run_stage
 from tunix_rt.runs.folder import RunFolder, all_runs
+from tunix_rt.runs.origin import workspace
 
 STAGES = ("prepare", "train", "predict", "evaluate", "report")
 PARTS = ("conf", "pipelines", "tunix_rt", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore", "dvc.yaml")

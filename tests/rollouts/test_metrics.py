@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from scipy import stats
@@ -13,16 +14,16 @@ from tunix_rt.rollouts.metrics import interval, possible_rewards, rollout_metric
 from tunix_rt.traces.rollout import Rollout
 
 
-def group(*rewards: float, learned: bool = True, **changes: object) -> list[Rollout]:
+def group(*rewards: float, **changes: Any) -> list[Rollout]:
     mean = sum(rewards) / len(rewards)
     return [
-        replace(ROLLOUT, reward=reward, rewards={"answer": reward}, advantage=(reward - mean) * learned, **changes)  # type: ignore[arg-type]
+        replace(ROLLOUT, reward=reward, rewards={"answer": reward}, advantage=reward - mean, **changes)
         for reward in rewards
     ]
 
 
 def test_by_hand() -> None:
-    cut = {"finish_reason": "length", "ids": (5, 6), "logprobs": (-1.0, -3.0)}
+    cut: dict[str, Any] = {"finish_reason": "length", "ids": (5, 6), "logprobs": (-1.0, -3.0)}
     groups = [group(1, 0, ids=(5, 4), logprobs=(-0.5, -0.5), mismatch=3e-6), group(0, 0, **cut, mismatch=2e-6)]
     found = rollout_metrics([*groups, group(1, 1, mismatch=5e-6)], first=2, possible=(0, 1))
     low, high = found.pop("rollout/reward_low"), found.pop("rollout/reward_high")

@@ -43,6 +43,10 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
     mapping.setdefault("objective", {"kind": "sft"})
     if "answer" in mapping.get("evaluation", {}):
         mapping["evaluation"] = _with_scorers(mapping["evaluation"])
+    if (earlier := get_path(mapping, ("model", "source", "config"), None)) and mapping["model"]["source"][
+        "kind"
+    ] == "run":
+        mapping["model"]["source"]["config"] = of_today(earlier)
     return mapping
 
 

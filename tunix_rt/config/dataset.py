@@ -40,6 +40,26 @@ class ArithmeticSource:
 
 
 @section
+class ParitySource:
+    """The parity of random bits, generated from `dataset.seed`: some traces have every running parity, the others the
+    answer alone (arXiv 2510.11495)."""
+
+    kind: Literal["parity"]
+    version: Literal[1]
+    """Version of the generator; part of the identity, raised when the generated text changes."""
+    bits: Annotated[int, Ge(2), Le(32), Unit("bits")]
+    """Bits of a problem; the steps are the running parities of all but the last."""
+    steps_share: Fraction
+    """Share of the traces that have steps, drawn for each problem from `dataset.seed`."""
+    num_traces: Annotated[Count, Unit("problems")] | None
+    """How many distinct problems are drawn; null: all that exist."""
+
+
+GeneratedSource = ArithmeticSource | ParitySource
+"""Sources whose problems are generated: whatever they hold is for training until `dataset.split` holds some out."""
+
+
+@section
 class DataFile:
     """The files of one split and the shape of their records."""
 
@@ -91,7 +111,7 @@ class HuggingfaceSource:
     """Field of the adapter → column of the data set."""
 
 
-OneSource = Annotated[ArithmeticSource | FilesSource | HuggingfaceSource, Discriminator("kind")]
+OneSource = Annotated[GeneratedSource | FilesSource | HuggingfaceSource, Discriminator("kind")]
 
 
 @section
@@ -165,7 +185,7 @@ class DatasetConfig:
     seed: Natural = 0
     """Decides which problems are generated and which traces are held out; the same in every member of a sweep over
     `seed`. null: the experiment's `seed`."""
-    source: Annotated[ArithmeticSource | FilesSource | HuggingfaceSource | MixtureSource, Discriminator("kind")]
+    source: Annotated[GeneratedSource | FilesSource | HuggingfaceSource | MixtureSource, Discriminator("kind")]
     """Where the traces come from: generated problems, files, a data set of the hub, or several of these."""
     split: SplitConfig
     limit: LimitConfig

@@ -84,6 +84,11 @@ class RunConfig:
     dvc_paths: Execution[tuple[Paths, Paths, Paths]]
     """What DVC tracks of the data, one file or folder per split (of several, DVC takes none); for a split without
     one, a source file that it tracks anyway."""
+    dvc_model: Execution[Text | None] = None
+    """What DVC tracks of the initial weights: the model of `model.source`, if that is an experiment; else a source file
+    that it tracks anyway."""
+    dvc_first: Execution[tuple[Text, ...]] = ()
+    """The experiment that DVC runs first, as a stage of its own: that of `model.source`; empty: none."""
     gates: Execution[tuple[GateConfig, ...]] = ()
     """What the result is compared with, by `gate RUN` and by a stage of DVC's pipeline: [{against: RUN,
     must_not_drop_by: 0.01}]; empty: nothing."""

@@ -15,12 +15,16 @@ from typing import Any, cast
 
 from boltons.iterutils import get_path
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_jsonable_python
 
 from tunix_rt.config.as_it_is import without_training
 from tunix_rt.config.choices import PARTS, SPLITS
+from tunix_rt.config.earlier import inheriting, with_earlier
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
+from tunix_rt.config.model import RunModel
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
+from tunix_rt.config.scorers import UNUSABLE
 from tunix_rt.config.section import element_of, fields_of, hints_of, keys_below, kinds_with, members
 from tunix_rt.errors import ConfigError
 
@@ -55,16 +59,21 @@ def composed(overrides: Sequence[str]) -> Any:
     """The same as a DictConfig with unresolved interpolations."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
     folders = config_folders()
     search_working_directory()
     mistakes, kept = check_overrides(overrides, folders)
+    around = GlobalHydra.instance().hydra  # an earlier experiment is composed while Hydra runs the later one
+    GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folders[-1]), version_base="1.3", job_name="tunix_rt"):
             found = hydra_compose("config", overrides=kept)
     except HydraException as error:
         raise ConfigError("; ".join([*mistakes, hydra_message(error)])) from error
+    finally:
+        GlobalHydra.instance().hydra = around
     if mistakes:
         others = find_mistakes(resolve(found))[0]
         raise ConfigError(report([*mistakes, *(f"{path}: {what}" for path, what in others)]))
@@ -113,8 +122,21 @@ def report(lines: Iterable[str]) -> str:
     return "\n  ".join([f"{len(found)} mistakes in the config:", *found])
 
 
+def earlier_of(config: ExperimentConfig, source: RunModel) -> ExperimentConfig:
+    """The experiment whose model an experiment begins from, with what it has from that. Raises ConfigError."""
+    assert source.config is not None, "filled in by every check"
+    return check(inheriting(source.config, to_jsonable_python(config)))
+
+
 def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """Every mistake (path, what), and the valid sections."""
+    whole, of_earlier = with_earlier(mapping, compose, lambda earlier: _found(earlier)[0])
+    mistakes, values = _found(whole)
+    return [*mistakes, *of_earlier], values
+
+
+def _found(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
+    """The same of this experiment alone."""
     mapping, hints = without_training(_with_reader(_seeded(mapping))), hints_of(ExperimentConfig)
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
@@ -257,7 +279,8 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tags = detail["ctx"].get("expected_tags", "")
         got = given.get("kind") if isinstance(given, dict) else given
-        return f"{where}.kind", f"got {got!r}, allowed: {tags}"
+        why = f"; {UNUSABLE[got]}" if where.startswith("evaluation.scorers") and got in UNUSABLE else ""
+        return f"{where}.kind", f"got {got!r}, allowed: {tags}{why}"
     message = str(detail["msg"]).removeprefix("Input should be ").replace("a valid boolean", "true or false")
     if kind == "dataclass_type" and (keys := sorted(fields_of(hint, None))):
         message = f"a section of {', '.join(f'{where}.{key}' for key in keys)}"

@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator
 
 from tunix_rt.config.choices import Quantization
-from tunix_rt.config.section import Count, Execution, Text, Tokens, Unit, section
+from tunix_rt.config.section import Added, Count, Execution, Text, Tokens, Unit, section
 
 
 @section
@@ -119,6 +119,35 @@ class RegistryModel:
     """`models:/NAME/VERSION`"""
 
 
+def _as_tuple(value: Any) -> Any:
+    """Behind a validator that takes Python's values, a strict check does not take a list for a tuple."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+@section
+class RunModel:
+    """The trained model of another experiment, which runs first where it is not finished (docs/stages.md)."""
+
+    kind: Literal["run"]
+    experiment: Text
+    """A file of `conf/experiment`. It has the backend, hardware, tracking, seed and folders of the experiment that
+    begins from it."""
+    overrides: Annotated[tuple[Text, ...], BeforeValidator(_as_tuple)] = ()
+    """What is changed in it, as on the command line."""
+    dvc_path: Execution[Text] = "runs/dvc/first/model"
+    """Where DVC's stage `first` leaves its model for the stages after it."""
+    config: Added[dict[str, Any] | None] = None
+    """Filled in: what those two declare, so that a record can be repeated when the files of `conf/` have changed."""
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """The section of the model that the first of all its experiments draws; empty if that is pretrained."""
+        source = self.config["model"]["source"] if self.config is not None else {}
+        while source.get("kind") == "run":
+            source = source["config"]["model"]["source"]
+        return source if source.get("kind") in ("fresh", "scratch") else {}
+
+
 def parts_of(uri: str) -> tuple[str, str]:
     """(name, version) of `models:/NAME/VERSION`."""
     found = REGISTERED.fullmatch(uri)
@@ -132,7 +161,7 @@ def _spelt_out(value: Any) -> Any:
 
 
 ModelSource = Annotated[
-    FreshModel | ScratchModel | HubModel | FolderModel | GgufModel | RegistryModel,
+    FreshModel | ScratchModel | HubModel | FolderModel | GgufModel | RegistryModel | RunModel,
     Discriminator("kind"),
     BeforeValidator(_spelt_out),
 ]
@@ -169,7 +198,8 @@ class ModelConfig:
     """Where the initial weights come from, and which of them are trained."""
 
     source: ModelSource
-    """Fresh weights of a declared shape, or those of a folder, a GGUF file, the hub or the registry."""
+    """Fresh weights of a declared shape, or those of a folder, a GGUF file, the hub, the registry or another
+    experiment."""
     adapter: LoraAdapter | None
     """null: every weight is trained."""
     stop_tokens: tuple[Text, ...] = ()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from tunix_rt.config.choices import BACKENDS, SPLIT_BY_TYPE
-from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, MixtureSource
+from tunix_rt.config.dataset import ArithmeticSource, DatasetConfig, GeneratedSource, MixtureSource
 from tunix_rt.config.execution import (
     BackendConfig,
     CheckpointConfig,
@@ -16,7 +16,7 @@ from tunix_rt.config.execution import (
     TrackingConfig,
 )
 from tunix_rt.config.format import FormatConfig, asks_for_answer
-from tunix_rt.config.model import FreshModel, ModelConfig, ScratchModel, TokenizerConfig
+from tunix_rt.config.model import FreshModel, ModelConfig, RunModel, ScratchModel, TokenizerConfig
 from tunix_rt.config.objectives import ObjectiveConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
@@ -115,7 +115,9 @@ def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterat
 
 def chat_template(model: ModelConfig, format: FormatConfig) -> Iterator[Mistake]:
     """A new tokenizer has none."""
-    if isinstance(model.source, FreshModel | ScratchModel) and format.kind in CHATS:
+    source = model.source
+    drawn = source.drawn if isinstance(source, RunModel) else isinstance(source, FreshModel | ScratchModel)
+    if drawn and format.kind in CHATS:
         yield "format.kind", f"a fresh model's tokenizer has no chat template: format={CHATS[format.kind]}"
 
 
@@ -145,7 +147,7 @@ def sources_needed(dataset: DatasetConfig, training: TrainingConfig, generation:
     """Training needs traces, and prompts that are asked have to come from somewhere."""
     source = dataset.source
     parts = [part.source for part in source.sources.values()] if isinstance(source, MixtureSource) else [source]
-    if any(isinstance(part, ArithmeticSource) or part.train is not None for part in parts):
+    if any(isinstance(part, GeneratedSource) or part.train is not None for part in parts):
         return
     if training.trains:
         what = "nothing to train on: name it, or ask the model as it is (training=none)"
@@ -182,9 +184,10 @@ def lengths(model: ModelConfig, dataset: DatasetConfig, training: TrainingConfig
         return
     if training.trains and row is not None and row < longest:
         yield "training.row_length", f"{row} is shorter than dataset.max_length {longest}"
-    if isinstance(source, FreshModel) and longest > source.max_position_embeddings:
-        what = f"{longest} exceeds model.source.max_position_embeddings {source.max_position_embeddings}"
-        yield "dataset.max_length", what
+    drawn = source.drawn.get("max_position_embeddings") if isinstance(source, RunModel) else None
+    positions = source.max_position_embeddings if isinstance(source, FreshModel) else drawn
+    if positions is not None and longest > positions:
+        yield "dataset.max_length", f"{longest} exceeds model.source.max_position_embeddings {positions}"
 
 
 def phases(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mistake]:

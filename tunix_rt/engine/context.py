@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.config.identity import identities
+from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.inputs import prepared_folder
 from tunix_rt.models.sources import Store
@@ -32,6 +33,16 @@ class RunContext:
     """A run whose finished stages are reused, and whose data is used."""
     home: Path | None = None
     """For DVC: the checkout. Each stage then has its own folder, and the data is where `dvc.yaml` says."""
+    earlier: RunFolder | None = None
+    """The run whose model this one begins from, if that is of an experiment (`model.source.kind: run`)."""
+
+    @property
+    def start(self) -> Path | None:
+        """Folder of the model of `earlier`; for DVC a copy, which its stages hand on."""
+        source = self.config.model.source
+        if self.home is not None and isinstance(source, RunModel):
+            return Path(source.dvc_path)
+        return None if self.earlier is None else self.earlier.model
 
     @property
     def prepared(self) -> PreparedData:

@@ -25,6 +25,7 @@ from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import VERSION, RunFolder, find_done
 from tunix_rt.runs.liveness import heartbeat
+from tunix_rt.runs.origin import begins_with, begun_from
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import say, warn
 from tunix_rt.tracking.syncer import syncing, warn_of_trouble
@@ -159,7 +160,9 @@ def _data_record(context: RunContext, place: Path) -> JsonObject:
         "start_model": folder_digest(prepared.model_folder),
     }
     folder = os.path.relpath(prepared.folder.resolve(), place.resolve())
-    return prepared.manifest | {"record_version": VERSION, "folder": folder, "hashes": found}
+    record = prepared.manifest | {"record_version": VERSION, "folder": folder, "hashes": found}
+    earlier = context.earlier or (context.base and begun_from(context.base))
+    return record | (begins_with(earlier, place) if earlier else {})
 
 
 def claim(stage: Stage, context: RunContext) -> None:

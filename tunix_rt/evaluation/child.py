@@ -1,7 +1,9 @@
 """A child process that answers requests, one JSON line each, within a time and a memory limit.
 
 One child serves all requests of a process. If it takes too long, or dies, it is killed and the next request starts
-another: what a model wrote can cost a few seconds, never a hang or the memory of the machine.
+another: what a model wrote can cost a few seconds, never a hang or the memory of the machine. Should this process die
+meanwhile, an alarm ends the child, whatever it computes. Ctrl-C and SIGTERM are for this process to answer, so that a
+verdict is never lost to them.
 """
 
 from __future__ import annotations
@@ -10,10 +12,11 @@ import atexit
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from tunix_rt.errors import MachineError
@@ -21,25 +24,61 @@ from tunix_rt.files import JsonObject
 
 START_SECONDS = 120.0
 """For imports, which a busy machine may make slow."""
+GRACE_SECONDS = 2.0
+"""After a request's time, until the child's own alarm ends it."""
 
 
 class Child:
-    """`python -m MODULE`, started when first asked. Not shared by threads; a forked process starts its own."""
+    """`python -m MODULE …`, started when first asked. Not shared by threads; a forked process starts its own."""
 
-    def __init__(self, module: str) -> None:
-        self.module = module
+    def __init__(self, module: str, *arguments: str) -> None:
+        self.command = ["-m", module, *arguments]
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0
+        self._ready = False
+        self._read = b""
 
     def ask(self, request: JsonObject, seconds: float) -> JsonObject | None:
         """The child's answer; None if it took longer than `seconds` or died. Raises MachineError: it cannot start."""
-        process = self._running()
+        return self.ask_each([request], seconds)[0]
+
+    def ask_each(self, requests: Sequence[JsonObject], seconds: float) -> list[JsonObject | None]:
+        """The answer to each request, as `ask` gives it: `seconds` are for one of them."""
+        found: list[JsonObject | None] = []
+        while len(found) < len(requests):
+            found += self._asked(requests[len(found) :], seconds)
+        return found
+
+    def start(self) -> None:
+        """Start the child, if there is none, without waiting until it is ready."""
+        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, *self.command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONHASHSEED": "0"},
+                start_new_session=True,  # or the terminal's Ctrl-C would reach it
+            )
+            self._owner, self._ready, self._read = os.getpid(), False, b""
+            atexit.unregister(self.stop)
+            atexit.register(self.stop)
+
+    def wait(self) -> None:
+        """Start the child and wait until it is ready. Raises MachineError: it cannot start."""
+        self.start()
+        if self._ready:
+            return
         try:
-            _write(process, request)
-            return _read(process, seconds)
+            self._line(START_SECONDS)
         except (OSError, ValueError, EOFError):
             self.stop()
-            return None
+            what = f"python {' '.join(self.command[:2])} does not start"
+            raise MachineError(f"{what}; type it to see why (it waits for a line when it works)") from None
+        except BaseException:
+            self.stop()
+            raise
+        self._ready = True
 
     def stop(self) -> None:
         """Kill the child, if there is one."""
@@ -51,60 +90,66 @@ class Child:
                 with suppress(OSError):
                     stream.close()  # type: ignore[union-attr]
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=os.environ | {"PYTHONHASHSEED": "0"},
-            )
-            self._owner = os.getpid()
-            atexit.unregister(self.stop)
-            atexit.register(self.stop)
-            try:
-                _read(self._process, START_SECONDS)
-            except (OSError, ValueError, EOFError):
-                self.stop()
-                what = f"python -m {self.module} does not start"
-                raise MachineError(f"{what}; type it to see why (it waits for a line when it works)") from None
-        return self._process
+    def _asked(self, requests: Sequence[JsonObject], seconds: float) -> list[JsonObject | None]:
+        """Answers up to the first None."""
+        self.wait()
+        found: list[JsonObject | None] = []
+        try:
+            self._send({"seconds": seconds, "requests": requests})
+            found.extend(self._line(seconds) for _ in requests)  # those before a failure stay
+        except (OSError, ValueError, EOFError):
+            self.stop()
+            found.append(None)
+        except BaseException:  # an interrupt: what is not read yet would be taken for the answer to the next request
+            self.stop()
+            raise
+        return found
 
+    def _send(self, message: JsonObject) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.flush()
 
-def _write(process: subprocess.Popen[bytes], request: JsonObject) -> None:
-    assert process.stdin is not None
-    process.stdin.write(json.dumps(request).encode() + b"\n")
-    process.stdin.flush()
-
-
-def _read(process: subprocess.Popen[bytes], seconds: float) -> JsonObject:
-    """One line. Raises EOFError if the child ended, TimeoutError (an OSError) if there is none in time."""
-    assert process.stdout is not None
-    end, line = time.monotonic() + seconds, b""
-    while not line.endswith(b"\n"):
-        if not select.select([process.stdout], [], [], max(end - time.monotonic(), 0))[0]:
-            raise TimeoutError
-        piece = os.read(process.stdout.fileno(), 65536)
-        if not piece:
-            raise EOFError
-        line += piece
-    answer: JsonObject = json.loads(line)
-    return answer
+    def _line(self, seconds: float) -> JsonObject:
+        """One line. Raises EOFError if the child ended, TimeoutError (an OSError) if there is none in time."""
+        assert self._process is not None and self._process.stdout is not None
+        out, end = self._process.stdout, time.monotonic() + seconds
+        while b"\n" not in self._read:
+            if not select.select([out], [], [], max(end - time.monotonic(), 0))[0]:
+                raise TimeoutError
+            piece = os.read(out.fileno(), 65536)
+            if not piece:
+                raise EOFError
+            self._read += piece
+        line, _, self._read = self._read.partition(b"\n")
+        answer: JsonObject = json.loads(line)
+        return answer
 
 
 def serve(respond: Callable[[JsonObject], JsonObject], memory: int) -> None:
     """The child's side: a line when it is ready, then one for each request. `memory`: bytes that it may use."""
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stop, signal.SIG_IGN)
     limit_memory(memory)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     print("{}", file=out, flush=True)
     for line in sys.stdin:
-        try:
-            answer = respond(json.loads(line))
-        except (Exception, RecursionError) as error:
-            answer = {"error": type(error).__name__}
-        print(json.dumps(answer), file=out, flush=True)
+        message = json.loads(line)
+        for request in message["requests"]:
+            _alarm(message["seconds"] + GRACE_SECONDS)
+            try:
+                answer = respond(request)
+            except (Exception, RecursionError) as error:
+                answer = {"error": type(error).__name__}
+            print(json.dumps(answer), file=out, flush=True)
+        _alarm(0)
+
+
+def _alarm(seconds: float) -> None:
+    """A signal in `seconds` that ends this process; 0: none."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def limit_memory(size: int) -> None:

@@ -45,6 +45,9 @@ class Scorer:
         """Whether there is something to compare an answer with; a completion that calls a tool has no answer."""
         return bool(question.reference.strip())
 
+    def start(self) -> None:
+        """Start what the first verdict would wait for: told where verdicts have a time limit."""
+
     def ask_ahead(self, answers: Iterable[tuple[str, Question]]) -> None:
         """Told once which answers will be judged, a scorer that asks elsewhere may ask for several at once."""
 

@@ -5,6 +5,7 @@ Every number is from one of the run's files; missing files are left out. The sam
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_record, write_text
@@ -16,7 +17,7 @@ from tunix_rt.report.results import Results
 from tunix_rt.report.summary import model_name, question, seen_line
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
-from tunix_rt.runs.origin import starts_of
+from tunix_rt.runs.origin import begun_from, starts_of
 from tunix_rt.runs.rates import rate_title, rates
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.traces.prediction import Prediction, read_items
@@ -25,7 +26,8 @@ from tunix_rt.traces.prepared import left_out
 DECLARED = {
     "backend": "backend.name backend.precision",
     "model": (
-        "model.source.kind model.source.name model.source.revision model.source.path model.source.family "
+        "model.source.kind model.source.experiment model.source.name model.source.revision "
+        "model.source.path model.source.family "
         "model.source.hidden_size model.source.num_hidden_layers model.source.num_attention_heads"
     ),
     "data": (
@@ -176,6 +178,9 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     for title, keys in DECLARED.items() if trains else [item for item in DECLARED.items() if item[0] != "training"]:
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
         rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
+    if earlier := begun_from(run):
+        there = os.path.relpath(earlier.report, run.path.resolve())
+        rows.insert(1, ["begins from", f"the model of [{code(earlier.name)}]({there})"])
     environment = read_record(run.environment)
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
@@ -193,7 +198,8 @@ def _training(results: Results) -> list[str]:
         rows.append(["steps", f"{record['steps_done']:,} of {record['num_steps']:,}{epochs}"])
         rate = f" in {record['seconds']:,.1f} s: {record['tokens'] / max(record['seconds'], 1e-9):,.0f} a second"
         rows.append(["tokens", f"{record['tokens']:,}{rate}"])
-        rows.append(["rows", f"{record['row_length']} tokens, {100 * record['packing_efficiency']:.1f} % filled"])
+        filled = f", {100 * record['packing_efficiency']:.1f} % filled" if "packing_efficiency" in record else ""
+        rows.append(["rows", f"{record['row_length']} tokens{filled}"])
         rows.append(["weights of step", f"{record['selected_step']:,}"])
     if record.get("ended_early"):
         rows.append(["ended early", code(str(record["ended_early"]))])

@@ -23,14 +23,14 @@ def summary(run: RunFolder, ui_command: str | None, page: str = "") -> Rows:
     `ui_command` shows the run in its tracker, `page` is where it is found there.
     """
     results = Results.of(run)
-    rows: Rows = [("accuracy", _rate(results.metrics["accuracy"]))]
+    rows: Rows = [("accuracy", rate_line(results.metrics["accuracy"]))]
     if missing := results.metrics.get("missing"):
         rows.append(("missing answers", f"{missing:,}, of which no rate knows"))
     if results.before:
-        rows.append(("before training", _rate(results.before["accuracy"])))
+        rows.append(("before training", rate_line(results.before["accuracy"])))
     rows += _seen(run)
-    rows.append(("stopped by itself", _rate(results.metrics["stop_rate"])))
-    rows.append(("malformed", _rate(results.metrics["malformed_rate"])))
+    rows.append(("stopped by itself", rate_line(results.metrics["stop_rate"])))
+    rows.append(("malformed", rate_line(results.metrics["malformed_rate"])))
     rows += _training(results)
     counts = read_json(run.data)["counts"]
     missing = left_out(counts) | {"overlaps allowed": counts.get("overlaps_allowed", 0)}
@@ -95,7 +95,7 @@ def question(run: RunFolder) -> str:
     return next(plain, "…")
 
 
-def _rate(record: JsonObject) -> str:
+def rate_line(record: JsonObject) -> str:
     """A rate in per cent with its 95 % Wilson interval and its count; there may be nothing to count."""
     if record["value"] is None:
         return "no reference answer to compare with"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,11 @@ class Layout:
         flat[self.places] = weights
         return replace(self.batch, weights=flat.reshape(self.batch.tokens.shape))
 
-    def of_sampled(self, values: np.ndarray) -> Float64:  # type: ignore[type-arg]
+    def mask(self) -> Batch:
+        """The batch with weight 1 at each sampled token: to ask for their log-probabilities."""
+        return self.weighted(np.ones(len(self.places)))
+
+    def of_sampled(self, values: np.ndarray[Any, Any]) -> Float64:
         """The values of sampled tokens [N] among those of all positions [A, B, T]."""
         return values.reshape(-1)[self.places].astype(np.float64)
 
@@ -80,5 +85,8 @@ def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape)
             places[index] = np.arange(start + len(prompts[index]) - 1, end)
             start = end
     weights = np.zeros(arrays, np.float32)
-    ints = [array.reshape(arrays) for array in (tokens, targets, positions, segments)]
-    return Layout(Batch(*ints, weights), np.concatenate([np.zeros(0, np.int64), *places]))
+    tokens, targets, positions, segments = (x.reshape(arrays) for x in (tokens, targets, positions, segments))
+    return Layout(
+        Batch.supervised(tokens, targets, positions, segments, weights),
+        np.concatenate([np.zeros(0, np.int64), *places]),
+    )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal
 
 from tunix_rt import faults, hints
-from tunix_rt.errors import DataError, InputError, MachineError
+from tunix_rt.errors import DataError, InputError, InUse
 from tunix_rt.files import JsonObject, overwrite_json, read_json, read_record, write_json
 from tunix_rt.runs.liveness import STALE, held, is_alive, is_local, seconds_since_heartbeat, this_process
 from tunix_rt.runs.secrets import mask
@@ -178,14 +178,14 @@ class RunFolder:
 
     @contextmanager
     def locked(self, patient: bool = False) -> Iterator[None]:
-        """Claim the folder for this process. Raises MachineError if another one has it, on any host.
+        """Claim the folder for this process. Raises InUse if another one has it, on any host.
 
         `patient`: a process on another host with a recent heartbeat may still be dead; wait for its next heartbeat.
         """
         with held(self.path / ".lock", lambda: self._in_use(f" (pid {self.status().get('pid', 'unknown')})")):
             while (other := self._elsewhere()) is not None:
                 if not patient or not _falls_silent(self.status_file, f"{self.name}: {other}"):
-                    raise MachineError(self._in_use(f" ({other})"))
+                    raise InUse(self._in_use(f" ({other})"))
             faults.point("locked", self.path)
             yield
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from tunix_rt.errors import MachineError
+from tunix_rt.errors import InUse
 from tunix_rt.files import JsonObject
 
 HEARTBEAT = 10.0
@@ -78,14 +78,14 @@ def seconds_since_heartbeat(file: Path) -> float:
 
 @contextmanager
 def held(lock: Path, refusal: Callable[[], str]) -> Iterator[None]:
-    """Hold a lock file. Raises MachineError, with the text that `refusal` gives, if another process has it."""
+    """Hold a lock file. Raises InUse, with the text that `refusal` gives, if another process has it."""
     from filelock import FileLock, Timeout
 
     lock.parent.mkdir(parents=True, exist_ok=True)
     try:
         claim = FileLock(lock, timeout=0).acquire()
     except Timeout:
-        raise MachineError(refusal()) from None
+        raise InUse(refusal()) from None
     with claim:
         yield
 

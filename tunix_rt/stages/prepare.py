@@ -21,14 +21,14 @@ from tunix_rt.checked import seal, sha256_of
 from tunix_rt.config.choices import SPLITS, SplitName
 from tunix_rt.config.dataset import DatasetConfig
 from tunix_rt.config.format import FormatConfig, PlainFormat, TemplateFormat, ThinkFormat
-from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ModelSource, ScratchModel, TokenizerConfig
+from tunix_rt.config.model import BpeTokenizer, CharTokenizer, FreshModel, ScratchModel, TokenizerConfig
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, atomic_writer, digest, write_text
 from tunix_rt.models.content import model_files
 from tunix_rt.models.extend import with_tokens
 from tunix_rt.models.folder import read_architecture, read_stop_ids
 from tunix_rt.models.initialise import write_fresh
-from tunix_rt.models.sources import Store, materialise
+from tunix_rt.models.sources import Source, Store, materialise
 from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.terminal import progress
@@ -60,7 +60,7 @@ class PrepareRequest:
 
     seed: int
     """Seed of fresh weights (`training.seed`); the traces depend on `dataset.seed`."""
-    source: ModelSource
+    source: FreshModel | ScratchModel | Source
     tokenizer: TokenizerConfig
     dataset: DatasetConfig
     format: FormatConfig

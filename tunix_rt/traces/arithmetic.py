@@ -8,19 +8,15 @@ wordings of `scratchpads` have no padding.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count, islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from boltons.iterutils import unique_iter
-
 from tunix_rt.config.dataset import ArithmeticSource
-from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
+from tunix_rt.traces.draws import distinct_places, generator
 from tunix_rt.traces.scratchpads import FORMATS
 from tunix_rt.traces.trace import Step, Trace
 
-MAX_PROBLEMS = 10_000_000
 COLUMNS = ("ones", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands")
 NAMES = "Ana Ben Eva Gus Ida Jon Kim Leo Mia Noah Ola Pia Raj Sam Tom Zoe".split()
 THINGS = "apple book card coin egg key pen plum shell stamp ticket toy".split()
@@ -59,31 +55,14 @@ def generate(source: ArithmeticSource, seed: int) -> Iterator[Trace]:
     A larger `num_traces` begins with the problems of a smaller one. Raises DataError if fewer exist.
     """
     first, second = (_operands(source, digits) for digits in source.digits)
-    total = len(first) * len(second)
-    wanted = f"have digits={list(source.digits)}"
-    if source.num_traces is None and total > MAX_PROBLEMS:
-        raise DataError(f"dataset.source.num_traces: null means all, and {total:,} problems {wanted}; give a number")
-    if source.num_traces is not None and source.num_traces > total:
-        raise DataError(
-            f"dataset.source.num_traces: {source.num_traces:,} distinct problems asked for, but only "
-            f"{total:,} {wanted}; lower it or raise dataset.source.digits"
-        )
-    places: Iterable[int] = range(total)
-    if source.num_traces is not None:
-        chance = _chance(f"{seed}:problems")
-        places = islice(unique_iter(chance.randrange(total) for _ in count()), source.num_traces)
-    for place in places:
+    total, wanted = len(first) * len(second), f"digits={list(source.digits)}"
+    for place in distinct_places(source.num_traces, total, seed, wanted):
         yield problem(source, seed, first[place // len(second)], second[place % len(second)])
 
 
 def _operands(source: ArithmeticSource, digits: int) -> range:
     fewest = digits if source.fewest_digits is None else source.fewest_digits
     return range(0 if source.fewest_digits == 1 else 10 ** (fewest - 1), 10**digits)
-
-
-def _chance(stream: str) -> random.Random:
-    """A separate random generator per purpose: draws from one never affect another."""
-    return random.Random(stream)  # noqa: S311 (reproducible, nothing secret)
 
 
 def problem(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
@@ -95,7 +74,7 @@ def problem(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
     identity = f"{a}{sign}{b}"
     prompt, final = f"{identity}=", f"{answer:0{width}d}"
     if source.wording == "words":
-        prompt, final = _sentence(source, _chance(f"{seed}:words:{identity}"), a, b), str(answer)
+        prompt, final = _sentence(source, generator(f"{seed}:words:{identity}"), a, b), str(answer)
     meta: JsonObject = {
         "group": f"{min(a, b)}{sign}{max(a, b)}",
         "task": f"{source.operation}_{source.digits[0]}x{source.digits[1]}",
@@ -103,7 +82,7 @@ def problem(source: ArithmeticSource, seed: int, a: int, b: int) -> Trace:
         "operands": [a, b],
         "carries": sum(step.result >= 10 for step in _digit_steps(source.operation, a, b, _true)),
     }
-    steps = _steps(source, a, b, _chance(f"{seed}:steps:{identity}"))
+    steps = _steps(source, a, b, generator(f"{seed}:steps:{identity}"))
     if source.wording in FORMATS:
         prompt, _, final = FORMATS[source.wording](a, b, _digit_steps("add", a, b, _true))
     return Trace(identity, prompt, steps, final, meta)

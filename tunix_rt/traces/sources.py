@@ -9,12 +9,12 @@ from typing import Protocol
 
 from tunix_rt.checked import hashes
 from tunix_rt.config.choices import SPLITS, SplitName
-from tunix_rt.config.dataset import ArithmeticSource, DataFile, FilesSource, HuggingfaceSource, MixtureSource
+from tunix_rt.config.dataset import DataFile, FilesSource, GeneratedSource, HuggingfaceSource, MixtureSource
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, to_json
 from tunix_rt.traces.adapters import adapt
-from tunix_rt.traces.arithmetic import generate
 from tunix_rt.traces.data_files import Columns, files_of_splits, found_files, read_records
+from tunix_rt.traces.generated import generate
 from tunix_rt.traces.hub_data import commit_of, hub_table, one_line
 from tunix_rt.traces.keys import Fingerprints, Keys, fingerprints, keys_of
 from tunix_rt.traces.messages import Rules
@@ -23,7 +23,7 @@ from tunix_rt.traces.trace import MIXED, Trace
 
 OWN = "own_dataset"
 """Key of `meta` for what a record of a mixture says itself under `MIXED`."""
-Source = ArithmeticSource | FilesSource | HuggingfaceSource
+Source = GeneratedSource | FilesSource | HuggingfaceSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def parts_of(source: Source | MixtureSource) -> tuple[Part, ...]:
 
 def has_split(source: Source, split: SplitName) -> bool:
     """Whether the split has a source of its own; otherwise it is carved from `train`, if there is one."""
-    if isinstance(source, ArithmeticSource):
+    if isinstance(source, GeneratedSource):
         return split == "train"
     return getattr(source, split) is not None
 
@@ -117,7 +117,7 @@ def read_source(part: Part, split: SplitName, seed: int, rules: Rules) -> Iterat
     Raises DataError (missing, binary or empty file; too few problems), MachineError (hub), MissingExtra.
     """
     source = part.source
-    if isinstance(source, ArithmeticSource):
+    if isinstance(source, GeneratedSource):
         found: Iterator[Record | Rejected] = (Record(trace.id, trace) for trace in generate(source, seed))
     elif isinstance(source, FilesSource):
         found = _read_files(source, split, f"{part.setting}.{split}", rules)

@@ -10,6 +10,7 @@ import platform
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_appended, read_json, read_record, to_json
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.origin import begun_from
 from tunix_rt.runs.scores import scores
 from tunix_rt.runs.secrets import is_masked, mask, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.traces.prediction import renamed
-from tunix_rt.tracking.state import Folder
+from tunix_rt.tracking.state import Folder, sent_as
 from tunix_rt.tracking.store import DataSplit, Facts, Table
 from tunix_rt.tracking.tail import Point
 
@@ -118,8 +120,17 @@ def recorded_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
         "commit": str(git.get("commit", "")),
         "tunix_rt.git.dirty": to_json(git["dirty"]) if "dirty" in git else "",
     }
+    tags |= _lineage(run)
     versions = {f"version.{name}": str(version) for name, version in environment.get("packages", {}).items()}
     return {key: mask(value) for key, value in (tags | versions).items() if value}
+
+
+def _lineage(run: RunFolder) -> dict[str, str]:
+    """The run whose model it begins from, by its name here and its id in the store, as far as it was sent there."""
+    earlier = begun_from(run)
+    if earlier is None:
+        return {}
+    return {"tunix_rt.begins_from": earlier.name, "tunix_rt.begins_from.run_id": sent_as(earlier.path)[0]}
 
 
 def records(run: RunFolder) -> dict[str, Path]:
@@ -141,7 +152,15 @@ def description(run: RunFolder) -> str:
     reason = f": {status['reason']}" if status.get("reason") else ""
     report = run.report.read_text("utf-8") if run.report.exists() else ""
     text = re.sub(r"\A# .*\n+|!\[[^\]]*\]\([^)]*\)\n*", "", report)
+    text = re.sub(r"\[(`[^`]+`)\]\(\.\./[^)]*\)", partial(_linked, run), text)
     return mask(f"**{status.get('state', 'unknown')}**{reason}\n\n{text}".strip())[:MAX_NOTE]
+
+
+def _linked(run: RunFolder, found: re.Match[str]) -> str:
+    """A link to the report of the run that it begins from, as one to that run's page, if the tracker has pages."""
+    earlier = begun_from(run)
+    page = "" if earlier is None else sent_as(earlier.path)[1]
+    return f"[{found[1]}]({page})" if page.startswith("http") else found[1]
 
 
 def data_splits(run: RunFolder) -> list[DataSplit]:

@@ -97,6 +97,12 @@ class SyncState:
         write_json(self.path, {key: value for key, value in asdict(self).items() if key != "path"})
 
 
+def sent_as(folder: Path) -> tuple[str, str]:
+    """The id and the page of a run in the store that it was last sent to; empty if it was sent to none."""
+    state = read_record(folder / STATE)
+    return str(state.get("run_id") or ""), str(state.get("page") or "")
+
+
 def report_on(folder: Folder) -> SyncReport | None:
     """How sending this start of a run or sweep ended; None while it goes on."""
     report = SyncState.load(folder.path).report

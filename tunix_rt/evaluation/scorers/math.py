@@ -61,6 +61,10 @@ class MathScorer(Scorer):
     max_seconds: Annotated[float, Gt(0), Unit("seconds")] = 5.0
     """Most time for one comparison of formulas; after that it is `too long to judge`."""
 
+    def start(self) -> None:
+        """Import SymPy, which takes a second or two."""
+        _child().wait()
+
     def match(self, answer: str, question: Question) -> Match:
         """Compare as numbers, lists, texts, and at last as formulas."""
         if len(answer) > LONGEST or len(question.reference) > LONGEST:
