@@ -29,6 +29,8 @@ def show(plan: Plan) -> None:
     ]
     if not trains:
         rows = [*rows[:2], ("training", "none: the model is asked as it is")]
+    if plan.first is not None:
+        rows.append(("comes first", f"another experiment, in its own time and memory: {plan.first}"))
     table(outline.config.name, (), rows)
     columns = ("phase", *(part.replace("kv_", "KV ") for part in parts), "together")
     sizes = [
