@@ -40,7 +40,7 @@ def test_it_follows_the_rules_of_evaluation(
     sampler = Sampler.of(model_folder, config_of().format, TRACES)
     evaluation = config_of(rules).evaluation
     engine: Any = Scripted(reader, reply)
-    assert sampler.accuracy(engine, None, 7, partial(is_right, evaluation=evaluation)) == expected
+    assert sampler.accuracy(sampler.answers(engine, None), 7, partial(is_right, evaluation=evaluation)) == expected
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"  step 7 {'right' if expected else 'wrong'}: '10*10=' → '0+100=100'"
     assert len(said) == 2
@@ -51,4 +51,4 @@ def test_what_has_nothing_to_compare_with_is_in_no_share(reader: Reader, model_f
     sampler = Sampler.of(model_folder, config_of().format, TRACES)
     engine: Any = Scripted(reader, reply)
     verdicts = {"t10": True, "t11": False, "t12": None, "t13": None}
-    assert sampler.accuracy(engine, None, 7, lambda _, trace: verdicts[trace.id]) == 0.5
+    assert sampler.accuracy(sampler.answers(engine, None), 7, lambda _, trace: verdicts[trace.id]) == 0.5

@@ -6,11 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.engine.context import RunContext
 from tunix_rt.evaluation.answers import is_right
+from tunix_rt.evaluation.reward import Rewarder
 from tunix_rt.files import JsonObject
 from tunix_rt.inputs import ensure_prepared
 from tunix_rt.machine import cache_folder
+from tunix_rt.objectives.rollouts import RolloutObjective
 from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import PredictRequest, check_asked, predict
 from tunix_rt.stages.report import report
@@ -55,8 +58,13 @@ def _train(context: RunContext) -> JsonObject:
         cache=cache_folder(),
         interrupt=context.interrupt,
         is_right=partial(is_right, evaluation=config.evaluation),
+        judge=partial(_judge, config.evaluation, config.objective),
     )
     return train(request)
+
+
+def _judge(evaluation: EvaluationConfig, objective: RolloutObjective) -> Rewarder:
+    return Rewarder(evaluation, objective.reward, objective.rollout.max_new_tokens)
 
 
 def _predict(context: RunContext) -> JsonObject:

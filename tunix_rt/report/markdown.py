@@ -198,7 +198,8 @@ def _training(results: Results) -> list[str]:
         rows.append(["steps", f"{record['steps_done']:,} of {record['num_steps']:,}{epochs}"])
         rate = f" in {record['seconds']:,.1f} s: {record['tokens'] / max(record['seconds'], 1e-9):,.0f} a second"
         rows.append(["tokens", f"{record['tokens']:,}{rate}"])
-        rows.append(["rows", f"{record['row_length']} tokens, {100 * record['packing_efficiency']:.1f} % filled"])
+        filled = f", {100 * record['packing_efficiency']:.1f} % filled" if "packing_efficiency" in record else ""
+        rows.append(["rows", f"{record['row_length']} tokens{filled}"])
         rows.append(["weights of step", f"{record['selected_step']:,}"])
     if record.get("ended_early"):
         rows.append(["ended early", code(str(record["ended_early"]))])

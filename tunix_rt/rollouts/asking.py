@@ -15,7 +15,8 @@ from tunix_rt.backends.interface import Backend, State
 from tunix_rt.backends.sampling import row_seed
 from tunix_rt.batches.reader import Question, Reader
 from tunix_rt.errors import NonFiniteError
-from tunix_rt.rollouts.interface import Judge, Reward, RolloutObjective
+from tunix_rt.objectives.rollouts import RolloutObjective
+from tunix_rt.rollouts.interface import Judge, Reward
 from tunix_rt.rollouts.learning import Group, rewards_of
 from tunix_rt.rollouts.sample import Sampled, decoding, sample
 from tunix_rt.traces.rollout import Rollout, exact

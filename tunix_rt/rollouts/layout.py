@@ -86,4 +86,7 @@ def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape)
             start = end
     weights = np.zeros(arrays, np.float32)
     tokens, targets, positions, segments = (x.reshape(arrays) for x in (tokens, targets, positions, segments))
-    return Layout(Batch.supervised(tokens, targets, positions, segments, weights), np.concatenate([np.zeros(0, np.int64), *places]))
+    return Layout(
+        Batch.supervised(tokens, targets, positions, segments, weights),
+        np.concatenate([np.zeros(0, np.int64), *places]),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -41,7 +42,16 @@ class PromptOrder:
 
     def at(self, rollout: int) -> list[int]:
         """The prompts that rollout 0, 1, … may ask, in that order."""
-        epoch, place = divmod(rollout, self.num_prompts // self.window)
-        order = np.random.default_rng([self.seed, epoch, STREAM]).permutation(self.num_prompts)
+        epoch, place = divmod(rollout, self.rollouts_per_epoch)
         first = place * self.window
-        return [int(index) for index in order[first : first + self.window]]
+        return list(_shuffled(self.num_prompts, self.seed, epoch)[first : first + self.window])
+
+    @property
+    def rollouts_per_epoch(self) -> int:
+        """Rollouts in which no prompt comes twice."""
+        return self.num_prompts // self.window
+
+
+@lru_cache(maxsize=2)
+def _shuffled(num_prompts: int, seed: int, epoch: int) -> tuple[int, ...]:
+    return tuple(np.random.default_rng([seed, epoch, STREAM]).permutation(num_prompts).tolist())

@@ -12,7 +12,7 @@ from tunix_rt.batches.batch import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class FrozenModel:
     """A model that stays as it is."""
 
     backend: Backend

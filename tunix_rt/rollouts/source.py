@@ -5,7 +5,7 @@ A rollout that is on disk is not sampled again: after a crash training goes on w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,13 +15,13 @@ from tunix_rt.backends.interface import State
 from tunix_rt.batches.reader import Question
 from tunix_rt.errors import DataError
 from tunix_rt.objectives.interface import Bool, Float64, Tokens
+from tunix_rt.objectives.rollouts import RolloutObjective
 from tunix_rt.rollouts.asking import Asking
-from tunix_rt.rollouts.interface import RolloutObjective
 from tunix_rt.rollouts.layout import Layout, RowShape, lay_out
 from tunix_rt.rollouts.learning import Group, Learned, chosen, with_advantages
 from tunix_rt.rollouts.metrics import possible_rewards, rollout_metrics
 from tunix_rt.rollouts.prompts import PromptOrder
-from tunix_rt.rollouts.reference import Reference
+from tunix_rt.rollouts.reference import FrozenModel
 from tunix_rt.rollouts.watch import Watch
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.terminal import warn
@@ -35,14 +35,14 @@ class RolloutSource:
 
     asking: Asking
     order: PromptOrder
-    questions: Sequence[Question]
-    """Of each prompt of the training split."""
+    questions: Mapping[int, Question]
+    """Of each place in `order` that is asked in this training."""
     shape: RowShape
     folder: Path
     """Where the rollouts are kept."""
     interrupt: Interrupt
     watch: Watch
-    reference: Reference | None = None
+    reference: FrozenModel | None = None
     fetched_ahead: bool = False
     _asked: tuple[int, list[Group]] | None = field(default=None, init=False)
     """The last rollout: its first step, and all groups."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 
@@ -26,6 +28,10 @@ from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, is_adapter
 from tunix_rt.objectives.interface import Objective
+from tunix_rt.objectives.rollouts import RolloutObjective
+from tunix_rt.rollouts.interface import Judge
+from tunix_rt.rollouts.source import RolloutSource
+from tunix_rt.rollouts.start import rollout_source, starting_model
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.live import SAMPLES
@@ -70,6 +76,8 @@ class TrainRequest:
     interrupt: Interrupt
     is_right: Verdict
     """Judges answers to validation prompts, by the section `evaluation`."""
+    judge: Callable[[], AbstractContextManager[Judge]]
+    """Makes who judges the answers that are learned from, by `evaluation` and `objective.reward`."""
 
 
 def train(request: TrainRequest) -> JsonObject:
@@ -79,10 +87,15 @@ def train(request: TrainRequest) -> JsonObject:
     """
     if not request.training.trains:
         return keep_start(request.run, request.prepared.model_folder, request.adapter)
+    with ExitStack() as opened:
+        return _train(request, opened)
+
+
+def _train(request: TrainRequest, opened: ExitStack) -> JsonObject:
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
     setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
-    source, facts = source_of(request, engine, setup)
+    source, facts = source_of(request, engine, setup, opened)
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
     log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", engine.describe()))
@@ -120,12 +133,37 @@ def train(request: TrainRequest) -> JsonObject:
     }
 
 
-def source_of(request: TrainRequest, engine: Backend, setup: TrainingSetup) -> tuple[BatchSource, JsonObject]:
-    """Where the updates come from, and what follows from the data (`batch_schedule`)."""
+def source_of(
+    request: TrainRequest, engine: Backend, setup: TrainingSetup, opened: ExitStack
+) -> tuple[BatchSource, JsonObject]:
+    """Where the updates come from, and what follows from the data. `opened`: what is closed after training."""
+    if isinstance(request.objective, RolloutObjective):
+        return rollouts_of(request, request.objective, engine, opened.enter_context(request.judge()))
     if request.objective.data == "pairs":
         return pair_source(request.objective, request.training, request.prepared, engine, setup)
     order, facts = batch_schedule(request.training, request.prepared)
     return SupervisedSource(order), facts
+
+
+def rollouts_of(
+    request: TrainRequest, objective: RolloutObjective, engine: Backend, judge: Judge
+) -> tuple[RolloutSource, JsonObject]:
+    """The source of updates that samples answers and learns from what they are worth."""
+    start, reference = request.prepared.model_folder, None
+    if objective.needs_reference:
+        reference = starting_model(engine, start, request.adapter)
+    return rollout_source(
+        objective,
+        request.training,
+        request.prepared,
+        request.format,
+        engine,
+        judge,
+        request.is_right,
+        reference,
+        request.run.rollouts,
+        request.interrupt,
+    )
 
 
 def setup_of(
@@ -144,7 +182,9 @@ def evaluator(
     prepared, interrupt = request.prepared, request.interrupt
     measure = source.validation if isinstance(source, PairSource) else _supervised(engine, request, row_length)
     traces = prepared.traces("validation")[: request.training.evaluate_samples]
-    sampler = Sampler.of(prepared.model_folder, request.format, traces) if traces else None
+    longest = request.objective.rollout.max_new_tokens if isinstance(request.objective, RolloutObjective) else None
+    sampler = Sampler.of(prepared.model_folder, request.format, traces, longest) if traces else None
+    judge = source.asking.judge if isinstance(source, RolloutSource) else None
     samples = request.run.metrics_log.with_name(SAMPLES)
 
     def evaluate(state: State, step: int) -> Mapping[str, float]:
@@ -152,7 +192,11 @@ def evaluator(
         assert measure is not None  # there is one where training.evaluate_every is a number
         metrics = dict(measure(state, asked))
         if sampler is not None:
-            metrics["eval/accuracy"] = sampler.accuracy(engine, state, step, request.is_right, asked, samples)
+            answers = sampler.answers(engine, state, asked)
+            metrics["eval/accuracy"] = sampler.accuracy(answers, step, request.is_right, samples)
+            if judge is not None:
+                rewards = judge.rewards(answers, {trace.id: trace for trace in traces})
+                metrics["eval/reward"] = fmean(reward.total for reward in rewards)
         return metrics
 
     return evaluate

@@ -26,22 +26,25 @@ WORDS = {True: "right", False: "wrong", None: "no reference"}
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Greedy generation for fixed prompts, up to 1.5 times the longest reference completion."""
+    """Greedy generation for fixed prompts."""
 
     reader: Reader
     questions: tuple[Question, ...]
     generation: GenerationConfig
 
     @classmethod
-    def of(cls, model_folder: Path, format: FormatConfig, traces: Sequence[Trace]) -> Sampler:
-        """Encode the prompts, without those that cannot be asked."""
+    def of(
+        cls, model_folder: Path, format: FormatConfig, traces: Sequence[Trace], max_new_tokens: int | None = None
+    ) -> Sampler:
+        """Encode the prompts, without those that cannot be asked.
+
+        Answers have at most `max_new_tokens`; None: 1.5 times the longest reference completion.
+        """
         reader = Reader.of(model_folder, format)
         questions = tuple(question for question in map(reader.question, traces) if question.problem is None)
-        texts = ["".join(part.text for part in reader.formatter.parts(q.trace, "keep")) for q in questions]
-        lengths = [len(reader.tokenizer.ids(text)) - len(q.ids) for text, q in zip(texts, questions, strict=True)]
         generation = GenerationConfig(
             split="validation",
-            max_new_tokens=max(lengths, default=1) * 3 // 2 + 1,
+            max_new_tokens=max_new_tokens or _longest(reader, questions) * 3 // 2 + 1,
             temperature=0.0,
             top_k=None,
             top_p=None,
@@ -52,19 +55,8 @@ class Sampler:
         )
         return cls(reader, questions, generation)
 
-    def accuracy(
-        self,
-        engine: Backend,
-        state: State,
-        step: int,
-        is_right: Verdict,
-        ask: Callable[[], None] = lambda: None,
-        file: Path | None = None,
-    ) -> float:
-        """Share of the answers that are right, of those with a reference; prints the first few, appends all to `file`.
-
-        `ask` is called for every generated piece, and may raise Interrupted.
-        """
+    def answers(self, engine: Backend, state: State, ask: Callable[[], None] = lambda: None) -> list[Prediction]:
+        """The answer to each prompt. `ask` is called for every generated piece, and may raise Interrupted."""
         ids: list[list[Int32]] = [[] for _ in self.questions]
         stopped = [False] * len(self.questions)
         prompts = [question.ids for question in self.questions]
@@ -72,9 +64,15 @@ class Sampler:
             ask()
             ids[piece.index].append(piece.ids)
             stopped[piece.index] = piece.finish_reason == "stop"
+        return [
+            question.answered(self.reader, np.concatenate(made), (), "stop" if whole else "length")
+            for question, made, whole in zip(self.questions, ids, stopped, strict=True)
+        ]
+
+    def accuracy(self, answers: Sequence[Prediction], step: int, is_right: Verdict, file: Path | None = None) -> float:
+        """Share of the answers that are right, of those with a reference; prints a few, appends all to `file`."""
         verdicts = []
-        for number, (question, made, whole) in enumerate(zip(self.questions, ids, stopped, strict=True)):
-            answer = question.answered(self.reader, np.concatenate(made), (), "stop" if whole else "length")
+        for number, (question, answer) in enumerate(zip(self.questions, answers, strict=True)):
             right = is_right(answer, question.trace)
             verdicts.append(right)
             if file is not None:
@@ -84,3 +82,10 @@ class Sampler:
                 said = f"{question.trace.prompt!r} → {answer.completion!r}"
                 say(f"  step {step} {WORDS[right]}: {said}")
         return verdicts.count(True) / max(len(verdicts) - verdicts.count(None), 1)
+
+
+def _longest(reader: Reader, questions: Sequence[Question]) -> int:
+    """Tokens of the longest reference completion."""
+    texts = ["".join(part.text for part in reader.formatter.parts(q.trace, "keep")) for q in questions]
+    lengths = [len(reader.tokenizer.ids(text)) - len(q.ids) for text, q in zip(texts, questions, strict=True)]
+    return max(lengths, default=1)
