@@ -260,13 +260,11 @@ def test_a_blank_model_is_one_of_zeros_that_takes_no_room(tmp_path: Path) -> Non
     assert math.isclose(file.st_size, 4 * read_architecture(tmp_path).num_parameters, rel_tol=0.05)
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_rollouts_are_planned_at_their_longest(backend: str, planned: Any) -> None:
+def test_rollouts_are_planned_at_their_longest(planned: Any) -> None:
     """Sampling is a phase of its own; with a reference, and every weight trained, a second model stays."""
-    words = ("objective=grpo", "objective.rollout.prompts_per_step=2", "objective.rollout.samples_per_prompt=3")
-    alone, beside = (
-        planned(f"backend={backend}", *words, f"objective.kl_coefficient={weight}") for weight in (0.0, 0.1)
-    )
+    start = prepared_data(config_of(TOY), ModelStore("sqlite:///none.db")).model_folder
+    words = ("model=from_path", f"model.source.path={start}", "tokenizer=pretrained", "objective=grpo")
+    alone, beside = (planned("backend=torch", *words, f"objective.kl_coefficient={weight}") for weight in (0.0, 0.1))
     phases = alone["phases"]
     assert phases["sample"]["kv_cache"] > 0
     assert phases["sample"]["optimizer"] == phases["train"]["optimizer"] > 0
