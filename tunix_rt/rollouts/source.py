@@ -140,9 +140,9 @@ class RolloutSource:
         return layout.of_sampled(backend.fetch(backend.logprobs(state, layout.mask()))["logprobs"])
 
     def _gaps(self, state: State, tokens: Tokens, layout: Layout, inside: Bool) -> Float64:
-        """[N] |sampler − trainer|, where they are compared: at least of what is learned from (`inside`, [N])."""
+        """[N] |sampler − trainer|; -1 where they are not compared, but of what is learned from (`inside`, [N]) they are."""
         assert tokens.old is not None
-        gaps = np.full(len(tokens.old), np.nan)
+        gaps = np.full(len(tokens.old), -1.0)
         if self.asking.teacher is not None:
             return gaps
         if self.objective.needs_logprobs:
