@@ -129,7 +129,7 @@ def test_a_damaged_rollout_is_sampled_again_if_the_model_is_still_there(
         assert same(again.source.batch(1, state), expected) and file.read_bytes() == whole
         assert "they are sampled again" in capsys.readouterr().err
         file.write_bytes(damage)
-        with pytest.raises(DataError, match="step_00000001.jsonl.*; the model that sampled them is gone"):
+        with pytest.raises(DataError, match=r"step_00000001\.jsonl.*; the model that sampled them is gone"):
             trial(words).source.batch(2, state)
     file.unlink()
     with pytest.raises(DataError, match="no such file; the model that sampled them is gone"):

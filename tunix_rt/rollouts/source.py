@@ -140,7 +140,7 @@ class RolloutSource:
         return layout.of_sampled(backend.fetch(backend.logprobs(state, layout.mask()))["logprobs"])
 
     def _gaps(self, state: State, tokens: Tokens, layout: Layout, inside: Bool) -> Float64:
-        """[N] |sampler − trainer|; -1 where they are not compared, but of what is learned from (`inside`, [N]) they are."""
+        """[N] |sampler − trainer|; -1 where not compared. What is learned from (`inside`, [N]) always is."""
         assert tokens.old is not None
         gaps = np.full(len(tokens.old), -1.0)
         if self.asking.teacher is not None:
