@@ -183,7 +183,7 @@ class TrainingConfig:
     @property
     def deciding(self) -> set[str]:
         """The metrics that decide which step becomes the model, or when training stops."""
-        stops = {rule.metric for rule in (self.early_stopping, self.stop_at) if rule is not None}
+        stops: set[str] = {rule.metric for rule in (self.early_stopping, self.stop_at) if rule is not None}
         return stops if self.select == "last" else stops | {self.select.removeprefix("best_")}
 
     @property
