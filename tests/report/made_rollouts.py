@@ -135,7 +135,7 @@ def hostile_rollouts(root: Path) -> RunFolder:
     plain = rollout(1, 0, 0, right=True, cut=False).to_json()
     texts = ("id", "prompt", "reference", "completion", "answer")
     made = [
-        Rollout(**{**plain, **dict.fromkeys(texts, text), "steps": (text,), "rewards": {text: 1.0}})
+        Rollout(**{**plain, **dict.fromkeys(texts, text), "steps": (text,), "rewards": {**plain["rewards"], text: 1.0}})
         for text in WRITABLE
     ]
     write_rollouts(rollouts_file(run.rollouts, 1), made)
