@@ -147,8 +147,8 @@ def write_prepared(
     """
     source = config.model.source
     if isinstance(source, RunModel):
-        earlier = None if start is not None else begins_from(config, store)
-        source = FolderModel(kind="folder", path=str(start if earlier is None else earlier.model))
+        start = start or _trained_first(config, source, folder, store, weights)
+        source = FolderModel(kind="folder", path=str(start))
     request = PrepareRequest(
         seed=config.training.seed,
         source=source,
@@ -163,6 +163,22 @@ def write_prepared(
         weights=weights,
     )
     prepare(request)
+
+
+def _trained_first(config: ExperimentConfig, source: RunModel, folder: Path, store: Store, weights: bool) -> Path:
+    """The model of the experiment that `config` begins from; if that is not trained yet and no weights are needed, one
+    of its shape in `folder`. Raises ModelError.
+    """
+    try:
+        run = begins_from(config, store)
+        assert run is not None
+        return run.model
+    except ModelError:
+        if weights:
+            raise
+    place = folder / "earlier"
+    write_prepared(earlier_of(config, source), place, store, weights=False)
+    return PreparedData(place).model_folder
 
 
 def start_model(config: ExperimentConfig) -> Path:

@@ -54,6 +54,7 @@ def _of_run(result: Reproduction) -> list[str]:
     verdict = f"EQUAL {_how(result.exact)}: {', '.join(result.compared)}"
     return [
         verdict if result.equal else f"DIFFERENT: {result.difference}",
+        *([f"what it begins from run again in {result.earlier}"] if result.earlier else []),
         f"{result.of} run again in {result.folder}",
     ]
 

@@ -17,6 +17,7 @@ from tunix_rt.config.execution import (
 )
 from tunix_rt.config.format import FormatConfig, asks_for_answer
 from tunix_rt.config.model import FreshModel, ModelConfig, RunModel, ScratchModel, TokenizerConfig
+from tunix_rt.config.objective_rules import OBJECTIVE_RULES
 from tunix_rt.config.objectives import ObjectiveConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
@@ -229,5 +230,6 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     phases,
     enough_samples,
     way_into_the_answer,
+    *OBJECTIVE_RULES,
 )
 """Each takes the sections its parameters name, so `load` can apply those whose sections are sound."""

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 
 from tunix_rt.backends import registry
 from tunix_rt.backends.memory import asked
+from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import DeviceError
+from tunix_rt.errors import DeviceError, ModelError
 from tunix_rt.files import JsonObject
+from tunix_rt.hints import tunix_rt
+from tunix_rt.inputs import begins_from
 from tunix_rt.machine import cache_folder, free_memory, usable_memory
 from tunix_rt.plan.estimate import Change, Estimate, MemoryBudget, advice, estimate
 from tunix_rt.plan.measure import Measured, measure
 from tunix_rt.plan.outline import prepared_shapes
+from tunix_rt.tracking.registry import ModelStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,8 @@ class Plan:
     advice: list[Change]
     """Changes that would make it fit, each by itself, as overrides."""
     measured: Measured | None
+    first: str | None
+    """The experiment that it begins from, if that has still to run: how it is planned itself, as a command."""
 
     @property
     def fits(self) -> bool:
@@ -39,11 +46,12 @@ class Plan:
     def seconds(self) -> float | None:
         """Time of the training steps alone; None if not measured."""
         each = None if self.measured is None else self.measured.seconds_per_step
-        return None if each is None else each * self.estimate.outline.num_steps
+        return None if each is None else each * self.estimate.outline.updates.num_steps
 
     def to_json(self) -> JsonObject:
         """Sizes in bytes, times in seconds."""
         outline, totals = self.estimate.outline, self.estimate.totals
+        updates = outline.updates
         return {
             "name": outline.config.name,
             "backend": outline.config.backend.name,
@@ -53,11 +61,11 @@ class Plan:
                 "trained": outline.query.num_trained,
                 "active": outline.query.num_active,
             },
-            "tokens_per_epoch": outline.num_tokens,
-            "steps_per_epoch": outline.steps_per_epoch,
-            "row_length": outline.row_length,
-            "num_steps": outline.num_steps,
-            "num_epochs": outline.num_epochs,
+            "tokens_per_epoch": updates.num_tokens,
+            "steps_per_epoch": updates.steps_per_epoch,
+            "row_length": updates.row_length,
+            "num_steps": updates.num_steps,
+            "num_epochs": updates.num_epochs,
             "phases": {name: {**parts, "total": totals[name]} for name, parts in self.estimate.phases.items()},
             "activations_known": self.estimate.activations_known,
             "peak": self.estimate.peak,
@@ -68,6 +76,7 @@ class Plan:
             "advice": [list(change) for change in self.advice],
             "measured": None if self.measured is None else asdict(self.measured),
             "training_seconds": self.seconds,
+            "first": self.first,
         }
 
 
@@ -99,7 +108,20 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
             free=free_memory() if on_host else None,
             advice=[] if found.fits(budget) else advice(overrides, found, prepared, budget),
             measured=measured,
+            first=_first(config),
         )
+
+
+def _first(config: ExperimentConfig) -> str | None:
+    """The command that plans the experiment it begins from, unless that is trained already."""
+    source = config.model.source
+    if not isinstance(source, RunModel):
+        return None
+    with suppress(ModelError):
+        begins_from(config, ModelStore(config.tracking.uri))
+        return None
+    chosen = [f"+experiment={source.experiment}", f"backend={config.backend.name}", f"seed={config.seed}"]
+    return tunix_rt("plan", *chosen, *source.overrides)
 
 
 def _device_memory(config: ExperimentConfig, limit: int | None) -> int:

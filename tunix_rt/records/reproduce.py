@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.config.identity import first_stage, plain
@@ -31,6 +32,7 @@ from tunix_rt.runs.diff import (
 )
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.origin import begun_from
 from tunix_rt.runs.rates import rates
 from tunix_rt.runs.sessions import machine_of
 from tunix_rt.terminal import warn
@@ -60,10 +62,18 @@ class Reproduction:
     """The first difference: file, place, number."""
     environment: list[str]
     """What else differs from the record: code, versions, machine."""
+    earlier: str | None = None
+    """Folder of the new run of what it begins from, which was run again first."""
 
 
-def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Reproduction:
-    """Run it again and compare. `overrides`: KEY=VALUE of fields that change no result. `strict`: refuse other code.
+Done = dict[Path, Reproduction]
+"""Folder of a run → its reproduction."""
+
+
+def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool, done: Done | None = None) -> Reproduction:
+    """Run it again and compare, after the run whose model it begins from, unless that is in `done` or gone.
+
+    `overrides`: KEY=VALUE of fields that change no result. `strict`: refuse other code.
 
     Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
     """
@@ -78,10 +88,13 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         warn(f"not as recorded: {line}")
     if differing and strict:
         raise GateError(f"{recorded.name}: --strict, and not as recorded: {differing[0]} ({len(differing)} in all)")
+    earlier = _earlier(recorded, overrides, strict, {} if done is None else done)
     again = RunFolder(run(config, batches_of=recorded).folder)
     environment = compare_environments(before, dict(read_json(again.environment)))
     exact = machine_of(recorded) is not None and machine_of(recorded) == machine_of(again)
     difference = first_of_data(recorded, again) or (_exactly if exact else _roughly)(recorded, again)
+    if earlier is not None and not earlier.equal:
+        difference = f"{earlier.of}, which it begins from: {earlier.difference}"
     result = Reproduction(
         of=recorded.name,
         folder=str(again.path),
@@ -90,9 +103,20 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool) -> Re
         compared=[*result_files(recorded), *([PAGE] if exact and (recorded.path / PAGE).exists() else [])],
         difference=difference,
         environment=[*differing, *_lines(environment)],
+        earlier=None if earlier is None else earlier.folder,
     )
     write_json(again.path / "reproduction.json", asdict(result))
     return result
+
+
+def _earlier(recorded: RunFolder, overrides: Sequence[str], strict: bool, done: Done) -> Reproduction | None:
+    """The reproduction of the run that it begins from; None if it begins from none that is still there."""
+    earlier = begun_from(recorded)
+    if earlier is None or not earlier.stages():
+        return None
+    if earlier.path not in done:
+        done[earlier.path] = reproduce(earlier, overrides, strict, done)
+    return done[earlier.path]
 
 
 def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConfig:
@@ -145,7 +169,7 @@ def check_data(recorded: RunFolder, config: ExperimentConfig) -> None:
 def _named(config: ExperimentConfig, key: str) -> str:
     """The file or name given by a key of the config."""
     value = value_at(plain(config), key)
-    return str(next((value[name] for name in ("path", "uri", "name") if name in value), value))
+    return str(next((value[name] for name in ("path", "uri", "name", "experiment") if name in value), value))
 
 
 def first_of_data(recorded: RunFolder, again: RunFolder) -> str | None:

@@ -14,6 +14,8 @@ from typing import Any
 
 from tunix_rt.config.choices import SPLITS
 from tunix_rt.config.identity import STAGES, declared, identities
+from tunix_rt.config.load import earlier_of
+from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.outputs import problem_of
 from tunix_rt.errors import DataError, GateError, InputError, ModelError
@@ -26,6 +28,7 @@ from tunix_rt.models.content import digest_of, folder_digest
 from tunix_rt.runs.archive import DATA, MODEL, Exported, export, unpack
 from tunix_rt.runs.diff import first_in_values
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.origin import begun_from
 from tunix_rt.runs.secrets import is_masked
 from tunix_rt.traces.prediction import read_if_there, read_items, read_predictions
 from tunix_rt.traces.prepared import PreparedData
@@ -96,6 +99,7 @@ def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> list
         return [
             _splits(run, prepared),
             _identities(run, config),
+            *_origin(run, config),
             _training(run, model),
             _predictions(run, config, prepared),
             _scores(run, config, prepared),
@@ -144,6 +148,22 @@ def _identities(run: RunFolder, config: ExperimentConfig) -> str:
         if recorded != identity:
             raise GateError(f"stages.json {stage}: made for {recorded}, but config and data give {identity}")
     return f"identities: config and data give those of all {len(STAGES)} stages"
+
+
+def _origin(run: RunFolder, config: ExperimentConfig) -> list[str]:
+    """Check that the run it begins from, if it is here, was trained as declared."""
+    earlier, source = begun_from(run), config.model.source
+    if earlier is None or not isinstance(source, RunModel):
+        return []
+    trained = earlier.stages().get("train", {}).get("identity")
+    if trained is None:
+        return [f"begins from: the model of {source.experiment}, whose run is not here"]
+    declared_, stated = earlier_of(config, source), run.data_hashes()["sources"]["model.source"]
+    made = identities(declared_, earlier.data_hashes().get("sources", {}))["train"]
+    for found in (trained, made):
+        if found != stated:
+            raise GateError(f"data.json model.source: begins from {stated}, but {earlier.name} was trained as {found}")
+    return [f"begins from: the model of {earlier.name}, trained as declared"]
 
 
 def _training(run: RunFolder, model: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, read_json, write_json
@@ -40,9 +41,10 @@ def reproduce_sweep(sweep: SweepFolder, overrides: Sequence[str], strict: bool) 
     if not done:
         raise InputError(f"{sweep.name}: no member finished, so there is nothing to reproduce")
     found: list[Reproduction] = []
+    earlier: dict[Path, Reproduction] = {}
     for place, line in enumerate(done, start=1):
         say(f"member {place} of {len(done)}: {label(sweep, line.values)}")
-        found.append(reproduce(line.run, overrides, strict))
+        found.append(reproduce(line.run, overrides, strict, earlier))
     exact = all(member.exact for member in found)
     differences = [
         f"{label(sweep, line.values)}: {m.difference}" for line, m in zip(done, found, strict=True) if m.difference

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_appended
-from tunix_rt.report.figures import WINDOW, smooth
+from tunix_rt.report.drawing import WINDOW, smooth
 from tunix_rt.report.html.spec import BASE, chart, colour, percent, quantity
 from tunix_rt.report.results import Results
 
