@@ -84,9 +84,6 @@ def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape)
             positions[start:end], segments[start:end] = np.arange(lengths[index]), segment
             places[index] = np.arange(start + len(prompts[index]) - 1, end)
             start = end
-    weights = np.zeros(arrays, np.float32)
-    tokens, targets, positions, segments = (x.reshape(arrays) for x in (tokens, targets, positions, segments))
-    return Layout(
-        Batch.supervised(tokens, targets, positions, segments, weights),
-        np.concatenate([np.zeros(0, np.int64), *places]),
-    )
+    ints = (array.reshape(arrays) for array in (tokens, targets, positions, segments))
+    batch = Batch(*ints, weights=np.zeros(arrays, np.float32), divisor=1.0)
+    return Layout(batch, np.concatenate([np.zeros(0, np.int64), *places]))
