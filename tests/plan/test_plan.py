@@ -258,3 +258,14 @@ def test_a_blank_model_is_one_of_zeros_that_takes_no_room(tmp_path: Path) -> Non
     file = (tmp_path / "model.safetensors").stat()
     assert file.st_blocks * 512 < 0.1 * file.st_size
     assert math.isclose(file.st_size, 4 * read_architecture(tmp_path).num_parameters, rel_tol=0.05)
+
+
+def test_rollouts_are_planned_at_their_longest(planned: Any) -> None:
+    """Sampling is a phase of its own; with a reference, and every weight trained, a second model stays."""
+    start = prepared_data(config_of(TOY), ModelStore("sqlite:///none.db")).model_folder
+    words = ("model=from_path", f"model.source.path={start}", "tokenizer=pretrained", "objective=grpo")
+    alone, beside = (planned("backend=torch", *words, f"objective.kl_coefficient={weight}") for weight in (0.0, 0.1))
+    phases = alone["phases"]
+    assert phases["sample"]["kv_cache"] > 0
+    assert phases["sample"]["optimizer"] == phases["train"]["optimizer"] > 0
+    assert beside["phases"]["train"]["weights"] == 2 * phases["train"]["weights"]

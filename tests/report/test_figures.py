@@ -18,7 +18,8 @@ from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.config.scorers import ScorerConfig
 from tunix_rt.evaluation.score import Score, score
 from tunix_rt.files import write_json, write_jsonl
-from tunix_rt.report.figures import BLUE, GREY, WINDOW, draw, smooth
+from tunix_rt.report.drawing import BLUE, GREY, WINDOW, smooth
+from tunix_rt.report.figures import draw
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 

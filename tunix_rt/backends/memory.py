@@ -51,6 +51,10 @@ class MemoryQuery:
     batches: tuple[Batch, ...]
     """The batches of the first steps."""
     predicted: GenerationLoad | None
+    sampled: GenerationLoad | None = None
+    """The same while it trains, of an objective over the model's own answers."""
+    keeps_reference: bool = False
+    """A second model stays beside the one that is trained."""
 
     @property
     def num_parameters(self) -> int:

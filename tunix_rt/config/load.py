@@ -38,13 +38,20 @@ ALIASES = {
     "wd": "weight_decay",
     "temp": "temperature",
     "max_tokens": "max_new_tokens",
+    "max_completion_length": "max_new_tokens",
+    "num_generations": "samples_per_prompt",
+    "num_iterations": "updates",
+    "epsilon_high": "clip_high",
+    "kl_coef": "kl_coefficient",
 }
 """What other programs call a key → what it is here."""
+WHOLE = "leave it out: rollouts are sampled at temperature 1 from all tokens, or they were not the model's own"
 MOVED = {
-    "evaluation.answer": "evaluation.scorers=[{kind: number}] (or another scorer), or choose evaluation=number",
-    "evaluation.relative_tolerance": "evaluation.scorers=[{kind: number, relative_tolerance: 0.01}]",
+    "evaluation.answer": "write evaluation.scorers=[{kind: number}] (or another scorer), or choose evaluation=number",
+    "evaluation.relative_tolerance": "write evaluation.scorers=[{kind: number, relative_tolerance: 0.01}]",
+    **{f"objective.rollout.{name}": WHOLE for name in ("temperature", "top_k", "top_p")},
 }
-"""Keys of earlier versions → how to write it now."""
+"""Keys of earlier versions, and of other programs, that have no namesake here → what to do."""
 MISSING = "missing: it has no default and must be given"
 MOST_PLACES = 3
 """A name that occurs in more sections is not suggested."""
@@ -163,7 +170,7 @@ def meant(path: str, beside: Iterable[str] = (*hints_of(ExperimentConfig), EXPER
     `beside`: the keys that its section knows. The same name in another section is preferred to a similar name.
     """
     if path in MOVED:
-        return f"; write {MOVED[path]}"
+        return f"; {MOVED[path]}"
     near, known = path.rpartition(".")[2], set(beside)
     name = ALIASES.get(near, near)
     if name in known:

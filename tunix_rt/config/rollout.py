@@ -8,6 +8,9 @@ from annotated_types import Ge, Gt, MinLen
 
 from tunix_rt.config.section import Count, Execution, Natural, Text, Tokens, Unit, section
 
+COMPONENTS = ("answer", "format", "steps", "length")
+"""Components of a reward that are no scorer of their own."""
+
 
 @section
 class RolloutConfig:

@@ -21,7 +21,7 @@ class Dpo(Preference):
     label_smoothing: Annotated[float, Ge(0), Lt(0.5)]
     """Share of the pairs believed to be labelled the wrong way round (conservative DPO)."""
     length_normalised: bool
-    """Log-ratios per token instead of their sums (arXiv 2411.15124, section 5.1.2)."""
+    """Log-ratios per token instead of their sums (arXiv 2411.15124)."""
     sft_weight: Annotated[float, Ge(0)]
     """Weight of the chosen answers' mean negative log-likelihood per token, which is added (arXiv 2404.19733)."""
 

@@ -51,10 +51,6 @@ class Grpo(RolloutObjective):
     """Nothing is learned from answers that were cut at `rollout.max_new_tokens`, nor are they counted but in a constant
     divisor; false: they are learned from as any other."""
 
-    def __post_init__(self) -> None:
-        if self.rollout.samples_per_prompt < 2:
-            raise ValueError("rollout.samples_per_prompt: an answer is compared with others of its prompt: 2 or more")
-
     @property
     def needs_logprobs(self) -> bool:
         """On-policy and without a reference, the ratio is 1."""

@@ -1,4 +1,4 @@
-"""`kto`: Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306, equation 8)."""
+"""`kto`: Kahneman-Tversky optimisation (Ethayarajh et al. 2024, arXiv 2402.01306)."""
 
 from __future__ import annotations
 

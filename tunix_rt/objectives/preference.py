@@ -2,7 +2,7 @@
 
 A score is linear in the log-probabilities of its answer's tokens, so the derivative of a loss with respect to each
 token is that with respect to the score times a constant. Each token counts equally, the stop token too, in the sum as
-in the length (pytorch/torchtune issue 1291).
+in the length (PaddlePaddle/PaddleFormers issue 4908).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tunix_rt.backends.memory import FLOAT, MemoryQuery, asked
+from tunix_rt.backends.memory import FLOAT, GenerationLoad, MemoryQuery, asked
 from tunix_rt.config.load import check, compose
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import InputError
@@ -75,18 +75,25 @@ def _phases(query: MemoryQuery, activations: int | None) -> dict[str, dict[Part,
     phases: dict[str, dict[Part, int]] = {"load": {"weights": weights, "copies": _read(query)}}
     if activations is not None:
         trained = query.num_trained * FLOAT
-        held: dict[Part, int] = {"weights": weights, "optimizer": 2 * trained}
+        held: dict[Part, int] = {"weights": weights * (1 + query.keeps_reference), "optimizer": 2 * trained}
+        if query.sampled is not None:
+            phases["sample"] = held | _decoding(query, query.sampled)
         phases["train"] = held | {"gradients": trained, "activations": activations}
         phases["save"] = held | {"copies": 3 * trained}  # the snapshot that is written during training
     if query.predicted is not None:
-        shape, load, size = query.architecture, query.predicted, _compute_size(query)
-        longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
-        cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
-        small = () if query.quantize is None else linear(query.architecture)
-        # Copied in the layout for decoding; quantised ones stay as they are.
-        matrices = (_layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)) * size
-        phases["predict"] = {"weights": weights, "copies": matrices, "kv_cache": cache}
+        phases["predict"] = {"weights": weights, **_decoding(query, query.predicted)}
     return phases
+
+
+def _decoding(query: MemoryQuery, load: GenerationLoad) -> dict[Part, int]:
+    """Bytes that decoding takes beside the weights."""
+    shape, size = query.architecture, _compute_size(query)
+    longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
+    cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
+    small = () if query.quantize is None else linear(query.architecture)
+    # Copied in the layout for decoding; quantised ones stay as they are.
+    matrices = (_layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)) * size
+    return {"copies": matrices, "kv_cache": cache}
 
 
 def _compute_size(query: MemoryQuery) -> int:
@@ -171,6 +178,10 @@ def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:
     if "predict" in over and config.generation.batch_size > 1:
         for size in dict.fromkeys((config.generation.batch_size // 2, 1)):
             yield (f"generation.batch_size={size}",)
+    sampled = found.outline.query.sampled
+    if "sample" in over and sampled is not None and sampled.num_prompts > 1:
+        for size in dict.fromkeys((sampled.num_prompts // 2, 1)):
+            yield (f"objective.rollout.batch_size={size}",)
     if config.backend.precision == "float32":
         yield ("backend.precision=bfloat16",)
     if config.model.adapter is None:

@@ -46,11 +46,12 @@ class Plan:
     def seconds(self) -> float | None:
         """Time of the training steps alone; None if not measured."""
         each = None if self.measured is None else self.measured.seconds_per_step
-        return None if each is None else each * self.estimate.outline.num_steps
+        return None if each is None else each * self.estimate.outline.updates.num_steps
 
     def to_json(self) -> JsonObject:
         """Sizes in bytes, times in seconds."""
         outline, totals = self.estimate.outline, self.estimate.totals
+        updates = outline.updates
         return {
             "name": outline.config.name,
             "backend": outline.config.backend.name,
@@ -60,11 +61,11 @@ class Plan:
                 "trained": outline.query.num_trained,
                 "active": outline.query.num_active,
             },
-            "tokens_per_epoch": outline.num_tokens,
-            "steps_per_epoch": outline.steps_per_epoch,
-            "row_length": outline.row_length,
-            "num_steps": outline.num_steps,
-            "num_epochs": outline.num_epochs,
+            "tokens_per_epoch": updates.num_tokens,
+            "steps_per_epoch": updates.steps_per_epoch,
+            "row_length": updates.row_length,
+            "num_steps": updates.num_steps,
+            "num_epochs": updates.num_epochs,
             "phases": {name: {**parts, "total": totals[name]} for name, parts in self.estimate.phases.items()},
             "activations_known": self.estimate.activations_known,
             "peak": self.estimate.peak,

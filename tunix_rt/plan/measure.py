@@ -10,14 +10,17 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import deque
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from tunix_rt.backends import heap, registry
-from tunix_rt.backends.interface import AdapterSetup, TrainingSetup
+from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
 from tunix_rt.backends.memory import asked, largest_batch
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.schema import ExperimentConfig
@@ -27,6 +30,8 @@ from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import GENERATION, read_config
 from tunix_rt.models.initialise import write_zero_weights
 from tunix_rt.plan.outline import Outline
+from tunix_rt.plan.updates import Updates
+from tunix_rt.rollouts.sample import decoding
 
 SECONDS = 1.0
 """Least duration of the measured steps, after compilation."""
@@ -43,7 +48,7 @@ class Measured:
     ended: Literal["done", "out of memory", "out of time"]
     num_steps: int = 0
     seconds: float = 0.0
-    """Wall time of those steps."""
+    """Wall time of those steps, with all that is computed for each."""
     peak: int = 0
     """Peak memory in bytes: on the CPU that of the process, else that on the device."""
 
@@ -59,7 +64,7 @@ def measure(outline: Outline, limit: int) -> Measured:
 
     context = get_context("spawn")
     ours, its = context.Pipe(duplex=False)
-    job = (its, outline.config, outline.prepared.model_folder, largest_batch(outline.query))
+    job = (its, outline.config, outline.prepared.model_folder, largest_batch(outline.query), outline.updates)
     process = context.Process(target=_serve, args=job, daemon=True)
     process.start()
     its.close()
@@ -86,15 +91,15 @@ def measure(outline: Outline, limit: int) -> Measured:
     return found
 
 
-def _serve(answer: Connection, config: ExperimentConfig, model_folder: Path, batch: Batch) -> None:
+def _serve(answer: Connection, config: ExperimentConfig, model_folder: Path, batch: Batch, updates: Updates) -> None:
     heap.own_process()
     try:
-        answer.send(_train(config, model_folder, batch))
+        answer.send(_train(config, model_folder, batch, updates))
     except TunixError as error:
         answer.send(error)
 
 
-def _train(config: ExperimentConfig, model_folder: Path, batch: Batch) -> Measured:
+def _train(config: ExperimentConfig, model_folder: Path, batch: Batch, updates: Updates) -> Measured:
     adapter = config.model.adapter
     engine = registry.create(config.backend, config.hardware, cache_folder())
     with tempfile.TemporaryDirectory(prefix="tunix_rt-zeros-") as place:
@@ -105,16 +110,42 @@ def _train(config: ExperimentConfig, model_folder: Path, batch: Batch) -> Measur
         setup_adapter = None if adapter is None else AdapterSetup(adapter, Base(None, None, None))
         setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.training.seed, setup_adapter)
         state = engine.load(folder, setup)
-        state, first = engine.train_step(state, batch, 0.0)
-        engine.fetch(first)
+        beside = engine.load(folder, None) if updates.keeps_reference else None
+        state = _step(engine, state, batch, updates)
+        _sample(engine, state, updates)
         num_steps, started = 0, time.monotonic()
         while num_steps == 0 or time.monotonic() - started < SECONDS:
-            state, measured = engine.train_step(state, batch, 0.0)
-            engine.fetch(measured)
+            state = _step(engine, state, batch, updates)
             num_steps += 1
         seconds = time.monotonic() - started
+        started = time.monotonic()
+        _sample(engine, state, updates)
+        seconds += (time.monotonic() - started) * updates.rollouts_per_step * num_steps
+        del beside
     on_device = asked(config.backend.name, "peak_memory") if engine.placement.platform != "cpu" else None
     return Measured("done", num_steps, seconds, _peak() if on_device is None else on_device(config.hardware.device))
+
+
+def _step(engine: Backend, state: State, batch: Batch, updates: Updates) -> State:
+    """An update, and the forward passes that it needs."""
+    for _ in range(updates.num_passes):
+        engine.fetch(engine.logprobs(state, batch))
+    state, measured = engine.train_step(state, batch, 0.0)
+    engine.fetch(measured)
+    return state
+
+
+def _sample(engine: Backend, state: State, updates: Updates) -> None:
+    """Answers to as many prompts as are answered together. A model of zeros hardly ever stops."""
+    load = updates.sampled
+    if load is not None:
+        prompts = [np.zeros(load.longest_prompt, np.int32)] * load.num_prompts
+        deque(
+            engine.generate(
+                state, prompts, decoding(load.max_new_tokens, 1, load.num_prompts), range(load.num_prompts)
+            ),
+            0,
+        )
 
 
 def _peak() -> int:

@@ -12,19 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.backends.memory import GenerationLoad, MemoryQuery
-from tunix_rt.batches.batch import Batch
-from tunix_rt.batches.encoded import EncodedDataset
 from tunix_rt.batches.reader import Reader
-from tunix_rt.batches.schedule import batch_schedule
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.inputs import write_prepared
 from tunix_rt.models.adapter import declared
 from tunix_rt.models.folder import read_architecture
+from tunix_rt.plan.updates import Updates, updates_of
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking.registry import ModelStore
-
-NUM_BATCHES = 16
-"""Number of steps examined: enough for nearly every kind of batch to occur."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +29,7 @@ class Outline:
     config: ExperimentConfig
     prepared: PreparedData
     query: MemoryQuery
-    row_length: int
-    num_steps: int
-    num_epochs: float
-    num_tokens: int
-    """Tokens of all traces, once: what `traces` and the manifest count."""
-    steps_per_epoch: float
-    """Steps in which each trace occurs once."""
+    updates: Updates
 
 
 @contextmanager
@@ -54,18 +43,11 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
 
 def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
     """The outline of `config` on prepared data. Raises DataError, InputError, ModelError."""
-    if not config.training.trains:
-        return Outline(config, prepared, _query(config, prepared, ()), 0, 0, 0.0, 0, 0.0)
-    order, facts = batch_schedule(config.training, prepared)
-    num_steps, row_length = int(facts["num_steps"]), int(facts["row_length"])
-    batches = tuple(order.batch_at(step) for step in range(min(num_steps, NUM_BATCHES)))
-    query = _query(config, prepared, batches)
-    tokens = int((EncodedDataset.open(prepared.encoded("train")).lengths + 1).sum())
-    epochs = float(facts["num_epochs"])
-    return Outline(config, prepared, query, row_length, num_steps, epochs, tokens, order.steps_per_epoch)
+    updates = updates_of(config, prepared)
+    return Outline(config, prepared, _query(config, prepared, updates), updates)
 
 
-def _query(config: ExperimentConfig, prepared: PreparedData, batches: tuple[Batch, ...]) -> MemoryQuery:
+def _query(config: ExperimentConfig, prepared: PreparedData, updates: Updates) -> MemoryQuery:
     architecture = read_architecture(prepared.model_folder)
     return MemoryQuery(
         architecture=architecture,
@@ -73,7 +55,9 @@ def _query(config: ExperimentConfig, prepared: PreparedData, batches: tuple[Batc
         quantize=None if config.model.adapter is None else config.model.adapter.quantize,
         backend=config.backend,
         optimizer=config.optimizer,
-        batches=batches,
+        batches=updates.batches,
+        sampled=updates.sampled,
+        keeps_reference=updates.keeps_reference,
         predicted=_predicted(config, prepared),
     )
 

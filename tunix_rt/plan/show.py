@@ -15,12 +15,15 @@ def show(plan: Plan) -> None:
     outline, totals, parts = plan.estimate.outline, plan.estimate.totals, get_args(Part)
     query, backend = outline.query, outline.config.backend
     trains = outline.config.training.trains
-    epoch = f"{outline.num_tokens:,} tokens in {outline.steps_per_epoch:,.1f} steps, rows of {outline.row_length}"
+    updates, prompts = outline.updates, " of prompts" if outline.updates.sampled else ""
+    epoch = (
+        f"{updates.num_tokens:,} tokens{prompts} in {updates.steps_per_epoch:,.1f} steps, rows of {updates.row_length}"
+    )
     rows = [
         ("backend", f"{backend.name} on {', '.join(plan.devices)}, {backend.precision}"),
         ("parameters", _parameters(query) if trains else f"{query.num_parameters:,}"),
         ("epoch", epoch),
-        ("training", f"{outline.num_steps:,} steps, {outline.num_epochs:g} epochs"),
+        ("training", f"{updates.num_steps:,} steps, {updates.num_epochs:g} epochs"),
         ("measured", _measured(plan)),
         ("time", _time(plan)),
     ]
@@ -65,7 +68,10 @@ def _time(plan: Plan) -> str:
     if plan.measured is None or plan.seconds is None:
         return "not measured"
     each = plan.measured.seconds_per_step
-    return f"about {duration(plan.seconds)}: {each:.3g} s per step; without compilation, evaluation and prediction"
+    sampled = plan.estimate.outline.updates.sampled
+    longest = f", answers of {sampled.max_new_tokens} tokens at most" if sampled else ""
+    took = f"about {duration(plan.seconds)}: {each:.3g} s per step{longest}"
+    return f"{took}; without compilation, evaluation and prediction"
 
 
 def _verdict(plan: Plan) -> None:

@@ -1,20 +1,30 @@
-"""Figures of a run, drawn from the files in its folder: `figures/*.png`, 800 pixels wide.
-
-A figure without data is not drawn. Uses `Figure` objects without pyplot and without `rcParams`: no window, no global
-state, so that runs in threads do not disturb each other.
-"""
+"""Figures of a run, drawn from the files in its folder: `figures/*.png`. A figure without data is not drawn."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Mapping, Sequence
-from itertools import accumulate
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from tunix_rt.files import JsonObject, atomic_writer
+from tunix_rt.files import JsonObject
+from tunix_rt.report.drawing import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    WINDOW,
+    axes_of,
+    plain_numbers,
+    save,
+    smooth,
+    style,
+    whole_numbers,
+)
 from tunix_rt.report.faithfulness import KINDS
+from tunix_rt.report.learning import loss_unit
+from tunix_rt.report.learning_figures import learning_figures
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog
@@ -23,15 +33,11 @@ from tunix_rt.traces.prediction import read_items
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, RED, GREY, PALE = "#2563ab", "#d9772b", "#3a8a4d", "#b8393b", "#8a8f98", "#e6e8eb"
 MOST_STEPS = 40
 """Most step indices shown; a completion that does not end has hundreds."""
 BINS = 40
-WINDOW = 25
-"""Number of logged losses in the centred moving average."""
 
 
 def draw(run_folder: Path) -> list[Path]:
@@ -50,67 +56,14 @@ def draw(run_folder: Path) -> list[Path]:
         figures["steps"] = _steps(by_index)
     if any(metrics.get("faithfulness", {}).get(kind) for kind in KINDS):
         figures["faithfulness"] = _faithfulness(metrics["faithfulness"])
+    figures |= learning_figures(log)
     for name, figure in figures.items():
         save(figure, run_folder / "figures" / f"{name}.png")
     return [run_folder / "figures" / f"{name}.png" for name in figures]
 
 
-def smooth(values: Sequence[float]) -> list[float]:
-    """The centred moving average over `WINDOW` values, without the ends; empty for a short curve.
-
-    It has no lag, so it is neither above a falling curve nor below a rising one.
-    """
-    sums = [0.0, *accumulate(values)]
-    if len(values) < 2 * WINDOW:
-        return []
-    return [(sums[at + WINDOW] - sums[at]) / WINDOW for at in range(len(values) - WINDOW + 1)]
-
-
-def _axes(height: float = 4.5, rows: int = 1, **how: Any) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, height), dpi=100, layout="constrained")
-    return figure, list(figure.subplots(rows, 1, squeeze=False, **how)[:, 0])
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure atomically; the same figure gives the same bytes."""
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", metadata={"Software": None})
-    with atomic_writer(path) as file:
-        file.write(picture.getvalue())
-
-
-def style(axes: Axes, title: str, x: str, y: str) -> None:
-    """Title, labels and the look that all figures share."""
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12)
-    axes.set_xlabel(x, fontsize=11)
-    axes.set_ylabel(y, fontsize=11)
-    axes.grid(color=PALE)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(labelsize=10, color=GREY)
-
-
-def _whole_numbers(axis: Axis) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_major_locator(MaxNLocator(integer=True))
-
-
-def plain_numbers(axis: Axis) -> None:
-    """Label the axis with 0.6 instead of 6 × 10⁻¹, even if it is logarithmic."""
-    from matplotlib.ticker import FuncFormatter, LogLocator
-
-    for which in (axis.set_major_formatter, axis.set_minor_formatter):
-        which(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_minor_locator(LogLocator(subs=()))
-
-
 def _loss(log: MetricsLog) -> Figure:
-    figure, (top, bottom) = _axes(5.4, 2, sharex=True, height_ratios=[3, 1])
+    figure, (top, bottom) = axes_of(5.4, 2, sharex=True, height_ratios=[3, 1])
     steps, losses = zip(*log.series("train/loss"), strict=True)
     means = smooth(losses)
     alpha, width = (0.35, 1.0) if means else (1.0, 2.0)
@@ -124,18 +77,18 @@ def _loss(log: MetricsLog) -> Figure:
     if min(losses) > 0 and max(losses) > 20 * min(losses):
         top.set_yscale("log")
         plain_numbers(top.yaxis)
-    style(top, "Loss", "", "nats per target token")
+    style(top, "Loss", "", loss_unit(log))
     top.legend(frameon=False, fontsize=10)
     rates = log.series("train/learning_rate")
     bottom.plot(*zip(*rates, strict=True), color=GREY, linewidth=2)
     style(bottom, "", "step", "learning rate")
     bottom.set_ylim(bottom=0)
-    _whole_numbers(bottom.xaxis)
+    whole_numbers(bottom.xaxis)
     return figure
 
 
 def _accuracy(metrics: JsonObject, before: JsonObject, curve: list[tuple[int, float]]) -> Figure:
-    figure, axes = _axes(7.5, 2) if len(curve) > 1 else _axes()
+    figure, axes = axes_of(7.5, 2) if len(curve) > 1 else axes_of()
     _bars(axes[0], metrics, before)
     if len(curve) > 1:
         steps, shares = zip(*curve, strict=True)
@@ -143,7 +96,7 @@ def _accuracy(metrics: JsonObject, before: JsonObject, curve: list[tuple[int, fl
         style(axes[1], "Validation samples while training", "step", "% right")
         axes[1].set_ylim(0, 104)
         axes[1].set_xlim(left=0)
-        _whole_numbers(axes[1].xaxis)
+        whole_numbers(axes[1].xaxis)
     return figure
 
 
@@ -184,7 +137,7 @@ def _in_per_cent(rates: Sequence[JsonObject]) -> tuple[list[float], list[float],
 
 
 def _lengths(items: Sequence[JsonObject]) -> Figure:
-    figure, (axes,) = _axes()
+    figure, (axes,) = axes_of()
     lengths = {kind: [item["num_new_tokens"] for item in items if item["correct"] is kind] for kind in (True, False)}
     groups = {kind: found for kind, found in lengths.items() if found}
     low, high = min(map(min, groups.values())), max(map(max, groups.values()))
@@ -196,14 +149,14 @@ def _lengths(items: Sequence[JsonObject]) -> Figure:
     if high - low < 10:
         axes.set_xlim(low - 6, high + 6)
     style(axes, "Length of the completions", "new tokens, end token excluded", "answers")
-    _whole_numbers(axes.xaxis)
-    _whole_numbers(axes.yaxis)
+    whole_numbers(axes.xaxis)
+    whole_numbers(axes.yaxis)
     axes.legend(frameon=False, fontsize=10, ncols=2, loc="lower right", bbox_to_anchor=(1, 1))
     return figure
 
 
 def _steps(by_index: dict[str, JsonObject]) -> Figure:
-    figure, (axes,) = _axes()
+    figure, (axes,) = axes_of()
     indices = sorted(map(int, by_index))[:MOST_STEPS]
     rates = [by_index[str(index)] for index in indices]
     values, below, above = _in_per_cent(rates)
@@ -216,12 +169,12 @@ def _steps(by_index: dict[str, JsonObject]) -> Figure:
             axes.annotate(shown, at, (0, -14), textcoords="offset points", ha="center", fontsize=9, color=GREY)
     style(axes, "Steps whose equations hold, with 95 % intervals", "step of the completion", "% of those checked")
     axes.set(ylim=(-8, 104), yticks=range(0, 101, 20), xlim=(places[0] - 0.6, places[-1] + 0.6))
-    _whole_numbers(axes.xaxis)
+    whole_numbers(axes.xaxis)
     return figure
 
 
 def _faithfulness(record: JsonObject) -> Figure:
-    figure, (top, bottom) = _axes(8, 2)
+    figure, (top, bottom) = axes_of(8, 2)
     colours = dict(zip(KINDS, (BLUE, GREY, RED), strict=True))
     kinds = [kind for kind in KINDS if record.get(kind)]
     for kind in kinds:
@@ -235,7 +188,7 @@ def _faithfulness(record: JsonObject) -> Figure:
     style(bottom, "The same, over the share of the steps", "% of the completion's own steps", "% of the completions")
     for axes in (top, bottom):
         axes.set(ylim=(-4, 104), yticks=range(0, 101, 20))
-    _whole_numbers(top.xaxis)
+    whole_numbers(top.xaxis)
     figure.legend(*top.get_legend_handles_labels(), frameon=False, fontsize=10, ncols=2, loc="outside lower center")
     return figure
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tunix_rt.files import JsonObject, read_record, write_text
 from tunix_rt.hints import tunix_rt
-from tunix_rt.report import calibration, faithfulness
+from tunix_rt.report import calibration, faithfulness, learning
 from tunix_rt.report.answers import answers
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
@@ -87,6 +87,7 @@ def write_report(run_folder: Path, ui_command: str | None = None) -> None:
     everything = ["Everything: [config.yaml](config.yaml).", ""] if config else []
     sections = {
         "Result": _result(metrics, before) + _seen(run) + _figure(run, "accuracy") + _figure(run, "lengths"),
+        "Learning": learning.section(results) + _figure(run, "reward") + _figure(run, "preferences"),
         "Declared": told["Declared"] + everything,
         "Training": told["Training"] + _figure(run, "loss"),
         "Steps": _steps(metrics.get("steps", {})) + _figure(run, "steps"),
@@ -178,6 +179,8 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     for title, keys in DECLARED.items() if trains else [item for item in DECLARED.items() if item[0] != "training"]:
         values = {key: value for key in keys.split() if (value := value_at(config, key)) is not None}
         rows.append([title, " ".join(code(f"{key}={mask_values(str(value))}") for key, value in values.items())])
+    if declared := learning.declared(config):
+        rows.append(["objective", " ".join(map(code, declared))])
     if earlier := begun_from(run):
         there = os.path.relpath(earlier.report, run.path.resolve())
         rows.insert(1, ["begins from", f"the model of [{code(earlier.name)}]({there})"])

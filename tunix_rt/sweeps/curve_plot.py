@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tunix_rt.config.execution import Published
-from tunix_rt.report.figures import BLUE, GREEN, GREY, ORANGE, RED, plain_numbers, save, style
+from tunix_rt.report.drawing import BLUE, GREEN, GREY, ORANGE, RED, plain_numbers, save, style
 from tunix_rt.sweeps.curves import Curves, Point
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tunix_rt.report.figures import BLUE, GREY, PALE, save
+from tunix_rt.report.drawing import BLUE, GREY, PALE, save
 from tunix_rt.runs.rates import lookup
 from tunix_rt.sweeps.ranking import Member, varying
 

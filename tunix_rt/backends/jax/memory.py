@@ -57,7 +57,7 @@ def activations(query: MemoryQuery) -> int:
     graph = nnx.graphdef(Decoder(shape, dtype, training, lora, query.backend.gradient_checkpointing))
     rule, one = compiled(query.optimizer), np.float32(1)
     moments = jax.eval_shape(adam(rule).init, trained)
-    lowered = step.train_step.lower(graph, rule, trained, moments, frozen, inputs, one, one)
+    lowered = step.train_step.lower(graph, rule, trained, moments, frozen, inputs, one, one, one)
     found: Any = lowered.compile().memory_analysis()
     scratch = int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
     return max(0, scratch - FLOAT * query.num_trained)

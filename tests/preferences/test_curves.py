@@ -1,0 +1,63 @@
+"""DPO on both backends: the same curve, and the gradients of an independent implementation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.preferences.conftest import MakeToy, Toy, backend_of, relative
+from tunix_rt.backends.interface import Backend
+
+
+def test_thirty_steps_are_the_same_on_both_backends(toy: Toy, torch: Backend) -> None:
+    curves = {}
+    for name, backend in (("torch", torch), ("jax", backend_of("jax"))):
+        measured = [values for _, values in toy.steps(backend, 30, 3e-3)][:30]
+        curves[name] = {key: [values[key] for values in measured] for key in measured[0]}
+    for key in ("train/loss", "grad_norm"):
+        assert relative(curves["jax"][key], curves["torch"][key]) < (1e-5 if key == "train/loss" else 1e-4)
+    assert curves["torch"]["train/loss"][0] == pytest.approx(math.log(2), abs=1e-6), "the model is its own reference"
+    assert curves["torch"]["train/loss"][-1] < 0.3
+    assert curves["torch"]["preference/accuracy"][-1] == 1.0
+
+
+def test_the_loss_and_the_gradient_are_those_of_autograd_over_transformers(toy: Toy, torch: Backend) -> None:
+    """One pair after the other, unpacked, in float64, after some updates: then model and reference differ."""
+    import torch as framework
+    import transformers
+
+    *_, (state, _) = toy.steps(torch, 4, 3e-3)
+    source, folder = toy.source(torch), toy.data.folder / "trained"
+    folder.mkdir()
+    torch.save(state, folder).result()
+    model, reference = (
+        transformers.AutoModelForCausalLM.from_pretrained(place, dtype=framework.float64)
+        for place in (folder, toy.data.model_folder)
+    )
+    update, batch = source.batch(5, state), source.order.batch_at(4)
+
+    def logprob(of: Any, index: int) -> Any:
+        tokens, targets, weights = (framework.tensor(np.array(x)) for x in source.order.dataset.example(index))
+        found = of(tokens[None].long()).logits[0].log_softmax(-1).gather(-1, targets[:, None].long())[:, 0]
+        return found[weights > 0].sum()
+
+    margins = []
+    for pair in batch.pairs:
+        with framework.no_grad():
+            before = logprob(reference, 2 * pair) - logprob(reference, 2 * pair + 1)
+        margins.append(logprob(model, 2 * pair) - logprob(model, 2 * pair + 1) - before)
+    loss = -framework.nn.functional.logsigmoid(0.1 * framework.stack(margins)).mean()
+    loss.backward()
+    norm = math.sqrt(sum(float((weight.grad**2).sum()) for weight in model.parameters()))
+    assert update.metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-6)
+    assert torch.fetch(torch.train_step(state, update.batch, 0.0)[1])["grad_norm"] == pytest.approx(norm, rel=1e-5)
+
+
+def test_of_an_adapter_the_base_is_the_reference(make_toy: MakeToy, torch: Backend) -> None:
+    toy = make_toy("model/adapter=lora", "model.adapter.rank=4")
+    measured = [values for _, values in toy.steps(torch, 6, 3e-2)][:6]
+    assert measured[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-7), "a new adapter adds nothing"
+    assert measured[-1]["train/loss"] < 0.5
