@@ -17,21 +17,25 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("step", type=int, help="the step, from 1")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.batches.schedule import batch_schedule
+    from tunix_rt.batches.schedule import schedule_of
     from tunix_rt.experiment import recorded_config
     from tunix_rt.traces.prepared import PreparedData
 
     run: RunFolder = chosen.run
-    training, prepared = recorded_config(run).training, PreparedData(run.data_folder)
-    if not training.trains:
+    config, prepared = recorded_config(run), PreparedData(run.data_folder)
+    if not config.training.trains:
         raise InputError(f"{run.name}: has no steps: nothing was trained, the model was asked as it is")
-    order, facts = batch_schedule(training, prepared)
+    order, facts = schedule_of(config.objective.data, config.training, prepared)
     if not 1 <= chosen.step <= int(facts["num_steps"]):
         raise InputError(f"step {chosen.step}: the run has steps 1 to {facts['num_steps']}")
     traces = {trace.id: trace for trace in prepared.traces("train")}
     found = [traces[identity] for identity in order.ids_at(chosen.step - 1)]
     if chosen.json:
         out(to_json({"run": run.name, "step": chosen.step, "traces": [trace.to_json() for trace in found]}))
+        return 0
+    if config.objective.data == "pairs":
+        both = [(t.id, t.prompt, " ".join(t.own.texts), " ".join(t.rejected.texts)) for t in found if t.rejected]
+        table(f"{run.name}, step {chosen.step}: {len(found)} pairs", ("trace", "prompt", "chosen", "rejected"), both)
         return 0
     rows = [(t.id, t.prompt, " ".join(step.content for step in t.steps), t.final_answer) for t in found]
     table(f"{run.name}, step {chosen.step}: {len(found)} traces", ("trace", "prompt", "steps", "answer"), rows)
