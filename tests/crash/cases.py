@@ -34,7 +34,7 @@ EARLY_STOP = ("training.max_steps=12", "training.early_stopping={metric: loss, p
 BEST = ("training.select=best_loss", "optimizer.learning_rate=0.5")
 ROLLOUTS = (
     *("objective=dr_grpo", "objective.rollout.prompts_per_step=2", "objective.rollout.samples_per_prompt=3"),
-    *("objective.rollout.max_new_tokens=4", "objective.rollout.updates=2", "objective.rollout.resample=1"),
+    *("objective.rollout.max_new_tokens=4", "objective.rollout.updates=3", "objective.rollout.resample=1"),
     *("objective.reward.weights={format: 1.0, length: 0.5, answer: 1.0}", "objective.kl_coefficient=0.1"),
 )
 SAMPLING = ("generation=sample", "generation.num_return_sequences=2", "generation.max_new_tokens=12")
@@ -50,7 +50,6 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "sampling": (*SAMPLING, "generation.batch_size=4"),
     "as it is": AS_IT_IS,
     "rollouts": (*LORA[:3], *ROLLOUTS, "training.select=best_reward", "evaluation.extract=[last_number]"),
-    "rollouts lora": (*LORA, *ROLLOUTS),
 }
 """Each kind of training and predicting on its own."""
 JOINED: dict[str, tuple[str, ...]] = {
@@ -63,9 +62,10 @@ JOINED: dict[str, tuple[str, ...]] = {
     ),
     "lora sampling": (*VARIANTS["lora"], *VARIANTS["sampling"]),
     "early stop best": (*EARLY_STOP, *BEST),
-    "rollouts lora best": (*LORA, *VARIANTS["rollouts"]),
 }
 """The same in few experiments."""
+SAMPLED = {"rollouts lora best": (*VARIANTS["rollouts"], *LORA)}
+"""Three updates on each rollout, and checkpoints between them."""
 RESULTS = "runs/crash/*"
 COMPARED = (
     *("metrics.jsonl", "predictions.jsonl", "baseline_predictions.jsonl", "items.jsonl", "metrics.json"),
@@ -133,7 +133,7 @@ class Laboratory:
         if variant not in self._references:
             if self._base is None and variant != "float32":
                 self._base = base_model(self.reference("float32"))
-            self._references[variant] = self._run(variant, (VARIANTS | JOINED)[variant])
+            self._references[variant] = self._run(variant, (VARIANTS | JOINED | SAMPLED)[variant])
         return self._references[variant]
 
     def _run(self, variant: str, changes: Sequence[str]) -> Reference:
