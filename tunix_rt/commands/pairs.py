@@ -53,6 +53,6 @@ def main(arguments: Sequence[str]) -> int:
     table(
         "", (), [("pairs", f"{len(built.lines):,}"), *left, ("file", str(file)), ("card", str(file.with_suffix(".md")))]
     )
-    learn = ("dataset=files", f"dataset.source.train.path={file}", "objective=dpo")
+    learn = ("dataset=files", f"dataset.name={file.stem}", f"dataset.source.train.path={file}", "objective=dpo")
     out(f"learn from them:  {hints.tunix_rt(*learn)}")
     return 0
