@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tunix_rt.report.drawing import BLUE, GREEN, GREY, ORANGE, RED, WINDOW, axes_of, smooth, style, whole_numbers
-from tunix_rt.report.learning import ENDS, REWARD, curve_titles
+from tunix_rt.report.learning import ENDS, REWARD, SHARES, curve_titles
 from tunix_rt.runs.log import MetricsLog
 
 if TYPE_CHECKING:
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 COMPONENTS = (GREEN, ORANGE, RED, GREY)
 """Colours of the reward's components; further ones share the last."""
-SHARES = {
-    "rollout/dead_groups": ("prompts that teach nothing", GREY),
-    "rollout/truncated": ("answers cut off", RED),
-}
 
 
 def learning_figures(log: MetricsLog) -> dict[str, Figure]:
@@ -29,11 +25,6 @@ def learning_figures(log: MetricsLog) -> dict[str, Figure]:
     if log.series("preference/accuracy"):
         figures["preferences"] = _preferences(log)
     return figures
-
-
-def loss_unit(log: MetricsLog) -> str:
-    """What the axis of the loss says."""
-    return "value of the objective" if curve_titles(log) else "nats per target token"
 
 
 def _reward(log: MetricsLog) -> Figure:
@@ -50,7 +41,7 @@ def _reward(log: MetricsLog) -> Figure:
     style(top, "Reward of the sampled answers", "", "mean over the answers of a step")
     _line(middle, log, "rollout/length", "", BLUE)
     style(middle, "", "", "tokens")
-    for name, (label, colour) in SHARES.items():
+    for (name, label), colour in zip(SHARES.items(), (GREY, RED), strict=True):
         _line(bottom, log, name, label, colour, scale=100)
     style(bottom, "", "step", "%")
     bottom.set_ylim(-4, 104)
