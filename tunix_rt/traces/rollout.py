@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -51,7 +51,7 @@ class Rollout:
 
     def to_json(self) -> JsonObject:
         """The record as written."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # not asdict, which copies every token
 
 
 def exact(logprobs: Sequence[float] | Float32) -> tuple[float, ...]:
