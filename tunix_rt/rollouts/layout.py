@@ -67,10 +67,10 @@ class Layout:
 
     def first_micro_batch(self) -> tuple[Layout, Bool]:
         """The first micro-batch alone, and which sampled tokens are in it [N]."""
-        batch = self.batch
-        shown: Bool = self.places < batch.tokens[0].size
-        first = (array[:1] for array in (batch.tokens, batch.targets, batch.positions, batch.segments, batch.weights))
-        return Layout(Batch.supervised(*first), self.places[shown]), shown
+        whole = self.batch
+        shown: Bool = self.places < whole.tokens[0].size
+        ints = (whole.tokens[:1], whole.targets[:1], whole.positions[:1], whole.segments[:1])
+        return Layout(Batch(*ints, whole.weights[:1], whole.divisor), self.places[shown]), shown
 
     def of_sampled(self, values: np.ndarray[Any, Any]) -> Float64:
         """The values of sampled tokens [N] among those of all positions [A, B, T]."""
