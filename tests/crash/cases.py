@@ -32,6 +32,7 @@ LORA = (
 AS_IT_IS = (*LORA[:3], "training.max_steps=0")
 EARLY_STOP = ("training.max_steps=12", "training.early_stopping={metric: loss, patience: 1, min_delta: 9.0}")
 BEST = ("training.select=best_loss", "optimizer.learning_rate=0.5")
+PAIRS = ("objective=dpo",)
 SAMPLING = ("generation=sample", "generation.num_return_sequences=2", "generation.max_new_tokens=12")
 
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -44,6 +45,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "best": BEST,
     "sampling": (*SAMPLING, "generation.batch_size=4"),
     "as it is": AS_IT_IS,
+    "pairs": PAIRS,
 }
 """Each kind of training and predicting on its own."""
 JOINED: dict[str, tuple[str, ...]] = {
@@ -55,7 +57,7 @@ JOINED: dict[str, tuple[str, ...]] = {
         "generation.baseline=true",
     ),
     "lora sampling": (*VARIANTS["lora"], *VARIANTS["sampling"]),
-    "early stop best": (*EARLY_STOP, *BEST),
+    "early stop best pairs": (*EARLY_STOP, *BEST, *PAIRS),
 }
 """The same in few experiments."""
 RESULTS = "runs/crash/*"
@@ -153,6 +155,7 @@ class Laboratory:
                 "prompt": f"{a}+{b}=",
                 "steps": [{"i": 0, "type": "step", "content": f"{a}+{b}={a + b}"}],
                 "final_answer": str(a + b),
+                "rejected": {"steps": [f"{a}+{b}={a + b + 1}"], "final_answer": str(a + b + 1)},
             }
             for a, b in pairs
         ]
