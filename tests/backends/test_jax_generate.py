@@ -128,6 +128,30 @@ def test_a_row_does_not_depend_on_its_batch(
         assert {reason for _, _, reason in alone} == {"stop", "length"}
 
 
+def test_equal_prompts_are_read_once(
+    backend: Backend,
+    small_state: State,
+    prompts: list[Any],
+    decoding: Callable[..., GenerationConfig],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Samples of few prompts in any order: each text as alone, from a prefill of few rows."""
+    asked, seeds = [prompts[i] for i in (1, 0, 0, 3, 1, 0, 3, 0)], range(8)
+    alone = answers(backend, small_state, asked, decoding(batch_size=1, temperature=1.0), seeds)
+    read, prefill = [], generate.prefill
+
+    def counted(*arguments: Any) -> Any:
+        read.append(arguments[4].shape)
+        return prefill(*arguments)
+
+    monkeypatch.setattr(generate, "prefill", counted)
+    together = answers(backend, small_state, asked, decoding(batch_size=8, temperature=1.0), seeds)
+    assert read == [(4, 16)], "three prompts, in four rows"
+    for one, other in zip(alone, together, strict=True):
+        assert (one[0], one[2]) == (other[0], other[2])
+        np.testing.assert_allclose(one[1], other[1], atol=2e-4)
+
+
 def test_one_pass_scores_what_the_cache_decoded(
     backend: Backend, small_state: State, prompts: list[Any], decoding: Callable[..., GenerationConfig]
 ) -> None:

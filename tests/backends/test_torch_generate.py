@@ -118,6 +118,23 @@ def test_a_row_does_not_depend_on_its_batch(
     same(alone, answers(backend, small_state, prompts, decoding(batch_size=64, **changes), seeds))
 
 
+def test_equal_prompts_are_read_once(
+    backend: Backend, small_state: State, prompts: list[Any], decoding: Decoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples of few prompts in any order: each text as alone, from a prefill of as many rows as prompts."""
+    asked, seeds = [prompts[i] for i in (1, 0, 0, 3, 1, 0, 3, 0)], range(8)
+    alone = answers(backend, small_state, asked, decoding(batch_size=1, temperature=1.0), seeds)
+    read, hidden_states = [], generate.hidden_states
+
+    def counted(model: Any, tokens: Any, *rest: Any) -> Any:
+        read.append(tuple(tokens.shape))
+        return hidden_states(model, tokens, *rest)
+
+    monkeypatch.setattr(generate, "hidden_states", counted)
+    same(alone, answers(backend, small_state, asked, decoding(batch_size=8, temperature=1.0), seeds))
+    assert [shape for shape in read if shape[1] > 1] == [(3, max(len(prompt) for prompt in asked))]
+
+
 def test_sampling_needs_the_seed_and_nothing_else(
     backend: Backend, small_state: State, prompts: list[Any], decoding: Decoding
 ) -> None:

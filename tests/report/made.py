@@ -173,13 +173,13 @@ def metrics_of(items: Sequence[JsonObject], samples: int) -> JsonObject:
 
 
 def write_log(run: RunFolder, steps: int) -> None:
-    """A log of training, with a reward, evaluated every twentieth of it."""
+    """A log of training, evaluated every twentieth of it."""
     chance = random.Random(7)
     lines: list[JsonObject] = []
     for step in range(1, steps + 1):
         loss = 3 * math.exp(-step / (steps / 6)) + 0.05 + chance.random() * 0.05
         rate_now = 3e-3 * min(step / 20, 1) * (1 - step / (steps + 1))
-        lines.append({"step": step, "train/loss": loss, "train/learning_rate": rate_now, "train/reward": 1 - loss / 4})
+        lines.append({"step": step, "train/loss": loss, "train/learning_rate": rate_now})
         if step % (steps // 20) == 0:
             lines.append({"step": step, "eval/loss": loss + 0.04, "eval/accuracy": min(1.0, step / steps)})
     write_jsonl(run.metrics_log, lines)

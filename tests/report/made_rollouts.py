@@ -14,6 +14,8 @@ from tunix_rt.files import JsonObject, read_json, write_json, write_jsonl
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.traces.rollout import Rollout, rollouts_file, write_rollouts
 
+WRITABLE = [text for text in HOSTILE if "\ud83d" not in text]
+"""No tokenizer gives half a surrogate pair."""
 EVERY = 10
 ONLY_FOR_PAGES = ("faithfulness", "calibration", "steps")
 """Parts of `made.metrics_of` that lack what report.md needs."""
@@ -133,7 +135,8 @@ def hostile_rollouts(root: Path) -> RunFolder:
     plain = rollout(1, 0, 0, right=True, cut=False).to_json()
     texts = ("id", "prompt", "reference", "completion", "answer")
     made = [
-        Rollout(**{**plain, **dict.fromkeys(texts, text), "steps": (text,), "rewards": {text: 1.0}}) for text in HOSTILE
+        Rollout(**{**plain, **dict.fromkeys(texts, text), "steps": (text,), "rewards": {**plain["rewards"], text: 1.0}})
+        for text in WRITABLE
     ]
     write_rollouts(rollouts_file(run.rollouts, 1), made)
     write_jsonl(run.metrics_log, [line_of(1, made) | {"rollout/reward_answer": 0.5}])

@@ -118,7 +118,7 @@ def test_all_charts_are_there_with_their_data(tmp_path: Path) -> None:
     assert list(charts) == [
         *("rates", "slice carries", "slice digits", "pass_at", "steps", "reliability", "selective"),
         *("faithfulness truncated", "faithfulness corrupted", "lengths"),
-        *("loss", "reward", "validation", "learning_rate", "speed"),
+        *("loss", "validation", "learning_rate", "speed"),
     ]
     loss = charts["loss"]["spec"]["data"]["values"]
     assert {row["series"] for row in loss} == {"training", "validation", "training, mean of 25"}

@@ -1,7 +1,8 @@
 """Show one run: its report, its answers (the wrong ones, one prompt's), its config, or where its files are.
 
 `show RUN --wrong` prints wrong answers with each step marked right or wrong, `--id ID` every sample of one prompt,
-`--slice KEY=VALUE` answers of a slice; `--tokens` colours tokens by their probability (alone: of the first answers).
+`--slice KEY=VALUE` answers of a slice; `--tokens` colours tokens by their probability (alone: of the first answers);
+`--rollouts STEP` what the model wrote at a step from which it learned, with rewards, the best first.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SHOWN = 5
 """How many answers are shown unless a number is given."""
+LAST = 0
+"""In the place of a step: the last one."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -35,12 +38,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--tokens", action="store_true", help="colour the tokens by their probability, list the least sure"
     )
+    parser.add_argument(
+        "--rollouts", type=_step, nargs="?", const=LAST, metavar="STEP", help="answers that were learned from (last)"
+    )
     chosen = parser.parse(arguments)
     run: RunFolder = chosen.run
     asked = chosen.tokens or any(
         option is not None for option in (chosen.wrong, chosen.predictions, chosen.id, chosen.slice)
     )
-    if chosen.json:
+    if chosen.rollouts is not None:
+        _rollouts(run, chosen)
+    elif chosen.json:
         out(
             to_json(
                 _record(run) | ({"predictions": [one.to_json() for one in _chosen(run, chosen)[0]]} if asked else {})
@@ -63,6 +71,36 @@ def _number(text: str) -> int:
     if not text.isdigit():
         raise ArgumentTypeError(f"{text!r} is not a number of answers (the run stands before the option)")
     return int(text)
+
+
+def _step(text: str) -> int:
+    if not text.isdigit() or int(text) == 0:
+        raise ArgumentTypeError(f"{text!r} is not a step (they count from 1; the run stands before the option)")
+    return int(text)
+
+
+def _rollouts(run: RunFolder, chosen: Any) -> None:
+    """The prompts of a step whose answers differ most in reward, or the one that was asked for."""
+    from tunix_rt.report.rollout_text import headline
+    from tunix_rt.report.rollout_text import lines as lines_of
+    from tunix_rt.report.rollouts import groups_at
+    from tunix_rt.traces.rollout import rollout_steps
+
+    step = chosen.rollouts or max(rollout_steps(run.rollouts), default=1)
+    groups = groups_at(run, step)
+    if chosen.json:
+        out(to_json([rollout.to_json() for group in groups for rollout in group.rollouts]))
+        return
+    found = [group for group in groups if chosen.id is None or group.best.id.startswith(chosen.id)]
+    if not found:
+        raise InputError(
+            f"step {step}: no prompt has an id that begins with {chosen.id!r}, such as {groups[0].best.id!r}"
+        )
+    shown = found if chosen.id is not None else found[: chosen.predictions or SHOWN]
+    out(f"{run.name}, step {step:,}: {len(shown):,} of {len(groups):,} prompts, those whose rewards differ most first")
+    for group in shown:
+        out(f"\n{headline(group)}")
+        lines(lines_of(group))
 
 
 def _record(run: RunFolder) -> JsonObject:

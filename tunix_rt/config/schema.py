@@ -197,6 +197,13 @@ def phases(schedule: ScheduleConfig, training: TrainingConfig) -> Iterator[Mista
         yield mistake
 
 
+def by_reward(objective: ObjectiveConfig, training: TrainingConfig) -> Iterator[Mistake]:
+    """Only answers that are learned from have a reward."""
+    if training.trains and "reward" in training.deciding and objective.data != "rollouts":
+        what = f"objective {objective.kind!r} has no reward that could decide: select or stop by accuracy, or by loss"
+        yield "training", what
+
+
 def enough_samples(generation: GenerationConfig, evaluation: EvaluationConfig) -> Iterator[Mistake]:
     """pass@k is estimated from at least k samples."""
     samples = generation.num_return_sequences
@@ -228,6 +235,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     previous_turns,
     lengths,
     phases,
+    by_reward,
     enough_samples,
     way_into_the_answer,
     *OBJECTIVE_RULES,

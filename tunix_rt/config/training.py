@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import Discriminator
 
-from tunix_rt.config.section import Count, Natural, Steps, Unit, section
+from tunix_rt.config.section import Added, Count, Natural, Steps, Unit, section
 
 Positive = Annotated[float, Gt(0)]
 Beta = Annotated[float, Ge(0), Lt(1)]
@@ -109,12 +109,24 @@ def schedule_mistake(schedule: ScheduleConfig, num_steps: int) -> tuple[str, str
 class EarlyStopping:
     """Stop when the metric has not improved by more than `min_delta` in `patience` evaluations."""
 
-    metric: Literal["loss", "accuracy"]
-    """What has to improve, on the validation split."""
+    metric: Literal["loss", "accuracy", "reward"]
+    """What has to improve, on the validation split; `reward`, of greedy answers, with rollouts only."""
     patience: Annotated[Count, Unit("evaluations")]
     """Evaluations without an improvement until training stops."""
     min_delta: Annotated[float, Ge(0)]
     """The least change that counts as an improvement."""
+
+
+@section
+class StopAt:
+    """Stop at the first evaluation that reaches a value. Once a task is solved, nearly all answers get one reward, and
+    updates follow the noise of the few others.
+    """
+
+    metric: Literal["accuracy", "reward"]
+    """Of greedy answers to `evaluate_samples` validation prompts; `reward` with rollouts only."""
+    value: float
+    """The least value at which training ends."""
 
 
 @section
@@ -147,18 +159,21 @@ class TrainingConfig:
     evaluate_samples: Annotated[Natural, Unit("prompts")]
     """Validation prompts answered at each evaluation (for accuracy and a few printed samples)."""
     early_stopping: EarlyStopping | None
-    select: Literal["last", "best_loss", "best_accuracy"]
-    """Which step becomes the model."""
+    select: Literal["last", "best_loss", "best_accuracy", "best_reward"]
+    """Which step becomes the model. `best_reward`: by greedy answers to validation prompts, with rollouts only."""
+    stop_at: Added[StopAt | None] = None
+    """End training as soon as it is good enough; null: not."""
 
     def __post_init__(self) -> None:
         if not self.trains:
             return
         if (self.max_steps is None) == (self.num_epochs is None):
             raise ValueError("give exactly one of max_steps and num_epochs (the other null)")
-        if (self.select != "last" or self.early_stopping is not None) and self.evaluate_every is None:
-            raise ValueError("early_stopping and select=best_… need evaluate_every")
-        if self.accuracy_decides and self.evaluate_samples == 0:
-            raise ValueError("selecting or stopping by accuracy needs evaluate_samples > 0")
+        rules = self.early_stopping, self.stop_at
+        if (self.select != "last" or rules != (None, None)) and self.evaluate_every is None:
+            raise ValueError("early_stopping, stop_at and select=best_… need evaluate_every")
+        if self.deciding & {"accuracy", "reward"} and self.evaluate_samples == 0:
+            raise ValueError(f"selecting or stopping by {min(self.deciding - {'loss'})} needs evaluate_samples > 0")
 
     @property
     def trains(self) -> bool:
@@ -166,7 +181,12 @@ class TrainingConfig:
         return self.max_steps != 0
 
     @property
+    def deciding(self) -> set[str]:
+        """The metrics that decide which step becomes the model, or when training stops."""
+        stops: set[str] = {rule.metric for rule in (self.early_stopping, self.stop_at) if rule is not None}
+        return stops if self.select == "last" else stops | {self.select.removeprefix("best_")}
+
+    @property
     def accuracy_decides(self) -> bool:
-        """Whether the verdicts on validation answers decide which step becomes the model, or when training stops."""
-        stops = self.early_stopping is not None and self.early_stopping.metric == "accuracy"
-        return self.trains and (self.select == "best_accuracy" or stops)
+        """Whether the verdicts on validation answers are among them."""
+        return self.trains and "accuracy" in self.deciding

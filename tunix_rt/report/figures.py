@@ -23,7 +23,8 @@ from tunix_rt.report.drawing import (
     whole_numbers,
 )
 from tunix_rt.report.faithfulness import KINDS
-from tunix_rt.report.learning_figures import learning_figures, loss_unit
+from tunix_rt.report.learning import loss_unit
+from tunix_rt.report.learning_figures import learning_figures
 from tunix_rt.report.results import Results
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.log import MetricsLog

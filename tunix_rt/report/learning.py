@@ -33,6 +33,8 @@ PREFERENCES = {
     "rejected": "reward of the rejected answers",
     "kl": "KL from the reference",
 }
+SHARES = {"rollout/dead_groups": "prompts that teach nothing", "rollout/truncated": "answers cut off"}
+"""Metrics drawn together → their labels."""
 CHOSEN = 3
 """Steps whose answers stand side by side."""
 
@@ -61,6 +63,11 @@ def curve_titles(log: MetricsLog) -> dict[str, str]:
     titles |= {f"eval/preference_{name}": f"{title}, validation" for name, title in PREFERENCES.items()}
     known = set(log.names())
     return {name: title for name, title in titles.items() if name in known}
+
+
+def loss_unit(log: MetricsLog) -> str:
+    """What `train/loss` counts."""
+    return "value of the objective" if curve_titles(log) else "nats per target token"
 
 
 def section(results: Results) -> list[str]:

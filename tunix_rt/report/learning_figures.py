@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tunix_rt.report.drawing import BLUE, GREEN, GREY, ORANGE, RED, WINDOW, axes_of, smooth, style, whole_numbers
-from tunix_rt.report.learning import ENDS, REWARD, curve_titles
+from tunix_rt.report.learning import ENDS, REWARD, SHARES, curve_titles
 from tunix_rt.runs.log import MetricsLog
 
 if TYPE_CHECKING:
@@ -15,10 +15,6 @@ if TYPE_CHECKING:
 
 COMPONENTS = (GREEN, ORANGE, RED, GREY)
 """Colours of the reward's components; further ones share the last."""
-SHARES = {
-    "rollout/dead_groups": ("prompts that teach nothing", GREY),
-    "rollout/truncated": ("answers cut off", RED),
-}
 
 
 def learning_figures(log: MetricsLog) -> dict[str, Figure]:
@@ -31,11 +27,6 @@ def learning_figures(log: MetricsLog) -> dict[str, Figure]:
     return figures
 
 
-def loss_unit(log: MetricsLog) -> str:
-    """What the axis of the loss says."""
-    return "value of the objective" if curve_titles(log) else "nats per target token"
-
-
 def _reward(log: MetricsLog) -> Figure:
     """Reward with its interval and components; length; shares of answers without use."""
     figure, (top, middle, bottom) = axes_of(8, 3, sharex=True, height_ratios=[3, 1.2, 1.2])
@@ -43,6 +34,7 @@ def _reward(log: MetricsLog) -> Figure:
     steps = [step for step, _ in log.series(REWARD) if step in low and step in high]
     top.fill_between(steps, [low[s] for s in steps], [high[s] for s in steps], color=BLUE, alpha=0.18, linewidth=0)
     _line(top, log, REWARD, "reward, with its 95 % interval", BLUE, width=2.0)
+    _line(top, log, "eval/reward", "greedy answers to validation prompts", ORANGE, width=2.0, marker="o")
     components = [name for name in curve_titles(log) if name.startswith(f"{REWARD}_")]
     for place, name in enumerate(components if len(components) > 1 else ()):
         colour = COMPONENTS[min(place, len(COMPONENTS) - 1)]
@@ -50,7 +42,7 @@ def _reward(log: MetricsLog) -> Figure:
     style(top, "Reward of the sampled answers", "", "mean over the answers of a step")
     _line(middle, log, "rollout/length", "", BLUE)
     style(middle, "", "", "tokens")
-    for name, (label, colour) in SHARES.items():
+    for (name, label), colour in zip(SHARES.items(), (GREY, RED), strict=True):
         _line(bottom, log, name, label, colour, scale=100)
     style(bottom, "", "step", "%")
     bottom.set_ylim(-4, 104)

@@ -61,7 +61,10 @@ class RunView(View):
 
     def screen(self, width: int) -> list[str]:
         found = [f"{self.now.run}  {self.now.state}{_why(self.now)}", _progress(self.now, bar=True)]
-        found += ["", *curve(self.now.loss, width)] if self.now.loss else []
+        for name, series in self.now.learned.items():
+            found += ["", name, *curve(series, width)]
+        if self.now.loss and not self.now.learned:
+            found += ["", *curve(self.now.loss, width)]
         return found + _validation(self.now)
 
     def change(self) -> list[str]:
@@ -83,12 +86,14 @@ def _why(now: Snapshot) -> str:
 
 
 def _progress(now: Snapshot, bar: bool = False) -> str:
-    """`train  ██████░░░░  312/500 steps, 17.4/s, 11 s left, loss 0.1117`."""
+    """`train  ██████░░░░  312/500 steps, 17.4/s, 11 s left, reward 0.6250, loss 0.1117`."""
     said = [f"{now.done:,}/{now.total:,} {now.unit}" if now.total else f"{now.done:,} {now.unit}"] if now.unit else []
     if now.rate:
         said.append(f"{now.rate:.1f}/s" if now.rate >= 1 else f"{1 / now.rate:.1f} s each")
     if now.seconds_left is not None:
         said.append(f"{duration(now.seconds_left)} left")
+    if now.stage == "train":
+        said += [f"{name} {series[-1][1]:.4f}" for name, series in now.learned.items()]
     if now.stage == "train" and now.loss:
         said.append(f"loss {now.loss[-1][1]:.4f}")
     full = round(BAR * now.done / now.total) if now.total else 0

@@ -9,9 +9,11 @@ from tunix_rt.hints import tunix_rt
 from tunix_rt.report.results import Results
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.runs.live import LEARNED
 from tunix_rt.runs.origin import starts_of
 from tunix_rt.traces.prediction import read_items
 from tunix_rt.traces.prepared import left_out
+from tunix_rt.traces.rollout import rollout_steps
 
 LONGEST_PROMPT = 200
 Rows = list[tuple[str, str]]
@@ -54,6 +56,8 @@ def next_steps(run: RunFolder, metrics: JsonObject, ui_command: str | None, page
     accuracy = metrics.get("accuracy", {})
     if accuracy.get("n") and accuracy["k"] < accuracy["n"]:
         rows.append(("wrong answers", on_run("show", run, "--wrong")))
+    if rollout_steps(run.rollouts):
+        rows.append(("what it learned from", on_run("show", run, "--rollouts")))
     return [*rows, ("ask it", on_run("ask", run, question(run)))]
 
 
@@ -107,6 +111,9 @@ def _training(results: Results) -> Rows:
     record, rows = results.run.stages().get("train", {}), []
     if record.get("steps_done") == 0:
         return [("training", f"none: {model_name(results.run)} as it is")]
+    for name, title in LEARNED.items():
+        if series := results.log.series(name):
+            rows.append((title, f"{series[0][1]:.4f} → {series[-1][1]:.4f}"))
     if train := results.log.series("train/loss"):
         rows.append(("training loss", f"{train[0][1]:.4f} → {train[-1][1]:.4f}"))
     if validation := results.log.series("eval/loss"):

@@ -80,7 +80,7 @@ class Learned:
         return found
 
     def largest(self, values: Float64) -> list[float | None]:
-        """The largest value ([N]) of each sequence; None where one is not a number."""
-        found = np.zeros(len(self.rollouts))
+        """The largest value ([N]) of each sequence; None where all are negative."""
+        found = np.full(len(self.rollouts), -1.0)
         np.maximum.at(found, self.tokens.sequence, values)
-        return [None if np.isnan(value) else float(value) for value in found]
+        return [None if value < 0 else float(value) for value in found]

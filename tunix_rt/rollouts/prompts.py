@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
 from tunix_rt.errors import DataError
+from tunix_rt.traces.rollout import read_rollouts, rollouts_file
 
 STREAM = 2
 """Tells the order of prompts from the two of `BatchOrder`, which draws from the same seed."""
@@ -50,6 +53,34 @@ class PromptOrder:
     def rollouts_per_epoch(self) -> int:
         """Rollouts in which no prompt comes twice."""
         return self.num_prompts // self.window
+
+
+@dataclass(frozen=True, slots=True)
+class AskedPrompts:
+    """The prompts of each step of a training."""
+
+    order: PromptOrder
+    updates: int
+    """Steps that learn from one rollout."""
+    names: Mapping[int, str]
+    """The trace at each place of `order`."""
+    folder: Path
+    """Where the rollouts are."""
+
+    def first_step(self, step: int) -> int:
+        """The first step, from 1, that learns from the same rollout."""
+        return step - (step - 1) % self.updates
+
+    def places(self, step: int) -> list[int]:
+        """The places of the prompts that may be asked for a step, from 1."""
+        return self.order.at((step - 1) // self.updates)
+
+    def ids(self, step: int) -> list[str]:
+        """The traces whose prompts were asked; before that, of those that will be asked whatever the answers are."""
+        file = rollouts_file(self.folder, self.first_step(step))
+        if file.exists():
+            return list(dict.fromkeys(rollout.id for rollout in read_rollouts(file)))
+        return [self.names[place] for place in self.places(step)[: self.order.per_step]]
 
 
 @lru_cache(maxsize=2)

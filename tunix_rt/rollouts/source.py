@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from tunix_rt.rollouts.asking import Asking
 from tunix_rt.rollouts.layout import Layout, RowShape, lay_out
 from tunix_rt.rollouts.learning import Group, Learned, chosen, with_advantages
 from tunix_rt.rollouts.metrics import possible_rewards, rollout_metrics
-from tunix_rt.rollouts.prompts import PromptOrder
+from tunix_rt.rollouts.prompts import AskedPrompts
 from tunix_rt.rollouts.reference import FrozenModel
 from tunix_rt.rollouts.watch import Watch
 from tunix_rt.runs.interrupt import Interrupt
@@ -34,12 +33,10 @@ class RolloutSource:
     """Implements `training.source.BatchSource`."""
 
     asking: Asking
-    order: PromptOrder
+    prompts: AskedPrompts
     questions: Mapping[int, Question]
-    """Of each place in `order` that is asked in this training."""
+    """Of each place that is asked in this training."""
     shape: RowShape
-    folder: Path
-    """Where the rollouts are kept."""
     interrupt: Interrupt
     watch: Watch
     reference: FrozenModel | None = None
@@ -57,7 +54,7 @@ class RolloutSource:
 
         Raises Interrupted, DataError (a damaged rollout), and what sampling and judging raise.
         """
-        first = self._first(step)
+        first = self.prompts.first_step(step)
         asked, fresh = self._rollout(first, step, state)
         learned = self._learned(first, asked)
         tokens = self._scored(state, learned)
@@ -71,20 +68,10 @@ class RolloutSource:
         return Update(layout.weighted(value.weights[inside]), metrics)
 
     def ids(self, step: int) -> list[str]:
-        """The prompts that were asked; before that, those that will be asked whatever the answers are."""
-        first = self._first(step)
-        file = rollouts_file(self.folder, first)
-        if file.exists():
-            return list(dict.fromkeys(rollout.id for rollout in read_rollouts(file)))
-        return [question.trace.id for question in self._window(first)[: self.objective.rollout.prompts_per_step]]
-
-    def _first(self, step: int) -> int:
-        """The first step that learns from the same rollout."""
-        return step - (step - 1) % self.objective.rollout.updates
+        return self.prompts.ids(step)
 
     def _window(self, first: int) -> list[Question]:
-        places = self.order.at((first - 1) // self.objective.rollout.updates)
-        return [self.questions[place] for place in places]
+        return [self.questions[place] for place in self.prompts.places(first)]
 
     def _rollout(self, first: int, step: int, state: State) -> tuple[list[Group], bool]:
         """The groups of a rollout, and whether they are new: not on disk yet."""
@@ -101,14 +88,14 @@ class RolloutSource:
         """The groups on disk; None if they are not there, or damaged: they are sampled again, unless that model is gone
         and later updates need them.
         """
-        file, number = rollouts_file(self.folder, first), self.objective.rollout.samples_per_prompt
+        file, number = rollouts_file(self.prompts.folder, first), self.objective.rollout.samples_per_prompt
         if not needed and not file.exists():
             return None
         try:
             rollouts = read_rollouts(file)
             groups = [rollouts[start : start + number] for start in range(0, len(rollouts), number)]
             expected = [(q.trace.id, sample) for q in self._window(first)[: len(groups)] for sample in range(number)]
-            if len(groups) < self.order.per_step or [rollout.key for rollout in rollouts] != expected:
+            if len(groups) < self.prompts.order.per_step or [rollout.key for rollout in rollouts] != expected:
                 raise DataError(f"{file}: not the rollouts of this step")
         except DataError as error:
             if needed:
@@ -118,7 +105,7 @@ class RolloutSource:
         return groups
 
     def _places(self, asked: Sequence[Group]) -> list[int]:
-        return chosen(asked, self.asking.teaches, self.order.per_step)
+        return chosen(asked, self.asking.teaches, self.prompts.order.per_step)
 
     def _learned(self, first: int, asked: Sequence[Group]) -> Learned:
         prompts = {question.trace.id: question.ids for question in self._window(first)}
@@ -140,9 +127,9 @@ class RolloutSource:
         return layout.of_sampled(backend.fetch(backend.logprobs(state, layout.mask()))["logprobs"])
 
     def _gaps(self, state: State, tokens: Tokens, layout: Layout, inside: Bool) -> Float64:
-        """[N] |sampler − trainer|, where they are compared: at least of what is learned from (`inside`, [N])."""
+        """[N] |sampler − trainer|; -1 where not compared. What is learned from (`inside`, [N]) always is."""
         assert tokens.old is not None
-        gaps = np.full(len(tokens.old), np.nan)
+        gaps = np.full(len(tokens.old), -1.0)
         if self.asking.teacher is not None:
             return gaps
         if self.objective.needs_logprobs:
@@ -156,9 +143,9 @@ class RolloutSource:
         keys = [rollout.key for rollout in learned.rollouts]
         found = dict(zip(keys, learned.largest(gaps), strict=True))
         groups = [[replace(rollout, mismatch=found.get(rollout.key)) for rollout in group] for group in asked]
-        write_rollouts(rollouts_file(self.folder, first), [rollout for group in groups for rollout in group])
+        write_rollouts(rollouts_file(self.prompts.folder, first), [rollout for group in groups for rollout in group])
         return groups
 
     def _measured(self, step: int, asked: Sequence[Group]) -> dict[str, float]:
         self.watch.look(step, asked, self.asking.judge.failed)
-        return rollout_metrics(asked, self.order.per_step, possible_rewards(self.objective.reward.weights))
+        return rollout_metrics(asked, self.prompts.order.per_step, possible_rewards(self.objective.reward.weights))

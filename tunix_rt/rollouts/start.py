@@ -18,7 +18,7 @@ from tunix_rt.objectives.rollouts import RolloutObjective
 from tunix_rt.rollouts.asking import Asking
 from tunix_rt.rollouts.interface import Judge
 from tunix_rt.rollouts.layout import RowShape, row_length
-from tunix_rt.rollouts.prompts import PromptOrder
+from tunix_rt.rollouts.prompts import AskedPrompts, PromptOrder
 from tunix_rt.rollouts.reference import FrozenModel
 from tunix_rt.rollouts.source import RolloutSource
 from tunix_rt.rollouts.watch import Watch
@@ -46,6 +46,17 @@ def rollout_schedule(order: PromptOrder, updates: int, training: TrainingConfig)
     return {"num_steps": num_steps, "num_epochs": round(num_steps / steps_per_epoch, 4)}
 
 
+def asked_prompts(
+    objective: RolloutObjective, training: TrainingConfig, names: Sequence[str], folder: Path
+) -> tuple[AskedPrompts, JsonObject]:
+    """The prompts of each step, and how many steps there are. `names`: of the traces of the training split.
+
+    Raises DataError: there are too few.
+    """
+    order, updates = rollout_order(objective, training, len(names)), objective.rollout.updates
+    return AskedPrompts(order, updates, dict(enumerate(names)), folder), rollout_schedule(order, updates, training)
+
+
 def rollout_source(
     objective: RolloutObjective,
     training: TrainingConfig,
@@ -64,20 +75,18 @@ def rollout_source(
     ConfigError (a row too short for an answer), ModelError.
     """
     traces, reader = prepared.traces("train"), Reader.of(prepared.model_folder, format)
-    order = rollout_order(objective, training, len(traces))
-    facts = rollout_schedule(order, objective.rollout.updates, training)
-    num_rollouts = -(-int(facts["num_steps"]) // objective.rollout.updates)
-    places = sorted({place for rollout in range(num_rollouts) for place in order.at(rollout)})
+    prompts, facts = asked_prompts(objective, training, [trace.id for trace in traces], folder)
+    steps = range(1, int(facts["num_steps"]) + 1, objective.rollout.updates)
+    places = sorted({place for step in steps for place in prompts.places(step)})
     questions = {place: reader.question(traces[place]) for place in places}
     _check(list(questions.values()), objective.reward, is_right)
     longest = max((len(question.ids) for question in questions.values()), default=1)
     length = _row_length(training, longest, objective.rollout.max_new_tokens, reader.max_positions)
     source = RolloutSource(
         asking=Asking(engine, reader, objective, judge, training.seed),
-        order=order,
+        prompts=prompts,
         questions=questions,
         shape=RowShape(length, training.per_device_batch_size, training.packing),
-        folder=folder,
         interrupt=interrupt,
         watch=Watch(engine.placement.precision),
         reference=reference,

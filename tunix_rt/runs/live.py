@@ -13,6 +13,8 @@ from tunix_rt.runs.sessions import planned_steps
 
 SAMPLES = "samples.jsonl"
 """Answers to a few validation prompts while training, beside the log: step, prompt, completion, correct."""
+LEARNED = {"rollout/reward": "reward", "preference/accuracy": "preferred"}
+"""Metric → its name, of what tells most of an objective other than `sft`."""
 WINDOW = 30.0
 """Seconds over which a rate is measured."""
 MEANINGFUL = 2.0
@@ -36,6 +38,8 @@ class Snapshot:
     """Units per second, once it is known."""
     loss: list[tuple[int, float]] = field(default_factory=list)
     """Training loss by step."""
+    learned: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    """What an objective other than `sft` makes large (`LEARNED`), by step."""
     validation: JsonObject = field(default_factory=dict)
     """The last evaluation while training: `step`, `eval/loss`, `eval/accuracy`."""
     samples: list[JsonObject] = field(default_factory=list)
@@ -54,6 +58,7 @@ class RunWatch:
         self.run = run
         self._offsets: dict[Path, int] = {}
         self._loss: dict[int, float] = {}
+        self._learned: dict[str, dict[int, float]] = {}
         self._times: list[tuple[float, int]] = []
         """Unix seconds, and the last step then."""
         self._validation: JsonObject = {}
@@ -66,6 +71,7 @@ class RunWatch:
         self._read_logs()
         stage = status.get("stage")
         counts: JsonObject = {"train": self._training, "predict": self._predicting}.get(str(stage), dict)()
+        counts["learned"] = {name: sorted(values.items()) for name, values in self._learned.items()}
         counts |= {"loss": sorted(self._loss.items()), "validation": self._validation, "samples": self._samples()}
         return Snapshot(self.run.name, str(status.get("state")), stage, status.get("reason"), **counts)
 
@@ -73,6 +79,8 @@ class RunWatch:
         for _, line in self._new(self.run.metrics_log):
             if "train/loss" in line:
                 self._loss[int(line["step"])] = float(line["train/loss"])
+                for metric in LEARNED.keys() & line.keys():
+                    self._learned.setdefault(LEARNED[metric], {})[int(line["step"])] = float(line[metric])
             else:
                 self._validation = line
         for _, line in self._new(self.run.timings_log):

@@ -22,6 +22,7 @@ from tunix_rt.config.execution import CheckpointConfig
 from tunix_rt.config.training import TrainingConfig
 from tunix_rt.errors import Interrupted, NonFiniteError
 from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.runs.live import LEARNED
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.terminal import progress as progress_bar
 from tunix_rt.training.checkpoint import Checkpoints, Progress
@@ -70,8 +71,8 @@ class _Recorder:
     """Start on the clock `time.monotonic`, as if training had never been interrupted."""
     saved_step: int
     """Step of the last save, finished or not."""
-    loss: float | None = None
-    """Loss of the last step that was fetched."""
+    said: str = ""
+    """What the progress bar says of the last step that was fetched."""
     _since: float = 0.0
     """Clock when the first pending step began."""
     _pending: list[_Dispatched] = field(default_factory=list)
@@ -115,7 +116,8 @@ class _Recorder:
                 "train/tokens": float(step.tokens),
                 **step.metrics,
             }
-            self.loss = line["train/loss"]
+            learned = [f"{title} {line[name]:.4f}" for name, title in LEARNED.items() if name in line]
+            self.said = ", ".join([*learned, f"loss {line['train/loss']:.4f}"])
             self.log.write(step.step, line, timings)
         self._pending.clear()
         self.resume_clock()
@@ -206,7 +208,7 @@ def train(
             best = evaluating and evaluations.best == step
             if last or now.ended is not None or best or due(step, cadence.save_every, plan.num_steps):
                 now = recorder.save(state, now)
-            bar.advance(note="" if recorder.loss is None else f"loss {recorder.loss:.4f}")
+            bar.advance(note=recorder.said)
     interrupt.release(f"after step {now.step}, which is saved")
     return replace(now, selected_step=evaluations.best or now.step)
 

@@ -21,6 +21,8 @@ class Evaluations:
     _reference: float = field(default=math.inf, init=False)
     """The value that early stopping requires to improve."""
     _without_improvement: int = field(default=0, init=False)
+    _reached: float | None = field(default=None, init=False)
+    """The value of the last evaluation, if that is good enough to stop."""
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take one evaluation (`eval/…`) into account; steps come in ascending order."""
@@ -28,6 +30,9 @@ class Evaluations:
         value = None if select == "last" else _loss_of(metrics, select.removeprefix("best_"))
         if value is not None and (self.best is None or value < self._best):
             self.best, self._best = step, value
+        end = self.training.stop_at
+        found = None if end is None else metrics.get(f"eval/{end.metric}")
+        self._reached = found if end is not None and found is not None and found >= end.value else None
         value = None if rule is None else _loss_of(metrics, rule.metric)
         if rule is not None and value is not None:
             improved = value < self._reference - rule.min_delta
@@ -36,7 +41,9 @@ class Evaluations:
 
     def reason(self) -> str | None:
         """Why training ends now, in words; None if it goes on."""
-        rule = self.training.early_stopping
+        rule, end = self.training.early_stopping, self.training.stop_at
+        if end is not None and self._reached is not None:
+            return f"{end.metric} {self._reached:g}, at least {end.value:g} (training.stop_at)"
         if rule is None or self._without_improvement < rule.patience:
             return None
         return f"no better {rule.metric} in {rule.patience} evaluations"

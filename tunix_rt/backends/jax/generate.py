@@ -1,8 +1,9 @@
 """Answering prompts: prefill, decoding with a preallocated cache in compiled portions, sampling.
 
 A row's result depends only on its prompt and seed: padding is masked, and its random numbers come from the host.
-Legend: R rows on the device, P slots of prompts (right-aligned), S slots of the cache, C tokens of a portion,
-L layers, K key-value heads, d width of a head, V vocabulary.
+Equal prompts of a batch are prefilled once.
+Legend: R rows on the device, D different prompts, P slots of prompts (right-aligned), S slots of the cache, C tokens of
+a portion, L layers, K key-value heads, d width of a head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tunix_rt.backends.jax.attention import keep, widen
 from tunix_rt.backends.jax.decoder import Cache, Layers, Params
 from tunix_rt.backends.jax.sampling import Sampling, choose
 from tunix_rt.backends.jax.step import Graph
+from tunix_rt.backends.prompts import distinct, first_equals
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
@@ -60,13 +62,15 @@ def prefill(
     params: Params,
     tokens: jax.Array,
     lengths: jax.Array,
+    places: jax.Array,
     limits: jax.Array,
     stop_ids: jax.Array,
     uniform: jax.Array,
 ) -> tuple[Carry, jax.Array]:
-    """Read prompts `tokens` int32 [R, P], right-aligned, and choose the first new token of each.
+    """Read prompts `tokens` int32 [D, P], right-aligned, and choose the first new token of each row.
 
-    `lengths`, `limits` int32 [R], `uniform` float32 [R]. Returns the carry and log-probabilities [R].
+    `lengths` int32 [D]; `places` (the prompt of a row) and `limits` int32 [R], `uniform` float32 [R]. Returns the carry
+    and log-probabilities [R].
     """
     decoder = nnx.merge(graph, params)
     slots = tokens.shape[1]
@@ -74,10 +78,10 @@ def prefill(
     positions = jnp.maximum(jnp.arange(slots) - starts[:, None], 0)
     segments = (jnp.arange(slots) >= starts[:, None]).astype(jnp.int32)
     hidden, (keys, values) = decoder(tokens, positions, segments)
-    token, logprob = choose(decoder.logits(hidden[:, -1]), uniform, sampling)
-    cache = tuple(keep(k, v, capacity) for k, v in zip(keys, values, strict=True))
+    token, logprob = choose(decoder.logits(hidden[:, -1])[places], uniform, sampling)
+    cache = tuple(keep(k[places], v[places], capacity) for k, v in zip(keys, values, strict=True))
     left = _left(limits, token, stop_ids)
-    return Carry(cache, token, starts, left, jnp.asarray(slots, jnp.int32)), logprob
+    return Carry(cache, token, starts[places], left, jnp.asarray(slots, jnp.int32)), logprob
 
 
 def _left(left: jax.Array, token: jax.Array, stop_ids: jax.Array) -> jax.Array:
@@ -170,7 +174,8 @@ def generate(
         limits=limits,
         numbers=uniforms(seeds, generation.max_new_tokens + PORTION),
     )
-    order = sorted(range(len(prompts)), key=lambda index: -len(prompts[index]))
+    firsts = first_equals(prompts)
+    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), firsts[index]))
     for index in order:
         if limits[index] < 1:
             yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
@@ -207,17 +212,16 @@ def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> 
 def _prefill_batch(
     answering: Answering, owners: list[int | None], slots: int, capacity: int
 ) -> tuple[Carry, jax.Array]:
-    tokens = np.zeros((len(owners), slots), np.int32)
-    lengths = np.ones(len(owners), np.int32)
-    limits = np.zeros(len(owners), np.int32)
-    for row, owner in enumerate(owners):
-        if owner is not None:
-            prompt = answering.prompts[owner]
-            tokens[row, slots - len(prompt) :] = prompt
-            lengths[row], limits[row] = len(prompt), answering.limits[owner]
+    prompts, places = distinct([answering.prompts[owner] for owner in owners if owner is not None])
+    count = min(_power_of_two(len(prompts)), len(owners))
+    tokens, lengths = np.zeros((count, slots), np.int32), np.ones(count, np.int32)
+    for place, prompt in enumerate(prompts):
+        tokens[place, slots - len(prompt) :], lengths[place] = prompt, len(prompt)
+    padded = np.array([*places, *[count - 1] * (len(owners) - len(places))], np.int32)
+    limits = np.array([0 if owner is None else answering.limits[owner] for owner in owners], np.int32)
     fixed = (answering.graph, answering.sampling, capacity, answering.params)
     uniform = _uniform(answering, owners, 0, 1)[0]
-    found: tuple[Carry, jax.Array] = prefill(*fixed, tokens, lengths, limits, answering.stop_ids, uniform)
+    found: tuple[Carry, jax.Array] = prefill(*fixed, tokens, lengths, padded, limits, answering.stop_ids, uniform)
     return found
 
 

@@ -1,6 +1,7 @@
 """Attention over packed rows and over the cache of generation. Holds no weights.
 
-Legend: B rows, T positions of the queries, S of the keys, H query heads, K key and value heads, D head width.
+Legend: B rows, P prompts, T positions of the queries, S of the keys, H query heads, K key and value heads, D head
+width.
 """
 
 from __future__ import annotations
@@ -111,10 +112,14 @@ class Cache:
     so that all of them write to the same column.
     """
 
-    def __init__(self, segments: Int32, architecture: Architecture, capacity: int) -> None:
-        """`segments` int32 [B, T] of the left-padded prompts; `capacity`: columns of the full cache."""
+    def __init__(self, segments: Int32, architecture: Architecture, capacity: int, owners: Tensor) -> None:
+        """`segments` int32 [P, T] of the left-padded prompts; `capacity`: columns of the full cache.
+
+        `owners` int64 [B]: the prompt of each row of the cache.
+        """
         self._architecture = architecture
         self._segments = segments
+        self._owners = owners
         self._starts = (segments == 0).sum(axis=1)
         self._capacity = capacity
         self._stored: list[tuple[Tensor, Tensor] | None] = [None] * architecture.num_layers
@@ -148,21 +153,22 @@ class Cache:
             if self._starts.any():
                 columns = torch.arange(self._capacity, device=keys.device)
                 starts = torch.from_numpy(self._starts).to(keys.device)
-                self._mask = (columns >= starts[:, None])[:, None, None, :]
-        self._stored[layer] = (self._reserve(keys), self._reserve(values))
+                self._mask = (columns >= starts[self._owners][:, None])[:, None, None, :]
+        self._stored[layer] = (self._reserve(keys, self._owners), self._reserve(values, self._owners))
         return self._packed(layer, queries, keys, values)
 
-    def _reserve(self, prompt: Tensor) -> Tensor:
-        rows, heads, length, width = prompt.shape
-        whole = prompt.new_empty(rows, heads, self._capacity, width)
-        whole[:, :, :length] = prompt
+    def _reserve(self, filled: Tensor, rows: Tensor) -> Tensor:
+        """The cache of `rows` (int64 indices) of `filled` [B, K, T, D]."""
+        _, heads, length, width = filled.shape
+        whole = filled.new_empty(len(rows), heads, self._capacity, width)
+        whole[:, :, :length] = filled[rows]
         return whole
 
     def keep(self, rows: Tensor) -> None:
         """Drop all rows except `rows` (int64 indices)."""
         for layer, stored in enumerate(self._stored):
             if stored is not None:
-                keys, values = (self._reserve(x[:, :, : self._length][rows]) for x in stored)
+                keys, values = (self._reserve(x[:, :, : self._length], rows) for x in stored)
                 self._stored[layer] = (keys, values)
         if self._mask is not None:
             self._mask = self._mask[rows]

@@ -1,7 +1,7 @@
 """Generation: prompts of similar length are prefilled together, then decoded one token at a time with a cache.
 
-A row's numbers depend only on its prompt and seed. Finished rows leave the batch.
-Legend: R rows in the batch, T positions, V vocabulary.
+A row's numbers depend only on its prompt and seed. Equal prompts of a batch are prefilled once; finished rows leave.
+Legend: R rows in the batch, P different prompts among them, T positions, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from tunix_rt.backends.interface import FinishReason, Piece
+from tunix_rt.backends.prompts import distinct, first_equals
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.backends.torch.attention import Cache
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
@@ -42,7 +43,8 @@ def generate(
     room = [min(generation.max_new_tokens, model.architecture.max_positions - len(p)) for p in prompts]
     for index in (i for i, r in enumerate(room) if r <= 0):
         yield Piece(index, np.empty(0, np.int32), np.empty(0, np.float32), "length")
-    order = sorted((i for i, r in enumerate(room) if r > 0), key=lambda i: len(prompts[i]))
+    firsts = first_equals(prompts)
+    order = sorted((i for i, r in enumerate(room) if r > 0), key=lambda i: (len(prompts[i]), firsts[i]))
     for start in range(0, len(order), generation.batch_size):
         group = order[start : start + generation.batch_size]
         draws = None
@@ -92,14 +94,16 @@ def _decode(
 ) -> Iterator[Piece]:
     """Answer the prompts of one batch. `rows` follows the batch: rows that left it are removed."""
     uniform = None if draws is None else torch.from_numpy(draws).to(model.device)
-    tokens, segments, positions = _left_padded(prompts)
+    different, places = distinct(prompts)
+    tokens, segments, positions = _left_padded(different)
     length, most = segments.shape[1], max(row.room for row in rows)
     piece_length = PIECE_LENGTH if len(rows) > 1 else 1
-    cache = Cache(segments, model.architecture, length + most)
-    inputs, position = (torch.from_numpy(x).to(model.device) for x in (tokens, positions))
+    inputs, position, owners = (torch.from_numpy(x).to(model.device) for x in (tokens, positions, np.array(places)))
+    cache = Cache(segments, model.architecture, length + most, owners)
+    logits, position = _next_logits(model, inputs, position, cache)[owners], position[owners]
     for step in range(most):
         drawn = None if uniform is None else uniform[:, step]
-        chosen, values = _next_tokens(model, inputs, position, cache, drawn, generation)
+        chosen, values = _chosen(logits, drawn, generation)
         for row, token, value in zip(rows, chosen.tolist(), values.tolist(), strict=True):
             if row.finish_reason is None:
                 row.add(token, value, stop_ids)
@@ -114,20 +118,19 @@ def _decode(
             cache.keep(kept)
             rows, inputs, position = [rows[i] for i in alive], inputs[kept], position[kept]
             uniform = None if uniform is None else uniform[kept]
+        logits = _next_logits(model, inputs, position, cache)
 
 
 @torch.inference_mode()
-def _next_tokens(
-    model: Decoder,
-    tokens: Tensor,
-    positions: Tensor,
-    cache: Cache,
-    uniform: Tensor | None,
-    generation: GenerationConfig,
-) -> tuple[Tensor, Tensor]:
-    """Read `tokens` int64 [R, T]; returns each row's next token, int64 [R], and its log-probability, float32 [R]."""
+def _next_logits(model: Decoder, tokens: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+    """Read `tokens` int64 [R, T]; returns the logits of what follows, float32 [R, V]."""
     hidden = hidden_states(model, tokens, positions, cache)[:, -1]
-    logits = capped(linear(hidden.float(), model.head), model.architecture.logit_cap)
+    return capped(linear(hidden.float(), model.head), model.architecture.logit_cap)
+
+
+@torch.inference_mode()
+def _chosen(logits: Tensor, uniform: Tensor | None, generation: GenerationConfig) -> tuple[Tensor, Tensor]:
+    """Each row's next token, int64 [R], and its log-probability, float32 [R]."""
     chosen = logits.argmax(-1) if uniform is None else sample(logits, uniform, generation)
     return chosen, logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
 

@@ -1,7 +1,7 @@
 """The charts of a run as Vega-Lite specifications with their data in them; only what has data is drawn.
 
 Colours are variables of the page's styles (`var(--right)`), so that a chart follows dark and light. What is drawn over
-the steps of training is in `curves.py`.
+the steps of training is in `curves.py` and `learned.py`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from tunix_rt.files import JsonObject
 from tunix_rt.report.html.answers import Side
 from tunix_rt.report.html.curves import curves
+from tunix_rt.report.html.learned import learned
 from tunix_rt.report.html.spec import BASE, band, chart, colour, percent, quantity, rule_and_point
 from tunix_rt.report.results import Results
 from tunix_rt.runs.rates import rate_title, rates
@@ -33,6 +34,7 @@ def charts(results: Results, side: Side, other: tuple[str, JsonObject] | None) -
     both = [("this run", metrics), *([other] if other else [])]
     found = [
         _rates(both),
+        *learned(results.log),
         *(_slice(key, both) for key in metrics.get("slices", {})),
         _pass_at(both),
         _steps(both),

@@ -1,4 +1,4 @@
-"""Charts over the steps of training: loss, reward, learning rate, rate of right validation samples, speed."""
+"""Charts over the steps of training: loss, learning rate, rate of right validation samples, speed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_appended
 from tunix_rt.report.drawing import WINDOW, smooth
 from tunix_rt.report.html.spec import BASE, chart, colour, percent, quantity
+from tunix_rt.report.learning import loss_unit
 from tunix_rt.report.results import Results
 
 MOST_POINTS = 1_000
@@ -20,14 +21,12 @@ Series = Sequence[tuple[int, float]]
 def curves(results: Results) -> list[JsonObject | None]:
     """The charts of what training logged; None for what it did not."""
     log = results.log
-    rewards = {name.removeprefix("train/"): log.series(name) for name in log.names() if "reward" in name}
     shares = {"right": log.series("eval/accuracy")}
     return [
         _loss(results),
-        _plain("reward", "Reward", "Mean over the rollouts of a step.", rewards, "reward"),
-        _plain("validation", "Validation while training", "Validation samples that are right.", shares, None),
-        _plain("learning_rate", "Learning rate", "", {"learning rate": log.series("train/learning_rate")}, ""),
-        _plain("speed", "Speed", "Tokens per second, as measured.", {"tokens/s": _speed(results)}, "tokens/s"),
+        plain("validation", "Validation while training", "Validation samples that are right.", shares, None),
+        plain("learning_rate", "Learning rate", "", {"learning rate": log.series("train/learning_rate")}, ""),
+        plain("speed", "Speed", "Tokens per second, as measured.", {"tokens/s": _speed(results)}, "tokens/s"),
     ]
 
 
@@ -42,7 +41,7 @@ def _loss(results: Results) -> JsonObject | None:
         series[f"training, mean of {WINDOW}"] = list(zip(middle, means, strict=True))
     losses = [loss for _, loss in train]
     log_scale = min(losses) > 0 and max(losses) > 20 * min(losses)
-    y = quantity("value", "nats per target token")
+    y = quantity("value", loss_unit(results.log))
     if log_scale:
         y |= {"scale": {"type": "log"}, "axis": {"format": "~g", "tickCount": 5}}
     names = [name for name in series if series[name]]
@@ -53,21 +52,21 @@ def _loss(results: Results) -> JsonObject | None:
         spec["encoding"]["color"]["scale"]["range"] = [
             "var(--this)" if name.startswith("training") else "var(--other)" for name in names
         ]
-    return chart("loss", "Loss", _thinned(train), spec)
+    return chart("loss", "Loss", thinned(train), spec)
 
 
-def _plain(name: str, title: str, note: str, series: Mapping[str, Series], label: str | None) -> JsonObject | None:
+def plain(name: str, title: str, note: str, series: Mapping[str, Series], label: str | None) -> JsonObject | None:
     """Lines over the steps; `label` of the axis, None for rates."""
     shown = {key: points for key, points in series.items() if points}
     if not shown or max(map(len, shown.values())) < 2:
         return None
-    y = percent("value", "share right") if label is None else quantity("value", label)
+    y = percent("value", "share") if label is None else quantity("value", label)
     if name in ("learning_rate", "speed"):
         y |= {"scale": {"zero": True}, "axis": {"format": "~g" if name == "learning_rate" else "~s", "tickCount": 5}}
     spec = _spec(shown, y)
     spec["encoding"]["color"] = colour("series", list(shown), COLOURS, legend=len(shown) > 1)
     longest = max(shown.values(), key=len)
-    return chart(name, title, " ".join(filter(None, (note, _thinned(longest)))), spec)
+    return chart(name, title, " ".join(filter(None, (note, thinned(longest)))), spec)
 
 
 def _spec(series: Mapping[str, Series], y: JsonObject) -> JsonObject:
@@ -97,7 +96,8 @@ def thin(points: Series) -> Series:
     return [(group[-1][0], statistics.fmean(value for _, value in group)) for group in groups]
 
 
-def _thinned(points: Series) -> str:
+def thinned(points: Series) -> str:
+    """What is said of a curve that `thin` made shorter."""
     width = -(-len(points) // MOST_POINTS)
     return f"Each point is the mean of {width:,} logged values." if width > 1 else ""
 

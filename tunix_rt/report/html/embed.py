@@ -18,8 +18,8 @@ from tunix_rt.errors import DataError
 
 LEVEL = 6
 """Of gzip; 9 takes thrice as long for 2 % less."""
-SCRIPTS = ("text.js", "answers.js", "filters.js", "list.js", "detail.js", "charts.js", "main.js")
-STYLES = ("base.css", "result.css", "list.css", "detail.css", "charts.css", "media.css")
+SCRIPTS = ("text.js", "answers.js", "filters.js", "list.js", "detail.js", "rollouts.js", "charts.js", "main.js")
+STYLES = ("base.css", "result.css", "list.css", "detail.css", "rollouts.css", "charts.css", "media.css")
 VEGA = "vega.js.gz"
 """Vega, Vega-Lite and Vega-Embed as vl-convert bundles them: `python -m tests.browser.vega` renews it."""
 
@@ -31,7 +31,7 @@ def packed(value: Any) -> str:
 
 
 def unpacked(page: str, name: str) -> Any:
-    """The value that a page holds under `name` (`answers`, `tokens`, `charts`), for programs that read its numbers.
+    """The value that a page holds under `name` (`answers`, `tokens`, `rollouts`, `charts`), for programs that read it.
 
     Raises DataError if there is none.
     """

@@ -15,6 +15,7 @@ from tunix_rt.report.html import embed
 from tunix_rt.report.html.answers import Side, baseline_of, check_pairs, detached_tokens, prompts, side_of
 from tunix_rt.report.html.charts import charts
 from tunix_rt.report.html.headline import against, most, problems
+from tunix_rt.report.html.rollouts import rollouts
 from tunix_rt.report.markdown import facts
 from tunix_rt.report.results import Results
 from tunix_rt.runs.diff import value_at
@@ -42,6 +43,7 @@ def page(run: RunFolder, other: RunFolder | None = None, common: bool = False) -
     drawn = charts(results, side, (title, others) if others else None)
     asked = prompts(side, beside)
     found = problems(side, beside)
+    sampled = rollouts(results)
     context = {
         "run": run.name,
         "other": None if beside is None else beside.title,
@@ -52,11 +54,13 @@ def page(run: RunFolder, other: RunFolder | None = None, common: bool = False) -
         "most": most(found),
         "answers": len(side.answered),
         "prompts": len(asked),
+        "rollouts": sampled,
         "charts": drawn,
         "facts": _facts(results),
     }
     tokens = detached_tokens(asked)
     data = {"answers": {"other": context["other"], "prompts": asked}, "tokens": tokens, "charts": drawn}
+    data |= {"rollouts": sampled} if sampled else {}
     return _rendered(context, data)
 
 

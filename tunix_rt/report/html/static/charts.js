@@ -27,7 +27,7 @@ const CONFIG = {
     titleFontWeight: "normal",
     titlePadding: 8,
   },
-  legend: { labelColor: "var(--text)", labelFontSize: 12, symbolType: "circle", symbolOpacity: 1, offset: 4 },
+  legend: { labelColor: "var(--text)", labelFontSize: 12, symbolType: "circle", symbolOpacity: 1, offset: 4, labelLimit: 260 },
   line: { color: "var(--this)" },
   point: { color: "var(--this)" },
 };

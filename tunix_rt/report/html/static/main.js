@@ -74,6 +74,7 @@ async function start() {
   window.addEventListener("beforeprint", () => printed(list.found, other));
   keys(list, filters);
   root.dataset.ready = "true";
+  if (document.getElementById("rollouts")) showRollouts(JSON.parse(await inflated("rollouts")));
   showCharts(JSON.parse(await inflated("charts")));
   attachTokens(prompts, JSON.parse(await inflated("tokens")));
   list.select(list.at);
