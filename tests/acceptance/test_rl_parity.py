@@ -43,7 +43,9 @@ def test_rollouts_are_equal_and_steps_are_found_to_pay(runs: dict[str, RunFolder
     for step in range(1, STEPS + 1):
         assert sampled(runs["torch"], step) == sampled(runs["jax"], step)
     for run in runs.values():
-        before, after = (json.loads((run.path / f"{name}.json").read_text()) for name in ("baseline_metrics", "metrics"))
+        before, after = (
+            json.loads((run.path / f"{name}.json").read_text()) for name in ("baseline_metrics", "metrics")
+        )
         assert before["accuracy"]["value"] < 0.6
         assert after["accuracy"]["value"] > 0.99
         lengths = [metrics["completion_tokens"]["median"] for metrics in (before, after)]

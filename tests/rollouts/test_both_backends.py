@@ -1,4 +1,4 @@
-"""What is sampled and learned is the same on both backends; `rl_parity` in the acceptance tier shows it at full size."""
+"""What is sampled and learned is the same on both backends (at full size: the acceptance tier's `rl_parity`)."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
-from tunix_rt.config.choices import Quantization
+from tunix_rt.config.choices import Precision, Quantization
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
@@ -35,7 +35,7 @@ class Placement:
     platform: str
     """`cpu`, `gpu` or `tpu`."""
     devices: tuple[str, ...]
-    precision: str
+    precision: Precision
     threads: int
 
 

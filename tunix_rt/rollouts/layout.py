@@ -74,7 +74,8 @@ def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape)
     lengths = [len(prompt) + len(ids) - 1 for prompt, ids in zip(prompts, sampled, strict=True)]
     rows = pack(lengths, shape.length, shape.packing)
     arrays = shape.of(len(rows))
-    tokens, targets, positions, segments = (np.zeros(arrays, np.int32).reshape(-1) for _ in range(4))
+    filled = np.zeros((4, *arrays), np.int32)
+    tokens, targets, positions, segments = filled.reshape(4, -1)
     places = [np.zeros(0, np.int64)] * len(prompts)
     for number, row in enumerate(rows):
         start = number * shape.length
@@ -84,9 +85,5 @@ def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape)
             positions[start:end], segments[start:end] = np.arange(lengths[index]), segment
             places[index] = np.arange(start + len(prompts[index]) - 1, end)
             start = end
-    weights = np.zeros(arrays, np.float32)
-    tokens, targets, positions, segments = (x.reshape(arrays) for x in (tokens, targets, positions, segments))
-    return Layout(
-        Batch.supervised(tokens, targets, positions, segments, weights),
-        np.concatenate([np.zeros(0, np.int64), *places]),
-    )
+    batch = Batch(filled[0], filled[1], filled[2], filled[3], np.zeros(arrays, np.float32), divisor=1.0)
+    return Layout(batch, np.concatenate([np.zeros(0, np.int64), *places]))

@@ -11,6 +11,7 @@ import numpy as np
 
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_jsonl, sync_folder, write_jsonl
+from tunix_rt.models.folder import Float32
 
 LISTS = ("steps", "ids", "logprobs")
 
@@ -53,7 +54,7 @@ class Rollout:
         return asdict(self)
 
 
-def exact(logprobs: Sequence[float] | np.ndarray) -> tuple[float, ...]:  # type: ignore[type-arg]
+def exact(logprobs: Sequence[float] | Float32) -> tuple[float, ...]:
     """float32 values as the shortest decimals that are read as the same float32."""
     return tuple(float(str(value)) for value in np.asarray(logprobs, np.float32))
 
