@@ -80,7 +80,7 @@ def test_the_students_answers_are_judged_by_the_teacher(runs: dict[str, RunFolde
     told, _ = of_transformers(runs["teacher"].model, rollouts)
     divergence = (own - told).detach()
     assert abs(line["train/loss"] - float(divergence.mean())) < 1e-5
-    assert line["rollout/kl"] == line["train/loss"] and abs(float(divergence.mean())) > 1e-3
+    assert abs(line["rollout/kl"] - line["train/loss"]) < 1e-5 < abs(float(divergence.mean()))
     assert abs(line["train/grad_norm"] / gradient_norm((divergence * own).mean(), model) - 1) < 1e-4
     sampled = [value for rollout in rollouts for value in rollout.logprobs]
     assert max(abs(a - b) for a, b in zip(sampled, own.tolist(), strict=True)) < 1e-4
