@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from tunix_rt.config.choices import BACKENDS
+from tunix_rt.config.dataset import DatasetConfig, GeneratedSource
 from tunix_rt.config.execution import BackendConfig
 from tunix_rt.config.model import FreshModel, ModelConfig, ModelSource, RunModel, ScratchModel
 from tunix_rt.config.objectives import ObjectiveConfig
@@ -21,6 +22,14 @@ def dropout(objective: ObjectiveConfig, model: ModelConfig) -> Iterator[Mistake]
     if objective.data != "traces" and model.adapter is not None and model.adapter.dropout > 0:
         what = f"objective={objective.kind} weighs tokens by log-probabilities without dropout, and would train others"
         yield "model.adapter.dropout", f"{what}: 0"
+
+
+def pairs_in_data(objective: ObjectiveConfig, dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Nothing generated is worse than something else."""
+    if objective.data == "pairs" and isinstance(dataset.source, GeneratedSource):
+        what = f"generated problems have no rejected answers, which objective={objective.kind} learns from"
+        remedy = "dataset=files with pairs, such as `python -m tunix_rt pairs RUN` makes of a run's own answers"
+        yield "dataset.source.kind", f"{what}: {remedy}"
 
 
 def groups(objective: ObjectiveConfig) -> Iterator[Mistake]:
@@ -97,6 +106,7 @@ def rollouts_of_backend(objective: ObjectiveConfig, backend: BackendConfig) -> I
 
 OBJECTIVE_RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     dropout,
+    pairs_in_data,
     groups,
     reward_components,
     rewards_vary,
