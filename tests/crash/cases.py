@@ -32,6 +32,7 @@ LORA = (
 AS_IT_IS = (*LORA[:3], "training.max_steps=0")
 EARLY_STOP = ("training.max_steps=12", "training.early_stopping={metric: loss, patience: 1, min_delta: 9.0}")
 BEST = ("training.select=best_loss", "optimizer.learning_rate=0.5")
+PAIRS = ("objective=dpo",)
 ROLLOUTS = (
     *("objective=dr_grpo", "objective.rollout.prompts_per_step=2", "objective.rollout.samples_per_prompt=3"),
     *("objective.rollout.max_new_tokens=4", "objective.rollout.updates=3", "objective.rollout.resample=1"),
@@ -49,6 +50,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "best": BEST,
     "sampling": (*SAMPLING, "generation.batch_size=4"),
     "as it is": AS_IT_IS,
+    "pairs": PAIRS,
     "rollouts": (*LORA[:3], *ROLLOUTS, "training.select=best_reward", "evaluation.extract=[last_number]"),
 }
 """Each kind of training and predicting on its own."""
@@ -61,7 +63,7 @@ JOINED: dict[str, tuple[str, ...]] = {
         "generation.baseline=true",
     ),
     "lora sampling": (*VARIANTS["lora"], *VARIANTS["sampling"]),
-    "early stop best": (*EARLY_STOP, *BEST),
+    "early stop best pairs": (*EARLY_STOP, *BEST, *PAIRS),
 }
 """The same in few experiments."""
 SAMPLED = {"rollouts lora best": (*VARIANTS["rollouts"], *LORA)}
@@ -162,6 +164,7 @@ class Laboratory:
                 "prompt": f"{a}+{b}=",
                 "steps": [{"i": 0, "type": "step", "content": f"{a}+{b}={a + b}"}],
                 "final_answer": str(a + b),
+                "rejected": {"steps": [f"{a}+{b}={a + b + 1}"], "final_answer": str(a + b + 1)},
             }
             for a, b in pairs
         ]

@@ -164,7 +164,7 @@ def test_metrics_and_plots_are_files_that_a_stage_leaves() -> None:
     shown = [Path(name) for name in PIPELINE["metrics"]]
     for plot in PIPELINE["plots"]:
         shown += [Path(plot)] if isinstance(plot, str) else [Path(file) for body in plot.values() for file in body["y"]]
-    assert len(shown) == 8
+    assert len(shown) == 10
     for file in shown:
         assert any(file == out or file.is_relative_to(out) for out in outs), file
 
