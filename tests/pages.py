@@ -192,8 +192,8 @@ def experiments(folder: Path) -> None:
     """Write the experiments that the pages quote into `conf/experiment` of a folder."""
     place = folder / "conf" / "experiment"
     place.mkdir(parents=True, exist_ok=True)
-    text = (ROOT / "docs" / "own-data.md").read_text("utf-8")
-    blocks = [block for _, block in FENCED.findall(text) if "# @package _global_" in block]
+    texts = [(ROOT / "docs" / name).read_text("utf-8") for name in ("own-data.md", "stages.md")]
+    blocks = [block for text in texts for _, block in FENCED.findall(text) if "# @package _global_" in block]
     for block in blocks:
         (name,) = re.findall(r"^name: (\w+)$", block, re.MULTILINE)
         (place / f"{name}.yaml").write_text(block[block.index("# @package") :], "utf-8")

@@ -12,7 +12,7 @@ from tests.conftest import ROOT, config_of
 from tunix_rt.config.model import HubModel
 
 MODELS = sorted(file.stem for file in (ROOT / "conf" / "model").glob("*.yaml"))
-GIVEN = {"path": "somewhere", "uri": "models:/name/1"}
+GIVEN = {"path": "somewhere", "uri": "models:/name/1", "experiment": "quickstart"}
 """What a person must say, where a file leaves it open."""
 
 

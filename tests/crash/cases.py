@@ -32,6 +32,12 @@ LORA = (
 AS_IT_IS = (*LORA[:3], "training.max_steps=0")
 EARLY_STOP = ("training.max_steps=12", "training.early_stopping={metric: loss, patience: 1, min_delta: 9.0}")
 BEST = ("training.select=best_loss", "optimizer.learning_rate=0.5")
+PAIRS = ("objective=dpo",)
+ROLLOUTS = (
+    *("objective=dr_grpo", "objective.rollout.prompts_per_step=2", "objective.rollout.samples_per_prompt=3"),
+    *("objective.rollout.max_new_tokens=4", "objective.rollout.updates=3", "objective.rollout.resample=1"),
+    *("objective.reward.weights={format: 1.0, length: 0.5, answer: 1.0}", "objective.kl_coefficient=0.1"),
+)
 SAMPLING = ("generation=sample", "generation.num_return_sequences=2", "generation.max_new_tokens=12")
 
 VARIANTS: dict[str, tuple[str, ...]] = {
@@ -44,6 +50,8 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "best": BEST,
     "sampling": (*SAMPLING, "generation.batch_size=4"),
     "as it is": AS_IT_IS,
+    "pairs": PAIRS,
+    "rollouts": (*LORA[:3], *ROLLOUTS, "training.select=best_reward", "evaluation.extract=[last_number]"),
 }
 """Each kind of training and predicting on its own."""
 JOINED: dict[str, tuple[str, ...]] = {
@@ -55,13 +63,16 @@ JOINED: dict[str, tuple[str, ...]] = {
         "generation.baseline=true",
     ),
     "lora sampling": (*VARIANTS["lora"], *VARIANTS["sampling"]),
-    "early stop best": (*EARLY_STOP, *BEST),
+    "early stop best pairs": (*EARLY_STOP, *BEST, *PAIRS),
 }
 """The same in few experiments."""
+SAMPLED = {"rollouts lora best": (*VARIANTS["rollouts"], *LORA)}
+"""Three updates on each rollout, and checkpoints between them."""
 RESULTS = "runs/crash/*"
 COMPARED = (
     *("metrics.jsonl", "predictions.jsonl", "baseline_predictions.jsonl", "items.jsonl", "metrics.json"),
     *("scores.json", "baseline_items.jsonl", "baseline_metrics.json", "model/*", "plots/*", "figures/*"),
+    "rollouts/*",
 )
 """In the run folder; and all prepared data."""
 ALIKE = {"scores.json": "metrics.json", "samples.jsonl": "timings.jsonl", "report.html": "report.md"}
@@ -88,7 +99,7 @@ class Point:
         moment, path = self.name.split(" ", 1)
         folder, _, file = path.rpartition("/")
         file = ALIKE.get(file, file.removeprefix("baseline_"))
-        return moment if not folder else folder if folder in ("figures", "plots") else file
+        return moment if not folder else folder if folder in ("figures", "plots", "rollouts") else file
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ class Laboratory:
         if variant not in self._references:
             if self._base is None and variant != "float32":
                 self._base = base_model(self.reference("float32"))
-            self._references[variant] = self._run(variant, (VARIANTS | JOINED)[variant])
+            self._references[variant] = self._run(variant, (VARIANTS | JOINED | SAMPLED)[variant])
         return self._references[variant]
 
     def _run(self, variant: str, changes: Sequence[str]) -> Reference:
@@ -153,6 +164,7 @@ class Laboratory:
                 "prompt": f"{a}+{b}=",
                 "steps": [{"i": 0, "type": "step", "content": f"{a}+{b}={a + b}"}],
                 "final_answer": str(a + b),
+                "rejected": {"steps": [f"{a}+{b}={a + b + 1}"], "final_answer": str(a + b + 1)},
             }
             for a, b in pairs
         ]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.crash.cases import JOINED, VARIANTS, Laboratory, reduced
+from tests.crash.cases import JOINED, SAMPLED, VARIANTS, Laboratory, Point, reduced
 
 BACKENDS = ("torch", "jax")
 """The first is the cheaper one to start again."""
@@ -40,6 +40,33 @@ def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], L
     assert {name: what for name, what in found.items() if what} == {}
 
 
+BETWEEN_UPDATES = Point("train", "dispatched step", 5)
+IN_A_ROLLOUT = [
+    Point("train", name, 2) for name in ("sampled rollouts", "judged rollouts", "written rollouts/step_#.jsonl")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("backend", "points"),
+    [
+        (BACKENDS[0], [BETWEEN_UPDATES]),
+        pytest.param(BACKENDS[0], IN_A_ROLLOUT, marks=pytest.mark.acceptance),
+        pytest.param(BACKENDS[1], [BETWEEN_UPDATES, *IN_A_ROLLOUT], marks=pytest.mark.acceptance),
+    ],
+)
+def test_killed_in_a_rollout_and_between_its_updates(
+    backend: str, points: list[Point], laboratory: Callable[[str], Laboratory]
+) -> None:
+    """What is not on disk is sampled again; what is on disk is not, though the model that sampled it is gone."""
+    here, (variant,) = laboratory(backend), SAMPLED
+    (run,) = here.reference(variant).folder.glob("runs/crash/*")
+    assert [int(file.stem[5:]) for file in sorted(run.glob("rollouts/*.jsonl"))] == [1, 4, 7]
+    found = {point.words: here.killed_at(variant, point) for point in points}
+    assert {name: what for name, what in found.items() if what} == {}
+
+
 @pytest.mark.slow
 def test_killed_while_a_model_is_taken_as_it_is(laboratory: Callable[[str], Laboratory]) -> None:
     here = laboratory(BACKENDS[0])
@@ -53,7 +80,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.stress
 @pytest.mark.timeout(4 * 3600)
-@pytest.mark.parametrize("variant", JOINED)
+@pytest.mark.parametrize("variant", [*JOINED, *SAMPLED])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_at_every_point(backend: str, variant: str, laboratory: Callable[[str], Laboratory]) -> None:
     here = laboratory(backend)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.evaluation.scorers import scorer
@@ -90,5 +95,46 @@ def test_a_child_is_bounded_and_outlives_what_it_is_asked(tmp_path: Any, monkeyp
         assert child.ask({"do": "work", "seconds": 60}, 0.2) is None
         assert child.ask({"do": "die"}, 5) is None
         assert child.ask({"do": "work"}, 5) == {"done": True}
+    finally:
+        child.stop()
+
+
+LEFT_ALONE = """
+import sys
+from tunix_rt.evaluation.child import Child
+child = Child("some_child")
+child.wait()
+print(child._process.pid, flush=True)
+child.ask({"do": "work", "seconds": 600}, float(sys.argv[1]))
+"""
+
+
+def test_a_child_that_is_left_alone_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a process that computes a formula for ever after training was killed."""
+    (tmp_path / "some_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    parent = subprocess.Popen([sys.executable, "-c", LEFT_ALONE, "0.5"], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    time.sleep(0.2)
+    parent.kill()
+    parent.communicate()
+    assert child.is_running()
+    psutil.wait_procs([child], timeout=20)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_ctrl_c_does_not_cost_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = Child("some_child")
+    child.wait()
+    try:
+        assert child._process is not None
+        for stop in (signal.SIGINT, signal.SIGTERM):
+            child._process.send_signal(stop)
+        assert child.ask_each([{"do": "work"}, {"do": "work", "seconds": 60}, {"do": "work"}], 1) == [
+            *({"done": True}, None, {"done": True})
+        ]
     finally:
         child.stop()

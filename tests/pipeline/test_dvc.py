@@ -204,6 +204,45 @@ def test_the_scripts_do_what_dvc_has_them_do(repository: Repository, monkeypatch
     assert does("predict") == 0 and predicted() == before, "the same bytes, or DVC evaluates again"
 
 
+LATER = """\
+# @package _global_
+defaults:
+  - override /model: run
+  - override /tokenizer: pretrained
+name: later
+model: {source: {experiment: quickstart, overrides: %s}}
+"""
+
+
+@pytest.mark.acceptance  # two minutes
+def test_an_experiment_that_begins_from_another_one_is_one_graph(repository: Repository) -> None:
+    small = [word for word in TOY if not word.startswith(("hardware", "tracking"))]
+    (repository.folder / "conf/experiment/later.yaml").write_text(LATER % json.dumps(small), "utf-8")
+    repository.commits()
+    words = ["-S", "+experiment=later", *TOYS]
+    done = repository.types("dvc", "exp", "run", *words)
+    assert "Running stage 'first@quickstart'" in done and done_by(done) == list(STAGES)
+    assert "runs/dvc/first" in repository.types("dvc", "dag", "--outs")
+    (first,) = all_runs(repository.folder / "runs/")[:1]
+    assert first.path.parent.name == "quickstart" and first.status()["state"] == "finished"
+    assert f"[`{first.name}`](../{first.name}/report.md)" in repository.reads("runs/dvc/report.md")
+    run = RunFolder(repository.folder / "runs/dvc")
+    assert run.data_hashes()["sources"] == {"model.source": first.stages()["train"]["identity"]}
+    again = repository.types("dvc", "repro")
+    assert "finished before; nothing is run again" in again and done_by(again) == []
+
+    weights = repository.folder / "runs/dvc/first/model/model.safetensors"
+    before = weights.read_bytes()
+    other = [*small, "optimizer.learning_rate=1e-4"]
+    (repository.folder / "conf/experiment/later.yaml").write_text(LATER % json.dumps(other), "utf-8")
+    assert done_by(repository.types("dvc", "exp", "run", *words)) == list(STAGES)
+    assert weights.read_bytes() != before
+    repository.commits()
+    repository.types("dvc", "exp", "run", "--temp", *words, "-S", "optimizer.learning_rate=1e-4")
+    assert len(list((repository.folder / "runs/quickstart").glob("*/status.json"))) == 2, "it was trained once"
+    assert done_by(repository.types("dvc", "exp", "run", *TOYS)) == list(STAGES), "the default has no such stage"
+
+
 def test_a_copy_knows_the_checkout_it_was_made_from(tmp_path: Path) -> None:
     assert workspace(tmp_path / ".dvc/tmp/exps/tmpabc") == tmp_path
     assert workspace(tmp_path / ".dvc/tmp/exps/standalone/tmpabc/sub") == tmp_path

@@ -28,7 +28,7 @@ from tunix_rt.runs.folder import RunFolder
 PIPELINE: dict[str, Any] = OmegaConf.to_container(OmegaConf.load(ROOT / "dvc.yaml"), resolve=False)  # type: ignore[assignment]
 ORDER = tuple(stage.name for stage in IN_ORDER)
 DOES_NOT_COMPUTE = {"checked", "config", "errors", "faults", "files", "hints", "machine", "runs", "terminal"}
-DVC_PATHS = [f"${{run.dvc_paths[{index}]}}" for index in range(3)]
+DVC_PATHS = [*(f"${{run.dvc_paths[{index}]}}" for index in range(3)), "${run.dvc_model}"]
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def reached(graph: grimp.ImportGraph, stage: str, backend: str) -> set[str]:
 
 
 def test_the_stages_are_those_of_the_code_in_their_order() -> None:
-    assert tuple(PIPELINE["stages"]) == (*ORDER, "gate")
+    assert tuple(PIPELINE["stages"]) == ("first", *ORDER, "gate")
     assert tuple(stage for stage in ORDER if stage in STAGES) == tuple(STAGES)
     for stage in ORDER:
         assert PIPELINE["stages"][stage]["cmd"] == f"python -m pipelines.{stage}"
@@ -147,12 +147,24 @@ def test_gates_are_stages_only_if_they_are_declared() -> None:
     assert set(gate["do"]["deps"]) - {"pipelines/gate.py"} == {"runs/dvc/evaluate", "runs/dvc/report.md"} <= set(outs)
 
 
+def test_the_experiment_it_begins_from_is_a_stage_only_if_there_is_one() -> None:
+    """Prevents: one in the default pipeline; or one taken for done though a file of that experiment has changed."""
+    first, begins = PIPELINE["stages"]["first"], ["model=run", "tokenizer=pretrained"]
+    assert first["foreach"] == "${run.dvc_first}" and config_of().run.dvc_first == ()
+    config = config_of([*begins, "model.source.experiment=quickstart"])
+    assert config.run.dvc_first == ("quickstart",)
+    assert first["do"]["cmd"] == "python -m pipelines.first" and first["do"]["always_changed"]
+    (left,) = (Path(next(iter(entry))) for entry in first["do"]["outs"])
+    assert Path(str(config.run.dvc_model)).is_relative_to(left)
+    assert (ROOT / str(config_of().run.dvc_model)).exists()
+
+
 def test_metrics_and_plots_are_files_that_a_stage_leaves() -> None:
     outs = [Path(out) for stage in ORDER for out in declared(stage, "outs")]
     shown = [Path(name) for name in PIPELINE["metrics"]]
     for plot in PIPELINE["plots"]:
         shown += [Path(plot)] if isinstance(plot, str) else [Path(file) for body in plot.values() for file in body["y"]]
-    assert len(shown) == 8
+    assert len(shown) == 10
     for file in shown:
         assert any(file == out or file.is_relative_to(out) for out in outs), file
 

@@ -35,6 +35,9 @@ WORDS = (
     "objective.rollout.samples_per_prompt=4",
     "objective.rollout.batch_size=5",
     "training.per_device_batch_size=4",
+    "model=from_path",
+    "model.source.path=base",
+    "tokenizer=pretrained",
 )
 
 
@@ -101,7 +104,7 @@ Make = Callable[..., Trial]
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> PreparedData:
     folder = tmp_path_factory.mktemp("prepared")
-    write_prepared(config_of(WORDS), folder, None)
+    write_prepared(config_of(TOY), folder, None)
     return PreparedData(folder)
 
 

@@ -16,6 +16,7 @@ from tunix_rt.tracking import sync as process
 from tunix_rt.tracking.remove import models, remove, stored
 from tunix_rt.tracking.state import SyncReport
 from tunix_rt.tracking.store import Entry, Facts, StoreError, StoreRefused
+from tunix_rt.tracking.stores._mlflow_pages import metric_key
 from tunix_rt.tracking.stores.mlflow import MlflowStore, connect
 from tunix_rt.tracking.sync import sync_folder
 
@@ -158,3 +159,12 @@ def test_a_server_that_starts_late_gets_everything(
     assert sorted(steps) == list(range(1, 13))
     traces = client.search_traces(locations=[client.get_run(str(report.run_id)).info.experiment_id])
     assert len(traces) == 10
+
+
+def test_the_reward_is_the_first_section() -> None:
+    keys = ["train/loss", "rollout/reward_low", "rollout/kl", "score/accuracy", "rollout/reward", "eval/loss"]
+    assert sorted(map(metric_key, keys)) == [
+        *("0_reward/reward", "0_reward/reward_low", "1_score/accuracy", "2_rollout/kl", "2_train/loss"),
+        "3_validation/loss",
+    ]
+    assert metric_key("preference/accuracy") == "0_preference/accuracy"

@@ -59,8 +59,16 @@ class Question:
         self, reader: Reader, ids: Int32, logprobs: Iterable[float], finish_reason: Literal["stop", "length"]
     ) -> Prediction:
         """The record of an answer of the tokens `ids`."""
-        tokens = ids.tolist()
-        completion = reader.tokenizer.decode(tokens)
+        said = self.said(reader, ids, finish_reason)
+        return replace(
+            said,
+            token_ends=token_ends(reader.tokenizer, ids.tolist(), said.completion),
+            logprobs=tuple(round(float(value), 6) for value in logprobs),
+        )
+
+    def said(self, reader: Reader, ids: Int32, finish_reason: Literal["stop", "length"]) -> Prediction:
+        """The same without what is recorded of single tokens."""
+        completion = reader.tokenizer.decode(ids.tolist())
         parsed = reader.formatter.parse(completion)
         return replace(
             self.failed(""),
@@ -69,9 +77,7 @@ class Question:
             answer=parsed.answer if finish_reason == "stop" else None,
             finish_reason=finish_reason,
             error=None,
-            num_new_tokens=len(tokens),
-            token_ends=token_ends(reader.tokenizer, tokens, completion),
-            logprobs=tuple(round(float(value), 6) for value in logprobs),
+            num_new_tokens=len(ids),
         )
 
 

@@ -68,6 +68,13 @@ def pair_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[Pai
     return order, facts
 
 
+def schedule_of(
+    data: str, training: TrainingConfig, prepared: PreparedData
+) -> tuple[BatchOrder | PairOrder, JsonObject]:
+    """The schedule of an objective that learns from `data`."""
+    return pair_schedule(training, prepared) if data == "pairs" else batch_schedule(training, prepared)
+
+
 def row_length_of(training: TrainingConfig, prepared: PreparedData, lengths: Int64) -> int:
     """The declared row length, or the one that suits sequences of these lengths."""
     if training.row_length is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import islice, product
 from typing import TYPE_CHECKING
 
 from tunix_rt.commands import Parser
@@ -24,8 +24,10 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("-n", type=int, default=3, help="how many traces are shown (default 3)")
     chosen = parser.parse(arguments)
 
-    from tunix_rt.batches.encoded import EncodedDataset
-    from tunix_rt.batches.schedule import batch_schedule
+    import numpy as np
+
+    from tunix_rt.batches.encoded import REJECTED, EncodedDataset
+    from tunix_rt.batches.schedule import schedule_of
     from tunix_rt.config.load import check, compose
     from tunix_rt.inputs import prepared_data
     from tunix_rt.models.tokenizer import Tokenizer
@@ -38,22 +40,25 @@ def main(arguments: Sequence[str]) -> int:
     if not config.training.trains:
         return _show_asked(prepared, config.generation.split, config.format, chosen.n, chosen.json)
     dataset = EncodedDataset.open(prepared.encoded("train"))
-    _, facts = batch_schedule(config.training, prepared)
-    lengths = dataset.lengths + 1
+    _, facts = schedule_of(config.objective.data, config.training, prepared)
+    shown = {"": dataset}
+    if config.objective.data == "pairs":
+        shown = {" chosen": dataset, " rejected": EncodedDataset.open(prepared.encoded("train") / REJECTED)}
+    lengths = np.concatenate([found.lengths + 1 for found in shown.values()])
     split = prepared.manifest["splits"]["train"]
     if chosen.json:
         first = [trace.to_json() for trace in islice(prepared.each_trace("train"), chosen.n)]
         out(to_json({"folder": str(prepared.folder), **facts, "lengths": lengths.tolist(), **split, "traces": first}))
         return 0
     tokenizer = Tokenizer.load(prepared.model_folder)
-    for index in range(min(chosen.n, len(dataset))):
-        ids, weights = dataset.sequence(index)
-        out(f"\n{dataset.ids[index]}: {len(ids)} tokens, {int((weights > 0).sum())} of them targets")
+    for index, (name, found) in product(range(min(chosen.n, len(dataset))), shown.items()):
+        ids, weights = found.sequence(index)
+        out(f"\n{dataset.ids[index]}{name}: {len(ids)} tokens, {int((weights > 0).sum())} of them targets")
         coloured(list(_shown(tokenizer, ids.tolist(), weights.tolist())))
     range_of = f"shortest {lengths.min()}, mean {lengths.mean():.1f}, longest {lengths.max()}"
     rows = [
-        ("training traces", f"{len(dataset):,}"),
-        ("tokens", f"{split['tokens']:,} ({range_of})"),
+        ("training traces" if len(shown) == 1 else "training pairs", f"{len(dataset):,}"),
+        ("tokens", f"{int(lengths.sum()):,} ({range_of})"),
         ("supervised", f"{100 * split['target_tokens'] / split['tokens']:.1f} % of the tokens are targets"),
         ("row length", str(facts["row_length"])),
         ("packing", f"{100 * facts['packing_efficiency']:.1f} % of the positions in rows hold traces"),

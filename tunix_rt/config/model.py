@@ -142,9 +142,9 @@ class RunModel:
     @property
     def drawn(self) -> dict[str, Any]:
         """The section of the model that the first of all its experiments draws; empty if that is pretrained."""
-        source = self.config["model"]["source"] if self.config is not None else {}
-        while source.get("kind") == "run":
-            source = source["config"]["model"]["source"]
+        source: dict[str, Any] = {"kind": "run", "config": self.config}
+        while source.get("kind") == "run":  # the check of a config that is wrong asks too
+            source = ((source.get("config") or {}).get("model") or {}).get("source") or {}
         return source if source.get("kind") in ("fresh", "scratch") else {}
 
 

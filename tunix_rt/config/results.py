@@ -41,8 +41,8 @@ class GenerationConfig:
 
     seed: Natural = 0
     """Seed for sampling. null: the experiment's `seed`."""
-    split: Literal["validation", "test"]
-    """Which prompts are answered."""
+    split: Literal["train", "validation", "test"]
+    """Which prompts are answered; those of `train` to learn from the answers (docs/preferences.md)."""
     max_new_tokens: Tokens
     """Most tokens of an answer; a longer one is cut off and counts as not stopped."""
     temperature: Annotated[float, Ge(0)]

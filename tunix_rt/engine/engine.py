@@ -189,5 +189,7 @@ def claim(stage: Stage, context: RunContext) -> None:
             if name == "prepare":
                 shutil.rmtree(context.prepared.folder, ignore_errors=True)
         place.record_stage(name, begun)
+        if name == "train":  # DVC wants every output, whatever the objective
+            place.rollouts.mkdir(exist_ok=True)
         records[name] = begun | {"folder": name}
     write_json(run.path / "stages.json", records)

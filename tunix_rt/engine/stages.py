@@ -96,7 +96,7 @@ ANSWERS = ("predictions.jsonl", "baseline_predictions.jsonl", "greedy_prediction
 VERDICTS = ("items.jsonl", "metrics.json", "scores.json", "baseline_items.jsonl", "baseline_metrics.json")
 STAGES = (
     Stage("prepare", _prepare, ("data.json",)),
-    Stage("train", _train, ("model", "metrics.jsonl"), computes=True),
+    Stage("train", _train, ("model", "metrics.jsonl", "rollouts"), computes=True),
     Stage("predict", _predict, ANSWERS, computes=True),
     Stage("evaluate", _evaluate, VERDICTS),
     Stage("report", _report, ("report.md", "report.html", "figures", "plots")),

@@ -16,17 +16,15 @@ from pydantic_core import to_jsonable_python
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.config.rollout import RewardConfig
-from tunix_rt.errors import ConfigError, DataError, MachineError
+from tunix_rt.errors import DataError, MachineError
 from tunix_rt.evaluation.answers import question_of
 from tunix_rt.evaluation.child import Child
 from tunix_rt.evaluation.scorer import Scorer
-from tunix_rt.evaluation.verdicts import ANSWER, STEPS
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.trace import Trace
 
 FORMAT, LENGTH = "format", "length"
-COMPONENTS = (ANSWER, FORMAT, STEPS, LENGTH)
 FREE_SHARE = 0.8
 """Of `max_new_tokens`, up to which a completion costs nothing: 16,384 of 20,480 in DAPO."""
 AHEAD_SECONDS = 3_600.0
@@ -47,12 +45,10 @@ class Rewarder:
     """Judges batches of answers. A context manager: it starts the child, which gets ready while other work goes on."""
 
     def __init__(self, evaluation: EvaluationConfig, reward: RewardConfig, max_new_tokens: int) -> None:
-        """Raises ConfigError for a component that there is not."""
         self.failed = 0
         """Answers so far without a verdict: it took too long, or the child died of it."""
         self._reward, self._max_new_tokens, self._any = reward, max_new_tokens, False
         self._judged = tuple(name for name in reward.weights if name not in (FORMAT, LENGTH))
-        _check(reward.weights, evaluation)
         kinds = {name.partition(".")[0] for name in self._judged}
         used = [scorer for scorer in evaluation.scorers if scorer is evaluation.decisive or scorer.kind in kinds]
         self._asks_ahead = any(type(scorer).ask_ahead is not Scorer.ask_ahead for scorer in used)
@@ -153,11 +149,3 @@ def _values(reply: JsonObject | None) -> Mapping[str, float]:
     if reply is not None and "refused" in reply:
         raise (MachineError if reply["refused"] == MachineError.__name__ else DataError)(reply["message"])
     return {} if reply is None else reply.get("values", {})
-
-
-def _check(weights: Mapping[str, float], evaluation: EvaluationConfig) -> None:
-    kinds = [scorer.kind for scorer in evaluation.scorers]
-    for name in weights:
-        if name not in COMPONENTS and name.partition(".")[0] not in kinds:
-            there = f"{', '.join(COMPONENTS)}, and the scorers of this experiment: {', '.join(kinds)}"
-            raise ConfigError(f"objective.reward.weights: no component {name!r} (there are {there})")

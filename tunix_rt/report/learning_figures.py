@@ -34,6 +34,7 @@ def _reward(log: MetricsLog) -> Figure:
     steps = [step for step, _ in log.series(REWARD) if step in low and step in high]
     top.fill_between(steps, [low[s] for s in steps], [high[s] for s in steps], color=BLUE, alpha=0.18, linewidth=0)
     _line(top, log, REWARD, "reward, with its 95 % interval", BLUE, width=2.0)
+    _line(top, log, "eval/reward", "greedy answers to validation prompts", ORANGE, width=2.0, marker="o")
     components = [name for name in curve_titles(log) if name.startswith(f"{REWARD}_")]
     for place, name in enumerate(components if len(components) > 1 else ()):
         colour = COMPONENTS[min(place, len(COMPONENTS) - 1)]

@@ -14,6 +14,7 @@ import numpy as np
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.batches.pack import Float64, Int64, pack, round_up
+from tunix_rt.objectives.interface import Bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,13 @@ class Layout:
     def mask(self) -> Batch:
         """The batch with weight 1 at each sampled token: to ask for their log-probabilities."""
         return self.weighted(np.ones(len(self.places)))
+
+    def first_micro_batch(self) -> tuple[Layout, Bool]:
+        """The first micro-batch alone, and which sampled tokens are in it [N]."""
+        whole = self.batch
+        shown: Bool = self.places < whole.tokens[0].size
+        ints = (whole.tokens[:1], whole.targets[:1], whole.positions[:1], whole.segments[:1])
+        return Layout(Batch(*ints, whole.weights[:1], whole.divisor), self.places[shown]), shown
 
     def of_sampled(self, values: np.ndarray[Any, Any]) -> Float64:
         """The values of sampled tokens [N] among those of all positions [A, B, T]."""

@@ -21,7 +21,7 @@ class Sampled:
     """One answer."""
 
     prediction: Prediction
-    """As everywhere: without the stop token."""
+    """Without the stop token, and without its single tokens."""
     ids: Int32
     """[n] every sampled token, n ≥ 1."""
     logprobs: Float32
@@ -70,7 +70,7 @@ def _joined(reader: Reader, question: Question, pieces: Sequence[Piece]) -> Samp
     ids, logprobs = (np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("ids", "logprobs"))
     last = pieces[-1]
     assert last.finish_reason is not None
-    prediction = question.answered(reader, ids, logprobs, last.finish_reason)
+    prediction = question.said(reader, ids, last.finish_reason)
     if last.finish_reason == "length":
         return Sampled(prediction, ids, logprobs)
     if last.stop_id is None or last.stop_logprob is None:

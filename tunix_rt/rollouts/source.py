@@ -127,15 +127,21 @@ class RolloutSource:
         return layout.of_sampled(backend.fetch(backend.logprobs(state, layout.mask()))["logprobs"])
 
     def _gaps(self, state: State, tokens: Tokens, layout: Layout, inside: Bool) -> Float64:
-        """[N] |sampler − trainer|; -1 where not compared. What is learned from (`inside`, [N]) always is."""
+        """[N] |sampler − trainer|, -1 where not compared.
+
+        Where the trainer's log-probabilities are needed anyway all are compared, otherwise a micro-batch of what is
+        learned from (`inside`, [N], laid out in `layout`): the one with the longest answers, always of the same shape.
+        """
         assert tokens.old is not None
         gaps = np.full(len(tokens.old), -1.0)
         if self.asking.teacher is not None:
             return gaps
         if self.objective.needs_logprobs:
             return np.abs(tokens.logprobs - tokens.old)
-        if inside.any():
-            gaps[inside] = np.abs(self._logprobs(state, layout) - tokens.old[inside])
+        some, shown = layout.first_micro_batch()
+        places = np.flatnonzero(inside)[shown]
+        if places.size:
+            gaps[places] = np.abs(self._logprobs(state, some) - tokens.old[places])
         return gaps
 
     def _record(self, first: int, asked: Sequence[Group], learned: Learned, gaps: Float64) -> list[Group]:

@@ -167,6 +167,10 @@ def _unused_data(root: Path, data: Path) -> Iterator[Reclaimable]:
             models.add((folder / read_json(manifest)["model"]["folder"]).resolve())
         else:
             yield _item("prepared data of no run", folder, _lock_of(folder))
+    for folder in data.glob("*/*.reference"):
+        of = folder.with_suffix("")
+        if IDENTITY.fullmatch(of.name) and of.resolve() not in used and _old(folder):
+            yield _item("reference log-probabilities of no run", folder, _lock_of(of))
     for folder in (data / "models").glob("*"):
         if folder.is_dir() and CONVERTED.fullmatch(folder.name) and folder.resolve() not in models and _old(folder):
             yield _item("converted model of no run", folder, _lock_of(folder))

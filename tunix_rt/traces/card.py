@@ -10,6 +10,13 @@ from typing import Any
 
 from tunix_rt.files import JsonObject
 
+SPLIT = {
+    "count": "traces",
+    "tokens": "tokens",
+    "target_tokens": "targets",
+    "rejected_tokens": "tokens of rejected completions",
+}
+"""What is counted of a split → its column."""
 LONGEST = 160
 """Characters of an example."""
 
@@ -28,7 +35,8 @@ def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
         rows = [(f"`{file['path']}`", file["split"], f"`{file['sha256'][:12]}`") for file in manifest["files"]]
         yield from _table(("file", "split", "sha256"), rows)
     yield "\n## Splits"
-    yield from _table(("split", "traces", "tokens", "targets", "sha256"), list(_splits(manifest["splits"])))
+    keys = [key for key in SPLIT if any(key in record for record in manifest["splits"].values())]
+    yield from _table(("split", *(SPLIT[key] for key in keys), "sha256"), list(_splits(manifest["splits"], keys)))
     yield "\n## Left out"
     left = {**counts["rejected"], **{f"{kind} (when tokenised)": n for kind, n in counts["dropped"].items()}}
     yield from _table(("reason", "records"), [(kind, f"{number:,}") for kind, number in left.items()])
@@ -44,9 +52,9 @@ def _lines(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield from _examples(item["examples"])
 
 
-def _splits(splits: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def _splits(splits: Mapping[str, Any], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
     for name, record in splits.items():
-        numbers = [f"{record[key]:,}" if key in record else "–" for key in ("count", "tokens", "target_tokens")]
+        numbers = [f"{record[key]:,}" if key in record else "–" for key in keys]
         yield (name, *numbers, f"`{record['sha256'][:12]}`")
 
 

@@ -136,6 +136,10 @@ class Formatter:
         own = [replace(part, scale=weight) for part in (*labelled, Part("end", turn.end)) if part.text]
         return (*self._prompt_parts(trace, turn.prefix, previous_turns), *own)
 
+    def plain(self, completion: str) -> str:
+        """What the assistant says in a completion without its end token: the text of a message."""
+        return self._turn.plain(completion)
+
     def parse(self, completion: str) -> Parsed:
         """Steps and answer of a completion without its end token: the inverse of `parts`. Never raises."""
         text = self._turn.plain(completion)

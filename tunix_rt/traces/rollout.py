@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, read_jsonl, sync_folder, write_jsonl
-from tunix_rt.models.folder import Float32
 
 LISTS = ("steps", "ids", "logprobs")
 
@@ -51,10 +50,10 @@ class Rollout:
 
     def to_json(self) -> JsonObject:
         """The record as written."""
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # not asdict, which copies every token
 
 
-def exact(logprobs: Sequence[float] | Float32) -> tuple[float, ...]:
+def exact(logprobs: Sequence[float] | np.ndarray[Any, np.dtype[np.float32]]) -> tuple[float, ...]:
     """float32 values as the shortest decimals that are read as the same float32."""
     return tuple(float(str(value)) for value in np.asarray(logprobs, np.float32))
 

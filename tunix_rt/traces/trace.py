@@ -77,9 +77,10 @@ class Alternative:
 
     @property
     def texts(self) -> tuple[str, ...]:
-        """Everything that is written in it."""
-        said = () if self.completion is None else (self.completion.content,)
-        return (*said, *(step.content for step in self.steps), self.final_answer)
+        """What is written in it: the text as it stands, or the parts."""
+        if self.completion is not None:
+            return (self.completion.content,)
+        return (*(step.content for step in self.steps), self.final_answer)
 
     def to_json(self) -> JsonObject | str:
         """As written to a record."""
@@ -108,6 +109,11 @@ class Trace:
     """Where `final_answer` stands in the completion."""
     rejected: Alternative | None = None
     """The worse completion of a pair, of which the trace's own is the better one."""
+
+    @property
+    def own(self) -> Alternative:
+        """Its own completion."""
+        return Alternative(self.completion, self.steps, self.final_answer)
 
     @property
     def loser(self) -> Trace:

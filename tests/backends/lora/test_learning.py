@@ -106,3 +106,17 @@ def test_merged_it_is_a_model_that_transformers_opens_and_that_answers_alike(
             answers.append([np.concatenate([p.ids for p in pieces if p.index == i]).tolist() for i in range(2)])
         assert answers[0] == answers[1]
         assert any(answers[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_its_adapter_a_trained_state_says_what_the_base_says(
+    name: str, both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch
+) -> None:
+    backend, base = both[name], bases["llama"]
+    state, _ = backend.train_step(backend.load(base, setup_of(base)), batch, 1e-1)
+    whole, bare = (backend.fetch(backend.logprobs(state, batch, adapter=on))["logprobs"] for on in (True, False))
+    alone = backend.load(base, None)
+    expected = backend.fetch(backend.logprobs(alone, batch))["logprobs"]
+    assert np.array_equal(bare, expected) and not np.allclose(whole, expected, atol=1e-2)
+    with pytest.raises(ValueError, match="no adapter to leave out"):
+        backend.logprobs(alone, batch, adapter=False)

@@ -12,7 +12,10 @@ from tunix_rt.runs.secrets import mask
 from tunix_rt.tracking.stores._mlflow_uri import address
 
 SECTIONS = {
+    "reward": "0_reward",
+    "preference": "0_preference",
     "score": "1_score",
+    "rollout": "2_rollout",
     "train": "2_train",
     "eval": "3_validation",
     "timings": "4_timings",
@@ -31,8 +34,9 @@ VIEW = {f"mlflow.sharedViewState.{SCORES}": json.dumps({"selectedColumns": COLUM
 
 
 def metric_key(key: str) -> str:
-    """`train/loss` as MLflow has it: `2_train/loss`."""
+    """`train/loss` as MLflow has it: `2_train/loss`. The reward has a section of its own, the first."""
     section, slash, name = key.partition("/")
+    section = "reward" if key.startswith("rollout/reward") else section
     return f"{SECTIONS.get(section, section)}/{name}" if slash else key
 
 
