@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import DatasetConfig, GeneratedSource
@@ -104,6 +105,15 @@ def rollouts_of_backend(objective: ObjectiveConfig, backend: BackendConfig) -> I
         yield "objective.rollout.batch_size", f"{what}objective.rollout.batch_size=1, or one of backend={others}"
 
 
+def whole_weights(objective: ObjectiveConfig, dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Of a pair a token counts, or it does not."""
+    if objective.data == "pairs":
+        for name, weight in asdict(dataset.loss_weights).items():
+            if weight not in (0, 1):
+                what = f"{weight:g}, but objective={objective.kind} counts a token or does not: 0 or 1"
+                yield f"dataset.loss_weights.{name}", what
+
+
 OBJECTIVE_RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     dropout,
     pairs_in_data,
@@ -113,4 +123,5 @@ OBJECTIVE_RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     able_to_answer,
     room_for_answers,
     rollouts_of_backend,
+    whole_weights,
 )
