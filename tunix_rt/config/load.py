@@ -148,13 +148,14 @@ def _found(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
     mistakes: list[Mistake] = sorted(unusable.items())
+    open_ = tuple(f"{path}." for path in unusable)
     mistakes += [(str(key), f"unknown key{meant(str(key))}") for key in mapping if key not in hints]
     for name, hint in hints.items():
         if name not in mapping:
             mistakes.append((name, "missing"))
             continue
         found, value = _read(name, hint, mapping[name])
-        mistakes += [mistake for mistake in found if mistake[0] not in unusable]
+        mistakes += [mistake for mistake in found if not f"{mistake[0]}.".startswith(open_)]
         if not found:
             values[name] = value
     for rule in RULES:
