@@ -1,6 +1,7 @@
 """Runs contestants in turn on the same work, each in a separate process, measured in its CPU-seconds.
 
-In: one lap's work for each. Out: laps, ratios of real tokens per CPU-second with their spread, a table, JSON.
+In: one lap's work for each. Out: laps, ratios of real tokens (or another unit of work) per CPU-second with their
+spread, a table, JSON.
 A round is one lap of each; the starter changes from round to round. Those that wait are idle. Before the rounds each
 does one lap that does not count: it compiles, fills caches and starts thread pools, and its time beyond a measured
 lap is reported as warm-up. Knows neither models nor frameworks.
@@ -28,7 +29,7 @@ from tunix_rt.terminal import say, table
 
 THEIRS = "transformers"
 """The contestant that the others are compared with."""
-PACKAGES = ("tunix_rt", "jax", "torch", "transformers", "google-tunix")
+PACKAGES = ("tunix_rt", "jax", "torch", "transformers", "google-tunix", "trl")
 """Packages whose versions are recorded, if installed."""
 THREADS = 2
 """CPU threads of every contestant."""
@@ -49,8 +50,8 @@ of two cores, a product that costs 1.5 CPU-seconds then costs 9.6 (measured), fo
 class Lap:
     """One measured portion of work."""
 
-    tokens: int
-    """Tokens of traces that were processed, padding not counted."""
+    amount: int
+    """What was processed: tokens of traces, padding not counted, or what else the benchmark counts."""
     cpu_seconds: float
     """CPU time of the process, all threads."""
     wall_seconds: float
@@ -59,8 +60,8 @@ class Lap:
 
     @property
     def rate(self) -> float:
-        """Real tokens per CPU-second."""
-        return self.tokens / self.cpu_seconds
+        """Amount per CPU-second."""
+        return self.amount / self.cpu_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,9 @@ class Clock:
     def __init__(self) -> None:
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
-    def lap(self, tokens: int, **facts: float) -> Lap:
+    def lap(self, amount: int, **facts: float) -> Lap:
         """A lap from the creation of the clock until now."""
-        return Lap(tokens, time.process_time() - self._cpu, time.perf_counter() - self._wall, facts)
+        return Lap(amount, time.process_time() - self._cpu, time.perf_counter() - self._wall, facts)
 
 
 Ready = Callable[[], Lap]
@@ -107,7 +108,7 @@ def run(contestants: Mapping[str, Callable[[], Ready]], rounds: int) -> dict[str
 
 def _told(name: str, when: str, lap: Lap) -> Lap:
     facts = "".join(f", {key} {value:.6g}" for key, value in lap.facts.items())
-    say(f"{when}: {name}: {lap.tokens} tokens, {lap.cpu_seconds:.2f} CPU-s, {lap.wall_seconds:.2f} s{facts}")
+    say(f"{when}: {name}: {lap.amount} in {lap.cpu_seconds:.2f} CPU-s, {lap.wall_seconds:.2f} s{facts}")
     return lap
 
 
@@ -167,23 +168,23 @@ class Ratio:
 
 
 def ratios(results: Mapping[str, RaceResult], to: str = THEIRS) -> dict[str, Ratio]:
-    """Tokens per CPU-second of each contestant, relative to the contestant `to`."""
+    """Amount per CPU-second of each contestant, relative to the contestant `to`."""
     theirs = [lap.rate for lap in results[to].laps]
     return {name: Ratio.of([lap.rate for lap in result.laps], theirs) for name, result in results.items()}
 
 
-def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS) -> None:
-    """Print the table at the end."""
-    columns = ("", "real tokens", "CPU-s a lap", "tokens / CPU-s", "ratio", "tokens / s", "warm-up CPU-s")
+def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS, unit: str = "tokens") -> None:
+    """Print the table at the end. `unit`: what the amount of a lap counts."""
+    columns = ("", unit, "CPU-s a lap", f"{unit} / CPU-s", "ratio", f"{unit} / s", "warm-up CPU-s")
     found = ratios(results, to)
     rows = [
         (
             name,
-            f"{statistics.median(lap.tokens for lap in result.laps):.0f}",
+            f"{statistics.median(lap.amount for lap in result.laps):.0f}",
             f"{statistics.median(lap.cpu_seconds for lap in result.laps):.2f}",
-            f"{statistics.median(lap.rate for lap in result.laps):.0f}",
+            f"{statistics.median(lap.rate for lap in result.laps):.3g}",
             "1" if name == to else str(found[name]),
-            f"{statistics.median(lap.tokens / lap.wall_seconds for lap in result.laps):.0f}",
+            f"{statistics.median(lap.amount / lap.wall_seconds for lap in result.laps):.3g}",
             f"{result.warm_up_seconds:.1f}",
         )
         for name, result in results.items()
@@ -191,9 +192,11 @@ def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS) -> Non
     table(title, columns, rows, right=range(1, len(columns)))
 
 
-def write(path: Path, benchmark: str, settings: JsonObject, results: Mapping[str, RaceResult]) -> None:
+def write(
+    path: Path, benchmark: str, settings: JsonObject, results: Mapping[str, RaceResult], to: str = THEIRS
+) -> None:
     """Write everything as JSON: settings, versions, each lap, the ratios."""
-    write_json(path, benchmark, settings | {"threads": THREADS}, numbers(results))
+    write_json(path, benchmark, settings | {"threads": THREADS}, numbers(results, to))
 
 
 def numbers(results: Mapping[str, RaceResult], to: str = THEIRS) -> JsonObject:

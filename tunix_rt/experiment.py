@@ -24,12 +24,12 @@ from tunix_rt.engine.engine import do, session
 from tunix_rt.engine.outputs import is_finished, problem_of
 from tunix_rt.engine.stages import STAGES
 from tunix_rt.engine.turn import POLL
-from tunix_rt.errors import DataError, InputError, InUse
+from tunix_rt.errors import DataError, InputError, InUse, ModelError
 from tunix_rt.files import JsonObject, copy_file, read_json, write_json
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.inputs import check_family, checked_digests, prepared_of, source_digest
+from tunix_rt.inputs import begins_from, check_family, checked_digests, prepared_of, source_digest
 from tunix_rt.machine import cache_folder
 from tunix_rt.models.folder import is_adapter
 from tunix_rt.models.reference import is_reference
@@ -40,6 +40,7 @@ from tunix_rt.runs.folder import RunFolder, choose
 from tunix_rt.runs.interrupt import watching
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.terminal import say, table, warn
+from tunix_rt.traces.ahead import check_traces
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.tracking.registry import ModelStore
 from tunix_rt.tracking.state import SyncState
@@ -129,11 +130,20 @@ def earlier_run(config: ExperimentConfig, folder: RunFolder) -> RunFolder | None
     if not isinstance(config.model.source, RunModel):
         return None
     earlier = earlier_of(config, config.model.source)
+    _check_data(config)
     say(f"{config.name} begins from the model of {earlier.name}, which comes first")
     result = _in_turn(earlier, folder)
     first = RunFolder(result.folder)
     say(f"{first.name}: accuracy {rate_line(result.metrics['accuracy'])}; {config.name} begins from its model")
     return first
+
+
+def _check_data(config: ExperimentConfig) -> None:
+    """What is wrong with the data is said before the model that it is for is trained."""
+    try:
+        begins_from(config, ModelStore(config.tracking.uri))
+    except ModelError:
+        check_traces(config.dataset, config.format.reader, pairs=config.objective.data == "pairs")
 
 
 def _in_turn(earlier: ExperimentConfig, folder: RunFolder) -> Result:

@@ -41,11 +41,11 @@ def check_contest(made: Any) -> dict[str, Any]:
     assert set(made["ratios"]) == {"jax", "torch"}
     laps = {name: result["laps"][0] for name, result in contestants.items()}
     for backend, ratio in made["ratios"].items():
-        rates = [laps[name]["tokens"] / laps[name]["cpu_seconds"] for name in (backend, "transformers")]
+        rates = [laps[name]["amount"] / laps[name]["cpu_seconds"] for name in (backend, "transformers")]
         assert ratio["median"] == pytest.approx(rates[0] / rates[1])
         assert ratio["lowest"] == ratio["median"] == ratio["highest"], "one round has no spread"
     for name, result in contestants.items():
-        assert result["warm_up"]["tokens"] == laps[name]["tokens"], "the warm-up is the same work"
+        assert result["warm_up"]["amount"] == laps[name]["amount"], "the warm-up is the same work"
         assert laps[name]["cpu_seconds"] > 0
         assert laps[name]["wall_seconds"] > 0
     return laps
@@ -56,7 +56,7 @@ def check_contest(made: Any) -> dict[str, Any]:
 def test_training_of_ours_and_theirs_sees_the_same_real_tokens(work: Path, root: Path) -> None:
     """A ratio of rates would be worthless if padding were counted on one side, or other traces trained on."""
     laps = check_contest(results_of("training", work, root, "--steps", "2", "--traces", "4", *TINY))
-    assert laps["jax"]["tokens"] == laps["torch"]["tokens"] == laps["transformers"]["tokens"] > 500
+    assert laps["jax"]["amount"] == laps["torch"]["amount"] == laps["transformers"]["amount"] > 500
     assert {lap["facts"]["updates"] for lap in laps.values()} == {2}
     losses = [laps[name]["facts"]["loss"] for name in ("jax", "torch", "transformers")]
     assert losses == pytest.approx([losses[0]] * 3, rel=0.05), "not the same traces, weights or rule of the loss"
@@ -68,7 +68,7 @@ def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: P
     """Greedy answers are equal, so a difference in count would be a prompt left out or a stop missed."""
     words = ("--steps", "2", "--prompts", "4", "--batch-size", "2", "--max-new-tokens", "6")
     laps = check_contest(results_of("generation", work, root, *words, *TINY))
-    assert laps["jax"]["tokens"] == laps["torch"]["tokens"] == laps["transformers"]["tokens"] > 0
+    assert laps["jax"]["amount"] == laps["torch"]["amount"] == laps["transformers"]["amount"] > 0
 
 
 @pytest.mark.acceptance
@@ -79,7 +79,7 @@ def test_the_powers_of_a_backend_are_tried_and_its_laps_made(work: Path, root: P
     made = results_of("backends", work, root, *words, *TINY)
     assert set(made["capabilities"]["torch"].values()) == {"yes"}
     for name in ("training", "generation"):
-        assert made[name]["contestants"]["torch"]["laps"][0]["tokens"] > 0
+        assert made[name]["contestants"]["torch"]["laps"][0]["amount"] > 0
 
 
 @pytest.mark.acceptance

@@ -14,6 +14,7 @@ from tunix_rt.errors import ConfigError
 
 TRAINED = ("model=smollm2_135m", "tokenizer=pretrained")
 LORA = (*TRAINED, "model/adapter=lora")
+PAIRS = ("dataset=files", "dataset.name=pairs", "dataset.source.train.path=pairs.jsonl")
 
 
 def test_every_objective_has_a_file_and_names_its_paper() -> None:
@@ -49,9 +50,10 @@ def test_every_objective_has_a_file_and_names_its_paper() -> None:
         ),
         (["objective=grpo"], "model.source.kind: a fresh model answers with noise, of which objective=grpo learns"),
         (
-            ["objective=dpo", "model.adapter.dropout=0.1", *LORA],
+            ["objective=dpo", "model.adapter.dropout=0.1", *LORA, *PAIRS],
             "model.adapter.dropout: objective=dpo weighs tokens by log-probabilities without dropout",
         ),
+        (["objective=ipo"], "dataset.source.kind: generated problems have no rejected answers, which objective=ipo"),
         (["objective=dapo", "model.adapter.dropout=0.1", *LORA], "model.adapter.dropout: objective=grpo weighs tokens"),
         (
             ["objective=distill", "objective.rollout.max_new_tokens=128"],

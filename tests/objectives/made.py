@@ -11,10 +11,11 @@ import numpy as np
 from tests.conftest import config_of
 from tunix_rt.objectives.interface import Float64, Tokens
 
+PAIRS = ("dataset=files", "dataset.name=pairs", "dataset.source.train.path=pairs.jsonl")
 declared = cache(lambda name: config_of([f"objective={name}", *PRETRAINED]).objective)
 """The objective of `conf/objective/<name>.yaml`."""
-PRETRAINED = ("model=smollm2_135m", "tokenizer=pretrained", "generation.max_new_tokens=9")
-"""A model that can answer."""
+PRETRAINED = ("model=smollm2_135m", "tokenizer=pretrained", "generation.max_new_tokens=9", *PAIRS)
+"""A model that can answer, and data of any kind."""
 
 
 def objective(name: str, **values: Any) -> Any:

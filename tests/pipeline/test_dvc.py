@@ -254,3 +254,22 @@ def test_a_mistake_is_one_line_and_nothing_is_recorded_as_done(repository: Repos
     said = repository.types("dvc", "exp", "run", *TOYS, "-S", "training.max_steps=true", code=255)
     assert "error: training.max_steps: got true, expected" in said and "Traceback" not in said
     assert not (repository.folder / "runs/dvc/prepare").exists()
+
+
+@pytest.mark.acceptance  # a minute
+def test_pairs_of_the_answers_are_one_more_stage(repository: Repository) -> None:
+    """Additions of one digit, sampled at a high temperature: some answers to a prompt are right, others wrong."""
+    words = [
+        *("run.pairs=[{to: data/raw/own, by: length}]", "dataset.source.operation=add", "dataset.source.digits=[1,1]"),
+        *("dataset.limit.train=60", "training.max_steps=120", "training.evaluate_every=null", "generation=sample"),
+        *("generation.split=train", "generation.num_return_sequences=6", "generation.max_new_tokens=24"),
+        *("generation.temperature=1.5", "generation.top_p=null"),
+    ]
+    done = repository.types("dvc", "exp", "run", *TOYS, *(word for override in words for word in ("-S", override)))
+    assert "Running stage 'pairs@0'" in done
+    folder = repository.folder / "data" / "raw" / "own"
+    pairs = [json.loads(line) for line in (folder / "pairs.jsonl").read_text("utf-8").splitlines()]
+    assert pairs and all(pair["meta"]["verdicts"] == [1.0, 0.0] for pair in pairs)
+    assert 'ranked_by: ["verdict", "length"]' in (folder / "pairs.md").read_text("utf-8")
+    again = repository.types("dvc", "repro")
+    assert "Stage 'pairs@0' didn't change, skipping" in again

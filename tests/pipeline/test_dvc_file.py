@@ -63,7 +63,7 @@ def reached(graph: grimp.ImportGraph, stage: str, backend: str) -> set[str]:
 
 
 def test_the_stages_are_those_of_the_code_in_their_order() -> None:
-    assert tuple(PIPELINE["stages"]) == ("first", *ORDER, "gate")
+    assert tuple(PIPELINE["stages"]) == ("first", *ORDER, "gate", "pairs")
     assert tuple(stage for stage in ORDER if stage in STAGES) == tuple(STAGES)
     for stage in ORDER:
         assert PIPELINE["stages"][stage]["cmd"] == f"python -m pipelines.{stage}"
@@ -98,7 +98,7 @@ def params_of(path: str) -> list[str]:
 def test_params_are_what_changes_the_result_of_the_stage(stage: str) -> None:
     """Prevents: another `generation.batch_size` predicting again. `seed` is behind the seeds that are null."""
     paths = STAGES.get(stage, ()) + (REWARD if stage == "train" else ())
-    own = [param for path in paths for param in params_of(path)]
+    own = [param for path in paths for param in params_of(path)] + ["objective.kind"] * (stage == "prepare")
     seeded = any(path.endswith("seed") or path in SEEDED for path in own)
     assert declared(stage, "params") == ["seed"] * seeded + own
 
@@ -145,6 +145,16 @@ def test_gates_are_stages_only_if_they_are_declared() -> None:
     assert gate["do"]["cmd"] == "python -m pipelines.gate ${item}" and gate["do"]["always_changed"]
     outs = [out for stage in ORDER for out in declared(stage, "outs")]
     assert set(gate["do"]["deps"]) - {"pipelines/gate.py"} == {"runs/dvc/evaluate", "runs/dvc/report.md"} <= set(outs)
+
+
+def test_pairs_are_stages_only_if_they_are_declared() -> None:
+    """Each makes a folder, which the data of another experiment can name."""
+    pairs = PIPELINE["stages"]["pairs"]
+    assert pairs["foreach"] == "${run.pairs}" and config_of().run.pairs == ()
+    assert pairs["do"]["cmd"] == "python -m pipelines.pairs ${item}" and pairs["do"]["outs"] == ["${item.to}"]
+    outs = [Path(out) for stage in ORDER for out in declared(stage, "outs")]
+    for entry in (Path(entry) for entry in pairs["do"]["deps"] if entry.startswith(("data/", "runs/"))):
+        assert any(entry == out or entry.is_relative_to(out) for out in outs), entry
 
 
 def test_the_experiment_it_begins_from_is_a_stage_only_if_there_is_one() -> None:

@@ -14,7 +14,7 @@ from tests.preferences.conftest import WORDS, Toy, write_sums
 from tunix_rt.batches.encoded import REJECTED, EncodedDataset
 from tunix_rt.batches.pairs import EncodedPairs
 from tunix_rt.config.identity import identities
-from tunix_rt.errors import DataError
+from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.inputs import write_prepared
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.traces.prepared import PreparedData
@@ -87,3 +87,8 @@ def test_only_pairs_change_the_identity_of_prepared_data(toy: Toy) -> None:
     dpo, other, sft = chain(), chain("objective.beta=0.2"), chain("objective=sft")
     assert dpo["prepare"] == other["prepare"] != sft["prepare"]
     assert dpo["train"] != other["train"]
+
+
+def test_a_token_of_a_pair_counts_or_does_not() -> None:
+    with pytest.raises(ConfigError, match=r"dataset.loss_weights.steps: 0.5, but objective=dpo counts a token or does"):
+        config_of([*WORDS, "dataset.loss_weights.steps=0.5"])

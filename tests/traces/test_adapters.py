@@ -196,7 +196,7 @@ def test_a_user_turn_that_is_to_be_learned_is_refused() -> None:
         ({"messages": []}, "f:1: messages: an empty list, expected a list of objects with role and content"),
         ({"messages": ["hello"]}, "f:1: messages: expected a list of objects, got text in it"),
         ({"prompt": "a", "completion": None}, "f:1: no known shape has the fields completion (null), prompt"),
-        ({"talk": {"messages": []}}, "(or messages, system, reasoning, answer); what is inside 'talk' has to stand at"),
+        ({"talk": {"messages": []}}, "to be asked); what is inside 'talk' has to stand at"),
         ({"chosen": "Human: a Assistant: b", "rejected": "c"}, "f:1: prompt: missing, and chosen is text, of which"),
         ({"messages": "hello"}, "f:1: messages: expected a list of objects, got text that is not JSON"),
         (talk(("user", "Q")), "no message of the assistant, so nothing to learn (roles: user)"),

@@ -8,6 +8,7 @@ from annotated_types import Ge
 
 from tunix_rt.config.choices import BackendName, Platform, Precision
 from tunix_rt.config.gate import GateConfig
+from tunix_rt.config.pairs import PairsConfig
 from tunix_rt.config.section import Count, Execution, Identity, Natural, Steps, Text, Unit, section
 
 Paths = Text | tuple[Text, ...]
@@ -92,6 +93,8 @@ class RunConfig:
     gates: Execution[tuple[GateConfig, ...]] = ()
     """What the result is compared with, by `gate RUN` and by a stage of DVC's pipeline: [{against: RUN,
     must_not_drop_by: 0.01}]; empty: nothing."""
+    pairs: Execution[tuple[PairsConfig, ...]] = ()
+    """Preference pairs that DVC's pipeline makes of the answers, each by a stage: [{to: data/raw/own}]; empty: none."""
     stop_step: Identity[Steps | None] = None
     """Stop training after this step, whatever the clock says: this is how `reproduce` repeats a time budget. It changes
     only when training stops, not for example the schedule; the resulting model differs all the same."""

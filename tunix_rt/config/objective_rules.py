@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 
 from tunix_rt.config.choices import BACKENDS
+from tunix_rt.config.dataset import DatasetConfig, GeneratedSource
 from tunix_rt.config.execution import BackendConfig
 from tunix_rt.config.model import FreshModel, ModelConfig, ModelSource, RunModel, ScratchModel
 from tunix_rt.config.objectives import ObjectiveConfig
@@ -21,6 +23,14 @@ def dropout(objective: ObjectiveConfig, model: ModelConfig) -> Iterator[Mistake]
     if objective.data != "traces" and model.adapter is not None and model.adapter.dropout > 0:
         what = f"objective={objective.kind} weighs tokens by log-probabilities without dropout, and would train others"
         yield "model.adapter.dropout", f"{what}: 0"
+
+
+def pairs_in_data(objective: ObjectiveConfig, dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Nothing generated is worse than something else."""
+    if objective.data == "pairs" and isinstance(dataset.source, GeneratedSource):
+        what = f"generated problems have no rejected answers, which objective={objective.kind} learns from"
+        remedy = "dataset=files with pairs, such as `python -m tunix_rt pairs RUN` makes of a run's own answers"
+        yield "dataset.source.kind", f"{what}: {remedy}"
 
 
 def groups(objective: ObjectiveConfig) -> Iterator[Mistake]:
@@ -95,12 +105,23 @@ def rollouts_of_backend(objective: ObjectiveConfig, backend: BackendConfig) -> I
         yield "objective.rollout.batch_size", f"{what}objective.rollout.batch_size=1, or one of backend={others}"
 
 
+def whole_weights(objective: ObjectiveConfig, dataset: DatasetConfig) -> Iterator[Mistake]:
+    """Of a pair a token counts, or it does not."""
+    if objective.data == "pairs":
+        for name, weight in asdict(dataset.loss_weights).items():
+            if weight not in (0, 1):
+                what = f"{weight:g}, but objective={objective.kind} counts a token or does not: 0 or 1"
+                yield f"dataset.loss_weights.{name}", what
+
+
 OBJECTIVE_RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     dropout,
+    pairs_in_data,
     groups,
     reward_components,
     rewards_vary,
     able_to_answer,
     room_for_answers,
     rollouts_of_backend,
+    whole_weights,
 )

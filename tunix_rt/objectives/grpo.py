@@ -87,7 +87,7 @@ class Grpo(RolloutObjective):
             slopes = slopes + self.kl_coefficient * ratio * direction
             metrics["rollout/kl"] = float(np.sum(mean * divergence))
         shares = token_shares(tokens, counted, self.divisor, self.constant or self.rollout.max_new_tokens)
-        return Value(float(np.sum(shares * losses)), -shares * slopes, metrics)
+        return Value(0.0 + float(np.sum(shares * losses)), -shares * slopes, metrics)
 
     def _counted(self, tokens: Tokens) -> Bool:
         """Whether something is learned from each token, [N]."""

@@ -31,4 +31,4 @@ def token_shares(tokens: Tokens, counted: Bool, divisor: Divisor, constant: int 
 
 def mean_loss(tokens: Tokens, shares: Float64) -> tuple[float, Float64]:
     """The negative log-likelihood, each token by its share [N], and its weights [N], which are those shares."""
-    return -float(np.sum(shares * tokens.logprobs)), shares
+    return 0.0 - float(np.sum(shares * tokens.logprobs)), shares

@@ -100,13 +100,18 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool, done:
         folder=str(again.path),
         equal=difference is None,
         exact=exact,
-        compared=[*result_files(recorded), *([PAGE] if exact and (recorded.path / PAGE).exists() else [])],
+        compared=[*_named_once(recorded), *([PAGE] if exact and (recorded.path / PAGE).exists() else [])],
         difference=difference,
         environment=[*differing, *_lines(environment)],
         earlier=None if earlier is None else earlier.folder,
     )
     write_json(again.path / "reproduction.json", asdict(result))
     return result
+
+
+def _named_once(run: RunFolder) -> list[str]:
+    """The result files; all rollouts by their folder."""
+    return list(dict.fromkeys("rollouts/" if "rollouts/" in name else name for name in result_files(run)))
 
 
 def _earlier(recorded: RunFolder, overrides: Sequence[str], strict: bool, done: Done) -> Reproduction | None:

@@ -119,6 +119,7 @@ def result_files(run: RunFolder) -> dict[str, Path]:
     """The files that a run computed, in the order of the data flow, including those of stages that a sibling did."""
     model = {f"model/{file.name}": file for file in sorted(run.model.glob("*")) if file.is_file()}
     files = {
+        **{f"rollouts/{file.name}": file for file in sorted(run.rollouts.glob("step_*.jsonl"))},
         "metrics.jsonl": run.metrics_log,
         **model,
         "baseline_predictions.jsonl": run.baseline_predictions,

@@ -65,7 +65,8 @@ def detect(record: Mapping[str, Any], where: str) -> Adapter:
     hint = f"; what is inside {inside[0]!r} has to stand at the top of the record" if inside else ""
     raise DataError(
         f"{where}: no known shape has the fields {', '.join(shown) or 'none'}; name them: "
-        f"columns={{prompt: FIELD, completion: FIELD}} (or messages, system, reasoning, answer){hint}"
+        "columns={prompt: FIELD, completion: FIELD} (or messages, system, reasoning, answer; expected_answer: a prompt "
+        f"to be asked){hint}"
     )
 
 
