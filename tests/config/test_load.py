@@ -52,7 +52,7 @@ def test_every_mistake_is_in_one_message() -> None:
         (["training.num_epochs=2"], "training: give exactly one of max_steps and num_epochs"),
         (
             ["dataset.source.kind=foo"],
-            "dataset.source.kind: got 'foo', allowed: 'arithmetic', 'files', 'jsonl', 'huggingface'",
+            "dataset.source.kind: got 'foo', allowed: 'arithmetic', 'parity', 'files', 'jsonl', 'huggingface'",
         ),
         (["dataset=jsonl", "dataset.name=x"], "dataset.source.train.path: missing"),
         (["hardware.threads=x"], "hardware.threads: got \"x\", expected a valid integer or 'auto'"),
