@@ -20,8 +20,15 @@ EXPERIMENTS = sorted(
     file.stem for file in (ROOT / "conf" / "experiment").glob("[!_]*.yaml") if not file.stem.startswith("sweep_")
 )  # those are run in tests/sweeps
 SMALL_GRID = ("dataset.source.wording=plain,detailed_scratchpad", "dataset.limit.train=32,64", "seed=0")
+ROLLOUT = "{prompts_per_step: 2, samples_per_prompt: 2, max_new_tokens: 8}"
+FIRST = "['training.max_steps=2','schedule.warmup_steps=1','dataset.limit.train=64','dataset.limit.test=4']"
+LEARNING = ("training.max_steps=2", "training.evaluate_samples=2", "schedule.warmup_steps=0")
+"""Of experiments that learn from verdicts: what `training=smoke` would say, had they not their own values."""
+ONLY_ACCEPTED = {name for name in EXPERIMENTS if name.startswith("rl_") and name != "rl_parity"}
+ONLY_ACCEPTED |= {"smollm2_gsm8k_grpo", "teaching_arithmetic"}
 DATA = {
     "gsm8k": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
+    "smollm2_gsm8k_grpo": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
     "smollm2_gsm8k_lora": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
     "smollm2_traces": ("tunix_rt_v2/traces.jsonl", "tunix_rt_v2/eval.jsonl"),
 }
@@ -57,6 +64,14 @@ def toy(name: str, small: Path, samples: Path) -> list[str]:
     if name == "teaching_arithmetic":
         words = [word for word in words if not word.startswith("dataset.limit.train")]
         return [*words, "dataset.source.num_traces=300", *SMALL_GRID, "training.max_steps=6", "hydra/launcher=basic"]
+    if name.endswith("_sft"):
+        return [*words, "training.max_steps=2", "generation.num_return_sequences=1", "generation.also_greedy=null"]
+    if name == "rl_objectives":
+        words += ["seed=0", "recipe=sft,grpo"]
+    if name.startswith("rl_") or name == "smollm2_gsm8k_grpo":
+        words += [*LEARNING, f"objective.rollout={ROLLOUT}"] if name != "rl_objectives" else LEARNING
+    if name.startswith("rl_"):
+        return [*words, f"model.source.overrides={FIRST}"]
     if name in DATA:
         train, test = (samples / file for file in DATA[name])
         words += [f"dataset.source.train.path={train}", f"dataset.source.test.path={test}"]
@@ -67,13 +82,13 @@ def toy(name: str, small: Path, samples: Path) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.acceptance) if n == "teaching_arithmetic" else n for n in EXPERIMENTS]
+    "name", [pytest.param(n, marks=pytest.mark.acceptance) if n in ONLY_ACCEPTED else n for n in EXPERIMENTS]
 )
 def test_it_runs(name: str, person: Person, small_smollm2: Path, samples: Path) -> None:
     done = person.types(*toy(name, small_smollm2, samples))
     assert done.code == 0, done.err
     runs = sorted((person.folder / "runs" / name).glob("*/metrics.json"))
-    assert len(runs) == {"steps_or_answer": 5, "teaching_arithmetic": 4}.get(name, 1)
+    assert len(runs) == {"steps_or_answer": 5, "teaching_arithmetic": 4, "rl_objectives": 2}.get(name, 1)
     for file in runs:
         metrics = json.loads(file.read_text("utf-8"))
         assert metrics["n"] == 4
