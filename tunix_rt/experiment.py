@@ -29,7 +29,7 @@ from tunix_rt.files import JsonObject, copy_file, read_json, write_json
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.inference.batches import plan_file
 from tunix_rt.inference.trained import trained_model
-from tunix_rt.inputs import begins_from, check_family, checked_digests, prepared_of, source_digest
+from tunix_rt.inputs import check_family, checked_digests, prepared_of, source_digest, teacher_of, trained_by
 from tunix_rt.machine import cache_folder
 from tunix_rt.models.folder import is_adapter
 from tunix_rt.models.reference import is_reference
@@ -122,26 +122,32 @@ def _same_answers(
 
 
 def earlier_run(config: ExperimentConfig, folder: RunFolder) -> RunFolder | None:
-    """The run whose model the experiment begins from, with what of it is not finished done first.
+    """The run whose model the experiment begins from, with what of it is not finished done first, and of its teacher.
 
     It is an ordinary run, its answers and their score included: what a reader compares the later one with. `folder`:
     that of the later run. Raises what `run` raises.
     """
-    if not isinstance(config.model.source, RunModel):
-        return None
-    earlier = earlier_of(config, config.model.source)
-    _check_data(config)
-    say(f"{config.name} begins from the model of {earlier.name}, which comes first")
+    if isinstance(teacher := teacher_of(config), RunModel):
+        _first(config, teacher, folder, "learns from")
+    source = config.model.source
+    return _first(config, source, folder, "begins from") if isinstance(source, RunModel) else None
+
+
+def _first(config: ExperimentConfig, source: RunModel, folder: RunFolder, does: str) -> RunFolder:
+    """The run of an experiment that comes first; `does`: what the later one does with its model."""
+    earlier = earlier_of(config, source)
+    _check_data(config, source)
+    say(f"{config.name} {does} the model of {earlier.name}, which comes first")
     result = _in_turn(earlier, folder)
     first = RunFolder(result.folder)
-    say(f"{first.name}: accuracy {rate_line(result.metrics['accuracy'])}; {config.name} begins from its model")
+    say(f"{first.name}: accuracy {rate_line(result.metrics['accuracy'])}; {config.name} {does} its model")
     return first
 
 
-def _check_data(config: ExperimentConfig) -> None:
+def _check_data(config: ExperimentConfig, source: RunModel) -> None:
     """What is wrong with the data is said before the model that it is for is trained."""
     try:
-        begins_from(config, ModelStore(config.tracking.uri))
+        trained_by(config, source, ModelStore(config.tracking.uri))
     except ModelError:
         check_traces(config.dataset, config.format.reader, pairs=config.objective.data == "pairs")
 

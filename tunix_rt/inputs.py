@@ -10,7 +10,7 @@ from pathlib import Path
 from tunix_rt.checked import replaced
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import FilesSource
-from tunix_rt.config.identity import identities
+from tunix_rt.config.identity import TEACHER, identities
 from tunix_rt.config.load import earlier_of
 from tunix_rt.config.model import FolderModel, FreshModel, RegistryModel, RunModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
@@ -18,7 +18,7 @@ from tunix_rt.errors import ConfigError, DataError, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, read_record, sha256_bytes, sha256_file, write_json
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.folder import read_config
-from tunix_rt.models.sources import Store, adapter_digest, content_digest, materialise
+from tunix_rt.models.sources import Source, Store, adapter_digest, content_digest, materialise
 from tunix_rt.runs.folder import RunFolder, find_done
 from tunix_rt.stages.prepare import CHUNKS, PrepareRequest, prepare
 from tunix_rt.terminal import warn
@@ -41,11 +41,11 @@ def input_digests(config: ExperimentConfig, store: Store) -> dict[str, str]:
     for part in parts_of(config.dataset.source):
         if (held := dataset_digest(part.source)) is not None:
             digests[part.setting] = held
-    source = config.model.source
-    if isinstance(source, RunModel):
-        digests["model.source"] = train_identity(earlier_of(config, source), store)
-    elif not isinstance(source, FreshModel | ScratchModel):
-        digests["model.source"] = content_digest(source, store)
+    for key, source in {"model.source": config.model.source, TEACHER: teacher_of(config)}.items():
+        if isinstance(source, RunModel):
+            digests[key] = train_identity(earlier_of(config, source), store)
+        elif source is not None and not isinstance(source, FreshModel | ScratchModel):
+            digests[key] = content_digest(source, store)
     adapter = config.model.adapter
     if adapter is not None and adapter.path is not None:
         digests["model.adapter"] = adapter_digest(Path(adapter.path))
@@ -57,24 +57,37 @@ def train_identity(config: ExperimentConfig, store: Store) -> str:
     return identities(config, input_digests(config, store))["train"]
 
 
-def begins_from(config: ExperimentConfig, store: Store) -> RunFolder | None:
-    """The finished run whose model an experiment begins from; None if its model comes from no experiment.
+def teacher_of(config: ExperimentConfig) -> Source | RunModel | None:
+    """The model that an objective learns from (`objective.teacher`), if it does."""
+    found: Source | RunModel | None = getattr(config.objective, "teacher", None)
+    return found
+
+
+def trained_by(config: ExperimentConfig, source: RunModel, store: Store, home: Path = Path()) -> RunFolder:
+    """The finished run of the experiment that a source of `config` names; a relative `run.root` is in `home`.
 
     Raises ModelError if there is none (`experiment.run` would make it first), or none whose model is unchanged.
     """
-    source = config.model.source
-    if not isinstance(source, RunModel):
-        return None
     earlier = earlier_of(config, source)
     identity, problem = train_identity(earlier, store), None
-    for run in find_done(Path(config.run.root), earlier.name, "train", identity):
+    for run in find_done(home / config.run.root, earlier.name, "train", identity):
         try:
             trained_model(run)
             return run
         except ModelError as error:
-            problem = problem or f"model.source: {error}"
+            problem = problem or str(error)
     missing = f"no run of {earlier.name} in {config.run.root} has trained it (its identity of train is {identity})"
-    raise ModelError(problem or f"model.source: {missing}; the command of the experiment itself does so first")
+    raise ModelError(problem or f"{missing}; the command of the experiment itself does so first")
+
+
+def teacher_folder(config: ExperimentConfig, store: Store, home: Path = Path()) -> Path | None:
+    """The model folder of `objective.teacher`, fetched, converted or merged if it is not there yet."""
+    source = teacher_of(config)
+    if source is None:
+        return None
+    if isinstance(source, RunModel):
+        source = FolderModel(kind="folder", path=str(trained_by(config, source, store, home).model))
+    return materialise(source, _models(config), store)
 
 
 def _data_files(config: ExperimentConfig) -> dict[str, dict[Path, str]]:
@@ -170,9 +183,7 @@ def _trained_first(config: ExperimentConfig, source: RunModel, folder: Path, sto
     of its shape in `folder`. Raises ModelError.
     """
     try:
-        run = begins_from(config, store)
-        assert run is not None
-        return run.model
+        return trained_by(config, source, store).model
     except ModelError:
         if weights:
             raise

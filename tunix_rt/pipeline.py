@@ -77,19 +77,22 @@ def run_first() -> int:
     """
     heap.own_process()
     here, config = Path.cwd(), read_params()
-    source = config.model.source
-    if not isinstance(source, RunModel):
-        raise InputError(f"{PARAMS}: model.source is no experiment, so none comes first")
     os.chdir(workspace(here))
     earlier = earlier_run(config, RunFolder(here / config.run.root / PIPELINE))
-    assert earlier is not None
-    model = materialise(FolderModel(kind="folder", path=str(earlier.model)), Path(config.run.data) / "models")
-    place = here / source.dvc_path
+    place = here / config.run.root / PIPELINE / "first"
     with replaced(place) as part:
-        shutil.copytree(model, part, ignore=shutil.ignore_patterns(MADE))
-    identity = earlier.stages()["train"]["identity"]
-    write_json(place.parent / FIRST, {"run": earlier.name, "folder": os.path.relpath(earlier.path), "train": identity})
+        part.mkdir(parents=True)
+        if earlier is not None:
+            _leave(earlier, part, Path(config.run.data) / "models")
     return 0
+
+
+def _leave(earlier: RunFolder, place: Path, models: Path) -> None:
+    """A copy of its model, merged if it is an adapter, and where its run is."""
+    model = materialise(FolderModel(kind="folder", path=str(earlier.model)), models)
+    shutil.copytree(model, place / "model", ignore=shutil.ignore_patterns(MADE))
+    identity = earlier.stages()["train"]["identity"]
+    write_json(place / FIRST, {"run": earlier.name, "folder": os.path.relpath(earlier.path), "train": identity})
 
 
 def _earlier(config: ExperimentConfig, digests: Mapping[str, str], home: Path) -> RunFolder | None:

@@ -14,6 +14,7 @@ from tunix_rt.errors import ConfigError
 
 TRAINED = ("model=smollm2_135m", "tokenizer=pretrained")
 LORA = (*TRAINED, "model/adapter=lora")
+TEACHER = "objective.teacher={kind: folder, path: teacher}"
 PAIRS = ("dataset=files", "dataset.name=pairs", "dataset.source.train.path=pairs.jsonl")
 
 
@@ -56,7 +57,7 @@ def test_every_objective_has_a_file_and_names_its_paper() -> None:
         (["objective=ipo"], "dataset.source.kind: generated problems have no rejected answers, which objective=ipo"),
         (["objective=dapo", "model.adapter.dropout=0.1", *LORA], "model.adapter.dropout: objective=grpo weighs tokens"),
         (
-            ["objective=distill", "objective.rollout.max_new_tokens=128"],
+            ["objective=distill", TEACHER, "objective.rollout.max_new_tokens=128"],
             "objective.rollout.max_new_tokens: 128 leaves no room for a prompt in the model's 128 positions",
         ),
         (
@@ -80,6 +81,15 @@ def test_every_objective_has_a_file_and_names_its_paper() -> None:
             ["objective=grpo", "objective.rollout.num_generations=4", *TRAINED],
             "objective.rollout.num_generations: unknown key; did you mean 'samples_per_prompt'?",
         ),
+        (["objective=distill"], "objective.teacher: missing: it has no default and must be given"),
+        (
+            ["objective=distill", "objective.teacher={kind: fresh}"],
+            "objective.teacher.kind: got 'fresh', allowed: 'hub', 'folder', 'gguf', 'registry', 'run'",
+        ),
+        (
+            ["objective=distill", "objective.teacher={kind: run, experiment: quickstat}"],
+            "objective.teacher.experiment: no 'quickstat'; did you mean 'quickstart'?",
+        ),
         (["objective=gpro"], "objective: no 'gpro'; did you mean 'grpo'?"),
     ],
 )  # fmt: skip
@@ -94,7 +104,7 @@ def test_one_line_before_anything_starts(overrides: list[str], expected: str) ->
     "overrides",
     [
         ["model.adapter.dropout=0.1", *LORA],  # supervised fine-tuning has no other log-probabilities
-        ["objective=distill", "objective.reward.weights.answer=0", "objective.samples=teacher"],  # a fresh student
+        ["objective=distill", TEACHER, "objective.reward.weights.answer=0", "objective.samples=teacher"],  # fresh
         ["objective=grpo", "+objective.reward.weights={exact: 1, code.tests_passed: 0.5}", *TRAINED,
          "evaluation.scorers=[{kind: exact}, {kind: code, allow_execution: true}]"],
     ],

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from tests.evaluation.scorers import scorer
+from tunix_rt.config.rollout import RewardConfig
 from tunix_rt.errors import ConfigError, DataError, MachineError
 from tunix_rt.evaluation import endpoint
+from tunix_rt.evaluation.reward import Rewarder
 from tunix_rt.evaluation.score import score
 from tunix_rt.evaluation.scorer import Question
 
@@ -130,3 +132,18 @@ def test_what_cannot_work_is_refused_at_once() -> None:
         scorer("judge", url="localhost", model="m")
     with pytest.raises(ConfigError, match=r"prompt: it must hold \{reference\} and \{answer\}"):
         scorer("judge", url="http://x", model="m", prompt="hello")
+
+
+def test_as_a_reward_it_is_asked_of_all_answers_at_once(url: str, predict: Predict, ask: Ask, rules: Rules) -> None:
+    """Eight requests wait for each other; the judge's limits are its own, not those of one verdict."""
+    evaluation = rules(scorers=(scorer("text"), scorer("judge", url=url, model="m", concurrent_requests=8)))
+    Model.together = threading.Barrier(8)
+    said = [predict("a", f"{number % 8 + 10}", number) for number in range(16)]
+    reward = RewardConfig(weights={"answer": 1.0, "judge": 0.5}, seconds=5.0, megabytes=1024)
+    with Rewarder(evaluation, reward, 100) as rewarder:
+        found = rewarder.rewards(said, {"a": ask("a", "12")})
+        assert [one.total for one in found] == [1.5 if number % 8 == 2 else 0.0 for number in range(16)]
+        assert len(Model.asked) == 8 and rewarder.failed == 0
+        Model.together = None
+        with pytest.raises(MachineError, match="HTTP 401"):
+            rewarder.rewards([predict("a", "forbidden")], {"a": ask("a", "12")})

@@ -12,10 +12,11 @@ from tests.conftest import config_of
 from tunix_rt.objectives.interface import Float64, Tokens
 
 PAIRS = ("dataset=files", "dataset.name=pairs", "dataset.source.train.path=pairs.jsonl")
-declared = cache(lambda name: config_of([f"objective={name}", *PRETRAINED]).objective)
+declared = cache(lambda name: config_of([f"objective={name}", *PRETRAINED, *TEACHER.get(name, ())]).objective)
 """The objective of `conf/objective/<name>.yaml`."""
 PRETRAINED = ("model=smollm2_135m", "tokenizer=pretrained", "generation.max_new_tokens=9", *PAIRS)
 """A model that can answer, and data of any kind."""
+TEACHER = {"distill": ["objective.teacher={kind: folder, path: teacher}"]}
 
 
 def objective(name: str, **values: Any) -> Any:

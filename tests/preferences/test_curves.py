@@ -24,6 +24,7 @@ def test_thirty_steps_are_the_same_on_both_backends(toy: Toy, torch: Backend) ->
     assert curves["torch"]["preference/accuracy"][-1] == 1.0
 
 
+@pytest.mark.acceptance  # what TRL measured says the same in the default tier, without its imports
 def test_the_loss_and_the_gradient_are_those_of_autograd_over_transformers(toy: Toy, torch: Backend) -> None:
     """One pair after the other, unpacked, in float64, after some updates: then model and reference differ."""
     import torch as framework

@@ -68,6 +68,9 @@ def test_it_stops_at_the_evaluation_that_is_good_enough(values: list[float], rea
     assert after(values, "accuracy", stop_at=end).reason() is None
 
 
+TRAINED = ("model=from_path", "model.source.path=base", "tokenizer=pretrained")
+
+
 def test_what_decides_has_to_be_measured() -> None:
     with pytest.raises(ConfigError, match=r"stop_at and select=best_… need evaluate_every"):
         config_of(["training.stop_at={metric: accuracy, value: 1}", "training.evaluate_every=null"])
@@ -76,4 +79,4 @@ def test_what_decides_has_to_be_measured() -> None:
     for words in ("training.stop_at={metric: reward, value: 1}", "training.select=best_reward"):
         with pytest.raises(ConfigError, match=r"objective 'sft' has no reward that could decide"):
             config_of([words])
-        assert config_of([words, "objective=dr_grpo"]).training.deciding == {"reward"}
+        assert config_of([words, "objective=dr_grpo", *TRAINED]).training.deciding == {"reward"}

@@ -11,7 +11,8 @@ from typing import Any
 from tunix_rt.config.folders import EXPERIMENT
 from tunix_rt.errors import ConfigError
 
-SOURCE = "model.source"
+SOURCES = ("model.source", "objective.teacher")
+"""Sections that may name another experiment."""
 INHERITED = ("backend", "hardware", "tracking", "seed", "debug")
 """Sections that an earlier experiment has from the one that begins from it."""
 PLACES = ("root", "data")
@@ -26,25 +27,41 @@ Check = Callable[[Mapping[str, Any]], Found]
 def with_earlier(
     mapping: Mapping[str, Any], compose: Compose, check: Check, seen: tuple[str, ...] = ()
 ) -> tuple[Mapping[str, Any], Found]:
-    """`mapping` with the config of the experiment that its model comes from, and the mistakes in that one.
+    """`mapping` with the configs of the experiments that its model and its teacher come from, and the mistakes in them.
 
     A config that was recorded is taken as it is. `seen`: the experiments that begin from this one, to refuse a circle.
     """
-    section = _section(_section(mapping, "model"), "source")
-    name, overrides = section.get("experiment"), section.get("overrides", [])
-    if section.get("kind") != "run" or not _is_names([name, *_list(overrides)]) or name == "???":
-        return mapping, []
-    step = " ".join([str(name), *overrides])
+    found: Found = []
+    for source in SOURCES:
+        head, _, tail = source.partition(".")
+        section = _section(_section(mapping, head), tail)
+        if section.get("kind") == "run" and _is_named(section):
+            earlier, mistakes = _earlier(source, section, mapping, compose, check, seen)
+            mapping, found = {**mapping, head: {**mapping[head], tail: {**section, **earlier}}}, [*found, *mistakes]
+    return mapping, found
+
+
+def _earlier(
+    source: str,
+    section: Mapping[str, Any],
+    outer: Mapping[str, Any],
+    compose: Compose,
+    check: Check,
+    seen: tuple[str, ...],
+) -> tuple[dict[str, Any], Found]:
+    """The `config` of one section, unless it cannot be composed, and the mistakes in it."""
+    name, overrides = str(section["experiment"]), section.get("overrides", [])
+    step = " ".join([name, *overrides])
     if step in seen:
         circle = " begins from ".join([*seen[seen.index(step) :], step])
-        return mapping, [(f"{SOURCE}.experiment", f"a circle: {circle}; one of them needs a model of its own")]
+        return {}, [(f"{source}.experiment", f"a circle: {circle}; one of them needs a model of its own")]
     try:
-        composed = section.get("config") or _composed(str(name), overrides, compose)
+        composed = section.get("config") or _composed(name, overrides, compose)
     except ConfigError as error:
-        return mapping, [*_lines(error)]
-    whole, found = with_earlier(inheriting(composed, mapping), compose, check, (*seen, step))
-    found = [(f"{SOURCE} ({name}) {path}", what) for path, what in [*found, *_own(whole, check)]]
-    return {**mapping, "model": {**mapping["model"], "source": {**section, "config": _alone(whole)}}}, found
+        return {}, list(_lines(source, error))
+    whole, found = with_earlier(inheriting(composed, outer), compose, check, (*seen, step))
+    mistakes = [(f"{source} ({name}) {path}", what) for path, what in [*found, *_own(whole, check)]]
+    return {"config": _alone(whole)}, mistakes
 
 
 def inheriting(config: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, Any]:
@@ -80,12 +97,12 @@ def _composed(name: str, overrides: Sequence[str], compose: Compose) -> dict[str
     return compose([f"{EXPERIMENT}={name}", *overrides])
 
 
-def _lines(error: ConfigError) -> Iterator[tuple[str, str]]:
+def _lines(source: str, error: ConfigError) -> Iterator[tuple[str, str]]:
     """The mistakes of a message, each with its place."""
     lines = str(error).splitlines()
     for line in map(str.strip, lines[1:] or lines):
         named = line.startswith(f"{EXPERIMENT}: ")
-        yield f"{SOURCE}.{EXPERIMENT}" if named else f"{SOURCE}.overrides", line.removeprefix(f"{EXPERIMENT}: ")
+        yield f"{source}.{EXPERIMENT}" if named else f"{source}.overrides", line.removeprefix(f"{EXPERIMENT}: ")
 
 
 def _section(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -93,9 +110,8 @@ def _section(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [None]
-
-
-def _is_names(values: Sequence[Any]) -> bool:
-    return all(isinstance(value, str) and value for value in values)
+def _is_named(section: Mapping[str, Any]) -> bool:
+    """Whether it has an experiment and overrides that can be composed; its type says what is wrong with others."""
+    overrides = section.get("overrides", [])
+    given = [section.get("experiment"), *(overrides if isinstance(overrides, list) else [None])]
+    return given[0] != "???" and all(isinstance(value, str) and value for value in given)

@@ -89,7 +89,8 @@ class RunConfig:
     """What DVC tracks of the initial weights: the model of `model.source`, if that is an experiment; else a source file
     that it tracks anyway."""
     dvc_first: Execution[tuple[Text, ...]] = ()
-    """The experiment that DVC runs first, as a stage of its own: that of `model.source`; empty: none."""
+    """The experiment that DVC runs first, as a stage of its own: that of `model.source`, else of `objective.teacher`;
+    empty: none."""
     gates: Execution[tuple[GateConfig, ...]] = ()
     """What the result is compared with, by `gate RUN` and by a stage of DVC's pipeline: [{against: RUN,
     must_not_drop_by: 0.01}]; empty: nothing."""

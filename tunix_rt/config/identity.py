@@ -38,6 +38,9 @@ PAIRS = "pairs"
 REWARD = ("evaluation.scorers", "evaluation.extract")
 """What decides how good one is."""
 
+TEACHER = "objective.teacher"
+"""What decides nothing before training."""
+
 LENGTH = 12
 """Hex digits of an identity: 48 bits."""
 
@@ -87,6 +90,7 @@ def declared(config: ExperimentConfig, stage: str) -> dict[str, Any]:
     data = entering(plain(config))
     if not config.training.trains:  # the model as it is has nothing before it
         del data["generation"]["baseline"]
+    data["objective"].pop("teacher", None)  # it counts by its content (`input_digests`)
     return {path: get_path(data, path.split("."), None) for path in taken(config, stage)}
 
 
@@ -115,7 +119,7 @@ def identities(
     `kept`: identities of stages that were done elsewhere; those of the later stages build on them.
     """
     chain: dict[str, str] = {}
-    trained_on = {key: value for key, value in input_digests.items() if key.startswith("model.adapter")}
+    trained_on = {key: value for key, value in input_digests.items() if key in ("model.adapter", TEACHER)}
     parent = digest({key: value for key, value in input_digests.items() if key not in trained_on})
     for stage in STAGES:
         sections = declared(config, stage) | (trained_on if stage == "train" else {})

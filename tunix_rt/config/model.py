@@ -165,6 +165,10 @@ ModelSource = Annotated[
     Discriminator("kind"),
     BeforeValidator(_spelt_out),
 ]
+TrainedModel = Annotated[
+    HubModel | FolderModel | GgufModel | RegistryModel | RunModel, Discriminator("kind"), BeforeValidator(_spelt_out)
+]
+"""A source whose weights somebody has trained."""
 
 
 @section

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.engine.context import RunContext
 from tunix_rt.evaluation.answers import is_right
 from tunix_rt.evaluation.reward import Rewarder
 from tunix_rt.files import JsonObject
-from tunix_rt.inputs import ensure_prepared
+from tunix_rt.inputs import ensure_prepared, teacher_folder
 from tunix_rt.machine import cache_folder
 from tunix_rt.objectives.rollouts import RolloutObjective
 from tunix_rt.stages.evaluate import evaluate
@@ -59,6 +60,7 @@ def _train(context: RunContext) -> JsonObject:
         interrupt=context.interrupt,
         is_right=partial(is_right, evaluation=config.evaluation),
         judge=partial(_judge, config.evaluation, config.objective),
+        teacher=partial(teacher_folder, config, context.store, context.home or Path()),
     )
     return train(request)
 

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from tunix_rt.config.model import TrainedModel
 from tunix_rt.config.rollout import RewardConfig, RolloutConfig
 from tunix_rt.config.section import section
 from tunix_rt.objectives.interface import Float64, Tokens, Value
@@ -22,6 +23,9 @@ class Distill(RolloutObjective):
     """KL(student‖teacher) at the tokens that the student sampled, or the likelihood of what the teacher sampled."""
 
     kind: Literal["distill"]
+    teacher: TrainedModel
+    """The model to learn from, with the tokenizer of the trained one: as `model.source`, of any kind but those that are
+    drawn. An experiment (`{kind: run, experiment: NAME}`) runs first where it is not finished (docs/stages.md)."""
     rollout: RolloutConfig
     reward: RewardConfig
     samples: Literal["student", "teacher"]

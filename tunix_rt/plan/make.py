@@ -14,7 +14,7 @@ from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DeviceError, ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.hints import tunix_rt
-from tunix_rt.inputs import begins_from
+from tunix_rt.inputs import trained_by
 from tunix_rt.machine import cache_folder, free_memory, usable_memory
 from tunix_rt.plan.estimate import Change, Estimate, MemoryBudget, advice, estimate
 from tunix_rt.plan.measure import Measured, measure
@@ -118,7 +118,7 @@ def _first(config: ExperimentConfig) -> str | None:
     if not isinstance(source, RunModel):
         return None
     with suppress(ModelError):
-        begins_from(config, ModelStore(config.tracking.uri))
+        trained_by(config, source, ModelStore(config.tracking.uri))
         return None
     chosen = [f"+experiment={source.experiment}", f"backend={config.backend.name}", f"seed={config.seed}"]
     return tunix_rt("plan", *chosen, *source.overrides)

@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tunix_rt.backends.interface import Backend
+from tunix_rt.backends.interface import Backend, State
 from tunix_rt.batches.reader import Question, Reader
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.rollout import RewardConfig
 from tunix_rt.config.training import TrainingConfig
-from tunix_rt.errors import ConfigError, DataError
+from tunix_rt.errors import ConfigError, DataError, ModelError
 from tunix_rt.files import JsonObject
+from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.objectives.rollouts import RolloutObjective
 from tunix_rt.rollouts.asking import Asking
 from tunix_rt.rollouts.interface import Judge
@@ -66,13 +67,14 @@ def rollout_source(
     judge: Judge,
     is_right: Callable[[Prediction, Trace], bool | None],
     reference: FrozenModel | None,
+    teacher: State | None,
     folder: Path,
     interrupt: Interrupt,
 ) -> tuple[RolloutSource, JsonObject]:
     """The source of updates, and what follows from the data: row length, steps, epochs.
 
-    `folder`: where the rollouts are kept. Raises DataError (too few prompts, one that cannot be asked or judged),
-    ConfigError (a row too short for an answer), ModelError.
+    `teacher`: who answers in place of the trained model; `folder`: where the rollouts are kept. Raises DataError (too
+    few prompts, one that cannot be asked or judged), ConfigError (a row too short for an answer), ModelError.
     """
     traces, reader = prepared.traces("train"), Reader.of(prepared.model_folder, format)
     prompts, facts = asked_prompts(objective, training, [trace.id for trace in traces], folder)
@@ -83,7 +85,7 @@ def rollout_source(
     longest = max((len(question.ids) for question in questions.values()), default=1)
     length = _row_length(training, longest, objective.rollout.max_new_tokens, reader.max_positions)
     source = RolloutSource(
-        asking=Asking(engine, reader, objective, judge, training.seed),
+        asking=Asking(engine, reader, objective, judge, training.seed, teacher),
         prompts=prompts,
         questions=questions,
         shape=RowShape(length, training.per_device_batch_size, training.packing),
@@ -101,6 +103,21 @@ def starting_model(engine: Backend, folder: Path, adapter: LoraAdapter | None) -
     if adapter.path is None:
         return FrozenModel(engine, None)
     return FrozenModel(engine, engine.load(folder, None, Path(adapter.path).expanduser(), adapter.quantize))
+
+
+def taught_by(engine: Backend, teacher: Path, start: Path, compared: bool) -> tuple[State | None, FrozenModel | None]:
+    """A teacher: who answers (None: the trained model does), and with whom its answers are compared (`compared`).
+
+    Raises ModelError if its tokens are not those of the model at `start`.
+    """
+    own, other = (Tokenizer.load(folder).digest for folder in (start, teacher))
+    if own != other:
+        raise ModelError(
+            f"objective.teacher: {teacher} has another tokenizer than the trained model's (sha256 {other[:12]}…, not "
+            f"{own[:12]}…), and probabilities of the same tokens are what is learned: name a teacher with that one"
+        )
+    state = engine.load(teacher, None)
+    return (None, FrozenModel(engine, state)) if compared else (state, None)
 
 
 def _check(

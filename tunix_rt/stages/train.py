@@ -31,7 +31,7 @@ from tunix_rt.objectives.interface import Objective
 from tunix_rt.objectives.rollouts import RolloutObjective
 from tunix_rt.rollouts.interface import Judge
 from tunix_rt.rollouts.source import RolloutSource
-from tunix_rt.rollouts.start import rollout_source, starting_model
+from tunix_rt.rollouts.start import rollout_source, starting_model, taught_by
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.live import SAMPLES
@@ -78,6 +78,8 @@ class TrainRequest:
     """Judges answers to validation prompts, by the section `evaluation`."""
     judge: Callable[[], AbstractContextManager[Judge]]
     """Makes who judges the answers that are learned from, by `evaluation` and `objective.reward`."""
+    teacher: Callable[[], Path | None]
+    """Finds the model folder of `objective.teacher`; None: there is no teacher."""
 
 
 def train(request: TrainRequest) -> JsonObject:
@@ -149,8 +151,10 @@ def rollouts_of(
     request: TrainRequest, objective: RolloutObjective, engine: Backend, judge: Judge
 ) -> tuple[RolloutSource, JsonObject]:
     """The source of updates that samples answers and learns from what they are worth."""
-    start, reference = request.prepared.model_folder, None
-    if objective.needs_reference:
+    start, reference, asked = request.prepared.model_folder, None, None
+    if (teacher := request.teacher()) is not None:
+        asked, reference = taught_by(engine, teacher, start, objective.needs_reference)
+    elif objective.needs_reference:
         reference = starting_model(engine, start, request.adapter)
     return rollout_source(
         objective,
@@ -161,6 +165,7 @@ def rollouts_of(
         judge,
         request.is_right,
         reference,
+        asked,
         request.run.rollouts,
         request.interrupt,
     )

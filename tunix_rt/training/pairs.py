@@ -117,5 +117,5 @@ def start_of(setup: TrainingSetup, folder: Path) -> JsonObject:
     if setup.adapter is None:
         return {"model": folder_digest(folder), "adapter": None}
     config = setup.adapter.config
-    path = None if config.path is None else adapter_digest(Path(config.path))
+    path = None if config.path is None else adapter_digest(Path(config.path).expanduser())
     return {"model": setup.adapter.base.sha256, "adapter": {"quantize": config.quantize, "path": path}}

@@ -122,8 +122,10 @@ def _piece(index: int, prompt: Int32, ids: Int32, logprobs: Float32, limits: Lim
     stop_id = limits.only_stop_id if len(ids) < room else None
     reason: FinishReason = "length" if len(ids) >= room else "stop"
     ids = ids[:room]
-    logprobs = logprobs[:room] if model is None else _scored(model, prompt, ids)
-    return Piece(index, ids, logprobs, reason, stop_id)
+    if model is None:
+        return Piece(index, ids, logprobs[:room], reason, stop_id)
+    scored = _scored(model, prompt, ids if stop_id is None else np.append(ids, np.int32(stop_id)))
+    return Piece(index, ids, scored[: len(ids)], reason, stop_id, None if stop_id is None else float(scored[-1]))
 
 
 def _scored(model: Any, prompt: Int32, ids: Int32) -> Float32:
