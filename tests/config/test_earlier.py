@@ -108,7 +108,7 @@ def test_what_changes_no_model_there_changes_nothing_here() -> None:
     """Prevents: another cadence of checkpoints of the earlier one training the later one again."""
     digests = {"model.source": "what its training is identified by"}
     found = [
-        identities(config_of([*BEGINS, f"model.source.overrides=[{override}]"]), digests)
+        identities(config_of([*BEGINS, f"model.source.overrides=['{override}']"]), digests)
         for override in ("checkpoint.keep=7", "generation.batch_size=7", "optimizer.learning_rate=0.5")
     ]
     assert found[0] == found[1] == found[2]
