@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -71,6 +70,7 @@ def test_a_formula_has_its_time_and_the_next_one_is_judged() -> None:
 
 
 CHILD = """
+import os
 import time
 from tunix_rt.evaluation.child import serve
 def respond(request):
@@ -78,6 +78,13 @@ def respond(request):
         return {"size": len(bytearray(request["size"]))}
     if request["do"] == "die":
         raise SystemExit
+    if request["do"] == "compute":
+        return {"number": 9**9**9}
+    if request["do"] == "fork":
+        other = os.fork()
+        if not other:
+            time.sleep(600)
+        return {"pid": other}
     time.sleep(request.get("seconds", 0))
     print("this is no answer")
     return {"done": True}
@@ -99,42 +106,50 @@ def test_a_child_is_bounded_and_outlives_what_it_is_asked(tmp_path: Any, monkeyp
         child.stop()
 
 
-LEFT_ALONE = """
-import sys
-from tunix_rt.evaluation.child import Child
-child = Child("some_child")
-child.wait()
-print(child._process.pid, flush=True)
-child.ask({"do": "work", "seconds": 600}, float(sys.argv[1]))
-"""
-
-
-def test_a_child_that_is_left_alone_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Prevents: a process that computes a formula for ever after training was killed."""
-    (tmp_path / "some_child.py").write_text(CHILD)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    parent = subprocess.Popen([sys.executable, "-c", LEFT_ALONE, "0.5"], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    child = psutil.Process(int(parent.stdout.readline()))
-    time.sleep(0.2)
-    parent.kill()
-    parent.communicate()
-    assert child.is_running()
-    psutil.wait_procs([child], timeout=20)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
-
-
-def test_ctrl_c_does_not_cost_a_verdict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_child_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a process that a scorer forked is there for ever, whether its answer came in time or the child died."""
     (tmp_path / "some_child.py").write_text(CHILD)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     child = Child("some_child")
-    child.wait()
     try:
-        assert child._process is not None
-        for stop in (signal.SIGINT, signal.SIGTERM):
-            child._process.send_signal(stop)
-        assert child.ask_each([{"do": "work"}, {"do": "work", "seconds": 60}, {"do": "work"}], 1) == [
-            *({"done": True}, None, {"done": True})
-        ]
+        first = _forked(child)
+        assert child.ask({"do": "work", "seconds": 60}, 0.1) is None
+        second = _forked(child)
+        assert child.ask({"do": "die"}, 5) is None
+        third = _forked(child)
     finally:
         child.stop()
+    _ended(first, second, third)
+
+
+LEFT_ALONE = """
+from tunix_rt.evaluation.child import Child
+child = Child("some_child")
+child.wait()
+print(child._process.pid, child.ask({"do": "fork"}, 60)["pid"], flush=True)
+child.ask({"do": "compute"}, 600)
+"""
+
+
+def test_a_child_that_is_left_alone_ends_with_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: a process that computes for ever, and no handler of a signal interrupts it, after training died."""
+    (tmp_path / "some_child.py").write_text(CHILD)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    parent = subprocess.Popen([sys.executable, "-c", LEFT_ALONE], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child, forked = map(psutil.Process, map(int, parent.stdout.readline().split()))
+    time.sleep(0.2)
+    parent.kill()
+    parent.communicate()
+    _ended(child, forked)
+
+
+def _forked(child: Child) -> psutil.Process:
+    answer = child.ask({"do": "fork"}, 20)
+    assert answer is not None
+    return psutil.Process(int(answer["pid"]))
+
+
+def _ended(*processes: psutil.Process) -> None:
+    psutil.wait_procs(processes, timeout=10)
+    assert all(not one.is_running() or one.status() == psutil.STATUS_ZOMBIE for one in processes)

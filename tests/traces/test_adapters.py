@@ -251,7 +251,7 @@ def test_an_evaluation_item_has_no_steps_and_keeps_its_sections() -> None:
         ("evaluation_set", "expected_answer"),
         ("alpaca", "instruction"),
         ("preference", "prompt"),
-        ("problem_solution", "question"),
+        ("problem_solution", "problem"),
     ],
 )
 def test_the_field_is_named_as_the_file_names_it(adapter: Adapter, field: str) -> None:

@@ -19,8 +19,8 @@ from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import PredictRequest, check_asked, predict
 from tunix_rt.stages.report import report
 from tunix_rt.stages.train import TrainRequest, train
-from tunix_rt.tracking.store import ui_command
 from tunix_rt.traces.rollout import rollout_steps
+from tunix_rt.tracking.store import ui_command
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """A child process that answers requests, one JSON line each, within a time and a memory limit.
 
 One child serves all requests of a process. If it takes too long, or dies, it is killed and the next request starts
-another: what a model wrote can cost a few seconds, never a hang or the memory of the machine. Should this process die
-meanwhile, an alarm ends the child, whatever it computes. Ctrl-C and SIGTERM are for this process to answer, so that a
-verdict is never lost to them.
+another: what a model wrote can cost a few seconds, never a hang or the memory of the machine. Whatever the child
+started in its session ends with it. Should this process die meanwhile, a watcher ends them all, whatever they compute.
+Ctrl-C and SIGTERM are for this process to answer, so that a verdict is never lost to them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import NoReturn
 
 from tunix_rt.errors import MachineError
 from tunix_rt.files import JsonObject
 
 START_SECONDS = 120.0
 """For imports, which a busy machine may make slow."""
-GRACE_SECONDS = 2.0
-"""After a request's time, until the child's own alarm ends it."""
 
 
 class Child:
@@ -52,6 +51,7 @@ class Child:
     def start(self) -> None:
         """Start the child, if there is none, without waiting until it is ready."""
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
+            self.stop()  # one that died may have left others
             self._process = subprocess.Popen(
                 [sys.executable, *self.command],
                 stdin=subprocess.PIPE,
@@ -81,10 +81,13 @@ class Child:
         self._ready = True
 
     def stop(self) -> None:
-        """Kill the child, if there is one."""
+        """Kill the child, if there is one, and what it started."""
         process, self._process = self._process, None
         if process is not None and self._owner == os.getpid():
-            process.kill()
+            with suppress(
+                ProcessLookupError, PermissionError
+            ):  # the system of Apple refuses where only the dead are left
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             for stream in (process.stdin, process.stdout):
                 with suppress(OSError):
@@ -95,7 +98,7 @@ class Child:
         self.wait()
         found: list[JsonObject | None] = []
         try:
-            self._send({"seconds": seconds, "requests": requests})
+            self._send(requests)
             found.extend(self._line(seconds) for _ in requests)  # those before a failure stay
         except (OSError, ValueError, EOFError):
             self.stop()
@@ -105,9 +108,9 @@ class Child:
             raise
         return found
 
-    def _send(self, message: JsonObject) -> None:
+    def _send(self, message: Sequence[JsonObject]) -> None:
         assert self._process is not None and self._process.stdin is not None
-        self._process.stdin.write(json.dumps(message).encode() + b"\n")
+        self._process.stdin.write(json.dumps(list(message)).encode() + b"\n")
         self._process.stdin.flush()
 
     def _line(self, seconds: float) -> JsonObject:
@@ -130,26 +133,41 @@ def serve(respond: Callable[[JsonObject], JsonObject], memory: int) -> None:
     """The child's side: a line when it is ready, then one for each request. `memory`: bytes that it may use."""
     for stop in (signal.SIGINT, signal.SIGTERM):
         signal.signal(stop, signal.SIG_IGN)
+    _watch()
     limit_memory(memory)
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a library prints is no answer
     print("{}", file=out, flush=True)
     for line in sys.stdin:
-        message = json.loads(line)
-        for request in message["requests"]:
-            _alarm(message["seconds"] + GRACE_SECONDS)
+        for request in json.loads(line):
             try:
                 answer = respond(request)
             except (Exception, RecursionError) as error:
                 answer = {"error": type(error).__name__}
             print(json.dumps(answer), file=out, flush=True)
-        _alarm(0)
 
 
-def _alarm(seconds: float) -> None:
-    """A signal in `seconds` that ends this process; 0: none."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+def _watch() -> None:
+    """Leave a process that ends the whole group once nobody can ask it any more.
+
+    A signal's handler, or a thread, would wait until what a scorer computes lets Python go on.
+    """
+    first = os.fork()
+    if first:
+        os.waitpid(first, 0)  # no child of ours is left, for which a scorer's own os.wait() would wait
+    elif os.fork():
+        os._exit(0)
+    else:
+        _end_group_with_its_owner()
+
+
+def _end_group_with_its_owner() -> NoReturn:
+    os.closerange(1, 1024)  # or who reads them would not see the child's end
+    owner = select.poll()
+    owner.register(0, 0)  # no event but that its other end is closed
+    owner.poll()
+    os.killpg(0, signal.SIGKILL)
+    os._exit(0)
 
 
 def limit_memory(size: int) -> None:

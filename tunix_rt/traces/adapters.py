@@ -1,6 +1,6 @@
 """Records of the shapes in use → traces. Text stays as it is; fields that are not used go to `meta` for slicing.
 
-Each adapter has one function and one line in `ADAPTERS`; `detect` finds the one that fits a record.
+Each adapter has one function and one line in `ADAPTERS`; `detect` finds the one that fits a record (`shapes.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tunix_rt.traces.messages import (
     conversation,
     is_conversation,
     last_user,
+    prompt_messages,
     role_of,
     stripped,
     tools_of,
@@ -27,6 +28,7 @@ from tunix_rt.traces.messages import (
 from tunix_rt.traces.preferences import PROMPTS, answered
 from tunix_rt.traces.readers import read
 from tunix_rt.traces.recorded import TRACE_FIELDS, parse_trace
+from tunix_rt.traces.shapes import EXPECTED, detect, has_mark
 from tunix_rt.traces.thoughts import has_tags
 from tunix_rt.traces.trace import EMPTY, GROUP, Alternative, Message, Step, Trace, identified, meta_field, text_field
 
@@ -55,21 +57,6 @@ def adapt(record: JsonObject, adapter: Adapter, where: str, rules: Rules) -> Tra
     return trace
 
 
-def detect(record: Mapping[str, Any], where: str) -> Adapter:
-    """The adapter that fits the record's fields. Raises DataError naming the fields and `columns`."""
-    for adapter, fields in SIGNS:
-        if all(any(record.get(name) is not None for name in field.split("|")) for field in fields.split()):
-            return "problem_solution" if adapter == "gsm8k" and not _has_mark(record["answer"]) else adapter
-    shown = [name if record[name] is not None else f"{name} (null)" for name in sorted(record)]
-    inside = [name for name in record if isinstance(record[name], dict) and not set(FIELDS).isdisjoint(record[name])]
-    hint = f"; what is inside {inside[0]!r} has to stand at the top of the record" if inside else ""
-    raise DataError(
-        f"{where}: no known shape has the fields {', '.join(shown) or 'none'}; name them: "
-        "columns={prompt: FIELD, completion: FIELD} (or messages, system, reasoning, answer; expected_answer: a prompt "
-        f"to be asked){hint}"
-    )
-
-
 def _trace(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`prompt`, `steps`, `final_answer`, and all that a trace holds; `system` may stand beside them."""
     trace, system = parse_trace(record, where), _instructions(_system(record, where))
@@ -78,16 +65,10 @@ def _trace(record: JsonObject, where: str, rules: Rules) -> Trace:
     return replace(trace, messages=(*system, *trace.conversation)) if system else trace
 
 
-def _has_mark(answer: Any) -> bool:
-    """Whether a text ends in a line `#### x`."""
-    last = answer.rpartition("####") if isinstance(answer, str) else ("", "", "")
-    return bool(last[1] and last[2].strip()) and "\n" not in last[2].strip()
-
-
 def _gsm8k(record: JsonObject, where: str, rules: Rules) -> Trace:
     """`question`; `answer`, which ends in a line `#### x`. Calculator annotations are left out, and counted."""
     solution, mark, answer = text_field(record, "answer", where).rpartition("####")
-    if not _has_mark(record["answer"]):
+    if not has_mark(record["answer"]):
         raise DataError(f"{where}: answer: expected to end in a line '#### x' with the final answer")
     plain, removed = CALCULATION.subn("", solution)
     rules.noted["calculator annotations left out"] += removed
@@ -143,15 +124,16 @@ def _prompt_completion(record: JsonObject, where: str, rules: Rules) -> Trace:
 def _problem_solution(record: JsonObject, where: str, rules: Rules) -> Trace:
     """A problem with its solution or reasoning, and the final answer where there is one.
 
-    `problem` or `question`; `solution`, or `reasoning` (thoughts, followed by `answer`); `answer`, if not in the text.
+    `problem`, `question` or `prompt`; `solution`, or `reasoning` (thoughts, followed by `answer`); `answer`, if not in
+    the text, or alone.
     """
-    name = "problem" if record.get("problem") is not None else "question"
-    before = (*_instructions(_system(record, where)), Message("user", text_field(record, name, where)))
+    before = _asked(record, where, rules, ("problem", "question", "prompt"))
     if record.get("solution") is not None:
         text = _with_reasoning(record, text_field(record, "solution", where), where)
         return _labelled(before, Message("assistant", text), where, rules, answer=answer_of(record))
     text = _with_reasoning(record, text_field(record, "answer", where), where)
-    return _labelled(before, Message("assistant", text), where, rules)
+    hint = "; if `answer` is only what is expected: columns={expected_answer: answer}"
+    return _labelled(before, Message("assistant", text), where, rules, hint="" if record.get("reasoning") else hint)
 
 
 def _preference(record: JsonObject, where: str, rules: Rules) -> Trace:
@@ -166,10 +148,23 @@ def _preference(record: JsonObject, where: str, rules: Rules) -> Trace:
 
 
 def _evaluation_set(record: JsonObject, where: str, rules: Rules) -> Trace:
-    """`prompt` and `expected_answer`; no steps. `section`, `category`, `difficulty` go to `meta`."""
-    answer = text_field(record, "expected_answer", where)
-    asked = (*_instructions(_system(record, where)), Message("user", text_field(record, "prompt", where)))
-    return Trace("", asked[-1].content, (), answer, messages=asked if len(asked) > 1 else ())
+    """A prompt and its final answer alone; no steps. `section`, `category`, `difficulty` go to `meta`."""
+    answer = text_field(record, _first(record, EXPECTED), where)
+    asked = _asked(record, where, rules, ("prompt", "problem", "question"))
+    return Trace("", last_user(asked), (), answer, messages=asked if len(asked) > 1 or asked[0].fields else ())
+
+
+def _asked(record: Mapping[str, Any], where: str, rules: Rules, names: tuple[str, ...]) -> tuple[Message, ...]:
+    """What is asked, in the first of these fields that is given: a text, or messages."""
+    name, system = _first(record, names), _instructions(_system(record, where))
+    if is_conversation(record.get(name)):
+        return (*system, *prompt_messages(record[name], f"{where}: {name}", rules))
+    return (*system, Message("user", text_field(record, name, where)))
+
+
+def _first(record: Mapping[str, Any], names: tuple[str, ...]) -> str:
+    """The first of these fields that is given; the first of all if none is."""
+    return next((name for name in names if record.get(name) is not None), names[0])
 
 
 ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str, Rules], Trace], tuple[str, ...]]] = {
@@ -179,28 +174,16 @@ ADAPTERS: dict[Adapter, tuple[Callable[[JsonObject, str, Rules], Trace], tuple[s
     "sharegpt": (_sharegpt, ("conversations", "conversation", "messages", "system", "tools", "functions")),
     "alpaca": (_alpaca, ("instruction", "input", "output", "history", "system", "reasoning")),
     "prompt_completion": (_prompt_completion, ("prompt", "completion", "system", "reasoning", "tools", "functions")),
-    "problem_solution": (_problem_solution, ("problem", "question", "solution", "reasoning", "answer", "system")),
+    "problem_solution": (
+        _problem_solution,
+        ("problem", "prompt", "question", "solution", "reasoning", "answer", "system"),
+    ),
     "preference": (_preference, (*PROMPTS, "input", "chosen", "rejected", "system", "tools", "functions")),
-    "evaluation_set": (_evaluation_set, ("prompt", "expected_answer", "system")),
+    "evaluation_set": (_evaluation_set, ("prompt", "problem", "question", *EXPECTED, "system")),
 }
 """Functions that make a trace of a record, and the fields that they use: all others are added to its `meta`."""
 FIELDS = tuple(sorted({field for _, used in ADAPTERS.values() for field in used} | {"id", "label", GROUP}))
 """Fields that columns of a file can be named for."""
-SIGNS: tuple[tuple[Adapter, str], ...] = (
-    ("trace", "prompt steps final_answer"),
-    ("preference", "chosen rejected"),
-    ("chat", "messages"),
-    ("sharegpt", "conversations|conversation"),
-    ("alpaca", "instruction output"),
-    ("prompt_completion", "prompt completion"),
-    ("evaluation_set", "prompt expected_answer"),
-    ("problem_solution", "problem|question solution"),
-    ("problem_solution", "problem|question reasoning answer"),
-    ("gsm8k", "question answer"),
-    ("problem_solution", "problem answer"),
-)
-"""Adapters and the fields by which they are recognised, in this order; `a|b`: one of them. An `answer` that
-does not end in a line `#### x` is not GSM8K's."""
 
 
 def _labelled(
@@ -210,8 +193,12 @@ def _labelled(
     rules: Rules,
     tools: tuple[JsonObject, ...] = (),
     answer: str | None = None,
+    hint: str = "",
 ) -> Trace:
-    """A trace of a text: the declared reader labels its steps and answer, unless the source gives the answer."""
+    """A trace of a text: the declared reader labels its steps and answer, unless the source gives the answer.
+
+    `hint`: the way on where no answer is found.
+    """
     before, said = tuple(stripped(message, rules) for message in before), stripped(said, rules)
     if rules.strip and not all(m.content or m.fields or m.role in EMPTY for m in (*before, said)):
         raise DataError(f"{where}: a message is nothing but white space")
@@ -224,7 +211,7 @@ def _labelled(
         if text.strip():
             rules.noted["unclear where thoughts end: the whole text counts as the answer"] += 1
     if answer is None and reading.answer is None and not said.fields.get("tool_calls"):
-        raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}")
+        raise DataError(f"{where}: format.reader={rules.reader} finds no answer: {reading.problem}{hint}")
     if answer is None and said.fields.get("tool_calls") and reading.answer is None:
         rules.noted["completions without an answer, which call tools: not scored"] += 1
     found = "" if reading.answer is None else text[slice(*reading.answer)]
