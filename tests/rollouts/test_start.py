@@ -51,6 +51,21 @@ def test_prompts_have_to_suffice_and_rows_do(trial: Make) -> None:
     assert trial("training.row_length=80").facts["row_length"] == 80
 
 
+def test_prompts_that_leave_little_room_are_counted(
+    trial: Make, prepared: PreparedData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents: answers that are cut after few tokens, and nothing says why."""
+    trial()
+    assert "less room" not in capsys.readouterr().err
+    first, second, *_ = prepared.traces("train")
+    longer = {first.id: "1" * 125, second.id: "1" * 121}
+    crowded = Changed(prepared.folder, lambda trace: replace(trace, prompt=longer.get(trace.id, trace.prompt)))
+    trial("objective.rollout.prompts_per_step=64", data=crowded)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "2 of 64 training prompts leave less room than objective.rollout.max_new_tokens=8 in the model's 128" in told
+    assert f" positions, {first.id} only 3: their answers are cut off earlier" in told
+
+
 def test_an_epoch_asks_each_prompt_once(trial: Make) -> None:
     facts = trial("training.max_steps=null", "training.num_epochs=1.5", "objective.rollout.updates=2").facts
     assert facts == {"row_length": 16, "num_steps": 63, "num_epochs": 1.5}, (

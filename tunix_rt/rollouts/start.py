@@ -24,6 +24,7 @@ from tunix_rt.rollouts.reference import FrozenModel
 from tunix_rt.rollouts.source import RolloutSource
 from tunix_rt.rollouts.watch import Watch
 from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.terminal import warn
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
@@ -83,6 +84,7 @@ def rollout_source(
     questions = {place: reader.question(traces[place]) for place in places}
     _check(list(questions.values()), objective.reward, is_right)
     longest = max((len(question.ids) for question in questions.values()), default=1)
+    _warn_of_little_room(list(questions.values()), objective.rollout.max_new_tokens, reader.max_positions)
     needed = row_length(longest, objective.rollout.max_new_tokens, reader.max_positions)
     length = max(needed, training.row_length or 0)  # what suits traces may be too short for an answer
     source = RolloutSource(
@@ -135,4 +137,15 @@ def _check(
             f"{len(without)} of {len(questions)} training prompts have no answer to judge by, which the reward "
             f"`{needed[0]}` needs; the first is {without[0]}: give them one, leave them out, or weigh only "
             f"{', '.join(WITHOUT_REFERENCE)} (objective.reward.weights)"
+        )
+
+
+def _warn_of_little_room(questions: Sequence[Question], max_new_tokens: int, max_positions: int) -> None:
+    rooms = {question.trace.id: max_positions - len(question.ids) for question in questions}
+    if short := [name for name, room in rooms.items() if room < max_new_tokens]:
+        least = min(short, key=rooms.__getitem__)
+        warn(
+            f"{len(short)} of {len(rooms)} training prompts leave less room than objective.rollout.max_new_tokens="
+            f"{max_new_tokens} in the model's {max_positions} positions, {least} only {rooms[least]}: their answers "
+            "are cut off earlier; leave them out, or lower it"
         )
