@@ -116,6 +116,11 @@ def test_every_mistake_is_in_one_message() -> None:
         (["dataset.loss_weights={prompt: 0, steps: 0, answer: 0, end: 0}"], "nothing would be learned"),
         (["name=a/b"], "name: 'a/b' names a folder"),
         (["=3"], "is not an override"),
+        (
+            ["model.source.overrides=[a.b=1, c=x]"],
+            """; each override in the list is in quotes: 'model.source.overrides=["a.b=1","c=x"]'""",
+        ),
+        (["model.source.overrides=[a.b=[1]]"], "is not an override"),
         (["seed=${nothing}"], "nothing"),
     ],
 )

@@ -117,6 +117,29 @@ def test_every_change_is_found(finished: RunFolder, types: Types) -> None:
 
 
 @pytest.mark.slow
+def test_what_a_model_learned_from_is_in_the_archive_and_checked(finished: RunFolder, types: Types) -> None:
+    """Prevents: answers that were edited, or left out, being taken for those that the model learned from."""
+    name = "rollouts/step_00000001.jsonl"
+    finished.rollouts.mkdir()
+    (finished.path / name).write_text('{"id": "a"}\n')
+    record = finished.stages()["train"]
+    finished.record_stage("train", record | {"outputs": record["outputs"] | seal(finished.path, [name])})
+    assert types("export", "last", "all.zip").code == 0
+    assert "rollouts: 1 file, as the training wrote them" in types("verify", "all.zip").out
+    assert "rollouts: 1 file, as the training wrote them" in types("verify", "last").out
+    edited = types("verify", changed(name, swapped('"a"', '"b"'))).out
+    assert edited.startswith(f"WRONG {name}: damaged (its sha256")
+    added = types("verify", changed("rollouts/step_00000002.jsonl", lambda data: b"{}")).out
+    assert added.startswith("WRONG rollouts/step_00000002.jsonl: not written by the training")
+    with zipfile.ZipFile("all.zip") as archive:
+        sums = json.loads(archive.read(CHECKSUMS))
+    del sums["files"][name]
+    left_out = changed(CHECKSUMS, lambda data: json.dumps(sums).encode(), relisted=False)
+    Path(left_out).rename("all.zip")
+    assert types("verify", changed(name, lambda data: None)).out.startswith(f"WRONG {name}: missing")
+
+
+@pytest.mark.slow
 def test_a_changed_run_folder_is_found(finished: RunFolder, types: Types) -> None:
     assert types("verify", "last").out.endswith("VERIFIED last\n")
     write_json(finished.metrics, read_json(finished.metrics) | {"missing": 3})

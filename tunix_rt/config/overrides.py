@@ -38,7 +38,8 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[
         except HydraException as error:
             why = f" ({str(error).splitlines()[0]})" if "=" in text else ""
         if not key:
-            mistakes.append(f"{text!r} is not an override{why}{experiment_meant(text, folders)}; the form is key=value")
+            meant = _quoted(text) or f"{experiment_meant(text, folders)}; the form is key=value"
+            mistakes.append(f"{text!r} is not an override{why}{meant}")
         elif key in groups and not override.is_delete():
             if wrong := _wrong_choices(key, override, folders):
                 mistakes += wrong
@@ -50,6 +51,18 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[
         else:
             kept.append(f"++{text}")
     return mistakes, kept
+
+
+def _quoted(text: str) -> str:
+    """What to type in the place of a list of overrides without quotes, `key=[a=1,b=2]`; empty if it is none."""
+    key, _, value = text.partition("=")
+    items = value.removeprefix("[").removesuffix("]").split(",")
+    if f"[{','.join(items)}]" != value or not all(
+        re.fullmatch(r"[^=\[\]{}'\"]+=[^=\[\]{}'\"]*", item) for item in items
+    ):
+        return ""
+    inner = ",".join(f'"{item.strip()}"' for item in items)
+    return f"; each override in the list is in quotes: '{key}=[{inner}]'"
 
 
 def experiment_meant(word: str, folders: Sequence[Path]) -> str:

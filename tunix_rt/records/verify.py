@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tunix_rt.checked import damage
 from tunix_rt.config.choices import SPLITS
 from tunix_rt.config.identity import STAGES, declared, identities
 from tunix_rt.config.load import earlier_of
@@ -101,6 +102,7 @@ def _verified(run: RunFolder, prepared: PreparedData, model: str | None) -> list
             _identities(run, config),
             *_origin(run, config),
             _training(run, model),
+            *_rollouts(run),
             _predictions(run, config, prepared),
             _scores(run, config, prepared),
         ]
@@ -181,6 +183,19 @@ def _training(run: RunFolder, model: str | None) -> str:
     if model != record["model_digest"]:
         raise GateError("model: not the one that was trained (its digest in stages.json differs)")
     return f"training: {len(steps)} steps, and the model they gave"
+
+
+def _rollouts(run: RunFolder) -> list[str]:
+    """Check that the model's own answers that it learned from are the ones that training wrote, if it did."""
+    outputs = run.stages()["train"].get("outputs", {})
+    written = {name: sealed for name, sealed in outputs.items() if name.startswith("rollouts/")}
+    there = {f"rollouts/{file.name}" for file in run.rollouts.glob("*.jsonl")} if written else set()
+    for name in sorted(there - written.keys()):
+        raise GateError(f"{name}: not written by the training, whose files are in stages.json")
+    for line in damage(run.rollouts.parent, written, full=True):
+        raise GateError(line.removeprefix(f"{run.rollouts.parent}/"))
+    files = "1 file" if len(written) == 1 else f"{len(written)} files"
+    return [f"rollouts: {files}, as the training wrote them"] if written else []
 
 
 def _predictions(run: RunFolder, config: ExperimentConfig, prepared: PreparedData) -> str:

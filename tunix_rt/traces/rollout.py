@@ -52,6 +52,11 @@ class Rollout:
         """What tells it from the others of its step."""
         return self.id, self.sample
 
+    @property
+    def num_new_tokens(self) -> int:
+        """Tokens of the answer, the stop token not counted: as in predictions."""
+        return len(self.ids) - (self.finish_reason == "stop")
+
     def to_json(self) -> JsonObject:
         """The record as written."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # not asdict, which copies every token
