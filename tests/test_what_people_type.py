@@ -132,7 +132,7 @@ def test_alone_it_says_what_it_starts_and_where(work: Path, root: Path) -> None:
     assert said[0].startswith("running quickstart, about 90 s on 2 CPU cores: ")
     assert said[0].endswith("--help lists the commands, Ctrl-C stops.\n")
     assert said[1] == f"runs go to {work}/runs, prepared data to {work}/data\n"
-    assert not any(line.rstrip().endswith((" jax", " numpy", " mlflow")) for line in loaded)
+    assert not any(line.rstrip().endswith((" jax", " torch", " mlflow")) for line in loaded)
 
 
 def test_where_runs_go_is_said_once(work: Path, capsys: pytest.CaptureFixture[str]) -> None:

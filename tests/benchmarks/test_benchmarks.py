@@ -30,7 +30,7 @@ def results_of(benchmark: str, folder: Path, root: Path, *words: str) -> Any:
     assert done.returncode == 0, done.stderr[-3000:]
     made = json.loads((folder / "made.json").read_text("utf-8"))
     assert made["benchmark"] == benchmark
-    assert set(made["versions"]) == {"tunix_rt", "jax", "torch", "transformers"}
+    assert set(made["versions"]) == {"tunix_rt", "jax", "torch", "transformers", "trl"}
     return made
 
 
@@ -69,6 +69,18 @@ def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: P
     words = ("--steps", "2", "--prompts", "4", "--batch-size", "2", "--max-new-tokens", "6")
     laps = check_contest(results_of("generation", work, root, *words, *TINY))
     assert laps["jax"]["amount"] == laps["torch"]["amount"] == laps["transformers"]["amount"] > 0
+
+
+@pytest.mark.acceptance
+@pytest.mark.slow
+def test_grpo_of_ours_and_theirs_makes_as_many_samples(work: Path, root: Path) -> None:
+    """Both backends sample the same texts; TRL draws by other numbers, so its samples are only as many."""
+    words = ("--weights", "2", "--prompts", "2", "--samples", "2", "--max-new-tokens", "6")
+    contestants = results_of("grpo", work, root, *words, *TINY)["contestants"]
+    laps = {name: result["laps"][0] for name, result in contestants.items()}
+    assert {name: lap["amount"] for name, lap in laps.items()} == {"jax": 4, "torch": 4, "TRL": 4}
+    assert laps["jax"]["facts"] == laps["torch"]["facts"]
+    assert all(0 < lap["facts"]["tokens a sample"] <= 6 for lap in laps.values())
 
 
 @pytest.mark.acceptance

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import config_of
-from tunix_rt.config.identity import first_stage, plain
+from tunix_rt.config.identity import first_stage, identities, plain
 from tunix_rt.config.load import check, compose, earlier_of
 from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
@@ -102,6 +102,17 @@ def test_a_circle_is_one_line_and_a_chain_is_none(work: Path) -> None:
 def test_what_decides_its_model_is_no_detail_of_execution() -> None:
     """Prevents: `reproduce` with another start, and two sweeps that differ in it in one folder."""
     assert [first_stage(f"model.source.{key}") for key in ("experiment", "overrides", "config")] == ["prepare"] * 3
+
+
+def test_what_changes_no_model_there_changes_nothing_here() -> None:
+    """Prevents: another cadence of checkpoints of the earlier one training the later one again."""
+    digests = {"model.source": "what its training is identified by"}
+    found = [
+        identities(config_of([*BEGINS, f"model.source.overrides=['{override}']"]), digests)
+        for override in ("checkpoint.keep=7", "generation.batch_size=7", "optimizer.learning_rate=0.5")
+    ]
+    assert found[0] == found[1] == found[2]
+    assert found[0] != identities(config_of(BEGINS), {"model.source": "another training"})
 
 
 def test_dvc_gets_a_stage_only_where_there_is_one() -> None:

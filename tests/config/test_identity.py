@@ -98,6 +98,14 @@ def test_a_sweep_over_seeds_prepares_weights_that_exist_once() -> None:
     assert changed_by("seed=1", "training.seed=0", "generation.seed=0") == []
 
 
+def test_micro_batches_that_are_not_asked_for_do_not_enter() -> None:
+    """An update from rollouts has as many as its rows need; the value that all recorded runs have stays in it."""
+    override, rollouts = "training.gradient_accumulation_steps=4", (*PRETRAINED, "objective=dr_grpo")
+    assert changed_by(override) == from_stage("train")
+    assert changed_by(override, *rollouts) == []
+    assert declared(config_of([*rollouts, override]), "train")["training"]["gradient_accumulation_steps"] == 1
+
+
 @pytest.mark.parametrize("rule", ["evaluation=number", "evaluation.extract=[last_number]"])
 def test_the_rules_for_answers_belong_to_training_where_accuracy_decides(rule: str) -> None:
     stops = ("training.early_stopping={metric: accuracy, patience: 2, min_delta: 0}",)

@@ -262,3 +262,9 @@ def test_after_a_cut_the_format_must_be_able_to_ask_for_the_answer(words: list[s
     else:
         assert "generation.interventions.kinds: truncated: the format has no text in front" in message(*changed)
         config_of([*changed, "generation.interventions.kinds=[corrupted]"])
+
+
+def test_nothing_is_trained_if_that_is_chosen_whatever_the_experiment_declares() -> None:
+    """Prevents: `+experiment=rl_parity_sft training=none` training for its own 200 steps."""
+    assert config_of(["+experiment=rl_parity_sft"]).training.max_steps == 200
+    assert not config_of(["+experiment=rl_parity_sft", "training=none"]).training.trains

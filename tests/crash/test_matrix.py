@@ -42,7 +42,8 @@ def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], L
 
 BETWEEN_UPDATES = Point("train", "dispatched step", 5)
 IN_A_ROLLOUT = [
-    Point("train", name, 2) for name in ("sampled rollouts", "judged rollouts", "written rollouts/step_#.jsonl")
+    *(Point("train", name, 2) for name in ("sampled rollouts", "judged rollouts", "written rollouts/step_#.jsonl")),
+    Point("train", "renamed rollouts/step_#.jsonl", 2),
 ]
 
 

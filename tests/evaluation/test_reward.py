@@ -30,12 +30,17 @@ def reward(weights: dict[str, float], seconds: float = 30.0) -> RewardConfig:
 
 
 @pytest.fixture
-def near(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: Rules) -> Iterator[Rewarder]:
-    """Rewards by the scorer of another package, which decides, with half a second for each answer."""
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: Rules) -> EvaluationConfig:
+    """The scorer of another package decides."""
     toy_package.install(tmp_path, near="toy_scorer:NearScorer")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    evaluation = rules(scorers=(NearScorer(kind="near", within=4.0),))
-    with Rewarder(evaluation, reward({"near.nearness": 1.0, "answer": 0.5}, seconds=0.5), LIMIT) as rewarder:
+    return rules(scorers=(NearScorer(kind="near", within=4.0),))
+
+
+@pytest.fixture
+def near(toy: EvaluationConfig) -> Iterator[Rewarder]:
+    """Rewards by it, with half a second for each answer."""
+    with Rewarder(toy, reward({"near.nearness": 1.0, "answer": 0.5}, seconds=0.5), LIMIT) as rewarder:
         yield rewarder
 
 
@@ -100,6 +105,15 @@ def test_what_the_user_has_to_mend_is_said(rules: Rules, predict: Predict, ask: 
 
 def test_a_scorer_that_always_fails_is_no_reward(near: Rewarder, predict: Predict, ask: Ask) -> None:
     """Prevents: hours of training on rewards that are all 0, because a scorer has a mistake."""
-    said = [predict("a", text, place) for place, text in enumerate(("no", "number"))]
-    with pytest.raises(DataError, match=r"none of the first 2 answers has a verdict \(ValueError\)"):
+    said = [predict("a", text, place) for place, text in enumerate(("no", "forget"))]
+    with pytest.raises(DataError, match=r"none of the first 2 answers has a verdict \(AttributeError, ValueError\)"):
         near.rewards(said, {"a": ask("a")})
+
+
+def test_whether_any_answer_had_a_verdict_is_known_to_a_later_session(
+    toy: EvaluationConfig, predict: Predict, ask: Ask
+) -> None:
+    """Prevents: a run that goes on ends where it would not have ended without the interrupt."""
+    with Rewarder(toy, reward({"near.nearness": 1.0}), LIMIT, begun=True) as rewarder:
+        (one,) = rewarder.rewards([predict("a", "no")], {"a": ask("a")})
+    assert one.total == 0 and rewarder.failed == 1

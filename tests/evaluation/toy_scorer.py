@@ -23,6 +23,8 @@ class NearScorer(Scorer):
         """Right at a distance of at most 1."""
         if answer == "sleep":
             time.sleep(60)
+        if answer == "forget":
+            return None  # type: ignore[return-value]
         if answer == "leave":
             raise SystemExit
         if answer == "eat":

@@ -214,7 +214,8 @@ model: {source: {experiment: quickstart, overrides: %s}}
 """
 
 
-@pytest.mark.acceptance  # two minutes
+@pytest.mark.timeout(1800)
+@pytest.mark.acceptance  # two minutes on a free machine
 def test_an_experiment_that_begins_from_another_one_is_one_graph(repository: Repository) -> None:
     small = [word for word in TOY if not word.startswith(("hardware", "tracking"))]
     (repository.folder / "conf/experiment/later.yaml").write_text(LATER % json.dumps(small), "utf-8")

@@ -86,6 +86,14 @@ def test_a_prompt_that_steers_the_terminal_is_not_proposed(make_run: MakeRun) ->
     assert dict(summary(run, None))["ask it"].endswith(" quickstart/0123456789ab '…'")
 
 
+def test_a_loss_that_says_nothing_is_left_out_and_none_is_minus_zero(make_run: MakeRun) -> None:
+    run = make_run()
+    write_jsonl(run.metrics_log, [{"step": step, "train/loss": loss} for step, loss in ((1, -1e-17), (2, 0.5))])
+    assert dict(summary(run, None))["training loss"] == "0.0000 → 0.5000"
+    grpo = ("objective=dr_grpo", "model=from_path", "model.source.path=base", "tokenizer=pretrained")
+    assert "training loss" not in dict(summary(make_run(overrides=grpo, identity="learned"), None))
+
+
 def test_a_run_whose_sibling_did_the_training_shows_its_losses(make_run: MakeRun) -> None:
     """Prevents: an empty `plots/training.csv`, and no loss at the end of a run that only evaluates anew."""
     run = make_run(identity="again", trained_by=make_run())

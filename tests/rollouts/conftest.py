@@ -127,6 +127,7 @@ def trial(prepared: PreparedData, tmp_path: Path) -> Make:
             judge,
             rules,
             reference,
+            None,
             tmp_path / "rollouts",
             Interrupt(tmp_path / "stop"),
         )

@@ -30,7 +30,7 @@ def test_two_sequences_in_a_row_by_hand() -> None:
 @pytest.mark.parametrize("packing", [True, False])
 def test_every_sampled_token_is_a_target_once_in_the_order_of_the_sequences(packing: bool) -> None:
     random = np.random.default_rng(0)
-    prompts = [random.integers(1, 99, random.integers(1, 6)).astype(np.int32) for _ in range(40)]
+    prompts = [random.integers(1, 99, random.integers(2, 6)).astype(np.int32) for _ in range(40)]
     sampled = [random.integers(1, 99, random.integers(1, 4)).astype(np.int32) for _ in range(40)]
     layout = lay_out(prompts, sampled, RowShape(8, 3, packing))
     assert layout.batch.targets.reshape(-1)[layout.places].tolist() == np.concatenate(sampled).tolist()
@@ -40,6 +40,17 @@ def test_every_sampled_token_is_a_target_once_in_the_order_of_the_sequences(pack
     assert before.tolist() == np.concatenate(expected).tolist()
     assert int((layout.batch.segments > 0).sum()) == sum(map(len, prompts)) + sum(map(len, sampled)) - 40
     assert not layout.batch.weights.any()
+
+
+def test_equal_answers_to_one_prompt_are_computed_once() -> None:
+    """Their weights add up; the same answer to another prompt is another sequence."""
+    prompts, sampled = [ids(1, 2), ids(3, 4), ids(1, 2), ids(1, 2)], [ids(5, 9), ids(5, 9), ids(5, 9), ids(6, 9)]
+    layout = lay_out(prompts, sampled, SHAPE)
+    batch = layout.weighted(np.array([1.0, 2.0, 10.0, 20.0, 0.5, 0.25, -1.0, -2.0]))
+    assert int((batch.segments > 0).sum()) == 3 * 3
+    assert batch.weights[batch.weights != 0].tolist() == [1.5, 2.25, 10.0, 20.0, -1.0, -2.0]
+    assert layout.mask().weights.sum() == 6
+    assert layout.of_sampled(batch.targets).tolist() == [5, 9, 5, 9, 5, 9, 6, 9]
 
 
 def test_there_are_few_shapes_and_none_is_much_too_large() -> None:

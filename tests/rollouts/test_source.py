@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tests.rollouts.conftest import Known, Make
 from tunix_rt.batches.batch import Batch
 from tunix_rt.errors import DataError, Interrupted
 from tunix_rt.models.tokenizer import Tokenizer
-from tunix_rt.traces.rollout import read_rollouts, rollouts_file
+from tunix_rt.traces.rollout import read_rollouts, rollouts_file, write_rollouts
 from tunix_rt.training.source import Update
 
 pytestmark = pytest.mark.framework
@@ -123,7 +124,9 @@ def test_a_damaged_rollout_is_sampled_again_if_the_model_is_still_there(
     state, file = made.start(), rollouts_file(made.folder, 1)
     expected = made.source.batch(1, state)
     whole = file.read_bytes()
-    for damage in (whole[: len(whole) // 2], whole.split(b"\n", 1)[1]):
+    edited = whole.replace(b'"reward": 0.0', b'"reward": 0.5', 1)
+    for damage in (whole[: len(whole) // 2], whole.split(b"\n", 1)[1], edited):
+        assert damage != whole
         file.write_bytes(damage)
         again = trial(words)
         assert same(again.source.batch(1, state), expected) and file.read_bytes() == whole
@@ -134,6 +137,37 @@ def test_a_damaged_rollout_is_sampled_again_if_the_model_is_still_there(
     file.unlink()
     with pytest.raises(DataError, match="no such file; the model that sampled them is gone"):
         trial(words).source.batch(2, state)
+
+
+def test_the_seal_of_a_rollout_is_written_last_and_has_to_be_there(trial: Make) -> None:
+    """A crash between the two leaves a rollout from which nothing was learned yet."""
+    words = "objective.rollout.updates=2"
+    made = trial(words)
+    state, file = made.start(), rollouts_file(made.folder, 1)
+    expected = made.source.batch(1, state)
+    (seal,) = made.folder.glob("*.sha256")
+    assert seal.read_text() == f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n"
+    seal.unlink()
+    with pytest.raises(DataError, match=r"step_00000001\.sha256, its sha256, is missing\); the model that sampled"):
+        trial(words).source.batch(2, state)
+    again = trial(words)
+    assert same(again.source.batch(1, state), expected) and seal.exists() and again.engine.generated == [12]
+
+
+def test_a_rollout_whose_further_prompts_are_missing_is_not_whole(trial: Make) -> None:
+    """Prevents: a file cut where a round of prompts ends is learned from, under the same identity."""
+    words = ("objective.rollout.resample=2", "objective.rollout.updates=2")
+    order = [question.trace.id for question in trial(*words).source._window(1)]
+    dead = Known(dead=set(order) - {order[1], order[4], order[5]})
+    made = trial(*words, judge=dead)
+    state, file = made.start(), rollouts_file(made.folder, 1)
+    expected = made.source.batch(1, state)
+    rollouts = read_rollouts(file)
+    for kept in (12, 20, 23):
+        write_rollouts(file, rollouts[:kept])
+        with pytest.raises(DataError, match="not the rollouts of this step; the model that sampled them is gone"):
+            trial(*words, judge=dead).source.batch(2, state)
+        assert same(trial(*words, judge=dead).source.batch(1, state), expected) and read_rollouts(file) == rollouts
 
 
 def test_an_interrupt_while_it_samples_leaves_nothing(trial: Make, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.rollouts.conftest import Make, Trial
 from tunix_rt.config.choices import SplitName
-from tunix_rt.errors import ConfigError, DataError
+from tunix_rt.errors import DataError
 from tunix_rt.rollouts.watch import PATIENCE
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
@@ -44,11 +44,26 @@ def test_a_prompt_that_cannot_be_asked_is_named(trial: Make, prepared: PreparedD
         trial(data=foreign)
 
 
-def test_prompts_and_rows_have_to_suffice(trial: Make) -> None:
+def test_prompts_have_to_suffice_and_rows_do(trial: Make) -> None:
     with pytest.raises(DataError, match=r"prompts_per_step: 65, but the training split has 64 prompts"):
         trial("objective.rollout.prompts_per_step=65")
-    with pytest.raises(ConfigError, match=r"training.row_length: 8, .* takes 16 positions; null chooses it"):
-        trial("training.row_length=8", "dataset.max_length=null")
+    assert trial("training.row_length=8", "dataset.max_length=null").facts["row_length"] == 16, "an answer has to fit"
+    assert trial("training.row_length=80").facts["row_length"] == 80
+
+
+def test_prompts_that_leave_little_room_are_counted(
+    trial: Make, prepared: PreparedData, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prevents: answers that are cut after few tokens, and nothing says why."""
+    trial()
+    assert "less room" not in capsys.readouterr().err
+    first, second, *_ = prepared.traces("train")
+    longer = {first.id: "1" * 125, second.id: "1" * 121}
+    crowded = Changed(prepared.folder, lambda trace: replace(trace, prompt=longer.get(trace.id, trace.prompt)))
+    trial("objective.rollout.prompts_per_step=64", data=crowded)
+    told = " ".join(capsys.readouterr().err.split())
+    assert "2 of 64 training prompts leave less room than objective.rollout.max_new_tokens=8 in the model's 128" in told
+    assert f" positions, {first.id} only 3: their answers are cut off earlier" in told
 
 
 def test_an_epoch_asks_each_prompt_once(trial: Make) -> None:

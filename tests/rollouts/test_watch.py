@@ -31,7 +31,15 @@ def test_answers_without_a_verdict(capsys: pytest.CaptureFixture[str]) -> None:
     watch = Watch("float32")
     for failed in (0, 2, 3):
         watch.look(1 + failed, [[ROLLOUT]], failed)
-    assert (
-        capsys.readouterr().err.split()
-        == "warning: step 3: 2 answers took too long to judge; their verdicts count as 0".split()
-    )
+    said = "warning: step 3: 2 answers have no verdict (it took too long, or a scorer failed on them); it counts as 0"
+    assert capsys.readouterr().err.split() == said.split()
+
+
+def test_most_answers_cut_off(capsys: pytest.CaptureFixture[str]) -> None:
+    """Prevents: learning from the begin of answers that nobody let end, in silence."""
+    watch, cut = Watch("float32"), replace(ROLLOUT, finish_reason="length")
+    watch.look(1, [[ROLLOUT, cut]], 0)
+    assert capsys.readouterr().err == ""
+    for step in (2, 3):
+        watch.look(step, [[cut, cut, ROLLOUT]], 0)
+    assert capsys.readouterr().err.split()[:10] == "warning: step 2: 2 of 3 answers were cut at".split()

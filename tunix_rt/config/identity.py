@@ -12,7 +12,7 @@ from typing import Any
 from boltons.iterutils import get_path
 from pydantic_core import to_jsonable_python
 
-from tunix_rt.config.model import FreshModel, ScratchModel
+from tunix_rt.config.model import FreshModel, RunModel, ScratchModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.config.section import element_of, fields_of, is_added, is_execution, keys_below
 from tunix_rt.files import digest
@@ -91,6 +91,10 @@ def declared(config: ExperimentConfig, stage: str) -> dict[str, Any]:
     if not config.training.trains:  # the model as it is has nothing before it
         del data["generation"]["baseline"]
     data["objective"].pop("teacher", None)  # it counts by its content (`input_digests`)
+    if config.objective.data == "rollouts":  # their update has as many micro-batches as their rows need
+        data["training"]["gradient_accumulation_steps"] = 1
+    if isinstance(config.model.source, RunModel):  # by what decides its training, which is there too
+        data["model"]["source"] = {"kind": "run"}
     return {path: get_path(data, path.split("."), None) for path in taken(config, stage)}
 
 

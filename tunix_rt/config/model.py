@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Lt, MinLen
 from pydantic import AfterValidator, BeforeValidator, Discriminator
 
 from tunix_rt.config.choices import Quantization
-from tunix_rt.config.section import Added, Count, Execution, Text, Tokens, Unit, section
+from tunix_rt.config.section import Count, Execution, Text, Tokens, Unit, section
 
 
 @section
@@ -126,7 +126,10 @@ def _as_tuple(value: Any) -> Any:
 
 @section
 class RunModel:
-    """The trained model of another experiment, which runs first where it is not finished (docs/stages.md)."""
+    """The trained model of another experiment, which runs first where it is not finished (docs/stages.md).
+
+    It counts by the identity of that training, so what changes no model there changes nothing here.
+    """
 
     kind: Literal["run"]
     experiment: Text
@@ -136,7 +139,7 @@ class RunModel:
     """What is changed in it, as on the command line."""
     dvc_path: Execution[Text] = "runs/dvc/first/model"
     """Where DVC's stage `first` leaves its model for the stages after it."""
-    config: Added[dict[str, Any] | None] = None
+    config: dict[str, Any] | None = None
     """Filled in: what those two declare, so that a record can be repeated when the files of `conf/` have changed."""
 
     @property

@@ -14,6 +14,10 @@ NEEDS_MULTIRUN = re.compile(r"(?:Ambiguous value for argument|Sweep parameters) 
 """Hydra's message for several values without `-m`."""
 
 
+MEANT = {"training=none": ("++training.max_steps=0",)}
+"""What a choice says by itself, and an experiment's own values would undo: they come after the groups' files."""
+
+
 def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[list[str], list[str]]:
     """Check command-line overrides before Hydra does.
 
@@ -41,6 +45,7 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[
                 mistakes += wrong
             else:
                 kept.append(f"+{text}" if text.startswith(f"{EXPERIMENT}=") else text)
+                kept += MEANT.get(text, ())
         elif override.is_delete() or text.startswith("+") or key.split(".")[0].split("/")[0] == "hydra":
             kept.append(text)
         else:

@@ -149,7 +149,8 @@ class TrainingConfig:
     gradient_accumulation_steps: Annotated[Count, Unit("micro-batches")]
     """Micro-batches per step; the loss is summed over all and divided once."""
     row_length: Annotated[int, Ge(2), Unit("tokens")] | None
-    """Tokens per row; null: chosen from the lengths of the traces, and recorded."""
+    """Tokens per row; null: chosen from the lengths of the traces, and recorded. Rollouts have at least what a
+    prompt and its longest answer need."""
     packing: bool
     """Several traces per row, isolated from each other; false: one trace per row."""
     clip_norm: Positive | None

@@ -19,6 +19,7 @@ from tunix_rt.stages.evaluate import evaluate
 from tunix_rt.stages.predict import PredictRequest, check_asked, predict
 from tunix_rt.stages.report import report
 from tunix_rt.stages.train import TrainRequest, train
+from tunix_rt.traces.rollout import rollout_steps
 from tunix_rt.tracking.store import ui_command
 
 
@@ -59,14 +60,15 @@ def _train(context: RunContext) -> JsonObject:
         cache=cache_folder(),
         interrupt=context.interrupt,
         is_right=partial(is_right, evaluation=config.evaluation),
-        judge=partial(_judge, config.evaluation, config.objective),
+        judge=partial(_judge, config.evaluation, config.objective, context.run.rollouts),
         teacher=partial(teacher_folder, config, context.store, context.home or Path()),
     )
     return train(request)
 
 
-def _judge(evaluation: EvaluationConfig, objective: RolloutObjective) -> Rewarder:
-    return Rewarder(evaluation, objective.reward, objective.rollout.max_new_tokens)
+def _judge(evaluation: EvaluationConfig, objective: RolloutObjective, rollouts: Path) -> Rewarder:
+    begun = bool(rollout_steps(rollouts))
+    return Rewarder(evaluation, objective.reward, objective.rollout.max_new_tokens, begun)
 
 
 def _predict(context: RunContext) -> JsonObject:

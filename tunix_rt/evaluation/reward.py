@@ -44,10 +44,13 @@ class Reward:
 class Rewarder:
     """Judges batches of answers. A context manager: it starts the child, which gets ready while other work goes on."""
 
-    def __init__(self, evaluation: EvaluationConfig, reward: RewardConfig, max_new_tokens: int) -> None:
+    def __init__(
+        self, evaluation: EvaluationConfig, reward: RewardConfig, max_new_tokens: int, begun: bool = False
+    ) -> None:
+        """`begun`: answers were judged before, in another process."""
         self.failed = 0
         """Answers so far without a verdict: it took too long, or the child died of it."""
-        self._reward, self._max_new_tokens, self._any = reward, max_new_tokens, False
+        self._reward, self._max_new_tokens, self._any = reward, max_new_tokens, begun
         self._judged = tuple(name for name in reward.weights if name not in (FORMAT, LENGTH))
         kinds = {name.partition(".")[0] for name in self._judged}
         used = [scorer for scorer in evaluation.scorers if scorer is evaluation.decisive or scorer.kind in kinds]

@@ -75,7 +75,8 @@ def _of_rollouts(config: ExperimentConfig, objective: RolloutObjective, prepared
     prompts = sorted((reader.question(trace).ids for trace in prepared.traces("train")), key=len, reverse=True)
     order = rollout_order(objective, training, len(prompts))
     facts = rollout_schedule(order, rollout.updates, training)
-    length = training.row_length or row_length(len(prompts[0]), rollout.max_new_tokens, reader.max_positions)
+    needed = row_length(len(prompts[0]), rollout.max_new_tokens, reader.max_positions)
+    length = max(needed, training.row_length or 0)
     answered = _answered(
         prompts[: rollout.prompts_per_step], rollout.samples_per_prompt, rollout.max_new_tokens, length
     )

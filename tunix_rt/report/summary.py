@@ -114,8 +114,10 @@ def _training(results: Results) -> Rows:
     for name, title in LEARNED.items():
         if series := results.log.series(name):
             rows.append((title, f"{series[0][1]:.4f} → {series[-1][1]:.4f}"))
-    if train := results.log.series("train/loss"):
-        rows.append(("training loss", f"{train[0][1]:.4f} → {train[-1][1]:.4f}"))
+    # With advantages it stays near 0, whatever is learned.
+    told = value_at(results.run.read_config(), "objective.kind") != "grpo"
+    if (train := results.log.series("train/loss")) and told:
+        rows.append(("training loss", f"{train[0][1]:z.4f} → {train[-1][1]:z.4f}"))
     if validation := results.log.series("eval/loss"):
         rows.append(("validation loss", f"{validation[-1][1]:.4f}"))
     if record.get("seconds"):

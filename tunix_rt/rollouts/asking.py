@@ -38,6 +38,21 @@ class Asking:
         """The groups of a step: of its first prompts, and for each that has nothing to teach of a further one of
         `window`, at most `resample` times. `check` may raise Interrupted.
         """
+        return self._rounds(window, lambda asked: self._answered(state, step, asked, check))
+
+    def is_whole(self, groups: list[Group], window: Sequence[Question]) -> bool:
+        """Whether `groups` are all that `ask` would have asked for a step, and nothing else."""
+        samples = range(self.objective.rollout.samples_per_prompt)
+        keys = [[(question.trace.id, sample) for sample in samples] for question in window[: len(groups)]]
+        if [[rollout.key for rollout in group] for group in groups] != keys:
+            return False
+        known = {group[0].id: group for group in groups}
+        try:
+            return self._rounds(window, lambda asked: [known[question.trace.id] for question in asked]) == groups
+        except KeyError:  # one that was due
+            return False
+
+    def _rounds(self, window: Sequence[Question], answered: Callable[[Sequence[Question]], list[Group]]) -> list[Group]:
         rollout = self.objective.rollout
         groups: list[Group] = []
         missing = rollout.prompts_per_step
@@ -45,7 +60,7 @@ class Asking:
             asked = window[len(groups) : len(groups) + missing]
             if not asked:
                 break
-            groups += self._answered(state, step, asked, check)
+            groups += answered(asked)
             missing = rollout.prompts_per_step - sum(self.teaches(group) for group in groups)
         return groups
 

@@ -53,17 +53,19 @@ class Layout:
     batch: Batch
     """All weights are 0."""
     places: Int64
-    """int64 [N]: where each sampled token is a target, in the flat arrays; sequence after sequence."""
+    """int64 [N]: where each sampled token is a target, in the flat arrays; sequence after sequence. The tokens of equal
+    sequences have one place."""
 
     def weighted(self, weights: Float64) -> Batch:
-        """The batch with the weights of the sampled tokens, [N]. Prompts have none."""
-        flat = np.zeros(self.batch.tokens.size, np.float32)
-        flat[self.places] = weights
+        """The batch with the weights of the sampled tokens, [N]; those of one place are added. Prompts have none."""
+        flat = np.bincount(self.places, weights, self.batch.tokens.size).astype(np.float32)
         return replace(self.batch, weights=flat.reshape(self.batch.tokens.shape))
 
     def mask(self) -> Batch:
         """The batch with weight 1 at each sampled token: to ask for their log-probabilities."""
-        return self.weighted(np.ones(len(self.places)))
+        flat = np.zeros(self.batch.tokens.size, np.float32)
+        flat[self.places] = 1
+        return replace(self.batch, weights=flat.reshape(self.batch.tokens.shape))
 
     def first_micro_batch(self) -> tuple[Layout, Bool]:
         """The first micro-batch alone, and which sampled tokens are in it [N]."""
@@ -78,9 +80,18 @@ class Layout:
 
 
 def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape) -> Layout:
-    """Put each prompt with what was sampled after it (int32 [n] each, n ≥ 1) into rows."""
-    lengths = [len(prompt) + len(ids) - 1 for prompt, ids in zip(prompts, sampled, strict=True)]
-    rows = pack(lengths, shape.length, shape.packing)
+    """Put each prompt with what was sampled after it (int32 [n] each, n ≥ 1) into rows.
+
+    Equal answers to one prompt are put there once: the sum of their losses is the loss with the sum of their weights.
+    The surer a model is, the more of its answers are equal.
+    """
+    pairs = list(zip(prompts, sampled, strict=True))
+    first: dict[tuple[bytes, bytes], int] = {}
+    same_as = [first.setdefault((prompt.tobytes(), ids.tobytes()), index) for index, (prompt, ids) in enumerate(pairs)]
+    distinct = list(first.values())
+    lengths = [len(prompt) + len(ids) - 1 for prompt, ids in pairs]
+    packed = pack([lengths[index] for index in distinct], shape.length, shape.packing)
+    rows = [[distinct[place] for place in row] for row in packed]
     arrays = shape.of(len(rows))
     filled = np.zeros((4, *arrays), np.int32)
     tokens, targets, positions, segments = filled.reshape(4, -1)
@@ -94,4 +105,4 @@ def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape)
             places[index] = np.arange(start + len(prompts[index]) - 1, end)
             start = end
     batch = Batch(filled[0], filled[1], filled[2], filled[3], np.zeros(arrays, np.float32), divisor=1.0)
-    return Layout(batch, np.concatenate([np.zeros(0, np.int64), *places]))
+    return Layout(batch, np.concatenate([np.zeros(0, np.int64), *(places[index] for index in same_as)]))

@@ -29,7 +29,7 @@ def rollout_metrics(asked: Sequence[Group], first: int, possible: Span) -> dict[
         "reward_high": high,
         **{f"reward_{name}": statistics.fmean(r.rewards[name] for r in rollouts) for name in rollouts[0].rewards},
         "dead_groups": statistics.fmean(is_dead(group) for group in groups),
-        "length": statistics.fmean(len(r.ids) - (r.finish_reason == "stop") for r in rollouts),
+        "length": statistics.fmean(rollout.num_new_tokens for rollout in rollouts),
         "truncated": statistics.fmean(rollout.finish_reason == "length" for rollout in rollouts),
         "entropy": -statistics.fmean(value for rollout in rollouts for value in rollout.logprobs),
     }

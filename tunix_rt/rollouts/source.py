@@ -24,7 +24,7 @@ from tunix_rt.rollouts.reference import FrozenModel
 from tunix_rt.rollouts.watch import Watch
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.terminal import warn
-from tunix_rt.traces.rollout import read_rollouts, rollouts_file, write_rollouts
+from tunix_rt.traces.rollout import check_seal, read_rollouts, rollouts_file, write_rollouts
 from tunix_rt.training.source import Update
 
 
@@ -92,10 +92,10 @@ class RolloutSource:
         if not needed and not file.exists():
             return None
         try:
+            check_seal(file)
             rollouts = read_rollouts(file)
             groups = [rollouts[start : start + number] for start in range(0, len(rollouts), number)]
-            expected = [(q.trace.id, sample) for q in self._window(first)[: len(groups)] for sample in range(number)]
-            if len(groups) < self.prompts.order.per_step or [rollout.key for rollout in rollouts] != expected:
+            if not self.asking.is_whole(groups, self._window(first)):
                 raise DataError(f"{file}: not the rollouts of this step")
         except DataError as error:
             if needed:

@@ -12,7 +12,7 @@ from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.rollout import RewardConfig
 from tunix_rt.config.training import TrainingConfig
-from tunix_rt.errors import ConfigError, DataError, ModelError
+from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.objectives.rollouts import RolloutObjective
@@ -24,6 +24,7 @@ from tunix_rt.rollouts.reference import FrozenModel
 from tunix_rt.rollouts.source import RolloutSource
 from tunix_rt.rollouts.watch import Watch
 from tunix_rt.runs.interrupt import Interrupt
+from tunix_rt.terminal import warn
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
@@ -74,7 +75,7 @@ def rollout_source(
     """The source of updates, and what follows from the data: row length, steps, epochs.
 
     `teacher`: who answers in place of the trained model; `folder`: where the rollouts are kept. Raises DataError (too
-    few prompts, one that cannot be asked or judged), ConfigError (a row too short for an answer), ModelError.
+    few prompts, one that cannot be asked or judged), ModelError.
     """
     traces, reader = prepared.traces("train"), Reader.of(prepared.model_folder, format)
     prompts, facts = asked_prompts(objective, training, [trace.id for trace in traces], folder)
@@ -83,7 +84,9 @@ def rollout_source(
     questions = {place: reader.question(traces[place]) for place in places}
     _check(list(questions.values()), objective.reward, is_right)
     longest = max((len(question.ids) for question in questions.values()), default=1)
-    length = _row_length(training, longest, objective.rollout.max_new_tokens, reader.max_positions)
+    _warn_of_little_room(list(questions.values()), objective.rollout.max_new_tokens, reader.max_positions)
+    needed = row_length(longest, objective.rollout.max_new_tokens, reader.max_positions)
+    length = max(needed, training.row_length or 0)  # what suits traces may be too short for an answer
     source = RolloutSource(
         asking=Asking(engine, reader, objective, judge, training.seed, teacher),
         prompts=prompts,
@@ -137,11 +140,12 @@ def _check(
         )
 
 
-def _row_length(training: TrainingConfig, longest: int, max_new_tokens: int, max_positions: int) -> int:
-    needed = row_length(longest, max_new_tokens, max_positions)
-    if training.row_length is not None and training.row_length < needed:
-        raise ConfigError(
-            f"training.row_length: {training.row_length}, but the longest prompt ({longest} tokens) with "
-            f"objective.rollout.max_new_tokens={max_new_tokens} takes {needed} positions; null chooses it"
+def _warn_of_little_room(questions: Sequence[Question], max_new_tokens: int, max_positions: int) -> None:
+    rooms = {question.trace.id: max_positions - len(question.ids) for question in questions}
+    if short := [name for name, room in rooms.items() if room < max_new_tokens]:
+        least = min(short, key=rooms.__getitem__)
+        warn(
+            f"{len(short)} of {len(rooms)} training prompts leave less room than objective.rollout.max_new_tokens="
+            f"{max_new_tokens} in the model's {max_positions} positions, {least} only {rooms[least]}: their answers "
+            "are cut off earlier; leave them out, or lower it"
         )
-    return training.row_length or needed

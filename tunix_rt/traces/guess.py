@@ -7,8 +7,9 @@ from typing import Any
 
 from tunix_rt.config.choices import Adapter
 from tunix_rt.errors import DataError
-from tunix_rt.traces.adapters import ADAPTERS, detect
+from tunix_rt.traces.adapters import ADAPTERS
 from tunix_rt.traces.data_files import Columns
+from tunix_rt.traces.shapes import detect
 from tunix_rt.traces.thoughts import has_tags
 
 QUESTIONS = ("question", "query", "input", "problem", "instruction", "text", "prompt", "source")

@@ -13,13 +13,14 @@ from itertools import chain, islice
 from tunix_rt.config.choices import Adapter, SplitName
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject
-from tunix_rt.traces.adapters import adapt, detect
+from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.data_files import Columns
 from tunix_rt.traces.dataset import share_of
 from tunix_rt.traces.guess import guessed
 from tunix_rt.traces.json_files import Line
 from tunix_rt.traces.messages import Rules
 from tunix_rt.traces.readers import TAGS
+from tunix_rt.traces.shapes import detect
 from tunix_rt.traces.trace import GROUP, Trace, normalise
 
 KEPT = 2000

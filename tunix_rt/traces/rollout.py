@@ -1,4 +1,8 @@
-"""One sampled answer that was learned from, and its line in `rollouts/step_00000010.jsonl`. No clock values."""
+"""One sampled answer that was learned from, and its line in `rollouts/step_00000010.jsonl`. No clock values.
+
+Beside each file is its seal, `step_00000010.sha256`: what training goes on with has to be what it wrote.
+`sha256sum --check *.sha256` compares them, too.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tunix_rt.errors import DataError
-from tunix_rt.files import JsonObject, read_jsonl, sync_folder, write_jsonl
+from tunix_rt.files import JsonObject, read_jsonl, sha256_file, sync_folder, write_jsonl, write_text
 
 LISTS = ("steps", "ids", "logprobs")
 
@@ -48,6 +52,11 @@ class Rollout:
         """What tells it from the others of its step."""
         return self.id, self.sample
 
+    @property
+    def num_new_tokens(self) -> int:
+        """Tokens of the answer, the stop token not counted: as in predictions."""
+        return len(self.ids) - (self.finish_reason == "stop")
+
     def to_json(self) -> JsonObject:
         """The record as written."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # not asdict, which copies every token
@@ -69,9 +78,29 @@ def rollout_steps(folder: Path) -> list[int]:
 
 
 def write_rollouts(path: Path, rollouts: Sequence[Rollout]) -> None:
-    """Write the rollouts of a step, whole or not at all; they are on the disk when this returns."""
+    """Write the rollouts of a step, whole or not at all, and their seal; they are on the disk when this returns."""
     write_jsonl(path, (rollout.to_json() for rollout in rollouts))
+    write_text(_seal(path), _sum_line(path))
     sync_folder(path.parent)
+
+
+def check_seal(path: Path) -> None:
+    """Raises DataError: a file of rollouts is missing, or not what `write_rollouts` wrote, to the last byte."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file")
+    if not _seal(path).exists():
+        raise DataError(f"{path}: not written to the end ({_seal(path).name}, its sha256, is missing)")
+    if _seal(path).read_bytes() != _sum_line(path).encode():
+        raise DataError(f"{path}: changed since it was written (its sha256 is not that of {_seal(path).name})")
+
+
+def _seal(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _sum_line(path: Path) -> str:
+    """As `sha256sum` prints it."""
+    return f"{sha256_file(path)}  {path.name}\n"
 
 
 def read_rollouts(path: Path) -> list[Rollout]:

@@ -117,7 +117,7 @@ class _Recorder:
                 **step.metrics,
             }
             learned = [f"{title} {line[name]:.4f}" for name, title in LEARNED.items() if name in line]
-            self.said = ", ".join([*learned, f"loss {line['train/loss']:.4f}"])
+            self.said = ", ".join([*learned, f"loss {line['train/loss']:z.4f}"])
             self.log.write(step.step, line, timings)
         self._pending.clear()
         self.resume_clock()

@@ -83,7 +83,7 @@ def _sample(same: list[Rollout]) -> JsonObject:
         "rewards": first.rewards,
         "advantage": first.advantage,
         "cut": first.finish_reason == "length",
-        "tokens": len(first.ids),
+        "tokens": first.num_new_tokens,
     }
 
 
