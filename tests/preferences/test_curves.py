@@ -1,14 +1,19 @@
-"""DPO on both backends: the same curve, and the gradients of an independent implementation."""
+"""DPO on both backends: the same curve; all objectives over pairs: the gradients of an independent implementation."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.preferences.conftest import MakeToy, Toy, backend_of, relative
+from tests.conftest import config_of
+from tests.preferences.conftest import WORDS, MakeToy, Toy, backend_of, relative
 from tunix_rt.backends.interface import Backend
 
 
@@ -24,19 +29,46 @@ def test_thirty_steps_are_the_same_on_both_backends(toy: Toy, torch: Backend) ->
     assert curves["torch"]["preference/accuracy"][-1] == 1.0
 
 
-@pytest.mark.acceptance  # what TRL measured says the same in the default tier, without its imports
-def test_the_loss_and_the_gradient_are_those_of_autograd_over_transformers(toy: Toy, torch: Backend) -> None:
-    """One pair after the other, unpacked, in float64, after some updates: then model and reference differ."""
+def dpo(chosen: Any, rejected: Any) -> Any:
+    return -logsigmoid(0.1 * (chosen.ratio - rejected.ratio)).mean()
+
+
+def ipo(chosen: Any, rejected: Any) -> Any:
+    return ((chosen.ratio / chosen.count - rejected.ratio / rejected.count - 1 / (2 * 0.1)) ** 2).mean()
+
+
+def simpo(chosen: Any, rejected: Any) -> Any:
+    return -logsigmoid(2.0 * (chosen.logprob / chosen.count - rejected.logprob / rejected.count) - 1.0).mean()
+
+
+def orpo(chosen: Any, rejected: Any) -> Any:
+    means = (answers.logprob / answers.count for answers in (chosen, rejected))
+    better, worse = (mean - (1 - mean.exp()).log() for mean in means)
+    return -chosen.logprob.sum() / chosen.count.sum() - 0.1 * logsigmoid(better - worse).mean()
+
+
+def logsigmoid(x: Any) -> Any:
+    return -(1 + (-x).exp()).log()
+
+
+@pytest.mark.acceptance  # what TRL measured says the same of DPO in the default tier, without its imports
+@pytest.mark.parametrize("formula", [dpo, ipo, simpo, orpo])
+def test_the_loss_and_the_gradient_are_those_of_autograd_over_transformers(
+    formula: Callable[[Any, Any], Any], toy: Toy, torch: Backend, tmp_path: Path
+) -> None:
+    """One answer after the other, unpacked, in float64, after some updates: then model and reference differ."""
     import torch as framework
     import transformers
 
+    words = [word.replace("objective=dpo", f"objective={formula.__name__}") for word in WORDS]
+    objective = config_of(words).objective
+    toy = Toy(replace(toy.config, objective=objective), toy.data)
     *_, (state, _) = toy.steps(torch, 4, 3e-3)
-    source, folder = toy.source(torch), toy.data.folder / "trained"
-    folder.mkdir()
-    torch.save(state, folder).result()
+    source = toy.source(torch)
+    torch.save(state, tmp_path).result()
     model, reference = (
         transformers.AutoModelForCausalLM.from_pretrained(place, dtype=framework.float64)
-        for place in (folder, toy.data.model_folder)
+        for place in (tmp_path, toy.data.model_folder)
     )
     update, batch = source.batch(5, state), source.order.batch_at(4)
 
@@ -45,12 +77,15 @@ def test_the_loss_and_the_gradient_are_those_of_autograd_over_transformers(toy: 
         found = of(tokens[None].long()).logits[0].log_softmax(-1).gather(-1, targets[:, None].long())[:, 0]
         return found[weights > 0].sum()
 
-    margins = []
-    for pair in batch.pairs:
+    def answers(member: int) -> SimpleNamespace:
+        indices = [2 * pair + member for pair in batch.pairs]
         with framework.no_grad():
-            before = logprob(reference, 2 * pair) - logprob(reference, 2 * pair + 1)
-        margins.append(logprob(model, 2 * pair) - logprob(model, 2 * pair + 1) - before)
-    loss = -framework.nn.functional.logsigmoid(0.1 * framework.stack(margins)).mean()
+            before = framework.stack([logprob(reference, index) for index in indices])
+        said = framework.stack([logprob(model, index) for index in indices])
+        counts = [int((source.order.dataset.example(index)[2] > 0).sum()) for index in indices]
+        return SimpleNamespace(logprob=said, ratio=said - before, count=framework.tensor(counts))
+
+    loss = formula(answers(0), answers(1))
     loss.backward()
     norm = math.sqrt(sum(float((weight.grad**2).sum()) for weight in model.parameters()))
     assert update.metrics["train/loss"] == pytest.approx(loss.item(), rel=1e-6)

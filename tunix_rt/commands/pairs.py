@@ -56,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
     # By the seed of the run its prompts are all on one side of what would be held out: the same hash chose them.
     data = ["dataset=files", f"dataset.name={file.stem}", f"dataset.seed={config.dataset.seed + 1}"]
     own = [f"format={config.format.kind}", *(["format.reader=format"] if config.format.reader is None else [])]
-    learn = [*data, f"dataset.source.train.path={file}", *own, "objective=dpo"]
+    again = ["dataset.on_duplicate=keep"] if rule.rollouts or rule.most > 1 else []
+    learn = [*data, f"dataset.source.train.path={file}", *again, *own, "objective=dpo"]
     out(f"learn from them:  {hints.tunix_rt(*learn)} model.source=… (docs/preferences.md)")
     return 0
