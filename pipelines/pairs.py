@@ -19,8 +19,9 @@ def pairs(words: Sequence[str]) -> int:
     declared: PairsConfig = check_section("run.pairs", PairsConfig, given)
     config, rule = read_params(), Rule(declared.by, declared.most)
     run = RunFolder(Path(config.run.root) / PIPELINE)
-    built = pairs_of(run, config, PreparedData(run.data_folder), rule)
-    write_pairs(run, config, built, rule, Path(declared.to) / "pairs.jsonl")
+    prepared = PreparedData(run.data_folder)
+    built = pairs_of(run, config, prepared, rule)
+    write_pairs(run, config, prepared, built, rule, Path(declared.to) / "pairs.jsonl")
     return 0
 
 

@@ -119,3 +119,22 @@ def test_dvc_gets_a_stage_only_where_there_is_one() -> None:
     assert compose([])["run"]["dvc_first"] == []
     assert compose(list(BEGINS))["run"]["dvc_first"] == ["quickstart"]
     assert config_of(BEGINS).run.dvc_model == source_of(config_of(BEGINS)).dvc_path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "reader"),
+    [
+        (("objective=dpo",), "format"),
+        (("objective=dpo", changed("format.reader=boxed")), "boxed"),
+        (("objective=dpo", "format.reader=marker"), "marker"),
+        (("objective=dpo", "format.step_end=' '"), "auto"),
+        (("objective=grpo", "objective.rollout.max_new_tokens=8"), "format"),
+        (("objective=sft",), "auto"),
+    ],
+)
+def test_answers_to_texts_are_read_as_where_they_were_learned(overrides: tuple[str, ...], reader: str) -> None:
+    """Prevents: 0 % of answers that are all right, since text in a file made `auto` look for them."""
+    files = ("dataset=files", "dataset.name=own", "dataset.source.train.path=own.jsonl", "training.row_length=null")
+    config = config_of((*BEGINS, *files, *overrides))
+    assert config.format.reader == reader
+    assert check(plain(config)) == config

@@ -162,7 +162,7 @@ HEAVY = ("numpy", "jax", "torch", "transformers", "mlflow", "matplotlib", "scipy
         (["--version"], 0, (*HEAVY, "hydra", "pydantic")),
         (["experiments"], 0, (*HEAVY, "hydra", "pydantic")),
         # numpy, a tenth of a second: an objective is a section of the config and its mathematics, in one file.
-        (["seed=x"], 2, HEAVY[1:]),
+        (["seed=x"], 2, (*HEAVY[1:], "http.client")),
         (["+experiment=quikstart"], 2, HEAVY[1:]),
     ],
 )

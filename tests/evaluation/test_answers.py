@@ -6,12 +6,14 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.evaluation.scorers import judged, scorer
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.evaluation.answers import is_right, judge, vote_groups
 from tunix_rt.evaluation.numbers import read_number
-from tunix_rt.evaluation.scorer import Question
+from tunix_rt.evaluation.scorer import Match, Question, Scorer, ScorerFailed
 from tunix_rt.evaluation.statistics import majority
 from tunix_rt.traces.adapters import adapt
 from tunix_rt.traces.messages import Rules
@@ -82,3 +84,20 @@ def test_the_published_verdicts_on_gsm8k() -> None:
         if exact.match(answer, Question(reference)).equal is not right:
             apart.append((answer, reference))
     assert apart and all("," in answer + reference for answer, reference in apart)
+
+
+class Hasty(Scorer):
+    """A person's scorer that has not thought of everything."""
+
+    kind = "hasty"
+
+    def match(self, answer: str, question: Question) -> Match:
+        return Match(float(answer) == 1, "") if answer else None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("answer", "why"), [("x", "ValueError: could not convert"), ("", "it returned None, not")])
+def test_a_scorer_that_fails_is_named_with_the_answer(answer: str, why: str) -> None:
+    """Prevents: a traceback in the middle of a training, as if the product were wrong."""
+    assert Hasty().verdict("1", Question("1")).equal
+    with pytest.raises(ScorerFailed, match=rf"evaluation.scorers: hasty failed on the answer '{answer}' \({why}"):
+        Hasty().verdict(answer, Question("1"))

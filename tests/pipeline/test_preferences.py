@@ -41,12 +41,13 @@ def test_a_run_learns_what_is_preferred_and_is_a_run_like_any_other(person: Pers
     assert asked.code == 0, asked.err
 
 
-def sampled(person: Person, verdicts: dict[str, list[bool]]) -> Path:
+def sampled(person: Person, verdicts: dict[str, list[bool]], split: str = "test") -> Path:
     """A finished run whose records are written over: answers to prompts with these verdicts, the likelier the later."""
     (run,) = (person.folder / "runs" / "quickstart").iterdir()
     first = lines_of(run / "predictions.jsonl")[0]
     item = lines_of(run / "items.jsonl")[0]
-    names = [line["id"] for line in lines_of(run / "predictions.jsonl")]
+    (traces,) = person.folder.glob(f"data/*/*/traces/{split}.jsonl")
+    names = [line["id"] for line in lines_of(traces)]
     predictions, items = list[dict[str, Any]](), list[dict[str, Any]]()
     for name, row in zip(names, verdicts.values(), strict=False):
         for sample, right in enumerate(row):
@@ -56,7 +57,8 @@ def sampled(person: Person, verdicts: dict[str, list[bool]]) -> Path:
     for file, lines in (("predictions", predictions), ("items", items)):
         (run / f"{file}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), "utf-8")
     config = (run / "config.yaml").read_text("utf-8").replace("num_return_sequences: 1", "num_return_sequences: 4")
-    (run / "config.yaml").write_text(config.replace("temperature: 0.0", "temperature: 1.0"), "utf-8")
+    config = config.replace("temperature: 0.0", "temperature: 1.0").replace("split: test", f"split: {split}")
+    (run / "config.yaml").write_text(config, "utf-8")
     return run
 
 
@@ -78,6 +80,7 @@ def test_pairs_are_the_best_against_the_worst_and_ties_are_counted(person: Perso
     assert done.code == 0, done.err
     assert json.loads(done.out) == {
         "file": "own.jsonl",
+        "test": None,
         "pairs": 1,
         "skipped": {"prompts whose answers all have one verdict": 2, "prompts with fewer than two whole answers": 1},
     }
@@ -98,3 +101,18 @@ def test_pairs_are_the_best_against_the_worst_and_ties_are_counted(person: Perso
     data = ("dataset=files", "dataset.name=own", "dataset.source.train.path=own.jsonl", "dataset.split.validation=0.0")
     learned = person.types("traces", *data, "dataset.split.test=0.0", "objective=dpo", "training.row_length=null")
     assert learned.code == 0, learned.err
+
+
+@pytest.mark.usefixtures("trained")
+def test_what_learns_from_pairs_is_tested_as_the_run_was_and_read_as_it_was(person: Person) -> None:
+    """Prevents: 0 % of answers that are all right, since another reader looks for them; and a ranking that is none."""
+    sampled(person, {"mixed": [True, False]}, split="train")
+    done = person.types("pairs", "last", "--out", "own.jsonl")
+    assert done.code == 0, done.err
+    (before,) = person.folder.glob("data/*/*/traces/test.jsonl")
+    assert lines_of(Path("own.test.jsonl")) == lines_of(before)
+    learn = done.out.partition("-m tunix_rt ")[2].partition(" model.source=")[0].split()
+    assert {"format.reader=format", "dataset.source.test.path=own.test.jsonl"} <= {*learn}
+    assert "own.test.jsonl" in json.loads(person.types("pairs", "last", "--out", "own.jsonl", "--json").out)["test"]
+    shown = person.types("traces", *learn, "dataset.split.validation=0.0", "-n", "1")
+    assert shown.code == 0, shown.err

@@ -120,10 +120,12 @@ def test_every_change_is_found(finished: RunFolder, types: Types) -> None:
 def test_what_a_model_learned_from_is_in_the_archive_and_checked(finished: RunFolder, types: Types) -> None:
     """Prevents: answers that were edited, or left out, being taken for those that the model learned from."""
     name = "rollouts/step_00000001.jsonl"
+    beside = "rollouts/step_00000001.sha256"  # which training goes on by; the archive has its own sums
     finished.rollouts.mkdir()
     (finished.path / name).write_text('{"id": "a"}\n')
+    (finished.path / beside).write_text("0\n")
     record = finished.stages()["train"]
-    finished.record_stage("train", record | {"outputs": record["outputs"] | seal(finished.path, [name])})
+    finished.record_stage("train", record | {"outputs": record["outputs"] | seal(finished.path, [name, beside])})
     assert types("export", "last", "all.zip").code == 0
     assert "rollouts: 1 file, as the training wrote them" in types("verify", "all.zip").out
     assert "rollouts: 1 file, as the training wrote them" in types("verify", "last").out

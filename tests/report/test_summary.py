@@ -91,7 +91,12 @@ def test_a_loss_that_says_nothing_is_left_out_and_none_is_minus_zero(make_run: M
     write_jsonl(run.metrics_log, [{"step": step, "train/loss": loss} for step, loss in ((1, -1e-17), (2, 0.5))])
     assert dict(summary(run, None))["training loss"] == "0.0000 → 0.5000"
     grpo = ("objective=dr_grpo", "model=from_path", "model.source.path=base", "tokenizer=pretrained")
-    assert "training loss" not in dict(summary(make_run(overrides=grpo, identity="learned"), None))
+    learned = make_run(overrides=grpo, identity="learned")
+    lines = ((1, 0.25), (2, 0.0))
+    write_jsonl(learned.metrics_log, [{"step": s, "train/loss": 0.1, "rollout/truncated": cut} for s, cut in lines])
+    rows = dict(summary(learned, None))
+    assert rows["cut off"] == "25 % → 0 % of the answers it learned from"
+    assert not {"training loss", "validation loss"} & rows.keys()
 
 
 def test_a_run_whose_sibling_did_the_training_shows_its_losses(make_run: MakeRun) -> None:

@@ -175,6 +175,20 @@ def test_a_step_that_is_not_finite_changes_nothing(
         np.testing.assert_array_equal(value, before[key], err_msg=key)
 
 
+def test_signed_weights_and_a_declared_divisor(
+    llama: Path, both: Both, batch_at: Callable[..., Batch], setup: TrainingSetup
+) -> None:
+    """What an objective makes of log-probabilities arrives as such weights."""
+    batch, numbers = batch_at(0), {}
+    sign = np.where(batch.segments == 1, -0.5, 1).astype(np.float32)
+    signed = replace(batch, weights=batch.weights * sign, divisor=7.0)
+    for name, backend in both.items():
+        _, measured = backend.train_step(backend.load(llama, setup), signed, 1e-2)
+        numbers[name] = backend.fetch(measured)
+    for key in ("loss_sum", "grad_norm"):
+        assert numbers["tunix"][key] == pytest.approx(numbers["jax"][key], rel=1e-4), key
+
+
 def test_a_batch_without_targets_has_no_gradient(
     llama: Path, both: Both, batch_at: Callable[..., Batch], setup: TrainingSetup
 ) -> None:

@@ -2,8 +2,8 @@
 
 A run has several answers to a prompt if `generation.num_return_sequences` says so (`predict RUN generation=sample
 generation.split=train generation.num_return_sequences=8` asks for them), or rollouts. What comes out is a data file
-like any other: `dataset=files dataset.source.train.path=FILE objective=dpo` learns from it. Prompts whose answers all
-have one verdict are left out, and counted.
+like any other: `dataset=files dataset.source.train.path=FILE objective=dpo` learns from it. Beside it are its card and
+the run's own test set. Prompts whose answers all have one verdict are left out, and counted.
 """
 
 from __future__ import annotations
@@ -43,20 +43,23 @@ def main(arguments: Sequence[str]) -> int:
     prepared = prepared_of(run, config, ModelStore(config.tracking.uri))
     file = chosen.out or Path("data", "raw", f"{run.name.replace('/', '-')}.jsonl")
     built = pairs_of(run, config, prepared, rule)
-    write_pairs(run, config, built, rule, file)
+    test = write_pairs(run, config, prepared, built, rule, file)
     if not rule.rollouts and config.training.trains and config.generation.split == "test":
         warn("these are answers to the test prompts: a model that learns from them cannot be tested on them")
     if chosen.json:
-        out(to_json({"file": str(file), "pairs": len(built.lines), "skipped": dict(+built.skipped)}))
+        made = {"file": str(file), "test": str(test) if test else None, "pairs": len(built.lines)}
+        out(to_json(made | {"skipped": dict(+built.skipped)}))
         return 0
     left = [(f"left out: {what}", f"{count:,}") for what, count in (+built.skipped).items()]
+    left += [("the run's test set", str(test))] if test else []
     table(
         "", (), [("pairs", f"{len(built.lines):,}"), *left, ("file", str(file)), ("card", str(file.with_suffix(".md")))]
     )
     # By the seed of the run its prompts are all on one side of what would be held out: the same hash chose them.
     data = ["dataset=files", f"dataset.name={file.stem}", f"dataset.seed={config.dataset.seed + 1}"]
-    own = [f"format={config.format.kind}", *(["format.reader=format"] if config.format.reader is None else [])]
+    files = [f"dataset.source.train.path={file}", *([f"dataset.source.test.path={test}"] if test else [])]
     again = ["dataset.on_duplicate=keep"] if rule.rollouts or rule.most > 1 else []
-    learn = [*data, f"dataset.source.train.path={file}", *again, *own, "objective=dpo"]
+    own = [f"format={config.format.kind}", f"format.reader={config.format.reader or 'format'}"]
+    learn = [*data, *files, *again, *own, "objective=dpo", "training.row_length=null"]
     out(f"learn from them:  {hints.tunix_rt(*learn)} model.source=… (docs/preferences.md)")
     return 0

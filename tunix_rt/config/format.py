@@ -33,7 +33,8 @@ class PlainFormat:
     """Text before the answer."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`). An
+    objective other than `sft` that begins from a run in the same format reads texts as that run does."""
 
 
 @section
@@ -53,7 +54,8 @@ class ChatFormat:
     """Text before the answer."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`). An
+    objective other than `sft` that begins from a run in the same format reads texts as that run does."""
 
 
 @section
@@ -67,7 +69,8 @@ class ThinkFormat:
     """Text between two steps."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`). An
+    objective other than `sft` that begins from a run in the same format reads texts as that run does."""
 
 
 @section
@@ -82,7 +85,8 @@ class ThinkChatFormat:
     """Text between two steps."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`). An
+    objective other than `sft` that begins from a run in the same format reads texts as that run does."""
 
 
 @section
@@ -98,7 +102,8 @@ class TemplateFormat:
     """The end token follows."""
     reader: ReaderName | None = None
     """Finds steps and answer in a completion that the source has as text, and in what a model writes; null: `auto` for
-    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`)."""
+    such sources, else `format`: what the format itself writes is read back (a source's text is read by `auto`). An
+    objective other than `sft` that begins from a run in the same format reads texts as that run does."""
 
     def __post_init__(self) -> None:
         for name in ("prompt", "step", "answer"):

@@ -26,7 +26,9 @@ def judge(
     found = extract(prediction, evaluation.extract, evaluation.decisive)
     missing = Match(False, _why_none(prediction, evaluation))
     scorers: list[Scorer] = [scorer for scorer in evaluation.scorers if scorer.judges(question)]
-    return found, {scorer.kind: missing if found is None else scorer.match(found.text, question) for scorer in scorers}
+    return found, {
+        scorer.kind: missing if found is None else scorer.verdict(found.text, question) for scorer in scorers
+    }
 
 
 def ask_ahead(predictions: Sequence[Prediction], traces: Mapping[str, Trace], evaluation: EvaluationConfig) -> None:
@@ -52,7 +54,7 @@ def is_right(prediction: Prediction, trace: Trace, evaluation: EvaluationConfig)
     if not scorer.judges(question):
         return None
     found = extract(prediction, evaluation.extract, scorer)
-    return found is not None and scorer.match(found.text, question).equal
+    return found is not None and scorer.verdict(found.text, question).equal
 
 
 def vote_groups(answers: Sequence[str | None], scorer: Scorer) -> list[int | None]:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tunix_rt.errors import RunError, TunixError
 from tunix_rt.evaluation.numerals import unify
 from tunix_rt.files import JsonObject
 from tunix_rt.traces.trace import normalise
@@ -35,6 +36,14 @@ class Question:
     meta: JsonObject = field(default_factory=dict)
 
 
+class ScorerFailed(RunError):
+    """A scorer raised on what a model wrote, which it must not; `reason`: what, in a word."""
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
 class Scorer:
     """Judges answers. Never raises on what a model wrote; what it read of a reference is cached."""
 
@@ -55,13 +64,31 @@ class Scorer:
         """The verdict on `answer`."""
         raise NotImplementedError
 
+    def verdict(self, answer: str, question: Question) -> Match:
+        """The same; whatever `match` raises is one clear error. Raises ScorerFailed."""
+        try:
+            found: object = self.match(answer, question)
+            if isinstance(found, Match):
+                return found
+            reason, what = "no Match", f"it returned {found!r}, not a Match"
+        except TunixError:
+            raise
+        except Exception as error:
+            reason = type(error).__name__
+            what = f"{reason}: {error}".splitlines()[0]
+        raise ScorerFailed(
+            f"evaluation.scorers: {self.kind} failed on the answer {answer[:100]!r} ({what}); a scorer judges whatever "
+            "a model writes: mend it, then the same command goes on",
+            reason,
+        )
+
     def facts(self) -> JsonObject:
         """What else `metrics.json` should say of this scorer, once."""
         return {}
 
     def same(self, one: str, other: str) -> bool:
         """Whether two answers are one in a vote: the same rule as for the verdict, with one as the reference."""
-        return self.match(one, Question(other)).equal
+        return self.verdict(one, Question(other)).equal
 
     def contains(self, completion: str, question: Question) -> bool:
         """Whether the reference occurs anywhere in `completion`: as complete words, not inside a longer number."""

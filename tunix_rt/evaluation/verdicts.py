@@ -18,7 +18,7 @@ from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.errors import DataError, TunixError
 from tunix_rt.evaluation.answers import ask_ahead, judge
 from tunix_rt.evaluation.child import serve
-from tunix_rt.evaluation.scorer import Match, Question
+from tunix_rt.evaluation.scorer import Match, Question, ScorerFailed
 from tunix_rt.evaluation.steps import check_step
 from tunix_rt.files import JsonObject
 from tunix_rt.traces.prediction import Prediction
@@ -40,6 +40,8 @@ def respond(request: JsonObject, evaluation: EvaluationConfig, names: Sequence[s
             return {}
         values = dict(zip(names, numbers(*_read(request), evaluation, names), strict=True))
         return {"values": values} if all(map(isfinite, values.values())) else {"error": "not finite"}
+    except ScorerFailed as error:
+        return {"error": error.reason}
     except TunixError as error:
         return {"refused": type(error).__name__, "message": str(error)}
 

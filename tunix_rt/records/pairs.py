@@ -1,7 +1,7 @@
 """Preference pairs of a run's own answers: of each prompt the best against the worst, by the product's own verdicts.
 
 Out comes a file of the shape `preference` (prompt, chosen, rejected, answer), and beside it a card that says where it
-is from. Legend: an answer is what the model wrote to a prompt, with its verdict.
+is from, and the run's own test set. Legend: an answer is what the model wrote to a prompt, with its verdict.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from tunix_rt import hints
 from tunix_rt.batches.reader import Reader
 from tunix_rt.checked import sha256_of
-from tunix_rt.config.choices import RankedBy
+from tunix_rt.config.choices import RankedBy, SplitName
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, to_json, write_jsonl, write_text
@@ -146,8 +146,7 @@ def pairs_of(run: RunFolder, config: ExperimentConfig, prepared: PreparedData, r
 
     Raises InputError if there are no answers, or none of them make a pair; DataError if a record is damaged.
     """
-    split = "train" if rule.rollouts else config.generation.split
-    traces = {trace.id: trace for trace in prepared.each_trace(split)}
+    traces = {trace.id: trace for trace in prepared.each_trace(split_of(config, rule))}
     steps = rollout_steps(run.rollouts) if rule.rollouts else []
     if rule.rollouts and not steps:
         raise InputError(f"{run.name}: has no rollouts: its objective is {config.objective.kind}; leave --rollouts out")
@@ -165,10 +164,25 @@ def pairs_of(run: RunFolder, config: ExperimentConfig, prepared: PreparedData, r
     return built
 
 
-def write_pairs(run: RunFolder, config: ExperimentConfig, built: Built, rule: Rule, file: Path) -> None:
-    """Write the pairs to `file`, and beside it the card, which ends in `.md`."""
+def split_of(config: ExperimentConfig, rule: Rule) -> SplitName:
+    """Whose prompts were answered."""
+    return "train" if rule.rollouts else config.generation.split
+
+
+def write_pairs(
+    run: RunFolder, config: ExperimentConfig, prepared: PreparedData, built: Built, rule: Rule, file: Path
+) -> Path | None:
+    """Write the pairs to `file`, and beside it the card, which ends in `.md`, and the run's test set.
+
+    Returns the file of the test set, which ends in `.test.jsonl`; None if there is none, or these are answers to it.
+    """
     write_jsonl(file, built.lines)
     write_text(file.with_suffix(".md"), "\n".join(_card(run, config, built, rule, file)) + "\n")
+    test = () if split_of(config, rule) == "test" else prepared.traces("test")
+    if not test:
+        return None
+    write_jsonl(file.with_suffix(".test.jsonl"), (trace.to_json() for trace in test))
+    return file.with_suffix(".test.jsonl")
 
 
 def _card(run: RunFolder, config: ExperimentConfig, built: Built, rule: Rule, file: Path) -> Iterator[str]:
@@ -180,7 +194,7 @@ def _card(run: RunFolder, config: ExperimentConfig, built: Built, rule: Rule, fi
         "run": run.name,
         "identities": {stage: stages[stage]["identity"] for stage in stages if "identity" in stages[stage]},
         "answers": made,
-        "split": "train" if rule.rollouts else config.generation.split,
+        "split": split_of(config, rule),
         "samples_per_prompt": None if rule.rollouts else config.generation.num_return_sequences,
         "ranked_by": ["verdict", rule.by],
         "pairs_per_prompt": rule.most,

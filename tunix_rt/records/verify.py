@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def _training(run: RunFolder, model: str | None) -> str:
 def _rollouts(run: RunFolder) -> list[str]:
     """Check that the model's own answers that it learned from are the ones that training wrote, if it did."""
     outputs = run.stages()["train"].get("outputs", {})
-    written = {name: sealed for name, sealed in outputs.items() if name.startswith("rollouts/")}
+    written = {name: sealed for name, sealed in outputs.items() if fnmatch(name, "rollouts/*.jsonl")}
     there = {f"rollouts/{file.name}" for file in run.rollouts.glob("*.jsonl")} if written else set()
     for name in sorted(there - written.keys()):
         raise GateError(f"{name}: not written by the training, whose files are in stages.json")

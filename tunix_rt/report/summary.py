@@ -107,6 +107,15 @@ def rate_line(record: JsonObject) -> str:
     return f"{100 * record['value']:.1f} %{spread}  ({record['k']} of {record['n']})"
 
 
+def _losses(results: Results) -> Rows:
+    rows: Rows = []
+    if train := results.log.series("train/loss"):
+        rows.append(("training loss", f"{train[0][1]:z.4f} → {train[-1][1]:z.4f}"))
+    if validation := results.log.series("eval/loss"):
+        rows.append(("validation loss", f"{validation[-1][1]:.4f}"))
+    return rows
+
+
 def _training(results: Results) -> Rows:
     record, rows = results.run.stages().get("train", {}), []
     if record.get("steps_done") == 0:
@@ -114,12 +123,10 @@ def _training(results: Results) -> Rows:
     for name, title in LEARNED.items():
         if series := results.log.series(name):
             rows.append((title, f"{series[0][1]:.4f} → {series[-1][1]:.4f}"))
-    # With advantages it stays near 0, whatever is learned.
-    told = value_at(results.run.read_config(), "objective.kind") != "grpo"
-    if (train := results.log.series("train/loss")) and told:
-        rows.append(("training loss", f"{train[0][1]:z.4f} → {train[-1][1]:z.4f}"))
-    if validation := results.log.series("eval/loss"):
-        rows.append(("validation loss", f"{validation[-1][1]:.4f}"))
+    if cut := results.log.series("rollout/truncated"):
+        rows.append(("cut off", f"{100 * cut[0][1]:.0f} % → {100 * cut[-1][1]:.0f} % of the answers it learned from"))
+    else:  # with rewards a loss says nothing: of advantages it stays near 0, of references it may rise
+        rows += _losses(results)
     if record.get("seconds"):
         per_second = record["tokens"] / max(record["seconds"], 1e-9)
         ended = f" (ended early: {record['ended_early']})" if record.get("ended_early") else ""

@@ -6,10 +6,8 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 
-from tunix_rt.traces.rollout import Rollout
+from tunix_rt.rollouts.learning import Group
 
-Group = Sequence[Rollout]
-"""The samples of one prompt."""
 Span = tuple[float, float]
 LEVEL = 0.95
 

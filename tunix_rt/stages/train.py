@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from tunix_rt.models.content import folder_digest
 from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, is_adapter
 from tunix_rt.objectives.interface import Objective
 from tunix_rt.objectives.rollouts import RolloutObjective
-from tunix_rt.rollouts.interface import Judge
+from tunix_rt.rollouts.interface import Judge, Reward
 from tunix_rt.rollouts.source import RolloutSource
 from tunix_rt.rollouts.start import rollout_source, starting_model, taught_by
 from tunix_rt.runs.folder import RunFolder
@@ -38,7 +38,9 @@ from tunix_rt.runs.live import SAMPLES
 from tunix_rt.runs.log import MetricsLog
 from tunix_rt.runs.sessions import begin_session, end_session, same_machine
 from tunix_rt.terminal import say
+from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.prepared import PreparedData
+from tunix_rt.traces.trace import Trace
 from tunix_rt.training.as_it_is import keep_start
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 from tunix_rt.training.loop import TrainPlan
@@ -197,14 +199,29 @@ def evaluator(
         assert measure is not None  # there is one where training.evaluate_every is a number
         metrics = dict(measure(state, asked))
         if sampler is not None:
-            answers = sampler.answers(engine, state, asked)
-            metrics["eval/accuracy"] = sampler.accuracy(answers, step, request.is_right, samples)
+            answers, is_right = sampler.answers(engine, state, asked), request.is_right
             if judge is not None:
-                rewards = judge.rewards(answers, {trace.id: trace for trace in traces})
-                metrics["eval/reward"] = fmean(reward.total for reward in rewards)
+                rewards = _rewarded(judge, sampler, answers, is_right)
+                metrics["eval/reward"] = fmean(reward.total for reward in rewards.values())
+                is_right = partial(_by_reward, rewards=rewards, is_right=is_right)
+            metrics["eval/accuracy"] = sampler.accuracy(answers, step, is_right, samples)
         return metrics
 
     return evaluate
+
+
+def _rewarded(judge: Judge, sampler: Sampler, answers: Sequence[Prediction], is_right: Verdict) -> Mapping[str, Reward]:
+    """The reward of each answer by the id of its prompt; where some prompts have no reference, of the others."""
+    traces = {question.trace.id: question.trace for question in sampler.questions}
+    known = [q.trace.id for q in sampler.questions if is_right(q.failed(""), q.trace) is not None] or list(traces)
+    judged = [answer for answer in answers if answer.id in known]
+    return dict(zip((answer.id for answer in judged), judge.rewards(judged, traces), strict=True))
+
+
+def _by_reward(answer: Prediction, trace: Trace, rewards: Mapping[str, Reward], is_right: Verdict) -> bool | None:
+    """The verdict of the process that judges, which no answer can stop, where the reward has one."""
+    found = rewards[answer.id].components.get("answer") if answer.id in rewards else None
+    return is_right(answer, trace) if found is None else found == 1
 
 
 def _supervised(engine: Backend, request: TrainRequest, row_length: int) -> Measure:

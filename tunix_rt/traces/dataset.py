@@ -110,7 +110,7 @@ def collect(dataset: DatasetConfig, reader: ReaderName | None = None, folder: Pa
 
 def _rules(dataset: DatasetConfig, reader: ReaderName | None) -> Rules:
     return Rules(
-        reader=reader or "auto",
+        reader="auto" if reader in (None, "format") else reader,
         consecutive=dataset.on_consecutive,
         last_user=dataset.on_last_user,
         previous_thoughts=dataset.previous_thoughts,

@@ -6,17 +6,19 @@ import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Gt
 
 from tunix_rt.config.section import Count, Execution, Text, Tokens, Unit, section
 from tunix_rt.errors import DataError
-from tunix_rt.evaluation.endpoint import Endpoint
 from tunix_rt.evaluation.scorer import TOO_LONG, Match, Question, Scorer
 from tunix_rt.evaluation.statistics import wilson
 from tunix_rt.evaluation.texts import same_text
 from tunix_rt.files import JsonObject, read_jsonl
+
+if TYPE_CHECKING:
+    from tunix_rt.evaluation.endpoint import Endpoint
 
 LONGEST = 20_000
 """Most characters of an answer that is sent."""
@@ -129,6 +131,8 @@ class JudgeScorer(Scorer):
 
 @cache
 def _endpoint(url: str, key_variable: str | None, replies: str, seconds: float) -> Endpoint:
+    from tunix_rt.evaluation.endpoint import Endpoint  # its libraries take time, and few experiments ask anyone
+
     return Endpoint(url, key_variable, Path(replies).absolute(), seconds)
 
 
