@@ -162,6 +162,7 @@ def test_jax_programs_need_less_scratch(deep: Path, setup_of: Any, long_batch: B
             state.moments,
             state.frozen,
             inputs,
+            np.float32(long_batch.divisor),
             np.float32(0),
             np.float32(1),
         )

@@ -15,7 +15,7 @@ CODE = """
 import sys
 from tunix_rt.__main__ import main
 code = main(["+experiment=sweep_optuna", "hydra/launcher=joblbi"])
-print([name for name in ("optuna", "ray", "joblib", "submitit", "mlflow", "numpy", "torch") if name in sys.modules])
+print([name for name in ("optuna", "ray", "joblib", "submitit", "mlflow", "pandas", "torch") if name in sys.modules])
 sys.exit(code)
 """
 

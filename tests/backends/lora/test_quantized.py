@@ -205,7 +205,7 @@ def scratch_of_decoding(wide: Architecture) -> int:
     graph, sampling = nnx.graphdef(Decoder(wide, jnp.float32, params)), generate.Sampling(0.0, None, None)
     layers = jax.eval_shape(lambda whole: nnx.merge(graph, whole).separate(), params)
     ids, row = spec(2, dtype=np.int32), spec(4, dtype=np.int32)
-    prompts = (spec(4, 16, dtype=np.int32), row, row, ids, spec(4))
+    prompts = (spec(4, 16, dtype=np.int32), row, row, row, ids, spec(4))
     carry, _ = jax.eval_shape(lambda *given: generate.prefill(graph, sampling, 32, *given), params, *prompts)
     lowered = generate.decode.lower(graph, sampling, params, layers, carry, ids, spec(32, 4))
     found: Any = lowered.compile().memory_analysis()
