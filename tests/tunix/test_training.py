@@ -144,7 +144,7 @@ def test_gradient_checkpointing_changes_memory_only(
 def program(state: State, batch: Batch) -> str:
     """The gradient of the loss, as jax writes it down."""
     graph, params = nnx.split(state.model)
-    loss = jax.grad(lambda params: step.loss(nnx.merge(graph, params), step.inputs(batch))[0], allow_int=True)
+    loss = jax.grad(lambda params: step.loss(nnx.merge(graph, params), step.divided(batch))[0], allow_int=True)
     return str(jax.make_jaxpr(loss)(params))
 
 
