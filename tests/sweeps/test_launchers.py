@@ -41,6 +41,7 @@ def test_four_side_by_side_and_one_of_them_is_killed(shell: Shell) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -> None:
     with shell.sweeping("+experiment=sweep_joblib", *QUICK, *LONG, "optimizer.learning_rate=1e-3,2e-3") as sweep:
         members = sweep.until(lambda: shell.training() if len(shell.training()) == 2 else None)
@@ -65,7 +66,7 @@ def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -
 @pytest.mark.parametrize(
     ("launcher", "typed"),
     [
-        pytest.param("submitit", False, marks=pytest.mark.measured),
+        pytest.param("submitit", False, marks=[pytest.mark.measured, pytest.mark.acceptance]),
         pytest.param("ray", True, marks=pytest.mark.acceptance),
     ],
 )

@@ -36,6 +36,7 @@ def states(shell: Shell) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 @pytest.mark.timeout(900)
 def test_trials_killed_on_the_way(shell: Shell) -> None:
     with shell.sweeping(*SEARCH) as sweep:

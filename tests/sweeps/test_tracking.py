@@ -115,6 +115,7 @@ def sync_processes(folder: Path) -> list[psutil.Process]:
 
 
 @pytest.mark.slow
+@pytest.mark.acceptance
 def test_a_killed_sweep_leaves_its_members_marked(shell: Shell) -> None:
     """SIGKILL to the whole group of the sweep: its sync process, which has a session of its own, says what became."""
     words = ("-m", *TRACKED, *LONG, "optimizer.learning_rate=1e-3,2e-3")
