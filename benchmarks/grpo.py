@@ -111,7 +111,7 @@ def _run_loop(case: GrpoCase, config: ExperimentConfig, engine: Any, state: Any,
     interrupt = Interrupt(folder / "stop")
     verdict = partial(is_right, evaluation=config.evaluation)
     source, _ = rollout_source(
-        case.objective, config.training, case.workload.prepared(), config.format, engine, judge, verdict, None,
+        case.objective, config.training, case.workload.prepared(), config.format, engine, judge, verdict, None, None,
         folder / "rollouts", interrupt,
     )  # fmt: skip
     log = MetricsLog(folder / "metrics.jsonl", folder / "timings.jsonl", exact=True)

@@ -166,7 +166,7 @@ def test_all_charts_are_drawn(pages: dict[str, Path], open_page: Open) -> None:
     opened = open_page(pages["one"], scheme="dark")
     figures = opened.page.locator("figure.chart")
     opened.draw_charts()
-    assert figures.count() == len(unpacked(pages["one"].read_text(), "charts")) == 14
+    assert figures.count() == len(unpacked(pages["one"].read_text(), "charts")) == 13
     assert opened.complaints == [] and opened.page.evaluate("window.violations") == []
     figure = opened.page.locator("figure.chart", has=opened.page.get_by_role("heading", name="Calibration"))
     figure.locator("summary").click()
