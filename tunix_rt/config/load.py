@@ -18,11 +18,11 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_jsonable_python
 
 from tunix_rt.config.as_it_is import without_training
-from tunix_rt.config.choices import PARTS, SPLITS
 from tunix_rt.config.earlier import inheriting, with_earlier
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.model import RunModel
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
+from tunix_rt.config.reader import with_reader
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
 from tunix_rt.config.scorers import UNUSABLE
 from tunix_rt.config.section import element_of, fields_of, hints_of, keys_below, kinds_with, members
@@ -144,7 +144,7 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
 
 def _found(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """The same of this experiment alone."""
-    mapping, hints = without_training(_with_reader(_seeded(mapping))), hints_of(ExperimentConfig)
+    mapping, hints = without_training(with_reader(_seeded(mapping))), hints_of(ExperimentConfig)
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
     mistakes: list[Mistake] = sorted(unusable.items())
@@ -193,40 +193,6 @@ def _seeded(mapping: Mapping[str, Any]) -> dict[str, Any]:
     seed = given if isinstance(given, int) and given >= 0 else 0
     own = {key: mapping[key] for key in SEEDED if isinstance(mapping.get(key), Mapping)}
     return {**mapping, **{key: {**value, "seed": seed} for key, value in own.items() if value.get("seed") is None}}
-
-
-def _with_reader(mapping: dict[str, Any]) -> dict[str, Any]:
-    """`mapping` with a reader in the place of null if the source's completions are text: `auto`, or as the run is read
-    whose own answers are made better or worse, since what they look like was taught there."""
-    form, dataset = mapping.get("format"), mapping.get("dataset")
-    source = dataset.get("source") if isinstance(dataset, Mapping) else None
-    if not isinstance(form, Mapping) or not isinstance(source, Mapping) or form.get("reader") is not None:
-        return mapping
-    texts = any(adapter not in PARTS for adapter in _adapters(source))
-    return {**mapping, "format": {**form, "reader": (_taught(mapping) or "auto") if texts else None}}
-
-
-def _taught(mapping: Mapping[str, Any]) -> Any:
-    """The reader of the run that an objective other than `sft` begins from, if it writes in the same format."""
-    earlier: Any = mapping
-    for name in ("model", "source", "config", "format"):
-        earlier = earlier.get(name) if isinstance(earlier, Mapping) else None
-    objective = mapping.get("objective")
-    if not isinstance(earlier, Mapping) or not isinstance(objective, Mapping) or objective.get("kind") == "sft":
-        return None
-    same = {**earlier, "reader": None} == {**mapping["format"], "reader": None}
-    return (earlier.get("reader") or "format") if same else None
-
-
-def _adapters(source: Mapping[str, Any]) -> Iterator[Any]:
-    """The adapters that a source, or the sources of a mixture, name."""
-    mixed = source.get("sources")
-    for item in mixed.values() if isinstance(mixed, Mapping) else ():
-        if isinstance(item, Mapping) and isinstance(item.get("source"), Mapping):
-            yield from _adapters(item["source"])
-    if source.get("kind") in ("files", "jsonl", "huggingface"):
-        splits = [source[split] for split in SPLITS if isinstance(source.get(split), Mapping)]
-        yield from (part.get("adapter", "auto") for part in splits or [source])
 
 
 def _unusable(value: Any, path: str) -> Iterator[Mistake]:
