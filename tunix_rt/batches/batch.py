@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from tunix_rt.batches.encoded import EncodedDataset, Int32
-from tunix_rt.batches.pack import Int64, Rows, pack, repack
+from tunix_rt.batches.pack import Float64, Int64, Rows, pack, repack
 from tunix_rt.errors import DataError
 from tunix_rt.models.folder import Float32
 
@@ -52,6 +52,18 @@ class Examples(Protocol):
 
     def example(self, index: int) -> tuple[Int32, Int32, Float32]:
         """(tokens, targets, weights) of one, each as long as that."""
+
+
+def values_at(values: np.ndarray[Any, Any], places: Int64) -> Float64:
+    """Of values [A, B, T] those at flat places int64 [N]."""
+    return values.reshape(-1)[places].astype(np.float64)
+
+
+def weighted_at(batch: Batch, places: Int64, weights: Float64) -> Batch:
+    """`batch` with weights [N] at flat places and 0 elsewhere, to be summed without division; those of one place are
+    added."""
+    flat = np.bincount(places, weights, batch.tokens.size).astype(np.float32)
+    return replace(batch, weights=flat.reshape(batch.tokens.shape), divisor=1.0)
 
 
 def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batch:

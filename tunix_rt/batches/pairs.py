@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.batches.batch import Batch, assemble
+from tunix_rt.batches.batch import Batch, assemble, values_at, weighted_at
 from tunix_rt.batches.encoded import REJECTED, EncodedDataset, Int32
 from tunix_rt.batches.pack import Float64, Int64, pack
 from tunix_rt.errors import DataError
@@ -73,13 +73,11 @@ class PairBatch:
 
     def taken(self, values: Float32) -> Float64:
         """The values [A, B, T] of the trained tokens: [N]."""
-        return values.reshape(-1)[self.places].astype(np.float64)
+        return values_at(values, self.places)
 
     def weighted(self, weights: Float64) -> Batch:
         """The batch whose trained tokens have these weights [N], to be summed without division."""
-        filled = np.zeros(self.batch.weights.size, dtype=np.float32)
-        filled[self.places] = weights
-        return replace(self.batch, weights=filled.reshape(self.batch.weights.shape), divisor=1.0)
+        return weighted_at(self.batch, self.places, weights)
 
 
 def pair_batch(dataset: EncodedPairs, pairs: Sequence[int], row_length: int, packing: bool, rows: int) -> PairBatch:

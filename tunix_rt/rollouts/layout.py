@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tunix_rt.batches.batch import Batch
+from tunix_rt.batches.batch import Batch, values_at, weighted_at
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.batches.pack import Float64, Int64, pack, round_up
 from tunix_rt.objectives.interface import Bool
@@ -58,8 +58,7 @@ class Layout:
 
     def weighted(self, weights: Float64) -> Batch:
         """The batch with the weights of the sampled tokens, [N]; those of one place are added. Prompts have none."""
-        flat = np.bincount(self.places, weights, self.batch.tokens.size).astype(np.float32)
-        return replace(self.batch, weights=flat.reshape(self.batch.tokens.shape))
+        return weighted_at(self.batch, self.places, weights)
 
     def mask(self) -> Batch:
         """The batch with weight 1 at each sampled token: to ask for their log-probabilities."""
@@ -76,7 +75,7 @@ class Layout:
 
     def of_sampled(self, values: np.ndarray[Any, Any]) -> Float64:
         """The values of sampled tokens [N] among those of all positions [A, B, T]."""
-        return values.reshape(-1)[self.places].astype(np.float64)
+        return values_at(values, self.places)
 
 
 def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape) -> Layout:
