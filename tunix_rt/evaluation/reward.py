@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -57,7 +57,7 @@ class Rewarder:
         self._asks_ahead = any(type(scorer).ask_ahead is not Scorer.ask_ahead for scorer in used)
         self._child = Child(
             "tunix_rt.evaluation.verdicts",
-            json.dumps(to_jsonable_python(evaluation)),
+            json.dumps(to_jsonable_python(replace(evaluation, scorers=tuple(used)))),
             json.dumps(self._judged),
             str(reward.megabytes * 2**20),
         )

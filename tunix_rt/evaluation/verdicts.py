@@ -1,6 +1,7 @@
 """The child process behind rewards (`reward.py`): the scorers' numbers for one answer after the other.
 
-Its arguments: the section `evaluation`, the names of the numbers, both as JSON, and the bytes that it may use.
+Its arguments: the section `evaluation` with the scorers that are needed, the names of the numbers, both as JSON, and
+the bytes that it may use.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache, partial
 from math import isfinite
 
@@ -86,12 +86,9 @@ def _read(request: JsonObject) -> tuple[Prediction, Question]:
 
 
 def main(given: str, names: str, memory: str) -> None:
-    """Judge until the questions end. Only the scorers that are asked for, and the one that decides, are used."""
+    """Judge until the questions end."""
     evaluation = TypeAdapter(EvaluationConfig).validate_json(given)
-    kinds = {name.partition(".")[0] for name in json.loads(names)}
-    used = [scorer for scorer in evaluation.scorers if scorer is evaluation.decisive or scorer.kind in kinds]
-    evaluation = replace(evaluation, scorers=tuple(used))
-    for scorer in used:
+    for scorer in evaluation.scorers:
         scorer.start()
     serve(partial(respond, evaluation=evaluation, names=json.loads(names)), int(memory))
 
