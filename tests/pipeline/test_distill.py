@@ -77,8 +77,8 @@ def test_the_students_answers_are_judged_by_the_teacher(runs: dict[str, RunFolde
     """∇KL(student‖teacher), sampled (arXiv 2306.08543): the mean over tokens of (log π - log π_teacher)·∇log π."""
     rollouts, line = first_of(runs["student"])
     own, model = of_transformers(runs["start"].model, rollouts)
-    told, _ = of_transformers(runs["teacher"].model, rollouts)
-    divergence = (own - told).detach()
+    expected, _ = of_transformers(runs["teacher"].model, rollouts)
+    divergence = (own - expected).detach()
     assert abs(line["train/loss"] - float(divergence.mean())) < 1e-5
     assert abs(line["rollout/kl"] - line["train/loss"]) < 1e-5 < abs(float(divergence.mean()))
     assert abs(line["train/grad_norm"] / gradient_norm((divergence * own).mean(), model) - 1) < 1e-4
@@ -90,9 +90,9 @@ def test_the_teachers_answers_are_learned(runs: dict[str, RunFolder]) -> None:
     """Sequence-level distillation (arXiv 1606.07947): their mean negative log-likelihood, under the student."""
     rollouts, line = first_of(runs["copier"])
     own, model = of_transformers(runs["start"].model, rollouts)
-    told, _ = of_transformers(runs["teacher"].model, rollouts)
+    expected, _ = of_transformers(runs["teacher"].model, rollouts)
     sampled = [value for rollout in rollouts for value in rollout.logprobs]
-    assert max(abs(a - b) for a, b in zip(sampled, told.tolist(), strict=True)) < 1e-4
+    assert max(abs(a - b) for a, b in zip(sampled, expected.tolist(), strict=True)) < 1e-4
     loss = -own.mean()
     assert abs(line["train/loss"] - loss.item()) < 1e-5
     assert abs(line["train/grad_norm"] / gradient_norm(loss, model) - 1) < 1e-4

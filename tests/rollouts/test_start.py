@@ -61,9 +61,9 @@ def test_prompts_that_leave_little_room_are_counted(
     longer = {first.id: "1" * 125, second.id: "1" * 121}
     crowded = Changed(prepared.folder, lambda trace: replace(trace, prompt=longer.get(trace.id, trace.prompt)))
     trial("objective.rollout.prompts_per_step=64", data=crowded)
-    told = " ".join(capsys.readouterr().err.split())
-    assert "2 of 64 training prompts leave less room than objective.rollout.max_new_tokens=8 in the model's 128" in told
-    assert f" positions, {first.id} only 3: their answers are cut off earlier" in told
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 64 training prompts leave less room than objective.rollout.max_new_tokens=8 in the model's 128" in said
+    assert f" positions, {first.id} only 3: their answers are cut off earlier" in said
 
 
 def test_an_epoch_asks_each_prompt_once(trial: Make) -> None:

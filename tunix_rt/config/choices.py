@@ -24,7 +24,7 @@ Adapter = Literal[
 PARTS: tuple[Adapter, ...] = ("trace", "evaluation_set")
 """Adapters whose records give steps and answer apart (or no text at all): a format renders them."""
 RankedBy = Literal["confidence", "length", "sample"]
-"""What tells answers of one verdict apart when pairs are made of them: the mean log-probability of their tokens (the
+"""By what answers of one verdict are ranked when pairs are made of them: the mean log-probability of their tokens (the
 higher, the better), their length (the shorter, the better), or the order in which they were sampled."""
 ReaderName = Literal["auto", "format", "think", "marker", "boxed", "lines", "whole"]
 SplitName = Literal["train", "validation", "test"]

@@ -9,4 +9,4 @@ from pydantic import Discriminator
 from tunix_rt.config.plugins import sections_in
 
 ObjectiveConfig: Any = Annotated[Union[sections_in("tunix_rt.objectives", "OBJECTIVE")], Discriminator("kind")]  # noqa: UP007 (made at run time)
-"""Any of them, told apart by `kind`."""
+"""Any of them, by its `kind`."""

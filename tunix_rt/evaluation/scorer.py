@@ -55,7 +55,7 @@ class Scorer:
         return bool(question.reference.strip())
 
     def start(self) -> None:
-        """Start what the first verdict would wait for: told where verdicts have a time limit."""
+        """Start what the first verdict would wait for. Called where verdicts have a time limit."""
 
     def ask_ahead(self, answers: Iterable[tuple[str, Question]]) -> None:
         """Told once which answers will be judged, a scorer that asks elsewhere may ask for several at once."""

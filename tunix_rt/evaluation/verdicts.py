@@ -28,7 +28,7 @@ ANSWER, STEPS = "answer", "steps"
 
 
 def respond(request: JsonObject, evaluation: EvaluationConfig, names: Sequence[str]) -> JsonObject:
-    """The `values` of one answer; of several, under `ahead`, nothing: their scorers are told of them.
+    """The `values` of one answer; of several, under `ahead`, nothing: their scorers ask ahead.
 
     What the user has to mend (a trace without tests, an endpoint that is away) is in `refused`.
     """

@@ -14,7 +14,7 @@ from tunix_rt.runs.sessions import planned_steps
 SAMPLES = "samples.jsonl"
 """Answers to a few validation prompts while training, beside the log: step, prompt, completion, correct."""
 LEARNED = {"rollout/reward": "reward", "preference/accuracy": "preferred"}
-"""Metric → its name, of what tells most of an objective other than `sft`."""
+"""Metric → its name, of what says most about an objective other than `sft`."""
 WINDOW = 30.0
 """Seconds over which a rate is measured."""
 MEANINGFUL = 2.0

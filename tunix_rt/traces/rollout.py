@@ -49,7 +49,7 @@ class Rollout:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What tells it from the others of its step."""
+        """What distinguishes it from the others of its step."""
         return self.id, self.sample
 
     @property
