@@ -1,7 +1,7 @@
 """The only interface between the product and a framework: eight methods and the records they exchange.
 
 `State` and `Measurements` are opaque outside a backend; everything else is numpy and plain Python.
-Legend: A micro-batches, B rows of this process, T positions, N tokens. Text does not appear here.
+Legend: R rows of an update on all devices, T positions, N tokens. Text does not appear here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from tunix_rt.backends.mesh import ONE_DEVICE, MeshShape
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Precision, Quantization
@@ -35,8 +36,11 @@ class Placement:
     platform: str
     """`cpu`, `gpu` or `tpu`."""
     devices: tuple[str, ...]
+    """Of all processes."""
     precision: Precision
     threads: int
+    """CPU threads of one process."""
+    mesh: MeshShape = ONE_DEVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,9 @@ class Backend(Protocol):
     """One framework, created by `registry.create(BackendConfig, HardwareConfig, cache)`."""
 
     placement: Placement
+    rows_at_once: int | None
+    """Rows that a device computes at once, at most; None: all. It may be lowered, and changes no result but by
+    rounding."""
 
     def load(
         self,
@@ -104,8 +111,7 @@ class Backend(Protocol):
         """
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
-        """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once by the batch's
-        divisor.
+        """One update from arrays [R, T]: the loss is summed over all devices, and divided once by the batch's divisor.
 
         Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum` (not
         divided), `grad_norm` (before clipping) and `finite` on the device, and reports in `compiled` whether the call
@@ -114,7 +120,7 @@ class Backend(Protocol):
         """
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
-        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device.
+        """Returns `logprobs`: float32 [R, T], of each target; 0 where its weight is 0. Left on the device.
 
         `adapter` false: those of the base, without the adapter that is trained. Raises ValueError if there is none.
         """

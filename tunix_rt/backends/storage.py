@@ -13,6 +13,7 @@ import numpy as np
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import State, TrainingSetup
 from tunix_rt.config.choices import Quantization
+from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.files import JsonObject
 from tunix_rt.models.adapter import Adapter
 from tunix_rt.models.adapter_folder import (
@@ -89,7 +90,8 @@ def check_adapter(stored: Stored, adapter: bool) -> None:
 class StoredBackend(ABC):
     """The methods of `interface.Backend` that read and write files; they are documented there."""
 
-    def __init__(self) -> None:
+    def __init__(self, hardware: HardwareConfig) -> None:
+        self.rows_at_once = None if hardware.local_batch_size == "auto" else hardware.local_batch_size
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
 
     @abstractmethod

@@ -20,6 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Measurements, Placement
+from tunix_rt.backends.placement import first_device
 from tunix_rt.backends.storage import StoredBackend
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
@@ -28,7 +29,7 @@ from tunix_rt.machine import usable_cores
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """The event that jax reports when a program has been compiled or found in the cache."""
-ROWS = "training.per_device_batch_size (rows of a micro-batch)"
+ROWS = "hardware.local_batch_size (rows that a device computes at once)"
 """The setting to lower if a step does not fit into memory."""
 _compilations = 0
 """Number of programs that this process has compiled or found in the cache."""
@@ -49,7 +50,7 @@ class XlaBackend(StoredBackend):
         programs would each hold their scratch memory already (8 steps of a 10 M-parameter model: 4.1 GB instead of
         1.3, at the same speed).
         """
-        super().__init__()
+        super().__init__(hardware)
         _configure("jax_default_matmul_precision", "highest")
         _configure("jax_cpu_enable_async_dispatch", False)
         _keep_compiled(cache)
@@ -123,12 +124,13 @@ def _choose(hardware: HardwareConfig) -> jax.Device:
         found = jax.devices() if hardware.platform == "auto" else jax.devices(hardware.platform)
     except RuntimeError:
         found = []
-    if hardware.device < len(found):
-        return found[hardware.device]
+    wanted = first_device(hardware)
+    if wanted < len(found):
+        return found[wanted]
     present = sorted({device.platform: device for device in (*jax.devices(), *jax.devices("cpu"))}.items())
     listed = "; ".join(f"{name}: {', '.join(str(device.id) for device in jax.devices(name))}" for name, _ in present)
     raise DeviceError(
-        f"hardware.platform={hardware.platform} hardware.device={hardware.device}: jax sees no such device; "
+        f"hardware.platform={hardware.platform} hardware.devices={hardware.devices}: jax sees no such device; "
         f"present: {listed}"
     )
 

@@ -21,6 +21,7 @@ from tunix_rt.config.as_it_is import without_training
 from tunix_rt.config.earlier import inheriting, with_earlier
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.model import RunModel
+from tunix_rt.config.outdated import outdated
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.reader import with_reader
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
@@ -144,10 +145,11 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
 
 def _found(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """The same of this experiment alone."""
+    old, mapping = outdated(mapping)
     mapping, hints = without_training(with_reader(_seeded(mapping))), hints_of(ExperimentConfig)
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
-    mistakes: list[Mistake] = sorted(unusable.items())
+    mistakes: list[Mistake] = [*old, *sorted(unusable.items())]
     open_ = tuple(f"{path}." for path in unusable)
     mistakes += [(str(key), f"unknown key{meant(str(key))}") for key in mapping if key not in hints]
     for name, hint in hints.items():

@@ -236,7 +236,7 @@ def _supervised(engine: Backend, request: TrainRequest, row_length: int) -> Meas
 
     def measure(state: State, check: Callable[[], None]) -> Mapping[str, float]:
         length, loss, weight = evaluation_length(dataset, row_length), 0.0, 0.0
-        for batch in sequential_batches(dataset, length, training.packing, training.per_device_batch_size):
+        for batch in sequential_batches(dataset, length, training.packing, training.global_batch_size):
             check()
             logprobs = engine.fetch(engine.logprobs(state, batch))["logprobs"]
             loss -= float(np.sum(logprobs.astype(np.float64) * batch.weights))

@@ -15,6 +15,7 @@ import optax
 from flax import nnx
 
 from tunix_rt.backends import heap, xla
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
@@ -88,9 +89,9 @@ class JaxBackend(xla.XlaBackend):
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
-        before, dropout = xla.compilations(), None
+        before, dropout, fold = xla.compilations(), None, Fold.of(len(batch.tokens), self.rows_at_once)
         if state.lora is not None:
-            dropout = state.lora.dropout_keys(state.training.seed, state.step, len(batch.tokens))
+            dropout = state.lora.dropout_keys(state.training.seed, state.step, fold.rows())
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = train_step(
                 state.training_graph,
@@ -98,7 +99,7 @@ class JaxBackend(xla.XlaBackend):
                 state.params,
                 state.moments,
                 state.frozen,
-                self._inputs(state, batch)._replace(dropout=dropout),
+                self._inputs(state, fold.local(batch))._replace(dropout=dropout),
                 np.float32(batch.divisor),
                 np.float32(learning_rate),
                 np.float32(np.inf if state.training.clip_norm is None else state.training.clip_norm),
@@ -112,8 +113,10 @@ class JaxBackend(xla.XlaBackend):
         heap.trim_between_phases("logprobs")
         # Without it: its matrices are 0, so that nothing is added and no other program is compiled.
         whole = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
+        fold = Fold.of(len(batch.tokens), self.rows_at_once)
         with xla.memory_errors(xla.ROWS):
-            return {"logprobs": score(state.graph, whole, self._inputs(state, batch))}
+            found = score(state.graph, whole, self._inputs(state, fold.local(batch)))
+        return {"logprobs": found.reshape(-1, found.shape[-1])[: fold.num_rows]}
 
     def _inputs(self, state: State, batch: Batch) -> Inputs:
         architecture = state.stored.architecture

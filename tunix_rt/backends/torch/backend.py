@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tunix_rt.backends import heap
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Piece, TrainingSetup
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, step
@@ -50,7 +51,7 @@ class TorchBackend(StoredBackend):
 
     def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path) -> None:
         """`cache` is unused, since nothing is compiled. Raises DeviceError."""
-        super().__init__()
+        super().__init__(hardware)
         self._config = config
         self._device = devices.select(hardware)
         self.placement = devices.placement(self._device, config.precision)
@@ -91,19 +92,22 @@ class TorchBackend(StoredBackend):
         if state.optimizer is None or state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup")
         heap.trim_between_phases("train_step")
-        adapters = masked(state.model.adapter, state.training.seed, state.step, len(batch.tokens))
-        with devices.memory_guard(_fewer_rows(batch)):
-            measured = step.train_step(
-                state.model, state.optimizer, batch, learning_rate, state.training.clip_norm, adapters
-            )
+        fold = Fold.of(len(batch.tokens), self.rows_at_once)
+        adapters = masked(state.model.adapter, state.training.seed, state.step, fold.rows())
+        folded, clip_norm = fold.local(batch), state.training.clip_norm
+        with devices.memory_guard(_fewer_rows(folded)):
+            measured = step.train_step(state.model, state.optimizer, folded, learning_rate, clip_norm, adapters)
         state.step += 1
         return state, measured
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
-        with devices.memory_guard(_fewer_rows(batch)):
-            return {"logprobs": step.logprobs(state.model if adapter else replace(state.model, adapter=None), batch)}
+        fold, model = Fold.of(len(batch.tokens), self.rows_at_once), state.model
+        folded = fold.local(batch)
+        with devices.memory_guard(_fewer_rows(folded)):
+            found = step.logprobs(model if adapter else replace(model, adapter=None), folded)
+        return {"logprobs": found.flatten(0, 1)[: fold.num_rows]}
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}
@@ -142,7 +146,7 @@ def _copies(tensors: dict[str, Tensor]) -> Weights:
 
 def _fewer_rows(batch: Batch) -> str:
     rows, length = batch.tokens.shape[1:]
-    return f"lower training.per_device_batch_size (now {rows} rows of {length} tokens in a micro-batch)"
+    return f"lower hardware.local_batch_size (now {rows} rows of {length} tokens at once)"
 
 
 create = TorchBackend

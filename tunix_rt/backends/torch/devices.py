@@ -12,6 +12,7 @@ from contextlib import contextmanager
 import torch
 
 from tunix_rt.backends.interface import Placement
+from tunix_rt.backends.placement import first_device
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
@@ -25,10 +26,11 @@ def select(hardware: HardwareConfig) -> torch.device:
     if platform == "auto":
         platform = "gpu" if torch.cuda.is_available() else "cpu"
     present = _present()
-    if hardware.device >= len(present.get(platform, [])):
+    wanted = first_device(hardware)
+    if wanted >= len(present.get(platform, [])):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
         raise DeviceError(
-            f"hardware.platform={platform} hardware.device={hardware.device}: torch sees no such device; "
+            f"hardware.platform={platform} hardware.devices={hardware.devices}: torch sees no such device; "
             f"present: {listed}"
         )
     if platform == "cpu":
@@ -37,7 +39,7 @@ def select(hardware: HardwareConfig) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return torch.device("cuda", hardware.device)
+    return torch.device("cuda", wanted)
 
 
 def _present() -> dict[str, list[str]]:
