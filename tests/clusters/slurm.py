@@ -3,9 +3,9 @@
     apt-get install --no-install-recommends slurmctld slurmd slurm-client munge
     python -m tests.clusters.slurm sinfo        (any command, on a cluster that lives as long as it)
 
-Two nodes of two processors and two "GPUs" (device files that nothing opens) each, which are the same host: enough for arrays,
-several tasks of one job on one and on two nodes, requeueing, time limits and preemption. It must be started by root,
-as SLURM's own daemons are.
+Two nodes of two processors and two "GPUs" (device files that nothing opens) each, which are the same host: enough for
+arrays, several tasks of one job on one and on two nodes, requeueing, time limits and preemption. It must be started by
+root, as SLURM's own daemons are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
-ProctrackType=proctrack/pgid
+ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 SwitchType=switch/none
@@ -169,7 +169,7 @@ def _cancel_all(cluster: Cluster) -> None:
     _wait(lambda: not cluster.runs("squeue", "--noheader").strip(), cluster)
 
 
-def _wait(true, cluster: Cluster) -> None:
+def _wait(true: Callable[[], bool], cluster: Cluster) -> None:
     deadline = time.monotonic() + STARTS_WITHIN
     while not true():
         assert time.monotonic() < deadline, cluster.logs()
