@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from tunix_rt.backends.interface import Backend
+from tunix_rt.backends.processes.world import ALONE
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import MissingExtra
@@ -31,4 +32,4 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
     """
     require(backend.name)
     module = importlib.import_module(f"tunix_rt.backends.{backend.name}.backend")
-    return cast(Backend, module.create(backend, hardware, cache))
+    return cast(Backend, module.create(backend, hardware, cache, ALONE))
