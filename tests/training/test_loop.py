@@ -53,7 +53,7 @@ class BusyDevice:
         self.writer = ThreadPoolExecutor(1)
 
     def train_step(self, state: float, batch: Batch, learning_rate: float) -> tuple[float, Any]:
-        step = int(batch.tokens[0, 0, 0])
+        step = int(batch.tokens[0, 0])
         self.during(step)
         self.steps.append(step)
         time.sleep(self.compiles.get(step, 0.0))

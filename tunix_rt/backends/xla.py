@@ -20,7 +20,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Measurements, Placement
-from tunix_rt.backends.placement import first_device
+from tunix_rt.backends.placement import as_declared, first_device
 from tunix_rt.backends.storage import StoredBackend
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
@@ -129,10 +129,7 @@ def _choose(hardware: HardwareConfig) -> jax.Device:
         return found[wanted]
     present = sorted({device.platform: device for device in (*jax.devices(), *jax.devices("cpu"))}.items())
     listed = "; ".join(f"{name}: {', '.join(str(device.id) for device in jax.devices(name))}" for name, _ in present)
-    raise DeviceError(
-        f"hardware.platform={hardware.platform} hardware.devices={hardware.devices}: jax sees no such device; "
-        f"present: {listed}"
-    )
+    raise DeviceError(f"{as_declared(hardware)}: jax sees no such device; present: {listed}")
 
 
 def _keep_compiled(cache: Path) -> None:
