@@ -151,3 +151,4 @@ def _fewer_rows(batch: Batch) -> str:
 
 
 create = TorchBackend
+num_devices = devices.count

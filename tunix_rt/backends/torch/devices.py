@@ -42,6 +42,11 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     return torch.device("cuda", wanted)
 
 
+def count(hardware: HardwareConfig) -> int:
+    """How many devices of the declared platform this machine has; a processor counts as one."""
+    return 1 if hardware.platform == "cpu" else max(1, torch.cuda.device_count())
+
+
 def _present() -> dict[str, list[str]]:
     gpus = [f"{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
     return {"gpu": gpus, "cpu": ["0 (cpu)"]}
