@@ -21,11 +21,11 @@ from jax.experimental.compilation_cache import compilation_cache
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Measurements, Placement
 from tunix_rt.backends.placement import as_declared, first_device
+from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.storage import StoredBackend
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
 from tunix_rt.files import sha256_bytes
-from tunix_rt.machine import usable_cores
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """The event that jax reports when a program has been compiled or found in the cache."""
@@ -43,7 +43,7 @@ class XlaBackend(StoredBackend):
     packages: tuple[str, ...] = ("jax", "jaxlib", "flax", "optax")
     """Packages whose versions `describe` reports."""
 
-    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path) -> None:
+    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
         """Start jax (once per process) on the device that `hardware` names; see `registry.create`.
 
         Matrix products of float32 are computed in float32 on every device. On the CPU dispatch is synchronous: queued
@@ -54,8 +54,7 @@ class XlaBackend(StoredBackend):
         _configure("jax_default_matmul_precision", "highest")
         _configure("jax_cpu_enable_async_dispatch", False)
         _keep_compiled(cache)
-        wanted = usable_cores() if hardware.threads == "auto" else hardware.threads
-        threads = _start_with_threads(wanted, hardware.platform)
+        threads = _start_with_threads(world.threads(hardware.threads), hardware.platform)
         device = _choose(hardware)
         kind = "gpu" if device.platform == "cuda" else device.platform
         self._config = config
