@@ -68,7 +68,7 @@ class BusyDevice:
             "compiled": np.asarray(step in self.compiles)
         }
 
-    def save(self, state: float, folder: Path) -> Future[dict[str, str]]:
+    def save(self, state: float, folder: Path, max_shard_size: int) -> Future[dict[str, str]]:
         def write() -> dict[str, str]:
             time.sleep(0.05)
             (folder / "model.safetensors").write_bytes(b"weights")

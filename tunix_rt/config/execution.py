@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
+from pydantic import ByteSize
 
 from tunix_rt.config.choices import BackendName, Platform, Precision
 from tunix_rt.config.gate import GateConfig
@@ -78,6 +79,9 @@ class CheckpointConfig:
     """Steps between checkpoints; null: only at the end."""
     keep: Execution[Annotated[Count, Unit("checkpoints")]]
     """Number of newest checkpoints kept on disk, in addition to the best one."""
+    max_shard_size: Execution[ByteSize] = ByteSize(5_000_000_000)
+    """A model, or an optimizer's state, of more bytes is saved in several files with an index, as by transformers:
+    5GB, 500MB."""
 
 
 @section
