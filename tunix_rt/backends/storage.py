@@ -91,6 +91,7 @@ class StoredBackend(ABC):
     """The methods of `interface.Backend` that read and write files; they are documented there."""
 
     def __init__(self, hardware: HardwareConfig) -> None:
+        self.may_shrink = hardware.local_batch_size == "auto"
         self.rows_at_once = None if hardware.local_batch_size == "auto" else hardware.local_batch_size
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
 
