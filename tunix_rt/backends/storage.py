@@ -98,6 +98,7 @@ class StoredBackend(ABC):
     def __init__(self, hardware: HardwareConfig, leads: bool = True) -> None:
         """`leads`: whether this process writes what is written once (`World.leads`)."""
         self._leads = leads
+        self.may_shrink = hardware.local_batch_size == "auto"
         self.rows_at_once = None if hardware.local_batch_size == "auto" else hardware.local_batch_size
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
 
