@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from tunix_rt.backends import heap
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Piece, TrainingSetup
 from tunix_rt.backends.processes.world import ALONE, World
+from tunix_rt.backends.shrinking import shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, step
 from tunix_rt.backends.torch.adapter import Lora, masked
@@ -93,22 +95,29 @@ class TorchBackend(StoredBackend):
         if state.optimizer is None or state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup")
         heap.trim_between_phases("train_step")
-        fold = Fold.of(len(batch.tokens), self.rows_at_once)
+        measured = shrinking(self, len(batch.tokens), partial(self._update, state, batch, learning_rate))
+        state.step += 1
+        return state, measured
+
+    def _update(self, state: State, batch: Batch, learning_rate: float, fold: Fold) -> Measurements:
+        assert state.optimizer is not None
+        assert state.training is not None
         adapters = masked(state.model.adapter, state.training.seed, state.step, fold.rows())
         folded, clip_norm = fold.local(batch), state.training.clip_norm
         with devices.memory_guard(_fewer_rows(folded)):
-            measured = step.train_step(state.model, state.optimizer, folded, learning_rate, clip_norm, adapters)
-        state.step += 1
-        return state, measured
+            return step.train_step(state.model, state.optimizer, folded, learning_rate, clip_norm, adapters)
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
-        fold, model = Fold.of(len(batch.tokens), self.rows_at_once), state.model
-        folded = fold.local(batch)
-        with devices.memory_guard(_fewer_rows(folded)):
-            found = step.logprobs(model if adapter else replace(model, adapter=None), folded)
-        return {"logprobs": found.flatten(0, 1)[: fold.num_rows]}
+        model = state.model if adapter else replace(state.model, adapter=None)
+
+        def score(fold: Fold) -> Tensor:
+            folded = fold.local(batch)
+            with devices.memory_guard(_fewer_rows(folded)):
+                return step.logprobs(model, folded).flatten(0, 1)[: fold.num_rows]
+
+        return {"logprobs": shrinking(self, len(batch.tokens), score)}
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}
@@ -151,3 +160,4 @@ def _fewer_rows(batch: Batch) -> str:
 
 
 create = TorchBackend
+num_devices = devices.count
