@@ -28,16 +28,20 @@ COMMON = ("name", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "
 """Settings that submitit names alike for every kind of cluster (`AutoExecutor`); others have a prefix."""
 
 
-def tasks_per_node(settings: Mapping[str, Any], backend: str, swept: bool) -> int:
+def tasks_per_node(settings: Mapping[str, Any], backend: str, members: Sequence[Sequence[str]]) -> int:
     """Processes of a member on each node: what is set, else one for each GPU, or one for all of a node on a backend
-    that needs no more. Raises ConfigError if that depends on the member (`swept`).
+    that needs no more. `backend`: of members whose overrides name none. Raises ConfigError if they differ in it.
     """
-    gpus = settings["gpus_per_node"] or 1
-    if (given := settings["tasks_per_node"]) is not None:
-        return int(given)
-    if swept and gpus > 1:
-        raise ConfigError("a sweep over backends needs hydra.launcher.tasks_per_node: each takes another number")
-    return int(gpus) if BACKENDS[backend].process_per_device else 1
+    gpus = int(settings["gpus_per_node"] or 1)
+    if settings["tasks_per_node"] is not None:
+        return int(settings["tasks_per_node"])
+    named = [[word.partition("=")[2] for word in member if word.startswith("backend=")] for member in members]
+    tasks = {gpus if BACKENDS[(names or [backend])[-1]].process_per_device else 1 for names in named}
+    if len(tasks) > 1:
+        raise ConfigError(
+            f"some members need {gpus} tasks on each node and others one: sweep over one backend at a time"
+        )
+    return tasks.pop()
 
 
 def submit(settings: Mapping[str, Any], function: Any, *arguments: Sequence[Any]) -> list[Any]:
@@ -60,13 +64,13 @@ def wait(sweep: SweepFolder, jobs: Sequence[Any], members: Sequence[Sequence[str
     array = str(jobs[0].job_id).split("_")[0]
     say(f"SLURM job {array}: {len(jobs)} members; `squeue -j {array}` shows the queue")
     waiting = dict(zip((str(job.job_id) for job in jobs), zip(jobs, members, strict=True), strict=True))
-    cancelled, asked = False, time.monotonic()
+    cancelled, asked = False, float("-inf")
     while waiting:
         time.sleep(GLANCE)
         waiting = {name: found for name, found in waiting.items() if not _has_result(found[0])}
         if not cancelled and sweep.asked_to_stop() is not None:
             subprocess.run(["scancel", "--state=PENDING", array], check=False, capture_output=True, timeout=60)
-            cancelled, asked = True, 0.0
+            cancelled, asked = True, float("-inf")
         if time.monotonic() - asked > ASK_EVERY:
             queued, asked = in_queue(), time.monotonic()
             for name in [name for name in waiting if queued is not None and name not in queued]:

@@ -34,8 +34,7 @@ class SlurmLauncher(Launcher):
         from tunix_rt.sweeps import slurm
 
         settings = dict(self._worker.params)
-        swept = any(word.lstrip("+").startswith("backend=") for job in job_overrides for word in job)
-        settings["tasks_per_node"] = slurm.tasks_per_node(settings, str(self._config.backend.name), swept)
+        settings["tasks_per_node"] = slurm.tasks_per_node(settings, str(self._config.backend.name), job_overrides)
         members = [list(job) for job in job_overrides]
         numbers = range(initial_job_idx, initial_job_idx + len(members))
         each = [
