@@ -17,6 +17,7 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.config.model import LoraAdapter, ScratchModel
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.initialise import write_fresh
+from tunix_rt.models.shards import finish
 
 VOCABULARY = 13
 """Rows of the embeddings: 4 processes hold 4, 4, 4 and 1 of them."""
@@ -89,9 +90,16 @@ def job_of(tmp_path_factory: pytest.TempPathFactory, adamw: Any, decoding: Any) 
     return build
 
 
+def on(teams: dict[int, Team], job: Job, mesh: Mesh, out: Path, *restored: Path) -> list[Result]:
+    """The job on the processes of a mesh, with its model completed in `out`."""
+    results: list[Result] = teams[int(np.prod(mesh))](run, job, mesh, out, *restored)
+    finish(out)
+    return results
+
+
 def check(teams: dict[int, Team], job: Job, alone: tuple[Result, Path], mesh: Mesh, out: Path, **changes: Any) -> None:
     """Every process sees what one alone does, answers are complete, and the model that is saved is the same."""
-    results = teams[int(np.prod(mesh))](run, replace(job, **changes), mesh, out)
+    results = on(teams, replace(job, **changes), mesh, out)
     expected, folder = alone
     for result in results:
         np.testing.assert_allclose(result.losses, expected.losses, rtol=1e-6)
@@ -107,7 +115,9 @@ def check_model(folder: Path, expected: Path) -> None:
     found, wanted = weights_in(folder), weights_in(expected)
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        assert np.linalg.norm(found[name] - value) <= 1e-5 * np.linalg.norm(value), name
+        # Moments are of gradients, in which larger numbers cancel.
+        tolerance = 1e-4 if name.startswith(("m.", "v.")) else 1e-5
+        assert np.linalg.norm(found[name] - value) <= tolerance * np.linalg.norm(value), name
 
 
 def test_every_mesh_gives_the_numbers_the_text_and_the_model_of_one_process(
@@ -140,8 +150,8 @@ def test_training_goes_on_with_another_number_of_processes(teams: dict[int, Team
     job = replace(job_of("llama"), prompts=(), generation=None)
     first, second = replace(job, batches=job.batches[:1]), replace(job, batches=job.batches[1:])
     whole = run(ALONE, job, (1, 1, 1), tmp_path / "whole")
-    teams[4](run, first, (1, 4, 1), tmp_path / "first")
-    found = teams[2](run, second, (1, 2, 1), tmp_path / "second", tmp_path / "first")[1]
+    on(teams, first, (1, 4, 1), tmp_path / "first")
+    found = on(teams, second, (1, 2, 1), tmp_path / "second", tmp_path / "first")[1]
     np.testing.assert_allclose(found.losses, whole.losses[1:], rtol=1e-6)
     np.testing.assert_allclose(found.norms, whole.norms[1:], rtol=1e-5)
     check_model(tmp_path / "second", tmp_path / "whole")
@@ -150,8 +160,8 @@ def test_training_goes_on_with_another_number_of_processes(teams: dict[int, Team
 def test_bfloat16_parts_compute_what_whole_weights_do(teams: dict[int, Team], job_of: Any, tmp_path: Path) -> None:
     """Matrices travel in bfloat16, and their gradients are summed in float32."""
     job = replace(job_of("llama"), precision="bfloat16", generation=None)
-    split = teams[4](run, job, (1, 4, 1), tmp_path / "split")[3]
-    copied = teams[4](run, job, (4, 1, 1), tmp_path / "copied")[3]
+    split = on(teams, job, (1, 4, 1), tmp_path / "split")[3]
+    copied = on(teams, job, (4, 1, 1), tmp_path / "copied")[3]
     assert split.placement.devices == ("0 (cpu)", "1 (cpu)", "2 (cpu)", "3 (cpu)")
     np.testing.assert_allclose(split.losses, copied.losses, rtol=1e-5)
     np.testing.assert_allclose(split.norms, copied.norms, rtol=1e-3)

@@ -6,9 +6,9 @@ In and out: see `backends/interface.py`. Independent of text, runs and schedules
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,12 @@ from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Piece, TrainingSetup
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.backends.processes.world import ALONE, World
+from tunix_rt.backends.shrinking import shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, mesh, step
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
-from tunix_rt.backends.torch.gather import part_of
+from tunix_rt.backends.torch.gather import filled
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.backends.torch.sharding import Sharding
@@ -34,8 +35,9 @@ from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.models.families.architecture import Architecture
-from tunix_rt.models.families.registry import tensor_shapes, tensors_of
+from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.folder import Weights
+from tunix_rt.models.parts import PartOf, Shape, by_rows, whole
 
 Measurements = dict[str, Tensor]
 
@@ -57,12 +59,16 @@ class TorchBackend(StoredBackend):
 
     def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
         """`cache` is unused, since nothing is compiled. Raises DeviceError."""
-        super().__init__(hardware)
+        super().__init__(hardware, world.leads)
         self._config = config
         shape = MeshShape.of(hardware.mesh, world.size)
         self._device = devices.select(hardware, world)
         self._mesh = mesh.join(world, shape, self._device)
         self.placement = devices.placement(self._device, config.precision, shape, self._mesh.everyone)
+        shard = self._mesh.shard
+        self._part_of = whole if shard.size == 1 else by_rows(shard.rank, shard.size)
+        # Where weights are gathered in a step, one process cannot begin it anew alone.
+        self.may_shrink = self.may_shrink and shard.size == 1
 
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
         lora = None
@@ -83,20 +89,19 @@ class TorchBackend(StoredBackend):
             return State(stored, model, None, None, 0)
         optimizer = AdamW(training.optimizer, kinds_of(model), model.trained)
         if stored.optimizer is not None:
-            axis = self._mesh.shard if model.trains_parts else mesh.ALONE.shard
-            optimizer.load(stored.read_moments(), lambda moment: part_of(moment, axis))
+            optimizer.load(stored.read_moments(self._part_of if model.trains_parts else whole))
         return State(stored, model, training, optimizer, int(optimizer.count))
 
     def _weights(self, stored: Stored, trainable: bool) -> tuple[dict[str, Tensor], dict[str, QuantizedMatrix]]:
         """The weights on the device: float32, except the matrices that an adapter is on; and those quantised."""
         half = stored.adapter is not None and self._config.precision == "bfloat16"
-        arrays, small = stored.read_weights()
+        arrays, small = stored.read_weights(self._part_of)
         weights = {}
         for tensor in (tensor for tensor in tensors_of(stored.architecture) if tensor.name in arrays):
             dtype = torch.bfloat16 if half and tensor.is_layer_matrix else torch.float32
             # One by one: two complete copies are never in memory.
-            array = part_of(torch.from_numpy(arrays.pop(tensor.name)), self._mesh.shard)
-            weights[tensor.name] = array.to(self._device, dtype, copy=True).requires_grad_(trainable)
+            part = filled(torch.from_numpy(arrays.pop(tensor.name)), tensor.shape[0], self._mesh.shard)
+            weights[tensor.name] = part.to(self._device, dtype, copy=True).requires_grad_(trainable)
         return weights, {
             name: QuantizedMatrix.of(small.pop(name), self._device, self._mesh.shard) for name in list(small)
         }
@@ -113,29 +118,41 @@ class TorchBackend(StoredBackend):
         if state.optimizer is None or state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup")
         heap.trim_between_phases("train_step")
-        fold, folded = self._folded(batch)
-        adapters = masked(state.model.adapter, state.training.seed, state.step, fold.rows(self._mesh.rows.rank))
+        loss_sum = self._attempted(batch, partial(self._accumulated, state, state.training.seed))
         clip_norm = state.training.clip_norm
-        with devices.memory_guard(_fewer_rows(folded)):
-            measured = step.train_step(
-                state.model, state.optimizer, folded, learning_rate, clip_norm, adapters, self._mesh
-            )
+        measured = step.update(
+            state.model, state.optimizer, loss_sum, batch.divisor, learning_rate, clip_norm, self._mesh
+        )
         state.step += 1
         return state, measured
+
+    def _accumulated(self, state: State, seed: int, fold: Fold, local: Batch) -> Tensor:
+        adapters = masked(state.model.adapter, seed, state.step, fold.rows(self._mesh.rows.rank))
+        return step.accumulate(state.model, local, adapters)
+
+    def _attempted(self, batch: Batch, compute: Callable[[Fold, Batch], Tensor]) -> Tensor:
+        """What `compute` makes of the rows of this process, [A, L, T], with fewer at once if memory is short."""
+        rows = self._mesh.rows
+
+        def attempt(fold: Fold) -> Tensor:
+            local = fold.local(batch, rows.rank)
+            with devices.memory_guard(_fewer_rows(local)):
+                return compute(fold, local)
+
+        return shrinking(self, len(batch.tokens), attempt, rows.size, self._any_failed)
+
+    def _any_failed(self, failed: bool) -> bool:
+        if self._mesh.is_alone:
+            return failed
+        return bool(self._mesh.everyone.sum(torch.tensor(float(failed), device=self._device)))
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
-        (fold, folded), model = self._folded(batch), state.model
-        with devices.memory_guard(_fewer_rows(folded)):
-            found = step.logprobs(model if adapter else replace(model, adapter=None), folded)
-        return {"logprobs": self._mesh.rows.gather(found).swapaxes(0, 1).flatten(0, 2)[: fold.num_rows]}
-
-    def _folded(self, batch: Batch) -> tuple[Fold, Batch]:
-        """How the rows are shared out, and those of this process, [A, L, T]."""
-        rows = self._mesh.rows
-        fold = Fold.of(len(batch.tokens), self.rows_at_once, rows.size)
-        return fold, fold.local(batch, rows.rank)
+        model = state.model if adapter else replace(state.model, adapter=None)
+        found = self._attempted(batch, lambda fold, local: step.logprobs(model, local))
+        every = self._mesh.rows.gather(found).swapaxes(0, 1)
+        return {"logprobs": every.flatten(0, 2)[: len(batch.tokens)]}
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}
@@ -149,32 +166,17 @@ class TorchBackend(StoredBackend):
                 state.model, prompts, generation, seeds, state.stored.stop_ids, self._mesh.rows
             )
 
-    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        if self._mesh.everyone.rank == 0:
-            return super().save(state, folder)
-        self._snapshot(state)  # its parts are gathered
-        nothing: Future[dict[str, str]] = Future()
-        nothing.set_result({})
-        return nothing
+    def _parts(self, state: State) -> PartOf | None:
+        return self._part_of if state.model.trains_parts else None
 
     def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
-        trained, optimizer = self._copies(state, state.model.trained), state.optimizer
+        optimizer, shapes = state.optimizer, state.stored.trained_shapes
+        # Of those that hold the same part one writes it.
+        copied = partial(_copies, shapes if self._mesh.data.rank == 0 else {}, self._parts(state) or whole)
         if optimizer is None:
-            return state.stored, trained, None
-        first, second = (self._copies(state, moments) for moments in (optimizer.first, optimizer.second))
-        moments = Moments(first, second, int(optimizer.count))
-        return state.stored, trained, moments
-
-    def _copies(self, state: State, tensors: dict[str, Tensor]) -> Weights:
-        """Copies on the host, so that later steps cannot change them; parts are gathered, one tensor at a time."""
-        found: Weights = {}
-        for name, value in tensors.items():
-            value = value.detach()
-            if state.model.trains_parts:
-                num_rows = tensor_shapes(state.stored.architecture)[name][0]
-                value = self._mesh.shard.gather(value).flatten(0, 1)[:num_rows]
-            found[name] = np.array(value.cpu().numpy())
-        return found
+            return state.stored, copied(state.model.trained), None
+        moments = Moments(copied(optimizer.first), copied(optimizer.second), int(optimizer.count))
+        return state.stored, copied(state.model.trained), moments
 
     def describe(self) -> dict[str, str]:
         return {
@@ -189,9 +191,19 @@ class TorchBackend(StoredBackend):
         }
 
 
+def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Tensor]) -> Weights:
+    """Copies on the host, so that later steps cannot change them; of parts without what fills them up."""
+    found: Weights = {}
+    for name, shape in shapes.items():
+        num_rows = part_of(name, shape).shape(shape)[0]
+        found[name] = np.array(tensors[name].detach()[:num_rows].cpu().numpy())
+    return found
+
+
 def _fewer_rows(batch: Batch) -> str:
     rows, length = batch.tokens.shape[1:]
     return f"lower hardware.local_batch_size (now {rows} rows of {length} tokens at once)"
 
 
 create = TorchBackend
+num_devices = devices.count

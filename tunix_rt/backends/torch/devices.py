@@ -14,6 +14,7 @@ import torch
 
 from tunix_rt.backends.interface import Placement
 from tunix_rt.backends.mesh import MeshShape
+from tunix_rt.backends.placement import as_declared
 from tunix_rt.backends.processes.world import World
 from tunix_rt.backends.torch.mesh import Axis
 from tunix_rt.config.choices import Precision
@@ -34,10 +35,7 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     wanted = hardware.devices[world.local_rank] if isinstance(hardware.devices, tuple) else world.local_rank
     if wanted >= len(present.get(platform, [])):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
-        raise DeviceError(
-            f"hardware.platform={platform} hardware.devices={hardware.devices}: torch sees no such device; "
-            f"present: {listed}"
-        )
+        raise DeviceError(f"{as_declared(hardware)}: torch sees no such device; present: {listed}")
     if platform == "cpu":
         return torch.device("cpu")
     # On CUDA some kernels add in any order; on the CPU those used here are deterministic already.
@@ -46,6 +44,11 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.cuda.set_device(wanted)
     return torch.device("cuda", wanted)
+
+
+def count(hardware: HardwareConfig) -> int:
+    """How many devices of the declared platform this machine has; a processor counts as one."""
+    return 1 if hardware.platform == "cpu" else max(1, torch.cuda.device_count())
 
 
 def _present(num_processes: int = 1) -> dict[str, list[str]]:

@@ -36,18 +36,9 @@ class Part:
         return self.rows.numel() * self.dtype.itemsize
 
 
-def part_range(num_rows: int, axis: Axis) -> tuple[int, int]:
-    """The rows (start, stop) that this process holds of a tensor: none, if those before have all."""
-    count = -(-num_rows // axis.size)
-    return min(axis.rank * count, num_rows), min((axis.rank + 1) * count, num_rows)
-
-
-def part_of(tensor: Tensor, axis: Axis) -> Tensor:
-    """What this process holds of a tensor [n, ...]: [c, ...]; the tensor itself if the axis has one process."""
-    if axis.size == 1:
-        return tensor
-    start, stop = part_range(len(tensor), axis)
-    return _filled(tensor[start:stop], -(-len(tensor) // axis.size))
+def filled(part: Tensor, num_rows: int, axis: Axis) -> Tensor:
+    """The rows that a process has of `num_rows`, filled up with zeros to [c, ...]."""
+    return _filled(part, -(-num_rows // axis.size))
 
 
 def _filled(tensor: Tensor, num_rows: int) -> Tensor:

@@ -6,7 +6,7 @@ imports torch's compiler, 5 CPU-seconds at each start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -30,11 +30,11 @@ class AdamW:
             (0.0, [name for name in weights if name in exempt]),
         )
 
-    def load(self, moments: Moments, part: Callable[[Tensor], Tensor]) -> None:
-        """Continue from moments that any backend saved; `part` takes of each what this process holds."""
+    def load(self, moments: Moments) -> None:
+        """Continue from moments that any backend saved; of parts those of the same rows."""
         for stored, tensors in ((moments.first, self.first), (moments.second, self.second)):
             for name, tensor in tensors.items():
-                tensor.copy_(part(torch.from_numpy(stored[name])))
+                tensor[: len(stored[name])].copy_(torch.from_numpy(stored[name]))
         self.count.fill_(moments.count)
 
     @torch.no_grad()

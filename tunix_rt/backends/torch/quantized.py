@@ -9,11 +9,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from tunix_rt.backends.torch.gather import part_of
+from tunix_rt.backends.torch.gather import filled
 from tunix_rt.backends.torch.mesh import ALONE, Axis
 from tunix_rt.models.quantize import NF4_PAIRS, Quantized, codes_shape
 
@@ -32,10 +33,10 @@ class QuantizedMatrix:
 
     @classmethod
     def of(cls, matrix: Quantized, device: torch.device, axis: Axis = ALONE.shard) -> QuantizedMatrix:
-        """Copy a matrix to the device, or of its codes and scales the part that this process holds."""
-        codes, scales = (
-            part_of(torch.from_numpy(x), axis).to(device, copy=True) for x in (matrix.codes, matrix.scales)
-        )
+        """Copy a matrix to the device, or what this process holds of its codes and scales."""
+        arrays = (torch.from_numpy(array) for array in (matrix.codes, matrix.scales))
+        num_rows = codes_shape("int8" if matrix.codes.dtype == np.int8 else "nf4", matrix.shape)[0]
+        codes, scales = (filled(array, num_rows, axis).to(device, copy=True) for array in arrays)
         return cls(codes, scales, torch.tensor(NF4_PAIRS, device=device), matrix.shape)
 
     @property

@@ -36,18 +36,27 @@ def train_step(
     rate: float,
     clip_norm: float | None,
     adapters: Sequence[Lora | None],
+) -> dict[str, Tensor]:
+    """The whole step of one process: `accumulate` and `update`."""
+    loss_sum = accumulate(model, batch, adapters)
+    return update(model, optimizer, loss_sum, batch.divisor, rate, clip_norm)
+
+
+def update(
+    model: Decoder,
+    optimizer: AdamW,
+    loss_sum: Tensor,
+    divisor_of_loss: float,
+    rate: float,
+    clip_norm: float | None,
     mesh: Mesh = ALONE,
 ) -> dict[str, Tensor]:
-    """Update the trained tensors and the optimizer in place; see `Backend.train_step`.
-
-    `batch`: the rows of this process. `adapters`: the model's adapter for each micro-batch.
+    """Update the trained tensors and the optimizer in place from the gradients of all processes, each of which has its
+    `loss_sum`; see `Backend.train_step`.
     """
-    for weight in model.trained.values():
-        weight.grad = None
-    loss_sum = _accumulate(model, batch, adapters)
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
     loss_sum, norm = totals(mesh, model.trains_parts, loss_sum, gradients)
-    divisor = torch.tensor(batch.divisor, device=model.device)
+    divisor = torch.tensor(divisor_of_loss, device=model.device)
     grad_norm = norm / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
     excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
@@ -55,8 +64,13 @@ def train_step(
     return {"loss_sum": loss_sum, "grad_norm": grad_norm, "finite": finite}
 
 
-def _accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) -> Tensor:
-    """Add the gradients of the loss sum to `weight.grad`; returns the loss sum."""
+def accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) -> Tensor:
+    """The loss sum over the rows of this process; its gradients are left in `weight.grad`.
+
+    `adapters`: the model's adapter for each micro-batch.
+    """
+    for weight in model.trained.values():
+        weight.grad = None
     loss_sum = torch.zeros((), device=model.device)
     for index, adapter in enumerate(adapters):
         seen = model if adapter is model.adapter else replace(model, adapter=adapter)
