@@ -126,7 +126,7 @@ def test_every_mesh_gives_the_numbers_the_text_and_the_model_of_one_process(
     """Tied embeddings; rows, vocabulary and widths that do not divide; processes without a row, or without a target."""
     job = job_of("llama")
     alone = run(ALONE, job, (1, 1, 1), tmp_path / "one"), tmp_path / "one"
-    assert all(len(alone[0].answers[index]) > 1 for index in range(5)), "no text: the test would prove nothing"
+    assert sum(map(len, alone[0].answers.values())) > 20, f"little text would prove nothing: {alone[0].answers}"
     for mesh in ((2, 1, 1), (1, 2, 1), (4, 1, 1)):
         check(teams, job, alone, mesh, tmp_path / f"{mesh}")
     check(teams, job, alone, (1, 4, 1), tmp_path / "accumulated", rows_at_once=1)

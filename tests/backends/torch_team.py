@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file
+
 from tunix_rt.backends.interface import TrainingSetup
 from tunix_rt.backends.processes.world import World
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.models.folder import Weights, read_tensors
+from tunix_rt.models.folder import Weights
 
 TIMEOUT = 120
 """Seconds that a call may take."""
@@ -131,5 +133,5 @@ def run(world: World, job: Job, mesh: tuple[int, int, int], out: Path, restored:
 
 def weights_in(folder: Path) -> Weights:
     """What `run` saved."""
-    found = [read_tensors(path, keep=lambda name: name != "count") for path in sorted(folder.glob("*.safetensors"))]
+    found = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
     return {name: value for tensors in found for name, value in tensors.items()}
