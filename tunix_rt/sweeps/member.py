@@ -22,11 +22,10 @@ from tunix_rt.errors import Interrupted, TunixError
 from tunix_rt.files import read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
-from tunix_rt.runs.secrets import mask_values, masked_traceback, password_to_variable
+from tunix_rt.runs.secrets import URI_VARIABLE, mask_values, masked_traceback, password_to_variable
 from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder
 from tunix_rt.sweeps.ranking import announce
 from tunix_rt.sweeps.supervise import supervise
-from tunix_rt.tracking.content import URI_VARIABLE
 
 PRUNED = "pruned"
 """First word of a `stop` file that ends a member for good."""

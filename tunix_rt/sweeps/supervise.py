@@ -23,9 +23,8 @@ from typing import Any
 
 from tunix_rt.backends.processes.world import World
 from tunix_rt.files import write_json
-from tunix_rt.runs.secrets import mask_values
+from tunix_rt.runs.secrets import URI_VARIABLE, mask_values
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
-from tunix_rt.tracking.content import URI_VARIABLE
 
 GLANCE = 0.2
 """Seconds between two checks of a member's process."""
