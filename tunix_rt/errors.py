@@ -87,7 +87,7 @@ class NonFiniteError(RunError):
 
 
 class OutOfMemory(RunError):
-    """The device's memory is too small for a micro-batch. The message names the setting to lower."""
+    """The device's memory is too small for what it computes at once. The message names the setting to lower."""
 
 
 class GateError(TunixError):

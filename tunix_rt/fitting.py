@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunix_rt.config.choices import PARTS, Adapter
 from tunix_rt.errors import DataError, ModelError
-from tunix_rt.machine import usable_memory
 from tunix_rt.traces.layout import OTHER_ENDS
 from tunix_rt.traces.look import Found
 
@@ -131,17 +130,3 @@ def _stripped(found: Found) -> Found:
         return replace(trace, prompt=trace.prompt.strip(), completion=said, messages=messages, answer_span=None)
 
     return replace(found, sample=[(where, bare(trace)) for where, trace in found.sample])
-
-
-def rows_in_memory(length: int, model: str) -> int:
-    """Rows of a length that training holds in half of the machine's memory, in whole GiB: at every call the same.
-
-    An estimate: 16 bytes per parameter (weights, gradients, Adam's moments), and about 34 numbers per position, layer
-    and unit of width (Korthikanti et al. 2022, arXiv 2205.05198, equation 1), logits apart.
-    """
-    from tunix_rt.inputs import start_model
-    from tunix_rt.models.folder import read_architecture
-
-    architecture = read_architecture(start_model(experiment(model, "auto")))
-    per_token = 4 * (34 * architecture.num_layers * architecture.hidden_size + 3 * architecture.vocab_size)
-    return int(max(0, usable_memory() // 2**30 * 2**29 - 16 * architecture.num_parameters) // (per_token * length))

@@ -17,7 +17,7 @@ from typing import Any, cast
 from tunix_rt.config.choices import PARTS, SplitName
 from tunix_rt.config.dataset import DataFile, FilesSource, HuggingfaceSource, SplitConfig
 from tunix_rt.errors import DataError, InputError, MachineError, MissingExtra
-from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit, rows_in_memory
+from tunix_rt.fitting import LAYOUTS, Layout, Lengths, experiment, fit
 from tunix_rt.naming import YAML_WORDS, experiment_name, is_local
 from tunix_rt.traces.data_files import files_of_splits, read_records
 from tunix_rt.traces.dataset import split_at
@@ -184,13 +184,12 @@ def _source(declared: Mapping[str, Any], usual: Any) -> FilesSource | Huggingfac
 def _yaml(name: str, source: str, model: str, found: Found, lengths: Lengths, section: Mapping[str, Any]) -> str:
     fitting = sorted(length for length in lengths.tokens if length <= lengths.positions) or [lengths.positions]
     update = _power_of_two(min(MOST_ROWS, TOKENS_PER_UPDATE // fitting[-1]))
-    rows = min(update, _power_of_two(rows_in_memory(fitting[-1], model)))
     title = f"# {found.rows:,} records of {Path(source).name} ({found.adapter}), learned by {model}."
     lines = [
         *_head(name, title, model, _defaults("_finetune", model, "revision" in section["source"], lengths.layout)),
         f"dataset: {_flow(section)}",
         *_format(lengths.layout.step_end),
-        f"training: {{per_device_batch_size: {rows}, gradient_accumulation_steps: {update // rows}}}",
+        f"training: {{global_batch_size: {update}}}",
         f"generation: {{max_new_tokens: {_new_tokens(lengths)}, baseline: true}}",
         *_scorers(found),
     ]

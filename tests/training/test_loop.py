@@ -53,7 +53,7 @@ class BusyDevice:
         self.writer = ThreadPoolExecutor(1)
 
     def train_step(self, state: float, batch: Batch, learning_rate: float) -> tuple[float, Any]:
-        step = int(batch.tokens[0, 0, 0])
+        step = int(batch.tokens[0, 0])
         self.during(step)
         self.steps.append(step)
         time.sleep(self.compiles.get(step, 0.0))
@@ -68,7 +68,7 @@ class BusyDevice:
             "compiled": np.asarray(step in self.compiles)
         }
 
-    def save(self, state: float, folder: Path) -> Future[dict[str, str]]:
+    def save(self, state: float, folder: Path, max_shard_size: int) -> Future[dict[str, str]]:
         def write() -> dict[str, str]:
             time.sleep(0.05)
             (folder / "model.safetensors").write_bytes(b"weights")
@@ -106,7 +106,7 @@ def trained(
     config = check(compose([*TOY, "training.evaluate_every=null", *words]))
 
     def batch_at(step: int) -> Batch:
-        row = np.full((1, 1, TOKENS), step, np.int32)
+        row = np.full((1, TOKENS), step, np.int32)
         return Batch.supervised(row, row, row, row, row.astype(np.float32))
 
     def evaluate(state: float, step: int) -> Mapping[str, float]:

@@ -1,7 +1,7 @@
 """The only interface between the product and a framework: eight methods and the records they exchange.
 
 `State` and `Measurements` are opaque outside a backend; everything else is numpy and plain Python.
-Legend: A micro-batches, B rows of this process, T positions, N tokens. Text does not appear here.
+Legend: R rows of an update on all devices, T positions, N tokens. Text does not appear here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from tunix_rt.backends.mesh import ONE_DEVICE, MeshShape
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Precision, Quantization
@@ -22,6 +23,7 @@ from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import Float32
+from tunix_rt.models.shards import MAX_SHARD_SIZE
 
 State = Any
 Measurements = Any
@@ -35,8 +37,11 @@ class Placement:
     platform: str
     """`cpu`, `gpu` or `tpu`."""
     devices: tuple[str, ...]
+    """Of all processes."""
     precision: Precision
     threads: int
+    """CPU threads of one process."""
+    mesh: MeshShape = ONE_DEVICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,9 @@ class Backend(Protocol):
     """One framework, created by `registry.create(BackendConfig, HardwareConfig, cache)`."""
 
     placement: Placement
+    rows_at_once: int | None
+    """Rows that a device computes at once, at most; None: all. It may be lowered, and changes no result but by
+    rounding."""
 
     def load(
         self,
@@ -104,8 +112,7 @@ class Backend(Protocol):
         """
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
-        """One update from arrays [A, B, T]: loss summed over micro-batches and processes, divided once by the batch's
-        divisor.
+        """One update from arrays [R, T]: the loss is summed over all devices, and divided once by the batch's divisor.
 
         Consumes `state` (do not use it again). Applies no non-finite update. Leaves the scalars `loss_sum` (not
         divided), `grad_norm` (before clipping) and `finite` on the device, and reports in `compiled` whether the call
@@ -114,7 +121,7 @@ class Backend(Protocol):
         """
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
-        """Returns `logprobs`: float32 [A, B, T], of each target; 0 where its weight is 0. Left on the device.
+        """Returns `logprobs`: float32 [R, T], of each target; 0 where its weight is 0. Left on the device.
 
         `adapter` false: those of the base, without the adapter that is trained. Raises ValueError if there is none.
         """
@@ -132,11 +139,15 @@ class Backend(Protocol):
         `finish_reason`. What a row yields depends on its prompt and seed only. Raises OutOfMemory.
         """
 
-    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
+    def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         """Save to an existing folder `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
-        with an adapter what `models/adapter_folder.py` names instead; and
-        `optimizer.safetensors` (`m.<name>`, `v.<name>` float32, `count` int64). The snapshot is taken on return;
-        the future is done when all files are complete on disk, and holds the hex SHA-256 of each by name.
+        with an adapter what `models/adapter_folder.py` names instead; and `optimizer.safetensors` (`m.<name>`,
+        `v.<name>` float32, `count` int64). Tensors of more than `max_shard_size` bytes are in several files with an
+        index (`models/shards.py`). The snapshot is taken on return; the future is done when all files are complete on
+        disk, and holds the hex SHA-256 of each by name.
+
+        In a job of several processes each writes what it holds, at the same time as the others; when all have done so,
+        `models.shards.finish(folder)` completes those files, and has their hashes.
         """
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:

@@ -51,6 +51,8 @@ class MemoryQuery:
     batches: tuple[Batch, ...]
     """The batches of the first steps."""
     predicted: GenerationLoad | None
+    rows_at_once: int | None = None
+    """Rows that a device computes at once, at most; None: all."""
     sampled: GenerationLoad | None = None
     """The same while it trains, of an objective over the model's own answers."""
     keeps_reference: bool = False

@@ -14,6 +14,7 @@ import numpy as np
 from tunix_rt.models.folder import Float32
 
 UInt32 = np.ndarray[Any, np.dtype[np.uint32]]
+Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 
 def row_seed(seed: int, *key: str | int) -> int:
@@ -32,10 +33,11 @@ def uniforms(seeds: Sequence[int], num_positions: int) -> Float32:
     return draws
 
 
-def dropout_keys(seed: int, step: int, num_micro_batches: int, names: Sequence[str]) -> UInt32:
-    """Keys of the dropout masks of an update, uint32 [A, len(names), 2]: two for each named input and micro-batch.
+def dropout_keys(seed: int, step: int, rows: Rows, names: Sequence[str]) -> UInt32:
+    """Keys of the dropout masks of an update, uint32 [*rows.shape, len(names), 2]: two for each row and named input.
 
-    Element i (of the flat array) of an input is dropped if `mix(i)`, below, is less than dropout * 2^32:
+    `rows`: numbers of rows in the whole batch, so that a mask is the same however the rows are shared out.
+    Element i (of the flat array) of a row's input is dropped if `mix(i)`, below, is less than dropout * 2^32:
 
         i ^= key[0]; i ^= i >> 16; i *= 0x85EBCA6B; i ^= key[1]; i ^= i >> 13; i *= 0xC2B2AE35; i ^= i >> 16
 
@@ -43,8 +45,8 @@ def dropout_keys(seed: int, step: int, num_micro_batches: int, names: Sequence[s
     """
     streams = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little") for name in names]
     of_step = _splitmix64(np.array(seed, np.uint64), np.array(step, np.uint64))
-    of_micro = _splitmix64(of_step, np.arange(num_micro_batches, dtype=np.uint64))
-    z = _splitmix64(of_micro[:, None] ^ np.array(streams, np.uint64), np.array(0, np.uint64))
+    of_row = _splitmix64(of_step, rows.astype(np.uint64))
+    z = _splitmix64(of_row[..., None] ^ np.array(streams, np.uint64), np.array(0, np.uint64))
     return np.stack([z >> np.uint64(32), z & np.uint64(0xFFFFFFFF)], axis=-1).astype(np.uint32)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Protocol
@@ -18,7 +18,10 @@ from tunix_rt.models.folder import Float32
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Arrays [A, B, T]: A micro-batches, B rows, T positions. Targets are shifted per trace."""
+    """Arrays [R, T]: R rows of one update, on all devices together, T positions. Targets are shifted per trace.
+
+    A backend folds them into micro-batches (`backends/fold.py`).
+    """
 
     tokens: Int32
     """0 in padding."""
@@ -36,6 +39,11 @@ class Batch:
     def __post_init__(self) -> None:
         if not 0 < self.divisor < math.inf:
             raise ValueError(f"the divisor of a batch is {self.divisor}: it must be positive and finite")
+
+    def with_arrays(self, change: Callable[[Any], Any]) -> Batch:
+        """The batch with each of its arrays changed."""
+        arrays = {name: change(getattr(self, name)) for name in self.__slots__ if name != "divisor"}
+        return replace(self, **arrays)
 
     @classmethod
     def supervised(cls, tokens: Int32, targets: Int32, positions: Int32, segments: Int32, weights: Float32) -> Batch:
@@ -55,7 +63,7 @@ class Examples(Protocol):
 
 
 def values_at(values: np.ndarray[Any, Any], places: Int64) -> Float64:
-    """Of values [A, B, T] those at flat places int64 [N]."""
+    """Of values [R, T] those at flat places int64 [N]."""
     return values.reshape(-1)[places].astype(np.float64)
 
 
@@ -66,10 +74,9 @@ def weighted_at(batch: Batch, places: Int64, weights: Float64) -> Batch:
     return replace(batch, weights=flat.reshape(batch.tokens.shape), divisor=1.0)
 
 
-def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batch:
-    """Fill arrays of `shape` [A, B, T] with `rows` of trace indices, micro-batch by micro-batch.
-
-    If there are fewer than A * B rows, the last ones stay empty (segments 0).
+def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int]) -> Batch:
+    """Fill arrays of `shape` [R, T] with `rows` of trace indices. If there are fewer than R, the last ones stay empty
+    (segments 0).
     """
     tokens, targets, positions, segments = (np.zeros(shape, dtype=np.int32) for _ in range(4))
     weights = np.zeros(shape, dtype=np.float32)
@@ -77,7 +84,7 @@ def assemble(dataset: Examples, rows: Rows, shape: tuple[int, int, int]) -> Batc
         start = 0
         for segment, index in enumerate(row, start=1):
             end = start + int(dataset.lengths[index])
-            span = (*divmod(place, shape[1]), slice(start, end))
+            span = (place, slice(start, end))
             tokens[span], targets[span], weights[span] = dataset.example(index)
             positions[span] = np.arange(end - start)
             segments[span] = segment
@@ -90,7 +97,7 @@ class BatchOrder:
 
     The traces are packed once, and repacked into as many rows for each later epoch. In each epoch traces of equal
     length swap places and the rows are shuffled, from random streams of (seed, epoch): every trace comes exactly
-    once per epoch. Each step takes the next A * B rows of the endless sequence, across epochs too; after
+    once per epoch. Each step takes the next rows of the endless sequence, across epochs too; after
     `num_epochs` rows are empty.
     """
 
@@ -99,17 +106,15 @@ class BatchOrder:
         dataset: EncodedDataset,
         row_length: int,
         packing: bool,
-        num_micro_batches: int,
         rows: int,
         seed: int,
         num_epochs: float | None,
     ) -> None:
-        """Raises DataError if there is no trace, ConfigError if one is longer than a row."""
+        """`rows`: of a step. Raises DataError if there is no trace, ConfigError if one is longer than a row."""
         if len(dataset) == 0:
             raise DataError("there is no trace to train on: the training split is empty")
         self._dataset, self._packing, self._seed = dataset, packing, seed
-        self._shape = (num_micro_batches, rows, row_length)
-        self._size = num_micro_batches * rows
+        self._row_length, self._size = row_length, rows
         self._first = pack(dataset.lengths, row_length, packing)
         self.num_rows = len(self._first)
         """Number of rows in one epoch."""
@@ -129,7 +134,7 @@ class BatchOrder:
 
     def batch_at(self, step: int) -> Batch:
         """The batch of step 0, 1, …"""
-        return assemble(self._dataset, self._rows_at(step), self._shape)
+        return assemble(self._dataset, self._rows_at(step), (self._size, self._row_length))
 
     def ids_at(self, step: int) -> list[str]:
         """Ids of the traces in that batch, row by row."""
@@ -143,7 +148,7 @@ class BatchOrder:
     def _shuffled(self, epoch: int) -> list[list[int]]:
         lengths, pattern = self._dataset.lengths, self._first
         if epoch > 0 and self._packing:
-            pattern = repack(pattern, lengths, self._shape[2], np.random.default_rng([self._seed, epoch, 1]))
+            pattern = repack(pattern, lengths, self._row_length, np.random.default_rng([self._seed, epoch, 1]))
         generator = np.random.default_rng([self._seed, epoch])
         keys = generator.random(len(lengths))
         filled = np.empty(len(lengths), dtype=np.int64)
@@ -153,7 +158,7 @@ class BatchOrder:
 
 
 def sequential_batches(dataset: EncodedDataset, row_length: int, packing: bool, rows: int) -> Iterator[Batch]:
-    """Every trace once, in batches [1, rows, row_length], always in the same order; the last may have empty rows."""
+    """Every trace once, in batches [rows, row_length], always in the same order; the last may have empty rows."""
     packed = pack(dataset.lengths, row_length, packing)
     for first in range(0, len(packed), rows):
-        yield assemble(dataset, packed[first : first + rows], (1, rows, row_length))
+        yield assemble(dataset, packed[first : first + rows], (rows, row_length))

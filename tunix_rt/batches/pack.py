@@ -174,3 +174,9 @@ def choose_row_length(lengths: Lengths, hidden_size: int) -> int:
         return len(_best_fit(sample, row_length)) * row_length * (1 + row_length / (1.6 * hidden_size))
 
     return int(min(candidates.tolist(), key=cost))
+
+
+def few(size: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, …: powers of two and the numbers halfway between them."""
+    power = 1 << (max(size, 1) - 1).bit_length()
+    return power * 3 // 4 if power > 2 and size <= power * 3 // 4 else power

@@ -1,7 +1,7 @@
 """Pairs of a chosen and a rejected completion as numbers, and the order of their batches, a function of (seed, step).
 
-Sequence 2i is the chosen completion of pair i, 2i + 1 the rejected one. Legend: A micro-batches, B rows, T positions,
-N trained tokens, S sequences (two for each pair).
+Sequence 2i is the chosen completion of pair i, 2i + 1 the rejected one. Legend: R rows, T positions, N trained tokens,
+S sequences (two for each pair).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from tunix_rt.batches.batch import Batch, assemble, values_at, weighted_at
 from tunix_rt.batches.encoded import REJECTED, EncodedDataset, Int32
-from tunix_rt.batches.pack import Float64, Int64, pack
+from tunix_rt.batches.pack import Float64, Int64, few, pack
 from tunix_rt.errors import DataError
 from tunix_rt.models.folder import Float32
 
@@ -57,7 +57,7 @@ class PairBatch:
     pairs: tuple[int, ...]
     """Numbers of the pairs in the dataset; sequences 2i and 2i + 1 of the batch are those of the i-th of them."""
     places: Int64
-    """int64 [N]: flat positions of the trained tokens in [A, B, T], sequence by sequence."""
+    """int64 [N]: flat positions of the trained tokens in [R, T], sequence by sequence."""
     sequence: Int64
     """int64 [N]: the sequence of each, not decreasing."""
 
@@ -72,7 +72,7 @@ class PairBatch:
         return np.bincount(self.sequence, minlength=2 * len(self.pairs))
 
     def taken(self, values: Float32) -> Float64:
-        """The values [A, B, T] of the trained tokens: [N]."""
+        """The values [R, T] of the trained tokens: [N]."""
         return values_at(values, self.places)
 
     def weighted(self, weights: Float64) -> Batch:
@@ -80,19 +80,19 @@ class PairBatch:
         return weighted_at(self.batch, self.places, weights)
 
 
-def pair_batch(dataset: EncodedPairs, pairs: Sequence[int], row_length: int, packing: bool, rows: int) -> PairBatch:
-    """The sequences of `pairs`, packed into as many micro-batches of `rows` rows as they need.
+def pair_batch(dataset: EncodedPairs, pairs: Sequence[int], row_length: int, packing: bool) -> PairBatch:
+    """The sequences of `pairs`, packed into rows: as many as they need, rounded up to one of few numbers.
 
     Raises ConfigError if one is longer than a row.
     """
     indices = [2 * pair + member for pair in pairs for member in range(2)]
     packed = pack(dataset.lengths[indices], row_length, packing)
-    shape = (-(-len(packed) // rows), rows, row_length)
+    shape = (few(len(packed)), row_length)
     batch = assemble(dataset, [[indices[one] for one in row] for row in packed], shape)
     mask = (batch.weights > 0).astype(np.float32)
     flat, found = mask.reshape(-1), [np.zeros(0, np.int64)] * len(indices)
     for place, row in enumerate(packed):
-        start = place * shape[2]
+        start = place * row_length
         for one in row:
             end = start + int(dataset.lengths[indices[one]])
             found[one] = start + np.flatnonzero(flat[start:end])
@@ -113,7 +113,6 @@ class PairOrder:
         dataset: EncodedPairs,
         row_length: int,
         packing: bool,
-        rows: int,
         pairs_per_step: int,
         seed: int,
         num_epochs: float | None,
@@ -123,7 +122,7 @@ class PairOrder:
             raise DataError("there is no pair to train on: the training split is empty")
         pack(dataset.lengths[[int(np.argmax(dataset.lengths))]], row_length, packing)
         self.dataset, self._seed, self._size = dataset, seed, pairs_per_step
-        self._row_length, self._packing, self._rows = row_length, packing, rows
+        self._row_length, self._packing = row_length, packing
         # 1e-9: 0.1 * 30 pairs are 3 pairs, not 4 by floating-point rounding.
         self._end = None if num_epochs is None else math.ceil(num_epochs * len(dataset) - 1e-9)
         self._epoch = lru_cache(maxsize=2)(self._shuffled)
@@ -140,7 +139,7 @@ class PairOrder:
 
     def batch_at(self, step: int) -> PairBatch:
         """The batch of step 0, 1, …"""
-        return pair_batch(self.dataset, self._pairs_at(step), self._row_length, self._packing, self._rows)
+        return pair_batch(self.dataset, self._pairs_at(step), self._row_length, self._packing)
 
     def ids_at(self, step: int) -> list[str]:
         """Ids of the traces in that batch."""
@@ -155,8 +154,8 @@ class PairOrder:
         return np.random.default_rng([self._seed, epoch]).permutation(len(self.dataset))
 
 
-def sequential_pairs(dataset: EncodedPairs, row_length: int, packing: bool, rows: int) -> Iterator[PairBatch]:
-    """Every pair once, `rows` of them at a time, always in the same order."""
-    for first in range(0, len(dataset), rows):
-        pairs = range(first, min(first + rows, len(dataset)))
-        yield pair_batch(dataset, pairs, row_length, packing, rows)
+def sequential_pairs(dataset: EncodedPairs, row_length: int, packing: bool, together: int) -> Iterator[PairBatch]:
+    """Every pair once, some of them together, always in the same order."""
+    for first in range(0, len(dataset), together):
+        pairs = range(first, min(first + together, len(dataset)))
+        yield pair_batch(dataset, pairs, row_length, packing)

@@ -29,8 +29,7 @@ def batch_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[Ba
         dataset,
         row_length=row_length,
         packing=training.packing,
-        num_micro_batches=training.gradient_accumulation_steps,
-        rows=training.per_device_batch_size,
+        rows=training.global_batch_size,
         seed=training.seed,
         num_epochs=training.num_epochs,
     )
@@ -46,16 +45,16 @@ def batch_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[Ba
 
 
 def pair_schedule(training: TrainingConfig, prepared: PreparedData) -> tuple[PairOrder, JsonObject]:
-    """The same for pairs, of which a step has `per_device_batch_size * gradient_accumulation_steps`.
+    """The same for pairs, of which a step has `global_batch_size`.
 
     The efficiency of packing is that of the first steps.
     """
     dataset = EncodedPairs.open(prepared.encoded("train"))
     if len(dataset) == 0:
         raise DataError(f"{prepared.folder}: no pairs to train on")
-    row_length, rows = row_length_of(training, prepared, dataset.lengths), training.per_device_batch_size
-    size = rows * training.gradient_accumulation_steps
-    order = PairOrder(dataset, row_length, training.packing, rows, size, training.seed, training.num_epochs)
+    row_length = row_length_of(training, prepared, dataset.lengths)
+    size = training.global_batch_size
+    order = PairOrder(dataset, row_length, training.packing, size, training.seed, training.num_epochs)
     num_steps = training.max_steps if training.max_steps is not None else order.num_steps
     assert num_steps is not None
     segments = [order.batch_at(step).batch.segments for step in range(min(num_steps, LOOKED_AT))]

@@ -41,6 +41,7 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
         if then in inside:
             inside[now] = inside.pop(then)
     mapping.setdefault("objective", {"kind": "sft"})
+    _of_many_devices(mapping)
     if "answer" in mapping.get("evaluation", {}):
         mapping["evaluation"] = _with_scorers(mapping["evaluation"])
     if (earlier := get_path(mapping, ("model", "source", "config"), None)) and mapping["model"]["source"][
@@ -48,6 +49,18 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
     ] == "run":
         mapping["model"]["source"]["config"] = of_today(earlier)
     return mapping
+
+
+def _of_many_devices(mapping: dict[str, Any]) -> None:
+    """Change a config from when there was one device: its rows at once become those of an update, and of a device."""
+    training, hardware = mapping.get("training", {}), mapping.get("hardware", {})
+    if "per_device_batch_size" in training:
+        rows, accumulated = training.pop("per_device_batch_size"), training.pop("gradient_accumulation_steps", 1)
+        training["global_batch_size"] = rows * accumulated
+        hardware.setdefault("local_batch_size", rows)
+    if "device" in hardware:
+        device = hardware.pop("device")
+        hardware |= {"devices": [device] if device else 1, "mesh": {"data": -1, "shard": 1, "tensor": 1}}
 
 
 def _with_scorers(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,6 +41,10 @@ class BackendFacts:
     """The extra of this package that installs the framework."""
     platforms: tuple[str, ...]
     """Platforms that it can run on."""
+    devices: bool = True
+    """Whether it can compute on several devices."""
+    process_per_device: bool = False
+    """Whether each device has a process of its own; otherwise all of a host have one."""
     apart: bool = False
     """The extra cannot be installed together with the group `dev`, which needs newer packages."""
     families: tuple[str, ...] | None = None
@@ -53,11 +57,12 @@ class BackendFacts:
 
 BACKENDS: dict[str, BackendFacts] = {
     "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu")),
-    "torch": BackendFacts(package="torch", extra="torch", platforms=("cpu", "gpu")),
+    "torch": BackendFacts(package="torch", extra="torch", platforms=("cpu", "gpu"), process_per_device=True),
     "tunix": BackendFacts(
         package="tunix",
         extra="tunix",
         platforms=("cpu", "gpu", "tpu"),
+        devices=False,
         apart=True,
         families=("gemma3_text", "llama", "mistral", "qwen2", "qwen3"),
         adapters=False,

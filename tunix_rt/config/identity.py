@@ -91,8 +91,9 @@ def declared(config: ExperimentConfig, stage: str) -> dict[str, Any]:
     if not config.training.trains:  # the model as it is has nothing before it
         del data["generation"]["baseline"]
     data["objective"].pop("teacher", None)  # it counts by its content (`input_digests`)
-    if config.objective.data == "rollouts":  # their update has as many micro-batches as their rows need
-        data["training"]["gradient_accumulation_steps"] = 1
+    rows = data["training"].pop("global_batch_size")
+    if config.objective.data != "rollouts":  # under the names it had on one device: recorded runs keep their identity
+        data["training"] |= {"per_device_batch_size": rows, "gradient_accumulation_steps": 1}
     if isinstance(config.model.source, RunModel):  # by what decides its training, which is there too
         data["model"]["source"] = {"kind": "run"}
     return {path: get_path(data, path.split("."), None) for path in taken(config, stage)}

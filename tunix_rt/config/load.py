@@ -21,6 +21,7 @@ from tunix_rt.config.as_it_is import without_training
 from tunix_rt.config.earlier import inheriting, with_earlier
 from tunix_rt.config.folders import EXPERIMENT, config_folders, search_working_directory, with_kind
 from tunix_rt.config.model import RunModel
+from tunix_rt.config.outdated import outdated
 from tunix_rt.config.overrides import check_overrides, hydra_message, nearest
 from tunix_rt.config.reader import with_reader
 from tunix_rt.config.schema import RULES, SEEDED, ExperimentConfig, Mistake
@@ -144,10 +145,11 @@ def find_mistakes(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, 
 
 def _found(mapping: Mapping[str, Any]) -> tuple[list[Mistake], dict[str, Any]]:
     """The same of this experiment alone."""
+    old, mapping = outdated(mapping)
     mapping, hints = without_training(with_reader(_seeded(mapping))), hints_of(ExperimentConfig)
     values: dict[str, Any] = {}
     unusable = dict(_unusable(mapping, ""))
-    mistakes: list[Mistake] = sorted(unusable.items())
+    mistakes: list[Mistake] = [*old, *sorted(unusable.items())]
     open_ = tuple(f"{path}." for path in unusable)
     mistakes += [(str(key), f"unknown key{meant(str(key))}") for key in mapping if key not in hints]
     for name, hint in hints.items():
@@ -269,6 +271,8 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
         why = f"; {UNUSABLE[got]}" if where.startswith("evaluation.scorers") and got in UNUSABLE else ""
         return f"{where}.kind", f"got {got!r}, allowed: {tags}{why}"
     message = str(detail["msg"]).removeprefix("Input should be ").replace("a valid boolean", "true or false")
+    if kind.startswith("byte_size"):
+        message = "a size such as 5GB or 500MB"
     if kind == "dataclass_type" and (keys := sorted(fields_of(hint, None))):
         message = f"a section of {', '.join(f'{where}.{key}' for key in keys)}"
         if "path" in keys and isinstance(given, str):

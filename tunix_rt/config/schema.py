@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -79,6 +80,32 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
     if hardware.platform not in platforms:
         there = f"backend {backend.name!r} cannot run on {hardware.platform!r}"
         yield "hardware.platform", f"{there}; one of {', '.join(platforms)}"
+
+
+def devices(
+    backend: BackendConfig, hardware: HardwareConfig, training: TrainingConfig, model: ModelConfig
+) -> Iterator[Mistake]:
+    """Their number fills the mesh; rows and heads can be shared out. Of `all` only the backend knows how many."""
+    count, mesh, source = hardware.num_devices, hardware.mesh, model.source
+    sizes = (mesh.data, mesh.shard, mesh.tensor)
+    given = math.prod(size for size in sizes if size > 0)
+    if isinstance(hardware.devices, tuple) and len(set(hardware.devices)) < len(hardware.devices):
+        yield "hardware.devices", f"names a device twice: {', '.join(map(str, hardware.devices))}"
+    if not BACKENDS[backend.name].devices and (count != 1 or given > 1):
+        yield "hardware.devices", f"backend {backend.name!r} computes on one: 1, or backend=jax, or backend=torch"
+    if count is not None and (count % given or (count != given and -1 not in sizes)):
+        what = f"data {mesh.data} x shard {mesh.shard} x tensor {mesh.tensor}"
+        yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); -1 is what is left"
+    elif count is not None and training.trains and training.global_batch_size < count // mesh.tensor:
+        what = (
+            f"{training.global_batch_size} rows are fewer than the {count // mesh.tensor} devices that share them out"
+        )
+        yield "training.global_batch_size", f"{what}; raise it, or hardware.mesh.tensor, or use fewer devices"
+    if isinstance(source, FreshModel):
+        for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
+            number = getattr(source, name, None)
+            if number is not None and number % mesh.tensor:
+                yield "hardware.mesh.tensor", f"{mesh.tensor} does not divide model.source.{name}, {number}"
 
 
 def backend_capabilities(backend: BackendConfig, model: ModelConfig, generation: GenerationConfig) -> Iterator[Mistake]:
@@ -225,6 +252,7 @@ def way_into_the_answer(format: FormatConfig, generation: GenerationConfig) -> I
 RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     names,
     platform_of_backend,
+    devices,
     backend_capabilities,
     tokenizer_of_model,
     chat_template,

@@ -144,10 +144,9 @@ class TrainingConfig:
     """Passes over all traces, instead of `max_steps`; a fraction is possible."""
     max_seconds: Annotated[Positive, Unit("seconds")] | None
     """Wall-clock budget of the training loop, in seconds; the step it stopped at is recorded."""
-    per_device_batch_size: Annotated[Count, Unit("rows")]
-    """Rows per micro-batch on one device."""
-    gradient_accumulation_steps: Annotated[Count, Unit("micro-batches")]
-    """Micro-batches per step; the loss is summed over all and divided once."""
+    global_batch_size: Annotated[Count, Unit("rows")]
+    """Rows of one update, over all devices (of pairs: pairs); the loss is summed over all and divided once. How many a
+    device computes at once is `hardware.local_batch_size`. Rollouts have as many rows as they need."""
     row_length: Annotated[int, Ge(2), Unit("tokens")] | None
     """Tokens per row; null: chosen from the lengths of the traces, and recorded. Rollouts have at least what a
     prompt and its longest answer need."""

@@ -165,16 +165,13 @@ def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:
     """Candidate changes, as overrides; the number of rows per update stays the same."""
     config = found.outline.config
     over = {name for name, total in found.totals.items() if budget.overhead + total > budget.limit}
-    rows, accumulated = config.training.per_device_batch_size, config.training.gradient_accumulation_steps
+    rows = min(config.training.global_batch_size, found.outline.query.rows_at_once or config.training.global_batch_size)
     if "train" in over and not config.backend.gradient_checkpointing:
         yield ("backend.gradient_checkpointing=true",)
     if "train" in over and rows > 1:
         fewer = max(size for size in range(1, rows) if rows % size == 0)
         for size in dict.fromkeys((fewer, 1)):
-            yield (
-                f"training.per_device_batch_size={size}",
-                f"training.gradient_accumulation_steps={accumulated * rows // size}",
-            )
+            yield (f"hardware.local_batch_size={size}",)
     if "predict" in over and config.generation.batch_size > 1:
         for size in dict.fromkeys((config.generation.batch_size // 2, 1)):
             yield (f"generation.batch_size={size}",)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 from tunix_rt.backends import registry
 from tunix_rt.backends.memory import asked
+from tunix_rt.backends.placement import first_device
 from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DeviceError, ModelError
@@ -127,7 +128,7 @@ def _first(config: ExperimentConfig) -> str | None:
 def _device_memory(config: ExperimentConfig, limit: int | None) -> int:
     known = asked(config.backend.name, "device_memory")
     if known is not None:
-        return known(config.hardware.device)
+        return known(first_device(config.hardware))
     if limit is None:
         raise DeviceError(f"{config.backend.name} does not say how much memory this device has; use --memory SIZE")
     return limit

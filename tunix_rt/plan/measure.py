@@ -22,6 +22,7 @@ import numpy as np
 from tunix_rt.backends import heap, registry
 from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
 from tunix_rt.backends.memory import asked, largest_batch
+from tunix_rt.backends.placement import first_device
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import OutOfMemory, TunixError
@@ -123,7 +124,9 @@ def _train(config: ExperimentConfig, model_folder: Path, batch: Batch, updates: 
         seconds += (time.monotonic() - started) * updates.rollouts_per_step * num_steps
         del beside
     on_device = asked(config.backend.name, "peak_memory") if engine.placement.platform != "cpu" else None
-    return Measured("done", num_steps, seconds, _peak() if on_device is None else on_device(config.hardware.device))
+    return Measured(
+        "done", num_steps, seconds, _peak() if on_device is None else on_device(first_device(config.hardware))
+    )
 
 
 def _step(engine: Backend, state: State, batch: Batch, updates: Updates) -> State:

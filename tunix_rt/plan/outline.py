@@ -56,6 +56,7 @@ def _query(config: ExperimentConfig, prepared: PreparedData, updates: Updates) -
         backend=config.backend,
         optimizer=config.optimizer,
         batches=updates.batches,
+        rows_at_once=None if config.hardware.local_batch_size == "auto" else config.hardware.local_batch_size,
         sampled=updates.sampled,
         keeps_reference=updates.keeps_reference,
         predicted=_predicted(config, prepared),

@@ -80,7 +80,7 @@ def _of_rollouts(config: ExperimentConfig, objective: RolloutObjective, prepared
     answered = _answered(
         prompts[: rollout.prompts_per_step], rollout.samples_per_prompt, rollout.max_new_tokens, length
     )
-    batch = lay_out(*answered, RowShape(length, training.per_device_batch_size, training.packing)).mask()
+    batch = lay_out(*answered, RowShape(length, training.packing)).mask()
     together = min(len(answered[0]), rollout.batch_size)
     return Updates(
         batches=(batch,),

@@ -38,7 +38,7 @@ DECLARED = {
     "format": "format.kind tokenizer.kind",
     "training": (
         "optimizer.kind optimizer.learning_rate schedule.kind training.max_steps training.num_epochs "
-        "training.max_seconds training.per_device_batch_size training.gradient_accumulation_steps"
+        "training.max_seconds training.global_batch_size"
     ),
     "generation": "generation.max_new_tokens generation.temperature generation.num_return_sequences",
     "evaluation": "evaluation.scorers evaluation.extract",

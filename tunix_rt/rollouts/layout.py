@@ -1,6 +1,6 @@
-"""Prompts and what was sampled → rows: arrays [A, B, T] of few shapes, and where each sampled token is in them.
+"""Prompts and what was sampled → rows: arrays [R, T] of few shapes, and where each sampled token is in them.
 
-Legend: A micro-batches, B rows, T positions, N sampled tokens of all sequences.
+Legend: R rows, T positions, N sampled tokens of all sequences.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from tunix_rt.batches.batch import Batch, values_at, weighted_at
 from tunix_rt.batches.encoded import Int32
-from tunix_rt.batches.pack import Float64, Int64, pack, round_up
+from tunix_rt.batches.pack import Float64, Int64, few, pack, round_up
 from tunix_rt.objectives.interface import Bool
 
 
@@ -23,22 +23,8 @@ class RowShape:
 
     length: int
     """T."""
-    rows: int
-    """Rows of a micro-batch, at most."""
     packing: bool
     """Several sequences may share a row."""
-
-    def of(self, num_rows: int) -> tuple[int, int, int]:
-        """[A, B, T] for so many rows: of all sizes only a few, since each is a program that jax compiles."""
-        if num_rows <= self.rows:
-            return 1, min(few(num_rows), self.rows), self.length
-        return few(-(-num_rows // self.rows)), self.rows, self.length
-
-
-def few(size: int) -> int:
-    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, …: powers of two and the numbers halfway between them."""
-    power = 1 << (max(size, 1) - 1).bit_length()
-    return power * 3 // 4 if power > 2 and size <= power * 3 // 4 else power
 
 
 def row_length(longest_prompt: int, max_new_tokens: int, max_positions: int) -> int:
@@ -66,15 +52,14 @@ class Layout:
         flat[self.places] = 1
         return replace(self.batch, weights=flat.reshape(self.batch.tokens.shape))
 
-    def first_micro_batch(self) -> tuple[Layout, Bool]:
-        """The first micro-batch alone, and which sampled tokens are in it [N]."""
+    def first_rows(self, count: int) -> tuple[Layout, Bool]:
+        """The first rows alone, as far as there are so many, and which sampled tokens are in them [N]."""
         whole = self.batch
-        shown: Bool = self.places < whole.tokens[0].size
-        ints = (whole.tokens[:1], whole.targets[:1], whole.positions[:1], whole.segments[:1])
-        return Layout(Batch(*ints, whole.weights[:1], whole.divisor), self.places[shown]), shown
+        shown: Bool = self.places < whole.tokens[:count].size
+        return Layout(whole.with_arrays(lambda array: array[:count]), self.places[shown]), shown
 
     def of_sampled(self, values: np.ndarray[Any, Any]) -> Float64:
-        """The values of sampled tokens [N] among those of all positions [A, B, T]."""
+        """The values of sampled tokens [N] among those of all positions [R, T]."""
         return values_at(values, self.places)
 
 
@@ -91,7 +76,7 @@ def lay_out(prompts: Sequence[Int32], sampled: Sequence[Int32], shape: RowShape)
     lengths = [len(prompt) + len(ids) - 1 for prompt, ids in pairs]
     packed = pack([lengths[index] for index in distinct], shape.length, shape.packing)
     rows = [[distinct[place] for place in row] for row in packed]
-    arrays = shape.of(len(rows))
+    arrays = (few(len(rows)), shape.length)
     filled = np.zeros((4, *arrays), np.int32)
     tokens, targets, positions, segments = filled.reshape(4, -1)
     places = [np.zeros(0, np.int64)] * len(prompts)

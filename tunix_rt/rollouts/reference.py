@@ -20,7 +20,7 @@ class FrozenModel:
     """Loaded once; None: the trained model without its adapter."""
 
     def logprobs(self, trained: State, batch: Batch) -> np.ndarray[Any, Any]:
-        """float32 [A, B, T]; `trained`: the model that is trained, at any step."""
+        """float32 [R, T]; `trained`: the model that is trained, at any step."""
         if self.state is None:
             measured = self.backend.logprobs(trained, batch, adapter=False)
         else:

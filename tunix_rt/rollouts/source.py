@@ -27,6 +27,9 @@ from tunix_rt.terminal import warn
 from tunix_rt.traces.rollout import check_seal, read_rollouts, rollouts_file, write_rollouts
 from tunix_rt.training.source import Update
 
+COMPARED_ROWS = 16
+"""Rows whose log-probabilities are computed again to compare the sampler with the trainer."""
+
 
 @dataclass(slots=True)
 class RolloutSource:
@@ -129,8 +132,8 @@ class RolloutSource:
     def _gaps(self, state: State, tokens: Tokens, layout: Layout, inside: Bool) -> Float64:
         """[N] |sampler − trainer|, -1 where not compared.
 
-        Where the trainer's log-probabilities are needed anyway all are compared, otherwise a micro-batch of what is
-        learned from (`inside`, [N], laid out in `layout`): the one with the longest answers, always of the same shape.
+        Where the trainer's log-probabilities are needed anyway all are compared, otherwise the first rows of what is
+        learned from (`inside`, [N], laid out in `layout`): those with the longest answers, always of the same shape.
         """
         assert tokens.old is not None
         gaps = np.full(len(tokens.old), -1.0)
@@ -138,7 +141,7 @@ class RolloutSource:
             return gaps
         if self.objective.needs_logprobs:
             return np.abs(tokens.logprobs - tokens.old)
-        some, shown = layout.first_micro_batch()
+        some, shown = layout.first_rows(COMPARED_ROWS)
         places = np.flatnonzero(inside)[shown]
         if places.size:
             gaps[places] = np.abs(self._logprobs(state, some) - tokens.old[places])

@@ -91,7 +91,7 @@ def rollout_source(
         asking=Asking(engine, reader, objective, judge, training.seed, teacher),
         prompts=prompts,
         questions=questions,
-        shape=RowShape(length, training.per_device_batch_size, training.packing),
+        shape=RowShape(length, training.packing),
         interrupt=interrupt,
         watch=Watch(engine.placement.precision),
         reference=reference,

@@ -90,8 +90,8 @@ def pair_source(
     ConfigError, and what loading it raises.
     """
     order, facts = pair_schedule(training, prepared)
-    length, rows = int(facts["row_length"]), training.per_device_batch_size
-    splits = {"train": (order.dataset, Layout(length, training.packing, rows))}
+    length, together = int(facts["row_length"]), training.global_batch_size
+    splits = {"train": (order.dataset, Layout(length, training.packing, together))}
     if training.evaluate_every is not None:
         pairs = EncodedPairs.open(prepared.encoded("validation"))
         if len(pairs) == 0:
@@ -99,7 +99,7 @@ def pair_source(
                 f"{prepared.folder}: the validation split has no pairs; raise dataset.split.validation, "
                 "or set training.evaluate_every=null"
             )
-        splits["validation"] = (pairs, Layout(evaluation_length(pairs, length), training.packing, rows))
+        splits["validation"] = (pairs, Layout(evaluation_length(pairs, length), training.packing, together))
     found: Mapping[str, Reference] = {}
     if objective.needs_reference:
         start = prepared.model_folder

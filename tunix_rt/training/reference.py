@@ -59,12 +59,12 @@ class Layout:
 
     row_length: int
     packing: bool
-    rows: int
-    """Rows of a micro-batch, and pairs that are scored together."""
+    together: int
+    """Pairs that are scored together."""
 
     def batches(self, pairs: EncodedPairs) -> Iterator[PairBatch]:
         """Every pair once, in order."""
-        return sequential_pairs(pairs, self.row_length, self.packing, self.rows)
+        return sequential_pairs(pairs, self.row_length, self.packing, self.together)
 
 
 def reference_logprobs(

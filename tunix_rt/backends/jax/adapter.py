@@ -18,7 +18,7 @@ import numpy as np
 
 from tunix_rt.backends.jax.products import linear, rounded
 from tunix_rt.backends.jax.weights import placed
-from tunix_rt.backends.sampling import UInt32, dropout_keys
+from tunix_rt.backends.sampling import Rows, UInt32, dropout_keys
 from tunix_rt.models.adapter import Adapter, Side, module_name, tensor_name
 from tunix_rt.models.families.architecture import ROUTER, Architecture, kind_of
 from tunix_rt.models.families.names import Tensor
@@ -26,7 +26,7 @@ from tunix_rt.models.folder import Float32, Weights
 
 Params = dict[str, Any]
 KEYS = "dropout_keys"
-"""Name of the dropout keys among the tensors of a layer: uint32 [L, M, 2]; absent without dropout."""
+"""Name of the dropout keys among the tensors of a layer: uint32 [L, M, B, 2]; absent without dropout."""
 SCALINGS = "lora_scalings"
 """Name of the factors of B A among the tensors of a layer: float32 [L, M]; absent if there is only one."""
 
@@ -108,20 +108,20 @@ class LoraLayout:
                 for side in get_args(Side) if module in modules else ():
                     yield tensor_name(module, side), piece.key(side), layer
 
-    def dropout_keys(self, seed: int, step: int, num_micro_batches: int) -> UInt32 | None:
-        """Keys of an update's dropout masks, uint32 [A, L, M, 2]; None without dropout."""
+    def dropout_keys(self, seed: int, step: int, rows: Rows) -> UInt32 | None:
+        """Keys of an update's dropout masks, uint32 [A, L, M, B, 2]; None without. `rows` [A, B]: their numbers."""
         if self.adapter.dropout == 0:
             return None
         names = [module_name(module) for layer in self.matrices for module in layer]
-        found = dropout_keys(seed, step, num_micro_batches, names)
-        return found.reshape(num_micro_batches, -1, len(self.pieces), 2)
+        found = np.moveaxis(dropout_keys(seed, step, rows, names), 2, 1)
+        return found.reshape(len(rows), -1, len(self.pieces), rows.shape[1], 2)
 
     def add(
         self, own: str, part: Callable[[str], jax.Array], keys: jax.Array | None, x: jax.Array, y: jax.Array
     ) -> jax.Array:
         """`y` [..., rows of the part], the product of `x` [..., in] with the part `own`, plus its LoRA terms.
 
-        `part`: returns a tensor of the layer by name; `keys`: keys of the dropout masks, uint32 [M, 2].
+        `part`: returns a tensor of the layer by name; `keys`: keys of the dropout masks, uint32 [M, B, 2].
         """
         ends, parts, scalings = 0, [], self._scalings(part)
         for number, piece in enumerate(self.pieces):
@@ -141,10 +141,12 @@ class LoraLayout:
         return part(SCALINGS) if len(found) > 1 else [*found] * len(self.pieces)
 
 
-def dropped(x: jax.Array, key: jax.Array, dropout: float) -> jax.Array:
-    """`x` with a share `dropout` of its elements set to 0 and the others scaled up; see `sampling.dropout_keys`."""
-    mixed = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape) ^ key[0]
-    mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B) ^ key[1]
+def dropped(x: jax.Array, keys: jax.Array, dropout: float) -> jax.Array:
+    """`x` [B, ...] with a share `dropout` of its elements set to 0 and the others scaled up; see
+    `sampling.dropout_keys`."""
+    first, second = (half.reshape(-1, *[1] * (x.ndim - 1)) for half in keys.T)
+    mixed = jax.lax.iota(jnp.uint32, x[0].size).reshape(x.shape[1:]) ^ first
+    mixed = (mixed ^ (mixed >> 16)) * jnp.uint32(0x85EBCA6B) ^ second
     mixed = (mixed ^ (mixed >> 13)) * jnp.uint32(0xC2B2AE35)
     mixed = mixed ^ (mixed >> 16)
     return jnp.where(mixed >= jnp.uint32(round(dropout * 2**32)), x * (1 / (1 - dropout)), 0)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.jax import step
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
@@ -40,7 +41,11 @@ def _stat(index: int, name: str) -> int:
 def activations(query: MemoryQuery) -> int:
     """Bytes of the step's program for the batch with the most targets, besides its arguments and the gradients."""
     shape, adapter, batch = query.architecture, query.adapter, largest_batch(query)
-    dtype, inputs = jnp.dtype(query.backend.precision), step.select(batch, shape.vocab_size, shape.hidden_size)
+    fold = Fold.of(len(batch.tokens), query.rows_at_once)
+    dtype, inputs = (
+        jnp.dtype(query.backend.precision),
+        step.select(fold.local(batch), shape.vocab_size, shape.hidden_size),
+    )
     layers = {
         own: _spec((shape.num_layers, sum(piece[0] for piece in pieces), *pieces[0][1:]))
         for own, pieces in layer_parts(shape).items()
@@ -52,7 +57,7 @@ def activations(query: MemoryQuery) -> int:
         lora = LoraLayout.of(adapter, shape)
         frozen = jax.eval_shape(partial(frozen_in, dtype=dtype, constants=lora.constants()), whole)
         trained = {"layers": {key: _spec((shape.num_layers, *side)) for key, side in lora.shapes().items()}}
-        inputs = inputs._replace(dropout=lora.dropout_keys(0, 0, len(batch.tokens)))
+        inputs = inputs._replace(dropout=lora.dropout_keys(0, 0, fold.rows()))
     training = with_dropout(joined(frozen, trained), lora)
     graph = nnx.graphdef(Decoder(shape, dtype, training, lora, query.backend.gradient_checkpointing))
     rule, one = compiled(query.optimizer), np.float32(1)

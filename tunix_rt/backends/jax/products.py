@@ -27,7 +27,7 @@ def rounded(x: jax.Array, dtype: Any) -> jax.Array:
 
 
 def linear(x: jax.Array, matrix: jax.Array, dtype: Any, bias: jax.Array | None = None) -> jax.Array:
-    """`x` [..., in] times `matrix` [out, in] in `dtype`, plus `bias` [out]; returns `dtype` [..., out], rounded once."""
+    """`x` [..., in] times `matrix` [out, in] in `dtype`, plus `bias` [out]: `dtype` [..., out], rounded once."""
     if jnp.dtype(dtype) == jnp.float32:
         found = matmul(x.astype(dtype), matrix.astype(dtype), dtype)
     else:

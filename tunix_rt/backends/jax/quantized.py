@@ -65,7 +65,7 @@ def specs(architecture: Architecture, kind: Quantization | None) -> dict[str, An
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def product(x: jax.Array, codes: jax.Array, scales: jax.Array, bias: jax.Array | None, shapes: Shapes) -> jax.Array:
-    """`x` [..., in] times the matrices below one another, in the dtype of `x`, plus `bias` [out], which is frozen too."""
+    """`x` [..., in] times the matrices below one another, in the dtype of `x`, plus `bias` [out], frozen too."""
     return linear(x, dequantized(_after(x, codes), scales, shapes), x.dtype, bias)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from tunix_rt.backends.sampling import dropout_keys
+from tunix_rt.backends.sampling import Rows, dropout_keys
 from tunix_rt.models.adapter import Adapter, module_name, tensor_name
 from tunix_rt.models.families.names import Tensor as Named
 
@@ -31,7 +31,7 @@ class Lora:
     scalings: dict[str, float]
     """Maps each matrix to the factor of B A."""
     keys: Mapping[str, Any] | None = None
-    """Maps each matrix to the keys of its input's dropout mask in this micro-batch, uint32 [2]; None: no dropout."""
+    """Maps each matrix to the keys of its input's dropout masks in this micro-batch, uint32 [B, 2]; None: none."""
 
     @classmethod
     def of(cls, adapter: Adapter, arrays: Mapping[str, Any], device: torch.device, trainable: bool) -> Lora:
@@ -56,23 +56,24 @@ class Lora:
         return y.add_(linear(linear(x, pair[0]), pair[1]), alpha=self.scalings[place.name])
 
 
-def masked(lora: Lora | None, seed: int, step: int, num_micro_batches: int) -> list[Lora | None]:
-    """The adapter for each micro-batch of an update, with its dropout masks."""
+def masked(lora: Lora | None, seed: int, step: int, rows: Rows) -> list[Lora | None]:
+    """The adapter for each micro-batch of an update, with its dropout masks; `rows` [A, B]: their numbers."""
     if lora is None or lora.adapter.dropout == 0:
-        return [lora] * num_micro_batches
+        return [lora] * len(rows)
     modules = lora.adapter.modules
-    keys = dropout_keys(seed, step, num_micro_batches, [module_name(module) for module in modules])
+    keys = dropout_keys(seed, step, rows, [module_name(module) for module in modules])
     names = [module.name for module in modules]
-    return [replace(lora, keys=dict(zip(names, of_micro, strict=True))) for of_micro in keys]
+    return [replace(lora, keys=dict(zip(names, of_micro.swapaxes(0, 1), strict=True))) for of_micro in keys]
 
 
-def dropped(x: Tensor, key: Any, dropout: float) -> Tensor:
-    """`x` with a share `dropout` of its elements set to 0 and the others scaled up; see `sampling.dropout_keys`.
+def dropped(x: Tensor, keys: Any, dropout: float) -> Tensor:
+    """`x` [B, ...] with a share `dropout` of its elements 0 and the others scaled up; see `sampling.dropout_keys`.
 
     torch cannot shift uint32: int32 has the same bits and also wraps; masks clear the sign bits that its shifts insert.
     """
-    first, second = (int(part) for part in np.asarray(key).view(np.int32))
-    mixed = torch.arange(x.numel(), dtype=torch.int32, device=x.device).bitwise_xor_(first)
+    halves = torch.from_numpy(np.ascontiguousarray(keys).view(np.int32)).to(x.device)
+    first, second = halves[:, :1], halves[:, 1:]
+    mixed = torch.arange(x[0].numel(), dtype=torch.int32, device=x.device) ^ first
     mixed ^= (mixed >> 16) & 0xFFFF
     mixed.mul_(0x85EBCA6B - 2**32).bitwise_xor_(second)
     mixed ^= (mixed >> 13) & 0x7FFFF

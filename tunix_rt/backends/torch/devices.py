@@ -9,46 +9,66 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from tunix_rt.backends.interface import Placement
+from tunix_rt.backends.mesh import MeshShape
+from tunix_rt.backends.placement import as_declared
+from tunix_rt.backends.processes.world import World
+from tunix_rt.backends.torch.mesh import Axis
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
-from tunix_rt.machine import usable_cores
+
+NAME_LENGTH = 128
+"""Bytes of a device's name, at most."""
 
 
-def select(hardware: HardwareConfig) -> torch.device:
+def select(hardware: HardwareConfig, world: World) -> torch.device:
     """The device that `hardware` names; sets torch's threads. Raises DeviceError listing those present."""
-    torch.set_num_threads(usable_cores() if hardware.threads == "auto" else hardware.threads)
+    torch.set_num_threads(world.threads(hardware.threads))
     platform = hardware.platform
     if platform == "auto":
         platform = "gpu" if torch.cuda.is_available() else "cpu"
-    present = _present()
-    if hardware.device >= len(present.get(platform, [])):
+    present = _present(world.local_size)
+    wanted = hardware.devices[world.local_rank] if isinstance(hardware.devices, tuple) else world.local_rank
+    if wanted >= len(present.get(platform, [])):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
-        raise DeviceError(
-            f"hardware.platform={platform} hardware.device={hardware.device}: torch sees no such device; "
-            f"present: {listed}"
-        )
+        raise DeviceError(f"{as_declared(hardware)}: torch sees no such device; present: {listed}")
     if platform == "cpu":
         return torch.device("cpu")
     # On CUDA some kernels add in any order; on the CPU those used here are deterministic already.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    return torch.device("cuda", hardware.device)
+    torch.cuda.set_device(wanted)
+    return torch.device("cuda", wanted)
 
 
-def _present() -> dict[str, list[str]]:
+def count(hardware: HardwareConfig) -> int:
+    """How many devices of the declared platform this machine has; a processor counts as one."""
+    return 1 if hardware.platform == "cpu" else max(1, torch.cuda.device_count())
+
+
+def _present(num_processes: int = 1) -> dict[str, list[str]]:
+    """The devices by platform; each process has a CPU of its own."""
     gpus = [f"{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
-    return {"gpu": gpus, "cpu": ["0 (cpu)"]}
+    return {"gpu": gpus, "cpu": [f"{i} (cpu)" for i in range(num_processes)]}
 
 
-def placement(device: torch.device, precision: Precision) -> Placement:
-    """The device found."""
+def placement(device: torch.device, precision: Precision, shape: MeshShape, everyone: Axis) -> Placement:
+    """The devices of all processes."""
     platform = "gpu" if device.type == "cuda" else "cpu"
-    return Placement(platform, (_present()[platform][device.index or 0],), precision, torch.get_num_threads())
+    name = f"{device.index} ({torch.cuda.get_device_name(device)})" if platform == "gpu" else f"{everyone.rank} (cpu)"
+    return Placement(platform, _gathered(name, everyone, device), precision, torch.get_num_threads(), shape)
+
+
+def _gathered(name: str, everyone: Axis, device: torch.device) -> tuple[str, ...]:
+    """The names of all processes, as bytes in a tensor."""
+    padded = np.frombuffer(name.encode()[:NAME_LENGTH].ljust(NAME_LENGTH), np.uint8)
+    found = everyone.gather(torch.tensor(padded, device=device)).cpu().numpy()
+    return tuple(row.tobytes().decode().strip() for row in found)
 
 
 @contextmanager

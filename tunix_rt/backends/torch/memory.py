@@ -17,6 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.memory import FLOAT, MemoryQuery, largest_batch
 from tunix_rt.backends.torch import step
 from tunix_rt.backends.torch.adapter import Lora, masked
@@ -72,11 +73,12 @@ def peak_memory(index: int) -> int:
 def activations(query: MemoryQuery) -> int:
     """Peak bytes of a step on the batch with the most targets, besides weights, gradients and moments."""
     batch = largest_batch(query)
+    fold = Fold.of(len(batch.tokens), query.rows_at_once)
     with FakeTensorMode(), _Watch() as watch:
         model, optimizer = _state(query)
         before, watch.most = watch.alive, watch.alive
-        adapters = masked(model.adapter, 0, 0, len(batch.tokens))
-        step.train_step(model, optimizer, batch, 1e-3, 1.0, adapters)
+        adapters = masked(model.adapter, 0, 0, fold.rows())
+        step.train_step(model, optimizer, fold.local(batch), 1e-3, 1.0, adapters)
     return max(0, int(watch.most - before) - FLOAT * query.num_trained)
 
 

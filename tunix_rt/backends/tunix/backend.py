@@ -15,6 +15,7 @@ from tunix.generate.sampler import CacheConfig, Sampler
 from tunix.sft.peft_trainer import PeftTrainer
 
 from tunix_rt.backends import heap, xla
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tunix import generate, optimizer, step
@@ -76,15 +77,17 @@ class TunixBackend(xla.XlaBackend):
         optimizer.set_rate(state.trainer.optimizer, learning_rate, self._device)
         train_step, _ = state.trainer.jit_train_and_eval_step(cache_nnx_graph=True)
         with xla.memory_errors(xla.ROWS):
-            _, sums, norm = train_step(step.divided(batch))
+            _, sums, norm = train_step(step.divided(Fold.of(len(batch.tokens), self.rows_at_once).local(batch)))
         finite = step.finite(sums["loss_sum"], norm)
         return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
+        fold = Fold.of(len(batch.tokens), self.rows_at_once)
         with xla.memory_errors(xla.ROWS):
-            return {"logprobs": step.score(state.model, step.inputs(batch))}
+            found = step.score(state.model, step.inputs(fold.local(batch)))
+        return {"logprobs": found.reshape(-1, found.shape[-1])[: fold.num_rows]}
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]

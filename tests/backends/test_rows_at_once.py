@@ -1,0 +1,143 @@
+"""Memory that is short: fewer rows at once, the same update; and what is said where that does not help."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conftest import config_of
+from tunix_rt.backends.fold import Fold
+from tunix_rt.backends.interface import TrainingSetup
+from tunix_rt.backends.registry import create
+from tunix_rt.backends.shrinking import shrinking
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
+from tunix_rt.config.model import FreshModel
+from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.errors import OutOfMemory
+from tunix_rt.models.initialise import write_fresh
+
+ROWS, LENGTH = 96, 128
+ADAMW = OptimizerConfig(
+    kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, no_decay=("norms",)
+)
+SETUP = TrainingSetup(ADAMW, clip_norm=1.0, seed=0)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sizes = ("hidden_size=64", "intermediate_size=512", "num_hidden_layers=3", "num_attention_heads=4")
+    more = ("num_key_value_heads=4", f"max_position_embeddings={LENGTH}")
+    source = config_of([f"model.source.{size}" for size in (*sizes, *more)]).model.source
+    assert isinstance(source, FreshModel)
+    write_fresh(folder := tmp_path_factory.mktemp("rows"), source, 61, 0, 0, 1)
+    return folder
+
+
+def make(name: str, rows: int | str, cache: Path) -> Any:
+    mesh = MeshConfig(data=-1, shard=1, tensor=1)
+    hardware = HardwareConfig(platform="cpu", devices=1, mesh=mesh, local_batch_size=rows, threads=1)  # type: ignore[arg-type]
+    return create(BackendConfig(name=name, precision="float32"), hardware, cache)  # type: ignore[arg-type]
+
+
+def batch(seed: int = 0) -> Batch:
+    """Rows of one trace each, of different lengths."""
+    generator = np.random.default_rng(seed)
+    tokens, targets = generator.integers(0, 61, (2, ROWS, LENGTH), dtype=np.int32)
+    lengths = generator.integers(8, LENGTH + 1, ROWS)
+    positions = np.tile(np.arange(LENGTH, dtype=np.int32), (ROWS, 1))
+    segments = (positions < lengths[:, None]).astype(np.int32)
+    return Batch.supervised(tokens, targets, positions, segments, segments.astype(np.float32))
+
+
+@contextmanager
+def at_most(more: int) -> Iterator[None]:
+    """This process can take so many bytes more; the system refuses what is beyond."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    used = int(lines["VmSize"].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_AS, (used + more, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+@pytest.mark.parametrize("name", ["torch"])
+def test_memory_that_is_short_means_fewer_rows_at_once_and_the_same_update(
+    name: str, model: Path, tmp_path: Path
+) -> None:
+    update = batch()
+    found: list[Any] = []
+    for limit in (None, 2**26):
+        backend = make(name, "auto", tmp_path)
+        state = backend.load(model, SETUP)
+        with at_most(limit or 2**40):
+            scored = backend.fetch(backend.logprobs(state, update))["logprobs"]
+            state, measured = backend.train_step(state, update, 1e-3)
+            state, after = backend.train_step(state, batch(1), 1e-3)
+        measured, after = backend.fetch(measured), backend.fetch(after)
+        found.append((scored, measured["loss_sum"], measured["grad_norm"], after["loss_sum"], backend.rows_at_once))
+    (scored, loss, norm, after, rows), (fewer_scored, fewer_loss, fewer_norm, fewer_after, fewer_rows) = found
+    print(rows, fewer_rows)
+    assert rows is None
+    assert 0 < fewer_rows < ROWS
+    np.testing.assert_allclose(fewer_scored, scored, atol=1e-6)
+    assert fewer_loss == pytest.approx(loss, rel=1e-6)
+    assert fewer_norm == pytest.approx(norm, rel=1e-5)
+    assert fewer_after == pytest.approx(after, rel=1e-6)
+
+
+def test_rows_that_were_declared_stay_and_the_number_to_lower_is_said(model: Path, tmp_path: Path) -> None:
+    backend = make("torch", ROWS, tmp_path)
+    state = backend.load(model, SETUP)
+    with at_most(2**26), pytest.raises(OutOfMemory, match=rf"hardware.local_batch_size \(now {ROWS} rows"):
+        backend.train_step(state, batch(), 1e-3)
+    assert backend.rows_at_once == ROWS
+
+
+class Rows:
+    """What `shrinking` uses of a backend."""
+
+    def __init__(self, rows: int | None, may_shrink: bool = True) -> None:
+        self.rows_at_once, self.may_shrink = rows, may_shrink
+
+
+def attempt(most: int, seen: list[int]) -> Any:
+    """A computation for which more rows at once are too many."""
+
+    def run(fold: Fold) -> int:
+        seen.append(fold.local_rows)
+        if fold.local_rows > most:
+            raise OutOfMemory("full")
+        return fold.micro_batches
+
+    return run
+
+
+def test_it_halves_until_it_fits_and_every_process_decides_alike() -> None:
+    seen: list[int] = []
+    backend = Rows(None)
+    assert shrinking(backend, 50, attempt(7, seen), num_row_ranks=2) == 7
+    assert (seen, backend.rows_at_once) == ([25, 9, 4], 4)
+    seen.clear()
+    assert shrinking(backend, 50, attempt(7, seen), num_row_ranks=2) == 7, "it stays so"
+    assert seen == [4]
+    answers = iter([True, False])  # another process was short of memory, this one was not
+    assert shrinking(other := Rows(8), 16, attempt(8, []), any_failed=lambda _: next(answers)) == 4
+    assert other.rows_at_once == 4
+
+
+def test_one_row_that_is_too_much_is_an_error_everywhere() -> None:
+    with pytest.raises(OutOfMemory, match="full"):
+        shrinking(Rows(None), 5, attempt(0, []))
+    with pytest.raises(OutOfMemory, match="another device"):
+        shrinking(Rows(None), 5, attempt(5, []), any_failed=lambda _: True)
+    with pytest.raises(OutOfMemory, match="full"):
+        shrinking(Rows(8, may_shrink=False), 16, attempt(4, []), any_failed=lambda _: pytest.fail("asked"))

@@ -1,0 +1,68 @@
+"""Which device of a mesh does what, framework-free: the axes data, shard and tensor, and the ranks along them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from tunix_rt.config.execution import MeshConfig
+from tunix_rt.errors import DeviceError
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """A rank's place along each axis."""
+
+    data: int
+    shard: int
+    tensor: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeshShape:
+    """Number of devices along each axis. Ranks count along `tensor` first, then `shard`, then `data`, so that the
+    devices that talk most are next to each other (as torchtitan, distributed/parallel_dims.py)."""
+
+    data: int = 1
+    shard: int = 1
+    tensor: int = 1
+
+    @classmethod
+    def of(cls, mesh: MeshConfig, num_devices: int) -> MeshShape:
+        """The mesh of so many devices, with -1 filled in. Raises DeviceError with the numbers."""
+        sizes = (mesh.data, mesh.shard, mesh.tensor)
+        given = math.prod(size for size in sizes if size > 0)
+        free = num_devices // given if -1 in sizes else 1
+        shape = cls(*(free if size == -1 else size for size in sizes))
+        if shape.size != num_devices:
+            named = f"data {mesh.data}, shard {mesh.shard}, tensor {mesh.tensor}"
+            raise DeviceError(
+                f"hardware.mesh: {named} cannot be filled by {num_devices} devices: give a product of that"
+            )
+        return shape
+
+    @property
+    def size(self) -> int:
+        """Number of devices."""
+        return self.data * self.shard * self.tensor
+
+    @property
+    def num_row_ranks(self) -> int:
+        """Among how many the rows of an update are shared out: those along `tensor` compute the same ones."""
+        return self.data * self.shard
+
+    def coordinates(self, rank: int) -> Coordinates:
+        """Where a rank is."""
+        rest, tensor = divmod(rank, self.tensor)
+        data, shard = divmod(rest, self.shard)
+        return Coordinates(data, shard, tensor)
+
+    def row_rank(self, rank: int) -> int:
+        """Which share of the rows a rank computes: 0 … `num_row_ranks` - 1."""
+        return rank // self.tensor
+
+    def __str__(self) -> str:
+        return f"data {self.data} x shard {self.shard} x tensor {self.tensor}"
+
+
+ONE_DEVICE = MeshShape()
