@@ -72,7 +72,7 @@ def measure(case: Case) -> Peak:
 
     heap.own_process()
     config, prepared = case.workload.config, case.workload.prepared()
-    training = replace(config.training, per_device_batch_size=case.rows)
+    training = replace(config.training, global_batch_size=case.rows)
     order, _ = batch_schedule(training, prepared)
     engine = registry.create(config.backend, config.hardware, cache_folder())
     before = psutil.Process().memory_info().rss

@@ -77,9 +77,10 @@ class Trial:
         write_fresh(folder, source, 53, seed=0, pad_id=0, end_id=1)
         return folder
 
-    def losses(self, batches: list[Batch], **changes: Any) -> list[float]:
+    def losses(self, batches: list[Batch], rows_at_once: int | None = None, **changes: Any) -> list[float]:
         """Losses of training a small Llama on the batches."""
         engine = self.engine(**changes)
+        engine.rows_at_once = rows_at_once
         return train(engine, engine.load(self.model("llama"), setup()), batches)[1]
 
 
@@ -99,10 +100,10 @@ def train(engine: Any, state: Any, batches: list[Batch]) -> tuple[Any, list[floa
     return state, losses
 
 
-def packed(step: int = 0, micro_batches: int = 1) -> Batch:
-    """A batch of random rows [4 / A, 24], each with two traces of 12 tokens."""
+def packed(step: int = 0) -> Batch:
+    """A batch of random rows [4, 24], each with two traces of 12 tokens."""
     random = np.random.default_rng(step)
-    shape = (micro_batches, 4 // micro_batches, 24)
+    shape = (4, 24)
     tokens, targets = (random.integers(2, 53, shape).astype(np.int32) for _ in range(2))
     segments = np.broadcast_to(np.repeat(np.array([1, 2], np.int32), 12), shape).copy()
     positions = np.broadcast_to(np.tile(np.arange(12, dtype=np.int32), 2), shape).copy()
@@ -135,16 +136,16 @@ def isolates(trial: Trial) -> None:
     engine, batch = trial.engine(), packed()
     state = engine.load(trial.model("llama"), None)
     halves = (slice(0, 12), slice(12, 24))
-    alone = [Batch.supervised(*(getattr(batch, name)[:, :, half] for name in Batch.__slots__[:-1])) for half in halves]
-    apart = np.concatenate([engine.fetch(engine.logprobs(state, each))["logprobs"] for each in alone], axis=2)
+    alone = [Batch.supervised(*(getattr(batch, name)[:, half] for name in Batch.__slots__[:-1])) for half in halves]
+    apart = np.concatenate([engine.fetch(engine.logprobs(state, each))["logprobs"] for each in alone], axis=1)
     together = engine.fetch(engine.logprobs(state, batch))["logprobs"]
     np.testing.assert_allclose(together, apart, atol=2e-4)
 
 
 def accumulates(trial: Trial) -> None:
     """Two micro-batches of unequal weight give the same losses as one batch."""
-    whole, parts = ([packed(step, count) for step in range(3)] for count in (1, 2))
-    np.testing.assert_allclose(trial.losses(parts), trial.losses(whole), rtol=1e-4)
+    batches = [packed(step) for step in range(3)]
+    np.testing.assert_allclose(trial.losses(batches, rows_at_once=2), trial.losses(batches), rtol=1e-4)
 
 
 def resumes(trial: Trial) -> None:

@@ -107,7 +107,7 @@ def trained(backend: str, num_steps: int, num_prompts: int) -> tuple[str, ...]:
     return (
         f"backend={backend}",
         f"training.max_steps={num_steps}",
-        "training.per_device_batch_size=3",
+        "training.global_batch_size=3",
         "training.evaluate_every=null",
         "generation.max_new_tokens=1",
         f"dataset.limit.test={num_prompts}",

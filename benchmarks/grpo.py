@@ -263,7 +263,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"objective.rollout.batch_size={given.prompts * given.samples}",
         "objective.reward.weights={answer: 1.0, steps: 1.0}",
         "schedule.warmup_steps=0",
-        "training.per_device_batch_size=8",
+        "hardware.local_batch_size=8",
     )
     contestants = {name: partial(ours, case, name) for name in given.backends}
     results = race.run({**contestants, TRL: partial(theirs, case)}, given.rounds)

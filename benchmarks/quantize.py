@@ -24,7 +24,7 @@ from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.quantize import size_of
 from tunix_rt.terminal import out, table
 
-DEFAULTS = ("model=smollm2_135m", "tokenizer=pretrained", "format=chat", "training.per_device_batch_size=4")
+DEFAULTS = ("model=smollm2_135m", "tokenizer=pretrained", "format=chat", "training.global_batch_size=4")
 KINDS: tuple[Quantization | None, ...] = (None, *get_args(Quantization))
 
 

@@ -65,7 +65,7 @@ class TrainingCase:
             self.workload.config.training,
             max_steps=self.num_updates,
             num_epochs=None,
-            per_device_batch_size=self.rows,
+            global_batch_size=self.rows,
             row_length=self.row_length,
             evaluate_every=self.num_updates,
         )

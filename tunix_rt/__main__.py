@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tunix_rt import __version__, offers
 from tunix_rt.backends import heap
+from tunix_rt.backends.processes.start import in_job
 from tunix_rt.commands import Parser
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.folders import config_folders
@@ -89,7 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], int], debug: bool) -> int:
-    """The exit code of `work`, whose errors become one line each; with `debug` after their traceback."""
+    """The exit code of `work`, whose errors become one line each; with `debug` after their traceback.
+
+    A process that a launcher has started as one of several, but not as the first, follows that one instead.
+    """
+    return _explained(lambda: in_job(lambda: _explained(work, debug)), debug)
+
+
+def _explained(work: Callable[[], int], debug: bool) -> int:
     try:
         code = work()
         sys.stdout.flush()

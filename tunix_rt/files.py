@@ -33,7 +33,7 @@ _reported: set[tuple[Path, int]] = set()
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
+def named(path: Path) -> Iterator[None]:
     """Writing to a full disk raises an OSError without the path; this adds it."""
     try:
         yield
@@ -54,7 +54,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
             left.unlink(missing_ok=True)
     part = path.with_name(f"{path.name}.{threading.get_native_id()}.{os.getpid()}.part")
     try:
-        with _named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
+        with named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
             faults.point("writing", path)
             yield file
             faults.point("written", path)
@@ -125,7 +125,7 @@ def overwrite_json(path: Path, value: object) -> None:
     except OSError as error:
         if error.errno not in FULL:
             raise
-        with _named(path), path.open("r+b", buffering=0) as file:
+        with named(path), path.open("r+b", buffering=0) as file:
             file.write(f"{to_json(value)}\n".encode())
             file.truncate()
 
@@ -185,7 +185,7 @@ def append_line(path: Path, record: object) -> None:
     A last line torn by a crash is cut off first. Only one process at a time may append to a file.
     """
     line = f"{to_json(record)}\n".encode()
-    with _named(path), path.open("ab+", buffering=0) as file:
+    with named(path), path.open("ab+", buffering=0) as file:
         end = _end_of_lines(file)
         if end < file.seek(0, os.SEEK_END):
             file.truncate(end)

@@ -116,9 +116,7 @@ def test_distilgpt2_at_full_size(person: Person) -> None:
     losses = {}
     for backend in BACKENDS:
         words = ("+experiment=quickstart", "model=distilgpt2_scratch", f"backend={backend}", f"name={backend}")
-        small = (
-            "training.max_steps=4 training.per_device_batch_size=4 training.evaluate_every=null dataset.limit.test=8"
-        )
+        small = "training.max_steps=4 training.global_batch_size=4 training.evaluate_every=null dataset.limit.test=8"
         rest = "schedule.warmup_steps=1 optimizer.learning_rate=1e-4 generation.max_new_tokens=8 tracking=none"
         done = person.starts(*words, *small.split(), *rest.split(), timeout=600)
         assert done.code == 0, done.err

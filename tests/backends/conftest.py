@@ -88,22 +88,21 @@ PROMPT = 2
 
 
 @pytest.fixture(scope="session")
-def batch_of() -> Callable[[Sequence[Sequence[Sequence[Any]]], int], Batch]:
-    """(traces of each row of each micro-batch, T) → Batch, laid out as DESIGN section 5 shows."""
+def batch_of() -> Callable[[Sequence[Sequence[Any]], int], Batch]:
+    """(traces of each row, T) → Batch, one trace behind the other."""
 
-    def build(micros: Sequence[Sequence[Sequence[Any]]], length: int) -> Batch:
-        shape = (len(micros), len(micros[0]), length)
+    def build(rows: Sequence[Sequence[Any]], length: int) -> Batch:
+        shape = (len(rows), length)
         tokens, targets, positions, segments = (np.zeros(shape, np.int32) for _ in range(4))
         weights = np.zeros(shape, np.float32)
-        for a, rows in enumerate(micros):
-            for b, row in enumerate(rows):
-                start = 0
-                for number, ids in enumerate(row, start=1):
-                    part = (a, b, slice(start, start + len(ids) - 1))
-                    tokens[part], targets[part] = ids[:-1], ids[1:]
-                    positions[part], segments[part] = np.arange(len(ids) - 1), number
-                    weights[part] = np.where(np.arange(1, len(ids)) < PROMPT, 0, 1 + 0.5 * (number % 2))
-                    start += len(ids) - 1
+        for index, row in enumerate(rows):
+            start = 0
+            for number, ids in enumerate(row, start=1):
+                part = (index, slice(start, start + len(ids) - 1))
+                tokens[part], targets[part] = ids[:-1], ids[1:]
+                positions[part], segments[part] = np.arange(len(ids) - 1), number
+                weights[part] = np.where(np.arange(1, len(ids)) < PROMPT, 0, 1 + 0.5 * (number % 2))
+                start += len(ids) - 1
         return Batch.supervised(tokens, targets, positions, segments, weights)
 
     return build

@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def backend_of(name: BackendName, cache: Path, precision: Precision = "float32") -> Backend:
     config = BackendConfig(name=name, precision=precision)
-    return create(config, HardwareConfig(platform="cpu", device=0, threads=1), cache)
+    return create(config, HardwareConfig(platform="cpu", threads=1), cache)
 
 
 @pytest.mark.parametrize("tokens", [2, 50])
@@ -103,8 +103,8 @@ def test_an_adapter_lies_on_what_all_tokens_pass_through(
     random = np.random.default_rng(1)
     weights = {name: random.standard_normal(shape, dtype=np.float32) / 4 for name, shape in adapter.shapes.items()}
     write_adapter(tmp_path, architecture, adapter, weights, Base(str(folder), None, None))
-    batch = batch_of([[[np.concatenate(traces)[:20]]]], 24)
-    ids, targets = (torch.from_numpy(x[0, 0, :19]).long() for x in (batch.tokens, batch.targets))
+    batch = batch_of([[np.concatenate(traces)[:20]]], 24)
+    ids, targets = (torch.from_numpy(x[0, :19]).long() for x in (batch.tokens, batch.targets))
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     model.set_experts_implementation("eager")
     with torch.no_grad():
@@ -114,7 +114,7 @@ def test_an_adapter_lies_on_what_all_tokens_pass_through(
     chosen = expected.gather(-1, targets[:, None])[:, 0].numpy()
     for name in NAMES:
         backend = backend_of(name, tmp_path)
-        found = backend.fetch(backend.logprobs(backend.load(folder, None, tmp_path), batch))["logprobs"][0, 0, :19]
+        found = backend.fetch(backend.logprobs(backend.load(folder, None, tmp_path), batch))["logprobs"][0, :19]
         np.testing.assert_allclose(found[1:], chosen[1:], atol=1e-4, err_msg=name)  # the first is of the prompt
     with pytest.raises(ModelError, match=r"the family qwen2_moe has no 'experts.0.up_proj'; it has q_proj"):
         declared(replace(LORA, target=("experts.0.up_proj",)), architecture)
@@ -122,7 +122,7 @@ def test_an_adapter_lies_on_what_all_tokens_pass_through(
 
 def test_memory_is_planned_without_numbers(folder: Path, batch_of: Any, traces: Traces, adamw: Any) -> None:
     """Nobody knows where tokens will go, so experts get equal shares; more experts of each token take more."""
-    batch, whole, found = batch_of([[traces[:2]]], 40), read_architecture(folder), []
+    batch, whole, found = batch_of([traces[:2]], 40), read_architecture(folder), []
     backend = BackendConfig(name="torch", precision="float32")
     for few in (1, 2):
         assert whole.experts is not None

@@ -31,7 +31,7 @@ LENGTH = 24
 
 @pytest.fixture(scope="module", params=["jax", "torch"])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     return create(BackendConfig(name=request.param, precision="float32"), hardware, tmp_path_factory.mktemp("cache"))
 
 
@@ -50,17 +50,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module")
 def rows(batch_of: Callable[..., Batch], traces: Any) -> Batch:
     """Two rows: two packed traces and padding, one longer than any window and padding."""
-    batch = batch_of([[[traces[0][:9], traces[1][:10]], [np.concatenate(traces[2:5])[:20]]]], LENGTH)
+    batch = batch_of([[traces[0][:9], traces[1][:10]], [np.concatenate(traces[2:5])[:20]]], LENGTH)
     assert batch.segments.max() == 2 and (batch.segments == 0).any(axis=-1).all()
     return batch
 
 
 def pieces(batch: Batch) -> Iterator[tuple[Any, Any]]:
     """Where each trace lies in [B, T], and its tokens int64 [1, N]."""
-    for row, segments in enumerate(batch.segments[0]):
+    for row, segments in enumerate(batch.segments):
         for number in range(1, segments.max() + 1):
             here = np.flatnonzero(segments == number)
-            yield (row, here), torch.from_numpy(batch.tokens[0, row, here]).long()[None]
+            yield (row, here), torch.from_numpy(batch.tokens[row, here]).long()[None]
 
 
 @partial(jax.jit, static_argnums=0)
@@ -72,7 +72,7 @@ def _in_jax(graph: Any, params: Any, *arrays: Any) -> Any:
 
 def logits_of(backend: Backend, state: Any, batch: Batch) -> Any:
     """Logits [B, T, V] of the one pass that training and scoring make."""
-    tokens, positions, segments = batch.tokens[0], batch.positions[0], batch.segments[0]
+    tokens, positions, segments = batch.tokens, batch.positions, batch.segments
     if hasattr(state, "graph"):
         return np.asarray(_in_jax(state.graph, state.params, tokens, positions, segments))
     with torch.no_grad():

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from tests.backends.conftest import Traces
 from tests.families import CASES, write
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
 from tunix_rt.backends.jax import step as jax_step
 from tunix_rt.backends.jax.optimizer import compiled
@@ -39,13 +40,13 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def batch(traces: Traces, batch_of: Any) -> Batch:
     """Two micro-batches of packed rows."""
-    built: Batch = batch_of([[traces[0:2], traces[2:4]], [traces[4:6], traces[6:8]]], 40)
+    built: Batch = batch_of([traces[0:2], traces[2:4], traces[4:6], traces[6:8]], 40)
     return built
 
 
 def backend_of(name: Any, checkpointing: bool, cache: Path, precision: Precision = "float32") -> Backend:
     config = BackendConfig(name=name, precision=precision, gradient_checkpointing=checkpointing)
-    return create(config, HardwareConfig(platform="cpu", device=0, threads=1), cache)
+    return create(config, HardwareConfig(platform="cpu", threads=1), cache)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_the_gradients_of_bfloat16_are_as_near(
 def long_batch(batch_of: Any) -> Batch:
     """One row, long against the width of the models."""
     random = np.random.default_rng(1)
-    built: Batch = batch_of([[[random.integers(1, 50, 90).astype(np.int32) for _ in range(2)]] * 4], 192)
+    built: Batch = batch_of([[random.integers(1, 50, 90).astype(np.int32) for _ in range(2)]] * 4, 192)
     return built
 
 
@@ -140,10 +141,10 @@ def test_torch_keeps_less_for_the_way_back(
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            micro_batch(state.model, long_batch, 0)
+            micro_batch(state.model, Fold.of(len(long_batch.tokens), None).local(long_batch), 0)
         weights = {tensor.untyped_storage().data_ptr() for tensor in state.model.weights.values()}
         kept.append(sum(size for place, size in held.items() if place not in weights))
-    rows, length = long_batch.tokens.shape[1:]
+    rows, length = long_batch.tokens.shape
     inputs = 8 * rows * length * 20 * 4
     assert inputs < kept[1] < 0.25 * kept[0]
 

@@ -50,7 +50,7 @@ def test_many_layers_are_one_loop_with_the_same_numbers(
     results = []
     for length, unrolled in ((48, 8), (50, 1)):  # a shape compiled before would not be compiled anew
         monkeypatch.setattr(decoder, "UNROLLED_LAYERS", unrolled)
-        batch = batch_of([[[traces[0], traces[1]], [traces[2]]]], length)
+        batch = batch_of([[traces[0], traces[1]], [traces[2]]], length)
         state, measured = backend.train_step(backend.load(small_llama, setup), batch, 1e-2)
         backend.save(state, tmp_path).result()
         results.append(load_file(tmp_path / "optimizer.safetensors") | backend.fetch(measured))
@@ -89,7 +89,7 @@ from tunix_rt.config.training import OptimizerConfig
 
 os.environ.pop("NPROC", None)
 backend = create(
-    BackendConfig(name="jax", precision="float32"), HardwareConfig(platform="auto", device=0, threads=3),
+    BackendConfig(name="jax", precision="float32"), HardwareConfig(platform="auto", threads=3),
     Path(sys.argv[2]),
 )
 assert "NPROC" not in os.environ

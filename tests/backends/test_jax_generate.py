@@ -35,7 +35,7 @@ def _quick_compilation() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    hardware = HardwareConfig(platform="cpu", device=0, threads="auto")
+    hardware = HardwareConfig(platform="cpu", threads="auto")
     return create(BackendConfig(name="jax", precision="float32"), hardware, tmp_path_factory.mktemp("cache"))
 
 

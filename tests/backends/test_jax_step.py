@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch.nn.functional import cross_entropy
 
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.jax import step
 from tunix_rt.backends.registry import create
@@ -23,7 +24,7 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 BatchOf = Callable[..., Batch]
 BETA1 = 0.9
 PROMPT = 2
-HARDWARE = HardwareConfig(platform="cpu", device=0, threads="auto")
+HARDWARE = HardwareConfig(platform="cpu", threads="auto")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +42,7 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
 
 def packed(traces: Any, batch_of: BatchOf) -> Batch:
     """Six traces, three in a row, rows ending in padding."""
-    batch = batch_of([[traces[:3], traces[3:6]]], 64)
+    batch = batch_of([traces[:3], traces[3:6]], 64)
     assert batch.segments.max() == 3, "no boundary inside a row: the test would prove nothing"
     assert (batch.segments == 0).any(axis=-1).all(), "no padding: the test would prove nothing"
     return batch
@@ -102,13 +103,15 @@ def test_logprobs_equal_transformers_and_are_zero_off_target(
     """Two micro-batches, so that a target put back in the wrong one shows too."""
     import transformers
 
-    batch = batch_of([[traces[:3], traces[3:6]], [traces[6:9], traces[9:12]]], 64)
+    batch = batch_of([traces[i : i + 3] for i in range(0, 12, 3)], 64)
+    backend.rows_at_once = 2
     found = backend.fetch(backend.logprobs(backend.load(llama, None), batch))["logprobs"]
+    backend.rows_at_once = None
     assert found.dtype == np.float32
     assert (found[batch.weights == 0] == 0).all()
     model = transformers.LlamaForCausalLM.from_pretrained(llama)
     for index, ids in enumerate(traces[:12]):
-        where = (index // 6, index // 3 % 2)
+        where = index // 3
         here = (batch.segments[where] == index % 3 + 1) & (batch.weights[where] > 0)
         with torch.no_grad():
             logprobs = model(torch.from_numpy(ids).long()[None, :-1]).logits[0].log_softmax(-1).numpy()
@@ -123,10 +126,10 @@ def test_accumulation_divides_once(
     assert len({len(trace) for trace in traces[:8]}) > 4, "equal lengths: a mean of means would pass"
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     results = []
-    for micros in (1, 2, 8):
-        each = 8 // micros
-        rows = [[[trace] for trace in traces[i : i + each]] for i in range(0, 8, each)]
-        results.append(one_step(backend, small_llama, batch_of(rows, 24), setup, tmp_path))
+    for at_once in (None, 4, 1):
+        backend.rows_at_once = at_once
+        results.append(one_step(backend, small_llama, batch_of([[t] for t in traces[:8]], 24), setup, tmp_path))
+    backend.rows_at_once = None
     for numbers, _, optimizer in results[1:]:
         assert numbers["loss_sum"] == pytest.approx(results[0][0]["loss_sum"], rel=1e-6)
         for name, gradient in gradients(results[0][2]).items():
@@ -140,8 +143,8 @@ def test_signed_weights_and_a_declared_divisor_equal_transformers(
     import transformers
 
     advantages = [1.0, -1.0, 0.5, -0.5, 0.0, 0.25]
-    batch = batch_of([[[trace] for trace in traces[:6]]], 64)
-    signed = (batch.segments > 0) * np.array(advantages, np.float32)[None, :, None]
+    batch = batch_of([[trace] for trace in traces[:6]], 64)
+    signed = (batch.segments > 0) * np.array(advantages, np.float32)[:, None]
     model, total = transformers.LlamaForCausalLM.from_pretrained(llama), torch.zeros(())
     for advantage, trace in zip(advantages, traces, strict=False):
         ids = torch.from_numpy(trace).long()
@@ -160,7 +163,7 @@ def test_packed_equals_one_by_one(
 ) -> None:
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     together = packed(traces, batch_of)
-    alone = batch_of([[*([trace] for trace in traces[:6]), [], []]], 24)
+    alone = batch_of([*([trace] for trace in traces[:6]), [], []], 24)
     alone.weights[alone.weights > 0] = together.weights[together.weights > 0]
     alone = replace(alone, divisor=together.divisor)
     first, second = (one_step(backend, llama, batch, setup, tmp_path) for batch in (together, alone))
@@ -225,7 +228,7 @@ def test_later_updates_equal_torch_optim(
     """Bias correction beyond the first update, and a rate that changes from step to step."""
     import transformers
 
-    batch, rates = batch_of([[traces[:1], *[[]] * 7]], 24), (1e-3, 3e-3, 2e-3)
+    batch, rates = batch_of([traces[:1], *[[]] * 7], 24), (1e-3, 3e-3, 2e-3)
     model = transformers.LlamaForCausalLM.from_pretrained(small_llama)
     decayed = [weight for name, weight in model.named_parameters() if "norm" not in name]
     norms = [weight for name, weight in model.named_parameters() if "norm" in name]
@@ -259,7 +262,7 @@ def test_a_non_finite_update_changes_nothing(
     (tmp_path / "before").mkdir()
     backend.save(state, tmp_path / "before").result()
     weights = batch.weights.copy()
-    weights[0, 0, 3] = bad
+    weights[0, 3] = bad
     broken = replace(batch, weights=weights)
     state, measured = backend.train_step(state, broken, 1e-2)
     assert not backend.fetch(measured)["finite"]
@@ -286,7 +289,7 @@ def test_logits_in_portions_change_nothing(
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     whole = one_step(backend, small_llama, packed(traces, batch_of), setup, tmp_path)
     monkeypatch.setattr(step, "LOGITS_AT_ONCE", 7 * 53)
-    another_shape = batch_of([[traces[:3], traces[3:6]]], 62)  # a shape compiled before would not be portioned
+    another_shape = batch_of([traces[:3], traces[3:6]], 62)  # a shape compiled before would not be portioned
     portions = one_step(backend, small_llama, another_shape, setup, tmp_path)
     assert portions[0]["loss_sum"] == pytest.approx(whole[0]["loss_sum"], rel=1e-6)
     for name, gradient in gradients(whole[2]).items():
@@ -295,7 +298,7 @@ def test_logits_in_portions_change_nothing(
 
 def test_few_targets_are_selected_and_all_of_them(traces: Any, batch_of: BatchOf) -> None:
     """The sizes are few (quarters), no target is lost, and what pads them weighs nothing."""
-    batch = batch_of([[traces[:1], []], [traces[1:4], traces[4:6]]], 64)
+    batch = Fold.of(4, 2).local(batch_of([traces[:1], [], traces[1:4], traces[4:6]], 64))
     inputs = step.select(batch, vocab_size=53, hidden_size=24)
     assert inputs.selected.shape[1] in (32, 64, 96, 128)
     for index in range(2):
@@ -312,7 +315,7 @@ def test_a_batch_without_targets_is_finite_and_only_decays(
 ) -> None:
     """After the last epoch rows are empty: 0 / 0 must not end a run."""
     setup = TrainingSetup(adamw(), clip_norm=1.0, seed=0)
-    numbers, after, _ = one_step(backend, small_llama, batch_of([[[], []]], 64), setup, tmp_path)
+    numbers, after, _ = one_step(backend, small_llama, batch_of([[], []], 64), setup, tmp_path)
     assert numbers["finite"]
     assert numbers["loss_sum"] == 0
     for name, weight in load_file(small_llama / "model.safetensors").items():

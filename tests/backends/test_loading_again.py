@@ -37,9 +37,9 @@ def test_nothing_of_a_state_outlives_it(
     tmp_path: Path,
 ) -> None:
     """Prevents: weights, moments, copies of a save or a program each that a later load adds to."""
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     backend = create(BackendConfig(name=name, precision="float32"), hardware, tmp_path / "compiled")
-    batch, found = batch_of([[traces[0:2]]], 40), []
+    batch, found = batch_of([traces[0:2]], 40), []
     for lap in range(3):
         state = backend.load(small_llama, TrainingSetup(adamw(), 1.0, 0))
         state, measured = backend.train_step(state, batch, 1e-2)

@@ -44,7 +44,7 @@ def setup(adamw: Any) -> TrainingSetup:
 
 
 def batches(traces: Any, batch_of: BatchOf) -> list[Batch]:
-    return [batch_of([[[traces[i], traces[i + 1]], [traces[i + 2]]]], 48) for i in range(6)]
+    return [batch_of([[traces[i], traces[i + 1]], [traces[i + 2]]], 48) for i in range(6)]
 
 
 def files(folder: Path) -> dict[str, Any]:
@@ -125,9 +125,9 @@ def test_transformers_opens_what_was_saved(
     ids = torch.from_numpy(traces[3]).long()
     with torch.no_grad():
         expected = model(ids[None]).logits[0].log_softmax(-1)
-    batch = batch_of([[[traces[3]]]], 24)
+    batch = batch_of([[traces[3]]], 24)
     batch.weights[batch.segments > 0] = 1
-    found = backend.fetch(backend.logprobs(state, batch))["logprobs"][0, 0, : len(ids) - 1]
+    found = backend.fetch(backend.logprobs(state, batch))["logprobs"][0, : len(ids) - 1]
     np.testing.assert_allclose(found, expected[torch.arange(len(ids) - 1), ids[1:]], rtol=1e-5, atol=1e-4)
 
 
@@ -169,11 +169,11 @@ def test_a_state_without_training_cannot_train(
     backend: Backend, small_llama: Path, traces: Any, batch_of: BatchOf
 ) -> None:
     with pytest.raises(ValueError, match="TrainingSetup"):
-        backend.train_step(backend.load(small_llama, None), batch_of([[[traces[0]]]], 24), 1e-2)
+        backend.train_step(backend.load(small_llama, None), batch_of([[traces[0]]], 24), 1e-2)
 
 
 def test_a_device_that_does_not_exist_is_refused_and_the_present_ones_listed(make: Make) -> None:
-    with pytest.raises(DeviceError, match=r"hardware\.device=7.*present: .*cpu: 0"):
+    with pytest.raises(DeviceError, match=r"hardware\.devices=\[7\].*present: .*cpu: 0"):
         make(device=7)
-    with pytest.raises(DeviceError, match=r"hardware\.platform=gpu hardware\.device=99.*present: "):
+    with pytest.raises(DeviceError, match=r"hardware\.platform=gpu hardware\.devices=\[99\].*present: "):
         make(platform="gpu", device=99)

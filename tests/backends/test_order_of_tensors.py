@@ -28,7 +28,7 @@ CLIP_NORM = 0.1
 
 @pytest.fixture(scope="module", params=["jax", "torch"])
 def backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     cache = tmp_path_factory.mktemp("compiled")
     return create(BackendConfig(name=request.param, precision="float32"), hardware, cache)
 
@@ -42,7 +42,7 @@ def setup(request: pytest.FixtureRequest, small_llama: Path, adamw: Callable[...
 @pytest.fixture(scope="module")
 def batches(traces: Traces, batch_of: Any) -> list[Batch]:
     """Of two micro-batches each."""
-    return [batch_of([[traces[i : i + 2]], [traces[i + 2 : i + 4]]], 40) for i in range(0, 12, 2)]
+    return [batch_of([traces[i : i + 2], traces[i + 2 : i + 4]], 40) for i in range(0, 12, 2)]
 
 
 def trained(backend: Backend, state: Any, batches: list[Batch], folder: Path) -> list[bytes]:

@@ -16,7 +16,7 @@ from tunix_rt.errors import MissingExtra
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
 def test_every_choice_has_a_backend(name: str, tmp_path: Path) -> None:
-    hardware = HardwareConfig(platform="cpu", device=0, threads="auto")
+    hardware = HardwareConfig(platform="cpu", threads="auto")
     backend = create(BackendConfig(name=name, precision="float32"), hardware, tmp_path)  # type: ignore[arg-type]
     assert backend.placement.platform == "cpu"
     assert backend.describe()

@@ -55,7 +55,7 @@ def decoding(rows):
     )
 
 backend = create(
-    BackendConfig(name="torch", precision="float32"), HardwareConfig(platform="cpu", device=0, threads=1), Path()
+    BackendConfig(name="torch", precision="float32"), HardwareConfig(platform="cpu", threads=1), Path()
 )
 optimizer = OptimizerConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, no_decay=()
@@ -98,7 +98,7 @@ try:
     backend.train_step(state, batch(20_000, 96), 1e-3)
     raise AssertionError("no OutOfMemory in training")
 except OutOfMemory as error:
-    assert "training.per_device_batch_size" in str(error) and "20000 rows" in str(error), error
+    assert "hardware.local_batch_size" in str(error) and "20000 rows" in str(error), error
     assert "\\n" not in str(error), error
 try:
     prompts = list(np.random.default_rng(0).integers(1, 50, (20_000, 90), np.int32))  # equal ones would be read once

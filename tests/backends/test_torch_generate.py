@@ -24,7 +24,7 @@ Answer = tuple[list[int], list[float], str | None]
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     return create(BackendConfig(name="torch", precision="float32"), hardware, tmp_path_factory.mktemp("cache"))
 
 
@@ -156,7 +156,7 @@ def test_one_pass_scores_what_the_cache_decoded(
     sampled = decoding(temperature=0.7, top_k=20, top_p=0.9)
     found = answers(backend, state, prompts[:12], sampled, range(12))
     rows = [np.concatenate([prompt, ids]) for prompt, (ids, _, _) in zip(prompts, found, strict=False)]
-    batch = batch_of([[rows[0:2], rows[2:4], rows[4:6]], [rows[6:8], rows[8:10], rows[10:12]]], 80)
+    batch = batch_of([rows[i : i + 2] for i in range(0, 12, 2)], 80)
     batch.weights[batch.segments > 0] = 1
     scored = backend.fetch(backend.logprobs(state, batch))["logprobs"]
     compared = 0
@@ -259,15 +259,15 @@ def test_bfloat16_decodes_what_it_scores(
     tame_llama: Path, prompts: list[Any], decoding: Decoding, tmp_path: Path, batch_of: Any
 ) -> None:
     """Both paths cast the same things: log-probabilities of the cached path within 2e-2 of those of one pass."""
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     half = create(BackendConfig(name="torch", precision="bfloat16"), hardware, tmp_path)
     state = half.load(tame_llama, None)
     found = answers(half, state, prompts[:8], decoding(temperature=1.0), range(8))
     rows = [[np.concatenate([prompt, ids])] for prompt, (ids, _, _) in zip(prompts, found, strict=False)]
-    batch = batch_of([rows], 48)
+    batch = batch_of(rows, 48)
     batch.weights[batch.segments > 0] = 1
     scored = half.fetch(half.logprobs(state, batch))["logprobs"][0]
-    for row, segments, (_, logprobs, _) in zip(scored, batch.segments[0], found, strict=True):
+    for row, segments, (_, logprobs, _) in zip(scored, batch.segments, found, strict=True):
         real = row[segments > 0]
         np.testing.assert_allclose(real[len(real) - len(logprobs) :], logprobs, atol=2e-2)
     assert sum(len(logprobs) for _, logprobs, _ in found) > 40

@@ -26,14 +26,14 @@ BETA1 = 0.9
 
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     return create(BackendConfig(name="torch", precision="float32"), hardware, tmp_path_factory.mktemp("cache"))
 
 
 def packed(traces: Any, batch_of: BatchOf) -> Batch:
-    """16 traces in one micro-batch: three per row where they fit, so rows end in padding and hold boundaries."""
+    """16 traces: three per row where they fit, so rows end in padding and hold boundaries."""
     rows = [traces[i : i + 3] for i in range(0, 15, 3)] + [traces[15:]]
-    batch = batch_of([rows], 64)
+    batch = batch_of(rows, 64)
     assert batch.segments.max() == 3, "no boundary inside a row: the test would prove nothing"
     assert (batch.segments == 0).any(axis=-1).all(), "no padding: the test would prove nothing"
     return batch
@@ -102,11 +102,11 @@ def test_logprobs_equal_transformers_and_are_zero_off_target(
     model = transformers.LlamaForCausalLM.from_pretrained(llama)
     for index, ids in enumerate(traces):
         row, number = index // 3, index % 3 + 1
-        here = (batch.segments[0, row] == number) & (batch.weights[0, row] > 0)
+        here = (batch.segments[row] == number) & (batch.weights[row] > 0)
         with torch.no_grad():
             logprobs = model(torch.from_numpy(ids).long()[None, :-1]).logits[0].log_softmax(-1).numpy()
         expected = logprobs[np.arange(len(ids) - 1), ids[1:]][1:]
-        np.testing.assert_allclose(found[0, row][here], expected, rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(found[row][here], expected, rtol=1e-5, atol=1e-4)
 
 
 def test_accumulation_divides_once(
@@ -115,10 +115,10 @@ def test_accumulation_divides_once(
     """A mean of means would weigh micro-batches with few targets too much."""
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     results = []
-    for micros in (1, 2, 8):
-        each = 8 // micros
-        rows = [[[t] for t in traces[i : i + each]] for i in range(0, 8, each)]
-        results.append(one_step(backend, small_llama, batch_of(rows, 24), setup, tmp_path))
+    for at_once in (None, 4, 1):
+        backend.rows_at_once = at_once
+        results.append(one_step(backend, small_llama, batch_of([[t] for t in traces[:8]], 24), setup, tmp_path))
+    backend.rows_at_once = None
     counts = [len(t) for t in traces[:8]]
     assert len(set(counts)) > 4, "equal lengths: a mean of means would pass"
     for numbers, _, optimizer in results[1:]:
@@ -134,8 +134,8 @@ def test_signed_weights_and_a_declared_divisor_equal_transformers(
     import transformers
 
     advantages = [1.0, -1.0, 0.5, -0.5, 0.0, 0.25]
-    batch = batch_of([[[trace] for trace in traces[:6]]], 64)
-    signed = (batch.segments > 0) * np.array(advantages, np.float32)[None, :, None]
+    batch = batch_of([[trace] for trace in traces[:6]], 64)
+    signed = (batch.segments > 0) * np.array(advantages, np.float32)[:, None]
     model, total = transformers.LlamaForCausalLM.from_pretrained(llama), torch.zeros(())
     for advantage, trace in zip(advantages, traces, strict=False):
         ids = torch.from_numpy(trace).long()
@@ -154,8 +154,8 @@ def test_packed_equals_one_by_one(
 ) -> None:
     """Also compares the masked path with the causal one that unpacked rows take."""
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
-    together = batch_of([[traces[:3], traces[3:6]]], 64)
-    alone = batch_of([[[t] for t in traces[:6]]], 24)
+    together = batch_of([traces[:3], traces[3:6]], 64)
+    alone = batch_of([[t] for t in traces[:6]], 24)
     weights = np.concatenate([together.weights[together.weights > 0]])
     alone.weights[alone.weights > 0] = weights
     alone = replace(alone, divisor=together.divisor)
@@ -246,7 +246,7 @@ def test_a_non_finite_update_changes_nothing(
     (tmp_path / "before").mkdir()
     backend.save(state, tmp_path / "before").result()
     weights = batch.weights.copy()
-    weights[0, 0, 3] = np.inf if bad == "weight" else np.nan
+    weights[0, 3] = np.inf if bad == "weight" else np.nan
     broken = replace(batch, weights=weights)
     state, measured = backend.train_step(state, broken, 1e-2)
     assert not backend.fetch(measured)["finite"]
@@ -285,7 +285,7 @@ def test_a_batch_without_targets_is_finite_and_only_decays(
 ) -> None:
     """After the last epoch rows are empty: 0 / 0 must not end a run."""
     setup = TrainingSetup(adamw(weight_decay=0.0), clip_norm=1.0, seed=0)
-    numbers, after, _ = one_step(backend, small_llama, batch_of([[[], []]], 8), setup, tmp_path)
+    numbers, after, _ = one_step(backend, small_llama, batch_of([[], []], 8), setup, tmp_path)
     assert numbers["finite"]
     assert numbers["loss_sum"] == 0
     for name, weight in load_file(small_llama / "model.safetensors").items():
@@ -296,7 +296,7 @@ def test_bfloat16_stays_near_float32(
     backend: Backend, tame_llama: Path, traces: Any, batch_of: BatchOf, adamw: Any, tmp_path: Path
 ) -> None:
     """Log-probabilities within 2e-2; master weights and moments stay float32."""
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     half = create(BackendConfig(name="torch", precision="bfloat16"), hardware, tmp_path)
     batch = packed(traces, batch_of)
     exact, rounded = (b.fetch(b.logprobs(b.load(tame_llama, None), batch))["logprobs"] for b in (backend, half))

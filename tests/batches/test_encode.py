@@ -114,7 +114,7 @@ def test_the_end_token_is_a_target_where_it_also_pads(tmp_path: Path) -> None:
     assert both.pad_id == both.end_id
     item = encode([Part("prompt", "a"), Part("answer", "b"), Part("end", "<end>")], both, WEIGHTS)
     write_encoded(tmp_path, [("a", item)])
-    batch = assemble(EncodedDataset.open(tmp_path), [[0]], (1, 1, 8))
+    batch = assemble(EncodedDataset.open(tmp_path), [[0]], (1, 8))
     assert batch.targets[batch.weights > 0].tolist() == [*both.encode("b").ids, both.end_id]
     assert not batch.weights[batch.segments == 0].any(), "padding is no target, whatever its id"
 

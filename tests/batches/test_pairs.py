@@ -38,13 +38,13 @@ def test_every_pair_comes_once_an_epoch_and_every_token_is_where_its_sequence_is
     make_pairs: MakePairs, packing: bool
 ) -> None:
     dataset = make_pairs()
-    order = PairOrder(dataset, 8, packing, rows=2, pairs_per_step=3, seed=4, num_epochs=2)
+    order = PairOrder(dataset, 8, packing, pairs_per_step=3, seed=4, num_epochs=2)
     assert (order.num_steps, order.steps_per_epoch) == (5, 7 / 3)
     seen = Counter[int]()
     for step in range(5):
         found = order.batch_at(step)
         seen.update(found.pairs)
-        assert found.batch.tokens.shape[1:] == (2, 8)
+        assert found.batch.tokens.shape[1] == 8
         assert order.ids_at(step) == ["abcdefg"[pair] for pair in found.pairs]
         assert np.all(np.diff(found.sequence) >= 0)
         for place, index in enumerate(found.indices):
@@ -56,14 +56,14 @@ def test_every_pair_comes_once_an_epoch_and_every_token_is_where_its_sequence_is
         assert np.count_nonzero(found.batch.segments) == dataset.lengths[found.indices].sum(), "nothing else is there"
     assert seen == dict.fromkeys(range(7), 2)
     first = [order.batch_at(step).pairs for step in range(5)]
-    again = PairOrder(dataset, 8, packing, rows=1, pairs_per_step=3, seed=4, num_epochs=None)
-    assert [again.batch_at(step).pairs for step in range(4)] == first[:4], "whatever the rows are"
-    other = PairOrder(dataset, 8, packing, rows=2, pairs_per_step=3, seed=5, num_epochs=2)
+    again = PairOrder(dataset, 8, packing, pairs_per_step=3, seed=4, num_epochs=None)
+    assert [again.batch_at(step).pairs for step in range(4)] == first[:4], "however many epochs there are"
+    other = PairOrder(dataset, 8, packing, pairs_per_step=3, seed=5, num_epochs=2)
     assert [other.batch_at(step).pairs for step in range(5)] != first
 
 
 def test_weights_and_log_probabilities_go_there_and_back(make_pairs: MakePairs) -> None:
-    (found,) = sequential_pairs(make_pairs(), 8, True, rows=7)
+    (found,) = sequential_pairs(make_pairs(), 8, True, together=7)
     assert found.pairs == tuple(range(7))
     assert found.counts.tolist() == [n - max(n // 3, 1) for pair in zip(CHOSEN, LOSERS, strict=True) for n in pair]
     weights = np.linspace(-1, 1, len(found.places)).astype(np.float32).astype(np.float64)
@@ -74,9 +74,9 @@ def test_weights_and_log_probabilities_go_there_and_back(make_pairs: MakePairs) 
 
 def test_what_is_no_set_of_pairs_is_refused(make_pairs: MakePairs, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"training.row_length: 6, but the longest trace takes 8"):
-        PairOrder(make_pairs(), 6, True, 1, 1, 0, None)
+        PairOrder(make_pairs(), 6, True, 1, 0, None)
     with pytest.raises(DataError, match="there is no pair to train on"):
-        PairOrder(make_pairs((), ()), 6, True, 1, 1, 0, None)
+        PairOrder(make_pairs((), ()), 6, True, 1, 0, None)
     make_pairs((3, 3), (3, 3))
     write_encoded(tmp_path / REJECTED, [("a", Encoded(np.arange(3, dtype=np.int32), np.ones(3, np.float32)))])
     with pytest.raises(DataError, match="not the same pairs as in rejected/"):

@@ -98,12 +98,15 @@ def test_a_sweep_over_seeds_prepares_weights_that_exist_once() -> None:
     assert changed_by("seed=1", "training.seed=0", "generation.seed=0") == []
 
 
-def test_micro_batches_that_are_not_asked_for_do_not_enter() -> None:
-    """An update from rollouts has as many as its rows need; the value that all recorded runs have stays in it."""
-    override, rollouts = "training.gradient_accumulation_steps=4", (*PRETRAINED, "objective=dr_grpo")
+def test_rows_at_once_never_enter_and_those_of_an_update_do_but_where_rollouts_decide_them() -> None:
+    """Recorded runs named them otherwise, and keep their identity."""
+    override, rollouts = "training.global_batch_size=40", (*PRETRAINED, "objective=dr_grpo")
     assert changed_by(override) == from_stage("train")
     assert changed_by(override, *rollouts) == []
-    assert declared(config_of([*rollouts, override]), "train")["training"]["gradient_accumulation_steps"] == 1
+    for words in ("hardware.local_batch_size=3", "hardware.devices=4", "hardware=fsdp"):
+        assert changed_by(words) == []
+    found = declared(config_of([override]), "train")["training"]
+    assert (found["per_device_batch_size"], found["gradient_accumulation_steps"]) == (40, 1)
 
 
 @pytest.mark.parametrize("rule", ["evaluation=number", "evaluation.extract=[last_number]"])

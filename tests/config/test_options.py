@@ -136,7 +136,7 @@ def test_a_terminal_wraps_sentences_and_never_a_key(
     assert command_line.main(["options", "training"]) == 0
     lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()
     assert max(map(len, lines)) <= 80
-    assert any(line.startswith("training.gradient_accumulation_steps ") for line in lines)
+    assert any(line.startswith("training.global_batch_size ") for line in lines)
 
 
 def test_a_pipe_gets_a_line_for_each_key_without_padding(capsys: pytest.CaptureFixture[str]) -> None:

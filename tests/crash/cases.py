@@ -18,7 +18,7 @@ from tunix_rt import faults
 SIZE = (
     *("name=crash", "dataset=jsonl", "dataset.name=mine", "dataset.source.train.path=mine.jsonl"),
     *("dataset.split.validation=0.15", "dataset.split.test=0.3", "training=smoke", "training.max_steps=7"),
-    *("training.gradient_accumulation_steps=1", "training.packing=false", "training.evaluate_every=3"),
+    *("training.global_batch_size=4", "training.packing=false", "training.evaluate_every=3"),
     *("schedule.warmup_steps=1", "hardware=cpu", "hardware.threads=1", "tracking=none", "generation.max_new_tokens=12"),
     *("generation.batch_size=4", "checkpoint.save_every=2", "checkpoint.log_every=4", "checkpoint.keep=1"),
 )
@@ -43,7 +43,7 @@ SAMPLING = ("generation=sample", "generation.num_return_sequences=2", "generatio
 VARIANTS: dict[str, tuple[str, ...]] = {
     "float32": (),
     "bfloat16": ("backend.precision=bfloat16",),
-    "accumulation": ("training.gradient_accumulation_steps=2",),
+    "accumulation": ("training.global_batch_size=8", "hardware.local_batch_size=4"),
     "packing": ("training.packing=true",),
     "lora": (*LORA, "model.adapter.dropout=0.2", "training.clip_norm=0.1"),
     "early stop": EARLY_STOP,

@@ -39,7 +39,7 @@ class Recipe:
         """`clip=False`: the first update's moments are then the gradients themselves."""
         return TrainingSetup(self.config.optimizer, self.config.training.clip_norm if clip else None, seed=0)
 
-    def batch_at(self, micro_batches: int = 1, row_length: int | None = None) -> Callable[[int], Batch]:
+    def batch_at(self, row_length: int | None = None) -> Callable[[int], Batch]:
         """The batches of steps 0, 1, … at the declared row length, or the same traces laid out otherwise."""
         training = self.config.training
         assert training.row_length is not None
@@ -47,14 +47,13 @@ class Recipe:
             EncodedDataset.open(self.data.encoded("train")),
             training.row_length,
             training.packing,
-            training.gradient_accumulation_steps,
-            training.per_device_batch_size,
+            training.global_batch_size,
             self.config.training.seed,
             None,
         )
         if row_length is None:
             return order.batch_at
-        return lambda step: repacked(order.batch_at(step), micro_batches, row_length)
+        return lambda step: repacked(order.batch_at(step), row_length)
 
     def rate_at(self, step: int, peak: float | None = None) -> float:
         """The rate of update 1, 2, …"""
@@ -63,16 +62,14 @@ class Recipe:
         return learning_rate(self.config.schedule, peak or self.config.optimizer.learning_rate, step, steps)
 
 
-def repacked(batch: Batch, micro_batches: int, row_length: int) -> Batch:
-    """The same traces in longer rows and more micro-batches: as many old rows behind each other as fit."""
+def repacked(batch: Batch, row_length: int) -> Batch:
+    """The same traces in longer rows: as many old rows behind each other as fit."""
 
     def laid(values: Any) -> Any:
-        _, rows, length = values.shape
-        together = row_length // length
-        return np.ascontiguousarray(values.reshape(micro_batches, rows // micro_batches // together, -1))
+        return np.ascontiguousarray(values.reshape(-1, row_length))
 
-    together = row_length // batch.tokens.shape[2]
-    number = (np.arange(batch.tokens.shape[1]) % together)[None, :, None].astype(np.int32)
+    together = row_length // batch.tokens.shape[1]
+    number = (np.arange(len(batch.tokens)) % together)[:, None].astype(np.int32)
     segments = np.where(batch.segments > 0, batch.segments + number, 0).astype(np.int32)
     return Batch.supervised(*(laid(x) for x in (batch.tokens, batch.targets, batch.positions, segments, batch.weights)))
 
@@ -92,7 +89,7 @@ def both() -> dict[str, Backend]:
     return {
         name: create(
             BackendConfig(name=name, precision="float32"),
-            HardwareConfig(platform="cpu", device=0, threads=threads[name]),
+            HardwareConfig(platform="cpu", threads=threads[name]),
             cache_folder(),
         )
         for name in ("jax", "torch")

@@ -126,7 +126,15 @@ def test_debug_shows_the_traceback(person: Person) -> None:
         (["training.max_steps=many"], 2, ['training.max_steps: got "many", expected a valid integer']),
         (["schedule.warmup_steps=2000"], 2, ["must be below the number of steps 6"]),
         (["tokenizer.characters='0123456789*+'"], 2, ["vocabulary lacks", "'='"]),
-        (["hardware.device=7"], 3, ["hardware.device=7", "present: cpu: 0"]),
+        (["hardware.devices=[7]"], 3, ["hardware.devices=[7]", "present: cpu: 0"]),
+        (["hardware.device=7"], 2, ["hardware.device: write hardware.devices=[7]"]),
+        (
+            ["training.per_device_batch_size=3", "training.gradient_accumulation_steps=4"],
+            2,
+            ["write training.global_batch_size=12", "hardware.local_batch_size=3"],
+        ),
+        (["hardware.devices=4", "hardware.mesh.shard=3"], 2, ["shard 3", "cannot be filled by 4 devices"]),
+        (["hardware.devices=32"], 2, ["16 rows are fewer than the 32 devices"]),
         (
             ["model=from_path", "model.source.path=nowhere", "tokenizer=pretrained"],
             2,

@@ -10,7 +10,7 @@ import pytest
 
 from tests.pipeline.conftest import Person
 from tests.pipeline.test_own_data import model, talk  # noqa: F401  # a fixture
-from tunix_rt import fitting, starter
+from tunix_rt import starter
 from tunix_rt.traces import look
 
 
@@ -62,20 +62,6 @@ def test_a_sample_of_the_whole_file_is_tokenised_and_says_where_it_fails(
     assert "60 records, drawn from the whole file" in out
     assert "left out: mine.jsonl:" in out and "would be read as a special token" in out
     assert begin(person, model)[0] == out
-
-
-def test_rows_of_an_update_do_not_depend_on_memory(
-    person: Person,
-    model: Path,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    write(person, [talk(i, "1") for i in range(40)])
-    for memory, rows in (
-        (2**36, "per_device_batch_size: 8, gradient_accumulation_steps: 1"),
-        (0, "_size: 1, gradient_accumulation_steps: 8"),
-    ):
-        monkeypatch.setattr(fitting, "usable_memory", lambda memory=memory: memory)
-        assert rows in begin(person, model)[1]
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,6 @@ HUGE = (
     "model.source.num_attention_heads=128",
     "model.source.num_key_value_heads=16",
     "training.max_steps=1",
-    "training.gradient_accumulation_steps=1",
     "training.evaluate_every=null",
     "schedule.warmup_steps=0",
 )
@@ -39,8 +38,7 @@ MIDDLE = (
     "model.source.num_hidden_layers=4",
     "model.source.num_attention_heads=8",
     "model.source.num_key_value_heads=8",
-    "training.per_device_batch_size=8",
-    "training.gradient_accumulation_steps=1",
+    "training.global_batch_size=8",
     "training.max_steps=2",
 )
 """17 M parameters, and activations of the same order."""
@@ -49,9 +47,8 @@ DEEP = (
     "model.source.hidden_size=256",
     "model.source.intermediate_size=1024",
     "model.source.num_hidden_layers=2",
-    "training.per_device_batch_size=64",
+    "training.global_batch_size=64",
     "training.max_steps=2",
-    "training.gradient_accumulation_steps=1",
     "training.row_length=128",
 )
 """Activations are most of what it takes."""
@@ -157,7 +154,7 @@ def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> No
     assert not refused["fits"]
     told = [text for change in refused["advice"] for text in change]
     assert "backend.gradient_checkpointing=true" in told
-    assert any(text.startswith("training.per_device_batch_size=") for text in told)
+    assert any(text.startswith("hardware.local_batch_size=") for text in told)
     for change in refused["advice"]:
         assert planned(*memory, *DEEP, *change)["fits"], change
     code, out, _ = plan("--no-measure", *memory, *DEEP)
@@ -168,7 +165,7 @@ def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> No
 
 @pytest.mark.acceptance
 def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) -> None:
-    words = ("backend=torch", *MIDDLE, "model/adapter=lora", "training.per_device_batch_size=1")
+    words = ("backend=torch", *MIDDLE, "model/adapter=lora", "training.global_batch_size=1")
     words = (*words, "backend.gradient_checkpointing=true", "generation.batch_size=1")
     words = (*words, "model.source.hidden_size=1024", "model.source.intermediate_size=4096")
     planned(*words)  # what it imports counts as overhead afterwards

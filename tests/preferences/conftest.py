@@ -23,8 +23,8 @@ from tunix_rt.training.pairs import PairSource, pair_source
 
 WORDS = (
     *("dataset=files", "dataset.name=sums", "dataset.source.train.path=sums.jsonl", "dataset.split.validation=0.2"),
-    *("dataset.split.test=0.1", "objective=dpo", "training=smoke", "training.per_device_batch_size=8"),
-    *("training.gradient_accumulation_steps=1", "training.evaluate_samples=4", "schedule=constant"),
+    *("dataset.split.test=0.1", "objective=dpo", "training=smoke", "training.global_batch_size=8"),
+    *("training.evaluate_samples=4", "schedule=constant"),
     *("schedule.warmup_steps=0", "optimizer.weight_decay=0.0", "model.source.hidden_size=32"),
     *("model.source.intermediate_size=64", "generation.max_new_tokens=8", "hardware=cpu", "hardware.threads=1"),
     "tracking=none",

@@ -74,7 +74,7 @@ def test_what_is_damaged_is_computed_again_identically(
 
 def test_another_model_or_layout_has_its_own(fresh: Toy, torch: Backend) -> None:
     made(fresh, torch)
-    rows = replace(fresh.config.training, per_device_batch_size=4)
+    rows = replace(fresh.config.training, global_batch_size=4)
     _, passes, files = made(replace(fresh, config=replace(fresh.config, training=rows)), torch)
     assert passes > 0 and len(files) == 2
     weights = fresh.data.folder / "model" / "generation_config.json"

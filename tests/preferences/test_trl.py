@@ -50,7 +50,7 @@ def test_ten_steps_are_those_of_trl(toy: Toy, torch: Backend, tmp_path: Path) ->
 
     settings = DPOConfig(
         output_dir=str(tmp_path),
-        per_device_train_batch_size=training.per_device_batch_size,
+        per_device_train_batch_size=training.global_batch_size,
         max_steps=STEPS,
         learning_rate=RATE,
         lr_scheduler_type="constant",

@@ -24,7 +24,7 @@ def test_rollouts_are_equal_and_gradients_to_a_ten_thousandth(trial: Make, tmp_p
     rollouts: dict[str, list[Rollout]] = {}
     norms: dict[str, list[float]] = {"torch": [], "jax": []}
     for name, found in norms.items():
-        made = trial(f"backend={name}", "objective.rollout.batch_size=12", "training.per_device_batch_size=12")
+        made = trial(f"backend={name}", "objective.rollout.batch_size=12", "hardware.local_batch_size=12")
         state = made.start()
         for step in range(1, STEPS + 1):
             update = made.source.batch(step, state)
@@ -54,7 +54,7 @@ def test_an_adapter_goes_on_learning_on_the_other_backend(trial: Make, tmp_path:
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     for name in ("torch", "jax"):
-        made = trial(f"backend={name}", "objective.rollout.batch_size=12", "training.per_device_batch_size=12", *words)
+        made = trial(f"backend={name}", "objective.rollout.batch_size=12", "hardware.local_batch_size=12", *words)
         engine, config, base = made.engine, made.config, made.prepared.model_folder
         if name == "torch":
             state, _ = engine.train_step(made.start(), made.source.batch(1, made.start()).batch, 1e-2)

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from tunix_rt.batches.encoded import Int32
-from tunix_rt.rollouts.layout import RowShape, few, lay_out, row_length
+from tunix_rt.batches.pack import few
+from tunix_rt.rollouts.layout import RowShape, lay_out
 
-SHAPE = RowShape(length=8, rows=2, packing=True)
+SHAPE = RowShape(length=8, packing=True)
 
 
 def ids(*values: int) -> Int32:
@@ -19,11 +20,11 @@ def test_two_sequences_in_a_row_by_hand() -> None:
     """The stop token 9 is a target, the first token after a prompt is the target of the prompt's last position."""
     layout = lay_out([ids(1, 2, 3), ids(1, 4)], [ids(5, 9), ids(6, 7, 9)], SHAPE)
     batch = layout.weighted(np.array([0.5, -0.5, 1.0, 2.0, 3.0]))
-    assert batch.tokens.tolist() == [[[1, 2, 3, 5, 1, 4, 6, 7]]]
-    assert batch.targets.tolist() == [[[2, 3, 5, 9, 4, 6, 7, 9]]]
-    assert batch.positions.tolist() == [[[0, 1, 2, 3, 0, 1, 2, 3]]]
-    assert batch.segments.tolist() == [[[1, 1, 1, 1, 2, 2, 2, 2]]]
-    assert batch.weights.tolist() == [[[0, 0, 0.5, -0.5, 0, 1, 2, 3]]]
+    assert batch.tokens.tolist() == [[1, 2, 3, 5, 1, 4, 6, 7]]
+    assert batch.targets.tolist() == [[2, 3, 5, 9, 4, 6, 7, 9]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3]]
+    assert batch.segments.tolist() == [[1, 1, 1, 1, 2, 2, 2, 2]]
+    assert batch.weights.tolist() == [[0, 0, 0.5, -0.5, 0, 1, 2, 3]]
     assert layout.of_sampled(batch.weights).tolist() == [0.5, -0.5, 1.0, 2.0, 3.0]
 
 
@@ -32,7 +33,7 @@ def test_every_sampled_token_is_a_target_once_in_the_order_of_the_sequences(pack
     random = np.random.default_rng(0)
     prompts = [random.integers(1, 99, random.integers(2, 6)).astype(np.int32) for _ in range(40)]
     sampled = [random.integers(1, 99, random.integers(1, 4)).astype(np.int32) for _ in range(40)]
-    layout = lay_out(prompts, sampled, RowShape(8, 3, packing))
+    layout = lay_out(prompts, sampled, RowShape(8, packing))
     assert layout.batch.targets.reshape(-1)[layout.places].tolist() == np.concatenate(sampled).tolist()
     assert len(set(layout.places.tolist())) == len(layout.places)
     before = layout.batch.tokens.reshape(-1)[layout.places]
@@ -55,11 +56,5 @@ def test_equal_answers_to_one_prompt_are_computed_once() -> None:
 
 def test_there_are_few_shapes_and_none_is_much_too_large() -> None:
     assert [few(size) for size in (1, 2, 3, 4, 5, 7, 12, 13, 17, 25)] == [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
-    assert [SHAPE.of(rows) for rows in (0, 1, 2, 3, 9)] == [(1, 1, 8), (1, 1, 8), (1, 2, 8), (2, 2, 8), (6, 2, 8)]
-    shapes = {RowShape(8, 48, True).of(rows) for rows in range(1, 500)}
-    assert len(shapes) < 20 and all(a * b <= 1.5 * 500 for a, b, _ in shapes)
-    assert lay_out([], [], SHAPE).batch.tokens.shape == (1, 1, 8)
-
-
-def test_the_row_length_holds_the_longest_prompt_with_its_longest_answer() -> None:
-    assert [row_length(17, 17, 128), row_length(100, 60, 128), row_length(1, 1, 8)] == [40, 128, 8]
+    sizes = {few(rows) for rows in range(1, 500)}
+    assert len(sizes) < 20 and max(sizes) <= 1.5 * 500

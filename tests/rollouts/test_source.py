@@ -79,7 +79,7 @@ def test_a_text_depends_on_seed_step_prompt_and_sample_alone(trial: Make, tmp_pa
         return [(r.id, r.sample, r.completion) for r in read_rollouts(rollouts_file(made.folder, 2))]
 
     found = texts()
-    assert texts("objective.rollout.batch_size=12") == texts("training.per_device_batch_size=1") == found
+    assert texts("objective.rollout.batch_size=12") == texts("hardware.local_batch_size=1") == found
     assert len({text for _, _, text in found}) > 9, "samples of a prompt differ"
     assert {name for name, _, _ in texts("training.seed=1")} != {name for name, _, _ in found}
 

@@ -127,11 +127,11 @@ def test_one_whose_best_checkpoint_is_damaged_is_passed_over(checkpoints: Checkp
 
 def test_the_model_is_copied_from_bytes_that_are_those_saved(checkpoints: Checkpoints, tmp_path: Path) -> None:
     save(checkpoints, 1)
-    checkpoints.copy(1, ["model.safetensors"], tmp_path)
+    checkpoints.copy(1, tmp_path, lambda name: True)
     assert (tmp_path / "model.safetensors").read_bytes() == b"weights of step_00000001"
     (checkpoints.path(1) / "model.safetensors").write_bytes(b"others")
     with pytest.raises(DamagedCheckpoint, match=r"model\.safetensors: damaged"):
-        checkpoints.copy(1, ["model.safetensors"], tmp_path)
+        checkpoints.copy(1, tmp_path, lambda name: True)
 
 
 def test_the_log_must_know_what_a_checkpoint_follows_from(checkpoints: Checkpoints) -> None:

@@ -132,13 +132,13 @@ class Traces:
 
 @pytest.fixture(scope="session")
 def batch_at() -> Callable[..., Batch]:
-    """(step, micro-batches) → two traces to a row, two rows to a micro-batch, the last row with one."""
+    """(step, pairs of rows) → two traces to a row, the last row with one."""
 
-    def built(step: int, micro_batches: int = 1) -> Batch:
-        count = 4 * micro_batches
+    def built(step: int, pairs: int = 1) -> Batch:
+        count = 4 * pairs
         rows = [[first, first + 1] for first in range(0, count, 2)]
         rows[-1].pop()
-        return assemble(Traces(count, step), rows, (micro_batches, 2, 40))
+        return assemble(Traces(count, step), rows, (2 * pairs, 40))
 
     return built
 

@@ -138,4 +138,4 @@ def score(backend: Backend, state: State, prompt: Any, token: int) -> float:
     targets = np.append(prompt[1:], token).astype(np.int32).reshape(shape)
     positions = np.arange(len(prompt), dtype=np.int32).reshape(shape)
     batch = Batch.supervised(prompt.reshape(shape), targets, positions, np.ones(shape, np.int32), weights)
-    return float(backend.fetch(backend.logprobs(state, batch))["logprobs"][0, 0, -1])
+    return float(backend.fetch(backend.logprobs(state, batch))["logprobs"][0, -1])

@@ -14,6 +14,7 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 from tests.tunix.conftest import CONFIGS, GEMMA3, write
+from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Backend, State, TrainingSetup
 from tunix_rt.backends.tunix import step
 from tunix_rt.batches.batch import Batch
@@ -97,11 +98,13 @@ def test_micro_batches_are_summed_and_divided_once(
     llama: Path, both: Both, batch_at: Callable[..., Batch], setup: TrainingSetup
 ) -> None:
     """A curve over micro-batches of unequal weight; averages of averages would differ."""
-    batches = [batch_at(step, micro_batches=2) for step in range(3)]
-    first, second = batches[0].weights.sum(axis=(1, 2))
+    batches = [batch_at(step, pairs=2) for step in range(3)]
+    first, second = batches[0].weights.reshape(2, -1).sum(axis=1)
     assert abs(first / second - 1) > 0.1
     _, expected = train(both["jax"], both["jax"].load(llama, setup), batches)
+    both["tunix"].rows_at_once = 2
     _, found = train(both["tunix"], both["tunix"].load(llama, setup), batches)
+    both["tunix"].rows_at_once = None
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
@@ -133,6 +136,7 @@ def test_gradient_checkpointing_changes_memory_only(
     """The same curve with one micro-batch and with two, from a program that computes each layer again for gradients."""
     batches = [batch_at(step, step + 1) for step in range(2)]
     checkpointing = make("tunix", gradient_checkpointing=True)
+    checkpointing.rows_at_once = 2
     _, expected = train(both["tunix"], both["tunix"].load(llama, setup), batches)
     state, found = train(checkpointing, checkpointing.load(llama, setup), batches)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
@@ -144,7 +148,8 @@ def test_gradient_checkpointing_changes_memory_only(
 def program(state: State, batch: Batch) -> str:
     """The gradient of the loss, as jax writes it down."""
     graph, params = nnx.split(state.model)
-    loss = jax.grad(lambda params: step.loss(nnx.merge(graph, params), step.divided(batch))[0], allow_int=True)
+    folded = step.divided(Fold.of(len(batch.tokens), 2).local(batch))
+    loss = jax.grad(lambda params: step.loss(nnx.merge(graph, params), folded)[0], allow_int=True)
     return str(jax.make_jaxpr(loss)(params))
 
 

@@ -23,6 +23,7 @@ from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import Float32
+from tunix_rt.models.shards import MAX_SHARD_SIZE
 
 State = Any
 Measurements = Any
@@ -138,11 +139,15 @@ class Backend(Protocol):
         `finish_reason`. What a row yields depends on its prompt and seed only. Raises OutOfMemory.
         """
 
-    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
+    def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         """Save to an existing folder `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
-        with an adapter what `models/adapter_folder.py` names instead; and
-        `optimizer.safetensors` (`m.<name>`, `v.<name>` float32, `count` int64). The snapshot is taken on return;
-        the future is done when all files are complete on disk, and holds the hex SHA-256 of each by name.
+        with an adapter what `models/adapter_folder.py` names instead; and `optimizer.safetensors` (`m.<name>`,
+        `v.<name>` float32, `count` int64). Tensors of more than `max_shard_size` bytes are in several files with an
+        index (`models/shards.py`). The snapshot is taken on return; the future is done when all files are complete on
+        disk, and holds the hex SHA-256 of each by name.
+
+        In a job of several processes each writes what it holds, at the same time as the others; when all have done so,
+        `models.shards.finish(folder)` completes those files, and has their hashes.
         """
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:

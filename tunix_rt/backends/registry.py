@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from tunix_rt.backends.interface import Backend
+from tunix_rt.backends.processes import start
+from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
-from tunix_rt.errors import MissingExtra
+from tunix_rt.errors import DeviceError, MissingExtra
 
 
 def require(name: str) -> None:
@@ -27,8 +30,51 @@ def require(name: str) -> None:
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:
     """Create the backend `backend.name` on `hardware`; compiled programs are kept under `cache`.
 
-    Raises MissingExtra, DeviceError.
+    If `hardware.devices` or a launcher asks for several processes, this one leads them, and all compute together.
+    Raises MissingExtra, DeviceError, and RunError if the processes do not find each other.
     """
     require(backend.name)
-    module = importlib.import_module(f"tunix_rt.backends.{backend.name}.backend")
-    return cast(Backend, module.create(backend, hardware, cache))
+    size, hardware = _processes(backend, hardware)
+    if size > 1:
+        return _together(size, backend, hardware, cache)
+    return cast(Backend, _module(backend.name).create(backend, hardware, cache, ALONE))
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"tunix_rt.backends.{name}.backend")
+
+
+def _processes(backend: BackendConfig, hardware: HardwareConfig) -> tuple[int, HardwareConfig]:
+    """How many processes compute, and on what. Under a launcher there are as many as it has started."""
+    facts, launched = BACKENDS[backend.name], start.launched()
+    if launched.size > 1:
+        return launched.size, _of_launcher(backend, hardware, launched)
+    if not facts.process_per_device:
+        return 1, hardware
+    wanted = hardware.num_devices
+    return _module(backend.name).num_devices(hardware) if wanted is None else wanted, hardware
+
+
+def _of_launcher(backend: BackendConfig, hardware: HardwareConfig, launched: World) -> HardwareConfig:
+    """`hardware` with as many devices as there are processes, if each has one. Raises DeviceError if it says others."""
+    facts, declared = BACKENDS[backend.name], hardware.num_devices
+    what = f"the launcher has started {launched.size} processes"
+    if not facts.devices:
+        raise DeviceError(f"{what}, but backend {backend.name!r} computes on one device; start it without")
+    if not facts.process_per_device or declared is None:
+        return hardware
+    if declared not in (1, launched.size):
+        raise DeviceError(f"{what}, one for each device, but hardware.devices is {hardware.devices}; all fits any")
+    return replace(hardware, devices="all") if hardware.devices == 1 else hardware
+
+
+def _together(size: int, backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:
+    """The backend of `size` processes, which import the framework at the same time."""
+    from tunix_rt.backends.processes.leader import Leader
+    from tunix_rt.backends.processes.messages import Held
+
+    job = start.followers(size)
+    call = job.send("create", backend=backend, hardware=hardware, cache=cache, world=job.world, folder=Path.cwd())
+    with job.together(call):
+        local = _module(backend.name).create(backend, hardware, cache, job.world)
+    return Leader(local, Held(call.number), job)

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import State, TrainingSetup
 from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import HardwareConfig
-from tunix_rt.files import JsonObject
+from tunix_rt.files import JsonObject, write_json
 from tunix_rt.models.adapter import Adapter
 from tunix_rt.models.adapter_folder import (
     Base,
@@ -28,26 +26,20 @@ from tunix_rt.models.content import check_base
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import (
-    OPTIMIZER,
+    CONFIG,
+    MODEL,
     Weights,
     config_to_save,
     read_architecture,
-    read_moments,
     read_stop_ids,
     read_weights,
     write_model,
 )
+from tunix_rt.models.moments import COUNT, OPTIMIZER, moment_specs, parts_of_moments, read_moments
+from tunix_rt.models.moments import Moments as Moments
+from tunix_rt.models.parts import PartOf, Shape, whole
 from tunix_rt.models.quantize import Quantized, read_quantized
-from tunix_rt.models.tensor_file import write_weights
-
-
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """The optimizer's moments by weight name, float32, and the number of updates."""
-
-    first: Weights
-    second: Weights
-    count: int
+from tunix_rt.models.shards import MAX_SHARD_SIZE, ShardLayout, write_tensor_parts, write_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +58,32 @@ class Stored:
     quantize: Quantization | None
     """How the matrices of the layers are held; None: in full."""
     optimizer: Path | None
-    """The file of the moments; None: they start at 0."""
+    """The folder with the files of the moments; None: they start at 0."""
 
-    def read_weights(self) -> tuple[Weights, dict[str, Quantized]]:
-        """The weights in `folder`, and the matrices that are held quantised. Raises as `folder.read_weights`."""
-        return (read_weights(self.folder), {}) if self.quantize is None else read_quantized(self.folder, self.quantize)
+    @property
+    def trained_shapes(self) -> dict[str, Shape]:
+        """The whole shapes of the tensors that are trained and saved, by their names in files."""
+        return tensor_shapes(self.architecture) if self.adapter is None else dict(self.adapter.shapes)
 
-    def read_moments(self) -> Moments:
-        """The moments in `optimizer`, which any backend saved. Raises as `folder.read_moments`."""
+    def read_weights(self, part_of: PartOf = whole) -> tuple[Weights, dict[str, Quantized]]:
+        """The weights in `folder`, and the matrices that are held quantised. Raises as `folder.read_weights`.
+
+        `part_of(name, shape of the whole tensor)` says which part of each a process holds: only that is read, so that
+        none ever has the whole model in memory. Of a quantised matrix the shape is that of its codes, and the part is
+        one of their rows (`read_quantized`). The adapter's tensors are not among these; each process has all of them.
+        """
+        if self.quantize is None:
+            return read_weights(self.folder, part_of), {}
+        return read_quantized(self.folder, self.quantize, part_of)
+
+    def read_moments(self, part_of: PartOf = whole) -> Moments:
+        """The moments in `optimizer`, which any backend saved on any number of devices. Raises as
+        `moments.read_moments`.
+
+        `part_of(name, shape)`: as for `read_weights`, by the name of the tensor whose moments they are.
+        """
         assert self.optimizer is not None
-        shapes = tensor_shapes(self.architecture) if self.adapter is None else self.adapter.shapes
-        tensors = read_moments(self.optimizer, shapes)
-        first, second = ({name: tensors[f"{kind}.{name}"] for name in shapes} for kind in "mv")
-        return Moments(first, second, int(tensors["count"]))
+        return read_moments(self.optimizer, self.trained_shapes, part_of)
 
 
 def check_adapter(stored: Stored, adapter: bool) -> None:
@@ -90,7 +95,9 @@ def check_adapter(stored: Stored, adapter: bool) -> None:
 class StoredBackend(ABC):
     """The methods of `interface.Backend` that read and write files; they are documented there."""
 
-    def __init__(self, hardware: HardwareConfig) -> None:
+    def __init__(self, hardware: HardwareConfig, leads: bool = True) -> None:
+        """`leads`: whether this process writes what is written once (`World.leads`)."""
+        self._leads = leads
         self.may_shrink = hardware.local_batch_size == "auto"
         self.rows_at_once = None if hardware.local_batch_size == "auto" else hardware.local_batch_size
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="save")
@@ -101,7 +108,16 @@ class StoredBackend(ABC):
 
     @abstractmethod
     def _snapshot(self, state: Any) -> tuple[Stored, Weights, Moments | None]:
-        """What the state was made from, and host copies of its trained tensors, by their names in files."""
+        """What the state was made from, and host copies of its trained tensors, by their names in files: whole ones, or
+        of each the part that `_parts` says. A process copies what it writes and no more: where several hold the same
+        part, all but one leave its tensors out.
+        """
+
+    def _parts(self, state: Any) -> PartOf | None:
+        """Which part of each trained tensor `_snapshot` copies in this process; None: the whole tensors, which are then
+        written by the process that leads, alone (so it is with an adapter). All processes write at the same time.
+        """
+        return None
 
     def load(
         self,
@@ -125,12 +141,12 @@ class StoredBackend(ABC):
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:
         if training.adapter is None:
-            return self._make(folder, model_folder, training, optimizer=folder / OPTIMIZER)
+            return self._make(folder, model_folder, training, optimizer=folder)
         base = training.adapter.recorded
         check_base(folder, model_folder, base.sha256)
         check_quantize(folder, base.quantize)
         found = read_adapter(folder, read_architecture(model_folder))
-        return self._make(model_folder, model_folder, training, found, base, folder / OPTIMIZER)
+        return self._make(model_folder, model_folder, training, found, base, folder)
 
     def _make(
         self,
@@ -157,19 +173,49 @@ class StoredBackend(ABC):
         )
         return self._state(stored, tensors, training)
 
-    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
+    def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         heap.trim_between_phases("save")
-        return self._writer.submit(_write, folder, *self._snapshot(state))
+        part_of = self._parts(state)
+        if part_of is not None:
+            return self._writer.submit(
+                _write_parts, folder, max_shard_size, part_of, self._leads, *self._snapshot(state)
+            )
+        if self._leads:
+            return self._writer.submit(_write, folder, max_shard_size, *self._snapshot(state))
+        nothing: Future[dict[str, str]] = Future()
+        nothing.set_result({})
+        return nothing
 
 
-def _write(folder: Path, stored: Stored, tensors: Weights, moments: Moments | None) -> dict[str, str]:
+def _write(
+    folder: Path, max_shard_size: int, stored: Stored, tensors: Weights, moments: Moments | None
+) -> dict[str, str]:
     if stored.adapter is None or stored.base is None:
-        files = write_model(folder, stored.config, tensors)
+        files = write_model(folder, stored.config, tensors, max_shard_size)
     else:
         files = write_adapter(folder, stored.architecture, stored.adapter, tensors, stored.base)
     if moments is None:
         return files
-    named = {f"m.{name}": tensor for name, tensor in moments.first.items()}
-    named |= {f"v.{name}": tensor for name, tensor in moments.second.items()}
-    count = np.array(moments.count, np.int64)
-    return files | {OPTIMIZER: write_weights(folder / OPTIMIZER, named | {"count": count})}
+    named = moments.tensors()
+    ordered = {name: named[name] for name in moment_specs(stored.trained_shapes)}
+    return files | write_tensors(folder, OPTIMIZER, ordered, max_shard_size)
+
+
+def _write_parts(
+    folder: Path,
+    max_shard_size: int,
+    part_of: PartOf,
+    leads: bool,
+    stored: Stored,
+    tensors: Weights,
+    moments: Moments | None,
+) -> dict[str, str]:
+    """The same by several processes, of which this one has parts. `shards.finish` completes what all have written."""
+    shapes = stored.trained_shapes
+    layout = ShardLayout.of(MODEL, {name: ("float32", shape) for name, shape in shapes.items()}, max_shard_size)
+    files = write_tensor_parts(folder, layout, tensors, part_of, leads)
+    if moments is not None:
+        layout = ShardLayout.of(OPTIMIZER, moment_specs(shapes), max_shard_size)
+        named = {name: tensor for name, tensor in moments.tensors().items() if leads or name != COUNT}
+        files |= write_tensor_parts(folder, layout, named, parts_of_moments(part_of), leads)
+    return files | ({CONFIG: write_json(folder / CONFIG, stored.config)} if leads else {})

@@ -20,12 +20,13 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Measurements, Placement
-from tunix_rt.backends.placement import first_device
+from tunix_rt.backends.mesh import MeshShape
+from tunix_rt.backends.placement import as_declared
+from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.storage import StoredBackend
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
 from tunix_rt.files import sha256_bytes
-from tunix_rt.machine import usable_cores
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 """The event that jax reports when a program has been compiled or found in the cache."""
@@ -43,8 +44,8 @@ class XlaBackend(StoredBackend):
     packages: tuple[str, ...] = ("jax", "jaxlib", "flax", "optax")
     """Packages whose versions `describe` reports."""
 
-    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path) -> None:
-        """Start jax (once per process) on the device that `hardware` names; see `registry.create`.
+    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
+        """Start jax (once per process) on the devices that `hardware` names; see `registry.create`.
 
         Matrix products of float32 are computed in float32 on every device. On the CPU dispatch is synchronous: queued
         programs would each hold their scratch memory already (8 steps of a 10 M-parameter model: 4.1 GB instead of
@@ -54,13 +55,13 @@ class XlaBackend(StoredBackend):
         _configure("jax_default_matmul_precision", "highest")
         _configure("jax_cpu_enable_async_dispatch", False)
         _keep_compiled(cache)
-        wanted = usable_cores() if hardware.threads == "auto" else hardware.threads
-        threads = _start_with_threads(wanted, hardware.platform)
-        device = _choose(hardware)
-        kind = "gpu" if device.platform == "cuda" else device.platform
+        threads = _start(hardware, world)
+        devices = _choose(hardware, world)
+        self._devices, self._device = devices, devices[0]
+        kind = "gpu" if self._device.platform == "cuda" else self._device.platform
+        names = tuple(f"{device.device_kind} {device.id}" for device in devices)
         self._config = config
-        self._device = device
-        self.placement = Placement(kind, (f"{device.device_kind} {device.id}",), config.precision, threads)
+        self.placement = Placement(kind, names, config.precision, threads, MeshShape.of(hardware.mesh, len(devices)))
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         """Wait for the device, copy to the host. Raises OutOfMemory."""
@@ -70,7 +71,7 @@ class XlaBackend(StoredBackend):
     def describe(self) -> dict[str, str]:
         """Versions, and what else may change numbers, for `environment.json`."""
         return {name: version(name) for name in self.packages} | {
-            "device": self.placement.devices[0],
+            "device": ", ".join(self.placement.devices),
             "processor": processor_name(),
             "precision": self.placement.precision,
             "matmul_precision": "highest",
@@ -83,24 +84,28 @@ def _configure(name: str, value: object) -> None:
     jax.config.update(name, value)  # type: ignore[no-untyped-call]
 
 
-def _start_with_threads(wanted: int, platform: str) -> int:
+def _start(hardware: HardwareConfig, world: World) -> int:
     """XLA sizes its thread pool when its client is created: by NPROC, or else by the affinity mask.
 
-    Later calls in the same process cannot change it; they return the number in use. Other programs that this process
-    starts must not see the variables.
+    Later calls in the same process cannot change it, nor the number of devices that the CPU is divided into; they
+    return the number of threads in use. Other programs that this process starts must not see the variables.
     """
     global _threads
     if _threads is None:
         heap.retain_freed_memory()
         jax.monitoring.register_event_duration_secs_listener(_count_compilation)
         flags = os.environ.get("XLA_FLAGS", "")
-        if platform == "cpu":
+        if hardware.platform == "cpu":
             _configure("jax_platforms", "cpu")
         else:
             flags += " --xla_gpu_deterministic_ops=true"
+        if hardware.devices != 1:
+            _configure("jax_num_cpu_devices", _cpu_devices(hardware, world))
+        wanted = world.threads(hardware.threads)
         before = {name: os.environ.pop(name) for name in ("NPROC", "XLA_FLAGS") if name in os.environ}
         os.environ |= {"NPROC": str(wanted), "XLA_FLAGS": flags}
         try:
+            _join(world)
             jax.devices()
         except RuntimeError as error:
             raise DeviceError(f"jax cannot start: {error}") from None
@@ -111,6 +116,21 @@ def _start_with_threads(wanted: int, platform: str) -> int:
     return _threads
 
 
+def _join(world: World) -> None:
+    """Meet the job's other processes; on the CPU they talk by gloo. The devices of all are then one list."""
+    if world.size > 1:
+        _configure("jax_cpu_collectives_implementation", "gloo")
+        jax.distributed.initialize(f"{world.address}:{world.port}", world.size, world.rank)
+
+
+def _cpu_devices(hardware: HardwareConfig, world: World) -> int:
+    """Into how many devices this process divides the CPU, where that is the platform."""
+    if hardware.devices == "all":
+        return 1
+    last = max(hardware.devices) + 1 if isinstance(hardware.devices, tuple) else hardware.devices
+    return max(1, -(-last // world.size))
+
+
 def _count_compilation(event: str, duration_secs: float, **kwargs: str | int) -> None:
     """A compilation leaves 0.1 GB free, too fragmented for scratch memory; so does a program's first run."""
     global _compilations
@@ -119,20 +139,20 @@ def _count_compilation(event: str, duration_secs: float, **kwargs: str | int) ->
         heap.give_back()
 
 
-def _choose(hardware: HardwareConfig) -> jax.Device:
+def _choose(hardware: HardwareConfig, world: World) -> list[jax.Device]:
+    """The devices of the whole job, in the order of its processes."""
     try:
         found = jax.devices() if hardware.platform == "auto" else jax.devices(hardware.platform)
     except RuntimeError:
         found = []
-    wanted = first_device(hardware)
-    if wanted < len(found):
-        return found[wanted]
+    if hardware.devices == "all" and found:
+        return found
+    wanted = hardware.devices if isinstance(hardware.devices, tuple) else range(int(hardware.num_devices or 1))
+    if max(wanted) < len(found):
+        return [found[number] for number in wanted]
     present = sorted({device.platform: device for device in (*jax.devices(), *jax.devices("cpu"))}.items())
     listed = "; ".join(f"{name}: {', '.join(str(device.id) for device in jax.devices(name))}" for name, _ in present)
-    raise DeviceError(
-        f"hardware.platform={hardware.platform} hardware.devices={hardware.devices}: jax sees no such device; "
-        f"present: {listed}"
-    )
+    raise DeviceError(f"{as_declared(hardware)}: jax sees no such device; present: {listed}")
 
 
 def _keep_compiled(cache: Path) -> None:

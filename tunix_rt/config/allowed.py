@@ -9,6 +9,7 @@ from dataclasses import is_dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
+from pydantic import ByteSize
 
 from tunix_rt.config.section import Unit
 
@@ -17,6 +18,7 @@ WORDS: dict[Any, str] = {
     float: "number",
     bool: "`true` or `false`",
     str: "text",
+    ByteSize: "size such as `5GB`",
     type(None): "`null`",
     Any: "any value",
 }

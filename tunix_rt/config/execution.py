@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
+from pydantic import ByteSize
 
 from tunix_rt.config.choices import BackendName, Platform, Precision
 from tunix_rt.config.gate import GateConfig
@@ -31,12 +32,12 @@ class BackendConfig:
 class MeshConfig:
     """How the devices share the work; the product is their number. None of it changes a result but for rounding."""
 
-    data: Execution[Count | Literal[-1]]
+    data: Execution[Count | Literal[-1]] = -1
     """Groups of devices that hold the whole model between them, and each compute some rows; -1: what is left."""
-    shard: Execution[Count | Literal[-1]]
+    shard: Execution[Count | Literal[-1]] = 1
     """Devices that share weights, gradients and optimizer state out among them, and compute different rows; -1: what is
     left."""
-    tensor: Execution[Count]
+    tensor: Execution[Count] = 1
     """Devices that each multiply a part of every matrix, for the same rows."""
 
     def __post_init__(self) -> None:
@@ -50,10 +51,10 @@ class HardwareConfig:
 
     platform: Execution[Platform]
     """The kind of device; `auto`: the fastest that the backend finds."""
-    devices: Execution[Count | Literal["all"] | Annotated[tuple[Natural, ...], MinLen(1)]]
+    devices: Execution[Count | Literal["all"] | Annotated[tuple[Natural, ...], MinLen(1)]] = 1
     """How many of that kind, the first ones; `all` of them; or the numbers of some: [2, 3]."""
-    mesh: MeshConfig
-    local_batch_size: Execution[Annotated[Count, Unit("rows")] | Literal["auto"]]
+    mesh: MeshConfig = MeshConfig()
+    local_batch_size: Execution[Annotated[Count, Unit("rows")] | Literal["auto"]] = "auto"
     """Rows that a device computes at once; an update has as many micro-batches as its rows then need. `auto`: as many
     as its memory holds by estimate, halved when it is not enough."""
     threads: Execution[Annotated[Count, Unit("threads")] | Literal["auto"]]
@@ -78,6 +79,9 @@ class CheckpointConfig:
     """Steps between checkpoints; null: only at the end."""
     keep: Execution[Annotated[Count, Unit("checkpoints")]]
     """Number of newest checkpoints kept on disk, in addition to the best one."""
+    max_shard_size: Execution[ByteSize] = ByteSize(5_000_000_000)
+    """A model, or an optimizer's state, of more bytes is saved in several files with an index, as by transformers:
+    5GB, 500MB."""
 
 
 @section

@@ -271,6 +271,8 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
         why = f"; {UNUSABLE[got]}" if where.startswith("evaluation.scorers") and got in UNUSABLE else ""
         return f"{where}.kind", f"got {got!r}, allowed: {tags}{why}"
     message = str(detail["msg"]).removeprefix("Input should be ").replace("a valid boolean", "true or false")
+    if kind.startswith("byte_size"):
+        message = "a size such as 5GB or 500MB"
     if kind == "dataclass_type" and (keys := sorted(fields_of(hint, None))):
         message = f"a section of {', '.join(f'{where}.{key}' for key in keys)}"
         if "path" in keys and isinstance(given, str):

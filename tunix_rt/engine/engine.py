@@ -24,6 +24,7 @@ from tunix_rt.machine import cache_folder
 from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.environment import command_line, gather
 from tunix_rt.runs.folder import VERSION, RunFolder, find_done
+from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.liveness import heartbeat
 from tunix_rt.runs.origin import begins_with, begun_from
 from tunix_rt.runs.secrets import mask_values
@@ -48,7 +49,7 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
     shared = {"identity": context.chain["evaluate"], "key": f"{run.path.name}-{source_digest()[:12]}"}
     run.begin(shared if context.home else None)
     with syncing(run.path, tracking, context.home, now, last):
-        with heartbeat(run.status_file), _ending(run):
+        with heartbeat(run.status_file), _ending(run, context.interrupt):
             write_json(run.environment, _environment(context, stages))
             yield
         if last:
@@ -59,14 +60,18 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
 
 
 @contextmanager
-def _ending(run: RunFolder) -> Iterator[None]:
+def _ending(run: RunFolder, interrupt: Interrupt) -> Iterator[None]:
     """Record in the folder how the work ended, unless it ended well."""
+
+    def end(error: TunixError) -> None:
+        run.end("interrupted" if isinstance(error, Interrupted) else "failed", str(error), error.exit_code)
+
+    interrupt.last_words = end
     try:
         yield
     except BaseException as error:
         known = explained(error) if isinstance(error, Exception) else TunixError(type(error).__name__)
-        known = known or TunixError(f"{type(error).__name__}: {error}")
-        run.end("interrupted" if isinstance(error, Interrupted) else "failed", str(known), known.exit_code)
+        end(known or TunixError(f"{type(error).__name__}: {error}"))
         raise
 
 

@@ -30,9 +30,8 @@ from tunix_rt.models.folder import (
     Weights,
     check_same,
     read_object,
-    read_tensors,
 )
-from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.models.tensor_file import read_tensors, write_weights
 from tunix_rt.models.wrapped import of_text
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -7,30 +7,31 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath
-from typing import Any
 
-import ml_dtypes  # noqa: F401  (gives numpy the dtype bfloat16, which safetensors then returns)
 import numpy as np
 
 from tunix_rt import faults
-from tunix_rt.errors import CheckpointError, DataError, InputError, ModelError
+from tunix_rt.errors import DataError, InputError, ModelError
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.names import HEAD, Names
-from tunix_rt.models.tensor_file import write_weights
+from tunix_rt.models.parts import Float32 as Float32
+from tunix_rt.models.parts import PartOf, whole
+from tunix_rt.models.shards import INDEX as INDEX_SUFFIX
+from tunix_rt.models.shards import MAX_SHARD_SIZE, write_tensors
+from tunix_rt.models.tensor_file import opened, readable
 
-Float32 = np.ndarray[Any, np.dtype[np.float32]]
 Weights = dict[str, Float32]
 
 CONFIG = "config.json"
 GENERATION = "generation_config.json"
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-OPTIMIZER = "optimizer.safetensors"
-"""The optimizer's state, next to the weights of a checkpoint."""
+MODEL = "model"
+"""The stem of the names of the files with the weights."""
+WEIGHTS = f"{MODEL}.safetensors"
+INDEX = f"{MODEL}{INDEX_SUFFIX}"
 TOKENIZER = "tokenizer.json"
 TOKENIZER_FILES = (
     TOKENIZER,
@@ -46,7 +47,6 @@ TEMPLATES = "additional_chat_templates"
 """Folder of named chat templates, as `transformers` 5 writes them: NAME.jinja."""
 ADAPTER_CONFIG = "adapter_config.json"
 """In a folder that holds an adapter in PEFT's layout."""
-READABLE = ("F32", "F16", "BF16", "F64")
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
@@ -71,15 +71,16 @@ def read_architecture(folder: Path) -> Architecture:
     return registry.read(read_config(folder), str(folder / CONFIG))
 
 
-def read_weights(folder: Path) -> Weights:
+def read_weights(folder: Path, part_of: PartOf = whole) -> Weights:
     """Every tensor of the folder as float32, from one file or shards; half precisions are upcast.
 
-    Raises ModelError if a file is missing, damaged or quantised, or does not fit config.json (lists both sides).
+    `part_of`: which part of each; only that is read. Raises ModelError if a file is missing, damaged or quantised, or
+    does not fit config.json (lists both sides).
     """
-    return dict(each_weight(folder))
+    return dict(each_weight(folder, part_of))
 
 
-def each_weight(folder: Path) -> Iterator[tuple[str, Float32]]:
+def each_weight(folder: Path, part_of: PartOf = whole) -> Iterator[tuple[str, Float32]]:
     """The same, one tensor after the other, in the order of the files."""
     architecture = read_architecture(folder)
     names, expected = registry.names_of(architecture), registry.tensor_shapes(architecture)
@@ -91,9 +92,10 @@ def each_weight(folder: Path) -> Iterator[tuple[str, Float32]]:
         expected = expected | {HEAD: expected[embedding]}
     check_same(f"{folder}: the weights do not fit {CONFIG}:", found, expected)
     for path, tensors in stored.items():
-        with _opened(path) as file:
-            for name, (called, _) in tensors.items():
-                tensor = _float32(file, called)
+        with opened(path) as file:
+            for name, (called, shape) in tensors.items():
+                part = part_of(embedding if twice and name == HEAD else name, shape)
+                tensor = part.read(file.get_slice(called))
                 if twice and name in (HEAD, embedding):
                     tied[name] = tensor
                 if not twice or name != HEAD:
@@ -103,10 +105,6 @@ def each_weight(folder: Path) -> Iterator[tuple[str, Float32]]:
             f"{folder}: {HEAD} differs from the embeddings although {CONFIG} says they are tied; "
             "set tie_word_embeddings to false there"
         )
-
-
-def _float32(file: Any, name: str) -> Float32:
-    return np.asarray(file.get_tensor(name), dtype=np.float32)
 
 
 def is_adapter(folder: Path) -> bool:
@@ -134,24 +132,20 @@ def refuse_adapter(folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files of a folder, in order; they may be in subfolders.
+    """The safetensors files of a folder, as `shard_files`. Raises ModelError also if there is an adapter."""
+    refuse_adapter(folder)
+    return shard_files(folder, MODEL)
+
+
+def shard_files(folder: Path, stem: str) -> tuple[Path, ...]:
+    """The safetensors files that hold the tensors of `stem`, in order; they may be in subfolders.
 
     A single file is read before an index, as in `transformers` (5.22, modeling_utils.py,
-    _get_resolved_checkpoint_files). Raises ModelError if a file is missing, if the index places one outside of the
-    folder, or if there is an adapter.
+    _get_resolved_checkpoint_files). Raises ModelError if a file is missing, or if the index places one outside of the
+    folder.
     """
-    refuse_adapter(folder)
-    if (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
-        shards = read_object(folder / INDEX).get("weight_map")
-        if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-            raise ModelError(f"{folder / INDEX}: weight_map: expected an object of tensor name → file name")
-        names = sorted(set(shards.values()))
-        for name in names:
-            if not name or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
-                raise ModelError(f"{folder / INDEX}: weight_map: {name!r} is not inside of the folder, and not read")
-        paths = tuple(folder / name for name in names)
-    else:
-        paths = (folder / WEIGHTS,)
+    single, index = folder / f"{stem}.safetensors", folder / f"{stem}{INDEX_SUFFIX}"
+    paths = _indexed(index) if index.is_file() and not single.is_file() else (single,)
     missing = [path.relative_to(folder).as_posix() for path in paths if not path.is_file()]
     if missing:
         pickles = sorted(path.name for path in folder.glob("*.bin"))
@@ -160,40 +154,15 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     return paths
 
 
-def tensor_names(path: Path) -> list[str]:
-    """The names of a safetensors file's tensors. Raises ModelError: damaged."""
-    with _opened(path) as file:
-        return list(file.keys())
-
-
-def read_tensors(path: Path, keep: Callable[[str], bool] = lambda name: True) -> Weights:
-    """The tensors of a safetensors file, or those with a name to `keep`, as float32.
-
-    Raises ModelError: damaged, or not floats.
-    """
-    with _opened(path) as file:
-        names = [name for name in file.keys() if keep(name)]  # noqa: SIM118 (safe_open is no mapping)
-        for name in names:
-            _readable(path, name, file.get_slice(name))
-        return {name: _float32(file, name) for name in names}
-
-
-def read_moments(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray[Any, Any]]:
-    """Reads the OPTIMIZER file of any backend: `m.<name>` and `v.<name>` for each name of `shapes`, and `count`.
-
-    Raises CheckpointError if the file is missing, damaged, or of another model.
-    """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); take another checkpoint") from None
-    expected = {f"{kind}.{name}": shape for kind in "mv" for name, shape in shapes.items()} | {"count": ()}
-    found = {name: tensor.shape for name, tensor in tensors.items()}
-    check_same(f"{path}: the optimizer state does not fit the model:", found, expected, error=CheckpointError)
-    return tensors
+def _indexed(index: Path) -> tuple[Path, ...]:
+    shards = read_object(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise ModelError(f"{index}: weight_map: expected an object of tensor name → file name")
+    names = sorted(set(shards.values()))
+    for name in names:
+        if not name or PurePath(name).is_absolute() or ".." in PurePath(name).parts:
+            raise ModelError(f"{index}: weight_map: {name!r} is not inside of the folder, and not read")
+    return tuple(index.parent / name for name in names)
 
 
 def check_same(
@@ -215,31 +184,16 @@ def check_same(
 
 def _stored(path: Path, names: Names) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Maps each tensor's name to its name in the file (a bare model leaves out the base) and its shape."""
-    with _opened(path) as file:
+    with opened(path) as file:
         stored: dict[str, tuple[str, tuple[int, ...]]] = {}
         keys = file.keys()  # safe_open is no mapping
         for called in (key for key in keys if not key.endswith(names.constants)):
-            part = file.get_slice(called)
-            _readable(path, called, part)
+            tensor = readable(path, called, file.get_slice(called))
             name = called if called == HEAD or called.startswith(names.base) else names.base + called
             if name in stored:
                 raise ModelError(f"{path}: {stored[name][0]} and {called} are one tensor under two names; leave one")
-            stored[name] = (called, tuple(part.get_shape()))
+            stored[name] = (called, tuple(tensor.get_shape()))
         return stored
-
-
-def _readable(path: Path, name: str, part: Any) -> None:
-    if part.get_dtype() not in READABLE:
-        raise ModelError(f"{path}: {name}: dtype {part.get_dtype()} is not supported, only {', '.join(READABLE)}")
-
-
-def _opened(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="numpy")
-    except SafetensorError as error:
-        raise ModelError(f"{path}: damaged or not a safetensors file ({error}); fetch or copy it again") from None
 
 
 def read_object(path: Path, optional: bool = False) -> JsonObject:
@@ -255,12 +209,18 @@ def read_object(path: Path, optional: bool = False) -> JsonObject:
     return value
 
 
-def write_model(folder: Path, config: JsonObject, weights: Mapping[str, Float32] | None) -> dict[str, str]:
-    """Write config.json and, if given, model.safetensors (float32, Hugging Face names); `folder` may be missing.
+def write_model(
+    folder: Path, config: JsonObject, weights: Mapping[str, Float32] | None, max_shard_size: int = MAX_SHARD_SIZE
+) -> dict[str, str]:
+    """Write config.json and, if given, the weights of that model (float32, Hugging Face names) in one or several files;
+    `folder` may be missing.
 
     Returns the hex SHA-256 of each file by name.
     """
-    written = {} if weights is None else {WEIGHTS: write_weights(folder / WEIGHTS, weights)}
+    written: dict[str, str] = {}
+    if weights is not None:
+        ordered = registry.tensor_shapes(registry.read(config, str(folder / CONFIG)))
+        written = write_tensors(folder, MODEL, {name: weights[name] for name in ordered}, max_shard_size)
     return written | {CONFIG: write_json(folder / CONFIG, config)}
 
 

@@ -19,7 +19,7 @@ from tunix_rt.models.families.architecture import Architecture, kind_of
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import read, tensor_shapes, tensors_of
 from tunix_rt.models.folder import CONFIG, WEIGHTS, Float32, stream, write_generation_config, write_model
-from tunix_rt.models.tensor_file import header
+from tunix_rt.models.tensor_file import FileLayout
 
 RESIDUAL = ("out", "down", "expert_down", "shared_down")
 """Canonical names of the matrices that write into the residual stream."""
@@ -69,10 +69,10 @@ def write_zero_weights(folder: Path, config: JsonObject) -> None:
     """
     write_model(folder, config, None)
     shapes = tensor_shapes(read(config, str(folder / CONFIG)))
-    start, size = header({name: ("float32", shape) for name, shape in shapes.items()})
+    layout = FileLayout.of({name: ("float32", shape) for name, shape in shapes.items()})
     with (folder / WEIGHTS).open("wb") as file:
-        file.write(start)
-        file.truncate(len(start) + size)
+        file.write(layout.header)
+        file.truncate(layout.size)
 
 
 def _draw(tensor: Tensor, architecture: Architecture, source: FreshModel | ScratchModel, seed: int) -> Float32:

@@ -13,7 +13,7 @@ These are the codes of `bitsandbytes` (0.50): functional.int8_vectorwise_quant a
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ import numpy as np
 from tunix_rt.config.choices import Quantization
 from tunix_rt.models.adapter import linear
 from tunix_rt.models.folder import Float32, Weights, each_weight, read_architecture
+from tunix_rt.models.parts import WHOLE, Part, PartOf, Shape, whole
 
 NF4 = np.array(
     [
@@ -53,6 +54,13 @@ class Quantized:
     """Of each row of `codes`."""
     shape: tuple[int, int]
 
+    def part(self, part: Part) -> Quantized:
+        """Some rows of the codes, with their scales; `shape` stays that of the whole matrix."""
+        if part == WHOLE:
+            return self
+        rows = Part(part.rows)
+        return replace(self, codes=rows.of(self.codes).copy(), scales=rows.of(self.scales).copy())
+
 
 def codes_shape(kind: Quantization, shape: tuple[int, int]) -> tuple[int, int]:
     """Shape of the codes of a matrix [out, in]; they take a byte each."""
@@ -77,19 +85,26 @@ def quantized(matrix: Float32, kind: Quantization) -> Quantized:
     return Quantized(codes, scales, (out, width))
 
 
-def read_quantized(folder: Path, kind: Quantization) -> tuple[Weights, dict[str, Quantized]]:
+def read_quantized(folder: Path, kind: Quantization, part_of: PartOf = whole) -> tuple[Weights, dict[str, Quantized]]:
     """The weights of a model folder: as they are, and quantised the matrices of its layers, as [out, in].
 
-    One after the other, so that the whole model is never in memory in full precision. Raises as `read_weights`.
+    `part_of`: which part of each; of a matrix, by the shape of its codes, which of their rows. A matrix is quantised
+    whole, so that the codes do not depend on the part, but one after the other: the whole model is never in memory in
+    full precision. Raises as `read_weights`.
     """
     matrices = {tensor.name: tensor for tensor in linear(read_architecture(folder))}
-    whole, small = Weights(), dict[str, Quantized]()
-    for name, array in each_weight(folder):
+    full, small = Weights(), dict[str, Quantized]()
+
+    def read(name: str, shape: Shape) -> Part:
+        return WHOLE if name in matrices else part_of(name, shape)
+
+    for name, array in each_weight(folder, read):
         if name in matrices:
-            small[name] = quantized(array.T if matrices[name].transposed else array, kind)
+            matrix = quantized(array.T if matrices[name].transposed else array, kind)
+            small[name] = matrix.part(part_of(name, matrix.codes.shape))
         else:
-            whole[name] = array
-    return whole, small
+            full[name] = array
+    return full, small
 
 
 def _int8(matrix: Float32) -> tuple[np.ndarray[Any, Any], Float32]:

@@ -26,11 +26,10 @@ from tunix_rt.models.folder import (
     copy_tokenizer,
     read_config,
     read_object,
-    read_tensors,
-    tensor_names,
     weight_files,
     write_model,
 )
+from tunix_rt.models.tensor_file import read_tensors, tensor_names
 from tunix_rt.models.tokenizer_class import PLAIN_CLASS, REGISTERED
 from tunix_rt.terminal import warn
 

@@ -23,10 +23,10 @@ from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, copy_file
-from tunix_rt.models.adapter_folder import FILES as ADAPTER_FILES
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.content import folder_digest
-from tunix_rt.models.folder import CONFIG, GENERATION, WEIGHTS, copy_tokenizer, is_adapter
+from tunix_rt.models.folder import GENERATION, copy_tokenizer
+from tunix_rt.models.moments import is_moments
 from tunix_rt.objectives.interface import Objective
 from tunix_rt.objectives.rollouts import RolloutObjective
 from tunix_rt.rollouts.interface import Judge, Reward
@@ -253,7 +253,7 @@ def export_model(checkpoints: Checkpoints, step: int, start: Path, model: Path) 
     Copies, never links, so that editing the model does not change the checkpoint. Raises DamagedCheckpoint.
     """
     with replaced(model) as part:
-        checkpoints.copy(step, ADAPTER_FILES if is_adapter(checkpoints.path(step)) else (CONFIG, WEIGHTS), part)
+        checkpoints.copy(step, part, lambda name: not is_moments(name))
         copy_tokenizer(start, part)
         if (start / GENERATION).exists():
             copy_file(start / GENERATION, part / GENERATION)

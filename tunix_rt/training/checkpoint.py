@@ -8,7 +8,7 @@ A folder without it is a save that was killed. Independent of the framework.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -163,12 +163,15 @@ class Checkpoints:
             _check(path / name, sha256, sha256_file)
         return progress
 
-    def copy(self, step: int, names: Collection[str], target: Path) -> None:
-        """Copy files of a checkpoint into a folder. Raises DamagedCheckpoint if one is not what was saved."""
+    def copy(self, step: int, target: Path, wanted: Callable[[str], bool]) -> None:
+        """Copy the files of a checkpoint whose name is `wanted` into a folder.
+
+        Raises DamagedCheckpoint if one is not what was saved.
+        """
         path = self.path(step)
-        files = _read_marker(path / MARKER, step)[2]
-        for name in names:
-            _check(path / name, files[name], lambda file: copy_file(file, target / file.name))
+        for name, sha256 in _read_marker(path / MARKER, step)[2].items():
+            if wanted(name):
+                _check(path / name, sha256, lambda file: copy_file(file, target / file.name))
 
 
 def _check(path: Path, sha256: str, read: Callable[[Path], str]) -> None:

@@ -71,6 +71,8 @@ class _Recorder:
     """Start on the clock `time.monotonic`, as if training had never been interrupted."""
     saved_step: int
     """Step of the last save, finished or not."""
+    max_shard_size: int
+    """Bytes of a file of weights, at most."""
     said: str = ""
     """What the progress bar says of the last step that was fetched."""
     _since: float = 0.0
@@ -136,7 +138,7 @@ class _Recorder:
         """Log what is pending, then save: a checkpoint never holds a step that has not been checked and logged."""
         now = self.flush(now)
         self.log.sync()
-        self.checkpoints.save(now, partial(self.backend.save, state))
+        self.checkpoints.save(now, partial(self.backend.save, state, max_shard_size=self.max_shard_size))
         self.saved_step = now.step
         self.resume_clock()
         return now
@@ -176,7 +178,8 @@ def train(
 
     Raises Interrupted (after saving), NonFiniteError, OutOfMemory.
     """
-    recorder = _Recorder(backend, log, checkpoints, time.monotonic() - begin.seconds, begin.step)
+    started = time.monotonic() - begin.seconds
+    recorder = _Recorder(backend, log, checkpoints, started, begin.step, cadence.max_shard_size)
     evaluations = Evaluations(training)
     for step, metrics in log.evaluations(begin.step):
         evaluations.add(step, metrics)

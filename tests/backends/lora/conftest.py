@@ -31,7 +31,7 @@ Both = dict[str, Backend]
 def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     """Both backends, float32, one thread."""
     cache = tmp_path_factory.mktemp("compiled")
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     return {name: create(BackendConfig(name=name, precision="float32"), hardware, cache) for name in NAMES}
 
 
@@ -51,8 +51,8 @@ def family(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def batch(traces: Traces, batch_of: Any) -> Batch:
-    """Two micro-batches of packed rows."""
-    built: Batch = batch_of([[traces[0:2], traces[2:4]], [traces[4:6], traces[6:8]]], 40)
+    """Four packed rows."""
+    built: Batch = batch_of([traces[0:2], traces[2:4], traces[4:6], traces[6:8]], 40)
     return built
 
 

@@ -47,14 +47,16 @@ def test_masks_are_even_and_differ_from_matrix_to_matrix() -> None:
     from tunix_rt.backends.jax.adapter import dropped as jax_dropped
     from tunix_rt.backends.torch.adapter import dropped as torch_dropped
 
-    keys = dropout_keys(seed=3, step=5, num_micro_batches=2, names=["a", "b"])
+    keys = dropout_keys(seed=3, step=5, rows=np.array([0, 7]), names=["a", "b"])
     assert keys.shape == (2, 2, 2)
     assert len({tuple(key) for key in keys.reshape(-1, 2).tolist()}) == 4
     share, kept = 0.25, []
     for key in keys.reshape(-1, 2):
         expected = np.array([_mixed(i, *key.tolist()) >= share * 2**32 for i in range(4000)])
-        x = np.ones((40, 100), np.float32)
-        for found in (np.asarray(jax_dropped(jnp.asarray(x), key, share)), torch_dropped(torch.tensor(x), key, share)):
+        x = np.ones((1, 40, 100), np.float32)
+        of_row = key[None]
+        both = np.asarray(jax_dropped(jnp.asarray(x), of_row, share)), torch_dropped(torch.tensor(x), of_row, share)
+        for found in both:
             np.testing.assert_allclose(np.asarray(found).reshape(-1), expected / (1 - share), rtol=1e-6)
         kept.append(expected)
         assert abs(expected.mean() - 0.75) < 0.03
@@ -74,7 +76,7 @@ def test_in_bfloat16_the_matrices_of_the_base_take_half_the_memory(
 ) -> None:
     """They are kept as they multiply; norms, embeddings and the adapter stay float32."""
     base = bases["llama"]
-    hardware = HardwareConfig(platform="cpu", device=0, threads=1)
+    hardware = HardwareConfig(platform="cpu", threads=1)
     half = create(BackendConfig(name=name, precision="bfloat16"), hardware, tmp_path / "compiled")
     state = half.load(base, setup_of(base))
     if name == "torch":

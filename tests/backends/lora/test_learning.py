@@ -98,7 +98,7 @@ def test_merged_it_is_a_model_that_transformers_opens_and_that_answers_alike(
     merge(folder, base, tmp_path / "merged")
     found = reference(opened(tmp_path / "merged"), batch)
     np.testing.assert_allclose(found, ours(both["torch"], base, folder, batch), atol=1e-4)
-    prompts = [row[:length].astype(np.int32) for row, length in zip(batch.tokens[0], (3, 5), strict=True)]
+    prompts = [row[:length].astype(np.int32) for row, length in zip(batch.tokens[:2], (3, 5), strict=True)]
     for name in NAMES if family == "llama" else ("torch",):
         answers = []
         for state in (both[name].load(base, None, folder), both[name].load(tmp_path / "merged", None)):

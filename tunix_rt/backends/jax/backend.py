@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +21,21 @@ from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
-from tunix_rt.backends.jax.generate import generate
+from tunix_rt.backends.jax.generate import Call, Pieces, answering_order, generate, together
+from tunix_rt.backends.jax.mesh import DeviceMesh, build
 from tunix_rt.backends.jax.optimizer import adam, adam_state, compiled
 from tunix_rt.backends.jax.quantized import stacked
-from tunix_rt.backends.jax.step import Graph, Inputs, score, select, train_step
+from tunix_rt.backends.jax.step import Graph, Inputs, apply_gradients, gradients, score, select
 from tunix_rt.backends.jax.weights import WeightMapping
+from tunix_rt.backends.processes.world import ALONE, World
+from tunix_rt.backends.sampling import UInt32
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
+from tunix_rt.backends.tensor_parallel import check_tensor
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
+from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import Weights
 
@@ -47,6 +55,8 @@ class State:
     lora: LoraLayout | None
     training: TrainingSetup | None
     moments: optax.OptState | None
+    mesh: DeviceMesh | None
+    """None: all of it is on one device."""
     step: int
     """Number of updates done."""
 
@@ -59,8 +69,13 @@ class State:
 class JaxBackend(xla.XlaBackend):
     """Implements `interface.Backend`; its methods are documented there."""
 
+    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
+        super().__init__(config, hardware, cache, world)
+        self._mesh = build(self._devices, self.placement.mesh) if len(self._devices) > 1 else None
+
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
         names, lora, frozen = WeightMapping(stored.architecture), None, Params()
+        mesh = self._mesh_of(stored)
         weights, quantized = stored.read_weights()
         params = names.from_files(weights)
         params["layers"] |= stacked(stored.architecture, quantized)
@@ -68,15 +83,30 @@ class JaxBackend(xla.XlaBackend):
             lora = LoraLayout.of(stored.adapter, stored.architecture)
             frozen = frozen_in(params, jnp.dtype(self._config.precision), lora.constants())
             params = lora.from_files(adapter)
-        frozen, params = jax.device_put((frozen, params), self._device)
+        frozen, params = self._place((frozen, params), mesh)
         moments, step = None, 0
         if stored.optimizer is not None:
             read = adam_state(stored.read_moments(), lora or names)
-            moments, step = jax.device_put(read, self._device), int(read.count)
+            moments, step = self._place(read, mesh), int(read.count)
         elif training is not None:
-            moments = jax.device_put(adam(training.optimizer).init(params), self._device)
+            moments = self._fresh_moments(training.optimizer, params, mesh)
         graphs = self._graphs(stored.architecture, joined(frozen, params), lora)
-        return State(stored, *graphs, params, frozen, lora, training, moments, step)
+        return State(stored, *graphs, params, frozen, lora, training, moments, mesh, step)
+
+    def _mesh_of(self, stored: Stored) -> DeviceMesh | None:
+        if self._mesh is None:
+            return None
+        check_tensor(stored.architecture, self._mesh.shape["tensor"])
+        return DeviceMesh(self._mesh, stored.architecture, stored.quantize)
+
+    def _place(self, tree: Any, mesh: DeviceMesh | None) -> Any:
+        return jax.device_put(tree, self._device) if mesh is None else mesh.place(tree)
+
+    def _fresh_moments(self, optimizer: OptimizerConfig, params: Params, mesh: DeviceMesh | None) -> optax.OptState:
+        start = adam(optimizer).init
+        if mesh is None:
+            return jax.device_put(start(params), self._device)
+        return jax.jit(start, out_shardings=mesh.shardings(jax.eval_shape(start, params)))(params)
 
     def _graphs(self, architecture: Architecture, whole: Params, lora: LoraLayout | None) -> tuple[Graph, Graph]:
         """Graphs of the decoder, for inference and for training."""
@@ -89,20 +119,27 @@ class JaxBackend(xla.XlaBackend):
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
-        before, dropout, fold = xla.compilations(), None, Fold.of(len(batch.tokens), self.rows_at_once)
-        if state.lora is not None:
-            dropout = state.lora.dropout_keys(state.training.seed, state.step, fold.rows())
+        before, fold = xla.compilations(), self._fold(state, batch)
+        clip_norm = np.inf if state.training.clip_norm is None else state.training.clip_norm
         with xla.memory_errors(xla.ROWS):
-            params, moments, measurements = train_step(
+            found = gradients(
                 state.training_graph,
+                state.mesh,
+                state.params,
+                state.frozen,
+                self._inputs(state, batch, fold, _dropout(state, fold)),
+                np.float32(batch.divisor),
+            )
+            if xla.compilations() > before:
+                jax.block_until_ready(found)  # whatever memory this program lacks, it lacks before anything is donated
+            params, moments, measurements = apply_gradients(
                 compiled(state.training.optimizer),
+                state.mesh,
                 state.params,
                 state.moments,
-                state.frozen,
-                self._inputs(state, fold.local(batch))._replace(dropout=dropout),
-                np.float32(batch.divisor),
+                *found,
                 np.float32(learning_rate),
-                np.float32(np.inf if state.training.clip_norm is None else state.training.clip_norm),
+                np.float32(clip_norm),
             )
         return replace(state, params=params, moments=moments, step=state.step + 1), measurements | {
             "compiled": xla.compilations() > before
@@ -113,31 +150,61 @@ class JaxBackend(xla.XlaBackend):
         heap.trim_between_phases("logprobs")
         # Without it: its matrices are 0, so that nothing is added and no other program is compiled.
         whole = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
-        fold = Fold.of(len(batch.tokens), self.rows_at_once)
+        fold = self._fold(state, batch)
         with xla.memory_errors(xla.ROWS):
-            found = score(state.graph, whole, self._inputs(state, fold.local(batch)))
+            found = score(state.graph, state.mesh, whole, self._inputs(state, batch, fold))
         return {"logprobs": found.reshape(-1, found.shape[-1])[: fold.num_rows]}
 
-    def _inputs(self, state: State, batch: Batch) -> Inputs:
+    def _fold(self, state: State, batch: Batch) -> Fold:
+        return Fold.of(len(batch.tokens), self.rows_at_once, 1 if state.mesh is None else state.mesh.num_row_ranks)
+
+    def _inputs(self, state: State, batch: Batch, fold: Fold, dropout: UInt32 | None = None) -> Inputs:
+        """Arrays [A, ...], or on a mesh [A, D, ...] placed; `dropout` [A * D, ...]."""
         architecture = state.stored.architecture
-        return select(batch, architecture.vocab_size, architecture.hidden_size)
+        folded = batch.with_arrays(lambda array: fold.every(array).reshape(-1, fold.local_rows, *array.shape[1:]))
+        inputs = select(folded, architecture.vocab_size, architecture.hidden_size)._replace(dropout=dropout)
+        if state.mesh is None:
+            return inputs
+        sizes = fold.micro_batches, fold.num_row_ranks
+        return state.mesh.put_rows(jax.tree.map(lambda array: array.reshape(*sizes, *array.shape[1:]), inputs))
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
         heap.trim_between_phases("generate")
+        stored = state.stored
+        call = Call(state.graph, stored.architecture, stored.stop_ids, prompts, generation, seeds)
         with xla.memory_errors("generation.batch_size"):
-            stored = state.stored
-            yield from generate(
-                state.graph, state.whole, stored.architecture, stored.stop_ids, prompts, generation, seeds
-            )
+            yield from together(_answering(state, call))
 
     def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
         params, moments = jax.tree.map(lambda array: np.array(array), (state.params, state.moments))
+        if state.mesh is not None:
+            params, moments = state.mesh.without_filling((params, moments))
         to_files = (state.lora or WeightMapping(state.stored.architecture)).to_files
         if moments is None:
             return state.stored, to_files(params), None
         return state.stored, to_files(params), Moments(to_files(moments.mu), to_files(moments.nu), int(moments.count))
+
+
+def _answering(state: State, call: Call) -> list[Pieces]:
+    """Each group of devices with its prompts: prompt i, in the order of answering, belongs to row rank i mod D.
+
+    The weights are gathered once, by all processes together.
+    """
+    order, mesh = answering_order(call), state.mesh
+    if mesh is None:
+        return [generate(call, state.whole, order)]
+    whole = mesh.gathered(state.whole)
+    return [generate(call, mesh.on_group(whole, one), order[rank :: mesh.num_row_ranks]) for rank, one in mesh.groups()]
+
+
+def _dropout(state: State, fold: Fold) -> UInt32 | None:
+    """Keys of the dropout masks of all rows, uint32 [A * D, L, M, B, 2]."""
+    if state.lora is None or state.training is None:
+        return None
+    rows = np.arange(fold.num_rows + fold.empty_rows, dtype=np.int64).reshape(-1, fold.local_rows)
+    return state.lora.dropout_keys(state.training.seed, state.step, rows)
 
 
 create = JaxBackend

@@ -41,6 +41,8 @@ Rotation = tuple[jax.Array, jax.Array] | None
 """Cosines and sines [B, T, d/2]; None: no rotation."""
 Attend = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, Any]]
 """Queries [B, K, G, T, d], keys and values [B, K, T, d] → the output [B, K, G, T, d], and what to keep."""
+Gather = Callable[[str, jax.Array], jax.Array]
+"""Name of a tensor and a device's part of it → the whole tensor."""
 Layers = tuple[Any, ...]
 """The weights of each layer separately, as `Decoder.separate` returns them."""
 Cache = tuple[KeyValue, ...]
@@ -172,11 +174,17 @@ class Decoder(Parts):
             setattr(self, name, nnx.Param(arrays[name]))
 
     def __call__(
-        self, tokens: jax.Array, positions: jax.Array, segments: jax.Array, pairs: jax.Array | None = None
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        segments: jax.Array,
+        pairs: jax.Array | None = None,
+        whole: Gather | None = None,
     ) -> tuple[jax.Array, Any]:
         """Int32 [B, T] each → hidden states float32 [B, T, D]; keys and values [L, B, K, T, d] of all layers.
 
-        Attention stays within a segment; `pairs`: see `attention.block_pairs`. Positions must be below T.
+        Attention stays within a segment; `pairs`: see `attention.block_pairs`. Positions must be below T. `whole`: the
+        layers are parts, of which one is made whole at a time, in the backward pass again.
         """
         shape, length = self.architecture, tokens.shape[1]
         kinds = LayerVariants.of(shape, length)
@@ -191,6 +199,8 @@ class Decoder(Parts):
 
         def one_layer(x: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
             weights, turn, wide = layer
+            if whole is not None:
+                weights = jax.tree_util.tree_map_with_path(lambda path, part: whole(path[0].key, part), weights)
             bias = pick(biases, wide)
 
             def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
@@ -201,7 +211,7 @@ class Decoder(Parts):
             rotation = None if rotations is None else (pick(rotations[0], turn), pick(rotations[1], turn))
             return nnx.merge(graph, weights)(x, rotation, attend_packed)
 
-        few = shape.num_layers <= UNROLLED_LAYERS and not self.gradient_checkpointing
+        few = shape.num_layers <= UNROLLED_LAYERS and not self.gradient_checkpointing and whole is None
         if not few:
             # A loop copies what it keeps for the backward pass into stacks: recomputing all but the large products
             # is cheaper (12.5 → 11.8 CPU-seconds per step of SmolLM2-135M), and takes less memory.

@@ -8,6 +8,7 @@ a portion, L layers, K key-value heads, d width of a head, V vocabulary.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -138,6 +139,22 @@ def bucket(size: int) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A call of `Backend.generate`, on any number of devices."""
+
+    graph: Graph
+    architecture: Architecture
+    stop_ids: tuple[int, ...]
+    prompts: Sequence[Int32]
+    generation: GenerationConfig
+    seeds: Sequence[int]
+
+    def limit(self, index: int) -> int:
+        """New tokens that a prompt may get."""
+        return min(self.generation.max_new_tokens, self.architecture.max_positions - len(self.prompts[index]))
+
+
+@dataclass(frozen=True, slots=True)
 class Answering:
     """Everything that stays fixed during one call of `generate`."""
 
@@ -152,46 +169,65 @@ class Answering:
     numbers: Float32
     """Uniform numbers float32 [prompts, positions]."""
 
+    @classmethod
+    def of(cls, call: Call, params: Params) -> Answering:
+        """With the weights of the devices that answer."""
+        generation = call.generation
+        return cls(
+            graph=call.graph,
+            params=params,
+            layers=_separate(call.graph, params),
+            sampling=Sampling(generation.temperature, generation.top_k, generation.top_p),
+            stop_ids=np.array(call.stop_ids, np.int32),
+            prompts=call.prompts,
+            limits=[call.limit(index) for index in range(len(call.prompts))],
+            numbers=uniforms(call.seeds, generation.max_new_tokens + PORTION),
+        )
 
-def generate(
-    graph: Graph,
-    params: Params,
-    architecture: Architecture,
-    stop_ids: tuple[int, ...],
-    prompts: Sequence[Int32],
-    generation: GenerationConfig,
-    seeds: Sequence[int],
-) -> Iterator[Piece]:
-    """Answer prompts in batches of similar length, longest first; see `Backend.generate`."""
-    limits = [min(generation.max_new_tokens, architecture.max_positions - len(prompt)) for prompt in prompts]
-    answering = Answering(
-        graph=graph,
-        params=params,
-        layers=_separate(graph, params),
-        sampling=Sampling(generation.temperature, generation.top_k, generation.top_p),
-        stop_ids=np.array(stop_ids, np.int32),
-        prompts=prompts,
-        limits=limits,
-        numbers=uniforms(seeds, generation.max_new_tokens + PORTION),
-    )
-    firsts = first_equals(prompts)
-    order = sorted(range(len(prompts)), key=lambda index: (-len(prompts[index]), firsts[index]))
+
+Pieces = Iterator[Piece | None]
+"""Pieces, and None where work has been dispatched whose result is waited for next."""
+
+
+def answering_order(call: Call) -> list[int]:
+    """Prompts of similar length together, the longest first, and equal ones next to each other."""
+    firsts = first_equals(call.prompts)
+    return sorted(range(len(call.prompts)), key=lambda index: (-len(call.prompts[index]), firsts[index]))
+
+
+def generate(call: Call, params: Params, order: Sequence[int]) -> Pieces:
+    """Answer the prompts `order`, in batches; see `Backend.generate`. `params`: on the devices that answer."""
     for index in order:
-        if limits[index] < 1:
+        if call.limit(index) < 1:
             yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
-    order = [index for index in order if limits[index] >= 1]
-    for first in range(0, len(order), generation.batch_size):
-        indices = order[first : first + generation.batch_size]
-        yield from _answer_batch(answering, indices, generation.batch_size)
+    order = [index for index in order if call.limit(index) >= 1]
+    if not order:
+        return
+    answering, size = Answering.of(call, params), call.generation.batch_size
+    for first in range(0, len(order), size):
+        yield from _answer_batch(answering, order[first : first + size], size)
 
 
-def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> Iterator[Piece]:
+def together(groups: Sequence[Pieces]) -> Iterator[Piece]:
+    """The pieces of several devices: each dispatches its next portion before the next result is waited for."""
+    waiting = deque(groups)
+    while waiting:
+        pieces = waiting.popleft()
+        for piece in pieces:
+            if piece is None:
+                waiting.append(pieces)
+                break
+            yield piece
+
+
+def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> Pieces:
     """Answer the prompts `indices` together. A device row without a prompt (padding) has owner None."""
     rows = min(_power_of_two(len(indices)), batch_size)
     owners: list[int | None] = [*indices, *[None] * (rows - len(indices))]
     slots = bucket(max(len(answering.prompts[index]) for index in indices))
     longest = max(answering.limits[index] for index in indices)
     carry, logprob = _prefill_batch(answering, owners, slots, _capacity(slots, 1, longest))
+    yield None
     tokens, logprobs, made = np.asarray(carry.tokens)[None], np.asarray(logprob)[None], 0
     while True:
         for row, owner in enumerate(owners):
@@ -206,6 +242,7 @@ def _answer_batch(answering: Answering, indices: list[int], batch_size: int) -> 
         uniform = _uniform(answering, owners, made, SINGLE_PORTION if len(owners) == 1 else PORTION)
         fixed = (answering.graph, answering.sampling, answering.params, answering.layers)
         carry, *found, count = decode(*fixed, carry, answering.stop_ids, uniform)
+        yield None
         tokens, logprobs = (np.asarray(array)[: int(count)] for array in found)
 
 

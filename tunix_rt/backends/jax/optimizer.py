@@ -35,14 +35,14 @@ def update(
     params: Params,
     gradients: Params,
     moments: optax.OptState,
+    norm: jax.Array,
     learning_rate: jax.Array,
     clip_norm: jax.Array,
-) -> tuple[Params, optax.OptState, jax.Array]:
+) -> tuple[Params, optax.OptState]:
     """Clip by global norm, then AdamW with decoupled decay (arXiv 1711.05101).
 
-    Returns (params, moments, gradient norm before clipping). A longer gradient is scaled to `clip_norm`.
+    `norm`: that of all gradients, on every device; a longer one is scaled to `clip_norm`.
     """
-    norm = optax.tree.norm(gradients)
     scale = 1 / jnp.maximum(norm / clip_norm, 1.0)
     gradients = jax.tree.map(lambda gradient: gradient * scale, gradients)
     directions, moments = adam(rule).update(gradients, moments)
@@ -54,11 +54,7 @@ def update(
             directions,
             params,
         )
-    return (
-        jax.tree.map(lambda weight, direction: weight - learning_rate * direction, params, directions),
-        moments,
-        norm,
-    )
+    return jax.tree.map(lambda weight, direction: weight - learning_rate * direction, params, directions), moments
 
 
 def adam_state(moments: Moments, names: WeightMapping | LoraLayout) -> optax.ScaleByAdamState:

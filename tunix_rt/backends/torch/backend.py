@@ -19,6 +19,7 @@ from torch import Tensor
 from tunix_rt.backends import heap
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Piece, TrainingSetup
+from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.shrinking import shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, step
@@ -51,11 +52,11 @@ class State:
 class TorchBackend(StoredBackend):
     """Implements `interface.Backend`; each method is documented there."""
 
-    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path) -> None:
+    def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
         """`cache` is unused, since nothing is compiled. Raises DeviceError."""
         super().__init__(hardware)
         self._config = config
-        self._device = devices.select(hardware)
+        self._device = devices.select(hardware, world)
         self.placement = devices.placement(self._device, config.precision)
 
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
@@ -159,3 +160,4 @@ def _fewer_rows(batch: Batch) -> str:
 
 
 create = TorchBackend
+num_devices = devices.count

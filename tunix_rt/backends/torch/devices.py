@@ -12,16 +12,16 @@ from contextlib import contextmanager
 import torch
 
 from tunix_rt.backends.interface import Placement
-from tunix_rt.backends.placement import first_device
+from tunix_rt.backends.placement import as_declared, first_device
+from tunix_rt.backends.processes.world import World
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
-from tunix_rt.machine import usable_cores
 
 
-def select(hardware: HardwareConfig) -> torch.device:
+def select(hardware: HardwareConfig, world: World) -> torch.device:
     """The device that `hardware` names; sets torch's threads. Raises DeviceError listing those present."""
-    torch.set_num_threads(usable_cores() if hardware.threads == "auto" else hardware.threads)
+    torch.set_num_threads(world.threads(hardware.threads))
     platform = hardware.platform
     if platform == "auto":
         platform = "gpu" if torch.cuda.is_available() else "cpu"
@@ -29,10 +29,7 @@ def select(hardware: HardwareConfig) -> torch.device:
     wanted = first_device(hardware)
     if wanted >= len(present.get(platform, [])):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
-        raise DeviceError(
-            f"hardware.platform={platform} hardware.devices={hardware.devices}: torch sees no such device; "
-            f"present: {listed}"
-        )
+        raise DeviceError(f"{as_declared(hardware)}: torch sees no such device; present: {listed}")
     if platform == "cpu":
         return torch.device("cpu")
     # On CUDA some kernels add in any order; on the CPU those used here are deterministic already.
@@ -40,6 +37,11 @@ def select(hardware: HardwareConfig) -> torch.device:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     return torch.device("cuda", wanted)
+
+
+def count(hardware: HardwareConfig) -> int:
+    """How many devices of the declared platform this machine has; a processor counts as one."""
+    return 1 if hardware.platform == "cpu" else max(1, torch.cuda.device_count())
 
 
 def _present() -> dict[str, list[str]]:

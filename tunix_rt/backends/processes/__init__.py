@@ -1,0 +1,1 @@
+"""Processes of one job: one leads, the others follow it over the interface `Backend`."""

@@ -1,0 +1,109 @@
+"""Messages between the processes of a job as bytes: JSON, and behind it the bytes of the arrays. Never pickle.
+
+Only plain values, paths, numpy arrays and the records of `interface.Backend` can be said, each record by its name.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tunix_rt.backends.interface import AdapterSetup, Piece, TrainingSetup
+from tunix_rt.backends.processes.world import World
+from tunix_rt.batches.batch import Batch
+from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
+from tunix_rt.config.model import LoraAdapter
+from tunix_rt.config.results import GenerationConfig, InterventionConfig
+from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.models.adapter_folder import Base
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Something that every process holds its own of, a backend or a state, by the number that all know it by."""
+
+    number: int
+
+
+RECORDS: dict[str, Any] = {
+    record.__name__: record
+    for record in (
+        *(AdapterSetup, BackendConfig, Base, Batch, GenerationConfig, HardwareConfig, Held, InterventionConfig),
+        *(LoraAdapter, MeshConfig, OptimizerConfig, Piece, TrainingSetup, World),
+    )
+}
+KIND = "kind of value"
+"""Marks a JSON object that stands for a value that JSON has not."""
+LENGTH = struct.Struct("!Q")
+
+
+def pack(message: Mapping[str, Any]) -> bytes:
+    """A message as bytes; relative paths become absolute. Raises TypeError for a value that cannot be said."""
+    arrays: list[Array] = []
+    head = json.dumps(_said(dict(message), arrays)).encode()
+    return b"".join([LENGTH.pack(len(head)), head, *(array.tobytes() for array in arrays)])
+
+
+def unpack(data: bytes) -> dict[str, Any]:
+    """What `pack` was given; arrays can be written to. Raises KeyError for a record that is none of `RECORDS`."""
+    (length,) = LENGTH.unpack_from(data)
+    message: dict[str, Any] = _Reading(data, LENGTH.size + length).value(json.loads(data[LENGTH.size :][:length]))
+    return message
+
+
+def _said(value: Any, arrays: list[Array]) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return {KIND: "path", "path": str(value.absolute())}
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return {KIND: "array", "dtype": str(value.dtype), "shape": value.shape}
+    if isinstance(value, list | tuple):
+        items = [_said(item, arrays) for item in value]
+        return items if isinstance(value, list) else {KIND: "tuple", "items": items}
+    if isinstance(value, dict):
+        return {KIND: "dict", "items": [[_said(key, arrays), _said(item, arrays)] for key, item in value.items()]}
+    if RECORDS.get(type(value).__name__) is type(value):
+        named = {field.name: _said(getattr(value, field.name), arrays) for field in fields(value)}
+        return {KIND: type(value).__name__, "fields": named}
+    raise TypeError(f"{type(value).__name__} cannot be sent to another process")
+
+
+@dataclass(slots=True)
+class _Reading:
+    """The arrays of a message, from byte `at` on, in the order in which its values are read."""
+
+    data: bytes
+    at: int
+
+    def value(self, said: Any) -> Any:
+        if isinstance(said, list):
+            return [self.value(item) for item in said]
+        if not isinstance(said, dict):
+            return said
+        match kind := said[KIND]:
+            case "path":
+                return Path(said["path"])
+            case "array":
+                return self._array(np.dtype(said["dtype"]), said["shape"])
+            case "tuple":
+                return tuple(self.value(item) for item in said["items"])
+            case "dict":
+                return {self.value(key): self.value(item) for key, item in said["items"]}
+        return RECORDS[kind](**{name: self.value(item) for name, item in said["fields"].items()})
+
+    def _array(self, dtype: np.dtype[Any], shape: list[int]) -> Array:
+        count = int(np.prod(shape, dtype=np.int64))
+        begin, self.at = self.at, self.at + count * dtype.itemsize
+        return np.frombuffer(self.data, dtype, count, begin).reshape(shape).copy()
