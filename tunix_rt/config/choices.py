@@ -59,7 +59,9 @@ class BackendFacts:
 
 BACKENDS: dict[str, BackendFacts] = {
     "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu")),
-    "torch": BackendFacts(package="torch", extra="torch", platforms=("cpu", "gpu"), process_per_device=True, keeps_scores=False),
+    "torch": BackendFacts(
+        package="torch", extra="torch", platforms=("cpu", "gpu"), process_per_device=True, keeps_scores=False
+    ),
     "tunix": BackendFacts(
         package="tunix",
         extra="tunix",

@@ -83,7 +83,10 @@ class DeviceMesh:
 
         def spec(path: Any, _: Any) -> P:
             name = _name(path)
-            cuts = (("shard", self.shard_axis(name) if shard else None), ("tensor", self.tensor_axis(name) if tensor else None))
+            cuts = (
+                ("shard", self.shard_axis(name) if shard else None),
+                ("tensor", self.tensor_axis(name) if tensor else None),
+            )
             along = {axis + _stacked(path): called for called, axis in cuts if axis is not None}
             return P(*(along.get(axis) for axis in range(max(along, default=-1) + 1)))
 
