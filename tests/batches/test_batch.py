@@ -193,7 +193,7 @@ def test_no_trace_or_one_too_long_is_an_error(make_dataset: MakeDataset) -> None
 def test_evaluation_batches_hold_every_trace_once_in_one_order(make_dataset: MakeDataset) -> None:
     dataset = make_dataset(LENGTHS)
     batches = list(sequential_batches(dataset, 12, True, rows=4))
-    assert all(batch.tokens.shape == (1, 4, 12) for batch in batches)
+    assert all(batch.tokens.shape == (4, 12) for batch in batches)
     seen = [trace for batch in batches for trace in traces_in(batch, LENGTHS)]
     assert sorted(seen) == list(range(len(LENGTHS)))
     again = [trace for batch in sequential_batches(dataset, 12, True, 4) for trace in traces_in(batch, LENGTHS)]

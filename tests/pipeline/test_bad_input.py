@@ -134,7 +134,7 @@ def test_debug_shows_the_traceback(person: Person) -> None:
             ["write training.global_batch_size=12", "hardware.local_batch_size=3"],
         ),
         (["hardware.devices=4", "hardware.mesh.shard=3"], 2, ["shard 3", "cannot be filled by 4 devices"]),
-        (["hardware.devices=32"], 2, ["16 rows are fewer than the 32 devices"]),
+        (["hardware.devices=32"], 2, ["8 rows are fewer than the 32 devices"]),
         (
             ["model=from_path", "model.source.path=nowhere", "tokenizer=pretrained"],
             2,

@@ -98,13 +98,6 @@ def test_members_run_and_fail_where_the_launcher_puts_them(
     assert done.err.splitlines()[-1] == "error: 1 of 2 members failed"
 
 
-def test_slurm_needs_slurm(shell: Shell) -> None:
-    """A process of its own: submitit sets up logging anew, for which absl closes what it took for standard error."""
-    done = shell.starts("+experiment=sweep_slurm", *QUICK, "optimizer.learning_rate=1e-3")
-    assert done.code == 3
-    assert done.err.splitlines()[-1].startswith("error: the launcher starts no member: RuntimeError: Could not detect")
-
-
 @pytest.mark.parametrize(("word", "near"), [("launcher=jobbib", "joblib"), ("sweeper=optuma", "optuna")])
 def test_a_misspelt_choice_is_named(word: str, near: str, shell: Shell) -> None:
     done = shell.types("-m", f"hydra/{word}", "seed=1,2")

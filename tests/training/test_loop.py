@@ -106,7 +106,7 @@ def trained(
     config = check(compose([*TOY, "training.evaluate_every=null", *words]))
 
     def batch_at(step: int) -> Batch:
-        row = np.full((1, 1, TOKENS), step, np.int32)
+        row = np.full((1, TOKENS), step, np.int32)
         return Batch.supervised(row, row, row, row, row.astype(np.float32))
 
     def evaluate(state: float, step: int) -> Mapping[str, float]:

@@ -19,9 +19,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from tunix_rt.config.folders import EXPERIMENT, choices, config_folders, groups, search_working_directory
 from tunix_rt.errors import ConfigError, InputError, ask_for_traceback
 from tunix_rt.hints import say_folders
-from tunix_rt.runs.secrets import mask_values, masked_output, password_to_variable
+from tunix_rt.runs.secrets import URI_VARIABLE, mask_values, masked_output, password_to_variable
 from tunix_rt.terminal import out
-from tunix_rt.tracking.content import URI_VARIABLE
 
 if TYPE_CHECKING:
     from tunix_rt.sweeps.member import Home

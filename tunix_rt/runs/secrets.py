@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any, TextIO
 
+URI_VARIABLE = "TUNIX_RT_TRACKING_URI"
+"""The environment variable that passes the tracking URI with its password to a sync process; no file contains it."""
 MASK = "***"
 SHORTEST = 8
 """Minimum length of a secret variable's value to be masked everywhere: a short one like `test` occurs anywhere."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any
 
-from tunix_rt.errors import MachineError
+from tunix_rt.errors import MachineError, TunixError
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder
 from tunix_rt.sweeps.ranking import announce
 from tunix_rt.terminal import say, warn
@@ -92,6 +92,8 @@ def _hand_over(
     with _monitored(sweep, [member.key for member in members], watch):
         try:
             launcher.launch([list(member.overrides) for member in members], initial_job_idx=first)
+        except TunixError:
+            raise
         except Exception as error:  # a third-party launcher may raise anything
             while any(cared_for(member.key) for member in members):
                 time.sleep(GLANCE)

@@ -1,8 +1,6 @@
 """Runs one member: in this process, or in a launcher's worker, in its own process.
 
-    python -m tunix_rt.sweeps.member SWEEP_FOLDER KEY     (a launcher's worker starts and supervises it)
-
-A worker that only waits survives what kills its member (a signal, the kernel out of memory), and can report it.
+python -m tunix_rt.sweeps.member SWEEP_FOLDER KEY     (a launcher's worker starts and supervises it)
 """
 
 from __future__ import annotations
@@ -10,10 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import signal
-import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,18 +19,16 @@ from tunix_rt.backends import heap
 from tunix_rt.config.load import check, resolve
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import Interrupted, TunixError
-from tunix_rt.files import read_json, write_json
+from tunix_rt.files import read_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import StopRequested
-from tunix_rt.runs.secrets import mask_values, masked_traceback, password_to_variable
-from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder, key_of
+from tunix_rt.runs.secrets import URI_VARIABLE, mask_values, masked_traceback, password_to_variable
+from tunix_rt.runs.sweep import MemberRecord, MemberState, SweepFolder
 from tunix_rt.sweeps.ranking import announce
-from tunix_rt.tracking.content import URI_VARIABLE
+from tunix_rt.sweeps.supervise import supervise
 
 PRUNED = "pruned"
 """First word of a `stop` file that ends a member for good."""
-GLANCE = 0.2
-"""Seconds between two checks of a member's process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,34 +107,6 @@ def _run(sweep: SweepFolder, config: ExperimentConfig, folder: RunFolder) -> tup
         return "interrupted", str(error)
     (folder.path / "stop").unlink(missing_ok=True)  # came too late
     return "finished", None
-
-
-def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any], directory: str) -> MemberRecord:
-    """Run a member in its own process, which ends if the sweep is asked to stop or this process is gone."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches everyone at a terminal; the sweep forwards it
-    key = key_of(overrides)
-    write_json(sweep.request(key), {"overrides": list(overrides), "config": mask_values(dict(mapping))})
-    command = [sys.executable, "-m", "tunix_rt.sweeps.member", str(sweep.path), key]
-    asked = False
-    with sweep.log(key).open("ab") as log:
-        env = os.environ | {URI_VARIABLE: str(mapping["tracking"]["uri"])}  # the file has it without the password
-        streams: Any = {"stdin": subprocess.PIPE, "stdout": log, "stderr": log}
-        process = subprocess.Popen(command, cwd=directory, start_new_session=True, env=env, **streams)
-    assert process.stdin is not None
-    while (code := process.poll()) is None:
-        time.sleep(GLANCE)
-        sweep.heartbeat(key)
-        if not asked and sweep.asked_to_stop() is not None:
-            process.stdin.close()
-            asked = True
-    record = sweep.read(key) or MemberRecord(tuple(overrides), "running", None, pid=process.pid)
-    if record.state == "running":  # it was killed before it could record its end
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-        reason = f"its process was ended by {name}; what it printed is in {os.path.relpath(sweep.log(key), directory)}"
-        record = replace(record, state="interrupted" if asked else "failed", reason=reason)
-        sweep.write(record)
-    return record
 
 
 def _end_with_parent() -> None:

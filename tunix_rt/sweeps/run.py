@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 NEEDS = {
     "hydra_plugins.hydra_joblib_launcher": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
     "hydra_plugins.hydra_submitit_launcher": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
+    "hydra_plugins.tunix_rt_sweeps.slurm_launcher": ("hydra_plugins.hydra_submitit_launcher", "submitit"),
     "hydra_plugins.tunix_rt_sweeps.ray_launcher": ("ray", "ray"),
     "hydra_plugins.tunix_rt_sweeps.optuna_sweeper": ("optuna", "optuna"),
 }

@@ -22,15 +22,13 @@ from tunix_rt.files import JsonObject, digest, read_appended, read_json, read_re
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.origin import begun_from
 from tunix_rt.runs.scores import scores
-from tunix_rt.runs.secrets import is_masked, mask, mask_values
+from tunix_rt.runs.secrets import URI_VARIABLE, is_masked, mask, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.traces.prediction import renamed
 from tunix_rt.tracking.state import Folder, sent_as
 from tunix_rt.tracking.store import DataSplit, Facts, Table
 from tunix_rt.tracking.tail import Point
 
-URI_VARIABLE = "TUNIX_RT_TRACKING_URI"
-"""The environment variable that passes the tracking URI with its password to a sync process; no file contains it."""
 MAX_KEY = 250
 """Longest name, in characters, that every tracker accepts."""
 MAX_NOTE = 5000

@@ -23,10 +23,9 @@ from tunix_rt.errors import DataError, Interrupted
 from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import living, named
-from tunix_rt.runs.secrets import is_masked, mask, mask_values
+from tunix_rt.runs.secrets import URI_VARIABLE, is_masked, mask, mask_values
 from tunix_rt.runs.sweep import SweepFolder, sweep_of
 from tunix_rt.terminal import say, warn
-from tunix_rt.tracking.content import URI_VARIABLE
 from tunix_rt.tracking.state import SyncReport, SyncState, folder_at, report_on
 from tunix_rt.tracking.store import NONE, check
 from tunix_rt.tracking.sweep import ask_for

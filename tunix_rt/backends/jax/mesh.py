@@ -152,8 +152,14 @@ class DeviceMesh:
         """Within `spread`: gradients of each device's rows → of all rows. Those of cut tensors were summed along
         `shard` when their gather was transposed."""
         return jax.tree_util.tree_map_with_path(
-            lambda path, one: jax.lax.psum(one, ROW_AXES if self._cut(path) is None else "data"), gradients
+            lambda path, one: self.total(one, *(ROW_AXES if self._cut(path) is None else ("data",))), gradients
         )
+
+    def total(self, x: jax.Array, *axes: str) -> jax.Array:
+        """Within `spread`: the sum of `x` of all devices along axes of the mesh."""
+        along = tuple(axis for axis in axes if self.mesh.shape[axis] > 1)
+        found: jax.Array = jax.lax.psum(x, along) if along else x
+        return found
 
     def norm(self, gradients: Any) -> jax.Array:
         """Within `spread`: the global norm of summed gradients."""
@@ -163,7 +169,7 @@ class DeviceMesh:
                 replicated += jnp.sum(jnp.square(one))
             else:
                 cut += jnp.sum(jnp.square(one))
-        return jnp.sqrt(jax.lax.psum(cut, "shard") + replicated)
+        return jnp.sqrt(self.total(cut, "shard") + replicated)
 
     def spread(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
         """`function` on every device's part; replicated results are the caller's promise (`check_vma` false)."""

@@ -149,7 +149,7 @@ def gradients(
     def local(params: Params, frozen: Params, inputs: Inputs, divisor: jax.Array) -> tuple[jax.Array, Params]:
         mine = jax.tree.map(lambda array: array[:, 0], inputs)
         total, found = loss_and_gradients(graph, params, frozen, mine, divisor, mesh.gather)
-        return jax.lax.psum(total, ROW_AXES), mesh.summed(found)
+        return mesh.total(total, *ROW_AXES), mesh.summed(found)
 
     own = mesh.specs(params)
     found = mesh.spread(local, (own, mesh.specs(frozen), ROWS, P()), (P(), own))(params, frozen, inputs, divisor)

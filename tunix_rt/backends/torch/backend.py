@@ -1,4 +1,4 @@
-"""The torch backend: the eight methods, by delegation. One process, one device.
+"""The torch backend: the eight methods, by delegation. One process per device.
 
 In and out: see `backends/interface.py`. Independent of text, runs and schedules.
 """
@@ -6,7 +6,7 @@ In and out: see `backends/interface.py`. Independent of text, runs and schedules
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,20 +19,25 @@ from torch import Tensor
 from tunix_rt.backends import heap
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Piece, TrainingSetup
+from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.shrinking import shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
-from tunix_rt.backends.torch import devices, generate, step
+from tunix_rt.backends.torch import devices, generate, mesh, step
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
+from tunix_rt.backends.torch.gather import filled
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
+from tunix_rt.backends.torch.sharding import Sharding
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
+from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.folder import Weights
+from tunix_rt.models.parts import PartOf, Shape, by_rows, whole
 
 Measurements = dict[str, Tensor]
 
@@ -54,10 +59,16 @@ class TorchBackend(StoredBackend):
 
     def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
         """`cache` is unused, since nothing is compiled. Raises DeviceError."""
-        super().__init__(hardware)
+        super().__init__(hardware, world.leads)
         self._config = config
+        shape = MeshShape.of(hardware.mesh, world.size)
         self._device = devices.select(hardware, world)
-        self.placement = devices.placement(self._device, config.precision)
+        self._mesh = mesh.join(world, shape, self._device)
+        self.placement = devices.placement(self._device, config.precision, shape, self._mesh.everyone)
+        shard = self._mesh.shard
+        self._part_of = whole if shard.size == 1 else by_rows(shard.rank, shard.size)
+        # Where weights are gathered in a step, one process cannot begin it anew alone.
+        self.may_shrink = self.may_shrink and shard.size == 1
 
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
         lora = None
@@ -72,52 +83,76 @@ class TorchBackend(StoredBackend):
             precision=self._config.precision,
             quantized=quantized,
             gradient_checkpointing=self._config.gradient_checkpointing,
+            sharding=self._sharding(stored.architecture, weights, quantized),
         )
         if training is None:
             return State(stored, model, None, None, 0)
         optimizer = AdamW(training.optimizer, kinds_of(model), model.trained)
         if stored.optimizer is not None:
-            optimizer.load(stored.read_moments())
+            optimizer.load(stored.read_moments(self._part_of if model.trains_parts else whole))
         return State(stored, model, training, optimizer, int(optimizer.count))
 
     def _weights(self, stored: Stored, trainable: bool) -> tuple[dict[str, Tensor], dict[str, QuantizedMatrix]]:
         """The weights on the device: float32, except the matrices that an adapter is on; and those quantised."""
         half = stored.adapter is not None and self._config.precision == "bfloat16"
-        arrays, small = stored.read_weights()
+        arrays, small = stored.read_weights(self._part_of)
         weights = {}
         for tensor in (tensor for tensor in tensors_of(stored.architecture) if tensor.name in arrays):
             dtype = torch.bfloat16 if half and tensor.is_layer_matrix else torch.float32
-            array = arrays.pop(tensor.name)  # one by one: two complete copies are never in memory
-            weights[tensor.name] = torch.tensor(array, dtype=dtype, device=self._device, requires_grad=trainable)
-        return weights, {name: QuantizedMatrix.of(small.pop(name), self._device) for name in list(small)}
+            # One by one: two complete copies are never in memory.
+            part = filled(torch.from_numpy(arrays.pop(tensor.name)), tensor.shape[0], self._mesh.shard)
+            weights[tensor.name] = part.to(self._device, dtype, copy=True).requires_grad_(trainable)
+        return weights, {
+            name: QuantizedMatrix.of(small.pop(name), self._device, self._mesh.shard) for name in list(small)
+        }
+
+    def _sharding(
+        self, architecture: Architecture, weights: dict[str, Tensor], quantized: dict[str, QuantizedMatrix]
+    ) -> Sharding | None:
+        if self._mesh.shard.size == 1:
+            return None
+        half, recomputed = self._config.precision == "bfloat16", self._config.gradient_checkpointing
+        return Sharding(self._mesh.shard, architecture, weights, quantized, half, recomputed)
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:
         if state.optimizer is None or state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup")
         heap.trim_between_phases("train_step")
-        measured = shrinking(self, len(batch.tokens), partial(self._update, state, batch, learning_rate))
+        loss_sum = self._attempted(batch, partial(self._accumulated, state, state.training.seed))
+        clip_norm = state.training.clip_norm
+        measured = step.update(
+            state.model, state.optimizer, loss_sum, batch.divisor, learning_rate, clip_norm, self._mesh
+        )
         state.step += 1
         return state, measured
 
-    def _update(self, state: State, batch: Batch, learning_rate: float, fold: Fold) -> Measurements:
-        assert state.optimizer is not None
-        assert state.training is not None
-        adapters = masked(state.model.adapter, state.training.seed, state.step, fold.rows())
-        folded, clip_norm = fold.local(batch), state.training.clip_norm
-        with devices.memory_guard(_fewer_rows(folded)):
-            return step.train_step(state.model, state.optimizer, folded, learning_rate, clip_norm, adapters)
+    def _accumulated(self, state: State, seed: int, fold: Fold, local: Batch) -> Tensor:
+        adapters = masked(state.model.adapter, seed, state.step, fold.rows(self._mesh.rows.rank))
+        return step.accumulate(state.model, local, adapters)
+
+    def _attempted(self, batch: Batch, compute: Callable[[Fold, Batch], Tensor]) -> Tensor:
+        """What `compute` makes of the rows of this process, [A, L, T], with fewer at once if memory is short."""
+        rows = self._mesh.rows
+
+        def attempt(fold: Fold) -> Tensor:
+            local = fold.local(batch, rows.rank)
+            with devices.memory_guard(_fewer_rows(local)):
+                return compute(fold, local)
+
+        return shrinking(self, len(batch.tokens), attempt, rows.size, self._any_failed)
+
+    def _any_failed(self, failed: bool) -> bool:
+        if self._mesh.is_alone:
+            return failed
+        return bool(self._mesh.everyone.sum(torch.tensor(float(failed), device=self._device)))
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         model = state.model if adapter else replace(state.model, adapter=None)
-
-        def score(fold: Fold) -> Tensor:
-            folded = fold.local(batch)
-            with devices.memory_guard(_fewer_rows(folded)):
-                return step.logprobs(model, folded).flatten(0, 1)[: fold.num_rows]
-
-        return {"logprobs": shrinking(self, len(batch.tokens), score)}
+        found = self._attempted(batch, lambda fold, local: step.logprobs(model, local))
+        every = self._mesh.rows.gather(found).swapaxes(0, 1)
+        return {"logprobs": every.flatten(0, 2)[: len(batch.tokens)]}
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}
@@ -127,14 +162,21 @@ class TorchBackend(StoredBackend):
     ) -> Iterator[Piece]:
         heap.trim_between_phases("generate")
         with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
-            yield from generate.generate(state.model, prompts, generation, seeds, state.stored.stop_ids)
+            yield from generate.generate(
+                state.model, prompts, generation, seeds, state.stored.stop_ids, self._mesh.rows
+            )
+
+    def _parts(self, state: State) -> PartOf | None:
+        return self._part_of if state.model.trains_parts else None
 
     def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
-        trained, optimizer = _copies(state.model.trained), state.optimizer
+        optimizer, shapes = state.optimizer, state.stored.trained_shapes
+        # Of those that hold the same part one writes it.
+        copied = partial(_copies, shapes if self._mesh.data.rank == 0 else {}, self._parts(state) or whole)
         if optimizer is None:
-            return state.stored, trained, None
-        moments = Moments(_copies(optimizer.first), _copies(optimizer.second), int(optimizer.count))
-        return state.stored, trained, moments
+            return state.stored, copied(state.model.trained), None
+        moments = Moments(copied(optimizer.first), copied(optimizer.second), int(optimizer.count))
+        return state.stored, copied(state.model.trained), moments
 
     def describe(self) -> dict[str, str]:
         return {
@@ -149,9 +191,13 @@ class TorchBackend(StoredBackend):
         }
 
 
-def _copies(tensors: dict[str, Tensor]) -> Weights:
-    """Copies on the host, so that later steps cannot change them."""
-    return {name: np.array(value.detach().cpu().numpy()) for name, value in tensors.items()}
+def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Tensor]) -> Weights:
+    """Copies on the host, so that later steps cannot change them; of parts without what fills them up."""
+    found: Weights = {}
+    for name, shape in shapes.items():
+        num_rows = part_of(name, shape).shape(shape)[0]
+        found[name] = np.array(tensors[name].detach()[:num_rows].cpu().numpy())
+    return found
 
 
 def _fewer_rows(batch: Batch) -> str:

@@ -7,8 +7,10 @@ Legend: B rows, T positions, E hidden width, H query heads, K key and value head
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -22,6 +24,7 @@ from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.backends.torch.experts import counts_of, mixed, route
 from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
+from tunix_rt.backends.torch.sharding import EMBEDDING, FIRST_LAYER, NORM, Sharding
 from tunix_rt.config.choices import Precision
 from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, kind_of
 from tunix_rt.models.families.names import Tensor as Named
@@ -50,7 +53,8 @@ class Decoder:
 
     architecture: Architecture
     weights: dict[str, Tensor]
-    """Weights by Hugging Face name; a tied output head has no entry, nor have `quantized` matrices."""
+    """Weights by Hugging Face name; a tied output head has no entry, nor have `quantized` matrices. Under `sharding`
+    the parts of this process."""
     adapter: Lora | None = None
     """The adapter on frozen weights, if any."""
     precision: Precision = "float32"
@@ -61,6 +65,8 @@ class Decoder:
     """Keep only the input of a layer, and recompute the layer in the backward pass."""
     even_experts: bool = False
     """Give all experts as many tokens, whatever the router says: to plan memory without numbers."""
+    sharding: Sharding | None = None
+    """Gathers the parts; None: every tensor is here in whole."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """Maps (canonical part name, layer) to its tensors; built once, as it is used for every token."""
     _frequencies: dict[Rope, Tensor] = field(init=False, repr=False)
@@ -88,16 +94,40 @@ class Decoder:
     @property
     def head(self) -> Tensor:
         """The output matrix [V, E]."""
-        return self.whole("embedding" if self.architecture.tie_embeddings else "head")
+        return self.single("embedding" if self.architecture.tie_embeddings else "head")
 
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.head.device
+        return next(iter(self.weights.values())).device
 
-    def whole(self, own: str, layer: int | None = None) -> Tensor:
+    @contextmanager
+    def gathered(self, use: int) -> Iterator[Decoder]:
+        """The model with every tensor of a use (see `sharding.py`) in whole; outside of it these are gone."""
+        if self.sharding is None:
+            yield self
+            return
+        with self.sharding.whole(use) as (weights, quantized):
+            found = copy(self)
+            object.__setattr__(found, "weights", weights)
+            object.__setattr__(found, "quantized", quantized)
+            yield found
+
+    def in_whole(self) -> Decoder:
+        """The model with every tensor in whole, for as long as it is kept."""
+        if self.sharding is None:
+            return self
+        weights, quantized = self.sharding.gather_all()
+        return replace(self, weights=weights, quantized=quantized, sharding=None)
+
+    def single(self, own: str, layer: int | None = None) -> Tensor:
         """A part of one tensor, outside the layers or of a layer, by its canonical name."""
         return self.weights[self._places[own, layer][0][0].name]
+
+    @property
+    def trains_parts(self) -> bool:
+        """Whether the trained tensors are parts, and not replicated on all processes."""
+        return self.sharding is not None and self.adapter is None
 
     def trained_in(self, layer: int) -> list[Tensor]:
         """The tensors of a layer that training changes."""
@@ -165,11 +195,8 @@ def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Att
     shape = model.architecture
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=model.precision == "bfloat16"):
         rotations = model.rotations(positions)
-        x = embedding(tokens, model.whole("embedding"))
-        if shape.embedding_scale != 1:
-            x = x * shape.embedding_scale
-        if shape.learned_positions:
-            x = x + embedding(positions, model.whole("positions"))
+        with model.gathered(EMBEDDING) as whole:
+            x = _embedded(whole, tokens, positions)
         for layer, kind in enumerate(shape.layers):
             compute = partial(_layer, model, layer, rotations.get(kind.rope), attend)
             if model.gradient_checkpointing and torch.is_grad_enabled():
@@ -177,7 +204,16 @@ def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Att
                 x = _ComputedAgain.apply(compute, tidy, x, *model.trained_in(layer))
             else:
                 x = compute(x)
-        return model.norm("norm", None, x)
+        with model.gathered(NORM) as whole:
+            return whole.norm("norm", None, x)
+
+
+def _embedded(model: Decoder, tokens: Tensor, positions: Tensor) -> Tensor:
+    shape = model.architecture
+    x = embedding(tokens, model.single("embedding"))
+    if shape.embedding_scale != 1:
+        x = x * shape.embedding_scale
+    return x + embedding(positions, model.single("positions")) if shape.learned_positions else x
 
 
 class _ComputedAgain(torch.autograd.Function):
@@ -203,17 +239,19 @@ class _ComputedAgain(torch.autograd.Function):
         x, *trained = ctx.saved_tensors
         x = x.detach().requires_grad_(ctx.needs_input_grad[2])
         with torch.enable_grad(), ctx.precision():
-            y = ctx.compute(x)
+            # A scalar with the same gradients: where some are given, torch imports sympy, 2 CPU-seconds.
+            product = (ctx.compute(x) * grad_outputs[0]).sum()
         wanted = [tensor for tensor in (x, *trained) if tensor.requires_grad]
-        found = iter(torch.autograd.grad(y, wanted, grad_outputs))
+        found = iter(torch.autograd.grad(product, wanted))
         return None, None, *(next(found) if tensor.requires_grad else None for tensor in (x, *trained))
 
 
 def _layer(model: Decoder, layer: int, rotation: Rotation | None, attend: Attend, x: Tensor) -> Tensor:
-    y = _attention(model, layer, model.norm("attention_norm", layer, x), rotation, attend)
-    x = x + model.norm("attention_post_norm", layer, y)
-    y = _feed_forward(model, layer, model.norm("mlp_norm", layer, x))
-    return x + model.norm("mlp_post_norm", layer, y)
+    with model.gathered(FIRST_LAYER + layer) as whole:
+        y = _attention(whole, layer, whole.norm("attention_norm", layer, x), rotation, attend)
+        x = x + whole.norm("attention_post_norm", layer, y)
+        y = _feed_forward(whole, layer, whole.norm("mlp_norm", layer, x))
+        return x + whole.norm("mlp_post_norm", layer, y)
 
 
 def _feed_forward(model: Decoder, layer: int, x: Tensor) -> Tensor:
@@ -238,7 +276,7 @@ def _experts(model: Decoder, layer: int, x: Tensor, experts: Experts) -> Tensor:
         return _gated(model, layer, "expert_gate_up", "expert_down", rows, pair, single)
 
     flat = x.flatten(0, 1)
-    chosen, weights = route(flat, model.whole(ROUTER, layer), experts)
+    chosen, weights = route(flat, model.single(ROUTER, layer), experts)
     made = mixed(flat, chosen, weights, counts_of(chosen, experts, model.even_experts), expert).view(x.shape)
     if experts.shared_size is None:
         return made

@@ -9,14 +9,20 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from tunix_rt.backends.interface import Placement
-from tunix_rt.backends.placement import as_declared, first_device
+from tunix_rt.backends.mesh import MeshShape
+from tunix_rt.backends.placement import as_declared
 from tunix_rt.backends.processes.world import World
+from tunix_rt.backends.torch.mesh import Axis
 from tunix_rt.config.choices import Precision
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
+
+NAME_LENGTH = 128
+"""Bytes of a device's name, at most."""
 
 
 def select(hardware: HardwareConfig, world: World) -> torch.device:
@@ -25,8 +31,8 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     platform = hardware.platform
     if platform == "auto":
         platform = "gpu" if torch.cuda.is_available() else "cpu"
-    present = _present()
-    wanted = first_device(hardware)
+    present = _present(world.local_size)
+    wanted = hardware.devices[world.local_rank] if isinstance(hardware.devices, tuple) else world.local_rank
     if wanted >= len(present.get(platform, [])):
         listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
         raise DeviceError(f"{as_declared(hardware)}: torch sees no such device; present: {listed}")
@@ -36,6 +42,7 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.cuda.set_device(wanted)
     return torch.device("cuda", wanted)
 
 
@@ -44,15 +51,24 @@ def count(hardware: HardwareConfig) -> int:
     return 1 if hardware.platform == "cpu" else max(1, torch.cuda.device_count())
 
 
-def _present() -> dict[str, list[str]]:
+def _present(num_processes: int = 1) -> dict[str, list[str]]:
+    """The devices by platform; each process has a CPU of its own."""
     gpus = [f"{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
-    return {"gpu": gpus, "cpu": ["0 (cpu)"]}
+    return {"gpu": gpus, "cpu": [f"{i} (cpu)" for i in range(num_processes)]}
 
 
-def placement(device: torch.device, precision: Precision) -> Placement:
-    """The device found."""
+def placement(device: torch.device, precision: Precision, shape: MeshShape, everyone: Axis) -> Placement:
+    """The devices of all processes."""
     platform = "gpu" if device.type == "cuda" else "cpu"
-    return Placement(platform, (_present()[platform][device.index or 0],), precision, torch.get_num_threads())
+    name = f"{device.index} ({torch.cuda.get_device_name(device)})" if platform == "gpu" else f"{everyone.rank} (cpu)"
+    return Placement(platform, _gathered(name, everyone, device), precision, torch.get_num_threads(), shape)
+
+
+def _gathered(name: str, everyone: Axis, device: torch.device) -> tuple[str, ...]:
+    """The names of all processes, as bytes in a tensor."""
+    padded = np.frombuffer(name.encode()[:NAME_LENGTH].ljust(NAME_LENGTH), np.uint8)
+    found = everyone.gather(torch.tensor(padded, device=device)).cpu().numpy()
+    return tuple(row.tobytes().decode().strip() for row in found)
 
 
 @contextmanager

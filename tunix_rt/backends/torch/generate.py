@@ -20,6 +20,7 @@ from tunix_rt.backends.prompts import distinct, first_equals
 from tunix_rt.backends.sampling import uniforms
 from tunix_rt.backends.torch.attention import Cache
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
+from tunix_rt.backends.torch.mesh import ALONE, Axis
 from tunix_rt.backends.torch.step import capped
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
@@ -39,14 +40,19 @@ def generate(
     generation: GenerationConfig,
     seeds: Sequence[int],
     stop_ids: Sequence[int],
+    share: Axis = ALONE.rows,
 ) -> Iterator[Piece]:
-    """See `Backend.generate`. A prompt that fills the model's positions yields an empty piece, "length"."""
-    model = _for_decoding(model)
+    """See `Backend.generate`; of the prompts, in the order in which they are answered, every process of
+    the axis `share` takes its own. A prompt that fills the model's positions yields an empty piece, "length".
+    """
+    model = _for_decoding(model.in_whole())
     room = [min(generation.max_new_tokens, model.architecture.max_positions - len(p)) for p in prompts]
-    for index in (i for i, r in enumerate(room) if r <= 0):
-        yield Piece(index, np.empty(0, np.int32), np.empty(0, np.float32), "length")
     firsts = first_equals(prompts)
-    order = sorted((i for i, r in enumerate(room) if r > 0), key=lambda i: (len(prompts[i]), firsts[i]))
+    order = sorted(range(len(prompts)), key=lambda i: (room[i] > 0, len(prompts[i]), firsts[i]))
+    order = order[share.rank :: share.size]
+    for index in (i for i in order if room[i] <= 0):
+        yield Piece(index, np.empty(0, np.int32), np.empty(0, np.float32), "length")
+    order = [index for index in order if room[index] > 0]
     for start in range(0, len(order), generation.batch_size):
         group = order[start : start + generation.batch_size]
         draws = None

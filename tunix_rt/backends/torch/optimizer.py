@@ -31,10 +31,10 @@ class AdamW:
         )
 
     def load(self, moments: Moments) -> None:
-        """Continue from moments that any backend saved."""
+        """Continue from moments that any backend saved; of parts those of the same rows."""
         for stored, tensors in ((moments.first, self.first), (moments.second, self.second)):
             for name, tensor in tensors.items():
-                tensor.copy_(torch.from_numpy(stored[name]))
+                tensor[: len(stored[name])].copy_(torch.from_numpy(stored[name]))
         self.count.fill_(moments.count)
 
     @torch.no_grad()

@@ -19,7 +19,10 @@ from tunix_rt.backends import objective
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
+from tunix_rt.backends.torch.mesh import ALONE, Mesh
 from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.reduction import totals
+from tunix_rt.backends.torch.sharding import HEAD
 from tunix_rt.batches.batch import Batch
 
 MAX_LOGITS = 1 << 25
@@ -34,25 +37,40 @@ def train_step(
     clip_norm: float | None,
     adapters: Sequence[Lora | None],
 ) -> dict[str, Tensor]:
-    """Update the trained tensors and the optimizer in place; see `Backend.train_step`.
+    """The whole step of one process: `accumulate` and `update`."""
+    loss_sum = accumulate(model, batch, adapters)
+    return update(model, optimizer, loss_sum, batch.divisor, rate, clip_norm)
 
-    `adapters`: the model's adapter for each micro-batch.
+
+def update(
+    model: Decoder,
+    optimizer: AdamW,
+    loss_sum: Tensor,
+    divisor_of_loss: float,
+    rate: float,
+    clip_norm: float | None,
+    mesh: Mesh = ALONE,
+) -> dict[str, Tensor]:
+    """Update the trained tensors and the optimizer in place from the gradients of all processes, each of which has its
+    `loss_sum`; see `Backend.train_step`.
     """
-    for weight in model.trained.values():
-        weight.grad = None
-    loss_sum = _accumulate(model, batch, adapters)
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
-    divisor = torch.tensor(batch.divisor, device=model.device)
-    # In the order of names: a restored mapping has another order, which would change the sum.
-    grad_norm = torch.nn.utils.get_total_norm([gradients[name] for name in sorted(gradients)]) / divisor
+    loss_sum, norm = totals(mesh, model.trains_parts, loss_sum, gradients)
+    divisor = torch.tensor(divisor_of_loss, device=model.device)
+    grad_norm = norm / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
     excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
     optimizer.update(model.trained, gradients, rate, scale=divisor * excess, skip=(~finite).float())
     return {"loss_sum": loss_sum, "grad_norm": grad_norm, "finite": finite}
 
 
-def _accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) -> Tensor:
-    """Add the gradients of the loss sum to `weight.grad`; returns the loss sum."""
+def accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) -> Tensor:
+    """The loss sum over the rows of this process; its gradients are left in `weight.grad`.
+
+    `adapters`: the model's adapter for each micro-batch.
+    """
+    for weight in model.trained.values():
+        weight.grad = None
     loss_sum = torch.zeros((), device=model.device)
     for index, adapter in enumerate(adapters):
         seen = model if adapter is model.adapter else replace(model, adapter=adapter)
@@ -86,7 +104,8 @@ def micro_batch(model: Decoder, batch: Batch, index: int) -> tuple[Any, Tensor]:
         torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
     )
     selected = hidden.flatten(0, 1).index_select(0, chosen)
-    return where, target_logprobs(selected, model.head, targets, model.architecture.logit_cap)
+    with model.gathered(HEAD) as whole:
+        return where, target_logprobs(selected, whole.head, targets, model.architecture.logit_cap)
 
 
 def target_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:

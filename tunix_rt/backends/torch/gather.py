@@ -1,0 +1,94 @@
+"""Tensors of which each process holds a part of the rows: gathered where they are used, their gradients scattered.
+
+A part is rows [rank * c, (rank + 1) * c) of the first axis, c = ceil(rows / processes), filled up with zeros, whose
+gradient is zero (ZeRO stage 3, arXiv 1910.02054; the whole as a function of the part, arXiv 2411.00284).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.functional import pad
+
+from tunix_rt.backends.torch.mesh import Axis
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What this process holds of a tensor."""
+
+    rows: Tensor
+    """[c, ...]."""
+    num_rows: int
+    """Of the whole tensor."""
+    dtype: torch.dtype
+    """Of the whole tensor where it is used; its gradients are summed in float32."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes that it sends."""
+        return self.rows.numel() * self.dtype.itemsize
+
+
+def filled(part: Tensor, num_rows: int, axis: Axis) -> Tensor:
+    """The rows that a process has of `num_rows`, filled up with zeros to [c, ...]."""
+    return _filled(part, -(-num_rows // axis.size))
+
+
+def _filled(tensor: Tensor, num_rows: int) -> Tensor:
+    missing = num_rows - len(tensor)
+    return pad(tensor, (0, 0) * (tensor.dim() - 1) + (0, missing)) if missing else tensor
+
+
+class Gathering:
+    """Parts on their way to every process, all in one message, whatever their dtypes."""
+
+    def __init__(self, axis: Axis, parts: Sequence[Part]) -> None:
+        self.axis, self.parts = axis, parts
+        with torch.no_grad():
+            # Kept until it has arrived: a GPU sends while the host is further on.
+            self._sent = torch.cat([part.rows.to(part.dtype).reshape(-1).view(torch.uint8) for part in parts])
+            self._found = self._sent.new_empty(axis.size, len(self._sent))
+        self._work: Any = dist.all_gather_into_tensor(self._found.view(-1), self._sent, axis.group, async_op=True)
+
+    def wait(self) -> tuple[Tensor, ...]:
+        """The whole tensors."""
+        self._work.wait()
+        pieces = torch.split(self._found, [part.num_bytes for part in self.parts], dim=1)
+        del self._found, self._sent
+        return tuple(self._whole(part, piece) for part, piece in zip(self.parts, pieces, strict=True))
+
+    def _whole(self, part: Part, piece: Tensor) -> Tensor:
+        flat = piece.reshape(-1).view(part.dtype)
+        return flat.view(self.axis.size * len(part.rows), *part.rows.shape[1:])[: part.num_rows]
+
+
+def whole(gathering: Gathering) -> tuple[Tensor, ...]:
+    """The whole tensors of parts that are being gathered.
+
+    In the backward pass each process gets the gradient of its part, float32, summed over the processes.
+    """
+    found: tuple[Tensor, ...] = _Whole.apply(gathering, *(part.rows for part in gathering.parts))
+    return found
+
+
+class _Whole(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, gathering: Gathering, *rows: Tensor) -> tuple[Tensor, ...]:
+        ctx.axis, ctx.shapes = gathering.axis, [part.shape for part in rows]
+        return gathering.wait()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        sizes = [math.prod(shape) for shape in ctx.shapes]
+        flat = torch.empty(ctx.axis.size, sum(sizes), device=grads[0].device)
+        for grad, place, shape in zip(grads, torch.split(flat, sizes, dim=1), ctx.shapes, strict=True):
+            place.copy_(_filled(grad, ctx.axis.size * shape[0]).reshape(ctx.axis.size, -1))
+        summed = torch.split(ctx.axis.scatter_sum(flat), sizes)
+        return None, *(part.view(shape) for part, shape in zip(summed, ctx.shapes, strict=True))
