@@ -30,7 +30,7 @@ from tunix_rt.backends.jax.step import Graph, Inputs, apply_gradients, gradients
 from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.sampling import UInt32
-from tunix_rt.backends.shrinking import shrinking
+from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tensor_parallel import check_tensor
 from tunix_rt.batches.batch import Batch
@@ -142,7 +142,7 @@ class JaxBackend(xla.XlaBackend):
 
     def _gradients(self, state: State, batch: Batch, fold: Fold) -> tuple[jax.Array, Params]:
         before = xla.compilations()
-        with xla.memory_errors(xla.ROWS):
+        with xla.memory_errors(fewer_rows(fold, batch.tokens.shape[1])):
             found = gradients(
                 state.training_graph,
                 state.mesh,
@@ -162,7 +162,7 @@ class JaxBackend(xla.XlaBackend):
         whole = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
 
         def scored(fold: Fold) -> jax.Array:
-            with xla.memory_errors(xla.ROWS):
+            with xla.memory_errors(fewer_rows(fold, batch.tokens.shape[1])):
                 found = score(state.graph, state.mesh, whole, self._inputs(state, batch, fold))
             return found.reshape(-1, found.shape[-1])[: fold.num_rows]
 

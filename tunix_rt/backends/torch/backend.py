@@ -21,7 +21,7 @@ from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Piece, TrainingSetup
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.backends.processes.world import ALONE, World
-from tunix_rt.backends.shrinking import shrinking
+from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, mesh, step
 from tunix_rt.backends.torch.adapter import Lora, masked
@@ -136,7 +136,7 @@ class TorchBackend(StoredBackend):
 
         def attempt(fold: Fold) -> Tensor:
             local = fold.local(batch, rows.rank)
-            with devices.memory_guard(_fewer_rows(local)):
+            with devices.memory_guard(f"lower {fewer_rows(fold, batch.tokens.shape[1])}"):
                 return compute(fold, local)
 
         return shrinking(self, len(batch.tokens), attempt, rows.size, self._any_failed)
@@ -198,11 +198,6 @@ def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Ten
         num_rows = part_of(name, shape).shape(shape)[0]
         found[name] = np.array(tensors[name].detach()[:num_rows].cpu().numpy())
     return found
-
-
-def _fewer_rows(batch: Batch) -> str:
-    rows, length = batch.tokens.shape[1:]
-    return f"lower hardware.local_batch_size (now {rows} rows of {length} tokens at once)"
 
 
 create = TorchBackend
