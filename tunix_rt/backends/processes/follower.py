@@ -152,8 +152,8 @@ class _Following:
         for piece in self._backend(backend).generate(self._held[state.number], **arguments):
             self._channel.send({"is": "piece", "call": number, "piece": piece})
 
-    def _save(self, _: int, backend: Held, state: Held, folder: Path) -> Future[dict[str, str]]:
-        return self._backend(backend).save(self._held[state.number], folder)
+    def _save(self, _: int, backend: Held, state: Held, **arguments: Any) -> Future[dict[str, str]]:
+        return self._backend(backend).save(self._held[state.number], **arguments)
 
     def _backend(self, held: Held) -> Backend:
         backend: Backend = self._held[held.number]
