@@ -101,7 +101,8 @@ class Leader:
     def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         call = self._call("save", state=state.held, folder=folder, max_shard_size=max_shard_size)
         with self._job.together(call):
-            return self._saving.submit(_saved, folder, self._local.save(state.local, folder, max_shard_size), call)
+            own = self._local.save(state.local, folder, max_shard_size)
+        return self._saving.submit(_saved, folder, own, call)
 
     def describe(self) -> dict[str, str]:
         return self._local.describe() | {"processes": str(self._job.world.size), "mesh": str(self.placement.mesh)}
@@ -124,9 +125,7 @@ def _arrived(call: Call) -> Iterator[Piece]:
 
 
 def _saved(folder: Path, own: Future[dict[str, str]], call: Call) -> dict[str, str]:
-    """The hashes of all files, once every process has written its part; those of several are completed here."""
+    """Once every process has written what it holds: the hashes of all files."""
     wait([own, *call.replies.values()])
-    files = dict(own.result())
-    for reply in call.replies.values():
-        files |= reply.result()
-    return files | finish(folder)
+    written = [reply.result() for reply in (*call.replies.values(), own)]
+    return {name: sha256 for files in written for name, sha256 in files.items()} | finish(folder)
