@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tunix_rt.backends.jax.products import rounded, weighing
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
@@ -41,9 +42,9 @@ def rotary_tables(num_positions: int, head_dim: int, rope: Rope | None) -> tuple
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotate the pairs (i, i + d/2) of `x` [..., d] by angles whose `cos`, `sin` broadcast to [..., d/2]."""
+    """Rotate the pairs (i, i + d/2) of `x` [..., d] by angles whose `cos`, `sin` broadcast to [..., d/2]: float32."""
     first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def packed_bias(segments: jax.Array, window: int | None) -> jax.Array:
@@ -143,15 +144,14 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Arr
     `queries` [B, K, G, T, d], `keys` [B, K, d, S] (so a cache needs no transpose), `values` [B, K, S, d], `bias`
     broadcasts to [B, K, G, T, S]; returns [B, K, G, T, d]. Dividing last saves a pass over the scores.
     """
-    queries = queries * a.attention_scale
-    scores = (
-        capped(jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32), a.score_cap) + bias
-    )
+    scores = jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32)
+    scores = capped(scores * a.attention_scale, a.score_cap) + bias
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     shares = jnp.exp(scores - top)
     total = shares.sum(axis=-1, keepdims=True)
-    read = jnp.einsum("bkgts,bksd->bkgtd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)
-    return (read / total).astype(values.dtype)
+    shares = weighing(shares, values.dtype)
+    read = jnp.einsum("bkgts,bksd->bkgtd", shares, values, preferred_element_type=jnp.float32)
+    return rounded(read / total, values.dtype)
 
 
 def keep(keys: jax.Array, values: jax.Array, slots: int) -> KeyValue:

@@ -5,10 +5,11 @@ In and out: numpy batches, model folders, checkpoints. The computation is in `st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from tunix_rt.backends.jax.step import Graph, Inputs, apply_gradients, gradients
 from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.sampling import UInt32
+from tunix_rt.backends.shrinking import shrinking
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tensor_parallel import check_tensor
 from tunix_rt.batches.batch import Batch
@@ -38,6 +40,8 @@ from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import Weights
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class JaxBackend(xla.XlaBackend):
 
     def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
         super().__init__(config, hardware, cache, world)
+        self.may_shrink &= world.size == 1  # of several processes one alone could be short of memory
         self._mesh = build(self._devices, self.placement.mesh) if len(self._devices) > 1 else None
 
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
@@ -119,8 +124,24 @@ class JaxBackend(xla.XlaBackend):
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
-        before, fold = xla.compilations(), self._fold(state, batch)
-        clip_norm = np.inf if state.training.clip_norm is None else state.training.clip_norm
+        before, clip_norm = xla.compilations(), state.training.clip_norm
+        found = self._fitting(state, batch, partial(self._gradients, state, batch))
+        with xla.memory_errors(xla.ROWS):
+            params, moments, measurements = apply_gradients(
+                compiled(state.training.optimizer),
+                state.mesh,
+                state.params,
+                state.moments,
+                *found,
+                np.float32(learning_rate),
+                np.float32(np.inf if clip_norm is None else clip_norm),
+            )
+        return replace(state, params=params, moments=moments, step=state.step + 1), measurements | {
+            "compiled": xla.compilations() > before
+        }
+
+    def _gradients(self, state: State, batch: Batch, fold: Fold) -> tuple[jax.Array, Params]:
+        before = xla.compilations()
         with xla.memory_errors(xla.ROWS):
             found = gradients(
                 state.training_graph,
@@ -132,31 +153,23 @@ class JaxBackend(xla.XlaBackend):
             )
             if xla.compilations() > before:
                 jax.block_until_ready(found)  # whatever memory this program lacks, it lacks before anything is donated
-            params, moments, measurements = apply_gradients(
-                compiled(state.training.optimizer),
-                state.mesh,
-                state.params,
-                state.moments,
-                *found,
-                np.float32(learning_rate),
-                np.float32(clip_norm),
-            )
-        return replace(state, params=params, moments=moments, step=state.step + 1), measurements | {
-            "compiled": xla.compilations() > before
-        }
+        return found
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         # Without it: its matrices are 0, so that nothing is added and no other program is compiled.
         whole = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
-        fold = self._fold(state, batch)
-        with xla.memory_errors(xla.ROWS):
-            found = score(state.graph, state.mesh, whole, self._inputs(state, batch, fold))
-        return {"logprobs": found.reshape(-1, found.shape[-1])[: fold.num_rows]}
 
-    def _fold(self, state: State, batch: Batch) -> Fold:
-        return Fold.of(len(batch.tokens), self.rows_at_once, 1 if state.mesh is None else state.mesh.num_row_ranks)
+        def scored(fold: Fold) -> jax.Array:
+            with xla.memory_errors(xla.ROWS):
+                found = score(state.graph, state.mesh, whole, self._inputs(state, batch, fold))
+            return found.reshape(-1, found.shape[-1])[: fold.num_rows]
+
+        return {"logprobs": self._fitting(state, batch, scored)}
+
+    def _fitting(self, state: State, batch: Batch, attempt: Callable[[Fold], T]) -> T:
+        return shrinking(self, len(batch.tokens), attempt, 1 if state.mesh is None else state.mesh.num_row_ranks)
 
     def _inputs(self, state: State, batch: Batch, fold: Fold, dropout: UInt32 | None = None) -> Inputs:
         """Arrays [A, ...], or on a mesh [A, D, ...] placed; `dropout` [A * D, ...]."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from tunix_rt.backends.torch.products import matmul
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.models.families.architecture import Architecture
 
@@ -79,10 +80,11 @@ def look(
     scale, cap = architecture.attention_scale, architecture.score_cap
     if cap is None:
         return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, scale=scale)
-    scores = cap * torch.tanh((queries @ keys.transpose(2, 3)).float() * (scale / cap))
+    scores = cap * torch.tanh(matmul(queries, keys.transpose(2, 3)) * (scale / cap))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(dim=-1).to(values.dtype) @ values
+    shares = (scores - scores.detach().amax(dim=-1, keepdim=True)).exp()
+    return (matmul(shares.to(values.dtype), values) / shares.sum(dim=-1, keepdim=True)).to(values.dtype)
 
 
 def _by_runs(runs: list[int], queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
