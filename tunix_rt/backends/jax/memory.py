@@ -14,7 +14,6 @@ from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.jax import step
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
-from tunix_rt.backends.jax.optimizer import adam, compiled
 from tunix_rt.backends.jax.quantized import shapes_of, specs
 from tunix_rt.backends.memory import FLOAT, MemoryQuery, largest_batch
 from tunix_rt.errors import DeviceError
@@ -60,9 +59,7 @@ def activations(query: MemoryQuery) -> int:
         inputs = inputs._replace(dropout=lora.dropout_keys(0, 0, fold.rows()))
     training = with_dropout(joined(frozen, trained), lora)
     graph = nnx.graphdef(Decoder(shape, dtype, training, lora, query.backend.gradient_checkpointing))
-    rule, one = compiled(query.optimizer), np.float32(1)
-    moments = jax.eval_shape(adam(rule).init, trained)
-    lowered = step.train_step.lower(graph, rule, trained, moments, frozen, inputs, one, one, one)
+    lowered = step.gradients.lower(graph, None, trained, frozen, inputs, np.float32(1))
     found: Any = lowered.compile().memory_analysis()
     scratch = int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
     return max(0, scratch - FLOAT * query.num_trained)
