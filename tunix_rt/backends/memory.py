@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from tunix_rt.backends.mesh import ONE_DEVICE, MeshShape
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import BackendConfig
@@ -57,6 +58,7 @@ class MemoryQuery:
     """The same while it trains, of an objective over the model's own answers."""
     keeps_reference: bool = False
     """A second model stays beside the one that is trained."""
+    mesh: MeshShape = ONE_DEVICE
 
     @property
     def num_parameters(self) -> int:

@@ -189,7 +189,7 @@ def memory_errors(setting: str) -> Iterator[None]:
     """Turn jax's out-of-memory error into OutOfMemory, which names the `setting` to lower."""
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
+    except (jax.errors.JaxRuntimeError, ValueError) as error:  # ValueError: of a program that has run before
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise OutOfMemory(f"the device has no memory left: lower {setting} ({str(error).splitlines()[0]})") from None

@@ -53,11 +53,15 @@ class BackendFacts:
     """Whether it supports LoRA."""
     seed_per_prompt: bool = True
     """Whether each prompt of a batch has its own seed."""
+    keeps_scores: bool = True
+    """Whether a layer keeps the attention scores of all pairs of positions for the backward pass, at worst."""
 
 
 BACKENDS: dict[str, BackendFacts] = {
     "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu")),
-    "torch": BackendFacts(package="torch", extra="torch", platforms=("cpu", "gpu"), process_per_device=True),
+    "torch": BackendFacts(
+        package="torch", extra="torch", platforms=("cpu", "gpu"), process_per_device=True, keeps_scores=False
+    ),
     "tunix": BackendFacts(
         package="tunix",
         extra="tunix",

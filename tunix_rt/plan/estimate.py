@@ -1,4 +1,4 @@
-"""Estimates memory from shapes, checks whether it fits, and finds changes of settings that would make it fit.
+"""Estimates the memory of one device from shapes, and whether it is enough.
 
 Sizes are those of float32 weights, gradients and AdamW's two moments; activations come from `backends/memory.py`.
 """
@@ -6,23 +6,21 @@ Sizes are those of float32 weights, gradients and AdamW's two moments; activatio
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from tunix_rt.backends.memory import FLOAT, GenerationLoad, MemoryQuery, asked
-from tunix_rt.config.load import check, compose
+from tunix_rt.backends import sizes
+from tunix_rt.backends.fold import Fold
+from tunix_rt.backends.memory import FLOAT, GenerationLoad, MemoryQuery, asked, largest_batch
+from tunix_rt.backends.mesh import ONE_DEVICE
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import InputError
 from tunix_rt.models.adapter import linear
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.quantize import size_of
 from tunix_rt.plan.outline import Outline, outline
 from tunix_rt.traces.prepared import PreparedData
 
-Part = Literal["weights", "gradients", "optimizer", "activations", "kv_cache", "copies"]
-Change = tuple[str, ...]
-"""Overrides that are applied together."""
+Part = Literal["weights", "gradients", "optimizer", "activations", "gathered", "kv_cache", "copies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +30,13 @@ class MemoryBudget:
     limit: int
     overhead: int
     """Memory not derived from shapes: what is held after import, or (if measured) what a step took beyond shapes."""
+    platform: str
+    shared: int | None = None
+    """Memory of the machine, if its devices share it; `limit` is the part of one of them."""
+
+    def among(self, num_devices: int) -> MemoryBudget:
+        """The budget of one of so many devices."""
+        return self if self.shared is None else replace(self, limit=self.shared // num_devices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,31 +59,63 @@ class Estimate:
         """Bytes of the largest phase."""
         return max(self.totals.values())
 
+    @property
+    def fold(self) -> Fold:
+        """How the rows of an update are laid out on the devices."""
+        query = self.outline.query
+        return Fold.of(len(query.batches[0].tokens), query.rows_at_once, query.mesh.num_row_ranks)
+
     def fits(self, budget: MemoryBudget) -> bool:
         """Whether the largest phase and the overhead are within the limit."""
         return budget.overhead + self.peak <= budget.limit
 
 
-def estimate(config: ExperimentConfig, prepared: PreparedData) -> Estimate:
-    """The estimate of `config` on prepared data."""
-    found = outline(config, prepared)
+def estimate(config: ExperimentConfig, prepared: PreparedData, num_devices: int, budget: MemoryBudget) -> Estimate:
+    """The estimate of `config` on prepared data and so many devices.
+
+    With `hardware.local_batch_size=auto` of as many rows at once as a run begins with, halved until they fit.
+    """
+    found = outline(config, prepared, num_devices)
     if not config.training.trains:
         return Estimate(found, _phases(found.query, None), activations_known=True)
-    activations = asked(config.backend.name, "activations")
-    known = None if activations is None else activations(found.query)
-    return Estimate(found, _phases(found.query, known or 0), known is not None)
+    if config.hardware.local_batch_size != "auto":
+        return with_rows(found, config.hardware.local_batch_size)
+    query, fillable = found.query, sizes.fillable(budget.limit, budget.platform)
+    most = Fold.of(len(query.batches[0].tokens), None, query.mesh.num_row_ranks).local_rows
+    at_once = with_rows(found, sizes.rows_that_fit(query, found.updates.row_length, most, fillable))
+    while not at_once.fits(budget) and at_once.activations_known and at_once.fold.local_rows > 1:
+        at_once = with_rows(found, at_once.fold.local_rows // 2)
+    return at_once
+
+
+def with_rows(found: Outline, rows: int | None) -> Estimate:
+    """The estimate of so many rows of a device at once, at most."""
+    query = replace(found.query, rows_at_once=rows)
+    activations = asked(query.backend.name, "activations")
+    known = None if activations is None else _parted(query, activations(query))
+    return Estimate(replace(found, query=query), _phases(query, known or 0), known is not None)
+
+
+def _parted(query: MemoryQuery, activations: int) -> int:
+    """Of `activations` of a device that multiplies whole matrices, those of one that has a part of each."""
+    if query.mesh.tensor == 1:
+        return activations
+    rows, length = largest_batch(query).tokens.shape
+    whole, part = (sizes.activations(replace(query, mesh=mesh), rows, length) for mesh in (ONE_DEVICE, query.mesh))
+    return activations * part // whole
 
 
 def _phases(query: MemoryQuery, activations: int | None) -> dict[str, dict[Part, int]]:
     """`activations`: None if nothing is trained."""
-    weights = _weights(query)
+    weights = sizes.weights(query)
     phases: dict[str, dict[Part, int]] = {"load": {"weights": weights, "copies": _read(query)}}
     if activations is not None:
-        trained = query.num_trained * FLOAT
+        trained = sizes.trained(query)
         held: dict[Part, int] = {"weights": weights * (1 + query.keeps_reference), "optimizer": 2 * trained}
         if query.sampled is not None:
             phases["sample"] = held | _decoding(query, query.sampled)
-        phases["train"] = held | {"gradients": trained, "activations": activations}
+        work: dict[Part, int] = {"gradients": trained, "activations": activations, "gathered": sizes.gathered(query)}
+        phases["train"] = held | work
         phases["save"] = held | {"copies": 3 * trained}  # the snapshot that is written during training
     if query.predicted is not None:
         phases["predict"] = {"weights": weights, **_decoding(query, query.predicted)}
@@ -86,18 +123,16 @@ def _phases(query: MemoryQuery, activations: int | None) -> dict[str, dict[Part,
 
 
 def _decoding(query: MemoryQuery, load: GenerationLoad) -> dict[Part, int]:
-    """Bytes that decoding takes beside the weights."""
-    shape, size = query.architecture, _compute_size(query)
+    """Bytes that decoding takes beside a device's part of the weights: it has them whole, and some of the prompts."""
+    shape, size, mesh = query.architecture, sizes.compute_size(query), query.mesh
     longest = min(load.longest_prompt + load.max_new_tokens, shape.max_positions)
-    cache = 2 * shape.num_layers * load.num_prompts * shape.num_kv_heads * longest * shape.head_dim * size
+    prompts = -(-load.num_prompts // mesh.num_row_ranks)
+    cache = 2 * shape.num_layers * prompts * shape.num_kv_heads * longest * shape.head_dim * size
     small = () if query.quantize is None else linear(query.architecture)
     # Copied in the layout for decoding; quantised ones stay as they are.
     matrices = (_layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)) * size
-    return {"copies": matrices, "kv_cache": cache}
-
-
-def _compute_size(query: MemoryQuery) -> int:
-    return 2 if query.backend.precision == "bfloat16" else FLOAT
+    whole = sizes.weights(replace(query, mesh=replace(mesh, shard=1))) if mesh.shard > 1 else 0
+    return {"copies": matrices // mesh.tensor, "kv_cache": cache // mesh.tensor, "gathered": whole}
 
 
 def _layer_matrices(query: MemoryQuery) -> int:
@@ -105,83 +140,11 @@ def _layer_matrices(query: MemoryQuery) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors_of(query.architecture) if tensor.is_layer_matrix)
 
 
-def _weights(query: MemoryQuery) -> int:
-    """Bytes of the weights: float32, except the frozen matrices under an adapter: quantised, or as they multiply."""
-    everything = query.num_parameters * FLOAT
-    return everything if query.adapter is None else everything - _layer_matrices(query) * FLOAT + _frozen(query)
-
-
-def _frozen(query: MemoryQuery) -> int:
-    """Bytes of the matrices under an adapter; those that take none (of experts) are never quantised."""
-    if query.quantize is None:
-        return _layer_matrices(query) * _compute_size(query)
-    small = linear(query.architecture)
-    others = _layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)
-    return others * _compute_size(query) + sum(size_of(query.quantize, tensor.matrix_shape) for tensor in small)
-
-
 def _read(query: MemoryQuery) -> int:
-    """Bytes of the file's arrays while they are loaded: of quantised matrices the codes, and one in full."""
-    everything = query.architecture.num_parameters * FLOAT
+    """Bytes of the file's arrays while a device's part is loaded: of quantised matrices the codes, and one in full."""
+    everything, parts = query.architecture.num_parameters * FLOAT, query.mesh.shard * query.mesh.tensor
     if query.quantize is None:
-        return everything
+        return everything // parts
     matrices = [tensor.matrix_shape for tensor in linear(query.architecture)]
     full = [FLOAT * math.prod(shape) for shape in matrices]
-    return everything - sum(full) + sum(size_of(query.quantize, shape) for shape in matrices) + max(full)
-
-
-def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, budget: MemoryBudget) -> list[Change]:
-    """Changes that make the experiment fit, each by itself; if none does alone, one combination of them that does.
-
-    Empty: nothing of this kind helps.
-    """
-
-    def fits(changes: Sequence[Change]) -> bool:
-        """Whether the changed experiment fits; one with an invalid config does not."""
-        change = _joined(changes)
-        groups = {key for text in change if "/" in (key := text.partition("=")[0])}
-        kept = [text for text in overrides if text.partition("=")[0] not in groups]
-        try:
-            return estimate(check(compose([*kept, *change])), prepared).fits(budget)
-        except InputError:
-            return False
-
-    changes = list(_changes(found, budget))
-    alone = [change for change in changes if fits([change])]
-    if alone or not changes or not fits(changes):
-        return alone
-    for change in changes:  # drop what is not needed
-        fewer = [other for other in changes if other is not change]
-        changes = fewer if fits(fewer) else changes
-    return [_joined(changes)]
-
-
-def _joined(changes: Sequence[Change]) -> Change:
-    """All changes as one; if several set the same key, the last wins."""
-    return tuple({text.partition("=")[0]: text for change in changes for text in change}.values())
-
-
-def _changes(found: Estimate, budget: MemoryBudget) -> Iterator[Change]:
-    """Candidate changes, as overrides; the number of rows per update stays the same."""
-    config = found.outline.config
-    over = {name for name, total in found.totals.items() if budget.overhead + total > budget.limit}
-    rows = min(config.training.global_batch_size, found.outline.query.rows_at_once or config.training.global_batch_size)
-    if "train" in over and not config.backend.gradient_checkpointing:
-        yield ("backend.gradient_checkpointing=true",)
-    if "train" in over and rows > 1:
-        fewer = max(size for size in range(1, rows) if rows % size == 0)
-        for size in dict.fromkeys((fewer, 1)):
-            yield (f"hardware.local_batch_size={size}",)
-    if "predict" in over and config.generation.batch_size > 1:
-        for size in dict.fromkeys((config.generation.batch_size // 2, 1)):
-            yield (f"generation.batch_size={size}",)
-    sampled = found.outline.query.sampled
-    if "sample" in over and sampled is not None and sampled.num_prompts > 1:
-        for size in dict.fromkeys((sampled.num_prompts // 2, 1)):
-            yield (f"objective.rollout.batch_size={size}",)
-    if config.backend.precision == "float32":
-        yield ("backend.precision=bfloat16",)
-    if config.model.adapter is None:
-        yield ("model/adapter=lora",)
-    elif config.model.adapter.quantize is None:
-        yield ("model.adapter.quantize=nf4",)
+    return (everything - sum(full) + sum(size_of(query.quantize, shape) for shape in matrices)) // parts + max(full)

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from tunix_rt.backends import registry
-from tunix_rt.backends.memory import asked
-from tunix_rt.backends.placement import first_device
 from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import DeviceError, ModelError
+from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.hints import tunix_rt
 from tunix_rt.inputs import trained_by
-from tunix_rt.machine import cache_folder, free_memory, usable_memory
-from tunix_rt.plan.estimate import Change, Estimate, MemoryBudget, advice, estimate
+from tunix_rt.machine import free_memory
+from tunix_rt.plan.advice import Change, advice
+from tunix_rt.plan.devices import find_devices
+from tunix_rt.plan.estimate import Estimate, MemoryBudget, estimate, with_rows
 from tunix_rt.plan.measure import Measured, measure
 from tunix_rt.plan.outline import prepared_shapes
+from tunix_rt.plan.traffic import Traffic, traffic
 from tunix_rt.tracking.registry import ModelStore
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The result of planning an experiment on a device."""
+    """The result of planning an experiment on its devices."""
 
     devices: tuple[str, ...]
+    """Empty: they are not here, but were planned for."""
     estimate: Estimate
     budget: MemoryBudget
     free: int | None
@@ -40,7 +41,7 @@ class Plan:
 
     @property
     def fits(self) -> bool:
-        """Whether the device holds it."""
+        """Whether the devices hold it."""
         return self.estimate.fits(self.budget)
 
     @property
@@ -48,6 +49,11 @@ class Plan:
         """Time of the training steps alone; None if not measured."""
         each = None if self.measured is None else self.measured.seconds_per_step
         return None if each is None else each * self.estimate.outline.updates.num_steps
+
+    @property
+    def sent(self) -> Traffic:
+        """What a device sends to others in a step."""
+        return traffic(self.estimate.outline.query, self.estimate.fold, self.estimate.outline.updates.row_length)
 
     def to_json(self) -> JsonObject:
         """Sizes in bytes, times in seconds."""
@@ -57,6 +63,9 @@ class Plan:
             "name": outline.config.name,
             "backend": outline.config.backend.name,
             "devices": list(self.devices),
+            "mesh": asdict(outline.query.mesh),
+            "rows": asdict(self.estimate.fold) | {"empty_rows": self.estimate.fold.empty_rows},
+            "sent_per_step": asdict(self.sent),
             "parameters": {
                 "total": outline.query.num_parameters,
                 "trained": outline.query.num_trained,
@@ -82,31 +91,27 @@ class Plan:
 
 
 def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, measuring: bool) -> Plan:
-    """Plan `config`, declared by `overrides`, on its device; `limit` replaces the device's memory (bytes).
+    """Plan `config`, declared by `overrides`, on its devices; `limit` replaces the memory of each (bytes).
 
     Raises what preparing data raises, DeviceError, MissingExtra.
     """
-    import psutil
-
     registry.require(config.backend.name)
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the process that measures needs the same device
-    engine = registry.create(config.backend, config.hardware, cache_folder())
-    on_host = engine.placement.platform == "cpu"
-    present = usable_memory() if on_host else _device_memory(config, limit)
-    budget = MemoryBudget(limit or present, int(psutil.Process().memory_info().rss) if on_host else 0)
+    devices = find_devices(config, limit)
+    budget = devices.budget
     with prepared_shapes(config) as prepared:
-        found, measured = estimate(config, prepared), None
-        trains = config.training.trains
-        if trains and measuring and found.fits(budget) and found.fits(MemoryBudget(present, budget.overhead)):
-            measured = measure(found.outline, min(budget.limit, present) if on_host else usable_memory())
+        found, measured = estimate(config, prepared, devices.number, budget), None
+        if config.training.trains and measuring and devices.hold(found):
+            measured = measure(found.outline, devices.measurable)
+            if measured.rows_at_once != found.outline.query.rows_at_once and measured.ended == "done":
+                found = with_rows(found.outline, measured.rows_at_once)
             at_least = budget.limit + 1 if measured.ended == "out of memory" else 0
             beyond = max(measured.peak, at_least) - found.totals["train"]
-            budget = MemoryBudget(budget.limit, max(budget.overhead, beyond))
+            budget = replace(budget, overhead=max(budget.overhead, beyond))
         return Plan(
-            devices=engine.placement.devices,
+            devices=devices.names,
             estimate=found,
             budget=budget,
-            free=free_memory() if on_host else None,
+            free=free_memory() if devices.on_host else None,
             advice=[] if found.fits(budget) else advice(overrides, found, prepared, budget),
             measured=measured,
             first=_first(config),
@@ -123,12 +128,3 @@ def _first(config: ExperimentConfig) -> str | None:
         return None
     chosen = [f"+experiment={source.experiment}", f"backend={config.backend.name}", f"seed={config.seed}"]
     return tunix_rt("plan", *chosen, *source.overrides)
-
-
-def _device_memory(config: ExperimentConfig, limit: int | None) -> int:
-    known = asked(config.backend.name, "device_memory")
-    if known is not None:
-        return known(first_device(config.hardware))
-    if limit is None:
-        raise DeviceError(f"{config.backend.name} does not say how much memory this device has; use --memory SIZE")
-    return limit

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -18,12 +19,14 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import psutil
 
 from tunix_rt.backends import heap, registry
 from tunix_rt.backends.interface import AdapterSetup, Backend, State, TrainingSetup
 from tunix_rt.backends.memory import asked, largest_batch
 from tunix_rt.backends.placement import first_device
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import OutOfMemory, TunixError
 from tunix_rt.machine import cache_folder
@@ -51,7 +54,10 @@ class Measured:
     seconds: float = 0.0
     """Wall time of those steps, with all that is computed for each."""
     peak: int = 0
-    """Peak memory in bytes: on the CPU that of the process, else that on the device."""
+    """Peak memory of one device in bytes: on the CPU its part of the process, else that on the device."""
+
+    rows_at_once: int | None = None
+    """Rows of a device at once, at the end: fewer than planned if they were too many."""
 
     @property
     def seconds_per_step(self) -> float | None:
@@ -59,50 +65,77 @@ class Measured:
         return self.seconds / self.num_steps if self.num_steps else None
 
 
-def measure(outline: Outline, limit: int) -> Measured:
-    """Train on the batch with the most targets in a process limited to `limit` bytes. Raises TunixError from it."""
-    import psutil
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What the process does again and again."""
 
+    batch: Batch
+    rows_at_once: int | None
+    updates: Updates
+
+    @classmethod
+    def of(cls, outline: Outline) -> _Work:
+        """The largest step of an experiment."""
+        return cls(largest_batch(outline.query), outline.query.rows_at_once, outline.updates)
+
+
+def measure(outline: Outline, limit: int) -> Measured:
+    """Train on the batch with the most targets in a process limited, with those it starts, to `limit` bytes.
+
+    Raises TunixError from it.
+    """
+    number = outline.query.mesh.size
     context = get_context("spawn")
     ours, its = context.Pipe(duplex=False)
-    job = (its, outline.config, outline.prepared.model_folder, largest_batch(outline.query), outline.updates)
-    process = context.Process(target=_serve, args=job, daemon=True)
+    process = context.Process(
+        target=_serve, args=(its, outline.config, outline.prepared.model_folder, _Work.of(outline))
+    )
     process.start()
     its.close()
     peak, deadline = 0, time.monotonic() + LONGEST
     try:
         watched = psutil.Process(process.pid)
         while not ours.poll(GLANCE):
-            peak = max(peak, watched.memory_info().rss)
+            peak = max(peak, _resident(watched))
             if peak > limit:
-                return Measured("out of memory", peak=peak)
+                return Measured("out of memory", peak=peak // number)
             if time.monotonic() > deadline:
-                return Measured("out of time", peak=peak)
+                return Measured("out of time", peak=peak // number)
         found = ours.recv()
     except (EOFError, psutil.NoSuchProcess):  # the kernel killed it first
-        return Measured("out of memory", peak=peak)
+        return Measured("out of memory", peak=peak // number)
     finally:
         process.kill()
         process.join()
     if isinstance(found, OutOfMemory):
-        return Measured("out of memory", peak=peak)
+        return Measured("out of memory", peak=peak // number)
     if isinstance(found, TunixError):
         raise found
     assert isinstance(found, Measured)
     return found
 
 
-def _serve(answer: Connection, config: ExperimentConfig, model_folder: Path, batch: Batch, updates: Updates) -> None:
+def _resident(process: psutil.Process) -> int:
+    """Bytes of a process and of those that it has started. Raises psutil.NoSuchProcess if it is gone."""
+    total = int(process.memory_info().rss)
+    for child in process.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            total += int(child.memory_info().rss)
+    return total
+
+
+def _serve(answer: Connection, config: ExperimentConfig, model_folder: Path, work: _Work) -> None:
     heap.own_process()
     try:
-        answer.send(_train(config, model_folder, batch, updates))
+        answer.send(_train(config, model_folder, work))
     except TunixError as error:
         answer.send(error)
 
 
-def _train(config: ExperimentConfig, model_folder: Path, batch: Batch, updates: Updates) -> Measured:
-    adapter = config.model.adapter
+def _train(config: ExperimentConfig, model_folder: Path, work: _Work) -> Measured:
+    adapter, updates = config.model.adapter, work.updates
     engine = registry.create(config.backend, config.hardware, cache_folder())
+    engine.rows_at_once = work.rows_at_once
     with tempfile.TemporaryDirectory(prefix="tunix_rt-zeros-") as place:
         folder = Path(place)
         write_zero_weights(folder, read_config(model_folder) | {"dtype": "float32"})
@@ -112,11 +145,11 @@ def _train(config: ExperimentConfig, model_folder: Path, batch: Batch, updates: 
         setup = TrainingSetup(config.optimizer, config.training.clip_norm, config.training.seed, setup_adapter)
         state = engine.load(folder, setup)
         beside = engine.load(folder, None) if updates.keeps_reference else None
-        state = _step(engine, state, batch, updates)
+        state = _step(engine, state, work)
         _sample(engine, state, updates)
         num_steps, started = 0, time.monotonic()
         while num_steps == 0 or time.monotonic() - started < SECONDS:
-            state = _step(engine, state, batch, updates)
+            state = _step(engine, state, work)
             num_steps += 1
         seconds = time.monotonic() - started
         started = time.monotonic()
@@ -124,16 +157,16 @@ def _train(config: ExperimentConfig, model_folder: Path, batch: Batch, updates: 
         seconds += (time.monotonic() - started) * updates.rollouts_per_step * num_steps
         del beside
     on_device = asked(config.backend.name, "peak_memory") if engine.placement.platform != "cpu" else None
-    return Measured(
-        "done", num_steps, seconds, _peak() if on_device is None else on_device(first_device(config.hardware))
-    )
+    own = 1 if BACKENDS[config.backend.name].process_per_device else engine.placement.mesh.size
+    peak = _peak() // own if on_device is None else on_device(first_device(config.hardware))
+    return Measured("done", num_steps, seconds, peak, engine.rows_at_once)
 
 
-def _step(engine: Backend, state: State, batch: Batch, updates: Updates) -> State:
+def _step(engine: Backend, state: State, work: _Work) -> State:
     """An update, and the forward passes that it needs."""
-    for _ in range(updates.num_passes):
-        engine.fetch(engine.logprobs(state, batch))
-    state, measured = engine.train_step(state, batch, 0.0)
+    for _ in range(work.updates.num_passes):
+        engine.fetch(engine.logprobs(state, work.batch))
+    state, measured = engine.train_step(state, work.batch, 0.0)
     engine.fetch(measured)
     return state
 

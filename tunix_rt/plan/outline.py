@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.backends.memory import GenerationLoad, MemoryQuery
+from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.inputs import write_prepared
@@ -41,13 +42,13 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
         yield PreparedData(folder)
 
 
-def outline(config: ExperimentConfig, prepared: PreparedData) -> Outline:
-    """The outline of `config` on prepared data. Raises DataError, InputError, ModelError."""
+def outline(config: ExperimentConfig, prepared: PreparedData, num_devices: int = 1) -> Outline:
+    """The outline of `config` on prepared data and devices. Raises DataError, InputError, ModelError, DeviceError."""
     updates = updates_of(config, prepared)
-    return Outline(config, prepared, _query(config, prepared, updates), updates)
+    return Outline(config, prepared, _query(config, prepared, updates, num_devices), updates)
 
 
-def _query(config: ExperimentConfig, prepared: PreparedData, updates: Updates) -> MemoryQuery:
+def _query(config: ExperimentConfig, prepared: PreparedData, updates: Updates, num_devices: int) -> MemoryQuery:
     architecture = read_architecture(prepared.model_folder)
     return MemoryQuery(
         architecture=architecture,
@@ -56,10 +57,10 @@ def _query(config: ExperimentConfig, prepared: PreparedData, updates: Updates) -
         backend=config.backend,
         optimizer=config.optimizer,
         batches=updates.batches,
-        rows_at_once=None if config.hardware.local_batch_size == "auto" else config.hardware.local_batch_size,
         sampled=updates.sampled,
         keeps_reference=updates.keeps_reference,
         predicted=_predicted(config, prepared),
+        mesh=MeshShape.of(config.hardware.mesh, num_devices),
     )
 
 

@@ -12,7 +12,7 @@ from tunix_rt.terminal import duration, out, table
 
 def show(plan: Plan) -> None:
     """Print it to stdout."""
-    outline, totals, parts = plan.estimate.outline, plan.estimate.totals, get_args(Part)
+    outline, totals, parts = plan.estimate.outline, plan.estimate.totals, list(get_args(Part))
     query, backend = outline.query, outline.config.backend
     trains = outline.config.training.trains
     updates, prompts = outline.updates, " of prompts" if outline.updates.sampled else ""
@@ -20,18 +20,22 @@ def show(plan: Plan) -> None:
         f"{updates.num_tokens:,} tokens{prompts} in {updates.steps_per_epoch:,.1f} steps, rows of {updates.row_length}"
     )
     rows = [
-        ("backend", f"{backend.name} on {', '.join(plan.devices)}, {backend.precision}"),
+        ("backend", f"{backend.name}, {backend.precision}"),
+        ("devices", _devices(plan)),
         ("parameters", _parameters(query) if trains else f"{query.num_parameters:,}"),
         ("epoch", epoch),
         ("training", f"{updates.num_steps:,} steps, {updates.num_epochs:g} epochs"),
+        ("rows of an update", _rows(plan)),
+        ("sent per step", _sent(plan)),
         ("measured", _measured(plan)),
         ("time", _time(plan)),
     ]
     if not trains:
-        rows = [*rows[:2], ("training", "none: the model is asked as it is")]
+        rows = [*rows[:3], ("training", "none: the model is asked as it is")]
     if plan.first is not None:
         rows.append(("comes first", f"another experiment, in its own time and memory: {plan.first}"))
-    table(outline.config.name, (), rows)
+    table(outline.config.name, (), [(name, said) for name, said in rows if said])
+    parts = [part for part in parts if any(taken.get(part) for taken in plan.estimate.phases.values())]
     columns = ("phase", *(part.replace("kv_", "KV ") for part in parts), "together")
     sizes = [
         [name, *(_mebibytes(size) for size in (*(taken.get(part, 0) for part in parts), totals[name]))]
@@ -39,6 +43,33 @@ def show(plan: Plan) -> None:
     ]
     table("memory of one device as it follows from shapes, MiB", columns, sizes, right=range(1, len(columns)))
     _verdict(plan)
+
+
+def _devices(plan: Plan) -> str:
+    mesh = plan.estimate.outline.query.mesh
+    kind = ", ".join(dict.fromkeys(plan.devices)) or f"{plan.budget.platform}, of which none is here"
+    return kind if mesh.size == 1 else f"{mesh.size} of {kind}: {mesh}"
+
+
+def _rows(plan: Plan) -> str:
+    """How they are laid out, and how many of them are empty."""
+    fold = plan.estimate.fold
+    devices = "" if fold.num_row_ranks == 1 else f"{fold.num_row_ranks} devices x "
+    empty = f"; {fold.empty_rows} rows are empty" if fold.empty_rows else ""
+    micro_batches = "" if fold.micro_batches == 1 else f"{fold.micro_batches} micro-batches x "
+    return f"{fold.num_rows}: {devices}{micro_batches}{fold.local_rows} at once{empty}"
+
+
+def _sent(plan: Plan) -> str:
+    """By a device, for each reason."""
+    sent = {
+        "all-gather of weights": plan.sent.all_gather,
+        "reduce-scatter of gradients": plan.sent.reduce_scatter,
+        "all-reduce of gradients": plan.sent.all_reduce,
+        "all-reduce of activations": plan.sent.tensor,
+    }
+    kinds = [f"{what} {_shown(size)}" for what, size in sent.items() if size]
+    return f"{_shown(plan.sent.total)} by each device: {', '.join(kinds)}" if kinds else ""
 
 
 def _parameters(query: MemoryQuery) -> str:

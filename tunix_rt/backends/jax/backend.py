@@ -77,8 +77,8 @@ class JaxBackend(xla.XlaBackend):
 
     def __init__(self, config: BackendConfig, hardware: HardwareConfig, cache: Path, world: World = ALONE) -> None:
         super().__init__(config, hardware, cache, world)
+        self.may_shrink &= world.size == 1  # of several processes one alone could be short of memory
         self._mesh = build(self._devices, self.placement.mesh) if len(self._devices) > 1 else None
-        self.may_shrink = self.may_shrink and world.size == 1  # a process without memory would leave the others waiting
 
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
         names, lora, frozen = WeightMapping(stored.architecture), None, Params()
@@ -128,7 +128,7 @@ class JaxBackend(xla.XlaBackend):
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
         before = xla.compilations()
-        found = self._rows(state, batch, partial(self._gradients, state, batch))
+        found = self._fitting(state, batch, partial(self._gradients, state, batch))
         clip_norm = np.inf if state.training.clip_norm is None else state.training.clip_norm
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = apply_gradients(
@@ -162,9 +162,9 @@ class JaxBackend(xla.XlaBackend):
             found: jax.Array = score(state.graph, state.mesh, tensors, self._inputs(state, batch, fold))
             return found.reshape(-1, found.shape[-1])[: fold.num_rows]
 
-        return {"logprobs": self._rows(state, batch, compute)}
+        return {"logprobs": self._fitting(state, batch, compute)}
 
-    def _rows(self, state: State, batch: Batch, compute: Callable[[Fold], T]) -> T:
+    def _fitting(self, state: State, batch: Batch, compute: Callable[[Fold], T]) -> T:
         """What `compute` makes of the rows of a batch, with fewer at once if memory is short."""
 
         def attempt(fold: Fold) -> T:

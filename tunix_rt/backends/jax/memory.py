@@ -38,7 +38,7 @@ def _stat(index: int, name: str) -> int:
 
 
 def activations(query: MemoryQuery) -> int:
-    """Bytes of the step's program for the batch with the most targets, besides its arguments and the gradients."""
+    """Bytes of the program of the gradients, for the batch with the most targets, besides its arguments and those."""
     shape, adapter, batch = query.architecture, query.adapter, largest_batch(query)
     fold = Fold.of(len(batch.tokens), query.rows_at_once)
     dtype, inputs = (
@@ -61,8 +61,7 @@ def activations(query: MemoryQuery) -> int:
     graph = nnx.graphdef(Decoder(shape, dtype, training, lora, query.backend.gradient_checkpointing))
     lowered = step.gradients.lower(graph, None, trained, frozen, inputs, np.float32(1))
     found: Any = lowered.compile().memory_analysis()
-    scratch = int(found.temp_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes)
-    return max(0, scratch - FLOAT * query.num_trained)
+    return max(0, int(found.temp_size_in_bytes + found.output_size_in_bytes) - FLOAT * query.num_trained)
 
 
 def _spec(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:

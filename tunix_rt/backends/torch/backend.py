@@ -206,4 +206,4 @@ def _fewer_rows(batch: Batch) -> str:
 
 
 create = TorchBackend
-num_devices = devices.count
+num_processes = devices.num_processes
