@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.clusters.slurm import Cluster
-from tests.sweeps.conftest import QUICK, Shell
+from tests.sweeps.conftest import LONG, QUICK, Shell
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 
@@ -23,13 +23,14 @@ RATES = "optimizer.learning_rate=1e-3,2e-3"
 
 
 def test_both_members_of_an_array_are_ended_and_go_on(shell: Shell, cluster: Cluster) -> None:
-    """One by the signal that submitit asks for, one as SLURM does it for a job of higher priority."""
+    """One by the signal that submitit asks for, one by SLURM, for a job of a partition with a higher priority."""
     with shell.sweeping(*SLURM, *QUICK, *MINUTES, RATES) as sweep:
         sweep.until(lambda: len(shell.logged()) == 2 and all(size > 1000 for size in shell.logged().values()))
         first, second = running(cluster)
         cluster.runs("scancel", "--signal=USR2", first)
-        cluster.runs("scontrol", "requeue", second)
-        sweep.until(lambda: len(waiting(cluster)) == 2)
+        sweep.until(lambda: len(waiting(cluster)) == 1)
+        cluster.runs("sbatch", "--partition=urgent", "--exclusive", "--nodes=2", "--wrap=true", "--output=/dev/null")
+        sweep.until(lambda: second in waiting(cluster))
         said = [record["reason"] for record in shell.records()]
         for job in waiting(cluster):
             cluster.runs("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits two minutes otherwise
@@ -48,12 +49,12 @@ def test_both_members_of_an_array_are_ended_and_go_on(shell: Shell, cluster: Clu
 
 
 def running(cluster: Cluster) -> list[str]:
-    """Jobs that run."""
+    """The jobs that run."""
     return cluster.runs("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i").split()
 
 
 def waiting(cluster: Cluster) -> list[str]:
-    """Jobs that wait."""
+    """The jobs that wait."""
     return cluster.runs("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i").split()
 
 
@@ -62,3 +63,38 @@ def results(shell: Shell) -> dict[str, bytes]:
     names = ("model/model.safetensors", "metrics.jsonl", "predictions.jsonl", "metrics.json")
     files = [file for name in names for file in (shell.folder / "runs").glob(f"*/*/{name}")]
     return {str(file.relative_to(shell.folder)): file.read_bytes() for file in files}
+
+
+def test_the_time_limit_ends_a_member_for_good_when_it_has_come_too_often(shell: Shell, cluster: Cluster) -> None:
+    """submitit takes a signal for the time limit where that is ten minutes or less."""
+    limits = ("hydra.launcher.timeout_min=10", "hydra.launcher.max_num_timeout=1")
+    with shell.sweeping(*SLURM, *limits, *QUICK, *LONG, "seed=7") as sweep:
+        sweep.until(lambda: sum(shell.logged().values()) > 500)
+        cluster.runs("scancel", "--signal=USR2", *running(cluster))
+        sweep.until(lambda: waiting(cluster))
+        (size,) = shell.logged().values()
+        cluster.runs("scontrol", "update", f"JobId={waiting(cluster)[0]}", "StartTime=now")
+        sweep.until(lambda: sum(shell.logged().values()) > size)
+        cluster.runs("scancel", "--signal=USR2", *running(cluster))
+        assert sweep.process.wait(60) == 130, sweep.output()
+    assert "SIGUSR2 received: saved. Job not requeued because: timed-out too many times" in sweep.output()
+    assert running(cluster) == waiting(cluster) == []
+
+
+def test_what_is_cancelled_ends_and_ctrl_c_empties_the_queue(shell: Shell, cluster: Cluster) -> None:
+    """Of three members that run one after another the first is cancelled, the second saves, the third never begins."""
+    words = (*SLURM, "hydra.launcher.array_parallelism=1", *QUICK, *LONG, "seed=1,2,3")
+    with shell.sweeping(*words) as sweep:
+        sweep.until(lambda: sum(shell.logged().values()) > 500)
+        cluster.runs("scancel", *running(cluster))
+        sweep.until(lambda: len(shell.training()) == 1 and len(shell.records()) == 2)
+        assert sweep.ctrl_c() == 130, sweep.output()
+    first, second = sorted(shell.records(), key=lambda record: record["overrides"])
+    assert "is no longer in SLURM's queue (cancelled?)" in first["reason"]
+    assert second["reason"].startswith("SIGTERM received: stopped after step")
+    for record in (first, second):
+        assert record["state"] == "interrupted"
+        assert list(record["folder"].glob("checkpoints/*/checkpoint.json")), "it saved"
+    last = sweep.output().splitlines()[-1]
+    assert last.startswith("error: SIGINT: sweep stopped; 0 of 3 members are done, 0 failed"), sweep.output()
+    assert running(cluster) == waiting(cluster) == []

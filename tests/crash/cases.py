@@ -45,6 +45,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "bfloat16": ("backend.precision=bfloat16",),
     "accumulation": ("training.global_batch_size=8", "hardware.local_batch_size=4"),
     "packing": ("training.packing=true",),
+    "shards": ("checkpoint.max_shard_size=50KB",),
     "lora": (*LORA, "model.adapter.dropout=0.2", "training.clip_norm=0.1"),
     "early stop": EARLY_STOP,
     "best": BEST,

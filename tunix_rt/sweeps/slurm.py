@@ -62,7 +62,7 @@ def wait(sweep: SweepFolder, jobs: Sequence[Any], members: Sequence[Sequence[str
     are cancelled.
     """
     array = str(jobs[0].job_id).split("_")[0]
-    say(f"SLURM job {array}: {len(jobs)} members; `squeue -j {array}` shows the queue")
+    say(f"SLURM job {array}, members: {len(jobs)}; `squeue -j {array}` shows the queue")
     waiting = dict(zip((str(job.job_id) for job in jobs), zip(jobs, members, strict=True), strict=True))
     cancelled, asked = False, float("-inf")
     while waiting:

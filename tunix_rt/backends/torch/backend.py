@@ -201,4 +201,4 @@ def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Ten
 
 
 create = TorchBackend
-num_devices = devices.count
+num_processes = devices.num_processes

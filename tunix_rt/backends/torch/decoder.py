@@ -23,6 +23,7 @@ from tunix_rt.backends import heap
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.backends.torch.experts import counts_of, mixed, route
+from tunix_rt.backends.torch.products import rounded
 from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
 from tunix_rt.backends.torch.sharding import EMBEDDING, FIRST_LAYER, NORM, Sharding
 from tunix_rt.config.choices import Precision
@@ -301,8 +302,9 @@ def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None,
         both = _rotate(both, *rotation)
     queries, keys = torch.split(both.transpose(1, 2), heads, dim=1)
     values = values.view(rows, length, -1, shape.head_dim).transpose(1, 2)
-    out = attend(layer, queries.to(values.dtype), keys.to(values.dtype), values)
-    return model.project("out", layer, out.transpose(1, 2).reshape(rows, length, -1))[0]
+    with torch.autocast(x.device.type, enabled=False):
+        out = attend(layer, *(rounded(part, values.dtype) for part in (queries, keys, values)))
+    return model.project("out", layer, out.transpose(1, 2).reshape(rows, length, -1).to(values.dtype))[0]
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -21,9 +21,11 @@ from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.mesh import ALONE, Mesh
 from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.products import DTYPES, add_product, matmul, rounded
 from tunix_rt.backends.torch.reduction import totals
 from tunix_rt.backends.torch.sharding import HEAD
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.choices import Precision
 
 MAX_LOGITS = 1 << 25
 """Most logits in memory at once (128 MiB)."""
@@ -105,15 +107,17 @@ def micro_batch(model: Decoder, batch: Batch, index: int) -> tuple[Any, Tensor]:
     )
     selected = hidden.flatten(0, 1).index_select(0, chosen)
     with model.gathered(HEAD) as whole:
-        return where, target_logprobs(selected, whole.head, targets, model.architecture.logit_cap)
+        return where, target_logprobs(selected, whole.head, targets, model.architecture.logit_cap, model.precision)
 
 
-def target_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
+def target_logprobs(
+    hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None, precision: Precision = "float32"
+) -> Tensor:
     """Log-probabilities float32 [N] of `targets` int64 [N] from `hidden` [N, E] and the output matrix [V, E].
 
-    Logits are float32 in either precision, at most MAX_LOGITS at once.
+    Both are rounded to `precision`; logits are their float32 sums, at most MAX_LOGITS at once.
     """
-    return _TargetLogprobs.apply(hidden.float(), head, targets, cap)  # type: ignore[no-any-return]
+    return _TargetLogprobs.apply(hidden.float(), head, targets, cap, DTYPES[precision])  # type: ignore[no-any-return]
 
 
 def capped(logits: Tensor, cap: float | None) -> Tensor:
@@ -125,36 +129,41 @@ class _TargetLogprobs(torch.autograd.Function):
     """Written by hand: autograd would keep two more arrays [N, V], and all chunks of the logits."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None, dtype: torch.dtype
+    ) -> Tensor:
         chosen, log_sums = [], []
         logits: Any = None
-        for rows, wanted in _chunks(hidden, head, targets):
+        seen, matrix = rounded(hidden, dtype), rounded(head, dtype)
+        for rows, wanted in _chunks(seen, matrix, targets):
             del logits  # before the next chunk: two are never in memory
-            logits = capped(rows @ head.T, cap)
+            logits = capped(matmul(rows, matrix.T), cap)
             chosen.append(logits.gather(-1, wanted[:, None])[:, 0])
             largest = logits.amax(-1, keepdim=True)
             sums = logits.sub_(largest).exp_().sum(-1, keepdim=True)
             log_sums.append((sums.log() + largest)[:, 0])
         # With one chunk, the backward pass uses its exponentials; with several (or a cap), it recomputes each.
         only = (logits, sums) if len(chosen) == 1 and cap is None else (None, None)
-        ctx.cap = cap
+        ctx.cap, ctx.dtype = cap, dtype
         log_sum = torch.cat(log_sums)
         ctx.save_for_backward(hidden, head, targets, log_sum, *only)
         return torch.cat(chosen) - log_sum
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden, head, targets, log_sum, exponentials, sums = ctx.saved_tensors
-        grad_hidden = torch.empty_like(hidden)
+        grad_hidden = torch.zeros_like(hidden)
         grad_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        again = None if exponentials is not None else rounded(head, ctx.dtype).T
+        hidden, head = hidden.to(ctx.dtype), head.to(ctx.dtype)
         start = 0
         logits = slope = grad_logits = None
         for rows, wanted in _chunks(hidden, head, targets):
             del logits, slope, grad_logits
             part = slice(start, start := start + len(rows))
             grad = grad_outputs[0][part, None]
-            if exponentials is None:
-                logits = capped(rows @ head.T, ctx.cap)
+            if again is not None:
+                logits = capped(matmul(rounded(rows, ctx.dtype), again), ctx.cap)
                 slope = None if ctx.cap is None else 1 - (logits / ctx.cap) ** 2
                 grad_logits = logits.sub_(log_sum[part, None]).exp_().mul_(-grad)
             else:
@@ -162,10 +171,11 @@ class _TargetLogprobs(torch.autograd.Function):
             grad_logits.scatter_add_(-1, wanted[:, None], grad)
             if slope is not None:
                 grad_logits.mul_(slope)
-            torch.mm(grad_logits, head, out=grad_hidden[part])
+            grad_logits = grad_logits.to(ctx.dtype)
+            add_product(grad_hidden[part], grad_logits, head)
             if grad_head is not None:
-                grad_head.addmm_(grad_logits.T, rows)
-        return grad_hidden, grad_head, None, None
+                add_product(grad_head, grad_logits.T, rows)
+        return grad_hidden, grad_head, None, None, None
 
 
 def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Any:
