@@ -51,7 +51,7 @@ class XlaBackend(StoredBackend):
         programs would each hold their scratch memory already (8 steps of a 10 M-parameter model: 4.1 GB instead of
         1.3, at the same speed).
         """
-        super().__init__(hardware)
+        super().__init__(hardware, world.leads)
         _configure("jax_default_matmul_precision", "highest")
         _configure("jax_cpu_enable_async_dispatch", False)
         _keep_compiled(cache)
