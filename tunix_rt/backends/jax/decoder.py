@@ -23,14 +23,12 @@ from tunix_rt.backends.jax.attention import (
     KeyValue,
     append,
     attend,
-    attend_pairs,
     cached_bias,
     capped,
-    packed_bias,
-    pair_bias,
     rotate,
 )
 from tunix_rt.backends.jax.experts import mixture
+from tunix_rt.backends.jax.packed import over_rows
 from tunix_rt.backends.jax.products import PRODUCT, activated, gated, linear, logits, rounded
 from tunix_rt.backends.jax.quantized import product, shapes_of
 from tunix_rt.backends.jax.variants import LayerVariants, pick
@@ -189,24 +187,16 @@ class Decoder(Parts):
         shape, length = self.architecture, tokens.shape[1]
         kinds = LayerVariants.of(shape, length)
         rotations = kinds.rotations(shape.head_dim, length, positions)
-        biases = jnp.stack(
-            [
-                packed_bias(segments, window) if pairs is None else pair_bias(segments, pairs, window)
-                for window in kinds.windows
-            ]
-        )
+        attend_rows = over_rows(segments, pairs, kinds.windows, self.dtype, shape)
         graph, weights = nnx.split(self.layers)
 
         def one_layer(x: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
             weights, turn, wide = layer
             if whole is not None:
                 weights = jax.tree_util.tree_map_with_path(lambda path, part: whole(path[0].key, part), weights)
-            bias = pick(biases, wide)
 
             def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
-                if pairs is not None:
-                    return attend_pairs(q, k, v, pairs, bias, shape), (k, v)
-                return attend(q, jnp.swapaxes(k, 2, 3), v, bias, shape), (k, v)
+                return attend_rows(q, k, v, wide), (k, v)
 
             rotation = None if rotations is None else (pick(rotations[0], turn), pick(rotations[1], turn))
             return nnx.merge(graph, weights)(x, rotation, attend_packed)

@@ -14,9 +14,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
-from tunix_rt.backends.jax.products import PRODUCT, gated, linear, matmul, rounded, sums_of
+from tunix_rt.backends.jax.products import gated, linear, matmul, rounded, sums_of, worth_keeping
 from tunix_rt.models.families.architecture import ROUTER, Experts
 
 MAX_ROWS = 128
@@ -91,7 +90,7 @@ def multiplied(num_experts: int, rows: jax.Array, matrices: jax.Array, owners: j
     """Each block of `rows` [M, S, in] times the matrix of its expert; `matrices` [E * out, in] → [M, S, out]."""
     stack = matrices.reshape(num_experts, -1, matrices.shape[-1])
     found: jax.Array = jax.lax.map(lambda block: _product(block[0], stack[block[1]], rows.dtype), (rows, owners))
-    return checkpoint_name(found, PRODUCT)
+    return worth_keeping(found)
 
 
 def _product(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:

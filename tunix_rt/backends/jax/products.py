@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 PRODUCT = "product"
-"""The name of a product's result for `jax.checkpoint`: what is worth keeping for the backward pass."""
+"""What `worth_keeping` calls an array for `jax.checkpoint`."""
 
 
 def rounded(x: jax.Array, dtype: Any) -> jax.Array:
@@ -34,7 +34,13 @@ def linear(x: jax.Array, matrix: jax.Array, dtype: Any, bias: jax.Array | None =
         found = _linear(x, matrix, sums_of(dtype) if bias is None else jnp.float32)
     if bias is not None:
         found = found + rounded(bias, dtype)
-    return checkpoint_name(rounded(found, dtype), PRODUCT)
+    return worth_keeping(rounded(found, dtype))
+
+
+def worth_keeping(x: jax.Array) -> jax.Array:
+    """`x`, kept for the backward pass where other arrays are computed again: the result of a large product."""
+    found: jax.Array = checkpoint_name(x, PRODUCT)  # type: ignore[no-untyped-call]
+    return found
 
 
 def logits(hidden: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
