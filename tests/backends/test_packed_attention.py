@@ -86,7 +86,7 @@ def test_jax_takes_short_rows_whole() -> None:
 def test_torch_runs_give_the_values_and_gradients_of_masked_rows() -> None:
     """A run cut at the wrong place would read another trace."""
     attend = in_torch.Packed(segments(), architecture(1 << 11), torch.device("cpu"))
-    assert attend._runs is not None, "the shortcut is not taken: the test would prove nothing"
+    assert attend.by_runs, "the shortcut is not taken: the test would prove nothing"
     queries, keys, values, weights = arrays(len(ROWS), HEADS, LENGTH, WIDTH)
     given = [torch.tensor(x, requires_grad=True) for x in (queries, keys, values)]
     loss = (attend(0, *given) * torch.from_numpy(weights)).sum()
@@ -101,4 +101,4 @@ def test_torch_runs_give_the_values_and_gradients_of_masked_rows() -> None:
 def test_torch_takes_short_rows_whole() -> None:
     """A call per trace would cost more than the scores it saves."""
     short = np.repeat(np.repeat(np.arange(1, 7, dtype=np.int32), 11)[None], 16, axis=0)
-    assert in_torch.Packed(short, architecture(2), torch.device("cpu"))._runs is None
+    assert not in_torch.Packed(short, architecture(2), torch.device("cpu")).by_runs

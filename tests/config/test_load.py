@@ -55,6 +55,7 @@ def test_every_mistake_is_in_one_message() -> None:
             "dataset.source.kind: got 'foo', allowed: 'arithmetic', 'parity', 'files', 'jsonl', 'huggingface'",
         ),
         (["dataset=jsonl", "dataset.name=x"], "dataset.source.train.path: missing"),
+        (["checkpoint.max_shard_size=x"], 'max_shard_size: got "x", expected a size such as 5GB or 500MB'),
         (["hardware.threads=x"], "hardware.threads: got \"x\", expected a valid integer or 'auto'"),
         (["model.source.num_attention_heads=5"], "num_attention_heads 5 must divide hidden_size 64"),
         (["tokenizer=pretrained"], "tokenizer.kind: a fresh model has no tokenizer of its own"),

@@ -81,7 +81,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.stress
 @pytest.mark.timeout(4 * 3600)
-@pytest.mark.parametrize("variant", [*JOINED, *SAMPLED])
+@pytest.mark.parametrize("variant", [*JOINED, *SAMPLED, "shards"])
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_killed_at_every_point(backend: str, variant: str, laboratory: Callable[[str], Laboratory]) -> None:
     here = laboratory(backend)

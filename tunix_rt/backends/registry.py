@@ -49,23 +49,21 @@ def _processes(backend: BackendConfig, hardware: HardwareConfig) -> tuple[int, H
     facts, launched = BACKENDS[backend.name], start.launched()
     if launched.size > 1:
         return launched.size, _of_launcher(backend, hardware, launched)
-    if not facts.process_per_device:
+    if not facts.process_per_device or hardware.num_devices == 1:
         return 1, hardware
-    wanted = hardware.num_devices
-    return _module(backend.name).num_devices(hardware) if wanted is None else wanted, hardware
+    return int(_module(backend.name).num_processes(hardware)), hardware
 
 
 def _of_launcher(backend: BackendConfig, hardware: HardwareConfig, launched: World) -> HardwareConfig:
-    """`hardware` with as many devices as there are processes, if each has one. Raises DeviceError if it says others."""
-    facts, declared = BACKENDS[backend.name], hardware.num_devices
-    what = f"the launcher has started {launched.size} processes"
+    """`hardware` of all processes that the launcher has started; a declared 1 is one each. Raises DeviceError."""
+    facts, what = BACKENDS[backend.name], f"the launcher has started {launched.size} processes"
     if not facts.devices:
         raise DeviceError(f"{what}, but backend {backend.name!r} computes on one device; start it without")
-    if not facts.process_per_device or declared is None:
-        return hardware
-    if declared not in (1, launched.size):
+    if hardware.devices == 1:
+        return replace(hardware, devices="all")
+    if facts.process_per_device and isinstance(hardware.devices, int) and hardware.devices != launched.size:
         raise DeviceError(f"{what}, one for each device, but hardware.devices is {hardware.devices}; all fits any")
-    return replace(hardware, devices="all") if hardware.devices == 1 else hardware
+    return hardware
 
 
 def _together(size: int, backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:

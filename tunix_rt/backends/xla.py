@@ -51,7 +51,7 @@ class XlaBackend(StoredBackend):
         programs would each hold their scratch memory already (8 steps of a 10 M-parameter model: 4.1 GB instead of
         1.3, at the same speed).
         """
-        super().__init__(hardware)
+        super().__init__(hardware, world.leads)
         _configure("jax_default_matmul_precision", "highest")
         _configure("jax_cpu_enable_async_dispatch", False)
         _keep_compiled(cache)
@@ -77,6 +77,7 @@ class XlaBackend(StoredBackend):
             "matmul_precision": "highest",
             "threads": str(self.placement.threads),
             "python": sys.version.split()[0],
+            **({"mesh": str(self.placement.mesh)} if self.placement.mesh.size > 1 else {}),
         }
 
 

@@ -9,7 +9,7 @@ from tunix_rt.checked import sha256_of
 from tunix_rt.errors import ModelError
 from tunix_rt.files import digest
 from tunix_rt.models.adapter_folder import BASE, FILES, Base, read_base
-from tunix_rt.models.folder import CONFIG, GENERATION, is_adapter, tokenizer_files, weight_files
+from tunix_rt.models.folder import CONFIG, GENERATION, INDEX, is_adapter, tokenizer_files, weight_files
 from tunix_rt.models.reference import FILE as REFERENCE
 from tunix_rt.models.reference import is_reference
 from tunix_rt.terminal import warn
@@ -40,8 +40,11 @@ def model_files(folder: Path) -> list[str]:
 
 
 def digest_of(files: Mapping[str, str]) -> str:
-    """`folder_digest` of a folder with these files, given by the sha256 of each."""
-    return digest(dict(files))
+    """`folder_digest` of a folder with these files, given by the sha256 of each.
+
+    An index does not count: which tensor is where, the files with the weights say themselves.
+    """
+    return digest({name: sha256 for name, sha256 in files.items() if name != INDEX})
 
 
 def check_base(folder: Path, base: Path, sha256: str | None) -> None:

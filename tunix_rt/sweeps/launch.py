@@ -104,17 +104,17 @@ def _hand_over(
 @contextmanager
 def _monitored(sweep: SweepFolder, keys: Sequence[str], watch: Watch) -> Iterator[None]:
     """Meanwhile, a thread announces changes in the members' records, and calls `watch` for running members."""
-    over, seen = threading.Event(), dict[str, str]()
+    over, seen = threading.Event(), dict[str, tuple[str, str | None]]()
 
     def look() -> None:
         if "stop" not in seen and (why := sweep.asked_to_stop()) is not None:
-            seen["stop"] = why
+            seen["stop"] = ("asked", why)
             say(f"{why}: the members that run save their work and end (again: at once)")
         for record in filter(None, map(sweep.read, keys)):
             if record.state == "running":
                 watch(record)
-            if seen.get(record.key) != record.state:
-                seen[record.key] = record.state
+            if seen.get(record.key) != (record.state, record.reason):
+                seen[record.key] = (record.state, record.reason)
                 if record.pid != os.getpid():
                     announce(sweep, record)
 

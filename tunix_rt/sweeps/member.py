@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tunix_rt.backends import heap
+from tunix_rt.backends.processes.start import in_job
 from tunix_rt.config.load import check, resolve
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import Interrupted, TunixError
@@ -118,8 +119,17 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def program(words: Sequence[str]) -> int:
+    """The member's own process, which leads the others of its job, if there are any; returns its exit code."""
+    try:
+        return in_job(lambda: main(words))
+    except TunixError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+
+
 def main(words: Sequence[str]) -> int:
-    """Entry point of the member's own process; returns 0 if it finished."""
+    """Run the member of a request; returns 0 if it finished."""
     sweep, key = SweepFolder(Path(words[0])), words[1]
     threading.Thread(target=_end_with_parent, daemon=True).start()
     request = read_json(sweep.request(key))
@@ -132,4 +142,4 @@ def main(words: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     heap.own_process()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(program(sys.argv[1:]))

@@ -17,7 +17,6 @@ from tunix_rt.backends.processes.world import TAKEN
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
-from tunix_rt.sweeps.ranking import announce
 from tunix_rt.terminal import say
 
 GLANCE = 1.0
@@ -62,7 +61,7 @@ def wait(sweep: SweepFolder, jobs: Sequence[Any], members: Sequence[Sequence[str
     are cancelled.
     """
     array = str(jobs[0].job_id).split("_")[0]
-    say(f"SLURM job {array}: {len(jobs)} members; `squeue -j {array}` shows the queue")
+    say(f"SLURM job {array}, members: {len(jobs)}; `squeue -j {array}` shows the queue")
     waiting = dict(zip((str(job.job_id) for job in jobs), zip(jobs, members, strict=True), strict=True))
     cancelled, asked = False, float("-inf")
     while waiting:
@@ -102,4 +101,3 @@ def _record_loss(sweep: SweepFolder, overrides: Sequence[str], name: str) -> Non
     if record.state in ("running", "interrupted"):
         reason = f"its job {name} is no longer in SLURM's queue (cancelled?); the same command goes on"
         sweep.write(replace(record, state="interrupted", reason=reason))
-        announce(sweep, sweep.read(record.key) or record)

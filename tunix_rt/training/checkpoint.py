@@ -80,8 +80,9 @@ class Checkpoints:
             else:
                 committed.set_result(None)
 
+        written = write(path)
         self._pending = committed
-        write(path).add_done_callback(commit)
+        written.add_done_callback(commit)
 
     def _commit(self, progress: Progress, files: Hashes) -> None:
         """Complete a checkpoint whose files are written, and remove those that are no longer needed."""

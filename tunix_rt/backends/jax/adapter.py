@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tunix_rt.backends.jax.products import linear, rounded
 from tunix_rt.backends.jax.weights import placed
 from tunix_rt.backends.sampling import Rows, UInt32, dropout_keys
 from tunix_rt.models.adapter import Adapter, Side, module_name, tensor_name
@@ -128,8 +129,9 @@ class LoraLayout:
                 continue
             taken = x if keys is None else dropped(x, keys[number], self.adapter.dropout)
             low = linear(taken, part(piece.key("A")), y.dtype)
-            added = (linear(low, part(piece.key("B")), y.dtype) * scalings[number]).astype(y.dtype)
-            parts += [y[..., ends : piece.first], y[..., piece.first : piece.first + piece.rows] + added]
+            added = linear(low, part(piece.key("B")), y.dtype).astype(jnp.float32) * scalings[number]
+            to = y[..., piece.first : piece.first + piece.rows]
+            parts += [y[..., ends : piece.first], rounded(to + added, y.dtype)]
             ends = piece.first + piece.rows
         return y if ends == 0 else jnp.concatenate([*parts, y[..., ends:]], axis=-1)
 
@@ -137,11 +139,6 @@ class LoraLayout:
         """The factor of B A of each piece; plain numbers if all are alike."""
         found = {self.adapter.scaling_of(module) for module in self.adapter.modules}
         return part(SCALINGS) if len(found) > 1 else [*found] * len(self.pieces)
-
-
-def linear(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
-    """`x` [..., in] times `matrix` [out, in], computed in `dtype`; returns `dtype` [..., out]."""
-    return jax.lax.dot_general(x.astype(dtype), matrix.astype(dtype), (((x.ndim - 1,), (1,)), ((), ())))
 
 
 def dropped(x: jax.Array, keys: jax.Array, dropout: float) -> jax.Array:

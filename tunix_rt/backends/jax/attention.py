@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tunix_rt.backends.jax.long_rows import LONGEST_WHOLE
+from tunix_rt.backends.jax.products import rounded, weighing
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
@@ -21,6 +23,8 @@ MASKED = -1e30
 """Added to a masked score, so that its exponential is exactly 0. Finite, so that no row gives NaN."""
 BLOCK = 64
 """C: a smaller block wastes less computation; below this the products get slow."""
+MOST_KEYS = 512
+"""Scores of a position in pairs, on average, above which long rows are attended without keeping them (`long_rows`)."""
 PAIR_COST = 1.5
 """Cost of a score in a pair of blocks relative to one in a full row, for gather and sums (measured: 1.3, CPU)."""
 
@@ -41,9 +45,9 @@ def rotary_tables(num_positions: int, head_dim: int, rope: Rope | None) -> tuple
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    """Rotate the pairs (i, i + d/2) of `x` [..., d] by angles whose `cos`, `sin` broadcast to [..., d/2]."""
+    """Rotate the pairs (i, i + d/2) of `x` [..., d] by angles whose `cos`, `sin` broadcast to [..., d/2]: float32."""
     first, second = jnp.split(x, 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
 
 def packed_bias(segments: jax.Array, window: int | None) -> jax.Array:
@@ -75,7 +79,8 @@ def block_pairs(segments: np.ndarray[Any, np.dtype[np.int32]]) -> np.ndarray[Any
     num_blocks = rows * per_row
     most = int(needed.reshape(micro, -1).sum(axis=1).max())
     size = -(-most // num_blocks) * num_blocks
-    if PAIR_COST * size * BLOCK**2 > rows * length**2:
+    scores = size * BLOCK**2
+    if PAIR_COST * scores > rows * length**2 or (length > LONGEST_WHOLE and scores > rows * length * MOST_KEYS):
         return None
     pairs = np.full((micro, size, 2), num_blocks, np.int32)
     for index in range(micro):
@@ -105,7 +110,7 @@ def attend_pairs(
     """
     rows, length = queries.shape[0], queries.shape[3]
     query, key = pairs[:, 0], pairs[:, 1]
-    queries = _blocks(queries * a.attention_scale, 3)
+    queries = _blocks(queries, 3)
     keys, values = _blocks(keys, 2), _blocks(values, 2)
     count = len(queries)
 
@@ -114,12 +119,13 @@ def attend_pairs(
         return found
 
     scores = jnp.einsum("nkgtd,nksd->nkgts", queries[query], keys[key], preferred_element_type=jnp.float32)
-    scores = capped(scores, a.score_cap) + bias
+    scores = capped(scores * a.attention_scale, a.score_cap) + bias
     top = over_pairs(jax.ops.segment_max, jax.lax.stop_gradient(scores.max(axis=-1)))
     shares = jnp.exp(scores - top[query][..., None])
     total = over_pairs(jax.ops.segment_sum, shares.sum(axis=-1))
-    read = jnp.einsum("nkgts,nksd->nkgtd", shares.astype(values.dtype), values[key], preferred_element_type=jnp.float32)
-    read = (over_pairs(jax.ops.segment_sum, read) / total[..., None]).astype(values.dtype)
+    shares = weighing(shares, values.dtype)
+    read = jnp.einsum("nkgts,nksd->nkgtd", shares, values[key], preferred_element_type=jnp.float32)
+    read = rounded(over_pairs(jax.ops.segment_sum, read) / total[..., None], values.dtype)
     whole = jnp.moveaxis(read.reshape(rows, -1, *read.shape[1:]), 1, 3)
     return whole.reshape(*whole.shape[:3], -1, whole.shape[-1])[:, :, :, :length]
 
@@ -143,15 +149,14 @@ def attend(queries: jax.Array, keys: jax.Array, values: jax.Array, bias: jax.Arr
     `queries` [B, K, G, T, d], `keys` [B, K, d, S] (so a cache needs no transpose), `values` [B, K, S, d], `bias`
     broadcasts to [B, K, G, T, S]; returns [B, K, G, T, d]. Dividing last saves a pass over the scores.
     """
-    queries = queries * a.attention_scale
-    scores = (
-        capped(jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32), a.score_cap) + bias
-    )
+    scores = jnp.einsum("bkgtd,bkds->bkgts", queries, keys, preferred_element_type=jnp.float32)
+    scores = capped(scores * a.attention_scale, a.score_cap) + bias
     top = jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True))
     shares = jnp.exp(scores - top)
     total = shares.sum(axis=-1, keepdims=True)
-    read = jnp.einsum("bkgts,bksd->bkgtd", shares.astype(values.dtype), values, preferred_element_type=jnp.float32)
-    return (read / total).astype(values.dtype)
+    shares = weighing(shares, values.dtype)
+    read = jnp.einsum("bkgts,bksd->bkgtd", shares, values, preferred_element_type=jnp.float32)
+    return rounded(read / total, values.dtype)
 
 
 def keep(keys: jax.Array, values: jax.Array, slots: int) -> KeyValue:

@@ -25,12 +25,13 @@ from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import Call, Pieces, answering_order, generate, together
 from tunix_rt.backends.jax.mesh import DeviceMesh, build
 from tunix_rt.backends.jax.optimizer import adam, adam_state, compiled
+from tunix_rt.backends.jax.parts import part_of, written
 from tunix_rt.backends.jax.quantized import stacked
 from tunix_rt.backends.jax.step import Graph, Inputs, apply_gradients, gradients, score, select
 from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.sampling import UInt32
-from tunix_rt.backends.shrinking import shrinking
+from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tensor_parallel import check_tensor
 from tunix_rt.batches.batch import Batch
@@ -40,6 +41,7 @@ from tunix_rt.config.results import GenerationConfig
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import Weights
+from tunix_rt.models.parts import PartOf, whole
 
 T = TypeVar("T")
 
@@ -81,7 +83,8 @@ class JaxBackend(xla.XlaBackend):
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
         names, lora, frozen = WeightMapping(stored.architecture), None, Params()
         mesh = self._mesh_of(stored)
-        weights, quantized = stored.read_weights()
+        parts = whole if mesh is None else part_of(mesh, mesh.local_shards)
+        weights, quantized = stored.read_weights(parts)
         params = names.from_files(weights)
         params["layers"] |= stacked(stored.architecture, quantized)
         if stored.adapter is not None and adapter is not None:
@@ -91,7 +94,7 @@ class JaxBackend(xla.XlaBackend):
         frozen, params = self._place((frozen, params), mesh)
         moments, step = None, 0
         if stored.optimizer is not None:
-            read = adam_state(stored.read_moments(), lora or names)
+            read = adam_state(stored.read_moments(parts if lora is None else whole), lora or names)
             moments, step = self._place(read, mesh), int(read.count)
         elif training is not None:
             moments = self._fresh_moments(training.optimizer, params, mesh)
@@ -124,8 +127,9 @@ class JaxBackend(xla.XlaBackend):
         if state.training is None:
             raise ValueError("this state was loaded without a TrainingSetup: it cannot be trained")
         heap.trim_between_phases("train_step")
-        before, clip_norm = xla.compilations(), state.training.clip_norm
+        before = xla.compilations()
         found = self._fitting(state, batch, partial(self._gradients, state, batch))
+        clip_norm = np.inf if state.training.clip_norm is None else state.training.clip_norm
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = apply_gradients(
                 compiled(state.training.optimizer),
@@ -134,41 +138,44 @@ class JaxBackend(xla.XlaBackend):
                 state.moments,
                 *found,
                 np.float32(learning_rate),
-                np.float32(np.inf if clip_norm is None else clip_norm),
+                np.float32(clip_norm),
             )
         return replace(state, params=params, moments=moments, step=state.step + 1), measurements | {
             "compiled": xla.compilations() > before
         }
 
     def _gradients(self, state: State, batch: Batch, fold: Fold) -> tuple[jax.Array, Params]:
-        before = xla.compilations()
-        with xla.memory_errors(xla.ROWS):
-            found = gradients(
-                state.training_graph,
-                state.mesh,
-                state.params,
-                state.frozen,
-                self._inputs(state, batch, fold, _dropout(state, fold)),
-                np.float32(batch.divisor),
-            )
-            if xla.compilations() > before:
-                jax.block_until_ready(found)  # whatever memory this program lacks, it lacks before anything is donated
+        inputs = self._inputs(state, batch, fold, _dropout(state, fold))
+        divisor = np.float32(batch.divisor)
+        found: tuple[jax.Array, Params] = gradients(
+            state.training_graph, state.mesh, state.params, state.frozen, inputs, divisor
+        )
         return found
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         # Without it: its matrices are 0, so that nothing is added and no other program is compiled.
-        whole = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
+        tensors = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
 
-        def scored(fold: Fold) -> jax.Array:
-            with xla.memory_errors(xla.ROWS):
-                found = score(state.graph, state.mesh, whole, self._inputs(state, batch, fold))
+        def compute(fold: Fold) -> jax.Array:
+            found: jax.Array = score(state.graph, state.mesh, tensors, self._inputs(state, batch, fold))
             return found.reshape(-1, found.shape[-1])[: fold.num_rows]
 
-        return {"logprobs": self._fitting(state, batch, scored)}
+        return {"logprobs": self._fitting(state, batch, compute)}
 
-    def _fitting(self, state: State, batch: Batch, attempt: Callable[[Fold], T]) -> T:
+    def _fitting(self, state: State, batch: Batch, compute: Callable[[Fold], T]) -> T:
+        """What `compute` makes of the rows of a batch, with fewer at once if memory is short."""
+
+        def attempt(fold: Fold) -> T:
+            before = xla.compilations()
+            with xla.memory_errors(fewer_rows(fold, batch.tokens.shape[1])):
+                found = compute(fold)
+                # Whatever memory a new program lacks, it lacks now, and not when its result is used.
+                if xla.compilations() > before:
+                    jax.block_until_ready(found)  # type: ignore[no-untyped-call]
+                return found
+
         return shrinking(self, len(batch.tokens), attempt, 1 if state.mesh is None else state.mesh.num_row_ranks)
 
     def _inputs(self, state: State, batch: Batch, fold: Fold, dropout: UInt32 | None = None) -> Inputs:
@@ -179,7 +186,10 @@ class JaxBackend(xla.XlaBackend):
         if state.mesh is None:
             return inputs
         sizes = fold.micro_batches, fold.num_row_ranks
-        return state.mesh.put_rows(jax.tree.map(lambda array: array.reshape(*sizes, *array.shape[1:]), inputs))
+        placed: Inputs = state.mesh.put_rows(
+            jax.tree.map(lambda array: array.reshape(*sizes, *array.shape[1:]), inputs)
+        )
+        return placed
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
@@ -190,11 +200,21 @@ class JaxBackend(xla.XlaBackend):
         with xla.memory_errors("generation.batch_size"):
             yield from together(_answering(state, call))
 
+    def _parts(self, state: State) -> PartOf | None:
+        """None in one process, which has every part; and with an adapter, which every process has."""
+        several = state.mesh is not None and jax.process_count() > 1 and state.lora is None
+        return part_of(state.mesh, state.mesh.written_shards) if state.mesh is not None and several else None
+
     def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
-        params, moments = jax.tree.map(lambda array: np.array(array), (state.params, state.moments))
-        if state.mesh is not None:
-            params, moments = state.mesh.without_filling((params, moments))
-        to_files = (state.lora or WeightMapping(state.stored.architecture)).to_files
+        mesh, trained = state.mesh, (state.params, state.moments)
+        copied = jax.tree.map(lambda array: np.array(array), trained) if mesh is None else mesh.fetched(trained)
+
+        def to_files(params: Params) -> Weights:
+            if state.lora is not None or mesh is None:
+                return (state.lora or WeightMapping(state.stored.architecture)).to_files(params)
+            return written(mesh, params, self._leads)
+
+        params, moments = copied
         if moments is None:
             return state.stored, to_files(params), None
         return state.stored, to_files(params), Moments(to_files(moments.mu), to_files(moments.nu), int(moments.count))

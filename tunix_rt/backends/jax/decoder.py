@@ -18,19 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from tunix_rt.backends.jax.adapter import KEYS, LoraLayout, linear
+from tunix_rt.backends.jax.adapter import KEYS, LoraLayout
 from tunix_rt.backends.jax.attention import (
     KeyValue,
     append,
     attend,
-    attend_pairs,
     cached_bias,
     capped,
-    packed_bias,
-    pair_bias,
     rotate,
 )
 from tunix_rt.backends.jax.experts import mixture
+from tunix_rt.backends.jax.packed import over_rows
+from tunix_rt.backends.jax.products import PRODUCT, activated, gated, linear, logits, rounded
 from tunix_rt.backends.jax.quantized import product, shapes_of
 from tunix_rt.backends.jax.variants import LayerVariants, pick
 from tunix_rt.models.families.architecture import Activation, Architecture, whole_parts
@@ -99,7 +98,7 @@ class Layer(Parts):
         if rotation is not None:
             cos, sin = (part[:, None] for part in rotation)
             queries, keys = rotate(queries, cos[:, None], sin[:, None]), rotate(keys, cos, sin)
-        read, kept = look(queries, keys, values)
+        read, kept = look(*(rounded(part, self.dtype) for part in (queries, keys, values)))
         read = self._linear("out", jnp.moveaxis(read, -2, 1).reshape(*x.shape[:2], -1))
         x = x + self._norm("attention_post_norm", read.astype(jnp.float32))
         read = self._feed_forward(self._norm("mlp_norm", x))
@@ -112,14 +111,13 @@ class Layer(Parts):
         if shape.query_key_norm == "whole":
             queries, keys, values = jnp.split(whole, [end * shape.head_dim for end in ends], axis=-1)
             queries, keys = self._norm("query_norm", queries), self._norm("key_norm", keys)
-            whole = jnp.concatenate([queries.astype(self.dtype), keys.astype(self.dtype), values], axis=-1)
+            whole = jnp.concatenate([queries, keys, values.astype(jnp.float32)], axis=-1)
         if shape.qkv_limit is not None:
             whole = jnp.clip(whole, -shape.qkv_limit, shape.qkv_limit)
         heads = whole.reshape(*x.shape[:2], -1, shape.head_dim)
         queries, keys, values = jnp.split(jnp.moveaxis(heads, 1, 2), ends, axis=1)
         if shape.query_key_norm == "head":
-            queries = self._norm("query_norm", queries).astype(self.dtype)
-            keys = self._norm("key_norm", keys).astype(self.dtype)
+            queries, keys = self._norm("query_norm", queries), self._norm("key_norm", keys)
         groups = (shape.num_kv_heads, shape.num_heads // shape.num_kv_heads)
         return queries.reshape(x.shape[0], *groups, *queries.shape[2:]), keys, values
 
@@ -130,29 +128,29 @@ class Layer(Parts):
         read = mixture(x, self._part, shape.experts, ACTIVATIONS[shape.activation], self.dtype)
         if shape.experts.shared_size is None:
             return read
-        return read + jax.nn.sigmoid(self._linear("shared_scale", x)) * self._dense("shared_gate_up", "shared_down", x)
+        scale, of_all = self._linear("shared_scale", x), self._dense("shared_gate_up", "shared_down", x)
+        return read + gated(scale, of_all, jax.nn.sigmoid)
 
     def _dense(self, first: str, last: str, x: jax.Array) -> jax.Array:
         activation, inner = ACTIVATIONS[self.architecture.activation], self._linear(first, x)
         if not self.architecture.gated:
-            return self._linear(last, activation(inner))
+            return self._linear(last, activated(inner, activation))
         gate, up = jnp.split(inner, 2, axis=-1)
-        return self._linear(last, activation(gate) * up)
+        return self._linear(last, gated(gate, up, activation))
 
     def _linear(self, name: str, x: jax.Array) -> jax.Array:
-        found = self._product(name, x)
-        if hasattr(self, f"{name}_bias"):
-            found = found + self._part(f"{name}_bias").astype(self.dtype)
+        bias = self._part(f"{name}_bias") if hasattr(self, f"{name}_bias") else None
+        found = self._product(name, x, bias)
         if self.adapter is not None:
             keys = self._part(KEYS) if hasattr(self, KEYS) else None
             found = self.adapter.add(name, self._part, keys, x, found)
         return found
 
-    def _product(self, name: str, x: jax.Array) -> jax.Array:
+    def _product(self, name: str, x: jax.Array, bias: jax.Array | None) -> jax.Array:
         if not hasattr(self, f"{name}_codes"):
-            return linear(x, self._part(name), self.dtype)
-        shapes = shapes_of(self.architecture)[name]
-        return product(x.astype(self.dtype), self._part(f"{name}_codes"), self._part(f"{name}_scales"), shapes)
+            return linear(x, self._part(name), self.dtype, bias)
+        codes, scales = self._part(f"{name}_codes"), self._part(f"{name}_scales")
+        return product(rounded(x, self.dtype), codes, scales, bias, shapes_of(self.architecture)[name])
 
 
 class Decoder(Parts):
@@ -189,24 +187,16 @@ class Decoder(Parts):
         shape, length = self.architecture, tokens.shape[1]
         kinds = LayerVariants.of(shape, length)
         rotations = kinds.rotations(shape.head_dim, length, positions)
-        biases = jnp.stack(
-            [
-                packed_bias(segments, window) if pairs is None else pair_bias(segments, pairs, window)
-                for window in kinds.windows
-            ]
-        )
+        attend_rows = over_rows(segments, pairs, kinds.windows, self.dtype, shape)
         graph, weights = nnx.split(self.layers)
 
         def one_layer(x: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
             weights, turn, wide = layer
             if whole is not None:
                 weights = jax.tree_util.tree_map_with_path(lambda path, part: whole(path[0].key, part), weights)
-            bias = pick(biases, wide)
 
             def attend_packed(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, Any]:
-                if pairs is not None:
-                    return attend_pairs(q, k, v, pairs, bias, shape), (k, v)
-                return attend(q, jnp.swapaxes(k, 2, 3), v, bias, shape), (k, v)
+                return attend_rows(q, k, v, wide), (k, v)
 
             rotation = None if rotations is None else (pick(rotations[0], turn), pick(rotations[1], turn))
             return nnx.merge(graph, weights)(x, rotation, attend_packed)
@@ -216,7 +206,7 @@ class Decoder(Parts):
             # A loop copies what it keeps for the backward pass into stacks: recomputing all but the large products
             # is cheaper (12.5 → 11.8 CPU-seconds per step of SmolLM2-135M), and takes less memory.
             policies = jax.checkpoint_policies
-            large_products = policies.dots_with_no_batch_dims_saveable
+            large_products = policies.save_only_these_names(PRODUCT)
             policy = policies.nothing_saveable if self.gradient_checkpointing else large_products
             one_layer = jax.checkpoint(one_layer, policy=policy, prevent_cse=False)
         layers = (weights, np.array(kinds.rope_of, np.int32), np.array(kinds.window_of, np.int32))
@@ -268,10 +258,4 @@ class Decoder(Parts):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Hidden states [..., D] after the norm → float32 [..., V]."""
         matrix = self._part("embedding" if self.architecture.tie_embeddings else "head")
-        found = jax.lax.dot_general(
-            hidden.astype(self.dtype),
-            matrix.astype(self.dtype),
-            (((hidden.ndim - 1,), (1,)), ((), ())),
-            preferred_element_type=jnp.float32,
-        )
-        return capped(found, self.architecture.logit_cap)
+        return capped(logits(hidden, matrix, self.dtype), self.architecture.logit_cap)

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tunix_rt.backends.jax.adapter import linear
+from tunix_rt.backends.jax.products import gated, linear, matmul, rounded, sums_of, worth_keeping
 from tunix_rt.models.families.architecture import ROUTER, Experts
 
 MAX_ROWS = 128
@@ -42,7 +42,7 @@ def mixture(
     flat = x.reshape(-1, x.shape[-1])
     chosen, weights = route(linear(flat, part(ROUTER), jnp.float32), experts)
     matrices = part("expert_gate_up"), part("expert_down")
-    return mixed(flat.astype(dtype), chosen, weights, *matrices, experts, activation).reshape(x.shape)
+    return mixed(rounded(flat, dtype), chosen, weights, *matrices, experts, activation).reshape(x.shape)
 
 
 def mixed(
@@ -62,7 +62,7 @@ def mixed(
     rows = jnp.repeat(x, experts.per_token, axis=0)
     filled = jnp.zeros((len(owners) * size, x.shape[-1]), x.dtype).at[places].set(rows, unique_indices=True)
     gate, up = jnp.split(multiplied(experts.count, filled.reshape(len(owners), size, -1), gate_up, owners), 2, axis=-1)
-    made = multiplied(experts.count, activation(gate) * up, down, owners).reshape(filled.shape)
+    made = multiplied(experts.count, gated(gate, up, activation), down, owners).reshape(filled.shape)
     parts = made.at[places].get(unique_indices=True).reshape(*chosen.shape, -1)
     return (parts.astype(jnp.float32) * weights[..., None]).sum(axis=1)
 
@@ -89,8 +89,12 @@ def blocks(chosen: jax.Array, num_experts: int) -> tuple[jax.Array, jax.Array, i
 def multiplied(num_experts: int, rows: jax.Array, matrices: jax.Array, owners: jax.Array) -> jax.Array:
     """Each block of `rows` [M, S, in] times the matrix of its expert; `matrices` [E * out, in] → [M, S, out]."""
     stack = matrices.reshape(num_experts, -1, matrices.shape[-1])
-    found: jax.Array = jax.lax.map(lambda block: block[0] @ stack[block[1]].astype(rows.dtype).T, (rows, owners))
-    return found
+    found: jax.Array = jax.lax.map(lambda block: _product(block[0], stack[block[1]], rows.dtype), (rows, owners))
+    return worth_keeping(found)
+
+
+def _product(x: jax.Array, matrix: jax.Array, dtype: Any) -> jax.Array:
+    return rounded(matmul(x, rounded(matrix, dtype), sums_of(dtype)), dtype)
 
 
 def _forward(num_experts: int, *given: jax.Array) -> tuple[jax.Array, Any]:
@@ -105,7 +109,7 @@ def _backward(num_experts: int, given: Any, slopes: jax.Array) -> tuple[jax.Arra
     def one(total: jax.Array, block: Any) -> tuple[jax.Array, jax.Array]:
         row, slope, owner = block
         added = jnp.matmul(slope.T, row, preferred_element_type=total.dtype)
-        return total.at[owner].add(added), slope @ stack[owner].astype(slope.dtype)
+        return total.at[owner].add(added), _product(slope, stack[owner].T, slope.dtype)
 
     total, found = jax.lax.scan(one, jnp.zeros_like(stack), (rows, slopes, owners))
     return found, total.reshape(matrices.shape), None

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,15 @@ from jax.sharding import PartitionSpec as P
 from tunix_rt.backends.jax.shapes import tensor_shapes
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.config.choices import Quantization
+from tunix_rt.errors import DeviceError
 from tunix_rt.models.families.architecture import Architecture, Shape
+from tunix_rt.models.parts import Range, nth_rows
 
 ROW_AXES = ("data", "shard")
 """The axes along which devices have different rows."""
-ROWS = P(None, ROW_AXES)
+EVERYWHERE = P()  # type: ignore[no-untyped-call]
+"""The same on every device."""
+ROWS = P(None, ROW_AXES)  # type: ignore[no-untyped-call]
 """Arrays [A, D, ...]: micro-batches, devices with different rows."""
 OUT_OVER_TENSOR = frozenset(["qkv", "gate_up", "up", "shared_gate_up", "embedding", "head"])
 """Parts whose rows are divided along `tensor`."""
@@ -36,9 +40,19 @@ IN_OVER_TENSOR = frozenset(["out", "down", "shared_down"])
 
 
 def build(devices: Sequence[jax.Device], shape: MeshShape) -> Mesh:
-    """The devices along the three axes, which the compiler may use as it likes (jax's default since 0.9 is not)."""
+    """The devices along the three axes, which the compiler may use as it likes (jax's default since 0.9 is not).
+
+    Raises DeviceError if the devices of one group along `tensor` belong to several processes.
+    """
     sizes = (shape.data, shape.shard, shape.tensor)
-    return jax.make_mesh(sizes, (*ROW_AXES, "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices)
+    mesh = jax.make_mesh(sizes, (*ROW_AXES, "tensor"), axis_types=(AxisType.Auto,) * 3, devices=devices)
+    for group in mesh.devices.reshape(-1, shape.tensor):
+        if len({device.process_index for device in group}) > 1:
+            raise DeviceError(
+                f"hardware.mesh.tensor={shape.tensor}: these devices would be of several processes; "
+                f"one has {len(jax.local_devices())}"
+            )
+    return mesh
 
 
 @dataclass(frozen=True)
@@ -58,12 +72,12 @@ class DeviceMesh:
     @property
     def num_shards(self) -> int:
         """S."""
-        return self.mesh.shape["shard"]
+        return int(self.mesh.shape["shard"])
 
     @property
     def num_row_ranks(self) -> int:
         """Number of devices with different rows."""
-        return self.mesh.shape["data"] * self.num_shards
+        return int(self.mesh.shape["data"]) * self.num_shards
 
     def shard_axis(self, name: str) -> int | None:
         """The axis of a tensor (without L) that is cut along `shard`; None: it is replicated."""
@@ -88,7 +102,7 @@ class DeviceMesh:
                 ("tensor", self.tensor_axis(name) if tensor else None),
             )
             along = {axis + _stacked(path): called for called, axis in cuts if axis is not None}
-            return P(*(along.get(axis) for axis in range(max(along, default=-1) + 1)))
+            return P(*map(along.get, range(max(along, default=-1) + 1)))  # type: ignore[no-untyped-call]
 
         return jax.tree_util.tree_map_with_path(spec, tree)
 
@@ -96,21 +110,76 @@ class DeviceMesh:
         """Where each array of a tree lies; without `shard`, after it has been gathered."""
         return jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), self.specs(tree, True, shard))
 
+    @cached_property
+    def local_shards(self) -> tuple[int, ...]:
+        """The numbers along `shard` of this process's devices."""
+        return tuple(sorted({shard for _, shard, _ in self._local}))
+
+    @cached_property
+    def written_shards(self) -> tuple[int, ...]:
+        """The same of those whose parts this process saves: other groups along `data` hold the same."""
+        return tuple(sorted({shard for data, shard, _ in self._local if data == 0}))
+
+    @cached_property
+    def _local(self) -> list[tuple[int, ...]]:
+        devices: Any = self.mesh.devices
+        return [place for place in np.ndindex(devices.shape) if devices[place].process_index == jax.process_index()]
+
+    def held(self, name: str, shards: Sequence[int]) -> tuple[Range, ...]:
+        """The ranges of a tensor's cut axis that the devices with these numbers along `shard` hold."""
+        axis = self.shard_axis(name)
+        if axis is None:
+            return ()
+        return tuple(nth_rows(self.shapes[name][axis], shard, self.num_shards) for shard in shards)
+
     def place(self, tree: Any) -> Any:
         """Host arrays of a tree → arrays on the mesh, cut axes filled up with zeros to a multiple of S.
 
-        A device gets its own part, never the whole.
+        Of a tensor that is cut, the host has what its devices need (`held` of `local_shards`), one after the other. A
+        device gets its own part, never the whole.
         """
 
         def one(path: Any, array: Any, sharding: NamedSharding) -> jax.Array:
-            padded = _padded(np.asarray(array), self._cut(path), self.num_shards)
-            return jax.make_array_from_callback(padded.shape, sharding, padded.__getitem__)
+            axis, array = self._cut(path), np.asarray(array)
+            if axis is None:
+                return jax.make_array_from_callback(array.shape, sharding, array.__getitem__)
+            held, each = self.held(_name(path), self.local_shards), self._share(path)
+
+            def part(index: Any) -> Any:
+                own = slice(before(held, index[axis].start), before(held, index[axis].stop))
+                found = array[(*index[:axis], own, *index[axis + 1 :])]
+                return _filled(found, axis, each)
+
+            shape = (*array.shape[:axis], each * self.num_shards, *array.shape[axis + 1 :])
+            return jax.make_array_from_callback(shape, sharding, part)
 
         return jax.tree_util.tree_map_with_path(one, tree, self.shardings(tree))
 
+    def fetched(self, tree: Any) -> Any:
+        """Host copies of what this process saves of a tree, `held` of `written_shards`; of what is not cut, the whole.
+
+        Nothing is sent between processes.
+        """
+
+        def one(path: Any, array: jax.Array) -> Any:
+            axis = self._cut(path)
+            if axis is None:
+                return _joined(array, None, self.written_shards, 0)
+            found = _joined(array, axis, self.written_shards, self._share(path))
+            size = sum(stop - start for start, stop in self.held(_name(path), self.written_shards))
+            return found[(slice(None),) * axis + (slice(size),)]
+
+        return jax.tree_util.tree_map_with_path(one, tree)
+
+    def _share(self, path: Any) -> int:
+        """How much of a cut axis each device along `shard` has, filling included."""
+        axis = self.shard_axis(_name(path))
+        assert axis is not None
+        return -(-self.shapes[_name(path)][axis] // self.num_shards)
+
     def settled(self, tree: Any) -> Any:
         """Within a compiled program: results where `place` would put them; what is no part of a decoder, everywhere."""
-        return jax.lax.with_sharding_constraint(tree, self.shardings(tree))
+        return jax.lax.with_sharding_constraint(tree, self.shardings(tree))  # type: ignore[no-untyped-call]
 
     def put_rows(self, tree: Any) -> Any:
         """Host arrays [A, D, ...] → the rows of each device on it."""
@@ -158,7 +227,7 @@ class DeviceMesh:
     def total(self, x: jax.Array, *axes: str) -> jax.Array:
         """Within `spread`: the sum of `x` of all devices along axes of the mesh."""
         along = tuple(axis for axis in axes if self.mesh.shape[axis] > 1)
-        found: jax.Array = jax.lax.psum(x, along) if along else x
+        found: jax.Array = jax.lax.psum(x, along) if along else x  # type: ignore[no-untyped-call]
         return found
 
     def norm(self, gradients: Any) -> jax.Array:
@@ -195,7 +264,7 @@ class DeviceMesh:
         def one(array: jax.Array, spec: P) -> jax.Array:
             parts = {shard.device: shard.data for shard in array.addressable_shards}
             if group.size == 1:
-                return parts[group.devices[0]]
+                return cast(jax.Array, parts[group.devices[0]])
             mine = [parts[device] for device in group.devices]
             return jax.make_array_from_single_device_arrays(array.shape, NamedSharding(group, spec), mine)
 
@@ -215,7 +284,30 @@ def _stacked(path: Any) -> bool:
     return any(getattr(step, "key", None) == "layers" for step in path)
 
 
-def _padded(array: Any, axis: int | None, multiple: int) -> Any:
-    if axis is None or array.shape[axis] % multiple == 0:
-        return array
-    return np.pad(array, [(0, -array.shape[axis] % multiple if at == axis else 0) for at in range(array.ndim)])
+def before(ranges: Sequence[Range], index: int) -> int:
+    """How much of the ranges lies before `index`."""
+    return sum(max(0, min(stop, index) - start) for start, stop in ranges)
+
+
+def _filled(array: Any, axis: int, size: int) -> Any:
+    """`array` with zeros at the end of an axis, up to `size`."""
+    missing = size - array.shape[axis]
+    return np.pad(array, [(0, missing if at == axis else 0) for at in range(array.ndim)]) if missing else array
+
+
+def _joined(array: jax.Array, axis: int | None, shards: Sequence[int], each: int) -> Any:
+    """A host copy of this process's parts, on the cut axis those with these numbers, `each` wide."""
+    shape = list(array.shape)
+    if axis is not None:
+        shape[axis] = each * len(shards)
+    found = np.empty(shape, array.dtype)
+    for part in array.addressable_shards:
+        index = list(part.index)
+        if axis is not None:
+            number = index[axis].start // each
+            if number not in shards:
+                continue
+            first = shards.index(number) * each
+            index[axis] = slice(first, first + each)
+        found[tuple(index)] = part.data
+    return found

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.backends.jax.adapter import linear
+from tunix_rt.backends.jax.products import linear
 from tunix_rt.config.choices import Quantization
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensors_of
@@ -63,19 +63,22 @@ def specs(architecture: Architecture, kind: Quantization | None) -> dict[str, An
     return found
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def product(x: jax.Array, codes: jax.Array, scales: jax.Array, shapes: Shapes) -> jax.Array:
-    """`x` [..., in] times the matrices below one another, computed in the dtype of `x` → [..., out]."""
-    return linear(x, dequantized(_after(x, codes), scales, shapes), x.dtype)
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def product(x: jax.Array, codes: jax.Array, scales: jax.Array, bias: jax.Array | None, shapes: Shapes) -> jax.Array:
+    """`x` [..., in] times the matrices below one another, in the dtype of `x`, plus `bias` [out], frozen too."""
+    return linear(x, dequantized(_after(x, codes), scales, shapes), x.dtype, bias)
 
 
-def _forward(x: jax.Array, codes: jax.Array, scales: jax.Array, shapes: Shapes) -> tuple[jax.Array, Any]:
-    return product(x, codes, scales, shapes), (codes, scales)
+def _forward(
+    x: jax.Array, codes: jax.Array, scales: jax.Array, bias: jax.Array | None, shapes: Shapes
+) -> tuple[jax.Array, Any]:
+    return product(x, codes, scales, bias, shapes), (codes, scales)
 
 
-def _backward(shapes: Shapes, kept: Any, gradient: jax.Array) -> tuple[jax.Array, None, None]:
+def _backward(shapes: Shapes, kept: Any, gradient: jax.Array) -> tuple[jax.Array, None, None, None]:
     codes, scales = kept
-    return linear(gradient, dequantized(_after(gradient, codes), scales, shapes).T, gradient.dtype), None, None
+    of_x = linear(gradient, dequantized(_after(gradient, codes), scales, shapes).T, gradient.dtype)
+    return of_x, None, None, None
 
 
 product.defvjp(_forward, _backward)  # autodiff would keep every dequantised matrix

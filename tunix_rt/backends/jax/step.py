@@ -14,12 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import PartitionSpec as P
 
 from tunix_rt.backends.jax.adapter import KEYS, joined
 from tunix_rt.backends.jax.attention import block_pairs
 from tunix_rt.backends.jax.decoder import Decoder, Gather, Params
-from tunix_rt.backends.jax.mesh import ROW_AXES, ROWS, DeviceMesh
+from tunix_rt.backends.jax.mesh import EVERYWHERE, ROW_AXES, ROWS, DeviceMesh
 from tunix_rt.backends.jax.optimizer import update
 from tunix_rt.backends.objective import weighted_loss
 from tunix_rt.batches.batch import Batch
@@ -152,8 +151,9 @@ def gradients(
         return mesh.total(total, *ROW_AXES), mesh.summed(found)
 
     own = mesh.specs(params)
-    found = mesh.spread(local, (own, mesh.specs(frozen), ROWS, P()), (P(), own))(params, frozen, inputs, divisor)
-    return found[0], mesh.settled(found[1])
+    spread = mesh.spread(local, (own, mesh.specs(frozen), ROWS, EVERYWHERE), (EVERYWHERE, own))
+    total, found = spread(params, frozen, inputs, divisor)
+    return total, mesh.settled(found)
 
 
 @partial(jax.jit, static_argnames=("rule", "mesh"), donate_argnames=("params", "moments"))
@@ -179,7 +179,7 @@ def apply_gradients(
         return _applied(rule, params, moments, loss_sum, gradients, mesh.norm(gradients), *rates)
 
     own = mesh.specs(params), mesh.specs(moments)
-    spread = mesh.spread(local, (*own, P(), own[0], P(), P()), (*own, P()))
+    spread = mesh.spread(local, (*own, EVERYWHERE, own[0], EVERYWHERE, EVERYWHERE), (*own, EVERYWHERE))
     params, moments, measured = spread(params, moments, loss_sum, gradients, learning_rate, clip_norm)
     return mesh.settled(params), mesh.settled(moments), measured
 
@@ -210,7 +210,8 @@ def score(graph: Graph, mesh: DeviceMesh | None, params: Params, inputs: Inputs)
         return _scores(graph, params, jax.tree.map(lambda array: array[:, 0], inputs), mesh.gather)[:, None]
 
     found: jax.Array = mesh.spread(local, (mesh.specs(params), ROWS), ROWS)(params, inputs)
-    return mesh.settled(found)
+    settled: jax.Array = mesh.settled(found)
+    return settled
 
 
 def _scores(graph: Graph, params: Params, inputs: Inputs, whole: Gather | None) -> jax.Array:

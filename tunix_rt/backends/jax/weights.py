@@ -5,7 +5,7 @@ Layout of the parameters: see `decoder`. Both directions serve the weights and t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +37,16 @@ class WeightMapping:
         stacked = {own: np.stack([np.concatenate(one) for one in stack]) for own, stack in layers.items()}
         return whole | {"layers": stacked}
 
-    def to_files(self, params: Mapping[str, Any]) -> Weights:
-        """The inverse: views into the arrays of `params`, by Hugging Face name."""
+    def to_files(self, params: Mapping[str, Any], place: Callable[[str, int], int] = lambda own, row: row) -> Weights:
+        """The inverse: views into the arrays of `params`, by Hugging Face name.
+
+        `place(name, row)`: where a row of a tensor of the decoder lies in its array, if that holds a part of its rows.
+        """
         tensors: Weights = {}
         for tensor, _, rows in placed(self.architecture):
             own, layer = tensor.canonical_name, tensor.layer
-            array = params[own] if layer is None else params["layers"][own][layer][rows]
+            held = slice(place(own, rows.start), place(own, rows.stop))
+            array = params[own] if layer is None else params["layers"][own][layer][held]
             tensors[tensor.name] = array.T if tensor.transposed else array
         return tensors
 

@@ -83,9 +83,8 @@ def listen(address: str, ports: Sequence[int]) -> socket.socket:
     raise RunError(f"the processes of this job cannot meet on a port of {ports}: {refused.strerror}")
 
 
-def accept(listening: socket.socket, key: bytes) -> Channel | None:
-    """The next process that knows the key; None if whoever connected does not. Raises OSError if it is closed."""
-    connected, _ = listening.accept()
+def let_in(connected: socket.socket, key: bytes) -> Channel | None:
+    """The process that has connected to the leader; None if it does not know the key."""
     try:
         return _channel(connected, key, (deliver_challenge, answer_challenge))
     except _REFUSED:

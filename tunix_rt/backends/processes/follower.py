@@ -21,6 +21,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, NoReturn
 
+from tunix_rt import faults
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.processes.channel import VERSION, Channel, connect, job_key
@@ -86,9 +87,10 @@ class _Following:
         """Make a call, and reply. An error is the leader's to judge: it may be that of all processes."""
         for number in message["dropped"]:
             self._held.pop(number, None)
-        number = int(message["call"])
+        number, method = int(message["call"]), str(message["method"])
+        faults.point(f"followed {method}")
         try:
-            value = self._made(number, message["method"], message["arguments"])
+            value = self._made(number, method, message["arguments"])
         except Exception as error:
             self._raised(number, error)
         else:
@@ -152,8 +154,8 @@ class _Following:
         for piece in self._backend(backend).generate(self._held[state.number], **arguments):
             self._channel.send({"is": "piece", "call": number, "piece": piece})
 
-    def _save(self, _: int, backend: Held, state: Held, folder: Path) -> Future[dict[str, str]]:
-        return self._backend(backend).save(self._held[state.number], folder)
+    def _save(self, _: int, backend: Held, state: Held, **arguments: Any) -> Future[dict[str, str]]:
+        return self._backend(backend).save(self._held[state.number], **arguments)
 
     def _backend(self, held: Held) -> Backend:
         backend: Backend = self._held[held.number]

@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from tunix_rt.backends.interface import Piece
-from tunix_rt.backends.processes.channel import PATIENCE, VERSION, Channel, accept
+from tunix_rt.backends.processes.channel import PATIENCE, VERSION, Channel, let_in
 from tunix_rt.backends.processes.failure import ended, error_of, said_of, show_notes
 from tunix_rt.backends.processes.messages import pack
 from tunix_rt.backends.processes.world import World
@@ -89,12 +89,14 @@ class Job:
     def _accept(self) -> None:
         with suppress(OSError):  # closed
             while not self._complete.is_set():
-                if (channel := accept(self._listening, self._key)) is not None:
-                    threading.Thread(target=self._hear, args=(channel,), daemon=True).start()
+                connected, _ = self._listening.accept()
+                threading.Thread(target=self._hear, args=(connected,), daemon=True).start()
 
-    def _hear(self, channel: Channel) -> None:
-        """Everything that one follower says, until it is gone."""
+    def _hear(self, connected: socket.socket) -> None:
+        """Everything that one follower says, until it is gone. Strangers are not heard."""
         follower = None
+        if (channel := let_in(connected, self._key)) is None:
+            return
         try:
             follower = self._welcome(channel)
             while True:
@@ -138,7 +140,7 @@ class Job:
         """Tell every follower to make a call. Raises what `check` raises."""
         self.check()
         self._number += 1
-        call = Call(self._number, {rank: Future() for rank in self._followers})
+        call = Call(self._number, {rank: Future() for rank in sorted(self._followers)})
         dropped = list(self._dropped)
         del self._dropped[: len(dropped)]
         data = pack({"call": call.number, "method": method, "arguments": arguments, "dropped": dropped})

@@ -21,7 +21,7 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Quantization
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.files import sha256_file
+from tunix_rt.models.shards import MAX_SHARD_SIZE, finish
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -98,10 +98,11 @@ class Leader:
             for reply in call.replies.values():
                 reply.result()
 
-    def save(self, state: State, folder: Path) -> Future[dict[str, str]]:
-        call = self._call("save", state=state.held, folder=folder)
+    def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
+        call = self._call("save", state=state.held, folder=folder, max_shard_size=max_shard_size)
         with self._job.together(call):
-            return self._saving.submit(_saved, folder, self._local.save(state.local, folder), call)
+            own = self._local.save(state.local, folder, max_shard_size)
+        return self._saving.submit(_saved, folder, own, call)
 
     def describe(self) -> dict[str, str]:
         return self._local.describe() | {"processes": str(self._job.world.size), "mesh": str(self.placement.mesh)}
@@ -124,9 +125,7 @@ def _arrived(call: Call) -> Iterator[Piece]:
 
 
 def _saved(folder: Path, own: Future[dict[str, str]], call: Call) -> dict[str, str]:
-    """The hashes of all files, once every process has written its part. A file that several wrote is hashed here."""
+    """Once every process has written what it holds: the hashes of all files."""
     wait([own, *call.replies.values()])
-    files = dict(own.result())
-    for reply in call.replies.values():
-        files |= {name: sha256 for name, sha256 in reply.result().items() if name not in files}
-    return {name: sha256 or sha256_file(folder / name) for name, sha256 in files.items()}
+    written = [reply.result() for reply in (own, *call.replies.values())]
+    return {name: sha256 for files in written for name, sha256 in files.items()} | finish(folder)

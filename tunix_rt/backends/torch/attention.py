@@ -6,6 +6,7 @@ width.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,11 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from tunix_rt.backends.torch import varlen
+from tunix_rt.backends.torch.blocks import attend_in_blocks
+from tunix_rt.backends.torch.products import matmul
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.models.families.architecture import Architecture
 
 RUN_COST = 1 << 20
 """Cost of one more call, in multiplications (0.1 ms forward and backward, measured on the CPU)."""
+
+
+LONGEST_WHOLE = 1024
+"""T of the longest rows whose scores [T, T] may be in memory."""
 
 
 class Attend(Protocol):
@@ -28,36 +36,56 @@ class Attend(Protocol):
 
 
 class Packed:
-    """Causal attention inside each segment of a row, in some layers limited to a window."""
+    """Causal attention inside each segment of a row, in some layers limited to a window.
+
+    Short rows are computed in whole, with a mask; long ones never: on a GPU by a kernel (`varlen`), elsewhere trace by
+    trace, or in blocks of queries where there is a window or a cap.
+    """
 
     def __init__(self, segments: Int32, architecture: Architecture, device: torch.device) -> None:
         """`segments` int32 [B, T], 0 for padding, which attends to padding, so that no softmax is empty."""
         length = segments.shape[1]
-        self._architecture = architecture
+        self._architecture, self._segments, self._device = architecture, segments, device
         self._windows = [
             None if kind.window is None or kind.window >= length else kind.window for kind in architecture.layers
         ]
-        self._runs: list[int] | None = None
-        capped, alone = architecture.score_cap is not None, _causal_alone(segments)
-        runs = _runs(segments)
-        saved = segments.size * length - int((runs**2).sum())
+        self._is_long = length > LONGEST_WHOLE
+        self._alone, self._runs = _causal_alone(segments), _runs(segments)
+        saved = segments.size * length - int((self._runs**2).sum())
         width = architecture.num_heads * architecture.head_dim
-        if device.type == "cpu" and saved * width > RUN_COST * len(runs) and not alone and not capped:
-            self._runs = runs.tolist()
-        plain = self._runs is not None or (alone and not capped)
-        masked = [window for window in set(self._windows) if window is not None or not plain]
-        self._masks = {window: _mask(torch.from_numpy(segments).to(device), window) for window in masked}
+        self._pays = device.type == "cpu" and saved * width > RUN_COST * len(self._runs)
+        self._traces: varlen.Traces | None = None
+        self._masks: dict[int | None, Tensor] = {}
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Scale (and cap) scores as the family does, with float32 softmax."""
+        window, shape = self._windows[layer], self._architecture
+        if varlen.takes(queries, shape):
+            self._traces = self._traces or varlen.Traces.of(self._runs, self._device)
+            return self._traces.attend(queries, keys, values, window, shape.attention_scale)
         group = queries.shape[1] // keys.shape[1]
         if group > 1:
             keys, values = (x.repeat_interleave(group, dim=1) for x in (keys, values))
-        window = self._windows[layer]
-        if window is None and self._runs is not None:
-            return _by_runs(self._runs, queries, keys, values, self._architecture.attention_scale)
-        mask = self._masks.get(window)
-        return look(queries, keys, values, mask, mask is None, self._architecture)
+        if window is None and shape.score_cap is None:
+            if self._alone:
+                return look(queries, keys, values, None, True, shape)
+            if self.by_runs:
+                return _by_runs(self._runs.tolist(), queries, keys, values, shape.attention_scale)
+        elif self._is_long:
+            masked = partial(_masked, shape)
+            return attend_in_blocks(masked, queries, keys, values, self._segments, window)
+        if window not in self._masks:
+            self._masks[window] = _mask(torch.from_numpy(self._segments).to(self._device), window)
+        return look(queries, keys, values, self._masks[window], False, shape)
+
+    @property
+    def by_runs(self) -> bool:
+        """Whether layers without window and cap are computed trace by trace."""
+        return not self._alone and (self._pays or self._is_long)
+
+
+def _masked(architecture: Architecture, queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
+    return look(queries, keys, values, mask, False, architecture)
 
 
 def _mask(segments: Tensor, window: int | None) -> Tensor:
@@ -79,10 +107,11 @@ def look(
     scale, cap = architecture.attention_scale, architecture.score_cap
     if cap is None:
         return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, scale=scale)
-    scores = cap * torch.tanh((queries @ keys.transpose(2, 3)).float() * (scale / cap))
+    scores = cap * torch.tanh(matmul(queries, keys.transpose(2, 3)) * (scale / cap))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
-    return scores.softmax(dim=-1).to(values.dtype) @ values
+    shares = (scores - scores.detach().amax(dim=-1, keepdim=True)).exp()
+    return (matmul(shares.to(values.dtype), values) / shares.sum(dim=-1, keepdim=True)).to(values.dtype)
 
 
 def _by_runs(runs: list[int], queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

@@ -28,14 +28,11 @@ NAME_LENGTH = 128
 def select(hardware: HardwareConfig, world: World) -> torch.device:
     """The device that `hardware` names; sets torch's threads. Raises DeviceError listing those present."""
     torch.set_num_threads(world.threads(hardware.threads))
-    platform = hardware.platform
-    if platform == "auto":
-        platform = "gpu" if torch.cuda.is_available() else "cpu"
+    platform = _platform(hardware)
     present = _present(world.local_size)
     wanted = hardware.devices[world.local_rank] if isinstance(hardware.devices, tuple) else world.local_rank
     if wanted >= len(present.get(platform, [])):
-        listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
-        raise DeviceError(f"{as_declared(hardware)}: torch sees no such device; present: {listed}")
+        raise _not_there(hardware, present)
     if platform == "cpu":
         return torch.device("cpu")
     # On CUDA some kernels add in any order; on the CPU those used here are deterministic already.
@@ -46,15 +43,34 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     return torch.device("cuda", wanted)
 
 
-def count(hardware: HardwareConfig) -> int:
-    """How many devices of the declared platform this machine has; a processor counts as one."""
-    return 1 if hardware.platform == "cpu" else max(1, torch.cuda.device_count())
+def num_processes(hardware: HardwareConfig) -> int:
+    """One for each device that is declared, or found if `all` are. Raises DeviceError if one is not there.
+
+    A processor has as many as one likes.
+    """
+    platform = _platform(hardware)
+    found = len(_present()["gpu"]) if platform == "gpu" else hardware.num_devices or 1
+    wanted = hardware.devices if isinstance(hardware.devices, tuple) else range(hardware.num_devices or max(1, found))
+    if platform == "gpu" and max(wanted) >= found:
+        raise _not_there(hardware, _present())
+    return len(wanted)
 
 
 def _present(num_processes: int = 1) -> dict[str, list[str]]:
     """The devices by platform; each process has a CPU of its own."""
     gpus = [f"{i} ({torch.cuda.get_device_name(i)})" for i in range(torch.cuda.device_count())]
     return {"gpu": gpus, "cpu": [f"{i} (cpu)" for i in range(num_processes)]}
+
+
+def _platform(hardware: HardwareConfig) -> str:
+    if hardware.platform == "auto":
+        return "gpu" if torch.cuda.is_available() else "cpu"
+    return hardware.platform
+
+
+def _not_there(hardware: HardwareConfig, present: dict[str, list[str]]) -> DeviceError:
+    listed = "; ".join(f"{kind}: {', '.join(names)}" for kind, names in present.items() if names)
+    return DeviceError(f"{as_declared(hardware)}: torch sees no such device; present: {listed}")
 
 
 def placement(device: torch.device, precision: Precision, shape: MeshShape, everyone: Axis) -> Placement:

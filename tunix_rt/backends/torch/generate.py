@@ -13,7 +13,6 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
 from tunix_rt.backends.interface import FinishReason, Piece
 from tunix_rt.backends.prompts import distinct, first_equals
@@ -21,6 +20,7 @@ from tunix_rt.backends.sampling import uniforms
 from tunix_rt.backends.torch.attention import Cache
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.mesh import ALONE, Axis
+from tunix_rt.backends.torch.products import DTYPES, matmul, rounded
 from tunix_rt.backends.torch.step import capped
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
@@ -45,7 +45,8 @@ def generate(
     """See `Backend.generate`; of the prompts, in the order in which they are answered, every process of
     the axis `share` takes its own. A prompt that fills the model's positions yields an empty piece, "length".
     """
-    model = _for_decoding(model.in_whole())
+    model = model.in_whole()
+    model, head = _for_decoding(model), rounded(model.head.detach(), DTYPES[model.precision])
     room = [min(generation.max_new_tokens, model.architecture.max_positions - len(p)) for p in prompts]
     firsts = first_equals(prompts)
     order = sorted(range(len(prompts)), key=lambda i: (room[i] > 0, len(prompts[i]), firsts[i]))
@@ -59,7 +60,7 @@ def generate(
         if generation.temperature > 0:
             draws = uniforms([seeds[i] for i in group], max(room[i] for i in group))
         rows = [_Row(i, room[i]) for i in group]
-        yield from _decode(model, rows, [prompts[i] for i in group], draws, generation, set(stop_ids))
+        yield from _decode(model, head, rows, [prompts[i] for i in group], draws, generation, set(stop_ids))
 
 
 @dataclass(slots=True)
@@ -94,6 +95,7 @@ class _Row:
 
 def _decode(
     model: Decoder,
+    head: Tensor,
     rows: list[_Row],
     prompts: list[Int32],
     draws: Float32 | None,
@@ -108,7 +110,7 @@ def _decode(
     piece_length = PIECE_LENGTH if len(rows) > 1 else 1
     inputs, position, owners = (torch.from_numpy(x).to(model.device) for x in (tokens, positions, np.array(places)))
     cache = Cache(segments, model.architecture, length + most, owners)
-    logits, position = _next_logits(model, inputs, position, cache)[owners], position[owners]
+    logits, position = _next_logits(model, head, inputs, position, cache)[owners], position[owners]
     for step in range(most):
         drawn = None if uniform is None else uniform[:, step]
         chosen, values = _chosen(logits, drawn, generation)
@@ -126,14 +128,15 @@ def _decode(
             cache.keep(kept)
             rows, inputs, position = [rows[i] for i in alive], inputs[kept], position[kept]
             uniform = None if uniform is None else uniform[kept]
-        logits = _next_logits(model, inputs, position, cache)
+        logits = _next_logits(model, head, inputs, position, cache)
 
 
 @torch.inference_mode()
-def _next_logits(model: Decoder, tokens: Tensor, positions: Tensor, cache: Cache) -> Tensor:
-    """Read `tokens` int64 [R, T]; returns the logits of what follows, float32 [R, V]."""
+def _next_logits(model: Decoder, head: Tensor, tokens: Tensor, positions: Tensor, cache: Cache) -> Tensor:
+    """Read `tokens` int64 [R, T]; returns the logits of what follows, float32 [R, V]. `head`: the matrix, rounded."""
     hidden = hidden_states(model, tokens, positions, cache)[:, -1]
-    return capped(linear(hidden.float(), model.head), model.architecture.logit_cap)
+    logits = matmul(rounded(hidden, DTYPES[model.precision]), head.T)
+    return capped(logits, model.architecture.logit_cap)
 
 
 @torch.inference_mode()
@@ -180,7 +183,7 @@ def _for_decoding(model: Decoder) -> Decoder:
     is merged into them once, where that changes nothing but rounding: not in bfloat16, whose steps are larger than what
     an adapter adds, and not into quantised ones, which stay as they are.
     """
-    dtype = torch.bfloat16 if model.precision == "bfloat16" else torch.float32
+    dtype = DTYPES[model.precision]
     places = [p for p in tensors_of(model.architecture) if p.is_layer_matrix and p.name in model.weights]
     adapter = model.adapter
     merges = adapter is not None and dtype == torch.float32 and adapter.pairs.keys() <= {p.name for p in places}

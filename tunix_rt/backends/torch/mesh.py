@@ -38,6 +38,12 @@ class Axis:
             dist.all_reduce(tensor, group=self.group)
         return tensor
 
+    def max(self, tensor: Tensor) -> Tensor:
+        """The largest of the processes' values, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
+        return tensor
+
     def sum_all(self, tensors: Sequence[Tensor]) -> None:
         """Each of the tensors, of one dtype, summed over the processes in place."""
         if self.size > 1:
@@ -89,8 +95,7 @@ def join(world: World, shape: MeshShape, device: torch.device) -> Mesh:
     """Meet the other processes and form the groups of the mesh; alone, there is nothing to do."""
     if world.size == 1:
         return ALONE
-    if not dist.is_initialized():
-        _meet(world, device)
+    _meet(world, device)
     grid = np.arange(world.size).reshape(shape.data, shape.shard, shape.tensor)
     known: dict[tuple[int, ...], Any] = {tuple(range(world.size)): dist.group.WORLD}
 
@@ -106,7 +111,17 @@ def join(world: World, shape: MeshShape, device: torch.device) -> Mesh:
     )
 
 
+_met: World | None = None
+"""Where this process has met others; a job that has lost a process meets elsewhere, with new ones."""
+
+
 def _meet(world: World, device: torch.device) -> None:
+    global _met
+    if _met == world:
+        return
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _met = world
     store = dist.TCPStore(world.address, world.port, world.size, is_master=world.rank == 0)  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(

@@ -19,11 +19,14 @@ from tunix_rt.backends import objective
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
-from tunix_rt.backends.torch.mesh import ALONE, Mesh
+from tunix_rt.backends.torch.mesh import ALONE, Axis, Mesh
 from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.products import DTYPES, add_product, matmul, rounded
 from tunix_rt.backends.torch.reduction import totals
 from tunix_rt.backends.torch.sharding import HEAD
+from tunix_rt.backends.torch.tensor_parallel import local_ids
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.choices import Precision
 
 MAX_LOGITS = 1 << 25
 """Most logits in memory at once (128 MiB)."""
@@ -55,7 +58,8 @@ def update(
     `loss_sum`; see `Backend.train_step`.
     """
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
-    loss_sum, norm = totals(mesh, model.trains_parts, loss_sum, gradients)
+    split = frozenset() if model.tensor is None else model.tensor.split
+    loss_sum, norm = totals(mesh, model.trains_parts, split, loss_sum, gradients)
     divisor = torch.tensor(divisor_of_loss, device=model.device)
     grad_norm = norm / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
@@ -104,16 +108,27 @@ def micro_batch(model: Decoder, batch: Batch, index: int) -> tuple[Any, Tensor]:
         torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
     )
     selected = hidden.flatten(0, 1).index_select(0, chosen)
+    vocabulary = ALONE.tensor if model.tensor is None else model.tensor.axis
     with model.gathered(HEAD) as whole:
-        return where, target_logprobs(selected, whole.head, targets, model.architecture.logit_cap)
+        cap, precision = model.architecture.logit_cap, model.precision
+        return where, target_logprobs(model.enter(selected), whole.head, targets, cap, precision, vocabulary)
 
 
-def target_logprobs(hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None) -> Tensor:
+def target_logprobs(
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    cap: float | None = None,
+    precision: Precision = "float32",
+    vocabulary: Axis = ALONE.tensor,
+) -> Tensor:
     """Log-probabilities float32 [N] of `targets` int64 [N] from `hidden` [N, E] and the output matrix [V, E].
 
-    Logits are float32 in either precision, at most MAX_LOGITS at once.
+    Both are rounded to `precision`; logits are their float32 sums, at most MAX_LOGITS at once. `vocabulary`: the
+    processes each of which has V rows of a larger matrix.
     """
-    return _TargetLogprobs.apply(hidden.float(), head, targets, cap)  # type: ignore[no-any-return]
+    found: Tensor = _TargetLogprobs.apply(hidden.float(), head, targets, cap, DTYPES[precision], vocabulary)
+    return found
 
 
 def capped(logits: Tensor, cap: float | None) -> Tensor:
@@ -125,47 +140,61 @@ class _TargetLogprobs(torch.autograd.Function):
     """Written by hand: autograd would keep two more arrays [N, V], and all chunks of the logits."""
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None) -> Tensor:
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        cap: float | None,
+        dtype: torch.dtype,
+        vocabulary: Axis,
+    ) -> Tensor:
         chosen, log_sums = [], []
         logits: Any = None
-        for rows, wanted in _chunks(hidden, head, targets):
+        seen, matrix = rounded(hidden, dtype), rounded(head, dtype)
+        for rows, wanted in _chunks(seen, matrix, targets):
             del logits  # before the next chunk: two are never in memory
-            logits = capped(rows @ head.T, cap)
-            chosen.append(logits.gather(-1, wanted[:, None])[:, 0])
-            largest = logits.amax(-1, keepdim=True)
-            sums = logits.sub_(largest).exp_().sum(-1, keepdim=True)
+            logits = capped(matmul(rows, matrix.T), cap)
+            rows_of, here = local_ids(wanted, len(head), vocabulary)
+            chosen.append(logits.gather(-1, rows_of[:, None])[:, 0] * here)
+            largest = vocabulary.max(logits.amax(-1, keepdim=True))
+            sums = vocabulary.sum(logits.sub_(largest).exp_().sum(-1, keepdim=True))
             log_sums.append((sums.log() + largest)[:, 0])
         # With one chunk, the backward pass uses its exponentials; with several (or a cap), it recomputes each.
         only = (logits, sums) if len(chosen) == 1 and cap is None else (None, None)
-        ctx.cap = cap
+        ctx.cap, ctx.dtype, ctx.vocabulary = cap, dtype, vocabulary
         log_sum = torch.cat(log_sums)
         ctx.save_for_backward(hidden, head, targets, log_sum, *only)
-        return torch.cat(chosen) - log_sum
+        return vocabulary.sum(torch.cat(chosen)) - log_sum
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         hidden, head, targets, log_sum, exponentials, sums = ctx.saved_tensors
-        grad_hidden = torch.empty_like(hidden)
+        grad_hidden = torch.zeros_like(hidden)
         grad_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
+        again = None if exponentials is not None else rounded(head, ctx.dtype).T
+        hidden, head = hidden.to(ctx.dtype), head.to(ctx.dtype)
         start = 0
         logits = slope = grad_logits = None
         for rows, wanted in _chunks(hidden, head, targets):
             del logits, slope, grad_logits
             part = slice(start, start := start + len(rows))
             grad = grad_outputs[0][part, None]
-            if exponentials is None:
-                logits = capped(rows @ head.T, ctx.cap)
+            if again is not None:
+                logits = capped(matmul(rounded(rows, ctx.dtype), again), ctx.cap)
                 slope = None if ctx.cap is None else 1 - (logits / ctx.cap) ** 2
                 grad_logits = logits.sub_(log_sum[part, None]).exp_().mul_(-grad)
             else:
                 logits, slope, grad_logits = None, None, exponentials.mul_(-grad / sums)
-            grad_logits.scatter_add_(-1, wanted[:, None], grad)
+            rows_of, here = local_ids(wanted, len(head), ctx.vocabulary)
+            grad_logits.scatter_add_(-1, rows_of[:, None], grad * here[:, None])
             if slope is not None:
                 grad_logits.mul_(slope)
-            torch.mm(grad_logits, head, out=grad_hidden[part])
+            grad_logits = grad_logits.to(ctx.dtype)
+            add_product(grad_hidden[part], grad_logits, head)
             if grad_head is not None:
-                grad_head.addmm_(grad_logits.T, rows)
-        return grad_hidden, grad_head, None, None
+                add_product(grad_head, grad_logits.T, rows)
+        return grad_hidden, grad_head, None, None, None, None
 
 
 def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Any:

@@ -25,12 +25,14 @@ class RayLauncher(Launcher):
         self._context, self._task, self._config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Run every member, and wait for all of them. Raises RayError if Ray itself fails."""
+        """Run every member, and wait for all of them. Raises MachineError, and RayError if Ray itself fails."""
         # Otherwise a task without GPUs would see none, even if the member asks for one by its index.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
         from hydra.core.singleton import Singleton
+
+        from tunix_rt.sweeps.ray_nodes import check_nodes
 
         started = not ray.is_initialized()
         if started:
@@ -38,6 +40,8 @@ class RayLauncher(Launcher):
             quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
             ray.init(address=self._address, **quiet, **own)
         try:
+            found: Any = ray.nodes()  # type: ignore[no-untyped-call]
+            check_nodes(found, self._resources, fixed=self._address is None)
             task: Any = ray.remote(max_retries=0, **dict(self._resources))(_member)
             shared = [ray.put(part) for part in (self._context, self._config, self._task, Singleton.get_state())]
             waiting = [task.remote(*shared, list(job), initial_job_idx + at) for at, job in enumerate(job_overrides)]
