@@ -30,6 +30,7 @@ SIZES: dict[str, tuple[int, int, int, int, int, int, float]] = {
     # hidden, inner, layers, heads, key-value heads, vocabulary, spread of the weights
     "tiny": (64, 168, 2, 4, 2, 256, 0.2),
     "small": (256, 704, 4, 8, 4, 512, 0.1),
+    "long": (256, 704, 2, 4, 2, 512, 0.1),
     "25 M": (512, 1408, 6, 8, 4, 8192, 0.02),
     "0.1 B": (768, 2048, 12, 12, 12, 32768, 0.02),
     "0.5 B": (896, 4864, 24, 14, 2, 151936, 0.02),

@@ -80,7 +80,7 @@ def sizes_of(platform: Platform, quick: bool) -> Sizes:
         return Sizes(("tiny",), speed, tiny, replace(tiny, length=96, segments=3), 0.0, 64)
     speed = Run("torch", platform, "0.5 B", precision="bfloat16", rows=8, length=2048, rows_at_once=8, threads=16)
     numbers = Run("torch", platform, "small", rows=13, length=128, segments=3, steps=5, new_tokens=24, threads=16)
-    long = replace(numbers, rows=2, length=8192, segments=5)
+    long = replace(numbers, model="long", rows=2, length=8192, segments=5)
     return Sizes(("0.5 B", "0.1 B", "1.5 B"), speed, numbers, long, 6.0, 8192)
 
 

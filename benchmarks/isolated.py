@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ from tunix_rt.files import append_line, read_appended, write_json
 from tunix_rt.terminal import cut
 
 Arguments = dict[str, Any]
+HERE = Path(__file__).resolve().parents[1]
 LONGEST = 300
 """Characters of a failure that are shown."""
 
@@ -64,8 +66,10 @@ def attempt(calls: Sequence[Call], limit: float) -> list[Outcome]:
 def _ended(asked: Path, found: Path, log: Path, limit: float) -> str | None:
     """Why the process ended before it was done; None: it was done. What it started ends with it."""
     words = [sys.executable, "-m", "benchmarks.isolated", str(asked), str(found)]
+    paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     with log.open("wb") as file:
-        process = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
+        process = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": paths}, **streams)  # type: ignore[call-overload]
         try:
             code = process.wait(limit)
         except subprocess.TimeoutExpired:
