@@ -35,6 +35,8 @@ class Sizes:
     """How much is measured."""
 
     model: str
+    small: str
+    """The model of the cost on one device: in a short step a constant cost shows most."""
     rows: int
     """Of each device."""
     length: int
@@ -44,8 +46,8 @@ class Sizes:
     pairs: int
 
 
-FULL = Sizes("25 M", rows=4, length=256, steps=2, rounds=5, laps=3, pairs=40)
-QUICK = Sizes("tiny", rows=4, length=32, steps=1, rounds=1, laps=1, pairs=2)
+FULL = Sizes("25 M", "small", rows=4, length=256, steps=2, rounds=5, laps=3, pairs=40)
+QUICK = Sizes("tiny", "tiny", rows=4, length=32, steps=1, rounds=1, laps=1, pairs=2)
 
 
 def runs(backend: Any, sizes: Sizes) -> dict[str, Run]:
@@ -219,12 +221,12 @@ def main(arguments: list[str] | None = None) -> None:
     given = made.parse_args(arguments)
     several = [name for name in installed() if BACKENDS[name].devices]
     backends, sizes = given.backends or several, QUICK if given.quick else FULL
-    folder = model_folder(MODELS, sizes.model)
+    model_folder(MODELS, sizes.model)
     found = measure(backends, [name for name in PARTS if name in given.parts], sizes, given.quick)
     shown = [make(found) for name, make in PARTS.items() if name in given.parts]
     cost: dict[str, Overhead] = {}
     if given.against is not None:
-        work = Work(folder, sizes.rows, sizes.length, sizes.steps)
+        work = Work(model_folder(MODELS, sizes.small), sizes.rows, sizes.length, sizes.steps)
         cost = {backend: overhead(backend, work, given.against, sizes.pairs) for backend in backends}
         shown.append(overheads(cost, sizes))
     for one in shown:
