@@ -120,8 +120,12 @@ class Laboratory:
 
     forking: Forking
     folder: Path
-    _base: Path | None = None
-    _references: dict[str, Reference] = field(default_factory=dict)
+    processes: int = 1
+    """Of each run, started as by a launcher."""
+    more: tuple[str, ...] = ()
+    """Further words of each command line."""
+    _base: Path | None = field(default=None, init=False)
+    _references: dict[str, Reference] = field(default_factory=dict, init=False)
 
     @property
     def backend(self) -> str:
@@ -140,10 +144,10 @@ class Laboratory:
         return self._references[variant]
 
     def _run(self, variant: str, changes: Sequence[str]) -> Reference:
-        words = (f"backend={self.backend}", *SIZE, *changes)
+        words = (f"backend={self.backend}", *SIZE, *changes, *self.more)
         self.clear()
         listed, started = self.place / "points", time.monotonic()
-        assert self.forking.run(self.place, words, {faults.LIST: str(listed)}) == 0, self.printed()
+        assert self.run(words, {faults.LIST: str(listed)}) == 0, self.printed()
         seconds = time.monotonic() - started
         points, stage = [], "start"
         for line in listed.read_text("utf-8").splitlines():
@@ -153,6 +157,10 @@ class Laboratory:
         kept = self.folder / variant.replace(" ", "_")
         self.place.rename(kept)
         return Reference(words, kept, tuple(points), seconds)
+
+    def run(self, words: Sequence[str], env: Mapping[str, str], kill_after: float | None = None) -> int:
+        """Run the command line in `place`, where what earlier ones left is. Returns the exit code."""
+        return self.forking.run(self.place, words, env, kill_after, self.processes)
 
     def clear(self) -> None:
         """A working directory with a file of traces, whose prompts differ in length, and a model to begin with."""
@@ -182,21 +190,25 @@ class Laboratory:
         """Begin anew, with `more` words, and give the process a signal at `point`."""
         words = (*self.reference(variant).words, *more)
         self.clear()
-        code = self.forking.run(self.place, words, {faults.POINT: f"{point.words}:{int(number)}"})
-        expected = -9 if number == signal.SIGKILL else 128 + number
-        return [] if code == expected else [f"exit code {code} at {point.words}: {self.printed()[-800:]}"]
+        code = self.run(words, {faults.POINT: f"{point.words}:{int(number)}"})
+        expected = (-9, 4) if number == signal.SIGKILL else (128 + number,)  # 4: that of a process that follows
+        return (
+            []
+            if code in expected[: self.processes]
+            else [f"exit code {code} at {point.words}: {self.printed()[-800:]}"]
+        )
 
     def killed_after(self, variant: str, seconds: float) -> list[str]:
         """The same, after some time; a run that ended before is compared all the same."""
         reference = self.reference(variant)
         self.clear()
-        self.forking.run(self.place, reference.words, {}, kill_after=seconds)
+        self.run(reference.words, {}, seconds)
         return self.resumed(variant)
 
     def resumed(self, variant: str) -> list[str]:
         """Run the same command again, and compare."""
         reference = self.reference(variant)
-        code = self.forking.run(self.place, reference.words, {})
+        code = self.run(reference.words, {})
         if code != 0:
             return [f"the same command again ends with {code}: {self.printed()[-800:]}"]
         return differences(reference.folder, self.place)

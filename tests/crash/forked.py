@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -50,13 +51,22 @@ class Forking:
         words = (f"backend={self.backend}", *WARM_UP)
         assert self.run(self.folder, words, {"TUNIX_RT_TEST_MODULES": str(MODULES)}) == 0, self.log()
 
-    def run(self, folder: Path, words: Sequence[str], env: Mapping[str, str], kill_after: float | None = None) -> int:
+    def run(
+        self,
+        folder: Path,
+        words: Sequence[str],
+        env: Mapping[str, str],
+        kill_after: float | None = None,
+        processes: int = 1,
+    ) -> int:
         """Run the command line in `folder`; what it prints is appended to `log` there. Returns the exit code.
 
-        `kill_after`: SIGKILL after so many seconds, if it has not ended.
+        `kill_after`: SIGKILL after so many seconds, if it has not ended. `processes`: of one job, as a launcher starts
+        them; the exit code is that of the first.
         """
         assert self._process.stdin is not None and self._process.stdout is not None
         request = {"folder": str(folder), "words": list(words), "env": dict(env), "kill_after": kill_after}
+        request["ranks"] = ranks(processes)
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -71,6 +81,16 @@ class Forking:
         self._process.wait()
 
 
+def ranks(processes: int) -> list[dict[str, str]]:
+    """The variables of each process of a job that torchrun would set."""
+    if processes == 1:
+        return [{}]
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(found.getsockname()[1])}
+    return [shared | {"RANK": str(rank)} for rank in range(processes)]
+
+
 WARM_UP = (
     *("training=smoke", "training.max_steps=1", "schedule.warmup_steps=0", "hardware=cpu", "hardware.threads=1"),
     *("dataset.limit.train=64", "dataset.limit.validation=4", "dataset.limit.test=4", "tracking=none"),
@@ -82,18 +102,21 @@ def _serve() -> None:
     gc.disable()
     for line in sys.stdin:
         request = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            _work(request)
+        children = []
+        for rank in request["ranks"]:
+            child = os.fork()
+            if child == 0:
+                _work(request | {"env": request["env"] | rank})
+            children.append(child)
         killer = None
         if request["kill_after"] is not None:
-            killer = threading.Timer(request["kill_after"], os.kill, (child, signal.SIGKILL))
+            killer = threading.Timer(request["kill_after"], os.kill, (children[0], signal.SIGKILL))
             killer.start()
-        _, status = os.waitpid(child, 0)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
         if killer is not None:
             killer.cancel()
             killer.join()
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        print(codes[0], flush=True)
         if MODULES.exists():
             _import(json.loads(MODULES.read_text("utf-8")))
             MODULES.unlink()

@@ -19,6 +19,7 @@ from safetensors.numpy import load_file, save_file
 from tests.conftest import ROOT
 from tests.models import two_writers
 from tunix_rt.errors import ModelError
+from tunix_rt.machine import umask
 from tunix_rt.models.folder import read_weights
 from tunix_rt.models.moments import Moments, moment_specs, parts_of_moments, read_moments
 from tunix_rt.models.parts import WHOLE, Part, PartOf, by_rows, nth_rows
@@ -93,7 +94,7 @@ def test_several_writers_give_the_bytes_of_one(division: str, size: int, count: 
     for name in expected:
         assert (together / name).read_bytes() == (alone / name).read_bytes()
     assert sorted(path.name for path in together.iterdir()) == sorted(expected)
-    assert {path.stat().st_mode & 0o777 for path in together.iterdir()} == {0o644}
+    assert {path.stat().st_mode & 0o777 for path in together.iterdir()} == {0o666 & ~umask()}
 
 
 def test_what_was_not_written_to_its_end_is_refused(tmp_path: Path) -> None:

@@ -56,3 +56,9 @@ def _attempted(attempt: Callable[[Fold], T], fold: Fold) -> tuple[list[T], str |
         return [attempt(fold)], None
     except OutOfMemory as error:
         return [], str(error)
+
+
+def fewer_rows(fold: Fold, length: int) -> str:
+    """The setting to lower, and to what: `hardware.local_batch_size to 4 (now 8 rows of 512 tokens at once)`."""
+    now = f"now {fold.local_rows} rows of {length} tokens at once"
+    return f"hardware.local_batch_size to {max(1, fold.local_rows // 2)} ({now})"

@@ -77,6 +77,7 @@ class XlaBackend(StoredBackend):
             "matmul_precision": "highest",
             "threads": str(self.placement.threads),
             "python": sys.version.split()[0],
+            **({"mesh": str(self.placement.mesh)} if self.placement.mesh.size > 1 else {}),
         }
 
 

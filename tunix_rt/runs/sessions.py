@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 
-from tunix_rt.files import append_line, read_appended, read_record
+from tunix_rt.files import JsonObject, append_line, read_appended, read_record
 from tunix_rt.runs.environment import fingerprint
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import say
@@ -27,12 +27,33 @@ def same_machine(run: RunFolder, stage: str, backend: dict[str, str]) -> bool:
 
 
 def begin_session(
-    run: RunFolder, stage: str, backend: dict[str, str], first_step: int | None = None, num_steps: int | None = None
+    run: RunFolder,
+    stage: str,
+    backend: dict[str, str],
+    first_step: int | None = None,
+    num_steps: int | None = None,
+    placed: JsonObject | None = None,
 ) -> None:
-    """Append the facts of a session that begins. `first_step`: first training step, from 1; `num_steps`: of all."""
+    """Append the facts of a session that begins. `first_step`: first training step, from 1; `num_steps`: of all.
+
+    `placed`: devices, mesh, and rows of a device at once.
+    """
     step = {} if first_step is None else {"first_step": first_step, "num_steps": num_steps}
     facts = {"stage": stage, **step, "fingerprint": fingerprint(backend), "host": platform.node(), "backend": backend}
-    append_line(run.place(stage) / FILE, facts)
+    append_line(run.place(stage) / FILE, facts | (placed or {}))
+
+
+def note_rows(run: RunFolder, backend: dict[str, str], step: int, placed: JsonObject) -> None:
+    """Append that from a step on a device computes fewer rows at once, which changes the last bits."""
+    facts = {"stage": "train", "step": step, "fingerprint": fingerprint(backend)}
+    append_line(run.place("train") / FILE, facts | placed)
+
+
+def recorded_rows(run: RunFolder, placed: JsonObject) -> int | None:
+    """Rows of a device at once at the end of the last session, if its devices and mesh were these; None: all."""
+    lines = [line for _, line in read_appended(run.place("train") / FILE) if "local_batch_size" in line]
+    same = lines and all(lines[-1][name] == placed[name] for name in ("devices", "mesh"))
+    return lines[-1]["local_batch_size"] if same else None
 
 
 def end_session(run: RunFolder, stage: str, last_step: int) -> None:

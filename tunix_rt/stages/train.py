@@ -36,13 +36,14 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.interrupt import Interrupt
 from tunix_rt.runs.live import SAMPLES
 from tunix_rt.runs.log import MetricsLog
-from tunix_rt.runs.sessions import begin_session, end_session, same_machine
+from tunix_rt.runs.sessions import begin_session, end_session, note_rows, recorded_rows, same_machine
 from tunix_rt.terminal import say
 from tunix_rt.traces.prediction import Prediction
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.traces.trace import Trace
 from tunix_rt.training.as_it_is import keep_start
 from tunix_rt.training.checkpoint import Checkpoints, Progress
+from tunix_rt.training.local_rows import LocalRows, placed
 from tunix_rt.training.loop import TrainPlan
 from tunix_rt.training.loop import train as run_loop
 from tunix_rt.training.pairs import PairSource, pair_source
@@ -99,10 +100,12 @@ def _train(request: TrainRequest, opened: ExitStack) -> JsonObject:
     prepared, run, training, schedule = request.prepared, request.run, request.training, request.schedule
     engine = registry.create(request.backend, request.hardware, request.cache)
     setup = setup_of(request.optimizer, training, request.adapter, prepared.model_folder)
-    source, facts = source_of(request, engine, setup, opened)
+    local = local_rows(request, engine)
+    source, facts = source_of(request, engine, setup, local, opened)
+    local.begin(prepared.model_folder, rows_of(request), int(facts["row_length"]))
     belongs = {"identity": request.identity, "data": str(prepared.manifest["digest"])}
     checkpoints = Checkpoints(run.checkpoints, belongs, request.checkpoint.keep)
-    log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", engine.describe()))
+    log = MetricsLog(run.metrics_log, run.timings_log, exact=same_machine(run, "train", computing(engine)))
     begin = checkpoints.newest(log.last_step)
     if begin is None:
         request.interrupt.release("before the first step")
@@ -112,7 +115,7 @@ def _train(request: TrainRequest, opened: ExitStack) -> JsonObject:
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     num_steps = int(facts["num_steps"])
-    begin_session(run, "train", engine.describe(), begin.step + 1, num_steps)
+    begin_session(run, "train", computing(engine), begin.step + 1, num_steps, placed(engine))
     mistake = schedule_mistake(schedule, num_steps)
     if mistake is not None:
         raise InputError(": ".join(mistake))
@@ -122,31 +125,67 @@ def _train(request: TrainRequest, opened: ExitStack) -> JsonObject:
         rate_at=lambda step: learning_rate(schedule, request.optimizer.learning_rate, step, num_steps),
         evaluate=evaluator(engine, request, source, int(facts["row_length"])),
         stop_step=request.stop_step,
+        watch=local.watch,
     )
     end = run_loop(engine, state, begin, work, training, request.checkpoint, log, checkpoints, request.interrupt)
     end_session(run, "train", end.step)
     selected = end.selected_step or end.step
     export_model(checkpoints, selected, prepared.model_folder, run.model)
-    return facts | {
-        "steps_done": end.step,
-        "tokens": end.tokens,
-        "seconds": round(end.seconds, 3),
-        "selected_step": selected,
-        "ended_early": end.ended,
-        "model_digest": folder_digest(run.model),
-    }
+    return (
+        facts
+        | placed(engine)
+        | {
+            "steps_done": end.step,
+            "tokens": end.tokens,
+            "seconds": round(end.seconds, 3),
+            "selected_step": selected,
+            "ended_early": end.ended,
+            "model_digest": folder_digest(run.model),
+        }
+    )
 
 
 def source_of(
-    request: TrainRequest, engine: Backend, setup: TrainingSetup, opened: ExitStack
+    request: TrainRequest, engine: Backend, setup: TrainingSetup, local: LocalRows, opened: ExitStack
 ) -> tuple[BatchSource, JsonObject]:
     """Where the updates come from, and what follows from the data. `opened`: what is closed after training."""
-    if isinstance(request.objective, RolloutObjective):
-        return rollouts_of(request, request.objective, engine, opened.enter_context(request.judge()))
-    if request.objective.data == "pairs":
-        return pair_source(request.objective, request.training, request.prepared, engine, setup)
-    order, facts = batch_schedule(request.training, request.prepared)
+    objective, training, prepared = request.objective, request.training, request.prepared
+    if isinstance(objective, RolloutObjective):
+        return rollouts_of(request, objective, engine, opened.enter_context(request.judge()))
+    if objective.data == "pairs":
+        ready = partial(local.begin, prepared.model_folder, rows_of(request))
+        return pair_source(objective, training, prepared, engine, setup, ready)
+    order, facts = batch_schedule(training, prepared)
     return SupervisedSource(order), facts
+
+
+def local_rows(request: TrainRequest, engine: Backend) -> LocalRows:
+    """How many rows a device computes at once, which `run` records."""
+    objective, run = request.objective, request.run
+    return LocalRows(
+        engine,
+        request.backend,
+        request.hardware,
+        request.optimizer,
+        request.adapter,
+        objective.data == "rollouts" and objective.needs_reference and request.adapter is None,
+        recorded_rows(run, placed(engine)),
+        lambda step: note_rows(run, computing(engine), step, placed(engine)),
+    )
+
+
+def rows_of(request: TrainRequest) -> int:
+    """Rows of an update, at most."""
+    objective = request.objective
+    if isinstance(objective, RolloutObjective):
+        return objective.rollout.prompts_per_step * objective.rollout.samples_per_prompt
+    return request.training.global_batch_size * (2 if objective.data == "pairs" else 1)
+
+
+def computing(engine: Backend) -> dict[str, str]:
+    """What numbers depend on: the framework and its devices, and fewer rows at once than all."""
+    rows = engine.rows_at_once
+    return engine.describe() | ({} if rows is None else {"local_batch_size": str(rows)})
 
 
 def rollouts_of(

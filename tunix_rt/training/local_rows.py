@@ -1,10 +1,12 @@
-"""How many rows a device computes at once in a run: where `auto` begins, and that it stays so when the run goes on.
+"""How many rows a device computes at once in a run: where `auto` begins, and what is recorded of it.
 
-A number changes the last bits, so a resumed run takes the recorded one again if its devices are the same.
+A number changes the last bits, so a run that goes on takes the recorded one again if its devices are the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tunix_rt.backends import sizes
@@ -15,46 +17,81 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
 from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.errors import DeviceError
+from tunix_rt.files import JsonObject
 from tunix_rt.machine import usable_memory
 from tunix_rt.models.adapter import declared
 from tunix_rt.models.folder import read_architecture
+from tunix_rt.terminal import warn
 
 
-def first_rows(
-    engine: Backend,
-    backend: BackendConfig,
-    hardware: HardwareConfig,
-    optimizer: OptimizerConfig,
-    adapter: LoraAdapter | None,
-    model_folder: Path,
-    shape: tuple[int, int],
-) -> int | None:
-    """Rows at once for updates of `shape` [R, T], by estimate; None (all) if the memory of a device is not known."""
-    limit, mesh = _memory(engine, backend, hardware), engine.placement.mesh
-    if limit is None:
-        return None
-    architecture = read_architecture(model_folder)
-    query = MemoryQuery(
-        architecture=architecture,
-        adapter=None if adapter is None else declared(adapter, architecture),
-        quantize=None if adapter is None else adapter.quantize,
-        backend=backend,
-        optimizer=optimizer,
-        batches=(),
-        predicted=None,
-        mesh=mesh,
-    )
-    rows, length = shape
-    fillable = sizes.fillable(limit, engine.placement.platform)
-    return sizes.rows_that_fit(query, length, -(-rows // mesh.num_row_ranks), fillable)
+@dataclass(slots=True)
+class LocalRows:
+    """The rows that a device computes at once in a session of training."""
+
+    engine: Backend
+    backend: BackendConfig
+    hardware: HardwareConfig
+    optimizer: OptimizerConfig
+    adapter: LoraAdapter | None
+    keeps_reference: bool
+    """A second model stays beside the one that is trained."""
+    recorded: int | None
+    """Those of the last session, if its devices were these."""
+    note: Callable[[int], None]
+    """Records that from a step on there are fewer."""
+    noted: int | None = None
+
+    def begin(self, model_folder: Path, num_rows: int, length: int) -> None:
+        """Before updates of so many rows of so many tokens: all of them at once, or as many as fit by estimate."""
+        most = -(-num_rows // self.engine.placement.mesh.num_row_ranks)
+        if self.hardware.local_batch_size == "auto":
+            found = self.recorded or self._estimate(model_folder, most, length)
+            self.engine.rows_at_once = None if found is None or found >= most else found
+        self.noted = self.engine.rows_at_once
+
+    def watch(self, step: int) -> None:
+        """After a step: say and record it if memory was too short for as many as before."""
+        rows = self.engine.rows_at_once
+        if rows != self.noted:
+            self.noted = rows
+            warn(f"the memory of a device is full: from step {step} on it computes {rows} rows at once")
+            self.note(step)
+
+    def _estimate(self, model_folder: Path, most: int, length: int) -> int | None:
+        """None if the memory of a device is not known."""
+        limit, placement = self._memory(), self.engine.placement
+        if limit is None:
+            return None
+        architecture, adapter = read_architecture(model_folder), self.adapter
+        query = MemoryQuery(
+            architecture=architecture,
+            adapter=None if adapter is None else declared(adapter, architecture),
+            quantize=None if adapter is None else adapter.quantize,
+            backend=self.backend,
+            optimizer=self.optimizer,
+            batches=(),
+            predicted=None,
+            keeps_reference=self.keeps_reference,
+            mesh=placement.mesh,
+        )
+        return sizes.rows_that_fit(query, length, most, sizes.fillable(limit, placement.platform))
+
+    def _memory(self) -> int | None:
+        """Bytes of one device."""
+        if self.engine.placement.platform == "cpu":
+            return usable_memory() // self.engine.placement.mesh.size
+        known = asked(self.backend.name, "device_memory")
+        try:
+            return None if known is None else known(first_device(self.hardware))
+        except DeviceError:
+            return None
 
 
-def _memory(engine: Backend, backend: BackendConfig, hardware: HardwareConfig) -> int | None:
-    """Bytes of one device."""
-    if engine.placement.platform == "cpu":
-        return usable_memory() // engine.placement.mesh.size
-    known = asked(backend.name, "device_memory")
-    try:
-        return None if known is None else known(first_device(hardware))
-    except DeviceError:
-        return None
+def placed(engine: Backend) -> JsonObject:
+    """Where it is computed: devices, mesh, and rows of a device at once (null: all)."""
+    mesh = engine.placement.mesh
+    return {
+        "devices": list(engine.placement.devices),
+        "mesh": {"data": mesh.data, "shard": mesh.shard, "tensor": mesh.tensor},
+        "local_batch_size": engine.rows_at_once,
+    }

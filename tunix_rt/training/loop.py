@@ -42,6 +42,8 @@ class TrainPlan:
     """(state, step) → `eval/…` metrics. May raise Interrupted, with a message that says the step is saved."""
     stop_step: int | None = None
     """Stop after this step, whatever the clock says."""
+    watch: Callable[[int], None] = lambda step: None
+    """Called after each step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,7 @@ def train(
                 update = update or source.batch(now.step + 1, state)
             state, now = recorder.train_step(state, update, plan.rate_at(now.step + 1), now)
             interrupt.hold()
+            plan.watch(now.step)
             faults.point("dispatched step")
             step, last = now.step, now.step == plan.num_steps
             update = source.batch(step + 1, state) if source.fetched_ahead and not last else None

@@ -82,15 +82,21 @@ class PairEvaluation:
 
 
 def pair_source(
-    objective: Objective, training: TrainingConfig, prepared: PreparedData, engine: Backend, setup: TrainingSetup
+    objective: Objective,
+    training: TrainingConfig,
+    prepared: PreparedData,
+    engine: Backend,
+    setup: TrainingSetup,
+    ready: Callable[[int], None] = lambda length: None,
 ) -> tuple[PairSource, JsonObject]:
     """The source of a training on prepared pairs, and what follows from the data (`pair_schedule`).
 
-    The reference is the model that training begins with, with its adapter if it has one already. Raises DataError,
-    ConfigError, and what loading it raises.
+    The reference is the model that training begins with, with its adapter if it has one already. `ready`: called with
+    the row length before anything is computed. Raises DataError, ConfigError, and what loading it raises.
     """
     order, facts = pair_schedule(training, prepared)
     length, together = int(facts["row_length"]), training.global_batch_size
+    ready(length)
     splits = {"train": (order.dataset, Layout(length, training.packing, together))}
     if training.evaluate_every is not None:
         pairs = EncodedPairs.open(prepared.encoded("validation"))

@@ -31,7 +31,7 @@ from tunix_rt.backends.jax.step import Graph, Inputs, apply_gradients, gradients
 from tunix_rt.backends.jax.weights import WeightMapping
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.sampling import UInt32
-from tunix_rt.backends.shrinking import shrinking
+from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tensor_parallel import check_tensor
 from tunix_rt.batches.batch import Batch
@@ -169,7 +169,7 @@ class JaxBackend(xla.XlaBackend):
 
         def attempt(fold: Fold) -> T:
             before = xla.compilations()
-            with xla.memory_errors(xla.ROWS):
+            with xla.memory_errors(fewer_rows(fold, batch.tokens.shape[1])):
                 found = compute(fold)
                 # Whatever memory a new program lacks, it lacks now, and not when its result is used.
                 if xla.compilations() > before:

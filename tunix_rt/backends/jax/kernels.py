@@ -19,8 +19,6 @@ ALIGNED = 128
 """Rows are filled up to a multiple of this length, as both kernels require."""
 TPU_BLOCK = 512
 """Most positions that the TPU's kernel reads at once."""
-BLOCKS = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
-"""The sizes of blocks that it wants to know."""
 Kernel = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, int | None, Architecture], jax.Array]
 """Queries [B, K, G, T, d], keys and values [B, K, T, d], segments int32 [B, T], window → [B, K, G, T, d]."""
 
@@ -76,7 +74,7 @@ def on_tpu(
     block = next(size for size in (TPU_BLOCK, TPU_BLOCK // 2, ALIGNED) if full[0] % size == 0)
     kernel = splash.make_splash_mqa_single_device(
         masks.MultiHeadMask([mask] * queries.shape[2]),
-        block_sizes=splash.BlockSizes(**dict.fromkeys(BLOCKS, block)),
+        block_sizes=splash.BlockSizes(block, block, None, block, block, None, block, block),
         attn_logits_soft_cap=a.score_cap,
         interpret=interpret,
     )

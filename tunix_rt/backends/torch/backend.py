@@ -21,23 +21,25 @@ from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Piece, TrainingSetup
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.backends.processes.world import ALONE, World
-from tunix_rt.backends.shrinking import shrinking
+from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, mesh, step
 from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
-from tunix_rt.backends.torch.gather import filled
+from tunix_rt.backends.torch.gather import filled, sharded
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.backends.torch.sharding import Sharding
+from tunix_rt.backends.torch.tensor_parallel import TensorParallel
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
+from tunix_rt.errors import DeviceError
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.folder import Weights
-from tunix_rt.models.parts import PartOf, Shape, by_rows, whole
+from tunix_rt.models.parts import PartOf, Shape, whole
 
 Measurements = dict[str, Tensor]
 
@@ -65,39 +67,55 @@ class TorchBackend(StoredBackend):
         self._device = devices.select(hardware, world)
         self._mesh = mesh.join(world, shape, self._device)
         self.placement = devices.placement(self._device, config.precision, shape, self._mesh.everyone)
-        shard = self._mesh.shard
-        self._part_of = whole if shard.size == 1 else by_rows(shard.rank, shard.size)
-        # Where weights are gathered in a step, one process cannot begin it anew alone.
-        self.may_shrink = self.may_shrink and shard.size == 1
+        self._divided = self._mesh.shard.size * self._mesh.tensor.size > 1
+        # Where processes need each other in a step, one cannot begin it anew alone.
+        self.may_shrink = self.may_shrink and not self._divided
 
     def _state(self, stored: Stored, adapter: Weights | None, training: TrainingSetup | None) -> State:
         lora = None
         if stored.adapter is not None and adapter is not None:
             lora = Lora.of(stored.adapter, adapter, self._device, trainable=training is not None)
+        tensor = TensorParallel.of(self._mesh.tensor, stored.architecture)
+        if tensor is not None and (stored.adapter is not None or stored.quantize is not None):
+            raise DeviceError(
+                f"hardware.mesh.tensor={tensor.axis.size}: torch shares out matrices only where they are trained "
+                "themselves, without adapter and quantisation; use these devices for data or shard"
+            )
+        architecture = stored.architecture if tensor is None else tensor.local
         with devices.memory_guard("use a smaller model"):
-            weights, quantized = self._weights(stored, trainable=training is not None and lora is None)
+            weights, quantized = self._weights(stored, architecture, trainable=training is not None and lora is None)
         model = Decoder(
-            architecture=stored.architecture,
+            architecture=architecture,
             weights=weights,
             adapter=lora,
             precision=self._config.precision,
             quantized=quantized,
             gradient_checkpointing=self._config.gradient_checkpointing,
-            sharding=self._sharding(stored.architecture, weights, quantized),
+            sharding=self._sharding(architecture, weights, quantized),
+            tensor=tensor,
         )
         if training is None:
             return State(stored, model, None, None, 0)
         optimizer = AdamW(training.optimizer, kinds_of(model), model.trained)
         if stored.optimizer is not None:
-            optimizer.load(stored.read_moments(self._part_of if model.trains_parts else whole))
+            optimizer.load(stored.read_moments(self._part_of(stored) if lora is None else whole))
         return State(stored, model, training, optimizer, int(optimizer.count))
 
-    def _weights(self, stored: Stored, trainable: bool) -> tuple[dict[str, Tensor], dict[str, QuantizedMatrix]]:
+    def _part_of(self, stored: Stored) -> PartOf:
+        """What this process holds of each tensor: of its share along `tensor` a part of the rows."""
+        if not self._divided:
+            return whole
+        tensor = TensorParallel.of(self._mesh.tensor, stored.architecture)
+        return sharded({} if tensor is None else tensor.parts(tensor.axis.rank), self._mesh.shard)
+
+    def _weights(
+        self, stored: Stored, architecture: Architecture, trainable: bool
+    ) -> tuple[dict[str, Tensor], dict[str, QuantizedMatrix]]:
         """The weights on the device: float32, except the matrices that an adapter is on; and those quantised."""
         half = stored.adapter is not None and self._config.precision == "bfloat16"
-        arrays, small = stored.read_weights(self._part_of)
+        arrays, small = stored.read_weights(self._part_of(stored))
         weights = {}
-        for tensor in (tensor for tensor in tensors_of(stored.architecture) if tensor.name in arrays):
+        for tensor in (tensor for tensor in tensors_of(architecture) if tensor.name in arrays):
             dtype = torch.bfloat16 if half and tensor.is_layer_matrix else torch.float32
             # One by one: two complete copies are never in memory.
             part = filled(torch.from_numpy(arrays.pop(tensor.name)), tensor.shape[0], self._mesh.shard)
@@ -136,7 +154,7 @@ class TorchBackend(StoredBackend):
 
         def attempt(fold: Fold) -> Tensor:
             local = fold.local(batch, rows.rank)
-            with devices.memory_guard(_fewer_rows(local)):
+            with devices.memory_guard(f"lower {fewer_rows(fold, batch.tokens.shape[1])}"):
                 return compute(fold, local)
 
         return shrinking(self, len(batch.tokens), attempt, rows.size, self._any_failed)
@@ -163,16 +181,21 @@ class TorchBackend(StoredBackend):
         heap.trim_between_phases("generate")
         with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
             yield from generate.generate(
-                state.model, prompts, generation, seeds, state.stored.stop_ids, self._mesh.rows
+                state.model, prompts, generation, seeds, state.stored.stop_ids, self._mesh.everyone
             )
 
     def _parts(self, state: State) -> PartOf | None:
-        return self._part_of if state.model.trains_parts else None
+        return self._part_of(state.stored) if self._divided and state.model.adapter is None else None
 
     def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
-        optimizer, shapes = state.optimizer, state.stored.trained_shapes
+        optimizer, tensor = state.optimizer, state.model.tensor
         # Of those that hold the same part one writes it.
-        copied = partial(_copies, shapes if self._mesh.data.rank == 0 else {}, self._parts(state) or whole)
+        shapes = {
+            name: shape
+            for name, shape in state.stored.trained_shapes.items()
+            if self._mesh.data.rank == 0 and (self._mesh.tensor.rank == 0 or tensor is None or name in tensor.split)
+        }
+        copied = partial(_copies, shapes, self._parts(state) or whole)
         if optimizer is None:
             return state.stored, copied(state.model.trained), None
         moments = Moments(copied(optimizer.first), copied(optimizer.second), int(optimizer.count))
@@ -198,11 +221,6 @@ def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Ten
         num_rows = part_of(name, shape).shape(shape)[0]
         found[name] = np.array(tensors[name].detach()[:num_rows].cpu().numpy())
     return found
-
-
-def _fewer_rows(batch: Batch) -> str:
-    rows, length = batch.tokens.shape[1:]
-    return f"lower hardware.local_batch_size (now {rows} rows of {length} tokens at once)"
 
 
 create = TorchBackend

@@ -26,6 +26,7 @@ from tunix_rt.backends.torch.experts import counts_of, mixed, route
 from tunix_rt.backends.torch.products import rounded
 from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
 from tunix_rt.backends.torch.sharding import EMBEDDING, FIRST_LAYER, NORM, Sharding
+from tunix_rt.backends.torch.tensor_parallel import TensorParallel
 from tunix_rt.config.choices import Precision
 from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, kind_of
 from tunix_rt.models.families.names import Tensor as Named
@@ -68,6 +69,8 @@ class Decoder:
     """Give all experts as many tokens, whatever the router says: to plan memory without numbers."""
     sharding: Sharding | None = None
     """Gathers the parts; None: every tensor is here in whole."""
+    tensor: TensorParallel | None = None
+    """If not None, `architecture` is the share of this process in a larger one."""
     _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """Maps (canonical part name, layer) to its tensors; built once, as it is used for every token."""
     _frequencies: dict[Rope, Tensor] = field(init=False, repr=False)
@@ -116,10 +119,22 @@ class Decoder:
 
     def in_whole(self) -> Decoder:
         """The model with every tensor in whole, for as long as it is kept."""
-        if self.sharding is None:
-            return self
-        weights, quantized = self.sharding.gather_all()
-        return replace(self, weights=weights, quantized=quantized, sharding=None)
+        found = self
+        if self.sharding is not None:
+            weights, quantized = self.sharding.gather_all()
+            found = replace(self, weights=weights, quantized=quantized, sharding=None)
+        if self.tensor is not None:
+            whole, weights = self.tensor.whole, self.tensor.joined(found.weights)
+            found = replace(found, architecture=whole, weights=weights, tensor=None)
+        return found
+
+    def enter(self, x: Tensor) -> Tensor:
+        """`x` where the processes of the axis `tensor` begin to compute different things."""
+        return x if self.tensor is None else self.tensor.enter(x)
+
+    def leave(self, x: Tensor) -> Tensor:
+        """The sum of what they have computed."""
+        return x if self.tensor is None else self.tensor.leave(x)
 
     def single(self, own: str, layer: int | None = None) -> Tensor:
         """A part of one tensor, outside the layers or of a layer, by its canonical name."""
@@ -153,7 +168,11 @@ class Decoder:
         if place.name in self.quantized:
             return product(x, self.quantized[place.name], bias)
         matrix = self.weights[place.name]
-        return linear(x, matrix.t() if place.transposed else matrix, bias)
+        matrix = matrix.t() if place.transposed else matrix
+        if self.tensor is None or place.canonical_name not in ("out", "down"):
+            return linear(x, matrix, bias)
+        y = self.tensor.leave(linear(x, matrix))
+        return y if bias is None else y + bias
 
     def rotations(self, positions: Tensor) -> dict[Rope | None, Rotation]:
         """Cosine and sine of the rotary angles at `positions` [B, T], float32 [B, T, H + K, D], by kind.
@@ -178,6 +197,7 @@ class Decoder:
             return x
         shape, (weight_of, bias_of) = self.architecture, place[0]
         weight = self.weights[weight_of.name]
+        weight = self.enter(weight) if own in ("query_norm", "key_norm") else weight
         weight = weight + shape.norm_offset if shape.norm_offset else weight
         if bias_of is None:
             return rms_norm(x.float(), x.shape[-1:], weight, shape.norm_eps)
@@ -211,7 +231,8 @@ def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Att
 
 def _embedded(model: Decoder, tokens: Tensor, positions: Tensor) -> Tensor:
     shape = model.architecture
-    x = embedding(tokens, model.single("embedding"))
+    table = model.single("embedding")
+    x = embedding(tokens, table) if model.tensor is None else model.tensor.embedded(tokens, table)
     if shape.embedding_scale != 1:
         x = x * shape.embedding_scale
     return x + embedding(positions, model.single("positions")) if shape.learned_positions else x
@@ -259,6 +280,7 @@ def _feed_forward(model: Decoder, layer: int, x: Tensor) -> Tensor:
     shape = model.architecture
     if shape.experts is not None:
         return _experts(model, layer, x, shape.experts)
+    x = model.enter(x)
     if shape.gated:
         return _gated(model, layer, "gate_up", "down", x)
     return model.project("down", layer, ACTIVATIONS[shape.activation](model.project("up", layer, x)[0]))[0]
@@ -276,20 +298,20 @@ def _experts(model: Decoder, layer: int, x: Tensor, experts: Experts) -> Tensor:
         pair, single = slice(2 * number, 2 * number + 2), slice(number, number + 1)
         return _gated(model, layer, "expert_gate_up", "expert_down", rows, pair, single)
 
-    flat = x.flatten(0, 1)
-    chosen, weights = route(flat, model.single(ROUTER, layer), experts)
-    made = mixed(flat, chosen, weights, counts_of(chosen, experts, model.even_experts), expert).view(x.shape)
-    if experts.shared_size is None:
-        return made
-    scale = model.project("shared_scale", layer, x)[0].sigmoid()
-    return made + scale * _gated(model, layer, "shared_gate_up", "shared_down", x)
+    chosen, weights = route(x.flatten(0, 1), model.single(ROUTER, layer), experts)
+    counts, inside = counts_of(chosen, experts, model.even_experts), model.enter(x)
+    made = mixed(inside.flatten(0, 1), chosen, model.enter(weights), counts, expert).view(x.shape)
+    if experts.shared_size is not None:
+        scale = model.enter(model.project("shared_scale", layer, x)[0].sigmoid())
+        made = made + scale * _gated(model, layer, "shared_gate_up", "shared_down", inside)
+    return model.leave(made)
 
 
 def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None, attend: Attend) -> Tensor:
     shape = model.architecture
     rows, length, _ = x.shape
     heads = [shape.num_heads, shape.num_kv_heads]
-    queries, keys, values = model.project("qkv", layer, x)
+    queries, keys, values = model.project("qkv", layer, model.enter(x))
     if shape.query_key_norm == "whole":
         queries, keys = model.norm("query_norm", layer, queries), model.norm("key_norm", layer, keys)
     if shape.qkv_limit is not None:

@@ -7,8 +7,8 @@ gradient is zero (ZeRO stage 3, arXiv 1910.02054; the whole as a function of the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,10 +17,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from tunix_rt.backends.torch.mesh import Axis
+from tunix_rt.models.parts import WHOLE, Part, PartOf, Range, Shape, nth_rows
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Share:
     """What this process holds of a tensor."""
 
     rows: Tensor
@@ -36,6 +37,29 @@ class Part:
         return self.rows.numel() * self.dtype.itemsize
 
 
+def sharded(parts: Mapping[str, Part], axis: Axis) -> PartOf:
+    """Which part of each tensor a process holds: of that in `parts`, by name, or else of the whole one, its rows."""
+
+    def part_of(name: str, shape: Shape) -> Part:
+        part = parts.get(name, WHOLE)
+        first, last = nth_rows(part.shape(shape)[0], axis.rank, axis.size)
+        return replace(part, rows=tuple(_between(part.rows or ((0, shape[0]),), first, last)))
+
+    return part_of
+
+
+def _between(ranges: Sequence[Range], first: int, last: int) -> Iterator[Range]:
+    """Of rows laid end to end those from number `first` up to, but not including, `last`; one empty range if none."""
+    taken = 0
+    for start, stop in ranges:
+        begin, end = max(first - taken, 0), min(last - taken, stop - start)
+        if begin < end:
+            yield start + begin, start + end
+        taken += stop - start
+    if first >= last:
+        yield 0, 0
+
+
 def filled(part: Tensor, num_rows: int, axis: Axis) -> Tensor:
     """The rows that a process has of `num_rows`, filled up with zeros to [c, ...]."""
     return _filled(part, -(-num_rows // axis.size))
@@ -49,7 +73,7 @@ def _filled(tensor: Tensor, num_rows: int) -> Tensor:
 class Gathering:
     """Parts on their way to every process, all in one message, whatever their dtypes."""
 
-    def __init__(self, axis: Axis, parts: Sequence[Part]) -> None:
+    def __init__(self, axis: Axis, parts: Sequence[Share]) -> None:
         self.axis, self.parts = axis, parts
         with torch.no_grad():
             # Kept until it has arrived: a GPU sends while the host is further on.
@@ -64,7 +88,7 @@ class Gathering:
         del self._found, self._sent
         return tuple(self._whole(part, piece) for part, piece in zip(self.parts, pieces, strict=True))
 
-    def _whole(self, part: Part, piece: Tensor) -> Tensor:
+    def _whole(self, part: Share, piece: Tensor) -> Tensor:
         flat = piece.reshape(-1).view(part.dtype)
         return flat.view(self.axis.size * len(part.rows), *part.rows.shape[1:])[: part.num_rows]
 

@@ -38,6 +38,12 @@ class Axis:
             dist.all_reduce(tensor, group=self.group)
         return tensor
 
+    def max(self, tensor: Tensor) -> Tensor:
+        """The largest of the processes' values, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX, group=self.group)
+        return tensor
+
     def sum_all(self, tensors: Sequence[Tensor]) -> None:
         """Each of the tensors, of one dtype, summed over the processes in place."""
         if self.size > 1:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from tunix_rt.backends.torch.gather import Gathering, Part, whole
+from tunix_rt.backends.torch.gather import Gathering, Share, whole
 from tunix_rt.backends.torch.mesh import Axis
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.models.families.architecture import Architecture
@@ -96,16 +96,16 @@ class Sharding:
             return use + 1
         return use - 2 if torch.is_grad_enabled() else None
 
-    def _parts(self, use: int) -> list[Part]:
+    def _parts(self, use: int) -> list[Share]:
         parts = []
         for tensor in self._tensors[use]:
             if tensor.name in self._quantized:
                 matrix = self._quantized[tensor.name]
-                parts += [Part(x, matrix.num_rows, x.dtype) for x in (matrix.codes, matrix.scales)]
+                parts += [Share(x, matrix.num_rows, x.dtype) for x in (matrix.codes, matrix.scales)]
             else:
                 rows = self._weights[tensor.name]
                 dtype = torch.bfloat16 if self._half and tensor.is_layer_matrix else rows.dtype
-                parts.append(Part(rows, tensor.shape[0], dtype))
+                parts.append(Share(rows, tensor.shape[0], dtype))
         return parts
 
     def _named(self, use: int, found: tuple[Tensor, ...]) -> Wholes:

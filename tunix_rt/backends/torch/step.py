@@ -19,11 +19,12 @@ from tunix_rt.backends import objective
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
-from tunix_rt.backends.torch.mesh import ALONE, Mesh
+from tunix_rt.backends.torch.mesh import ALONE, Axis, Mesh
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.backends.torch.products import DTYPES, add_product, matmul, rounded
 from tunix_rt.backends.torch.reduction import totals
 from tunix_rt.backends.torch.sharding import HEAD
+from tunix_rt.backends.torch.tensor_parallel import local_ids
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Precision
 
@@ -57,7 +58,8 @@ def update(
     `loss_sum`; see `Backend.train_step`.
     """
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
-    loss_sum, norm = totals(mesh, model.trains_parts, loss_sum, gradients)
+    split = frozenset() if model.tensor is None else model.tensor.split
+    loss_sum, norm = totals(mesh, model.trains_parts, split, loss_sum, gradients)
     divisor = torch.tensor(divisor_of_loss, device=model.device)
     grad_norm = norm / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
@@ -106,18 +108,27 @@ def micro_batch(model: Decoder, batch: Batch, index: int) -> tuple[Any, Tensor]:
         torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
     )
     selected = hidden.flatten(0, 1).index_select(0, chosen)
+    vocabulary = ALONE.tensor if model.tensor is None else model.tensor.axis
     with model.gathered(HEAD) as whole:
-        return where, target_logprobs(selected, whole.head, targets, model.architecture.logit_cap, model.precision)
+        cap, precision = model.architecture.logit_cap, model.precision
+        return where, target_logprobs(model.enter(selected), whole.head, targets, cap, precision, vocabulary)
 
 
 def target_logprobs(
-    hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None = None, precision: Precision = "float32"
+    hidden: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    cap: float | None = None,
+    precision: Precision = "float32",
+    vocabulary: Axis = ALONE.tensor,
 ) -> Tensor:
     """Log-probabilities float32 [N] of `targets` int64 [N] from `hidden` [N, E] and the output matrix [V, E].
 
-    Both are rounded to `precision`; logits are their float32 sums, at most MAX_LOGITS at once.
+    Both are rounded to `precision`; logits are their float32 sums, at most MAX_LOGITS at once. `vocabulary`: the
+    processes each of which has V rows of a larger matrix.
     """
-    return _TargetLogprobs.apply(hidden.float(), head, targets, cap, DTYPES[precision])  # type: ignore[no-any-return]
+    found: Tensor = _TargetLogprobs.apply(hidden.float(), head, targets, cap, DTYPES[precision], vocabulary)
+    return found
 
 
 def capped(logits: Tensor, cap: float | None) -> Tensor:
@@ -130,7 +141,13 @@ class _TargetLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, cap: float | None, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        head: Tensor,
+        targets: Tensor,
+        cap: float | None,
+        dtype: torch.dtype,
+        vocabulary: Axis,
     ) -> Tensor:
         chosen, log_sums = [], []
         logits: Any = None
@@ -138,19 +155,21 @@ class _TargetLogprobs(torch.autograd.Function):
         for rows, wanted in _chunks(seen, matrix, targets):
             del logits  # before the next chunk: two are never in memory
             logits = capped(matmul(rows, matrix.T), cap)
-            chosen.append(logits.gather(-1, wanted[:, None])[:, 0])
-            largest = logits.amax(-1, keepdim=True)
-            sums = logits.sub_(largest).exp_().sum(-1, keepdim=True)
+            rows_of, here = local_ids(wanted, len(head), vocabulary)
+            found = logits.gather(-1, rows_of[:, None])[:, 0]
+            chosen.append(found if here is None else found * here)
+            largest = vocabulary.max(logits.amax(-1, keepdim=True))
+            sums = vocabulary.sum(logits.sub_(largest).exp_().sum(-1, keepdim=True))
             log_sums.append((sums.log() + largest)[:, 0])
         # With one chunk, the backward pass uses its exponentials; with several (or a cap), it recomputes each.
         only = (logits, sums) if len(chosen) == 1 and cap is None else (None, None)
-        ctx.cap, ctx.dtype = cap, dtype
+        ctx.cap, ctx.dtype, ctx.vocabulary = cap, dtype, vocabulary
         log_sum = torch.cat(log_sums)
         ctx.save_for_backward(hidden, head, targets, log_sum, *only)
-        return torch.cat(chosen) - log_sum
+        return vocabulary.sum(torch.cat(chosen)) - log_sum
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         hidden, head, targets, log_sum, exponentials, sums = ctx.saved_tensors
         grad_hidden = torch.zeros_like(hidden)
         grad_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
@@ -168,14 +187,15 @@ class _TargetLogprobs(torch.autograd.Function):
                 grad_logits = logits.sub_(log_sum[part, None]).exp_().mul_(-grad)
             else:
                 logits, slope, grad_logits = None, None, exponentials.mul_(-grad / sums)
-            grad_logits.scatter_add_(-1, wanted[:, None], grad)
+            rows_of, here = local_ids(wanted, len(head), ctx.vocabulary)
+            grad_logits.scatter_add_(-1, rows_of[:, None], grad if here is None else grad * here[:, None])
             if slope is not None:
                 grad_logits.mul_(slope)
             grad_logits = grad_logits.to(ctx.dtype)
             add_product(grad_hidden[part], grad_logits, head)
             if grad_head is not None:
                 add_product(grad_head, grad_logits.T, rows)
-        return grad_hidden, grad_head, None, None, None
+        return grad_hidden, grad_head, None, None, None, None
 
 
 def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Any:
