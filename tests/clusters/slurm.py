@@ -89,6 +89,21 @@ class Cluster:
         env = os.environ | self.environment
         return subprocess.run(words, env=env, check=True, capture_output=True, text=True, timeout=60).stdout
 
+    def running(self) -> list[str]:
+        """The jobs that run."""
+        return self.runs("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i").split()
+
+    def waiting(self) -> list[str]:
+        """The jobs that wait."""
+        return self.runs("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i").split()
+
+    def start_soon(self) -> None:
+        """Start what waits in three seconds: SLURM lets a job that is queued again wait for two minutes, since it
+        revokes the credentials of that second, and before the nodes are clean.
+        """
+        for job in self.waiting():
+            self.runs("scontrol", "update", f"JobId={job}", "StartTime=now+3")
+
     def logs(self) -> str:
         """What the daemons wrote."""
         return "\n".join(f"== {file.name}\n{file.read_text('utf-8')}" for file in sorted(self.folder.glob("*.log")))

@@ -6,63 +6,38 @@ from pathlib import Path
 
 import pytest
 
+from tests.clusters.conftest import MINUTE, SLURM, results
 from tests.clusters.slurm import Cluster
 from tests.sweeps.conftest import LONG, QUICK, Shell
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
-SLURM = ("-m", "hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1")
-MINUTES = (
-    "training.max_steps=200",
-    "training.evaluate_every=null",
-    "checkpoint.log_every=5",
-    "checkpoint.save_every=40",
-)
-"""A member that a test has the time to disturb."""
 RATES = "optimizer.learning_rate=1e-3,2e-3"
 
 
 def test_both_members_of_an_array_are_ended_and_go_on(shell: Shell, cluster: Cluster) -> None:
     """One by the signal that submitit asks for, one by SLURM, for a job of a partition with a higher priority."""
-    with shell.sweeping(*SLURM, *QUICK, *MINUTES, RATES) as sweep:
+    with shell.sweeping(*SLURM, *QUICK, *MINUTE, RATES) as sweep:
         sweep.until(lambda: len(shell.logged()) == 2 and all(size > 1000 for size in shell.logged().values()))
-        first, second = running(cluster)
+        first, second = cluster.running()
         cluster.runs("scancel", "--signal=USR2", first)
-        sweep.until(lambda: len(waiting(cluster)) == 1)
+        sweep.until(lambda: len(cluster.waiting()) == 1)
         cluster.runs("sbatch", "--partition=urgent", "--exclusive", "--nodes=2", "--wrap=true", "--output=/dev/null")
-        sweep.until(lambda: second in waiting(cluster))
+        sweep.until(lambda: second in cluster.waiting())
         said = [record["reason"] for record in shell.records()]
-        for job in waiting(cluster):
-            cluster.runs("scontrol", "update", f"JobId={job}", "StartTime=now")  # SLURM waits two minutes otherwise
-        assert sweep.process.wait(200) == 0, sweep.output()
+        cluster.start_soon()
+        assert sweep.process.wait(400) == 0, sweep.output()
     assert sorted(said) == [
         f"{name} received: saved; it goes on when its job starts again" for name in ("SIGTERM", "SIGUSR2")
     ]
     for line in shell.ranking():
         run = shell.folder / "runs" / "quickstart" / Path(line["folder"]).name
         assert len((run / "sessions.jsonl").read_text().splitlines()) > 2, "it went on in another process"
-    interrupted = results(shell)
+    interrupted = results(shell.folder / "runs")
     (shell.folder / "runs").rename(shell.folder / "under_slurm")
-    done = shell.starts("-m", *QUICK, *MINUTES, RATES)
+    done = shell.starts("-m", *QUICK, *MINUTE, RATES)
     assert done.code == 0, done.err
-    assert results(shell) == interrupted
-
-
-def running(cluster: Cluster) -> list[str]:
-    """The jobs that run."""
-    return cluster.runs("squeue", "--noheader", "--array", "--states=RUNNING", "--format=%i").split()
-
-
-def waiting(cluster: Cluster) -> list[str]:
-    """The jobs that wait."""
-    return cluster.runs("squeue", "--noheader", "--array", "--states=PENDING", "--format=%i").split()
-
-
-def results(shell: Shell) -> dict[str, bytes]:
-    """What each run computed."""
-    names = ("model/model.safetensors", "metrics.jsonl", "predictions.jsonl", "metrics.json")
-    files = [file for name in names for file in (shell.folder / "runs").glob(f"*/*/{name}")]
-    return {str(file.relative_to(shell.folder)): file.read_bytes() for file in files}
+    assert results(shell.folder / "runs") == interrupted
 
 
 def test_the_time_limit_ends_a_member_for_good_when_it_has_come_too_often(shell: Shell, cluster: Cluster) -> None:
@@ -70,15 +45,15 @@ def test_the_time_limit_ends_a_member_for_good_when_it_has_come_too_often(shell:
     limits = ("hydra.launcher.timeout_min=10", "hydra.launcher.max_num_timeout=1")
     with shell.sweeping(*SLURM, *limits, *QUICK, *LONG, "seed=7") as sweep:
         sweep.until(lambda: sum(shell.logged().values()) > 500)
-        cluster.runs("scancel", "--signal=USR2", *running(cluster))
-        sweep.until(lambda: waiting(cluster))
+        cluster.runs("scancel", "--signal=USR2", *cluster.running())
+        sweep.until(lambda: cluster.waiting())
         (size,) = shell.logged().values()
-        cluster.runs("scontrol", "update", f"JobId={waiting(cluster)[0]}", "StartTime=now")
+        cluster.start_soon()
         sweep.until(lambda: sum(shell.logged().values()) > size)
-        cluster.runs("scancel", "--signal=USR2", *running(cluster))
-        assert sweep.process.wait(60) == 130, sweep.output()
+        cluster.runs("scancel", "--signal=USR2", *cluster.running())
+        assert sweep.process.wait(200) == 130, sweep.output()
     assert "SIGUSR2 received: saved. Job not requeued because: timed-out too many times" in sweep.output()
-    assert running(cluster) == waiting(cluster) == []
+    assert cluster.running() == cluster.waiting() == []
 
 
 def test_what_is_cancelled_ends_and_ctrl_c_empties_the_queue(shell: Shell, cluster: Cluster) -> None:
@@ -86,7 +61,7 @@ def test_what_is_cancelled_ends_and_ctrl_c_empties_the_queue(shell: Shell, clust
     words = (*SLURM, "hydra.launcher.array_parallelism=1", *QUICK, *LONG, "seed=1,2,3")
     with shell.sweeping(*words) as sweep:
         sweep.until(lambda: sum(shell.logged().values()) > 500)
-        cluster.runs("scancel", *running(cluster))
+        cluster.runs("scancel", *cluster.running())
         sweep.until(lambda: len(shell.training()) == 1 and len(shell.records()) == 2)
         assert sweep.ctrl_c() == 130, sweep.output()
     first, second = sorted(shell.records(), key=lambda record: record["overrides"])
@@ -97,4 +72,4 @@ def test_what_is_cancelled_ends_and_ctrl_c_empties_the_queue(shell: Shell, clust
         assert list(record["folder"].glob("checkpoints/*/checkpoint.json")), "it saved"
     last = sweep.output().splitlines()[-1]
     assert last.startswith("error: SIGINT: sweep stopped; 0 of 3 members are done, 0 failed"), sweep.output()
-    assert running(cluster) == waiting(cluster) == []
+    assert cluster.running() == cluster.waiting() == []

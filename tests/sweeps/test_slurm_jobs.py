@@ -58,6 +58,7 @@ def test_a_member_saves_before_its_job_is_queued_again(shell: Shell) -> None:
     assert list(record["folder"].glob("checkpoints/*/checkpoint.json"))
 
 
+@pytest.mark.measured
 def test_a_job_has_a_task_for_each_gpu_and_one_that_vanishes_is_reported(shell: Shell) -> None:
     """Programs of SLURM's names take the job and forget it."""
     programs = shell.folder / "programs"

@@ -17,7 +17,6 @@ from tunix_rt.backends.processes.world import TAKEN
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.errors import ConfigError
 from tunix_rt.runs.sweep import MemberRecord, SweepFolder, key_of
-from tunix_rt.sweeps.ranking import announce
 from tunix_rt.terminal import say
 
 GLANCE = 1.0
@@ -102,4 +101,3 @@ def _record_loss(sweep: SweepFolder, overrides: Sequence[str], name: str) -> Non
     if record.state in ("running", "interrupted"):
         reason = f"its job {name} is no longer in SLURM's queue (cancelled?); the same command goes on"
         sweep.write(replace(record, state="interrupted", reason=reason))
-        announce(sweep, sweep.read(record.key) or record)
