@@ -46,10 +46,10 @@ class Team:
         found = []
         for rank, end in enumerate(self._ends):
             assert end.poll(TIMEOUT), f"rank {rank} does not answer"
-            failure, result = end.recv()
-            assert failure is None, f"rank {rank}: {failure}"
-            found.append(result)
-        return found
+            found.append(end.recv())
+        failed = [failure for failure, _ in found if failure is not None]
+        assert not failed, failed[0]
+        return [result for _, result in found]
 
     def close(self) -> None:
         for process in self._processes:
