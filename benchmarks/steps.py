@@ -174,7 +174,8 @@ def _updates(engine: Backend, state: State, run: Run, count: int) -> State:
 def planned(run: Run, engine: Backend, root: str) -> int:
     """Bytes of a device in the largest phase of training, by `plan`, with the rows that were computed at once."""
     architecture = architecture_of(model_folder(Path(root), run.model))
-    phases, _ = training_phases(run.query(architecture, engine.rows_at_once))
+    rows = Fold.of(run.rows, engine.rows_at_once, run.fold.num_row_ranks).local_rows
+    phases, _ = training_phases(run.query(architecture, rows))
     return max(sum(phases[name].values()) for name in ("load", "train"))
 
 
