@@ -70,14 +70,14 @@ def _ended(asked: Path, found: Path, log: Path, limit: float) -> str | None:
     paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     with log.open("wb") as file:
         streams = {"stdin": subprocess.PIPE, "stdout": file, "stderr": file}
-        process = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": paths}, **streams)  # type: ignore[call-overload]
-        try:
-            code = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return f"not done within {limit:.0f} s"
-        finally:
-            process.kill()
-            process.wait()
+        environment = os.environ | {"PYTHONPATH": paths}
+        with subprocess.Popen(words, env=environment, **streams) as process:  # type: ignore[call-overload]
+            try:
+                code = process.wait(limit)
+            except subprocess.TimeoutExpired:
+                return f"not done within {limit:.0f} s"
+            finally:
+                process.kill()
     lines = [line for line in log.read_text("utf-8", "replace").splitlines() if line.strip()]
     return cut(f"exit code {code}: {lines[-1] if lines else 'no word'}", LONGEST) if code else None
 

@@ -104,10 +104,8 @@ def _training(code: Path, backend: str, work: Work) -> Iterator[tuple[IO[str], I
     )
     environment = os.environ | ENVIRONMENT | {"PYTHONPATH": str(code), "OMP_NUM_THREADS": "1"}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process: Any = subprocess.Popen(list(map(str, words)), cwd=code, env=environment, **pipes)  # type: ignore[call-overload]
-    try:
-        yield process.stdin, process.stdout
-    finally:
-        process.stdin.close()
-        process.kill()
-        process.wait()
+    with subprocess.Popen(list(map(str, words)), cwd=code, env=environment, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            yield process.stdin, process.stdout
+        finally:
+            process.kill()

@@ -109,8 +109,9 @@ def test_the_script_for_gpus_runs_on_two_parts_of_the_cpu(work: Path, backends: 
         assert part["tokens_per_second"] > 0 and part["share_of_peak"] > 0 and part["plan"] > 0
 
 
+@pytest.mark.acceptance
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["torch", pytest.param("jax", marks=pytest.mark.acceptance)])
+@pytest.mark.parametrize("backend", ["torch", "jax"])
 def test_what_is_sent_is_what_theory_says(work: Path, backend: str) -> None:
     """On torch but for the loss and the norm. jax keeps norms whole, and gathers the embeddings once in a step."""
     words = ["--quick", "--parts", "sent", "--json", "made.json", "--markdown", "made.md"]
