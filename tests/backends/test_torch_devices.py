@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.torch_team import Job, Result, Team, run, weights_in
+from tests.backends.team import Job, Result, Team, run, weights_in
 from tunix_rt.backends.interface import AdapterSetup, TrainingSetup
 from tunix_rt.backends.processes.world import ALONE
 from tunix_rt.batches.batch import Batch
