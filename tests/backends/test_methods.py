@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
-from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
 from tunix_rt.errors import CheckpointError, DeviceError, ModelError
 
 BatchOf = Callable[..., Batch]
@@ -27,7 +27,8 @@ def make(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     cache = tmp_path_factory.mktemp("cache")
 
     def build(**hardware: Any) -> Backend:
-        chosen = HardwareConfig(**({"platform": "cpu", "device": 0, "threads": "auto"} | hardware))
+        given = {"platform": "cpu", "devices": 1, "local_batch_size": "auto", "threads": "auto"} | hardware
+        chosen = HardwareConfig(mesh=MeshConfig(data=-1, shard=1, tensor=1), **given)
         return create(BackendConfig(name=request.param, precision="float32"), chosen, cache)
 
     return build
@@ -174,6 +175,6 @@ def test_a_state_without_training_cannot_train(
 
 def test_a_device_that_does_not_exist_is_refused_and_the_present_ones_listed(make: Make) -> None:
     with pytest.raises(DeviceError, match=r"hardware\.devices=\[7\].*present: .*cpu: 0"):
-        make(device=7)
+        make(devices=(7,))
     with pytest.raises(DeviceError, match=r"hardware\.platform=gpu hardware\.devices=\[99\].*present: "):
-        make(platform="gpu", device=99)
+        make(platform="gpu", devices=(99,))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.backends.torch_team import Job, Result, Team, run, weights_in
+from tests.backends.team import Job, Result, Team, run, weights_in
 from tunix_rt.backends.interface import AdapterSetup, TrainingSetup
 from tunix_rt.backends.processes.world import ALONE
 from tunix_rt.batches.batch import Batch
@@ -42,8 +42,18 @@ MIXTRAL = LLAMA | {
     "num_experts_per_tok": 2,
 }
 GPT2 = {"model_type": "gpt2", "n_embd": 18, "n_layer": 2, "n_head": 3, "n_positions": 64, "n_inner": 27}
+DIVISIBLE = {"vocab_size": 14, "num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 24, "head_dim": 6}
+QWEN_MOE = LLAMA | DIVISIBLE | {"model_type": "qwen2_moe", "intermediate_size": 36, "num_experts": 3}
+QWEN_MOE |= {"num_experts_per_tok": 2, "moe_intermediate_size": 14, "shared_expert_intermediate_size": 18}
+"""Biases, experts, and one for all tokens; its embeddings are tied."""
+WIDE_GPT2 = GPT2 | {"vocab_size": 14, "n_embd": 16, "n_head": 4, "n_inner": 28}
+"""Its matrices lie transposed, and queries, keys and values in one."""
+QWEN3 = LLAMA | DIVISIBLE | {"model_type": "qwen3", "intermediate_size": 36, "tie_word_embeddings": False}
+"""A norm of each head's queries and keys."""
 MODELS = {"llama": LLAMA, "mixtral": MIXTRAL, "gpt2": GPT2}
+MODELS |= {"qwen2_moe": QWEN_MOE, "wide gpt2": WIDE_GPT2, "qwen3": QWEN3}
 LENGTH = 12
+LORA = LoraAdapter(kind="lora", rank=4, alpha=8.0, dropout=0.3, target="all-linear", rslora=False, path=None)
 Mesh = tuple[int, int, int]
 
 
@@ -135,15 +145,30 @@ def test_every_mesh_gives_the_numbers_the_text_and_the_model_of_one_process(
 
 def test_experts_and_adapters_on_frozen_quantised_parts(teams: dict[int, Team], job_of: Any, tmp_path: Path) -> None:
     """Dropout is drawn by the number of a row, wherever it is computed."""
-    lora = LoraAdapter(kind="lora", rank=4, alpha=8.0, dropout=0.3, target="all-linear", rslora=False, path=None)
     jobs = {
         "experts": job_of("mixtral"),
-        "adapter": job_of("llama", lora),
-        "nf4": job_of("gpt2", replace(lora, quantize="nf4")),
+        "adapter": job_of("llama", LORA),
+        "nf4": job_of("gpt2", replace(LORA, quantize="nf4")),
     }
     for name, job in jobs.items():
         alone = run(ALONE, job, (1, 1, 1), tmp_path / name), tmp_path / name
         check(teams, job, alone, (1, 4, 1), tmp_path / f"{name} on 4", rows_at_once=1)
+
+
+def test_heads_inner_widths_and_vocabulary_are_shared_out(teams: dict[int, Team], job_of: Any, tmp_path: Path) -> None:
+    for name, mesh in {"qwen2_moe": (1, 2, 2), "wide gpt2": (1, 1, 2), "qwen3": (2, 1, 2)}.items():
+        job = job_of(name)
+        alone = run(ALONE, job, (1, 1, 1), tmp_path / name), tmp_path / name
+        check(teams, job, alone, mesh, tmp_path / f"{name} shared out", gradient_checkpointing=name == "qwen2_moe")
+
+
+def test_what_cannot_be_shared_out_is_refused_with_the_numbers(
+    teams: dict[int, Team], job_of: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(AssertionError, match=r"tensor=2 does not divide num_key_value_heads 1, vocab_size 13"):
+        on(teams, job_of("llama"), (1, 1, 2), tmp_path)
+    with pytest.raises(AssertionError, match=r"tensor=2: .*without adapter"):
+        on(teams, job_of("qwen3", LORA), (1, 1, 2), tmp_path)
 
 
 def test_training_goes_on_with_another_number_of_processes(teams: dict[int, Team], job_of: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.clusters.conftest import MINUTE, SLURM, results
 from tests.clusters.slurm import Cluster
 from tests.sweeps.conftest import LONG, QUICK, Shell
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 RATES = "optimizer.learning_rate=1e-3,2e-3"
 
@@ -26,7 +26,7 @@ def test_both_members_of_an_array_are_ended_and_go_on(shell: Shell, cluster: Clu
         sweep.until(lambda: second in cluster.waiting())
         said = [record["reason"] for record in shell.records()]
         cluster.start_soon()
-        assert sweep.process.wait(200) == 0, sweep.output()
+        assert sweep.process.wait(400) == 0, sweep.output()
     assert sorted(said) == [
         f"{name} received: saved; it goes on when its job starts again" for name in ("SIGTERM", "SIGUSR2")
     ]
@@ -51,7 +51,7 @@ def test_the_time_limit_ends_a_member_for_good_when_it_has_come_too_often(shell:
         cluster.start_soon()
         sweep.until(lambda: sum(shell.logged().values()) > size)
         cluster.runs("scancel", "--signal=USR2", *cluster.running())
-        assert sweep.process.wait(60) == 130, sweep.output()
+        assert sweep.process.wait(200) == 130, sweep.output()
     assert "SIGUSR2 received: saved. Job not requeued because: timed-out too many times" in sweep.output()
     assert cluster.running() == cluster.waiting() == []
 

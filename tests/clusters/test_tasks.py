@@ -18,7 +18,7 @@ from tests.conftest import ROOT
 from tests.pipeline.conftest import made_in
 from tests.sweeps.conftest import QUICK, Shell
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_member_on_two_nodes_goes_on(shell: Shell, cluster: Cluster, by_itself
         cluster.runs("scancel", "--signal=USR2", *cluster.running())
         sweep.until(cluster.waiting)
         cluster.start_soon()
-        assert sweep.process.wait(200) == 0, sweep.output()
+        assert sweep.process.wait(400) == 0, sweep.output()
     assert "SIGUSR2 received: saved; it goes on when its job starts again" in sweep.output()
     assert results(shell.folder / "runs") == by_itself
 
@@ -60,7 +60,7 @@ def test_the_script_of_the_page_queues_itself_again(
 
 def until(true: Callable[[], Any]) -> None:
     """Wait for something."""
-    deadline = time.monotonic() + 150
+    deadline = time.monotonic() + 400
     while not true():
         assert time.monotonic() < deadline, Path("log.txt").read_text()
         time.sleep(0.2)

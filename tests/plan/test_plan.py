@@ -50,6 +50,7 @@ DEEP = (
     "training.global_batch_size=64",
     "training.max_steps=2",
     "training.row_length=128",
+    "hardware.local_batch_size=64",
 )
 """Activations are most of what it takes."""
 
@@ -171,7 +172,7 @@ def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) 
     planned(*words)  # what it imports counts as overhead afterwards
     full = planned(*words)
     refused = planned("--memory", str(full["overhead"] + full["peak"] // 2), *words)
-    assert refused["advice"] == [["model.adapter.quantize=nf4"]]
+    assert refused["advice"] == [["model.adapter.quantize=nf4"], ["hardware.devices=2", "hardware.mesh.shard=2"]]
 
 
 def test_what_no_setting_helps_is_said(plan: Any) -> None:

@@ -64,26 +64,26 @@ def test_a_dead_worker_takes_no_member_along_and_ctrl_c_ends_all(shell: Shell) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("launcher", "typed"),
+    ("launcher", "typed", "devices"),
     [
-        pytest.param("submitit", False, marks=[pytest.mark.measured, pytest.mark.acceptance]),
-        pytest.param("ray", True, marks=pytest.mark.acceptance),
+        pytest.param("submitit", False, 1, marks=[pytest.mark.measured, pytest.mark.acceptance]),
+        pytest.param("ray", True, 2, marks=pytest.mark.acceptance),
     ],
 )
 def test_members_run_and_fail_where_the_launcher_puts_them(
-    launcher: str, typed: bool, shell: Shell, root: Path
+    launcher: str, typed: bool, devices: int, shell: Shell, root: Path
 ) -> None:
     """The second member fails at work, not for its config. What a launcher pickles holds no password, whether that
     was typed or is in the person's own YAML."""
     secret = token_hex(8)
     uri = f"http://op:{secret}@127.0.0.1:9"
-    given = [f"tracking.uri={uri}"]
+    given = [f"tracking.uri={uri}", f"hardware.devices={devices}"]
     if not typed:
         own = shell.folder / "conf" / "tracking" / "own.yaml"
         own.parent.mkdir(parents=True)
         ours = (root / "conf" / "tracking" / "mlflow.yaml").read_text("utf-8")
         own.write_text(re.sub("^uri: .*", f"uri: {uri}", ours, flags=re.MULTILINE), "utf-8")
-        given = ["tracking=own"]
+        given[0] = "tracking=own"
     done = shell.starts(f"+experiment=sweep_{launcher}", *QUICK, *given, "optimizer.learning_rate=1e-3,1e30")
     files = [file for file in shell.folder.rglob("*") if file.is_file() and file.name != "own.yaml"]
     assert [file for file in files if secret.encode() in file.read_bytes()] == []

@@ -26,7 +26,8 @@ def queue_again(number, frame):
     print("queued again", flush=True)
     sys.exit(255)
 
-signal.signal(signal.SIGUSR2, queue_again)  # as submitit does
+signal.signal(signal.SIGTERM, lambda *_: None)  # as submitit does
+signal.signal(signal.SIGUSR2, queue_again)
 sweep = SweepFolder(Path("runs/quickstart/sweep-1").absolute())
 (sweep.path / "members").mkdir(parents=True)
 sweep.begin({})
@@ -37,7 +38,7 @@ print("done", flush=True)
 
 
 def test_a_member_saves_before_its_job_is_queued_again(shell: Shell) -> None:
-    """Some clusters signal every process of a job, not only the task: that must not kill the member."""
+    """Some clusters signal every process of a job, not only the task, and some send a SIGTERM first."""
     (shell.folder / "worker.py").write_text(WORKER, "utf-8")
     log = shell.folder / "output.txt"
     with log.open("wb") as out:
@@ -45,6 +46,7 @@ def test_a_member_saves_before_its_job_is_queued_again(shell: Shell) -> None:
     started = Sweep(worker, log)
     try:
         started.until(lambda: sum(shell.logged().values()) > 500)
+        worker.terminate()
         for process in (psutil.Process(worker.pid), *psutil.Process(worker.pid).children(recursive=True)):
             process.send_signal(signal.SIGUSR2)
         assert worker.wait(60) == 255, started.output()
@@ -58,6 +60,7 @@ def test_a_member_saves_before_its_job_is_queued_again(shell: Shell) -> None:
     assert list(record["folder"].glob("checkpoints/*/checkpoint.json"))
 
 
+@pytest.mark.measured
 def test_a_job_has_a_task_for_each_gpu_and_one_that_vanishes_is_reported(shell: Shell) -> None:
     """Programs of SLURM's names take the job and forget it."""
     programs = shell.folder / "programs"

@@ -11,7 +11,7 @@ from tunix_rt.files import to_json
 from tunix_rt.terminal import out, table
 
 COLUMNS = ("run", "started", "state", "backend", "accuracy")
-WHERE_KNOWN = ("from", "reason")
+WHERE_KNOWN = ("devices", "from", "reason")
 """Columns that are shown only if a run has a value for them."""
 
 

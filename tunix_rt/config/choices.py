@@ -55,12 +55,19 @@ class BackendFacts:
     """Whether each prompt of a batch has its own seed."""
     keeps_scores: bool = True
     """Whether a layer keeps the attention scores of all pairs of positions for the backward pass, at worst."""
+    gathers_tied_twice: bool = False
+    """Whether sharded embeddings that are the output matrix too are made whole for each of the two uses."""
 
 
 BACKENDS: dict[str, BackendFacts] = {
     "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu")),
     "torch": BackendFacts(
-        package="torch", extra="torch", platforms=("cpu", "gpu"), process_per_device=True, keeps_scores=False
+        package="torch",
+        extra="torch",
+        platforms=("cpu", "gpu"),
+        process_per_device=True,
+        keeps_scores=False,
+        gathers_tied_twice=True,
     ),
     "tunix": BackendFacts(
         package="tunix",

@@ -91,9 +91,14 @@ def estimate(config: ExperimentConfig, prepared: PreparedData, num_devices: int,
 def with_rows(found: Outline, rows: int | None) -> Estimate:
     """The estimate of so many rows of a device at once, at most."""
     query = replace(found.query, rows_at_once=rows)
+    return Estimate(replace(found, query=query), *training_phases(query))
+
+
+def training_phases(query: MemoryQuery) -> tuple[dict[str, dict[Part, int]], bool]:
+    """Bytes on one device by phase of a run that trains, and whether the backend estimates a step's activations."""
     activations = asked(query.backend.name, "activations")
     known = None if activations is None else _parted(query, activations(query))
-    return Estimate(replace(found, query=query), _phases(query, known or 0), known is not None)
+    return _phases(query, known or 0), known is not None
 
 
 def _parted(query: MemoryQuery, activations: int) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tunix_rt.backends import sizes
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.memory import FLOAT, MemoryQuery
+from tunix_rt.config.choices import BACKENDS
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import tensors_of
 
@@ -56,11 +57,18 @@ def _share(size: int, devices: int) -> int:
 
 def _gathered(query: MemoryQuery, tensor: Tensor) -> int:
     """Bytes in a micro-batch. What is outside the layers stays whole for the backward pass."""
-    return sizes.sent_size(query, tensor) // sizes.divided(query, tensor) * (1 if tensor.layer is None else 2)
+    size = sizes.sent_size(query, tensor) // sizes.divided(query, tensor)
+    return size * (_uses(query, tensor) if tensor.layer is None else 2)
 
 
 def _gradient(query: MemoryQuery, tensor: Tensor) -> int:
-    return math.prod(tensor.shape) * FLOAT // sizes.divided(query, tensor)
+    return math.prod(tensor.shape) * FLOAT // sizes.divided(query, tensor) * _uses(query, tensor)
+
+
+def _uses(query: MemoryQuery, tensor: Tensor) -> int:
+    """How often a micro-batch makes a tensor whole and scatters its gradients, the backward pass not counted."""
+    tied = query.architecture.tie_embeddings and tensor.canonical_name == "embedding"
+    return 2 if tied and BACKENDS[query.backend.name].gathers_tied_twice else 1
 
 
 def _activations(query: MemoryQuery, fold: Fold, length: int) -> int:

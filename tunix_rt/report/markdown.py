@@ -14,7 +14,7 @@ from tunix_rt.report import calibration, faithfulness, learning
 from tunix_rt.report.answers import answers
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
-from tunix_rt.report.summary import model_name, question, seen_line
+from tunix_rt.report.summary import devices_line, model_name, question, seen_line
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.origin import begun_from, starts_of
@@ -204,6 +204,8 @@ def _training(results: Results) -> list[str]:
         filled = f", {100 * record['packing_efficiency']:.1f} % filled" if "packing_efficiency" in record else ""
         rows.append(["rows", f"{record['row_length']} tokens{filled}"])
         rows.append(["weights of step", f"{record['selected_step']:,}"])
+    if placed := devices_line(record):
+        rows.append(["devices", code(placed)])
     if record.get("ended_early"):
         rows.append(["ended early", code(str(record["ended_early"]))])
     for name, title in CURVES.items():

@@ -107,6 +107,15 @@ def rate_line(record: JsonObject) -> str:
     return f"{100 * record['value']:.1f} %{spread}  ({record['k']} of {record['n']})"
 
 
+def devices_line(record: JsonObject) -> str:
+    """`4: data 1 x shard 4 x tensor 1, 2 rows of each at once`; empty for one device that computes all rows at once."""
+    count, rows = len(record.get("devices", [])), record.get("local_batch_size")
+    mesh = " x ".join(f"{axis} {size}" for axis, size in record.get("mesh", {}).items())
+    at_once = "" if rows is None else f"{rows} rows of {'each' if count > 1 else 'it'} at once"
+    named = f"{count}: {mesh}" if count > 1 else "1" if at_once else ""
+    return ", ".join(part for part in (named, at_once) if part)
+
+
 def _losses(results: Results) -> Rows:
     rows: Rows = []
     if train := results.log.series("train/loss"):
@@ -132,4 +141,6 @@ def _training(results: Results) -> Rows:
         ended = f" (ended early: {record['ended_early']})" if record.get("ended_early") else ""
         steps = f"{record['steps_done']} steps, {record['tokens']:,} tokens, {per_second:,.0f} tokens/s"
         rows.append(("training", steps + ended))
+    if placed := devices_line(record):
+        rows.append(("devices", placed))
     return rows

@@ -62,12 +62,19 @@ class RunRecord:
             "seconds": None if ended is None else round(float(ended) - float(self.status["started"]), 1),
             "state": self.status["state"],
             "backend": next((name for name in BACKENDS if name in environment.get("backend", {})), None),
+            "devices": self._devices,
             "accuracy": metrics.get("accuracy", {}).get("value"),
             "n": metrics.get("n"),
             "reproduces": read_record(self.run.path / "reproduction.json").get("of"),
             "from": origin(self.run),
             "reason": self.status.get("reason"),
         }
+
+    @property
+    def _devices(self) -> int | None:
+        """How many it was trained on; None for one, as of most runs."""
+        count = len(self.run.stages().get("train", {}).get("devices", []))
+        return count if count > 1 else None
 
     @cached_property
     def metrics(self) -> JsonObject:

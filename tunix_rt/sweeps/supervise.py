@@ -34,7 +34,7 @@ WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 
 @dataclass(slots=True)
 class _Signals:
-    """The first signal that asked this process to end, and the handlers that the launcher had set."""
+    """The signal that asked this process to end, and the handlers that the launcher had set."""
 
     handlers: dict[int, Callable[[int, FrameType | None], Any]] = field(default_factory=dict)
     received: signal.Signals | None = None
@@ -45,6 +45,8 @@ class _Signals:
         if self.received is None:
             self.received = signal.Signals(number)
             self.save()
+        elif number in WARNINGS:  # after a SIGTERM; this one says more
+            self.received = signal.Signals(number)
 
 
 def supervise(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any], directory: str) -> MemberRecord:
@@ -105,18 +107,15 @@ def _watch(
 def _leave(sweep: SweepFolder, record: MemberRecord, signals: _Signals, rank: int) -> None:
     """Let the launcher act on the signal, and end this process without a result; with one if the launcher refuses."""
     assert signals.received is not None
-    said = replace(
-        record,
-        state="interrupted",
-        reason=f"{signals.received.name} received: saved; it goes on when its job starts again",
-    )
+    how = f"{signals.received.name} received: {record.reason if record.state == 'failed' else 'saved'}"
+    said = replace(record, state="interrupted", reason=f"{how}; it goes on when its job starts again")
     if rank == 0:
         sweep.write(said)
     try:
         signals.handlers[signals.received](signals.received, None)
     except Exception as error:  # a third-party launcher may raise anything
         if rank == 0:
-            sweep.write(replace(said, reason=f"{signals.received.name} received: saved. {error}"))
+            sweep.write(replace(said, reason=f"{how}. {error}"))
         return
     raise SystemExit(128 + signals.received)
 

@@ -16,7 +16,6 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from tunix_rt.backends.torch import varlen
 from tunix_rt.backends.torch.blocks import attend_in_blocks
-from tunix_rt.backends.torch.products import matmul
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.models.families.architecture import Architecture
 
@@ -107,11 +106,12 @@ def look(
     scale, cap = architecture.attention_scale, architecture.score_cap
     if cap is None:
         return scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal, scale=scale)
-    scores = cap * torch.tanh(matmul(queries, keys.transpose(2, 3)) * (scale / cap))
+    scores = cap * torch.tanh((queries.float() @ keys.float().transpose(2, 3)) * (scale / cap))
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     shares = (scores - scores.detach().amax(dim=-1, keepdim=True)).exp()
-    return (matmul(shares.to(values.dtype), values) / shares.sum(dim=-1, keepdim=True)).to(values.dtype)
+    read = shares.to(values.dtype).float() @ values.float()
+    return (read / shares.sum(dim=-1, keepdim=True)).to(values.dtype)
 
 
 def _by_runs(runs: list[int], queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

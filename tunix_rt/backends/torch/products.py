@@ -22,13 +22,8 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """`a` [..., N, K] times `b` [..., K, M] → float32 [..., N, M], two matrices or two equal stacks of them."""
-    if a.dtype == torch.float32:
-        return a @ b
-    if a.ndim == 2:
-        return torch.mm(a, b, out_dtype=torch.float32)
-    found = torch.bmm(a.flatten(0, -3), b.flatten(0, -3), out_dtype=torch.float32)
-    return found.view(*a.shape[:-1], b.shape[-1])
+    """`a` [N, K] times `b` [K, M], as `rounded` returns them → float32 [N, M]. In bfloat16 without gradients."""
+    return a @ b if a.dtype == torch.float32 else torch.mm(a, b, out_dtype=torch.float32)
 
 
 def add_product(to: Tensor, a: Tensor, b: Tensor) -> None:

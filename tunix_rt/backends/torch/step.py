@@ -156,7 +156,8 @@ class _TargetLogprobs(torch.autograd.Function):
             del logits  # before the next chunk: two are never in memory
             logits = capped(matmul(rows, matrix.T), cap)
             rows_of, here = local_ids(wanted, len(head), vocabulary)
-            chosen.append(logits.gather(-1, rows_of[:, None])[:, 0] * here)
+            found = logits.gather(-1, rows_of[:, None])[:, 0]
+            chosen.append(found if here is None else found * here)
             largest = vocabulary.max(logits.amax(-1, keepdim=True))
             sums = vocabulary.sum(logits.sub_(largest).exp_().sum(-1, keepdim=True))
             log_sums.append((sums.log() + largest)[:, 0])
@@ -187,7 +188,7 @@ class _TargetLogprobs(torch.autograd.Function):
             else:
                 logits, slope, grad_logits = None, None, exponentials.mul_(-grad / sums)
             rows_of, here = local_ids(wanted, len(head), ctx.vocabulary)
-            grad_logits.scatter_add_(-1, rows_of[:, None], grad * here[:, None])
+            grad_logits.scatter_add_(-1, rows_of[:, None], grad if here is None else grad * here[:, None])
             if slope is not None:
                 grad_logits.mul_(slope)
             grad_logits = grad_logits.to(ctx.dtype)

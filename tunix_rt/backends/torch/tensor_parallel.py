@@ -111,11 +111,17 @@ class TensorParallel:
     def embedded(self, tokens: Tensor, table: Tensor) -> Tensor:
         """The embeddings of `tokens`, of which each is in one process's `table`."""
         rows, here = local_ids(tokens, len(table), self.axis)
+        assert here is not None
         return self.leave(embedding(rows, table) * here[..., None])
 
 
-def local_ids(ids: Tensor, count: int, axis: Axis) -> tuple[Tensor, Tensor]:
-    """Rows of this process's `count` of the vocabulary, int64, and whether an id is among them (else it is any)."""
+def local_ids(ids: Tensor, count: int, axis: Axis) -> tuple[Tensor, Tensor | None]:
+    """Rows of this process's `count` of the vocabulary, int64, and whether an id is among them (else the row is any).
+
+    None: every id is, since there is one process.
+    """
+    if axis.size == 1:
+        return ids, None
     rows = ids - axis.rank * count
     return rows.clamp(0, count - 1), (rows >= 0) & (rows < count)
 

@@ -40,8 +40,8 @@ class RayLauncher(Launcher):
             quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "include_dashboard": False}
             ray.init(address=self._address, **quiet, **own)
         try:
-            found: Any = ray.nodes()  # type: ignore[no-untyped-call]
-            check_nodes(found, self._resources, fixed=self._address is None)
+            nodes: Any = ray.nodes
+            check_nodes(nodes(), self._resources, fixed=self._address is None)
             task: Any = ray.remote(max_retries=0, **dict(self._resources))(_member)
             shared = [ray.put(part) for part in (self._context, self._config, self._task, Singleton.get_state())]
             waiting = [task.remote(*shared, list(job), initial_job_idx + at) for at, job in enumerate(job_overrides)]

@@ -1,7 +1,9 @@
-"""Processes of one job, each with torch, that all call the same functions; and what a training run gives on them."""
+"""Processes of one job that all call the same functions; and what a training run gives on them."""
 
 from __future__ import annotations
 
+import importlib
+import math
 import multiprocessing
 import socket
 import traceback
@@ -24,11 +26,11 @@ TIMEOUT = 120
 
 
 class Team:
-    """Processes that wait for calls. They are forked from one that has imported torch."""
+    """Processes that wait for calls. They are forked from one that has imported the framework."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, framework: str = "torch") -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["tests.backends.torch_team", "tunix_rt.backends.torch.backend"])
+        context.set_forkserver_preload(["tests.backends.team", f"tunix_rt.backends.{framework}.backend"])
         self._ends, self._processes = [], []
         port = _free_port()
         for rank in range(size):
@@ -46,10 +48,10 @@ class Team:
         found = []
         for rank, end in enumerate(self._ends):
             assert end.poll(TIMEOUT), f"rank {rank} does not answer"
-            failure, result = end.recv()
-            assert failure is None, f"rank {rank}: {failure}"
-            found.append(result)
-        return found
+            found.append(end.recv())
+        failed = [failure for failure, _ in found if failure is not None]
+        assert not failed, failed[0]
+        return [result for _, result in found]
 
     def close(self) -> None:
         for process in self._processes:
@@ -85,6 +87,7 @@ class Job:
     rows_at_once: int | None = None
     precision: Any = "float32"
     gradient_checkpointing: bool = False
+    backend: Any = "torch"
 
 
 @dataclass(frozen=True)
@@ -100,16 +103,15 @@ class Result:
 
 def run(world: World, job: Job, mesh: tuple[int, int, int], out: Path, restored: Path | None = None) -> Result:
     """Train and ask; the model is saved in `out`."""
-    from tunix_rt.backends.torch.backend import create
-
+    create = importlib.import_module(f"tunix_rt.backends.{job.backend}.backend").create
     hardware = HardwareConfig(
         platform="cpu",
-        devices=world.size,
+        devices=math.prod(mesh),
         mesh=MeshConfig(data=mesh[0], shard=mesh[1], tensor=mesh[2]),
         local_batch_size=job.rows_at_once or "auto",
         threads=1,
     )
-    config = BackendConfig(name="torch", precision=job.precision, gradient_checkpointing=job.gradient_checkpointing)
+    config = BackendConfig(name=job.backend, precision=job.precision, gradient_checkpointing=job.gradient_checkpointing)
     backend = create(config, hardware, out, world)
     if restored is None:
         state = backend.load(job.folder, job.training)
