@@ -80,6 +80,7 @@ def test_every_process_makes_the_same_calls(start: Start, tmp_path: Path) -> Non
     saved = {f"{rank}.saved": "hash" for rank in range(3)}
     assert job.printed(0, "out") == f"{{'loss_sum': 2}} {answers} stop {saved}\n"
     assert [(tmp_path / f"{rank}.saved").read_text() for rank in range(3)] == ["3", "3", "3"]
+    assert all((tmp_path / f"{rank}.left").exists() for rank in range(3))
 
 
 def test_an_error_of_all_is_no_failure_of_one(start: Start, tmp_path: Path) -> None:

@@ -175,6 +175,7 @@ def main(environment: dict[str, str], work: str, folder: Path) -> None:
         os.dup2(os.open(folder / f"{environment['RANK']}.{name}", os.O_WRONLY | os.O_CREAT), descriptor)
     module = ModuleType("tunix_rt.backends.toy.backend")
     module.create = Toy  # type: ignore[attr-defined]
+    module.leave = lambda: (folder / f"{environment['RANK']}.left").touch()  # type: ignore[attr-defined]
     sys.modules[module.__name__] = module
     BACKENDS["toy"] = BackendFacts(package="numpy", extra="", platforms=("cpu",), process_per_device=True)
     job.STUCK = 1.0

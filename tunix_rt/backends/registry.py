@@ -74,5 +74,7 @@ def _together(size: int, backend: BackendConfig, hardware: HardwareConfig, cache
     job = start.followers(size)
     call = job.send("create", backend=backend, hardware=hardware, cache=cache, world=job.world, folder=Path.cwd())
     with job.together(call):
-        local = _module(backend.name).create(backend, hardware, cache, job.world)
+        module = _module(backend.name)
+        job.leave_framework = module.leave
+        local = module.create(backend, hardware, cache, job.world)
     return Leader(local, Held(call.number), job)

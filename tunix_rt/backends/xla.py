@@ -124,6 +124,12 @@ def _join(world: World) -> None:
         jax.distributed.initialize(f"{world.address}:{world.port}", world.size, world.rank)
 
 
+def leave() -> None:
+    """Leave the job's other processes, if this one has met them: all at once, since each waits for all."""
+    if jax.distributed.is_initialized():
+        jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+
+
 def _cpu_devices(hardware: HardwareConfig, world: World) -> int:
     """Into how many devices this process divides the CPU, where that is the platform."""
     if hardware.devices == "all":

@@ -82,6 +82,7 @@ class _Following:
     def __init__(self, world: World, channel: Channel) -> None:
         self._world, self._channel = world, channel
         self._held: dict[int, Any] = {}
+        self._leave: Callable[[], None]
 
     def make(self, message: Mapping[str, Any]) -> None:
         """Make a call, and reply. An error is the leader's to judge: it may be that of all processes."""
@@ -99,6 +100,7 @@ class _Following:
     def _made(self, number: int, method: str, arguments: dict[str, Any]) -> Any:
         methods: dict[str, Callable[..., Any]] = {
             "create": self._create,
+            "leave_framework": self._leave_framework,
             "set_rows_at_once": self._set_rows_at_once,
             "load": self._load,
             "restore": self._restore,
@@ -132,7 +134,11 @@ class _Following:
         os.chdir(folder)
         here = replace(self._world, address=world.address, port=world.port)
         module = importlib.import_module(f"tunix_rt.backends.{backend.name}.backend")
+        self._leave = module.leave
         self._held[number] = module.create(backend, hardware, cache, here)
+
+    def _leave_framework(self, _: int) -> None:
+        self._leave()
 
     def _set_rows_at_once(self, _: int, backend: Held, rows: int | None) -> None:
         self._backend(backend).rows_at_once = rows

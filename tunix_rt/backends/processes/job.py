@@ -70,6 +70,8 @@ class Job:
         self.failure: TunixError | None = None
         self.broken = False
         """Whether calls of this process and of others may no longer match: nothing more can be computed together."""
+        self.leave_framework: Callable[[], None] | None = None
+        """Ends the framework's part of the job in this process, when all do so; None if it has not begun."""
         self._listening, self._key = listening, key
         self._dropped: list[int] = []
         self._raised: tuple[Call, TunixError] | None = None
@@ -257,6 +259,8 @@ class Job:
         """Tell every follower to end with this exit code, and wait for those that this process started."""
         if self._closed:
             return
+        if not self.broken and self.leave_framework is not None:
+            self._part(self.leave_framework)
         if self.processes is None and self.failure is None:
             self._complete.wait(LATE)  # whoever comes later finds nobody, and ends with an error
         self._closed = True
@@ -270,6 +274,15 @@ class Job:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, deadline - time.monotonic()))
         self._kill()
+
+    def _part(self, leave: Callable[[], None]) -> None:
+        """Leave the framework's own connections, all processes together: it would wait for those that have gone."""
+        with suppress(TunixError):
+            call = self.send("leave_framework")
+            parting = threading.Thread(target=leave, daemon=True)
+            parting.start()
+            parting.join(LEAVING)
+            self.broken = parting.is_alive() or bool(wait(call.replies.values(), LEAVING).not_done)
 
     def _tell_to_leave(self, code: int) -> None:
         data = pack({"call": 0, "method": "leave", "arguments": {"code": code}, "dropped": []})

@@ -42,6 +42,10 @@ def in_job(work: Callable[[], int]) -> int:
     code = work()
     if _job is not None:
         _job.close(code)
+        if _job.broken:  # at the interpreter's end the framework would wait for processes that are gone
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
     return code
 
 

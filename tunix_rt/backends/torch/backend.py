@@ -225,3 +225,4 @@ def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Ten
 
 create = TorchBackend
 num_processes = devices.num_processes
+leave = mesh.leave

@@ -115,12 +115,17 @@ _met: World | None = None
 """Where this process has met others; a job that has lost a process meets elsewhere, with new ones."""
 
 
+def leave() -> None:
+    """Leave the job's other processes, if this one has met them."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _meet(world: World, device: torch.device) -> None:
     global _met
     if _met == world:
         return
-    if dist.is_initialized():
-        dist.destroy_process_group()
+    leave()
     _met = world
     store = dist.TCPStore(world.address, world.port, world.size, is_master=world.rank == 0)  # type: ignore[attr-defined]
     backend = "nccl" if device.type == "cuda" else "gloo"
