@@ -65,6 +65,7 @@ class Run:
     segments: int = 1
     """Traces in each row, of uneven lengths."""
     steps: int = 3
+    prompts: int = 6
     new_tokens: int = 8
     threads: int = 1
     """Of all processes together."""

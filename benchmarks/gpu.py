@@ -74,7 +74,7 @@ class Limits:
 
 def sizes_of(platform: Platform, quick: bool) -> Sizes:
     """Full sizes, or those at which the script itself is tested."""
-    tiny = Run("torch", platform, "tiny", rows=5, length=24, segments=2, steps=2, new_tokens=4, threads=2)
+    tiny = Run("torch", platform, "tiny", rows=5, length=24, segments=2, steps=2, prompts=3, new_tokens=3, threads=2)
     if quick:
         speed = replace(tiny, precision="bfloat16", rows=2, segments=1, rows_at_once=1)
         return Sizes(("tiny",), speed, tiny, replace(tiny, length=96, segments=3), 0.0, 64)
@@ -100,14 +100,16 @@ def plan_parts(backends: Sequence[BackendName], platform: Platform, devices: int
         found = of(replace(sizes.speed, model=model), some)
         return [Part("speed", replace(run, rows=run.rows * run.devices), more) for run in found]
 
+    middle = [mesh for mesh in meshes if mesh not in ends]
     parts = speed(sizes.models[0], ends)
-    parts += [Part("numbers", run) for run in of(sizes.numbers, meshes)]
+    parts += [Part("numbers", run) for run in of(sizes.numbers, ends)]
     if platform != "cpu":
         parts += [Part("numbers", run) for run in of(replace(sizes.numbers, platform="cpu"), [(1, 1)])]
         parts += list(_long(sizes.long, backends))
+    parts += speed(sizes.models[0], middle)
     for model in sizes.models[1:]:
         parts += speed(model, [(1, 1)])
-    parts += speed(sizes.models[0], [mesh for mesh in meshes if mesh not in ends])
+    parts += [Part("numbers", run) for run in of(sizes.numbers, middle)]
     for model in sizes.models[1:]:
         parts += speed(model, ends[1:])
     return parts
@@ -122,13 +124,13 @@ def _long(base: Run, backends: Sequence[BackendName]) -> Iterator[Part]:
 
 
 def execute(parts: Sequence[Part], root: Path, limits: Limits, together: bool, write: Any) -> list[Done]:
-    """Each part in a process (`together`: those on the same devices in one), as long as there is time."""
+    """Each part in a process (`together`: those of a backend in one), as long as there is time."""
     deadline = time.monotonic() + 60 * limits.minutes
     found: list[Done] = []
     groups = [[part] for part in parts]
     if together:
-        ordered = sorted(parts, key=_devices)
-        groups = [list(some) for _, some in groupby(ordered, key=_devices)]
+        ordered = sorted(parts, key=lambda part: (part.run.backend, -part.run.devices))  # jax cannot add devices later
+        groups = [list(some) for _, some in groupby(ordered, key=lambda part: part.run.backend)]
     for group in groups:
         if time.monotonic() > deadline:
             outcomes = [Outcome(failure=f"left out: the {limits.minutes:.0f} minutes were up") for _ in group]
@@ -139,10 +141,6 @@ def execute(parts: Sequence[Part], root: Path, limits: Limits, together: bool, w
             say(f"{len(found)}/{len(parts)} {part.name}: {_in_short(found[-1])} ({outcome.seconds:.0f} s)")
         write(found)
     return found
-
-
-def _devices(part: Part) -> tuple[str, int]:
-    return part.run.backend, part.run.devices
 
 
 def _in_short(done: Done) -> str:

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def _ended(asked: Path, found: Path, log: Path, limit: float) -> str | None:
     words = [sys.executable, "-m", "benchmarks.isolated", str(asked), str(found)]
     paths = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     with log.open("wb") as file:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
+        streams = {"stdin": subprocess.PIPE, "stdout": file, "stderr": file}
         process = subprocess.Popen(words, env=os.environ | {"PYTHONPATH": paths}, **streams)  # type: ignore[call-overload]
         try:
             code = process.wait(limit)
@@ -82,8 +83,9 @@ def _ended(asked: Path, found: Path, log: Path, limit: float) -> str | None:
 
 
 def main(words: Sequence[str]) -> None:
-    """`python -m benchmarks.isolated ASKED FOUND`: make the calls in this process."""
+    """`python -m benchmarks.isolated ASKED FOUND`: make the calls in this process, as long as who asked lives."""
     heap.own_process()
+    threading.Thread(target=_leave_with, args=(sys.stdin.fileno(),), daemon=True).start()
     asked, found = map(Path, words)
     begun = time.monotonic()
     for name, arguments in json.loads(asked.read_text("utf-8")):
@@ -96,6 +98,12 @@ def main(words: Sequence[str]) -> None:
         now = time.monotonic()
         append_line(found, {"result": result, "failure": failure, "seconds": now - begun})
         begun = now
+
+
+def _leave_with(end: int) -> None:
+    """The other end of the pipe is closed when its process ends, however it does."""
+    os.read(end, 1)
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ def speed(root: str, run: Found, seconds: float, gemm: int) -> Found:
         "peak_flops": peak,
         "share_of_peak": rate * each / (peak * made.devices),
         "measured": _peak(made, engine, before),
-        "plan": planned(made, engine, root),
         "device": engine.placement.devices[0],
+        **_planned_if_possible(made, engine, root),
     }
 
 
@@ -126,7 +126,7 @@ def numbers(root: str, run: Found) -> Found:
         state, found = _step(engine, state, made, step)
         losses.append(found["loss"])
         norms.append(found["grad_norm"])
-    asked_of = prompts(made, 6)
+    asked_of = prompts(made, made.prompts)
     answers: list[list[int]] = [[] for _ in asked_of]
     for piece in engine.generate(state, asked_of, greedy(made.new_tokens), range(len(asked_of))):
         answers[piece.index] += piece.ids.tolist()
@@ -176,6 +176,14 @@ def planned(run: Run, engine: Backend, root: str) -> int:
     architecture = architecture_of(model_folder(Path(root), run.model))
     phases, _ = training_phases(run.query(architecture, engine.rows_at_once))
     return max(sum(phases[name].values()) for name in ("load", "train"))
+
+
+def _planned_if_possible(run: Run, engine: Backend, root: str) -> Found:
+    """The same; if it cannot be told, why not, so that what was measured is not lost."""
+    try:
+        return {"plan": planned(run, engine, root)}
+    except Exception as error:
+        return {"plan": None, "why_no_plan": f"{type(error).__name__}: {error}"}
 
 
 def _rows_to_begin_with(run: Run, folder: Path) -> int:
