@@ -100,6 +100,11 @@ def _python(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert importlib.util.find_spec(words[1]) is not None, words
 
 
+def _torchrun(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own options are torch's."""
+    _python(words[words.index("-m") :], monkeypatch)
+
+
 class Parsed(Exception):
     """The words of a command were understood."""
 
@@ -175,6 +180,7 @@ def _pip(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
 
 PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
     "python": _python,
+    "torchrun": _torchrun,
     "dvc": _dvc,
     "mlflow": _mlflow,
     "pytest": _pytest,

@@ -17,7 +17,6 @@ from tests.families import CASES, write
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
 from tunix_rt.backends.jax import step as jax_step
-from tunix_rt.backends.jax.optimizer import compiled
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.torch.step import micro_batch
 from tunix_rt.batches.batch import Batch
@@ -155,17 +154,8 @@ def test_jax_programs_need_less_scratch(deep: Path, setup_of: Any, long_batch: B
     for flag in (False, True):
         backend: Any = backend_of("jax", flag, tmp_path)
         state = backend.load(deep, setup_of("llama"))
-        inputs = backend._inputs(state, long_batch)
-        lowered = jax_step.train_step.lower(
-            state.training_graph,
-            compiled(state.training.optimizer),
-            state.params,
-            state.moments,
-            state.frozen,
-            inputs,
-            np.float32(long_batch.divisor),
-            np.float32(0),
-            np.float32(1),
-        )
+        inputs = backend._inputs(state, long_batch, Fold.of(len(long_batch.tokens), None))
+        divisor = np.float32(long_batch.divisor)
+        lowered = jax_step.gradients.lower(state.training_graph, None, state.params, state.frozen, inputs, divisor)
         scratch.append(lowered.compile().memory_analysis().temp_size_in_bytes)
     assert scratch[1] < 0.5 * scratch[0]

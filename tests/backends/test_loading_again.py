@@ -48,5 +48,5 @@ def test_nothing_of_a_state_outlives_it(
         backend.save(state, tmp_path / str(lap)).result()
         list(backend.generate(state, [np.array([5, 6], np.int32)], decoding(max_new_tokens=2), [0]))
         del state, measured
-        found.append((held(), jax_step.train_step._cache_size()))
+        found.append((held(), jax_step.gradients._cache_size(), jax_step.apply_gradients._cache_size()))
     assert found[1:] == found[:1] * 2

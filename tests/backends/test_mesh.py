@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.mesh import Coordinates, MeshShape
+from tunix_rt.backends.placement import own_device
+from tunix_rt.backends.processes.world import World
 from tunix_rt.batches.batch import Batch
-from tunix_rt.config.execution import MeshConfig
+from tunix_rt.config.execution import HardwareConfig, MeshConfig
 from tunix_rt.errors import DeviceError
 
 few = st.integers(1, 9)
@@ -63,3 +65,13 @@ def test_a_mesh_that_the_devices_cannot_fill_is_refused_with_the_numbers(given: 
     data, shard, tensor = given
     with pytest.raises(DeviceError, match=rf"tensor {tensor} cannot be filled by 8 devices"):
         MeshShape.of(MeshConfig(data=data, shard=shard, tensor=tensor), 8)
+
+
+def test_a_process_takes_the_device_of_its_place_or_the_only_one_it_is_shown() -> None:
+    world, every = (
+        World(rank=5, size=8, local_rank=1, local_size=4),
+        HardwareConfig(platform="gpu", threads=1, devices=4),
+    )
+    assert own_device(every, world, found=4) == 1
+    assert own_device(every, world, found=1) == 0
+    assert own_device(HardwareConfig(platform="gpu", threads=1, devices=(2, 3, 6, 7)), world, found=8) == 3

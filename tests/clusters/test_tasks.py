@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -56,6 +58,15 @@ def test_the_script_of_the_page_queues_itself_again(
     cluster.start_soon()
     until(lambda: not cluster.running() and not cluster.waiting())
     assert results(shell.folder / "runs") == by_itself, (shell.folder / "log.txt").read_text()
+
+
+def test_jax_has_a_task_on_each_node(shell: Shell) -> None:
+    toy = [word for word in QUICK if word != "backend=torch"]
+    words = ["srun", "--nodes=2", "--ntasks=2", sys.executable, "-m", "tunix_rt", "backend=jax", *toy]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=400)
+    assert done.returncode == 0, done.stderr
+    (first, *_) = (shell.run_folder() / "sessions.jsonl").read_text().splitlines()
+    assert json.loads(first)["backend"]["processes"] == "2"
 
 
 def until(true: Callable[[], Any]) -> None:

@@ -147,19 +147,29 @@ def _count_compilation(event: str, duration_secs: float, **kwargs: str | int) ->
 
 
 def _choose(hardware: HardwareConfig, world: World) -> list[jax.Device]:
-    """The devices of the whole job, in the order of its processes."""
+    """The devices of the whole job, in the order of its processes; of several, 1 means all, as under any launcher."""
     try:
         found = jax.devices() if hardware.platform == "auto" else jax.devices(hardware.platform)
     except RuntimeError:
         found = []
-    if hardware.devices == "all" and found:
+    if found and (hardware.devices == "all" or (hardware.devices == 1 and world.size > 1)):
         return found
     wanted = hardware.devices if isinstance(hardware.devices, tuple) else range(int(hardware.num_devices or 1))
     if max(wanted) < len(found):
-        return [found[number] for number in wanted]
+        chosen = [found[number] for number in wanted]
+        _check_shared_out(chosen, found, world)
+        return chosen
     present = sorted({device.platform: device for device in (*jax.devices(), *jax.devices("cpu"))}.items())
     listed = "; ".join(f"{name}: {', '.join(str(device.id) for device in jax.devices(name))}" for name, _ in present)
     raise DeviceError(f"{as_declared(hardware)}: jax sees no such device; present: {listed}")
+
+
+def _check_shared_out(chosen: list[jax.Device], found: list[jax.Device], world: World) -> None:
+    if len({device.process_index for device in chosen}) < world.size:
+        raise DeviceError(
+            f"hardware.devices: {len(chosen)} of {len(found)} devices leave one of {world.size} processes without any; "
+            "all takes every device of every process"
+        )
 
 
 def _keep_compiled(cache: Path) -> None:

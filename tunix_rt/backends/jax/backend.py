@@ -119,8 +119,9 @@ class JaxBackend(xla.XlaBackend):
     def _graphs(self, architecture: Architecture, whole: Params, lora: LoraLayout | None) -> tuple[Graph, Graph]:
         """Graphs of the decoder, for inference and for training."""
         dtype, training = jnp.dtype(self._config.precision), with_dropout(whole, lora)
-        answering = Decoder(architecture, dtype, whole, lora)
-        trained = Decoder(architecture, dtype, training, lora, self._config.gradient_checkpointing)
+        divided = self.placement.mesh.tensor > 1
+        answering = Decoder(architecture, dtype, whole, lora, divided=divided)
+        trained = Decoder(architecture, dtype, training, lora, self._config.gradient_checkpointing, divided)
         return nnx.graphdef(answering), nnx.graphdef(trained)
 
     def train_step(self, state: State, batch: Batch, learning_rate: float) -> tuple[State, Measurements]:

@@ -163,10 +163,13 @@ class Decoder(Parts):
         arrays: Params,
         adapter: LoraLayout | None = None,
         gradient_checkpointing: bool = False,
+        divided: bool = False,
     ) -> None:
+        """`divided`: its products are shared out among devices by the compiler (`hardware.mesh.tensor`)."""
         self.architecture = architecture
         self.dtype = dtype
         self.gradient_checkpointing = gradient_checkpointing
+        self.divided = divided
         self.layers = Layer(architecture, dtype, arrays["layers"], adapter)
         for name in whole_parts(architecture):
             setattr(self, name, nnx.Param(arrays[name]))
@@ -187,7 +190,7 @@ class Decoder(Parts):
         shape, length = self.architecture, tokens.shape[1]
         kinds = LayerVariants.of(shape, length)
         rotations = kinds.rotations(shape.head_dim, length, positions)
-        attend_rows = over_rows(segments, pairs, kinds.windows, self.dtype, shape)
+        attend_rows = over_rows(segments, pairs, kinds.windows, self.dtype, shape, not self.divided)
         graph, weights = nnx.split(self.layers)
 
         def one_layer(x: jax.Array, layer: Any) -> tuple[jax.Array, Any]:

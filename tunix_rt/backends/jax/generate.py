@@ -156,7 +156,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Answering:
-    """Everything that stays fixed during one call of `generate`."""
+    """What stays fixed while the devices of one group answer."""
 
     graph: Graph
     params: Params
@@ -171,7 +171,6 @@ class Answering:
 
     @classmethod
     def of(cls, call: Call, params: Params) -> Answering:
-        """With the weights of the devices that answer."""
         generation = call.generation
         return cls(
             graph=call.graph,
@@ -186,7 +185,7 @@ class Answering:
 
 
 Pieces = Iterator[Piece | None]
-"""Pieces, and None where work has been dispatched whose result is waited for next."""
+"""None: work has been dispatched whose result is waited for next."""
 
 
 def answering_order(call: Call) -> list[int]:
@@ -200,8 +199,7 @@ def generate(call: Call, params: Params, order: Sequence[int]) -> Pieces:
     for index in order:
         if call.limit(index) < 1:
             yield Piece(index, np.zeros(0, np.int32), np.zeros(0, np.float32), "length")
-    order = [index for index in order if call.limit(index) >= 1]
-    if not order:
+    if not (order := [index for index in order if call.limit(index) >= 1]):
         return
     answering, size = Answering.of(call, params), call.generation.batch_size
     for first in range(0, len(order), size):

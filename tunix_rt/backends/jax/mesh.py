@@ -20,6 +20,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from tunix_rt.backends.jax.host_parts import before, filled, joined
 from tunix_rt.backends.jax.shapes import tensor_shapes
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.config.choices import Quantization
@@ -148,7 +149,7 @@ class DeviceMesh:
             def part(index: Any) -> Any:
                 own = slice(before(held, index[axis].start), before(held, index[axis].stop))
                 found = array[(*index[:axis], own, *index[axis + 1 :])]
-                return _filled(found, axis, each)
+                return filled(found, axis, each)
 
             shape = (*array.shape[:axis], each * self.num_shards, *array.shape[axis + 1 :])
             return jax.make_array_from_callback(shape, sharding, part)
@@ -164,8 +165,8 @@ class DeviceMesh:
         def one(path: Any, array: jax.Array) -> Any:
             axis = self._cut(path)
             if axis is None:
-                return _joined(array, None, self.written_shards, 0)
-            found = _joined(array, axis, self.written_shards, self._share(path))
+                return joined(array, None, self.written_shards, 0)
+            found = joined(array, axis, self.written_shards, self._share(path))
             size = sum(stop - start for start, stop in self.held(_name(path), self.written_shards))
             return found[(slice(None),) * axis + (slice(size),)]
 
@@ -282,32 +283,3 @@ def _name(path: Any) -> str:
 
 def _stacked(path: Any) -> bool:
     return any(getattr(step, "key", None) == "layers" for step in path)
-
-
-def before(ranges: Sequence[Range], index: int) -> int:
-    """How much of the ranges lies before `index`."""
-    return sum(max(0, min(stop, index) - start) for start, stop in ranges)
-
-
-def _filled(array: Any, axis: int, size: int) -> Any:
-    """`array` with zeros at the end of an axis, up to `size`."""
-    missing = size - array.shape[axis]
-    return np.pad(array, [(0, missing if at == axis else 0) for at in range(array.ndim)]) if missing else array
-
-
-def _joined(array: jax.Array, axis: int | None, shards: Sequence[int], each: int) -> Any:
-    """A host copy of this process's parts, on the cut axis those with these numbers, `each` wide."""
-    shape = list(array.shape)
-    if axis is not None:
-        shape[axis] = each * len(shards)
-    found = np.empty(shape, array.dtype)
-    for part in array.addressable_shards:
-        index = list(part.index)
-        if axis is not None:
-            number = index[axis].start // each
-            if number not in shards:
-                continue
-            first = shards.index(number) * each
-            index[axis] = slice(first, first + each)
-        found[tuple(index)] = part.data
-    return found

@@ -23,18 +23,26 @@ Rows = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]
 
 
 def over_rows(
-    segments: jax.Array, pairs: jax.Array | None, windows: Sequence[int | None], dtype: Any, a: Architecture
+    segments: jax.Array,
+    pairs: jax.Array | None,
+    windows: Sequence[int | None],
+    dtype: Any,
+    a: Architecture,
+    kernels: bool = True,
 ) -> Rows:
-    """Attention within segments int32 [B, T]; `pairs` int32 [N, 2]: see `attention.block_pairs`."""
+    """Attention within segments int32 [B, T]; `pairs` int32 [N, 2]: see `attention.block_pairs`.
+
+    Without `kernels` only what the compiler can divide among devices.
+    """
     length = segments.shape[1]
     if pairs is not None:
         biases = jnp.stack([pair_bias(segments, pairs, window) for window in windows])
         return lambda q, k, v, wide: attend_pairs(q, k, v, pairs, pick(biases, wide), a)
-    kernels = [kernel_for(jax.default_backend(), dtype, window, a) for window in windows]
-    if length > LONGEST_WHOLE or (length >= ALIGNED and any(kernels)):
+    found = [kernel_for(jax.default_backend(), dtype, window, a) if kernels else None for window in windows]
+    if length > LONGEST_WHOLE or (length >= ALIGNED and any(found)):
         ways = [
             partial(_attend, kernel or attend_long, segments, window, a)
-            for kernel, window in zip(kernels, windows, strict=True)
+            for kernel, window in zip(found, windows, strict=True)
         ]
         return lambda q, k, v, wide: ways[0](q, k, v) if len(ways) == 1 else jax.lax.switch(wide, ways, q, k, v)
     biases = jnp.stack([packed_bias(segments, window) for window in windows])

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunix_rt.backends.jax.mesh import DeviceMesh, before
+from tunix_rt.backends.jax.host_parts import before
+from tunix_rt.backends.jax.mesh import DeviceMesh
 from tunix_rt.backends.jax.weights import WeightMapping, placed
 from tunix_rt.models.families.registry import names_of
 from tunix_rt.models.folder import Weights

@@ -162,7 +162,7 @@ class TorchBackend(StoredBackend):
     def _any_failed(self, failed: bool) -> bool:
         if self._mesh.is_alone:
             return failed
-        return bool(self._mesh.everyone.sum(torch.tensor(float(failed), device=self._device)))
+        return bool(self._mesh.everyone.sum(torch.tensor(float(failed))))
 
     def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
         check_adapter(state.stored, adapter)

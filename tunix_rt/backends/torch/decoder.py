@@ -13,18 +13,17 @@ from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding, gelu, layer_norm, linear, rms_norm, silu
 
-from tunix_rt.backends import heap
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.backends.torch.experts import counts_of, mixed, route
 from tunix_rt.backends.torch.products import rounded
 from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
+from tunix_rt.backends.torch.recomputed import TIDY_EVERY, ComputedAgain
 from tunix_rt.backends.torch.sharding import EMBEDDING, FIRST_LAYER, NORM, Sharding
 from tunix_rt.backends.torch.tensor_parallel import TensorParallel
 from tunix_rt.config.choices import Precision
@@ -43,10 +42,6 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
 }
 
 ALL = slice(None)
-TIDY_EVERY = 5
-"""With gradient checkpointing on the CPU: return free memory to the system every so many layers.
-SmolLM2-135M with LoRA, 4 rows of 448 tokens: 1.8 to 2.0 GB if never, 1.3 every five layers (12 % more time), 1.2 after
-each (40 %)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +217,7 @@ def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Att
             compute = partial(_layer, model, layer, rotations.get(kind.rope), attend)
             if model.gradient_checkpointing and torch.is_grad_enabled():
                 tidy = x.device.type == "cpu" and layer % TIDY_EVERY == 0
-                x = _ComputedAgain.apply(compute, tidy, x, *model.trained_in(layer))
+                x = ComputedAgain.apply(compute, tidy, x, *model.trained_in(layer))
             else:
                 x = compute(x)
         with model.gathered(NORM) as whole:
@@ -236,36 +231,6 @@ def _embedded(model: Decoder, tokens: Tensor, positions: Tensor) -> Tensor:
     if shape.embedding_scale != 1:
         x = x * shape.embedding_scale
     return x + embedding(positions, model.single("positions")) if shape.learned_positions else x
-
-
-class _ComputedAgain(torch.autograd.Function):
-    """A layer of which only the input is kept: its gradients come from a second forward pass.
-
-    Own code because `torch.utils.checkpoint` imports torch's compiler, 5 CPU-seconds at each start. No random numbers
-    are drawn in a layer (dropout is a function of keys), so both passes are identical.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, compute: Callable[[Tensor], Tensor], tidy: bool, x: Tensor, *trained: Tensor) -> Tensor:
-        ctx.compute, ctx.tidy, kind = compute, tidy, x.device.type
-        enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
-        ctx.precision = partial(torch.autocast, kind, dtype=dtype, enabled=enabled, cache_enabled=False)
-        ctx.save_for_backward(x, *trained)
-        with ctx.precision():
-            return compute(x)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.tidy:
-            heap.give_back()
-        x, *trained = ctx.saved_tensors
-        x = x.detach().requires_grad_(ctx.needs_input_grad[2])
-        with torch.enable_grad(), ctx.precision():
-            # A scalar with the same gradients: where some are given, torch imports sympy, 2 CPU-seconds.
-            product = (ctx.compute(x) * grad_outputs[0]).sum()
-        wanted = [tensor for tensor in (x, *trained) if tensor.requires_grad]
-        found = iter(torch.autograd.grad(product, wanted))
-        return None, None, *(next(found) if tensor.requires_grad else None for tensor in (x, *trained))
 
 
 def _layer(model: Decoder, layer: int, rotation: Rotation | None, attend: Attend, x: Tensor) -> Tensor:

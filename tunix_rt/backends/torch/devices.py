@@ -14,7 +14,7 @@ import torch
 
 from tunix_rt.backends.interface import Placement
 from tunix_rt.backends.mesh import MeshShape
-from tunix_rt.backends.placement import as_declared
+from tunix_rt.backends.placement import as_declared, own_device
 from tunix_rt.backends.processes.world import World
 from tunix_rt.backends.torch.mesh import Axis
 from tunix_rt.config.choices import Precision
@@ -30,8 +30,9 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     torch.set_num_threads(world.threads(hardware.threads))
     platform = _platform(hardware)
     present = _present(world.local_size)
-    wanted = hardware.devices[world.local_rank] if isinstance(hardware.devices, tuple) else world.local_rank
-    if wanted >= len(present.get(platform, [])):
+    found = len(present.get(platform, []))
+    wanted = own_device(hardware, world, found)
+    if wanted >= found:
         raise _not_there(hardware, present)
     if platform == "cpu":
         return torch.device("cpu")

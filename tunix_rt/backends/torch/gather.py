@@ -111,8 +111,13 @@ class _Whole(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         sizes = [math.prod(shape) for shape in ctx.shapes]
-        flat = torch.empty(ctx.axis.size, sum(sizes), device=grads[0].device)
-        for grad, place, shape in zip(grads, torch.split(flat, sizes, dim=1), ctx.shapes, strict=True):
-            place.copy_(_filled(grad, ctx.axis.size * shape[0]).reshape(ctx.axis.size, -1))
-        summed = torch.split(ctx.axis.scatter_sum(flat), sizes)
+        summed = torch.split(ctx.axis.scatter_sum(_stacked(grads, ctx.shapes, ctx.axis.size)), sizes)
         return None, *(part.view(shape) for part, shape in zip(summed, ctx.shapes, strict=True))
+
+
+def _stacked(grads: Sequence[Tensor], shapes: Sequence[Shape], count: int) -> Tensor:
+    """What each of `count` processes is to get of the gradients, float32 [count, n]. A single one is not copied."""
+    rows = [
+        _filled(grad, count * shape[0]).reshape(count, -1).float() for grad, shape in zip(grads, shapes, strict=True)
+    ]
+    return rows[0] if len(rows) == 1 else torch.cat(rows, dim=1)

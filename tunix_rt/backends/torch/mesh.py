@@ -128,7 +128,8 @@ def _meet(world: World, device: torch.device) -> None:
     leave()
     _met = world
     store = dist.TCPStore(world.address, world.port, world.size, is_master=world.rank == 0)  # type: ignore[attr-defined]
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # Tensors on the host go by gloo in either case: a decision must not wait for the device.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(
         backend,
         store=store,
