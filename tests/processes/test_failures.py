@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -123,6 +125,13 @@ def test_without_a_leader_nobody_stays(start: Start) -> None:
     job.wait_until_begun()
     job.processes[0].kill()
     assert job.ends() == [-9, 1, 1]
+
+
+def test_a_leader_that_is_killed_while_the_others_start_leaves_none_behind() -> None:
+    """They share its standard error, which is closed when the last of them has ended."""
+    command = "import os; from tunix_rt.backends.processes import start; start._start(3); os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", command], stderr=subprocess.PIPE, timeout=30)
+    assert (done.returncode, done.stderr) == (-9, b"")
 
 
 def test_a_leader_in_a_collective_that_never_ends_is_ended(start: Start, tmp_path: Path) -> None:

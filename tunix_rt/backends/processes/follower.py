@@ -38,8 +38,11 @@ LEADERLESS = 1
 def follow(world: World) -> NoReturn:
     """Follow the leader until it ends, and end with its exit code. Raises RunError if it is not found."""
     heap.own_process()
-    channel = connect(world, job_key())
-    channel.send({"rank": world.rank, "host": platform.node(), "version": VERSION})
+    try:
+        channel = connect(world, job_key())
+        channel.send({"rank": world.rank, "host": platform.node(), "version": VERSION})
+    except (EOFError, OSError):
+        os._exit(LEADERLESS)
     _pass_on_signals(channel)
     calls: SimpleQueue[dict[str, Any]] = SimpleQueue()
     threading.Thread(target=_hear, args=(channel, calls), daemon=True).start()
