@@ -15,9 +15,7 @@ from tunix_rt.errors import DeviceError
 from tunix_rt.machine import cache_folder, usable_memory
 from tunix_rt.plan.estimate import Estimate, MemoryBudget
 
-NOT_HERE = (
-    "to plan for devices that are not here, give the memory of one and their number: --memory 80GB hardware.devices=8"
-)
+NOT_HERE = "to plan for devices that are not here give their memory and number: --memory 80GB hardware.devices=8"
 
 
 @dataclass(frozen=True, slots=True)
