@@ -37,6 +37,7 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
     Raises MissingExtra, DeviceError, and RunError if the processes do not find each other.
     """
     require(backend.name)
+    _join_tpu_pod(backend, hardware)
     size, hardware = _processes(backend, hardware)
     if size > 1:
         return _together(size, backend, hardware, cache)
@@ -46,10 +47,11 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
 def num_devices(backend: BackendConfig, hardware: HardwareConfig) -> int | None:
     """How many devices `hardware` means; None if only the processes of a launcher can say it, once they have met.
 
-    Starts and meets no other process. Raises MissingExtra, and DeviceError if one is not there, or if they cannot fill
+    Starts no other process; only on a TPU pod the hosts meet from here on. Raises MissingExtra, and DeviceError if one is not there, or if they cannot fill
     the mesh.
     """
     require(backend.name)
+    _join_tpu_pod(backend, hardware)
     launched = start.launched()
     if launched.size > 1:
         hardware = _of_launcher(backend, hardware, launched)
@@ -71,6 +73,12 @@ def available(backend: BackendConfig, hardware: HardwareConfig) -> HardwareConfi
                 num_devices(backend, other)
                 return other
         raise error
+
+
+def _join_tpu_pod(backend: BackendConfig, hardware: HardwareConfig) -> None:
+    facts = BACKENDS[backend.name]
+    if facts.devices and "tpu" in facts.platforms and hardware.platform in ("auto", "tpu"):
+        start.join_tpu_pod()
 
 
 def _module(name: str) -> Any:
