@@ -51,7 +51,7 @@ Start = Callable[..., Started]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the processes of a toy job as a launcher does: `start(work, size, missing)`. They are killed in the end."""
+    """Starts the processes of a toy job as a launcher does: `start(work, size, missing)`. The end kills them."""
     FORKING.set_forkserver_preload(["tests.processes.toy"])
     with ExitStack() as opened, socket.socket() as found:
         found.bind(("127.0.0.1", 0))

@@ -47,8 +47,8 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
 def num_devices(backend: BackendConfig, hardware: HardwareConfig) -> int | None:
     """How many devices `hardware` means; None if only the processes of a launcher can say it, once they have met.
 
-    Starts no other process; only on a TPU pod the hosts meet from here on. Raises MissingExtra, and DeviceError if one is not there, or if they cannot fill
-    the mesh.
+    Starts no other process; only on a TPU pod the hosts meet from here on. Raises MissingExtra, and DeviceError if one
+    is not there, or if they cannot fill the mesh.
     """
     require(backend.name)
     _join_tpu_pod(backend, hardware)
