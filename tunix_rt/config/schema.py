@@ -24,6 +24,7 @@ from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 
+MEND_MESH = "the product of hardware.mesh.data, .shard and .tensor is their number; -1 is what is left"
 Mistake = tuple[str, str]
 """Dotted path; what is wrong and what to do."""
 
@@ -95,7 +96,7 @@ def devices(
         yield "hardware.devices", f"backend {backend.name!r} computes on one: 1, or backend=jax, or backend=torch"
     if count is not None and (count % given or (count != given and -1 not in sizes)):
         what = f"data {mesh.data} x shard {mesh.shard} x tensor {mesh.tensor}"
-        yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); -1 is what is left"
+        yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); {MEND_MESH}"
     elif count is not None and training.trains and training.global_batch_size < count // mesh.tensor:
         what = (
             f"{training.global_batch_size} rows are fewer than the {count // mesh.tensor} devices that share them out"

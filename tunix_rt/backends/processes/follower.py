@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 
 from tunix_rt import faults
 from tunix_rt.backends import heap
-from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.processes.channel import VERSION, Channel, connect, job_key
 from tunix_rt.backends.processes.failure import said_of
 from tunix_rt.backends.processes.messages import Held
@@ -101,18 +100,14 @@ class _Following:
             self._reply(number, value)
 
     def _made(self, number: int, method: str, arguments: dict[str, Any]) -> Any:
-        methods: dict[str, Callable[..., Any]] = {
-            "create": self._create,
-            "leave_framework": self._leave_framework,
-            "set_rows_at_once": self._set_rows_at_once,
-            "load": self._load,
-            "restore": self._restore,
-            "train_step": self._train_step,
-            "logprobs": self._logprobs,
-            "generate": self._generate,
-            "save": self._save,
-        }
-        return methods[method](number, **arguments)
+        match method:
+            case "create":
+                return self._create(number, **arguments)
+            case "leave_framework":
+                return self._leave()
+            case "set_rows_at_once":
+                return self._set_rows_at_once(**arguments)
+        return self._call(number, method, **arguments)
 
     def _reply(self, number: int, value: Any) -> None:
         if isinstance(value, Future):
@@ -140,32 +135,22 @@ class _Following:
         self._leave = module.leave
         self._held[number] = module.create(backend, hardware, cache, here)
 
-    def _leave_framework(self, _: int) -> None:
-        self._leave()
+    def _set_rows_at_once(self, backend: Held, rows: int | None) -> None:
+        self._held[backend.number].rows_at_once = rows
 
-    def _set_rows_at_once(self, _: int, backend: Held, rows: int | None) -> None:
-        self._backend(backend).rows_at_once = rows
-
-    def _load(self, number: int, backend: Held, **arguments: Any) -> None:
-        self._held[number] = self._backend(backend).load(**arguments)
-
-    def _restore(self, number: int, backend: Held, **arguments: Any) -> None:
-        self._held[number] = self._backend(backend).restore(**arguments)
-
-    def _train_step(self, _: int, backend: Held, state: Held, **arguments: Any) -> None:
-        before = self._held.pop(state.number)
-        self._held[state.number] = self._backend(backend).train_step(before, **arguments)[0]
-
-    def _logprobs(self, _: int, backend: Held, state: Held, **arguments: Any) -> None:
-        self._backend(backend).logprobs(self._held[state.number], **arguments)
-
-    def _generate(self, number: int, backend: Held, state: Held, **arguments: Any) -> None:
-        for piece in self._backend(backend).generate(self._held[state.number], **arguments):
-            self._channel.send({"is": "piece", "call": number, "piece": piece})
-
-    def _save(self, _: int, backend: Held, state: Held, **arguments: Any) -> Future[dict[str, str]]:
-        return self._backend(backend).save(self._held[state.number], **arguments)
-
-    def _backend(self, held: Held) -> Backend:
-        backend: Backend = self._held[held.number]
-        return backend
+    def _call(
+        self, number: int, method: str, backend: Held, state: Held | None = None, **arguments: Any
+    ) -> Future[dict[str, str]] | None:
+        """A method of `Backend`: without a state it makes one, and `train_step` replaces the one that it is given."""
+        work = getattr(self._held[backend.number], method)
+        if state is None:
+            self._held[number] = work(**arguments)
+        elif method == "train_step":
+            self._held[state.number] = work(self._held.pop(state.number), **arguments)[0]
+        elif method == "generate":
+            for piece in work(self._held[state.number], **arguments):
+                self._channel.send({"is": "piece", "call": number, "piece": piece})
+        else:
+            result = work(self._held[state.number], **arguments)
+            return result if isinstance(result, Future) else None
+        return None

@@ -37,6 +37,9 @@ LEAVING = 10.0
 LATE = 60.0
 """Seconds that a leader that has nothing to compute waits at its end for followers that have not been there yet."""
 
+SIGNALLED = 128
+"""Exit codes from here on are those of a signal, which those that are late get too."""
+
 
 @dataclass(slots=True)
 class Call:
@@ -262,7 +265,7 @@ class Job:
             return
         if not self.broken and self.leave_framework is not None:
             self._part(self.leave_framework)
-        if self.processes is None and self.failure is None:
+        if self.processes is None and self.failure is None and code < SIGNALLED:
             self._complete.wait(LATE)  # whoever comes later finds nobody, and ends with an error
         self.closed = True
         self._complete.set()

@@ -7,21 +7,16 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
-from tunix_rt.backends.interface import AdapterSetup, Piece, TrainingSetup
+from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.processes.world import World
-from tunix_rt.batches.batch import Batch
-from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
-from tunix_rt.config.model import LoraAdapter
-from tunix_rt.config.results import GenerationConfig, InterventionConfig
-from tunix_rt.config.training import OptimizerConfig
-from tunix_rt.models.adapter_folder import Base
+from tunix_rt.config.execution import BackendConfig, HardwareConfig
 
 Array = np.ndarray[Any, Any]
 
@@ -33,12 +28,23 @@ class Held:
     number: int
 
 
+def _records(kind: Any) -> Iterator[Any]:
+    """The dataclasses in a type, and in those of their fields."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        yield kind
+        inside: Iterable[Any] = get_type_hints(kind).values()
+    else:
+        inside = get_args(kind)
+    for part in inside:
+        yield from _records(part)
+
+
+METHODS = (Backend.load, Backend.restore, Backend.train_step, Backend.logprobs, Backend.generate, Backend.save)
+"""Those that every process calls; what they take and return is sent."""
 RECORDS: dict[str, Any] = {
     record.__name__: record
-    for record in (
-        *(AdapterSetup, BackendConfig, Base, Batch, GenerationConfig, HardwareConfig, Held, InterventionConfig),
-        *(LoraAdapter, MeshConfig, OptimizerConfig, Piece, TrainingSetup, World),
-    )
+    for kind in (BackendConfig, HardwareConfig, Held, World, *(t for m in METHODS for t in get_type_hints(m).values()))
+    for record in _records(kind)
 }
 KIND = "kind of value"
 """Marks a JSON object that stands for a value that JSON has not."""
