@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from tunix_rt.backends.limits import LONGEST_WHOLE
 from tunix_rt.backends.torch import varlen
 from tunix_rt.backends.torch.blocks import attend_in_blocks
 from tunix_rt.batches.encoded import Int32
@@ -21,10 +22,6 @@ from tunix_rt.models.families.architecture import Architecture
 
 RUN_COST = 1 << 20
 """Cost of one more call, in multiplications (0.1 ms forward and backward, measured on the CPU)."""
-
-
-LONGEST_WHOLE = 1024
-"""T of the longest rows whose scores [T, T] may be in memory."""
 
 
 class Attend(Protocol):

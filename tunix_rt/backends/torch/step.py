@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tunix_rt.backends import objective
+from tunix_rt.backends.limits import LOGITS_AT_ONCE
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
@@ -27,9 +28,6 @@ from tunix_rt.backends.torch.sharding import HEAD
 from tunix_rt.backends.torch.tensor_parallel import local_ids
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Precision
-
-MAX_LOGITS = 1 << 25
-"""Most logits in memory at once (128 MiB)."""
 
 
 def train_step(
@@ -124,7 +122,7 @@ def target_logprobs(
 ) -> Tensor:
     """Log-probabilities float32 [N] of `targets` int64 [N] from `hidden` [N, E] and the output matrix [V, E].
 
-    Both are rounded to `precision`; logits are their float32 sums, at most MAX_LOGITS at once. `vocabulary`: the
+    Both are rounded to `precision`; logits are their float32 sums, at most LOGITS_AT_ONCE at once. `vocabulary`: the
     processes each of which has V rows of a larger matrix.
     """
     found: Tensor = _TargetLogprobs.apply(hidden.float(), head, targets, cap, DTYPES[precision], vocabulary)
@@ -199,5 +197,5 @@ class _TargetLogprobs(torch.autograd.Function):
 
 
 def _chunks(hidden: Tensor, head: Tensor, targets: Tensor) -> Any:
-    size = max(1, MAX_LOGITS // len(head))
+    size = max(1, LOGITS_AT_ONCE // len(head))
     return zip(torch.split(hidden, size), torch.split(targets, size), strict=True)
