@@ -134,6 +134,18 @@ def test_a_leader_that_is_killed_while_the_others_start_leaves_none_behind() -> 
     assert (done.returncode, done.stderr) == (-9, b"")
 
 
+def test_a_program_may_run_two_commands_after_each_other() -> None:
+    """Each has followers of its own, and leaves none."""
+    code = (
+        "from tunix_rt.backends.processes import start\n"
+        "def work():\n    started.append(start.followers(2).processes[0])\n    return int(started[-1].poll() or 0)\n"
+        "started = []\n"
+        "print([start.in_job(work) for _ in range(2)], [process.poll() for process in started])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"[0, 0] [0, 0]\n", b"")
+
+
 def test_a_leader_in_a_collective_that_never_ends_is_ended(start: Start, tmp_path: Path) -> None:
     """And the record says why."""
     job = start("stuck")

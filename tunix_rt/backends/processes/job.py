@@ -81,7 +81,8 @@ class Job:
         self._lock = threading.Lock()
         self._complete = threading.Event()
         self._noticed = False
-        self._closed = False
+        self.closed = False
+        """Whether the followers were sent away."""
         self._inside = 0
         self._number = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -234,7 +235,7 @@ class Job:
     def fail(self, error: TunixError) -> None:
         """End the work of all processes with this error, the first one; from any thread."""
         with self._lock:
-            if self.failure is not None or self._closed:
+            if self.failure is not None or self.closed:
                 return
             self.failure, self.broken = error, True
         show_notes(error)
@@ -257,13 +258,13 @@ class Job:
 
     def close(self, code: int) -> None:
         """Tell every follower to end with this exit code, and wait for those that this process started."""
-        if self._closed:
+        if self.closed:
             return
         if not self.broken and self.leave_framework is not None:
             self._part(self.leave_framework)
         if self.processes is None and self.failure is None:
             self._complete.wait(LATE)  # whoever comes later finds nobody, and ends with an error
-        self._closed = True
+        self.closed = True
         self._complete.set()
         self._tell_to_leave(code)
         with suppress(OSError):

@@ -64,7 +64,7 @@ def followers(size: int) -> Job:
     world = launched()
     if not world.leads:
         raise RunError(f"this is process {world.rank} of {world.size}: `tunix_rt.backends.processes.start.in_job`")
-    if _job is not None and _job.world.size == size and not _job.broken:
+    if _job is not None and _job.world.size == size and not (_job.broken or _job.closed):
         job = _job
     elif world.size > 1:
         job = _open(world)
