@@ -83,7 +83,7 @@ def listen(address: str, ports: Sequence[int]) -> socket.socket:
     raise RunError(f"the processes of this job cannot meet on a port of {ports}: {refused.strerror}")
 
 
-def let_in(connected: socket.socket, key: bytes) -> Channel | None:
+def accept(connected: socket.socket, key: bytes) -> Channel | None:
     """The process that has connected to the leader; None if it does not know the key."""
     try:
         return _channel(connected, key, (deliver_challenge, answer_challenge))

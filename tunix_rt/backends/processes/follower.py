@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from tunix_rt import faults
 from tunix_rt.backends import heap
 from tunix_rt.backends.processes.channel import VERSION, Channel, connect, job_key
-from tunix_rt.backends.processes.failure import said_of
+from tunix_rt.backends.processes.failure import describe_error
 from tunix_rt.backends.processes.messages import Held
 from tunix_rt.backends.processes.world import World
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -42,16 +42,16 @@ def follow(world: World) -> NoReturn:
         channel.send({"rank": world.rank, "host": platform.node(), "version": VERSION})
     except (EOFError, OSError):
         os._exit(LEADERLESS)
-    _pass_on_signals(channel)
+    _forward_signals(channel)
     calls: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_hear, args=(channel, calls), daemon=True).start()
+    threading.Thread(target=_receive_loop, args=(channel, calls), daemon=True).start()
     sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (the leader says it all)
     following = _Following(world, channel)
     while True:
         following.make(calls.get())
 
 
-def _hear(channel: Channel, calls: SimpleQueue[dict[str, Any]]) -> None:
+def _receive_loop(channel: Channel, calls: SimpleQueue[dict[str, Any]]) -> None:
     """Hand calls on to the main thread; leave when told to, whatever it does."""
     code = LEADERLESS
     with suppress(EOFError, OSError):
@@ -61,21 +61,21 @@ def _hear(channel: Channel, calls: SimpleQueue[dict[str, Any]]) -> None:
     os._exit(code)
 
 
-def _pass_on_signals(channel: Channel) -> None:
+def _forward_signals(channel: Channel) -> None:
     """Tell the leader of every signal, from a thread: the main one may be in a library."""
-    heard, told = socket.socketpair()
-    told.setblocking(False)
-    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
 
-    def pass_on() -> None:
+    def forward() -> None:
         with suppress(OSError):
-            while number := heard.recv(1)[0]:
+            while number := reading.recv(1)[0]:
                 channel.send({"is": "signal", "number": number})
 
-    threading.Thread(target=pass_on, daemon=True).start()
+    threading.Thread(target=forward, daemon=True).start()
 
 
 class _Following:
@@ -93,13 +93,13 @@ class _Following:
         number, method = int(message["call"]), str(message["method"])
         faults.point(f"followed {method}")
         try:
-            value = self._made(number, method, message["arguments"])
+            value = self._dispatch(number, method, message["arguments"])
         except Exception as error:
             self._raised(number, error)
         else:
             self._reply(number, value)
 
-    def _made(self, number: int, method: str, arguments: dict[str, Any]) -> Any:
+    def _dispatch(self, number: int, method: str, arguments: dict[str, Any]) -> Any:
         match method:
             case "create":
                 return self._create(number, **arguments)
@@ -123,7 +123,7 @@ class _Following:
             self._reply(number, done.result())
 
     def _raised(self, number: int, error: Exception) -> None:
-        self._channel.send({"is": "raised", "call": number, "error": said_of(error)})
+        self._channel.send({"is": "raised", "call": number, "error": describe_error(error)})
 
     def _create(
         self, number: int, backend: BackendConfig, hardware: HardwareConfig, cache: Path, world: World, folder: Path
