@@ -92,7 +92,7 @@ def saved(
         for tensors in (state.weights, state.moments.first, state.moments.second):
             for tensor in tensors.values():
                 tensor.fill(np.nan)
-    return {name: sha256 for one in files for name, sha256 in one.result().items()} | finish(target)
+    return finish(target, [one.result() for one in files])
 
 
 def test_any_number_of_processes_goes_on_from_any_other(
@@ -137,7 +137,7 @@ def test_a_checkpoint_of_parts_is_complete_when_all_have_written(
         done: Future[dict[str, str]] = Future()
         futures = [p.save(state, folder, 3_000) for p, state in zip(processes, states, strict=True)]
         assert checkpoints.steps() == []
-        done.set_result({k: v for future in futures for k, v in future.result().items()} | finish(folder))
+        done.set_result(finish(folder, [future.result() for future in futures]))
         return done
 
     checkpoints.save(Progress(7, selected_step=7), write)
