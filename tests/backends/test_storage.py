@@ -16,12 +16,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.backends.conftest import write_llama
+from tests.models.divided import by_rows
 from tunix_rt.backends.interface import TrainingSetup
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend
 from tunix_rt.config.execution import HardwareConfig, MeshConfig
 from tunix_rt.models.folder import Weights
 from tunix_rt.models.moments import moment_specs
-from tunix_rt.models.parts import PartOf, by_rows
+from tunix_rt.models.parts import PartOf
 from tunix_rt.models.shards import finish, write_tensors
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 

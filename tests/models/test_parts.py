@@ -18,11 +18,12 @@ from safetensors.numpy import load_file, save_file
 
 from tests.conftest import ROOT
 from tests.models import two_writers
+from tests.models.divided import by_rows
 from tunix_rt.errors import ModelError
 from tunix_rt.machine import umask
 from tunix_rt.models.folder import read_weights
 from tunix_rt.models.moments import Moments, moment_specs, parts_of_moments, read_moments
-from tunix_rt.models.parts import WHOLE, Part, PartOf, by_rows, nth_rows
+from tunix_rt.models.parts import WHOLE, Part, PartOf, nth_rows
 from tunix_rt.models.quantize import read_quantized
 from tunix_rt.models.shards import ShardLayout, finish, write_tensor_parts, write_tensors
 from tunix_rt.models.tensor_file import opened, specs_of

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tunix_rt.models.parts import by_rows
+from tests.models.divided import by_rows
 from tunix_rt.models.shards import ShardLayout, finish, write_tensor_parts
 from tunix_rt.models.tensor_file import specs_of
 

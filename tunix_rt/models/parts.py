@@ -91,11 +91,6 @@ def nth_rows(size: int, index: int, count: int) -> Range:
     return min(index * share, size), min((index + 1) * share, size)
 
 
-def by_rows(index: int, count: int) -> PartOf:
-    """Every tensor divided on its first axis among `count` processes (`nth_rows`): the part of process `index`."""
-    return lambda name, shape: Part((nth_rows(shape[0], index, count),)) if shape else WHOLE
-
-
 def write_part(file: int, start: int, shape: Shape, part: Part, array: Array) -> int:
     """Write a part, an array of `part.shape(shape)`, into the file (a descriptor) whose byte `start` begins the tensor.
 
