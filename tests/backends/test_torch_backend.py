@@ -54,9 +54,8 @@ def decoding(rows):
         batch_size=rows, baseline=False, max_error_rate=0.0,
     )
 
-backend = create(
-    BackendConfig(name="torch", precision="float32"), HardwareConfig(platform="cpu", threads=1, local_batch_size=20_000), Path()
-)
+hardware = HardwareConfig(platform="cpu", threads=1, local_batch_size=20_000)
+backend = create(BackendConfig(name="torch", precision="float32"), hardware, Path())
 optimizer = OptimizerConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, no_decay=()
 )
