@@ -61,8 +61,10 @@ class Estimate:
 
     @property
     def fold(self) -> Fold:
-        """How the rows of an update are laid out on the devices."""
+        """How the rows of an update are laid out on the devices; where nothing is trained there are none."""
         query = self.outline.query
+        if not query.batches:
+            return Fold(0, 0, query.mesh.num_row_ranks, 0)
         return Fold.of(len(query.batches[0].tokens), query.rows_at_once, query.mesh.num_row_ranks)
 
     def fits(self, budget: MemoryBudget) -> bool:

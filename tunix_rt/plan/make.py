@@ -53,7 +53,10 @@ class Plan:
     @property
     def sent(self) -> Traffic:
         """What a device sends to others in a step."""
-        return traffic(self.estimate.outline.query, self.estimate.fold, self.estimate.outline.updates.row_length)
+        outline = self.estimate.outline
+        if not outline.config.training.trains:
+            return Traffic(0, 0, 0, 0)
+        return traffic(outline.query, self.estimate.fold, outline.updates.row_length)
 
     def to_json(self) -> JsonObject:
         """Sizes in bytes, times in seconds."""
