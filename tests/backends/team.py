@@ -99,6 +99,7 @@ class Result:
     logprobs: Any
     answers: dict[int, list[int]]
     placement: Any
+    saved: dict[str, str]
 
 
 def run(world: World, job: Job, mesh: tuple[int, int, int], out: Path, restored: Path | None = None) -> Result:
@@ -129,8 +130,8 @@ def run(world: World, job: Job, mesh: tuple[int, int, int], out: Path, restored:
         for piece in backend.generate(state, job.prompts, job.generation, range(len(job.prompts))):
             answers.setdefault(piece.index, []).extend(piece.ids.tolist())
     out.mkdir(exist_ok=True)
-    backend.save(state, out).result()
-    return Result(losses, norms, logprobs, answers, backend.placement)
+    saved = backend.save(state, out).result()
+    return Result(losses, norms, logprobs, answers, backend.placement, saved)
 
 
 def weights_in(folder: Path) -> Weights:

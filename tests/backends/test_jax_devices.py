@@ -160,7 +160,7 @@ def test_two_processes_share_the_work_and_each_writes_its_parts(
 ) -> None:
     """Training then goes on where it stopped, with the parts that the processes wrote."""
     results = two(run, job_of("tied"), (1, 4, 1), tmp_path / "two")
-    finish(tmp_path / "two")
+    finish(tmp_path / "two", [result.saved for result in results])
     assert len(results[0].placement.devices) == 4
     check(results, tmp_path / "two", *tied)
     rest = replace(job_of("tied"), batches=(batch(2),), generation=None)

@@ -16,12 +16,13 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.backends.conftest import write_llama
+from tests.models.divided import by_rows
 from tunix_rt.backends.interface import TrainingSetup
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend
 from tunix_rt.config.execution import HardwareConfig, MeshConfig
 from tunix_rt.models.folder import Weights
 from tunix_rt.models.moments import moment_specs
-from tunix_rt.models.parts import PartOf, by_rows
+from tunix_rt.models.parts import PartOf
 from tunix_rt.models.shards import finish, write_tensors
 from tunix_rt.training.checkpoint import Checkpoints, Progress
 
@@ -92,7 +93,7 @@ def saved(
         for tensors in (state.weights, state.moments.first, state.moments.second):
             for tensor in tensors.values():
                 tensor.fill(np.nan)
-    return {name: sha256 for one in files for name, sha256 in one.result().items()} | finish(target)
+    return finish(target, [one.result() for one in files])
 
 
 def test_any_number_of_processes_goes_on_from_any_other(
@@ -137,7 +138,7 @@ def test_a_checkpoint_of_parts_is_complete_when_all_have_written(
         done: Future[dict[str, str]] = Future()
         futures = [p.save(state, folder, 3_000) for p, state in zip(processes, states, strict=True)]
         assert checkpoints.steps() == []
-        done.set_result({k: v for future in futures for k, v in future.result().items()} | finish(folder))
+        done.set_result(finish(folder, [future.result() for future in futures]))
         return done
 
     checkpoints.save(Progress(7, selected_step=7), write)

@@ -103,7 +103,7 @@ def job_of(tmp_path_factory: pytest.TempPathFactory, adamw: Any, decoding: Any) 
 def on(teams: dict[int, Team], job: Job, mesh: Mesh, out: Path, *restored: Path) -> list[Result]:
     """The job on the processes of a mesh, with its model completed in `out`."""
     results: list[Result] = teams[int(np.prod(mesh))](run, job, mesh, out, *restored)
-    finish(out)
+    finish(out, [result.saved for result in results])
     return results
 
 

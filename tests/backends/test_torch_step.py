@@ -273,7 +273,7 @@ def test_chunked_logits_change_nothing(
     setup = TrainingSetup(adamw(), clip_norm=None, seed=0)
     batch = packed(traces, batch_of)
     whole = one_step(backend, llama, batch, setup, tmp_path)
-    monkeypatch.setattr(step, "MAX_LOGITS", 7 * 61)
+    monkeypatch.setattr(step, "LOGITS_AT_ONCE", 7 * 61)
     chunked = one_step(backend, llama, batch, setup, tmp_path)
     assert chunked[0]["loss_sum"] == pytest.approx(whole[0]["loss_sum"], rel=1e-6)
     for name, gradient in gradients(whole[2]).items():

@@ -18,11 +18,12 @@ from safetensors.numpy import load_file, save_file
 
 from tests.conftest import ROOT
 from tests.models import two_writers
+from tests.models.divided import by_rows
 from tunix_rt.errors import ModelError
 from tunix_rt.machine import umask
 from tunix_rt.models.folder import read_weights
 from tunix_rt.models.moments import Moments, moment_specs, parts_of_moments, read_moments
-from tunix_rt.models.parts import WHOLE, Part, PartOf, by_rows, nth_rows
+from tunix_rt.models.parts import WHOLE, Part, PartOf, nth_rows
 from tunix_rt.models.quantize import read_quantized
 from tunix_rt.models.shards import ShardLayout, finish, write_tensor_parts, write_tensors
 from tunix_rt.models.tensor_file import opened, specs_of
@@ -77,19 +78,23 @@ def test_several_writers_give_the_bytes_of_one(division: str, size: int, count: 
     """In threads, in any order, in one file and in several."""
     alone, together = tmp_path / "alone", tmp_path / "together"
     together.mkdir()
+    for left in ("model-00001-of-00009.safetensors", "model-00009-of-00009.safetensors.part"):  # of an earlier layout
+        (together / left).write_bytes(b"")
     expected = write_tensors(alone, "model", TENSORS, size)
     layout = ShardLayout.of("model", specs_of(TENSORS), size)
 
     def write(index: int) -> dict[str, str]:
         part_of = DIVISIONS[division](index, count)
-        own = {name: part_of(name, tensor.shape).of(tensor) for name, tensor in TENSORS.items()}
+        parts = {name: part_of(name, tensor.shape) for name, tensor in TENSORS.items()}
+        own = {name: part.of(TENSORS[name]) for name, part in parts.items() if index == 0 or part != WHOLE}
         return write_tensor_parts(together, layout, own, part_of, first=index == 0)
 
     with ThreadPoolExecutor(count) as threads:
         written = list(threads.map(write, reversed(range(count))))
     index = "model.safetensors.index.json"
-    assert {name for one in written for name in one} == ({index} if size == 200 else set())
-    assert finish(together) | written[-1] == expected
+    complete = {name for one in written for name in one if not name.endswith(".part")}
+    assert complete == ({index} if size == 200 else set())
+    assert finish(together, written) == expected
     assert len(expected) == (4 if size == 200 else 1)
     for name in expected:
         assert (together / name).read_bytes() == (alone / name).read_bytes()
@@ -99,9 +104,13 @@ def test_several_writers_give_the_bytes_of_one(division: str, size: int, count: 
 
 def test_what_was_not_written_to_its_end_is_refused(tmp_path: Path) -> None:
     layout = ShardLayout.of("model", specs_of(TENSORS))
-    write_tensor_parts(tmp_path, layout, {}, by_rows(0, 2), first=True)
+    written = [write_tensor_parts(tmp_path, layout, {}, by_rows(0, 2), first=True)]
     with pytest.raises(ModelError, match=r"model\.safetensors\.part: damaged"):
-        finish(tmp_path)
+        finish(tmp_path, written)
+    last = {"norm": TENSORS["norm"]}  # what is before it is missing, but the length is right
+    some = write_tensor_parts(tmp_path, layout, last, by_rows(0, 1), first=False)
+    with pytest.raises(ModelError, match=r"damaged: \d+ of its [\d,]+ bytes were written"):
+        finish(tmp_path, [*written, some])
     assert not (tmp_path / "model.safetensors").exists()
 
 
@@ -112,8 +121,7 @@ def write_with_another_process(folder: Path, fault: str = "") -> int:
     environment = os.environ | ({"TUNIX_RT_FAULT": fault} if fault else {})
     other = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment, cwd=ROOT)
     try:
-        two_writers.write_share(folder, 1)
-        other.communicate(b"\n", 60)
+        other.communicate(json.dumps(two_writers.write_share(folder, 1)).encode() + b"\n", 60)
         return other.returncode
     finally:
         other.kill()

@@ -44,6 +44,9 @@ def test_a_run_whose_memory_is_short_learns_the_same_and_records_it(
     stage = json.loads(fewer.read_text())["train"]
     assert (stage["local_batch_size"], stage["mesh"]) == (4, {"data": 1, "shard": 1, "tensor": 1})
     assert whole.parent.name == fewer.parent.name, "it is no part of the identity"
-    assert "4 rows of it at once" in fewer.with_name("report.md").read_text()
+    assert "| rows of a device at once | `4` |" in fewer.with_name("report.md").read_text()
+    assert main(["show", fewer.parent.parent.name + "/" + fewer.parent.name, "--root", "short"]) == 0
+    assert "rows of a device at once" in capsys.readouterr().out
+    assert json.loads(whole.read_text())["train"]["local_batch_size"] == 16
     sessions = [json.loads(line) for line in fewer.with_name("sessions.jsonl").read_text().splitlines()]
-    assert [line["local_batch_size"] for line in sessions if "local_batch_size" in line] == [None, 4]
+    assert [line["local_batch_size"] for line in sessions if "local_batch_size" in line] == [16, 4]

@@ -208,8 +208,10 @@ def test_the_table_is_plain_text_in_a_pipe(plan: Any) -> None:
     code, out, _ = plan("--no-measure", "backend=torch")
     assert code == 0
     assert "\x1b" not in out
-    for words in ("parameters", "weights", "KV cache", "optimizer", "not measured", "fits:"):
+    for words in ("parameters", "weights", "KV cache", "optimizer", "neither memory nor time", "fits:"):
         assert words in out
+    _, out, _ = plan("--no-measure", "backend=torch", "hardware=cpu", "hardware.devices=4", "hardware.mesh.shard=4")
+    assert "4 x cpu: data 1 x shard 4 x tensor 1" in out
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -26,6 +26,11 @@ def made(name: str, accuracy: float | None, steps: int) -> RunFolder:
     return run
 
 
+def write_stages(run: RunFolder) -> None:
+    placed = {"devices": ["a", "b"], "mesh": {"data": 2, "shard": 1, "tensor": 1}, "local_batch_size": 8}
+    write_json(run.path / "stages.json", {"train": placed})
+
+
 def names(types: Types, *words: str) -> list[str]:
     done = types("runs", *words, "--json")
     assert done.code == 0, done.err
@@ -44,7 +49,10 @@ def test_runs_are_filtered_and_sorted(work: Path, types: Types) -> None:
     assert names(types, "training.packing=true", "experiment!=e") == ["ccc"]
     assert names(types, "reason~said no") == ["ccc"]
     assert names(types, "backend=torch", "run~bb") == ["bbb"]
+    write_stages(RunFolder(Path("runs/e/bbb")))
+    assert names(types, "devices=2", "local_batch_size=8") == ["bbb"]
     shown = types("runs", "--columns", "training.max_steps")
+    assert "local_batch_size" in shown.out
     assert "training.max_steps" in shown.out and "50.0 %" in shown.out
     assert "http://me:***@host said no" in shown.out
     assert "no run in runs/ is like that" in types("runs", "accuracy>2").out

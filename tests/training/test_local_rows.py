@@ -15,6 +15,7 @@ from tunix_rt.machine import usable_memory
 from tunix_rt.models.initialise import write_fresh
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.sessions import begin_session, machine_of, note_rows, recorded_rows
+from tunix_rt.training import local_rows
 from tunix_rt.training.local_rows import LocalRows, placed
 
 
@@ -25,10 +26,11 @@ def model(tmp_path: Path) -> Path:
     return folder
 
 
-def rows_of(engine: Any, recorded: int | None = None, *words: str) -> tuple[LocalRows, list[int]]:
-    config, noted = config_of(["backend=torch", "hardware=cpu", *words]), []
+def rows_of(engine: Any, recorded: int | None = None, *words: str) -> tuple[LocalRows, list[tuple[int, int]]]:
+    noted: list[tuple[int, int]] = []
+    config = config_of(["backend=torch", "hardware=cpu", *words])
     parts = (config.backend, config.hardware, config.optimizer, config.model.adapter)
-    return LocalRows(engine, *parts, False, recorded, noted.append), noted
+    return LocalRows(engine, *parts, False, recorded, lambda step, rows: noted.append((step, rows))), noted
 
 
 def engine_of(*sizes: int) -> Any:
@@ -41,9 +43,10 @@ def test_all_rows_at_once_where_they_fit_else_as_many_as_do(model: Path) -> None
     engine = engine_of()
     rows, _ = rows_of(engine)
     rows.begin(model, 16, 72)
-    assert engine.rows_at_once is None
+    assert (engine.rows_at_once, rows.facts()["local_batch_size"]) == (None, 16)
     rows.begin(model, 10**7, 4096)
     one = engine.rows_at_once
+    assert rows.facts()["local_batch_size"] == one
     assert 1 < one < 10**7
     assert one * 4096 * 4 * 1000 < usable_memory(), "a token of this model takes more than a thousand numbers"
     several = engine_of(2, 2, 1)
@@ -51,10 +54,17 @@ def test_all_rows_at_once_where_they_fit_else_as_many_as_do(model: Path) -> None
     assert 1 < several.rows_at_once < one, "the devices of a host share its memory"
 
 
-def test_what_is_declared_stays_and_what_was_recorded_is_taken_again(model: Path) -> None:
+def test_what_is_declared_stays_and_what_was_recorded_is_taken_again(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = engine_of()
     rows_of(engine, 3)[0].begin(model, 16, 72)
     assert engine.rows_at_once == 3
+    monkeypatch.setattr(local_rows, "usable_memory", lambda: 1)  # less than when it was recorded
+    (rows := rows_of(engine, 16)[0]).begin(model, 16, 72)
+    assert (engine.rows_at_once, rows.at_once) == (None, 16), "all of them, as before"
+    rows_of(engine)[0].begin(model, 16, 72)
+    assert engine.rows_at_once == 1
     engine.rows_at_once = 5  # as its backend was created
     rows_of(engine, 3, "hardware.local_batch_size=5")[0].begin(model, 16, 72)
     assert engine.rows_at_once == 5
@@ -68,18 +78,16 @@ def test_fewer_rows_are_said_and_recorded_once(model: Path, tmp_path: Path, caps
     engine.rows_at_once = 4
     rows.watch(2)
     rows.watch(3)
-    assert noted == [2]
+    assert noted == [(2, 4)]
     assert capsys.readouterr().err.count("from step 2 on it computes 4 rows at once") == 1
 
     run, backend = RunFolder(tmp_path / "run"), {"torch": "1"}
     run.path.mkdir()
     assert recorded_rows(run, placed(engine)) is None
-    engine.rows_at_once = None
-    begin_session(run, "train", backend, 1, 10, placed(engine))
-    assert recorded_rows(run, placed(engine)) is None
+    begin_session(run, "train", backend, 1, 10, placed(engine, 8))
+    assert recorded_rows(run, placed(engine)) == 8
     assert machine_of(run) is not None
-    engine.rows_at_once = 4
-    note_rows(run, backend | {"local_batch_size": "4"}, 2, placed(engine))
+    note_rows(run, backend | {"local_batch_size": "4"}, 2, placed(engine, 4))
     assert recorded_rows(run, placed(engine)) == 4
     assert machine_of(run) is None, "the same bits cannot be expected"
     assert recorded_rows(run, placed(engine_of())) is None, "of other devices"

@@ -52,7 +52,3 @@ class Fold:
         total = self.num_rows + self.empty_rows
         shape = (self.micro_batches, self.num_row_ranks, self.local_rows)
         return np.arange(total, dtype=np.int64).reshape(shape)[:, row_rank]
-
-    def unfold(self, values: Array) -> Array:
-        """[A, D, L, …] of all devices, or [A, L, …] of the only one → [R, …]."""
-        return values.reshape(-1, *values.shape[2 + (self.num_row_ranks > 1) :])[: self.num_rows]

@@ -147,7 +147,7 @@ class Backend(Protocol):
         disk, and holds the hex SHA-256 of each by name.
 
         In a job of several processes each writes what it holds, at the same time as the others; when all have done so,
-        `models.shards.finish(folder)` completes those files, and has their hashes.
+        `models.shards.finish` completes those files, and has their hashes.
         """
 
     def restore(self, folder: Path, model_folder: Path, training: TrainingSetup) -> State:

@@ -10,15 +10,6 @@ from tunix_rt.errors import DeviceError
 
 
 @dataclass(frozen=True, slots=True)
-class Coordinates:
-    """A rank's place along each axis."""
-
-    data: int
-    shard: int
-    tensor: int
-
-
-@dataclass(frozen=True, slots=True)
 class MeshShape:
     """Number of devices along each axis. Ranks count along `tensor` first, then `shard`, then `data`, so that the
     devices that talk most are next to each other (as torchtitan, distributed/parallel_dims.py)."""
@@ -51,16 +42,6 @@ class MeshShape:
     def num_row_ranks(self) -> int:
         """Among how many the rows of an update are shared out: those along `tensor` compute the same ones."""
         return self.data * self.shard
-
-    def coordinates(self, rank: int) -> Coordinates:
-        """Where a rank is."""
-        rest, tensor = divmod(rank, self.tensor)
-        data, shard = divmod(rest, self.shard)
-        return Coordinates(data, shard, tensor)
-
-    def row_rank(self, rank: int) -> int:
-        """Which share of the rows a rank computes: 0 … `num_row_ranks` - 1."""
-        return rank // self.tensor
 
     def __str__(self) -> str:
         return f"data {self.data} x shard {self.shard} x tensor {self.tensor}"

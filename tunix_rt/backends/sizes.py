@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from functools import partial
 
+from tunix_rt.backends.limits import LOGITS_AT_ONCE, LONGEST_WHOLE, MOST_KEYS
 from tunix_rt.backends.memory import FLOAT, MemoryQuery
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.models.families.names import Tensor
@@ -19,8 +20,6 @@ from tunix_rt.models.quantize import size_of
 
 SHARE_OF_HOST, SHARE_OF_DEVICE = 0.5, 0.9
 """Of the memory, what the estimate may fill: a host has other processes too, which would be killed."""
-LOGITS = 1 << 25
-"""Most logits in memory at once, in every backend; more are computed in portions."""
 LOGIT_COPIES = 2.5
 """Arrays of logits that live at once: the values, their exponentials, and part of a gradient (measured: 1.2 to 3)."""
 BACKWARD = 0.6
@@ -92,7 +91,7 @@ def activations(query: MemoryQuery, rows: int, length: int) -> int:
     layers = shape.num_layers * (per_layer if checkpointing else kept) + (checkpointing + BACKWARD) * kept
     rotary = 2 * FLOAT * (shape.num_heads + shape.num_kv_heads) * shape.head_dim
     ends = (2 * FLOAT + size) * shape.hidden_size
-    logits = min(tokens * shape.vocab_size, LOGITS) * FLOAT * LOGIT_COPIES
+    logits = min(tokens * shape.vocab_size, LOGITS_AT_ONCE) * FLOAT * LOGIT_COPIES
     return int(tokens * (layers + rotary + ends) + logits)
 
 
@@ -103,12 +102,22 @@ def _kept(query: MemoryQuery, length: int) -> float:
     if shape.experts is not None:
         inner = shape.experts.per_token * shape.experts.intermediate_size + (shape.experts.shared_size or 0)
     heads = 4 * shape.num_heads * shape.head_dim  # queries, keys, values, what is read
-    scores = 2 * FLOAT * shape.num_heads * length if BACKENDS[query.backend.name].keeps_scores else 0
+    scores = 2 * FLOAT * shape.num_heads * _kept_keys(query, length)
     width = 4 * FLOAT + (size if size < FLOAT else 0) * 2  # both inputs, both normed, and copies in half precision
     of_adapter = 0 if query.adapter is None or query.adapter.dropout == 0 else 2 * size * shape.hidden_size
     return (
         (size * (heads + (4 if shape.gated else 2) * inner) + scores) / tensor + width * shape.hidden_size + of_adapter
     )
+
+
+def _kept_keys(query: MemoryQuery, length: int) -> int:
+    """How many keys a position has whose scores are kept."""
+    match BACKENDS[query.backend.name].kept_scores:
+        case "all":
+            return length
+        case "of short rows":
+            return length if length <= LONGEST_WHOLE else MOST_KEYS
+    return 0
 
 
 def fillable(limit: int, platform: str) -> int:

@@ -34,6 +34,8 @@ def main(arguments: Sequence[str]) -> int:
     elif found:
         asked = [key for key in (chosen.sort, *(chosen.columns or "").split(",")) if key and key not in COLUMNS]
         known = [key for key in WHERE_KNOWN if any(record.value(key) is not None for record in found)]
+        if "devices" in known:
+            known.insert(known.index("devices") + 1, "local_batch_size")
         columns = list(dict.fromkeys([*COLUMNS, *asked, *known]))
         rows = [[shown(column, record.value(column)) for column in columns] for record in found]
         table("", columns, rows, right=range(4, len(columns) - len(known)))

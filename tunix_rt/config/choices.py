@@ -53,20 +53,21 @@ class BackendFacts:
     """Whether it supports LoRA."""
     seed_per_prompt: bool = True
     """Whether each prompt of a batch has its own seed."""
-    keeps_scores: bool = True
-    """Whether a layer keeps the attention scores of all pairs of positions for the backward pass, at worst."""
+    kept_scores: Literal["all", "of short rows", "none"] = "all"
+    """Of which pairs of positions a layer keeps the attention scores for the backward pass, at worst; where rows are
+    not short (`backends.limits`) then of a few keys only."""
     gathers_tied_twice: bool = False
     """Whether sharded embeddings that are the output matrix too are made whole for each of the two uses."""
 
 
 BACKENDS: dict[str, BackendFacts] = {
-    "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu")),
+    "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu"), kept_scores="of short rows"),
     "torch": BackendFacts(
         package="torch",
         extra="torch",
         platforms=("cpu", "gpu"),
         process_per_device=True,
-        keeps_scores=False,
+        kept_scores="none",
         gathers_tied_twice=True,
     ),
     "tunix": BackendFacts(

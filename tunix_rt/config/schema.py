@@ -83,10 +83,8 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
         yield "hardware.platform", f"{there}; one of {', '.join(platforms)}"
 
 
-def devices(
-    backend: BackendConfig, hardware: HardwareConfig, training: TrainingConfig, model: ModelConfig
-) -> Iterator[Mistake]:
-    """Their number fills the mesh; rows and heads can be shared out. Of `all` only the backend knows how many."""
+def devices(backend: BackendConfig, hardware: HardwareConfig, model: ModelConfig) -> Iterator[Mistake]:
+    """Their number fills the mesh, and heads can be shared out. Of `all` only the backend knows how many."""
     count, mesh, source = hardware.num_devices, hardware.mesh, model.source
     sizes = (mesh.data, mesh.shard, mesh.tensor)
     given = math.prod(size for size in sizes if size > 0)
@@ -97,16 +95,21 @@ def devices(
     if count is not None and (count % given or (count != given and -1 not in sizes)):
         what = f"data {mesh.data} x shard {mesh.shard} x tensor {mesh.tensor}"
         yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); {MEND_MESH}"
-    elif count is not None and training.trains and training.global_batch_size < count // mesh.tensor:
-        what = (
-            f"{training.global_batch_size} rows are fewer than the {count // mesh.tensor} devices that share them out"
-        )
-        yield "training.global_batch_size", f"{what}; raise it, or hardware.mesh.tensor, or use fewer devices"
     if isinstance(source, FreshModel):
         for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
             number = getattr(source, name, None)
             if number is not None and number % mesh.tensor:
                 yield "hardware.mesh.tensor", f"{mesh.tensor} does not divide model.source.{name}, {number}"
+
+
+def rows_of_devices(
+    hardware: HardwareConfig, training: TrainingConfig, objective: ObjectiveConfig
+) -> Iterator[Mistake]:
+    """Each device has a row to compute, where their number follows from the config: rollouts have what they need."""
+    ranks, rows = (hardware.num_devices or 1) // hardware.mesh.tensor, training.global_batch_size
+    if training.trains and objective.data == "traces" and rows < ranks:
+        what = f"{rows} rows are fewer than the {ranks} devices that share them out"
+        yield "training.global_batch_size", f"{what}; raise it, or hardware.mesh.tensor, or use fewer devices"
 
 
 def backend_capabilities(backend: BackendConfig, model: ModelConfig, generation: GenerationConfig) -> Iterator[Mistake]:
@@ -254,6 +257,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     names,
     platform_of_backend,
     devices,
+    rows_of_devices,
     backend_capabilities,
     tokenizer_of_model,
     chat_template,

@@ -91,20 +91,19 @@ def nth_rows(size: int, index: int, count: int) -> Range:
     return min(index * share, size), min((index + 1) * share, size)
 
 
-def by_rows(index: int, count: int) -> PartOf:
-    """Every tensor divided on its first axis among `count` processes (`nth_rows`): the part of process `index`."""
-    return lambda name, shape: Part((nth_rows(shape[0], index, count),)) if shape else WHOLE
-
-
-def write_part(file: int, start: int, shape: Shape, part: Part, array: Array) -> None:
+def write_part(file: int, start: int, shape: Shape, part: Part, array: Array) -> int:
     """Write a part, an array of `part.shape(shape)`, into the file (a descriptor) whose byte `start` begins the tensor.
 
     No other byte is touched, so that several processes and threads may write one file at the same time.
+    Returns the number of bytes.
     """
+    written = 0
     for own, there in part.blocks(shape):
         block = array[own]
         for offset, piece in _runs(shape, there, block):
             _write_at(file, start + offset * array.itemsize, piece)
+            written += len(piece)
+    return written
 
 
 def _placed(ranges: tuple[Range, ...]) -> Iterator[tuple[slice, slice]]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,21 +89,36 @@ def write_tensor_parts(
     folder: Path, layout: ShardLayout, tensors: Mapping[str, Array], part_of: PartOf, first: bool
 ) -> dict[str, str]:
     """Write this process's parts (`part_of`) of those `tensors` that it has; the `first` process also what is around
-    them. Processes may do so at the same time; then one calls `finish`.
+    them. Processes may do so at the same time, each part by one of them; then one calls `finish`.
 
-    Returns hex SHA-256 by name of what is complete by that: the index.
+    Returns hex SHA-256 by name of what is complete by that (the index), and the number of bytes that were written of
+    each file that is not.
     """
+    written: dict[str, str] = {}
     for file, specs in layout.files.items():
         parts = [(name, part_of(name, specs[name][1]), tensors[name]) for name in specs if name in tensors]
         if first or parts:
-            write_parts(folder / file, specs, parts, header=first)
-    return layout.write_index(folder) if first else {}
+            written[f"{file}{UNFINISHED}"] = str(write_parts(folder / file, specs, parts, header=first))
+    return written | layout.write_index(folder) if first else written
 
 
-def finish(folder: Path) -> dict[str, str]:
-    """Complete the files that several processes wrote into a folder, after all of them have ended.
+def finish(folder: Path, written: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """Complete the files that several processes wrote into a folder (`written`: what `write_tensor_parts` returned to
+    each), after all of them have ended, and remove what an earlier layout left.
 
-    Returns the hex SHA-256 of each by its name. Raises ModelError if something of one was not written.
+    Returns the hex SHA-256 of each file by its name. Raises ModelError if something of one was not written.
     """
+    hashes, sizes = dict[str, str](), Counter[Path]()
+    for name, value in (item for of_process in written for item in of_process.items()):
+        if name.endswith(UNFINISHED):
+            sizes[folder / name] += int(value)
+        else:
+            hashes[name] = value
     with ThreadPoolExecutor() as threads:
-        return dict(threads.map(finish_parts, sorted(folder.glob(f"*.safetensors{UNFINISHED}"))))
+        finished = dict(threads.map(finish_parts, sizes.keys(), sizes.values()))
+    stems = {SHARD.sub("", name) for name in finished}
+    complete = hashes | finished
+    for left in folder.iterdir():
+        if left.name not in complete and any(is_of(stem, left.name.removesuffix(UNFINISHED)) for stem in stems):
+            left.unlink()
+    return complete

@@ -88,32 +88,36 @@ def _bytes(array: Array) -> memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
-def write_parts(path: Path, specs: Specs, parts: Iterable[tuple[str, Part, Array]], header: bool) -> None:
+def write_parts(path: Path, specs: Specs, parts: Iterable[tuple[str, Part, Array]], header: bool) -> int:
     """Write the parts of a file's tensors (`specs`) that this process has, and the header if it is asked to.
 
     Each process does so with its own; together they give the bytes of `write_weights`, at the name that `finish_parts`
-    replaces. On return what was written is on the disk.
+    replaces. On return what was written is on the disk. Returns the number of bytes.
     """
+    written = 0
     layout, unfinished = FileLayout.of(specs), path.with_name(path.name + UNFINISHED)
     with named(path):
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             faults.point("writing parts of", path)
             if header:
-                write_part(file, 0, (len(layout.header),), WHOLE, np.frombuffer(layout.header, np.uint8))
+                written += write_part(file, 0, (len(layout.header),), WHOLE, np.frombuffer(layout.header, np.uint8))
             for name, part, array in parts:
-                write_part(file, layout.offsets[name], specs[name][1], part, array)
+                written += write_part(file, layout.offsets[name], specs[name][1], part, array)
             os.fsync(file)
         finally:
             os.close(file)
     faults.point("written parts of", path)
+    return written
 
 
-def finish_parts(unfinished: Path) -> tuple[str, str]:
-    """Give a file its name after every process has written its parts: (name, hex SHA-256, read from the file).
+def finish_parts(unfinished: Path, written: int) -> tuple[str, str]:
+    """Give a file its name after all processes have `written` so many bytes of it: (name, hex SHA-256, read from it).
 
-    Raises ModelError if something of it was not written.
+    Raises ModelError if that is not all of it.
     """
+    if (size := unfinished.stat().st_size) != written:
+        raise ModelError(f"{unfinished}: damaged: {written:,} of its {size:,} bytes were written; save it again")
     with opened(unfinished):  # the library refuses a file that is not as long as its header says
         path = unfinished.with_name(unfinished.name.removesuffix(UNFINISHED))
     sha256 = sha256_file(unfinished)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 from tunix_rt.backends.memory import MemoryQuery
 from tunix_rt.plan.estimate import Part
 from tunix_rt.plan.make import Plan
 from tunix_rt.terminal import duration, out, table
+
+NUMBERED = re.compile(r"\d+ \((.*)\)")
+"""The name of a device, in which its kind comes after its number."""
 
 
 def show(plan: Plan) -> None:
@@ -47,8 +51,10 @@ def show(plan: Plan) -> None:
 
 def _devices(plan: Plan) -> str:
     mesh = plan.estimate.outline.query.mesh
-    kind = ", ".join(dict.fromkeys(plan.devices)) or f"{plan.budget.platform}, of which none is here"
-    return kind if mesh.size == 1 else f"{mesh.size} of {kind}: {mesh}"
+    if mesh.size == 1:
+        return ", ".join(plan.devices) or f"{plan.budget.platform}, of which none is here"
+    kinds = ", ".join(dict.fromkeys(NUMBERED.sub(r"\1", name) for name in plan.devices))
+    return f"{mesh.size} x {kinds or f'{plan.budget.platform} (none is here)'}: {mesh}"
 
 
 def _rows(plan: Plan) -> str:
@@ -88,7 +94,7 @@ def _mebibytes(size: int) -> str:
 def _measured(plan: Plan) -> str:
     measured = plan.measured
     if measured is None:
-        return "nothing"
+        return "neither memory nor time"
     if measured.ended != "done":
         return f"{measured.ended} in training steps, with {_shown(measured.peak)}"
     beyond = measured.peak - plan.estimate.totals["train"]
@@ -96,7 +102,9 @@ def _measured(plan: Plan) -> str:
 
 
 def _time(plan: Plan) -> str:
-    if plan.measured is None or plan.seconds is None:
+    if plan.measured is None:
+        return ""
+    if plan.seconds is None:
         return "not measured"
     each = plan.measured.seconds_per_step
     sampled = plan.estimate.outline.updates.sampled

@@ -14,7 +14,7 @@ from tunix_rt.report import calibration, faithfulness, learning
 from tunix_rt.report.answers import answers
 from tunix_rt.report.blocks import block, code, shortened, table
 from tunix_rt.report.results import Results
-from tunix_rt.report.summary import devices_line, model_name, question, seen_line
+from tunix_rt.report.summary import mesh_line, model_name, question, seen_line
 from tunix_rt.runs.diff import value_at
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.origin import begun_from, starts_of
@@ -188,7 +188,15 @@ def _declared(run: RunFolder, config: JsonObject) -> list[str]:
     for title, key in (("device", "backend.device"), ("command", "command"), ("commit", "git.commit")):
         if found := value_at(environment, key):
             rows.append([title, code(str(found))])
-    return table(["", ""], rows)
+    return table(["", ""], [*rows, *_placed(run.stages().get("train", {}))])
+
+
+def _placed(record: JsonObject) -> list[list[str]]:
+    """How training was shared out."""
+    rows = [["mesh", code(mesh)]] if (mesh := mesh_line(record)) else []
+    if at_once := record.get("local_batch_size"):
+        rows.append(["rows of a device at once", code(str(at_once))])
+    return rows
 
 
 def _training(results: Results) -> list[str]:
@@ -204,8 +212,6 @@ def _training(results: Results) -> list[str]:
         filled = f", {100 * record['packing_efficiency']:.1f} % filled" if "packing_efficiency" in record else ""
         rows.append(["rows", f"{record['row_length']} tokens{filled}"])
         rows.append(["weights of step", f"{record['selected_step']:,}"])
-    if placed := devices_line(record):
-        rows.append(["devices", code(placed)])
     if record.get("ended_early"):
         rows.append(["ended early", code(str(record["ended_early"]))])
     for name, title in CURVES.items():

@@ -108,12 +108,18 @@ def rate_line(record: JsonObject) -> str:
 
 
 def devices_line(record: JsonObject) -> str:
-    """`4: data 1 x shard 4 x tensor 1, 2 rows of each at once`; empty for one device that computes all rows at once."""
-    count, rows = len(record.get("devices", [])), record.get("local_batch_size")
-    mesh = " x ".join(f"{axis} {size}" for axis, size in record.get("mesh", {}).items())
-    at_once = "" if rows is None else f"{rows} rows of {'each' if count > 1 else 'it'} at once"
-    named = f"{count}: {mesh}" if count > 1 else "1" if at_once else ""
+    """`4: data 1 x shard 4 x tensor 1, 2 rows of each at once`; empty if it is not recorded."""
+    count, rows, mesh = len(record.get("devices", [])), record.get("local_batch_size"), mesh_line(record)
+    at_once = "" if rows is None else f"{rows} row{'s' * (rows > 1)} of {'each' if mesh else 'it'} at once"
+    named = f"{count}: {mesh}" if mesh else "1" if at_once else ""
     return ", ".join(part for part in (named, at_once) if part)
+
+
+def mesh_line(record: JsonObject) -> str:
+    """`data 1 x shard 4 x tensor 1`; empty for one device."""
+    if len(record.get("devices", [])) < 2:
+        return ""
+    return " x ".join(f"{axis} {size}" for axis, size in record["mesh"].items())
 
 
 def _losses(results: Results) -> Rows:

@@ -50,7 +50,7 @@ def note_rows(run: RunFolder, backend: dict[str, str], step: int, placed: JsonOb
 
 
 def recorded_rows(run: RunFolder, placed: JsonObject) -> int | None:
-    """Rows of a device at once at the end of the last session, if its devices and mesh were these; None: all."""
+    """Rows of a device at once at the end of the last session, if its devices and mesh were these."""
     lines = [line for _, line in read_appended(run.place("train") / FILE) if "local_batch_size" in line]
     same = lines and all(lines[-1][name] == placed[name] for name in ("devices", "mesh"))
     return lines[-1]["local_batch_size"] if same else None

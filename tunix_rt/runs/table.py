@@ -63,6 +63,7 @@ class RunRecord:
             "state": self.status["state"],
             "backend": next((name for name in BACKENDS if name in environment.get("backend", {})), None),
             "devices": self._devices,
+            "local_batch_size": self.run.stages().get("train", {}).get("local_batch_size"),
             "accuracy": metrics.get("accuracy", {}).get("value"),
             "n": metrics.get("n"),
             "reproduces": read_record(self.run.path / "reproduction.json").get("of"),

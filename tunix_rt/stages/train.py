@@ -115,7 +115,7 @@ def _train(request: TrainRequest, opened: ExitStack) -> JsonObject:
         say(f"train: going on from step {begin.step}")
         state = engine.restore(checkpoints.path(begin.step), prepared.model_folder, setup)
     num_steps = int(facts["num_steps"])
-    begin_session(run, "train", computing(engine), begin.step + 1, num_steps, placed(engine))
+    begin_session(run, "train", computing(engine), begin.step + 1, num_steps, local.facts())
     mistake = schedule_mistake(schedule, num_steps)
     if mistake is not None:
         raise InputError(": ".join(mistake))
@@ -133,7 +133,7 @@ def _train(request: TrainRequest, opened: ExitStack) -> JsonObject:
     export_model(checkpoints, selected, prepared.model_folder, run.model)
     return (
         facts
-        | placed(engine)
+        | local.facts()
         | {
             "steps_done": end.step,
             "tokens": end.tokens,
@@ -170,7 +170,7 @@ def local_rows(request: TrainRequest, engine: Backend) -> LocalRows:
         request.adapter,
         objective.data == "rollouts" and objective.needs_reference and request.adapter is None,
         recorded_rows(run, placed(engine)),
-        lambda step: note_rows(run, computing(engine), step, placed(engine)),
+        lambda step, rows: note_rows(run, computing(engine), step, placed(engine, rows)),
     )
 
 

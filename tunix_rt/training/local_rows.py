@@ -37,25 +37,37 @@ class LocalRows:
     """A second model stays beside the one that is trained."""
     recorded: int | None
     """Those of the last session, if its devices were these."""
-    note: Callable[[int], None]
-    """Records that from a step on there are fewer."""
-    noted: int | None = None
+    note: Callable[[int, int], None]
+    """(step, rows): records that from the step on there are fewer."""
+    most: int = 0
+    """Those of a device in an update."""
+    noted: int = 0
 
     def begin(self, model_folder: Path, num_rows: int, length: int) -> None:
         """Before updates of so many rows of so many tokens: all of them at once, or as many as fit by estimate."""
-        most = -(-num_rows // self.engine.placement.mesh.num_row_ranks)
+        self.most = -(-num_rows // self.engine.placement.mesh.num_row_ranks)
         if self.hardware.local_batch_size == "auto":
-            found = self.recorded or self._estimate(model_folder, most, length)
-            self.engine.rows_at_once = None if found is None or found >= most else found
-        self.noted = self.engine.rows_at_once
+            rows = self.recorded if self.recorded is not None else self._estimate(model_folder, self.most, length)
+            self.engine.rows_at_once = None if rows is None or rows >= self.most else rows
+        self.noted = self.at_once
+
+    @property
+    def at_once(self) -> int:
+        """How many there are, `most` included."""
+        rows = self.engine.rows_at_once
+        return self.most if rows is None else min(rows, self.most)
 
     def watch(self, step: int) -> None:
         """After a step: say and record it if memory was too short for as many as before."""
-        rows = self.engine.rows_at_once
+        rows = self.at_once
         if rows != self.noted:
             self.noted = rows
             warn(f"the memory of a device is full: from step {step} on it computes {rows} rows at once")
-            self.note(step)
+            self.note(step, rows)
+
+    def facts(self) -> JsonObject:
+        """Where it is computed: devices, mesh, and rows of a device at once."""
+        return placed(self.engine, self.at_once)
 
     def _estimate(self, model_folder: Path, most: int, length: int) -> int | None:
         """None if the memory of a device is not known."""
@@ -87,11 +99,11 @@ class LocalRows:
             return None
 
 
-def placed(engine: Backend) -> JsonObject:
-    """Where it is computed: devices, mesh, and rows of a device at once (null: all)."""
+def placed(engine: Backend, rows: int | None = None) -> JsonObject:
+    """Devices, mesh and, where it is known, how many rows a device computes at once."""
     mesh = engine.placement.mesh
-    return {
+    facts = {
         "devices": list(engine.placement.devices),
         "mesh": {"data": mesh.data, "shard": mesh.shard, "tensor": mesh.tensor},
-        "local_batch_size": engine.rows_at_once,
     }
+    return facts if rows is None else facts | {"local_batch_size": rows}

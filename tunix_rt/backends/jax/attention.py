@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tunix_rt.backends.jax.long_rows import LONGEST_WHOLE
 from tunix_rt.backends.jax.products import rounded, weighing
+from tunix_rt.backends.limits import LONGEST_WHOLE, MOST_KEYS
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
@@ -23,8 +23,6 @@ MASKED = -1e30
 """Added to a masked score, so that its exponential is exactly 0. Finite, so that no row gives NaN."""
 BLOCK = 64
 """C: a smaller block wastes less computation; below this the products get slow."""
-MOST_KEYS = 512
-"""Scores of a position in pairs, on average, above which long rows are attended without keeping them (`long_rows`)."""
 PAIR_COST = 1.5
 """Cost of a score in a pair of blocks relative to one in a full row, for gather and sums (measured: 1.3, CPU)."""
 

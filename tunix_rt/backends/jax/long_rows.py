@@ -17,8 +17,6 @@ import jax.numpy as jnp
 from tunix_rt.backends.jax.products import rounded, weighing
 from tunix_rt.models.families.architecture import Architecture
 
-LONGEST_WHOLE = 1024
-"""T of the longest rows whose scores [T, T] may be in memory."""
 BLOCK = 256
 """C: smaller blocks compute less for nothing, larger ones take fewer steps."""
 MASKED = -1e30

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 
 from tunix_rt.backends.jax.attention import attend, attend_pairs, packed_bias, pair_bias
 from tunix_rt.backends.jax.kernels import ALIGNED, kernel_for
-from tunix_rt.backends.jax.long_rows import LONGEST_WHOLE, attend_long
+from tunix_rt.backends.jax.long_rows import attend_long
 from tunix_rt.backends.jax.variants import pick
+from tunix_rt.backends.limits import LONGEST_WHOLE
 from tunix_rt.models.families.architecture import Architecture
 
 Rows = Callable[[jax.Array, jax.Array, jax.Array, Any], jax.Array]

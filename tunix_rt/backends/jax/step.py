@@ -20,12 +20,10 @@ from tunix_rt.backends.jax.attention import block_pairs
 from tunix_rt.backends.jax.decoder import Decoder, Gather, Params
 from tunix_rt.backends.jax.mesh import EVERYWHERE, ROW_AXES, ROWS, DeviceMesh
 from tunix_rt.backends.jax.optimizer import update
+from tunix_rt.backends.limits import LOGITS_AT_ONCE
 from tunix_rt.backends.objective import weighted_loss
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.training import OptimizerConfig
-
-LOGITS_AT_ONCE = 1 << 25
-"""Most logits (floats, 128 MiB) in memory at once; more targets are computed in portions."""
 
 Graph = nnx.GraphDef[Decoder]
 

@@ -128,5 +128,4 @@ def _arrived(call: Call) -> Iterator[Piece]:
 def _saved(folder: Path, own: Future[dict[str, str]], call: Call) -> dict[str, str]:
     """Once every process has written what it holds: the hashes of all files."""
     wait([own, *call.replies.values()])
-    written = [reply.result() for reply in (own, *call.replies.values())]
-    return {name: sha256 for files in written for name, sha256 in files.items()} | finish(folder)
+    return finish(folder, [reply.result() for reply in (own, *call.replies.values())])

@@ -1,0 +1,29 @@
+"""How many rows `auto` begins with: by what a backend keeps of rows of a length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.conftest import config_of
+from tunix_rt.backends import sizes
+from tunix_rt.backends.memory import MemoryQuery
+from tunix_rt.models.folder import read_architecture
+from tunix_rt.models.initialise import write_fresh
+
+SIZES = "hidden_size=1024 intermediate_size=4096 num_hidden_layers=1 num_attention_heads=16 num_key_value_heads=16"
+
+
+def rows_of(backend: str, length: int, folder: Path) -> int:
+    config = config_of([f"backend={backend}"])
+    query = MemoryQuery(read_architecture(folder), None, None, config.backend, config.optimizer, (), None)
+    return sizes.rows_that_fit(query, length, 10**6, 2**36)
+
+
+def test_scores_count_as_far_as_a_backend_keeps_them(tmp_path: Path) -> None:
+    words = (f"model.source.{size}" for size in (*SIZES.split(), "max_position_embeddings=4096"))
+    write_fresh(tmp_path, config_of(list(words)).model.source, 61, 0, 0, 1)  # type: ignore[arg-type]
+    for length in (2048, 4096):
+        jax, torch = (rows_of(name, length, tmp_path) for name in ("jax", "torch"))
+        assert torch / 2 <= jax <= torch, "long rows are attended without all of their scores"
+    assert rows_of("jax", 1024, tmp_path) < rows_of("torch", 1024, tmp_path) / 2, "of short ones they are kept"
+    assert rows_of("jax", 2048, tmp_path) > rows_of("jax", 1024, tmp_path) / 2
