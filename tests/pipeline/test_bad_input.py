@@ -149,6 +149,14 @@ def test_wrong_words(words: list[str], code: int, expected: list[str], person: P
     explained(person.types(*verb), code, *expected)
 
 
+def test_devices_that_are_not_here_are_refused_before_anything_is_recorded(person: Person) -> None:
+    words = ("backend=torch", *TOY, "hardware=multi_gpu", "run.root=none")
+    asked = "hardware.platform=gpu hardware.devices=all: torch sees no such device; present: cpu: 0 (cpu)"
+    explained(person.types(*words), 3, asked)
+    assert not Path("none").exists()
+    explained(person.types("plan", *words), 3, asked, "--memory 80GB hardware.devices=8")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_a_model_folder_that_does_not_fit(person: Person) -> None:
