@@ -82,10 +82,8 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
         yield "hardware.platform", f"{there}; one of {', '.join(platforms)}"
 
 
-def devices(
-    backend: BackendConfig, hardware: HardwareConfig, training: TrainingConfig, model: ModelConfig
-) -> Iterator[Mistake]:
-    """Their number fills the mesh; rows and heads can be shared out. Of `all` only the backend knows how many."""
+def devices(backend: BackendConfig, hardware: HardwareConfig, model: ModelConfig) -> Iterator[Mistake]:
+    """Their number fills the mesh; heads can be shared out. Of `all` only the backend knows how many."""
     count, mesh, source = hardware.num_devices, hardware.mesh, model.source
     sizes = (mesh.data, mesh.shard, mesh.tensor)
     given = math.prod(size for size in sizes if size > 0)
@@ -96,11 +94,6 @@ def devices(
     if count is not None and (count % given or (count != given and -1 not in sizes)):
         what = f"data {mesh.data} x shard {mesh.shard} x tensor {mesh.tensor}"
         yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); -1 is what is left"
-    elif count is not None and training.trains and training.global_batch_size < count // mesh.tensor:
-        what = (
-            f"{training.global_batch_size} rows are fewer than the {count // mesh.tensor} devices that share them out"
-        )
-        yield "training.global_batch_size", f"{what}; raise it, or hardware.mesh.tensor, or use fewer devices"
     if isinstance(source, FreshModel):
         for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
             number = getattr(source, name, None)
