@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunix_rt.backends import registry
+from tunix_rt.backends.placement import as_declared, on_one_device
 from tunix_rt.batches.reader import Reader
 from tunix_rt.config.change import of_today
 from tunix_rt.config.execution import TrackingConfig
@@ -83,7 +84,10 @@ def run(
     digests = checked_digests(config, store) if base is None else dict(base.data_hashes().get("sources", {}))
     chain = chain_of(config, digests, kept)
     folder = choose(Path(config.run.root), config.name, chain["evaluate"], config.run.new)
-    earlier = None if base is not None or _is_complete(folder, chain, config) else earlier_run(config, folder)
+    earlier = None
+    if not _is_complete(folder, chain, config):
+        registry.num_devices(config.backend, config.hardware)
+        earlier = None if base is not None else earlier_run(config, folder)
     with folder.locked(patient=True):
         if _is_complete(folder, chain, config):
             say(f"{folder.name}: finished before; nothing is run again (run.new=true starts anew)")
@@ -222,10 +226,26 @@ def recorded_mapping(run: RunFolder) -> JsonObject:
         raise DataError(f"{run.config}: not a whole config; the command of {run.name} writes it again") from None
 
 
+def on_devices_here(config: ExperimentConfig, overrides: Sequence[str]) -> ExperimentConfig:
+    """`config`, of a run whose model is asked again, on devices of this machine if those of the run are not here.
+
+    Those that `overrides` name stay.
+    """
+    if any(word.lstrip("+").startswith("hardware") for word in overrides):
+        return config
+    hardware = registry.available(config.backend, config.hardware)
+    if hardware != config.hardware:
+        then, mesh = as_declared(config.hardware), config.hardware.mesh
+        now = f"{as_declared(hardware)}, each with the whole model"
+        say(f"the run's devices ({then}, mesh {mesh.data} x {mesh.shard} x {mesh.tensor}) are not here; used: {now}")
+    return replace(config, hardware=hardware)
+
+
 def answerer(run: RunFolder) -> Answerer:
-    """The trained model of a run, ready to answer prompts. Raises InputError if there is none yet."""
+    """The trained model of a run on one device, ready to answer prompts. Raises InputError if there is none yet."""
     config, trained = recorded_config(run), trained_model(run)
-    backend = registry.create(config.backend, config.hardware, cache_folder())
+    hardware = registry.available(config.backend, on_one_device(config.hardware))
+    backend = registry.create(config.backend, hardware, cache_folder())
     start = trained
     if is_adapter(trained) or is_reference(trained):
         start = prepared_of(run, config, ModelStore(config.tracking.uri)).model_folder

@@ -114,7 +114,7 @@ def _gradients(backend: Backend, state: Any, rows: Batch, model: Any, folder: Pa
 
     loss = torch.zeros(())
     for (row, here), ids in pieces(rows):
-        targets, weights = (torch.from_numpy(x[0, row, here]) for x in (rows.targets, rows.weights))
+        targets, weights = (torch.from_numpy(x[row, here]) for x in (rows.targets, rows.weights))
         loss = loss + (cross_entropy(model(ids).logits[0], targets.long(), reduction="none") * weights).sum()
     (loss / rows.weights.sum()).backward()
     state, measured = backend.train_step(state, rows, 1e-3)

@@ -26,7 +26,7 @@ BatchOf = Callable[..., Batch]
 
 
 def make(cache: Path, **hardware: Any) -> Backend:
-    chosen = HardwareConfig(**({"platform": "cpu", "device": 0, "threads": "auto"} | hardware))
+    chosen = HardwareConfig(**({"platform": "cpu", "threads": "auto"} | hardware))
     return create(BackendConfig(name="jax", precision="float32"), chosen, cache)
 
 
@@ -97,7 +97,7 @@ optimizer = OptimizerConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, no_decay=()
 )
 state = backend.load(Path(sys.argv[1]), TrainingSetup(optimizer, clip_norm=1.0, seed=0))
-ids = np.ones((1, 2, 8), np.int32)
+ids = np.ones((2, 8), np.int32)
 positions = np.broadcast_to(np.arange(8, dtype=np.int32), ids.shape)
 batch = Batch.supervised(ids, ids, positions, ids, ids.astype(np.float32))
 state, measured = backend.train_step(state, batch, 1e-3)
@@ -139,7 +139,7 @@ def test_a_fresh_process_imports_no_torch_and_keeps_its_programs(small_llama: Pa
         assert done.stderr == ""
         kept.append({path.name for path in tmp_path.rglob("*-cache")})
     first, second = kept
-    assert any("train_step" in name for name in first), first
+    assert any("gradients" in name for name in first), first
     assert first <= second
     names = [name.split("-")[0] for name in second]
     assert len(names) == len(set(names)), "the second process compiled what the first had kept"

@@ -166,18 +166,18 @@ def test_one_pass_scores_what_the_cache_decoded(
     rows = [
         np.concatenate([prompt, ids]).astype(np.int32) for prompt, (ids, _, _) in zip(prompts, sampled, strict=True)
     ]
-    shape = (1, len(rows), max(len(row) for row in rows) - 1)
+    shape = (len(rows), max(len(row) for row in rows) - 1)
     tokens, targets, segments = (np.zeros(shape, np.int32) for _ in range(3))
     weights = np.zeros(shape, np.float32)
     for i, (row, prompt) in enumerate(zip(rows, prompts, strict=True)):
         end = len(row) - 1
-        tokens[0, i, :end], targets[0, i, :end], segments[0, i, :end] = row[:-1], row[1:], 1
-        weights[0, i, len(prompt) - 1 : end] = 1
-    positions = np.broadcast_to(np.arange(shape[2], dtype=np.int32), shape)
+        tokens[i, :end], targets[i, :end], segments[i, :end] = row[:-1], row[1:], 1
+        weights[i, len(prompt) - 1 : end] = 1
+    positions = np.broadcast_to(np.arange(shape[1], dtype=np.int32), shape)
     batch = Batch.supervised(tokens, targets, positions, segments, weights)
     scored = backend.fetch(backend.logprobs(small_state, batch))["logprobs"]
     for i, (_, logprobs, _) in enumerate(sampled):
-        np.testing.assert_allclose(scored[0, i][weights[0, i] > 0], logprobs, atol=2e-4)
+        np.testing.assert_allclose(scored[i][weights[i] > 0], logprobs, atol=2e-4)
 
 
 def test_generation_ends_where_the_positions_end(

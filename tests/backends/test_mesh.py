@@ -66,6 +66,6 @@ def test_a_process_takes_the_device_of_its_place_or_the_only_one_it_is_shown() -
         World(rank=5, size=8, local_rank=1, local_size=4),
         HardwareConfig(platform="gpu", threads=1, devices=4),
     )
-    assert own_device(every, world, found=4) == 1
-    assert own_device(every, world, found=1) == 0
-    assert own_device(HardwareConfig(platform="gpu", threads=1, devices=(2, 3, 6, 7)), world, found=8) == 3
+    assert own_device(every, world, {}) == own_device(every, world, {"CUDA_VISIBLE_DEVICES": "0,1"}) == 1
+    assert own_device(every, world, {"CUDA_VISIBLE_DEVICES": "3"}) == 0
+    assert own_device(HardwareConfig(platform="gpu", threads=1, devices=(2, 3, 6, 7)), world, {}) == 3

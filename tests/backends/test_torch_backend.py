@@ -17,7 +17,7 @@ from tunix_rt.machine import usable_cores
 
 
 def make(cache: Path, **hardware: Any) -> Backend:
-    chosen = HardwareConfig(**({"platform": "cpu", "device": 0, "threads": 1} | hardware))
+    chosen = HardwareConfig(**({"platform": "cpu", "threads": 1} | hardware))
     return create(BackendConfig(name="torch", precision="float32"), chosen, cache)
 
 
@@ -44,7 +44,7 @@ from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.errors import OutOfMemory
 
 def batch(rows, length):
-    ids = np.ones((1, rows, length), np.int32)
+    ids = np.ones((rows, length), np.int32)
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), ids.shape)
     return Batch.supervised(ids, ids, positions, ids, ids.astype(np.float32))
 
@@ -54,9 +54,8 @@ def decoding(rows):
         batch_size=rows, baseline=False, max_error_rate=0.0,
     )
 
-backend = create(
-    BackendConfig(name="torch", precision="float32"), HardwareConfig(platform="cpu", threads=1), Path()
-)
+hardware = HardwareConfig(platform="cpu", threads=1, local_batch_size=20_000)
+backend = create(BackendConfig(name="torch", precision="float32"), hardware, Path())
 optimizer = OptimizerConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, no_decay=()
 )

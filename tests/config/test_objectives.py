@@ -15,7 +15,6 @@ from tunix_rt.errors import ConfigError
 TRAINED = ("model=smollm2_135m", "tokenizer=pretrained")
 LORA = (*TRAINED, "model/adapter=lora")
 TEACHER = "objective.teacher={kind: folder, path: teacher}"
-EIGHT = ("objective.rollout.prompts_per_step=2", "objective.rollout.samples_per_prompt=4")
 PAIRS = ("dataset=files", "dataset.name=pairs", "dataset.source.train.path=pairs.jsonl")
 
 
@@ -33,14 +32,6 @@ def test_every_objective_has_a_file_and_names_its_paper() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (
-            ["objective=grpo", "hardware.devices=16", "training.global_batch_size=64", *EIGHT, *TRAINED],
-            "objective.rollout.prompts_per_step: 8 rows are fewer than the 16 devices that share them out",
-        ),
-        (
-            ["objective=dpo", "hardware.devices=16", "training.global_batch_size=7", *PAIRS, *TRAINED],
-            "training.global_batch_size: 14 rows are fewer than the 16 devices that share them out",
-        ),
         (
             ["objective=rloo", "objective.rollout.samples_per_prompt=1", *TRAINED],
             "objective.rollout.samples_per_prompt: 1, but an advantage (leave_one_out) is over the other answers",
@@ -120,9 +111,3 @@ def test_one_line_before_anything_starts(overrides: list[str], expected: str) ->
 )  # fmt: skip
 def test_what_is_allowed(overrides: list[str]) -> None:
     config_of(overrides)
-
-
-def test_rows_are_counted_as_the_objective_makes_them() -> None:
-    few = ("training.global_batch_size=8", "hardware.devices=16")
-    config_of(["objective=dpo", *few, *PAIRS, *TRAINED])
-    config_of(["objective=grpo", *few, "objective.rollout.prompts_per_step=4", *TRAINED])

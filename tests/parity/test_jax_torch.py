@@ -264,14 +264,14 @@ def test_log_probabilities_four_ways(both: Both, trajectory: Any, prompts: list[
     sampled = decoding(temperature=1.0)
     cached = {name: texts(backend, states[name], prompts[:16], sampled) for name, backend in both.items()}
     rows = [np.concatenate([p, ids]).astype(np.int32) for p, (ids, _, _) in zip(prompts, cached["torch"], strict=False)]
-    shape = (1, 16, 72)
+    shape = (16, 72)
     tokens, targets, segments, positions = (np.zeros(shape, np.int32) for _ in range(4))
     for i, row in enumerate(rows):
         end = len(row) - 1
-        tokens[0, i, :end], targets[0, i, :end] = row[:-1], row[1:]
-        segments[0, i, :end], positions[0, i, :end] = 1, np.arange(end)
+        tokens[i, :end], targets[i, :end] = row[:-1], row[1:]
+        segments[i, :end], positions[i, :end] = 1, np.arange(end)
     batch = Batch.supervised(tokens, targets, positions, segments, segments.astype(np.float32))
-    scored = {name: both[name].fetch(both[name].logprobs(states[name], batch))["logprobs"][0] for name in both}
+    scored = {name: both[name].fetch(both[name].logprobs(states[name], batch))["logprobs"] for name in both}
     for i, row in enumerate(rows):
         with torch.no_grad():
             logits = model(torch.from_numpy(row).long()[None, :-1]).logits[0].log_softmax(-1).numpy()

@@ -17,7 +17,7 @@ import pytest
 
 from tunix_rt.backends.interface import AdapterSetup, Piece, TrainingSetup
 from tunix_rt.backends.processes import channel
-from tunix_rt.backends.processes.channel import KEY, Channel, connect, job_key, let_in, listen, ports_of
+from tunix_rt.backends.processes.channel import KEY, Channel, accept, connect, job_key, listen, ports_of
 from tunix_rt.backends.processes.messages import Held, pack, unpack
 from tunix_rt.backends.processes.world import World
 from tunix_rt.batches.batch import Batch
@@ -86,7 +86,7 @@ def test_only_who_knows_the_key_is_let_in(listening: socket.socket, monkeypatch:
     def serve() -> None:
         with suppress(OSError):
             while True:
-                if (found := let_in(listening.accept()[0], key)) is not None:
+                if (found := accept(listening.accept()[0], key)) is not None:
                     inside.append(found)
 
     threading.Thread(target=serve, daemon=True).start()

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -49,16 +51,16 @@ Start = Callable[..., Started]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts the processes of a toy job as a launcher does: `start(work, size)`. They are killed in the end."""
+    """Starts the processes of a toy job as a launcher does: `start(work, size, missing)`. The end kills them."""
     FORKING.set_forkserver_preload(["tests.processes.toy"])
     with ExitStack() as opened, socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port = found.getsockname()[1]
 
-        def start(work: str, size: int = 2) -> Started:
+        def start(work: str, size: int = 2, missing: int = 0) -> Started:
             known = {"WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port - 1)}
             processes = []
-            for rank in range(size):
+            for rank in range(size - missing):
                 for name in ("out", "err"):
                     (tmp_path / f"{rank}.{name}").touch()
                 process = FORKING.Process(target=toy.main, args=(known | {"RANK": str(rank)}, work, tmp_path))
@@ -125,6 +127,25 @@ def test_without_a_leader_nobody_stays(start: Start) -> None:
     assert job.ends() == [-9, 1, 1]
 
 
+def test_a_leader_that_is_killed_while_the_others_start_leaves_none_behind() -> None:
+    """They share its standard error, which is closed when the last of them has ended."""
+    command = "import os; from tunix_rt.backends.processes import start; start._start(3); os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", command], stderr=subprocess.PIPE, timeout=120)
+    assert (done.returncode, done.stderr) == (-9, b"")
+
+
+def test_a_program_may_run_two_commands_after_each_other() -> None:
+    """Each has followers of its own, and leaves none."""
+    code = (
+        "from tunix_rt.backends.processes import start\n"
+        "def work():\n    started.append(start.followers(2).processes[0])\n    return int(started[-1].poll() or 0)\n"
+        "started = []\n"
+        "print([start.in_job(work) for _ in range(2)], [process.poll() for process in started])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"[0, 0] [0, 0]\n", b"")
+
+
 def test_a_leader_in_a_collective_that_never_ends_is_ended(start: Start, tmp_path: Path) -> None:
     """And the record says why."""
     job = start("stuck")
@@ -145,6 +166,16 @@ def test_a_signal_to_any_process_saves_once(start: Start, tmp_path: Path, number
     assert job.printed().count("stopped after step") == 1
     steps = {(tmp_path / f"{rank}.saved").read_text() for rank in range(3)}
     assert len(steps) == 1
+
+
+def test_a_signal_while_others_are_awaited_ends_the_job_at_once(start: Start) -> None:
+    """A node that starts late: SLURM kills 30 seconds after its signal, and the record has to be written by then."""
+    job = start("waits", 2, missing=1)
+    job.wait_until_begun()
+    before = time.monotonic()
+    os.kill(job.processes[0].pid, signal.SIGTERM)
+    assert job.ends() == [128 + signal.SIGTERM] and time.monotonic() - before < 20
+    assert "stopped before its first stage" in job.printed()
 
 
 def test_nothing_to_compute_is_the_end_of_all(start: Start) -> None:

@@ -32,7 +32,7 @@ POD = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "t0,t1,t2"}
         (SRUN, World(4, 5, 1, 2, "gpu07", 61440 + 3)),
         (SRUN | {"MASTER_PORT": "5000", "SLURM_CPUS_PER_TASK": "8"}, World(4, 5, 1, 2, "gpu07", 5000, False)),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, ALONE),
-        (POD, World(1, 3, 0, 1, "t0", 8476)),
+        (POD, ALONE),
         (TORCHRUN | {TAKEN: "1"}, ALONE),
         (TORCHRUN | {TAKEN: str(os.getpid())}, World(3, 4, 1, 2, "node0", 29500)),
     ],
@@ -40,6 +40,12 @@ POD = {"TPU_WORKER_ID": "1", "TPU_WORKER_HOSTNAMES": "t0,t1,t2"}
 def test_what_a_launcher_says(environment: dict[str, str], expected: World) -> None:
     """A script of sbatch is no task of srun, and what a process starts is no part of the launcher's job."""
     assert World.from_environment(environment) == expected
+
+
+def test_a_tpu_pod_is_joined_only_where_it_is_asked_for() -> None:
+    """Prevents: `runs`, typed on one host of a pod, whose shells all have these variables, waits for the others."""
+    assert World.of_tpu_pod(POD) == World(1, 3, 0, 1, "t0", 8476)
+    assert World.of_tpu_pod(POD | {TAKEN: "1"}) == World.of_tpu_pod(TORCHRUN) == ALONE
 
 
 @pytest.mark.parametrize(

@@ -146,6 +146,14 @@ def steps(folder: Path, rate: float = 0.5) -> int:
     return 0
 
 
+def waits(folder: Path) -> int:
+    """As at the beginning of a session, where a signal may end the work anywhere."""
+    with interrupt.watching(folder) as asked, asked.at_once("before its first stage"):
+        print("begun", flush=True)
+        create(folder)
+    return 0
+
+
 def stuck(folder: Path) -> int:
     """As in a collective that waits for a process that is gone: no signal is handled."""
     with interrupt.watching(folder) as asked:
@@ -163,6 +171,7 @@ WORKS: dict[str, Any] = {
     "steps": steps,
     "bug": lambda folder: steps(folder, 1.0),
     "memory": lambda folder: steps(folder, -1.0),
+    "waits": waits,
     "stuck": stuck,
     "nothing": lambda folder: 7,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,16 @@ def test_a_trained_model_asked_other_data_is_a_run_beside_its_own(finished: RunF
     gone = types("predict", finished.name, *NEW)
     assert gone.code == 2 and "no trained model there" in gone.err
     assert "no such model folder" in types("reproduce", run.name).err
+
+
+def test_a_run_of_many_devices_is_asked_on_those_that_are_here(finished: RunFolder, types: Types) -> None:
+    """A launcher's mesh, recorded with `all`, cannot be filled by one CPU."""
+    text = finished.config.read_text("utf-8")
+    changed = re.sub(r"(?m)^(\s+)shard: 1$", r"\1shard: 2", re.sub(r"(?m)^(\s+)data: -1$", r"\1data: 1", text))
+    finished.config.write_text(re.sub(r"(?m)^(\s+)devices: 1$", r"\1devices: all", changed))
+    assert types("ask", finished.name, "7+7=").code == 0
+    done = types("predict", finished.name, "generation.max_new_tokens=3")
+    assert done.code == 0 and "hardware.devices=all, mesh 1 x 2 x 1) are not here; used: " in done.err, done.err
 
 
 def test_a_model_as_it_is_answers_as_the_start_of_its_training_did(finished: RunFolder, types: Types) -> None:

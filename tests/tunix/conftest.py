@@ -105,7 +105,7 @@ def make() -> Callable[..., Backend]:
     return made
 
 
-CPU: dict[str, Any] = {"platform": "cpu", "device": 0, "threads": "auto"}
+CPU: dict[str, Any] = {"platform": "cpu", "threads": "auto"}
 
 
 @pytest.fixture(scope="session")

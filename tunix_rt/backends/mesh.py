@@ -28,7 +28,8 @@ class MeshShape:
         if shape.size != num_devices:
             named = f"data {mesh.data}, shard {mesh.shard}, tensor {mesh.tensor}"
             raise DeviceError(
-                f"hardware.mesh: {named} cannot be filled by {num_devices} devices: give a product of that"
+                f"hardware.mesh: {named} cannot be filled by {num_devices} devices: set hardware.mesh.data, .shard and "
+                ".tensor so that their product is that number (-1: what is left); hardware=cpu is one device"
             )
         return shape
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from tunix_rt.backends.interface import Backend
+from tunix_rt.backends.mesh import MeshShape
+from tunix_rt.backends.placement import substitutes
 from tunix_rt.backends.processes import start
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.config.choices import BACKENDS
@@ -34,10 +37,48 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
     Raises MissingExtra, DeviceError, and RunError if the processes do not find each other.
     """
     require(backend.name)
+    _join_tpu_pod(backend, hardware)
     size, hardware = _processes(backend, hardware)
     if size > 1:
         return _together(size, backend, hardware, cache)
     return cast(Backend, _module(backend.name).create(backend, hardware, cache, ALONE))
+
+
+def num_devices(backend: BackendConfig, hardware: HardwareConfig) -> int | None:
+    """How many devices `hardware` means; None if only the processes of a launcher can say it, once they have met.
+
+    Starts no other process; only on a TPU pod the hosts meet from here on. Raises MissingExtra, and DeviceError if one
+    is not there, or if they cannot fill the mesh.
+    """
+    require(backend.name)
+    _join_tpu_pod(backend, hardware)
+    launched = start.launched()
+    if launched.size > 1:
+        hardware = _of_launcher(backend, hardware, launched)
+    number: int | None = _module(backend.name).num_devices(hardware, launched)
+    if number is not None:
+        MeshShape.of(hardware.mesh, number)
+    return number
+
+
+def available(backend: BackendConfig, hardware: HardwareConfig) -> HardwareConfig:
+    """`hardware`, or the nearest to it that is there, which is enough to ask a finished model. Raises MissingExtra, and
+    DeviceError if there is none."""
+    try:
+        num_devices(backend, hardware)
+        return hardware
+    except DeviceError as error:
+        for other in substitutes(hardware):
+            with suppress(DeviceError):
+                num_devices(backend, other)
+                return other
+        raise error
+
+
+def _join_tpu_pod(backend: BackendConfig, hardware: HardwareConfig) -> None:
+    facts = BACKENDS[backend.name]
+    if facts.devices and "tpu" in facts.platforms and hardware.platform in ("auto", "tpu"):
+        start.join_tpu_pod()
 
 
 def _module(name: str) -> Any:
@@ -51,7 +92,7 @@ def _processes(backend: BackendConfig, hardware: HardwareConfig) -> tuple[int, H
         return launched.size, _of_launcher(backend, hardware, launched)
     if not facts.process_per_device or hardware.num_devices == 1:
         return 1, hardware
-    return int(_module(backend.name).num_processes(hardware)), hardware
+    return int(_module(backend.name).num_devices(hardware, launched)), hardware
 
 
 def _of_launcher(backend: BackendConfig, hardware: HardwareConfig, launched: World) -> HardwareConfig:

@@ -53,7 +53,6 @@ class XlaBackend(StoredBackend):
         """
         super().__init__(hardware, world.leads)
         _configure("jax_default_matmul_precision", "highest")
-        _configure("jax_cpu_enable_async_dispatch", False)
         _keep_compiled(cache)
         threads = _start(hardware, world)
         devices = _choose(hardware, world)
@@ -94,6 +93,7 @@ def _start(hardware: HardwareConfig, world: World) -> int:
     global _threads
     if _threads is None:
         heap.retain_freed_memory()
+        _configure("jax_cpu_enable_async_dispatch", False)
         jax.monitoring.register_event_duration_secs_listener(_count_compilation)
         flags = os.environ.get("XLA_FLAGS", "")
         if hardware.platform == "cpu":
@@ -128,6 +128,19 @@ def leave() -> None:
     """Leave the job's other processes, if this one has met them: all at once, since each waits for all."""
     if jax.distributed.is_initialized():
         jax.distributed.shutdown()  # type: ignore[no-untyped-call]
+
+
+def num_devices(hardware: HardwareConfig, launched: World) -> int | None:
+    """Those that are declared, or found if `all` are; None under a launcher, whose processes count theirs together.
+
+    Raises DeviceError if one is not there. A processor has as many as one likes.
+    """
+    if launched.size > 1:
+        return None
+    if hardware.platform == "cpu":
+        return hardware.num_devices or 1
+    _start(hardware, launched)
+    return len(_choose(hardware, launched))
 
 
 def _cpu_devices(hardware: HardwareConfig, world: World) -> int:

@@ -20,9 +20,10 @@ def main(arguments: Sequence[str]) -> int:
 
     from tunix_rt.config.change import changed
     from tunix_rt.config.load import check
-    from tunix_rt.experiment import recorded_mapping, run, show
+    from tunix_rt.experiment import on_devices_here, recorded_mapping, run, show
     from tunix_rt.runs.folder import RunFolder
 
     config = check(changed(recorded_mapping(chosen.run), chosen.overrides, "evaluate"))
+    config = on_devices_here(config, chosen.overrides)
     show(RunFolder(run(config, chosen.run, keep=("train", "predict")).folder), config.tracking)
     return 0

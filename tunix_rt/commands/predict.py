@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
 
     from tunix_rt.config.change import asks_otherwise, changed
     from tunix_rt.config.load import check, compose
-    from tunix_rt.experiment import recorded_mapping, run, show
+    from tunix_rt.experiment import on_devices_here, recorded_mapping, run, show
     from tunix_rt.records.asking import asking
     from tunix_rt.records.registered import registered_run
     from tunix_rt.runs.folder import RunFolder, find_run
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
         config = asking(base, recorded, chosen.overrides, registered)
     else:
         config = check(changed(recorded, chosen.overrides, "predict"))
+    config = on_devices_here(config, chosen.overrides)
     result = run(config) if other else run(config, base, keep=("train",))
     show(RunFolder(result.folder), config.tracking)
     return 0

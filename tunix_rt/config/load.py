@@ -10,6 +10,7 @@ import difflib
 import inspect
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -54,6 +55,8 @@ MOVED = {
 }
 """Keys of earlier versions, and of other programs, that have no namesake here → what to do."""
 MISSING = "missing: it has no default and must be given"
+UNION_MEMBER = re.compile(r"(constrained-\w+|(literal|tuple)\[.*\])$")
+"""What pydantic names a member of a union, of several that a value may be."""
 MOST_PLACES = 3
 """A name that occurs in more sections is not suggested."""
 
@@ -251,7 +254,7 @@ def _mistake(name: str, hint: Any, inside: Any, detail: Any) -> Mistake:
     for place, item in enumerate(location):
         tag = isinstance(inside, dict) and inside.get("kind") == item and item not in inside
         union_member = isinstance(inside, int | float | str | bool | type(None)) and place == len(location) - 1
-        if tag or (union_member and not isinstance(item, int)):
+        if tag or (union_member and not isinstance(item, int)) or UNION_MEMBER.match(str(item)):
             continue
         path.append(str(item))
         fields, section = fields_of(hint, inside), hint

@@ -7,12 +7,11 @@ from dataclasses import asdict
 
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.dataset import DatasetConfig, GeneratedSource
-from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.execution import BackendConfig
 from tunix_rt.config.model import FreshModel, ModelConfig, ModelSource, RunModel, ScratchModel
 from tunix_rt.config.objectives import ObjectiveConfig
 from tunix_rt.config.results import EvaluationConfig
 from tunix_rt.config.rollout import COMPONENTS
-from tunix_rt.config.training import TrainingConfig
 
 Mistake = tuple[str, str]
 REWARDED = ("grpo", "rejection_sampling")
@@ -98,24 +97,6 @@ def positions_of(source: ModelSource) -> int | None:
     return found if isinstance(found, int) else None
 
 
-def rows_of_devices(
-    objective: ObjectiveConfig, hardware: HardwareConfig, training: TrainingConfig
-) -> Iterator[Mistake]:
-    """An update has a row for every device that takes rows. Of `all` only the backend knows how many."""
-    count, tensor = hardware.num_devices, hardware.mesh.tensor
-    if count is None or tensor < 1 or not training.trains:
-        return
-    key, rows = "training.global_batch_size", training.global_batch_size
-    if objective.data == "rollouts":
-        rollout = objective.rollout
-        key, rows = "objective.rollout.prompts_per_step", rollout.prompts_per_step * rollout.samples_per_prompt
-    elif objective.data == "pairs":
-        rows *= 2
-    if rows < count // tensor:
-        what = f"{rows} rows are fewer than the {count // tensor} devices that share them out"
-        yield key, f"{what}; raise it, or hardware.mesh.tensor, or use fewer devices"
-
-
 def rollouts_of_backend(objective: ObjectiveConfig, backend: BackendConfig) -> Iterator[Mistake]:
     """A batch of sampled answers needs a seed for each."""
     if objective.data == "rollouts" and objective.rollout.batch_size > 1 and not BACKENDS[backend.name].seed_per_prompt:
@@ -142,6 +123,5 @@ OBJECTIVE_RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     able_to_answer,
     room_for_answers,
     rollouts_of_backend,
-    rows_of_devices,
     whole_weights,
 )

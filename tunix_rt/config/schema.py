@@ -24,6 +24,7 @@ from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
 from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
 
+MEND_MESH = "the product of hardware.mesh.data, .shard and .tensor is their number; -1 is what is left"
 Mistake = tuple[str, str]
 """Dotted path; what is wrong and what to do."""
 
@@ -83,7 +84,7 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
 
 
 def devices(backend: BackendConfig, hardware: HardwareConfig, model: ModelConfig) -> Iterator[Mistake]:
-    """Their number fills the mesh; heads can be shared out. Of `all` only the backend knows how many."""
+    """Their number fills the mesh, and heads can be shared out. Of `all` only the backend knows how many."""
     count, mesh, source = hardware.num_devices, hardware.mesh, model.source
     sizes = (mesh.data, mesh.shard, mesh.tensor)
     given = math.prod(size for size in sizes if size > 0)
@@ -93,12 +94,22 @@ def devices(backend: BackendConfig, hardware: HardwareConfig, model: ModelConfig
         yield "hardware.devices", f"backend {backend.name!r} computes on one: 1, or backend=jax, or backend=torch"
     if count is not None and (count % given or (count != given and -1 not in sizes)):
         what = f"data {mesh.data} x shard {mesh.shard} x tensor {mesh.tensor}"
-        yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); -1 is what is left"
+        yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); {MEND_MESH}"
     if isinstance(source, FreshModel):
         for name in ("num_attention_heads", "num_key_value_heads", "intermediate_size"):
             number = getattr(source, name, None)
             if number is not None and number % mesh.tensor:
                 yield "hardware.mesh.tensor", f"{mesh.tensor} does not divide model.source.{name}, {number}"
+
+
+def rows_of_devices(
+    hardware: HardwareConfig, training: TrainingConfig, objective: ObjectiveConfig
+) -> Iterator[Mistake]:
+    """Each device has a row to compute, where their number follows from the config: rollouts have what they need."""
+    ranks, rows = (hardware.num_devices or 1) // hardware.mesh.tensor, training.global_batch_size
+    if training.trains and objective.data == "traces" and rows < ranks:
+        what = f"{rows} rows are fewer than the {ranks} devices that share them out"
+        yield "training.global_batch_size", f"{what}; raise it, or hardware.mesh.tensor, or use fewer devices"
 
 
 def backend_capabilities(backend: BackendConfig, model: ModelConfig, generation: GenerationConfig) -> Iterator[Mistake]:
@@ -246,6 +257,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     names,
     platform_of_backend,
     devices,
+    rows_of_devices,
     backend_capabilities,
     tokenizer_of_model,
     chat_template,

@@ -50,7 +50,8 @@ def session(context: RunContext, stages: tuple[Stage, ...]) -> Iterator[None]:
     run.begin(shared if context.home else None)
     with syncing(run.path, tracking, context.home, now, last):
         with heartbeat(run.status_file), _ending(run, context.interrupt):
-            write_json(run.environment, _environment(context, stages))
+            with context.interrupt.at_once("before its first stage"):  # processes may come minutes later
+                write_json(run.environment, _environment(context, stages))
             yield
         if last:
             run.end("finished")

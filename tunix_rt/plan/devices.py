@@ -9,12 +9,13 @@ import psutil
 
 from tunix_rt.backends import registry
 from tunix_rt.backends.memory import asked
-from tunix_rt.backends.placement import first_device
-from tunix_rt.config.execution import HardwareConfig, MeshConfig
+from tunix_rt.backends.placement import first_device, on_one_device
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import DeviceError
 from tunix_rt.machine import cache_folder, usable_memory
 from tunix_rt.plan.estimate import Estimate, MemoryBudget
+
+NOT_HERE = "to plan for devices that are not here give their memory and number: --memory 80GB hardware.devices=8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,31 +51,21 @@ def find_devices(config: ExperimentConfig, limit: int | None) -> Devices:
     Raises DeviceError: there are none, or their memory is not known, and it is not given; MissingExtra.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the process that measures needs the same device
-    hardware, number = config.hardware, config.hardware.num_devices
+    hardware, declared = config.hardware, config.hardware.num_devices
     try:
-        placement = registry.create(config.backend, _one(hardware), cache_folder()).placement
-    except DeviceError:
-        if limit is None or number is None:
-            raise
-        return Devices((), number, MemoryBudget(limit, 0, hardware.platform), 0)
-    number = number or _all(config)
+        number = registry.num_devices(config.backend, hardware)
+        placement = registry.create(config.backend, on_one_device(hardware), cache_folder()).placement
+    except DeviceError as error:
+        if limit is None or declared is None:
+            raise DeviceError(f"{error}; {NOT_HERE}") from None
+        return Devices((), declared, MemoryBudget(limit, 0, hardware.platform), 0)
+    number = number or len(placement.devices)
     if placement.platform != "cpu":
         present = _device_memory(config, limit)
         return Devices(placement.devices, number, MemoryBudget(limit or present, 0, placement.platform), present)
     present, held = usable_memory(), int(psutil.Process().memory_info().rss)
     budget = MemoryBudget(limit or present // number, held, "cpu", shared=None if limit else present)
     return Devices(placement.devices, number, budget, present // number)
-
-
-def _one(hardware: HardwareConfig) -> HardwareConfig:
-    """The first of the devices alone."""
-    devices = hardware.devices[:1] if isinstance(hardware.devices, tuple) else 1
-    return replace(hardware, devices=devices, mesh=MeshConfig(data=-1, shard=1, tensor=1))
-
-
-def _all(config: ExperimentConfig) -> int:
-    """How many devices `all` is."""
-    return len(registry.create(config.backend, config.hardware, cache_folder()).placement.devices)
 
 
 def _device_memory(config: ExperimentConfig, limit: int | None) -> int:

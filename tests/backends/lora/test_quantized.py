@@ -188,6 +188,7 @@ def test_jax_dequantises_one_part_of_a_layer_at_a_time(bases: dict[str, Path], s
         backend=BackendConfig(name="jax", precision="float32"),
         optimizer=setup.optimizer,
         batches=(batch,),
+        rows_at_once=2,
         predicted=None,
     )
     matrices = 4 * sum(math.prod(tensor.shape) for tensor in linear(wide))

@@ -242,4 +242,5 @@ def _dropout(state: State, fold: Fold) -> UInt32 | None:
 
 
 create = JaxBackend
+num_devices = xla.num_devices
 leave = xla.leave

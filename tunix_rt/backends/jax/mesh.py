@@ -241,13 +241,17 @@ class DeviceMesh:
         return jnp.sqrt(self.total(cut, "shard") + replicated)
 
     def spread(self, function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
-        """`function` on every device's part; replicated results are the caller's promise (`check_vma` false)."""
+        """`function` on every device's part; replicated results are the caller's promise (`check_vma` false).
+
+        Only an axis `tensor` of several devices is left to the compiler: a TPU's kernels want no axis of that kind.
+        """
+        manual = ROW_AXES if self.mesh.shape["tensor"] > 1 else self.mesh.axis_names
         return jax.shard_map(
             function,
             mesh=self.mesh,
             in_specs=in_specs,
             out_specs=out_specs,
-            axis_names=frozenset(ROW_AXES),
+            axis_names=frozenset(manual),
             check_vma=False,
         )
 

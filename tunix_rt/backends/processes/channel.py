@@ -83,7 +83,7 @@ def listen(address: str, ports: Sequence[int]) -> socket.socket:
     raise RunError(f"the processes of this job cannot meet on a port of {ports}: {refused.strerror}")
 
 
-def let_in(connected: socket.socket, key: bytes) -> Channel | None:
+def accept(connected: socket.socket, key: bytes) -> Channel | None:
     """The process that has connected to the leader; None if it does not know the key."""
     try:
         return _channel(connected, key, (deliver_challenge, answer_challenge))
@@ -92,15 +92,21 @@ def let_in(connected: socket.socket, key: bytes) -> Channel | None:
 
 
 def connect(world: World, key: bytes, patience: float = PATIENCE) -> Channel:
-    """The connection to the leader, as soon as it listens. Raises RunError if it does not within `patience` seconds."""
+    """The connection to the leader, as soon as it listens. Raises RunError if it does not within `patience` seconds.
+
+    A leader that starts its followers itself listens before it does: if it refuses them, or is not their parent any
+    more, it has ended, and this raises EOFError.
+    """
     deadline, ports = time.monotonic() + patience, ports_of(world)
+    parent = os.getppid() if PORT in os.environ else None
     while time.monotonic() < deadline:
         for port in ports:
             try:
                 connected = socket.create_connection((world.address, port), timeout=HANDSHAKE)
                 return _channel(connected, key, (answer_challenge, deliver_challenge))
-            except _REFUSED:
-                continue
+            except _REFUSED as error:
+                if parent is not None and (isinstance(error, ConnectionRefusedError) or os.getppid() != parent):
+                    raise EOFError(f"the leader of process {world.rank} has ended") from None
         time.sleep(RETRY)
     raise RunError(
         f"process {world.rank} of {world.size} found no leader at {world.address}, ports {ports[0]} and the next "

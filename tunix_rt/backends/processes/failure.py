@@ -12,7 +12,7 @@ from tunix_rt.errors import RunError, TunixError, explained
 from tunix_rt.runs.secrets import mask_values, masked_traceback
 
 
-def said_of(error: Exception) -> dict[str, str]:
+def describe_error(error: Exception) -> dict[str, str]:
     """The error as plain data: with a traceback where it is our bug, or the framework's."""
     known = explained(error)
     if known is not None:
@@ -20,12 +20,12 @@ def said_of(error: Exception) -> dict[str, str]:
     return {"name": "", "text": f"{type(error).__name__}: {error}", "trace": masked_traceback(error)}
 
 
-def error_of(said: Mapping[str, str], where: str) -> TunixError:
-    """The error that `said_of` described; `where`: in which process. A bug's traceback is a note of it."""
-    kind: Any = getattr(errors, said["name"], None) if said["name"] else TunixError
+def rebuild_error(described: Mapping[str, str], where: str) -> TunixError:
+    """The error that `describe_error` described; `where`: in which process. A bug's traceback is a note of it."""
+    kind: Any = getattr(errors, described["name"], None) if described["name"] else TunixError
     made = kind if isinstance(kind, type) and issubclass(kind, TunixError) else TunixError
-    error = made(f"{said['text']} ({where})")
-    error.add_note(said["trace"])
+    error = made(f"{described['text']} ({where})")
+    error.add_note(described["trace"])
     return error
 
 
@@ -34,7 +34,7 @@ def show_notes(error: TunixError) -> None:
     sys.stderr.write(mask_values("".join(getattr(error, "__notes__", ()))))
 
 
-def ended(where: str, code: int | None) -> TunixError:
+def process_ended(where: str, code: int | None) -> TunixError:
     """A process that ended without a word; `code` as of subprocess, None if only its launcher knows it."""
     if code is None:
         how = "is gone: it was killed, or its machine or the network failed"

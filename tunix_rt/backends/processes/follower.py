@@ -23,9 +23,8 @@ from typing import Any, NoReturn
 
 from tunix_rt import faults
 from tunix_rt.backends import heap
-from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.processes.channel import VERSION, Channel, connect, job_key
-from tunix_rt.backends.processes.failure import said_of
+from tunix_rt.backends.processes.failure import describe_error
 from tunix_rt.backends.processes.messages import Held
 from tunix_rt.backends.processes.world import World
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -38,18 +37,21 @@ LEADERLESS = 1
 def follow(world: World) -> NoReturn:
     """Follow the leader until it ends, and end with its exit code. Raises RunError if it is not found."""
     heap.own_process()
-    channel = connect(world, job_key())
-    channel.send({"rank": world.rank, "host": platform.node(), "version": VERSION})
-    _pass_on_signals(channel)
+    try:
+        channel = connect(world, job_key())
+        channel.send({"rank": world.rank, "host": platform.node(), "version": VERSION})
+    except (EOFError, OSError):
+        os._exit(LEADERLESS)
+    _forward_signals(channel)
     calls: SimpleQueue[dict[str, Any]] = SimpleQueue()
-    threading.Thread(target=_hear, args=(channel, calls), daemon=True).start()
+    threading.Thread(target=_receive_loop, args=(channel, calls), daemon=True).start()
     sys.stdout = sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 (the leader says it all)
     following = _Following(world, channel)
     while True:
         following.make(calls.get())
 
 
-def _hear(channel: Channel, calls: SimpleQueue[dict[str, Any]]) -> None:
+def _receive_loop(channel: Channel, calls: SimpleQueue[dict[str, Any]]) -> None:
     """Hand calls on to the main thread; leave when told to, whatever it does."""
     code = LEADERLESS
     with suppress(EOFError, OSError):
@@ -59,21 +61,21 @@ def _hear(channel: Channel, calls: SimpleQueue[dict[str, Any]]) -> None:
     os._exit(code)
 
 
-def _pass_on_signals(channel: Channel) -> None:
+def _forward_signals(channel: Channel) -> None:
     """Tell the leader of every signal, from a thread: the main one may be in a library."""
-    heard, told = socket.socketpair()
-    told.setblocking(False)
-    signal.set_wakeup_fd(told.detach(), warn_on_full_buffer=False)
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
 
-    def pass_on() -> None:
+    def forward() -> None:
         with suppress(OSError):
-            while number := heard.recv(1)[0]:
+            while number := reading.recv(1)[0]:
                 channel.send({"is": "signal", "number": number})
 
-    threading.Thread(target=pass_on, daemon=True).start()
+    threading.Thread(target=forward, daemon=True).start()
 
 
 class _Following:
@@ -91,25 +93,21 @@ class _Following:
         number, method = int(message["call"]), str(message["method"])
         faults.point(f"followed {method}")
         try:
-            value = self._made(number, method, message["arguments"])
+            value = self._dispatch(number, method, message["arguments"])
         except Exception as error:
             self._raised(number, error)
         else:
             self._reply(number, value)
 
-    def _made(self, number: int, method: str, arguments: dict[str, Any]) -> Any:
-        methods: dict[str, Callable[..., Any]] = {
-            "create": self._create,
-            "leave_framework": self._leave_framework,
-            "set_rows_at_once": self._set_rows_at_once,
-            "load": self._load,
-            "restore": self._restore,
-            "train_step": self._train_step,
-            "logprobs": self._logprobs,
-            "generate": self._generate,
-            "save": self._save,
-        }
-        return methods[method](number, **arguments)
+    def _dispatch(self, number: int, method: str, arguments: dict[str, Any]) -> Any:
+        match method:
+            case "create":
+                return self._create(number, **arguments)
+            case "leave_framework":
+                return self._leave()
+            case "set_rows_at_once":
+                return self._set_rows_at_once(**arguments)
+        return self._call(number, method, **arguments)
 
     def _reply(self, number: int, value: Any) -> None:
         if isinstance(value, Future):
@@ -125,7 +123,7 @@ class _Following:
             self._reply(number, done.result())
 
     def _raised(self, number: int, error: Exception) -> None:
-        self._channel.send({"is": "raised", "call": number, "error": said_of(error)})
+        self._channel.send({"is": "raised", "call": number, "error": describe_error(error)})
 
     def _create(
         self, number: int, backend: BackendConfig, hardware: HardwareConfig, cache: Path, world: World, folder: Path
@@ -137,32 +135,22 @@ class _Following:
         self._leave = module.leave
         self._held[number] = module.create(backend, hardware, cache, here)
 
-    def _leave_framework(self, _: int) -> None:
-        self._leave()
+    def _set_rows_at_once(self, backend: Held, rows: int | None) -> None:
+        self._held[backend.number].rows_at_once = rows
 
-    def _set_rows_at_once(self, _: int, backend: Held, rows: int | None) -> None:
-        self._backend(backend).rows_at_once = rows
-
-    def _load(self, number: int, backend: Held, **arguments: Any) -> None:
-        self._held[number] = self._backend(backend).load(**arguments)
-
-    def _restore(self, number: int, backend: Held, **arguments: Any) -> None:
-        self._held[number] = self._backend(backend).restore(**arguments)
-
-    def _train_step(self, _: int, backend: Held, state: Held, **arguments: Any) -> None:
-        before = self._held.pop(state.number)
-        self._held[state.number] = self._backend(backend).train_step(before, **arguments)[0]
-
-    def _logprobs(self, _: int, backend: Held, state: Held, **arguments: Any) -> None:
-        self._backend(backend).logprobs(self._held[state.number], **arguments)
-
-    def _generate(self, number: int, backend: Held, state: Held, **arguments: Any) -> None:
-        for piece in self._backend(backend).generate(self._held[state.number], **arguments):
-            self._channel.send({"is": "piece", "call": number, "piece": piece})
-
-    def _save(self, _: int, backend: Held, state: Held, **arguments: Any) -> Future[dict[str, str]]:
-        return self._backend(backend).save(self._held[state.number], **arguments)
-
-    def _backend(self, held: Held) -> Backend:
-        backend: Backend = self._held[held.number]
-        return backend
+    def _call(
+        self, number: int, method: str, backend: Held, state: Held | None = None, **arguments: Any
+    ) -> Future[dict[str, str]] | None:
+        """A method of `Backend`: without a state it makes one, and `train_step` replaces the one that it is given."""
+        work = getattr(self._held[backend.number], method)
+        if state is None:
+            self._held[number] = work(**arguments)
+        elif method == "train_step":
+            self._held[state.number] = work(self._held.pop(state.number), **arguments)[0]
+        elif method == "generate":
+            for piece in work(self._held[state.number], **arguments):
+                self._channel.send({"is": "piece", "call": number, "piece": piece})
+        else:
+            result = work(self._held[state.number], **arguments)
+            return result if isinstance(result, Future) else None
+        return None

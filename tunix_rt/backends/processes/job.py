@@ -14,15 +14,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, InvalidStateError, wait
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from queue import SimpleQueue
+from dataclasses import dataclass
 from typing import Any
 
-from tunix_rt.backends.interface import Piece
-from tunix_rt.backends.processes.channel import PATIENCE, VERSION, Channel, let_in
-from tunix_rt.backends.processes.failure import ended, error_of, said_of, show_notes
+from tunix_rt.backends.processes.calls import Call
+from tunix_rt.backends.processes.channel import PATIENCE, VERSION, Channel, accept
+from tunix_rt.backends.processes.failure import describe_error, process_ended, rebuild_error, show_notes
 from tunix_rt.backends.processes.messages import pack
 from tunix_rt.backends.processes.world import World
 from tunix_rt.errors import RunError, TunixError
@@ -37,16 +36,8 @@ LEAVING = 10.0
 LATE = 60.0
 """Seconds that a leader that has nothing to compute waits at its end for followers that have not been there yet."""
 
-
-@dataclass(slots=True)
-class Call:
-    """One call of a method in every process."""
-
-    number: int
-    replies: dict[int, Future[Any]]
-    """By the follower's rank: what it replied, or raised."""
-    pieces: SimpleQueue[Piece | None] = field(default_factory=SimpleQueue)
-    """Of `generate`: those of the followers; None after one of them replied, or has failed."""
+SIGNALLED = 128
+"""Exit codes from here on are those of a signal, which those that are late get too."""
 
 
 @dataclass(slots=True)
@@ -81,7 +72,8 @@ class Job:
         self._lock = threading.Lock()
         self._complete = threading.Event()
         self._noticed = False
-        self._closed = False
+        self.closed = False
+        """Whether the followers were sent away."""
         self._inside = 0
         self._number = 0
         threading.Thread(target=self._accept, daemon=True).start()
@@ -92,24 +84,24 @@ class Job:
         with suppress(OSError):  # closed
             while not self._complete.is_set():
                 connected, _ = self._listening.accept()
-                threading.Thread(target=self._hear, args=(connected,), daemon=True).start()
+                threading.Thread(target=self._receive_loop, args=(connected,), daemon=True).start()
 
-    def _hear(self, connected: socket.socket) -> None:
+    def _receive_loop(self, connected: socket.socket) -> None:
         """Everything that one follower says, until it is gone. Strangers are not heard."""
         follower = None
-        if (channel := let_in(connected, self._key)) is None:
+        if (channel := accept(connected, self._key)) is None:
             return
         try:
-            follower = self._welcome(channel)
+            follower = self._register(channel)
             while True:
-                self._heard(follower, channel.receive())
+                self._on_message(follower, channel.receive())
         except (EOFError, OSError):
             if follower is not None:
-                self.fail(self._lost(follower))
+                self.fail(self._disconnected(follower))
         except Exception as error:  # a thread that ends without a word would leave the others waiting
-            self.fail(error_of(said_of(error), "the leader"))
+            self.fail(rebuild_error(describe_error(error), "the leader"))
 
-    def _welcome(self, channel: Channel) -> Follower:
+    def _register(self, channel: Channel) -> Follower:
         hello = channel.receive()
         rank, version = int(hello["rank"]), str(hello["version"])
         follower = Follower(rank, channel, f"process {rank} of {self.world.size} on {hello['host']}")
@@ -128,7 +120,7 @@ class Job:
             self.check()
             for rank, process in enumerate(self.processes or (), start=1):
                 if process.poll() is not None:
-                    raise ended(f"process {rank} of {self.world.size}", process.returncode)
+                    raise process_ended(f"process {rank} of {self.world.size}", process.returncode)
             if time.monotonic() > deadline:
                 there = sorted({0, *self._followers})
                 raise RunError(
@@ -163,7 +155,7 @@ class Job:
         try:
             yield
         except Exception as error:
-            self._settle(call, error)
+            self._reconcile(call, error)
             raise
         except BaseException:
             self.broken = True
@@ -179,7 +171,7 @@ class Job:
             self._noticed = True
             raise self.failure
 
-    def _settle(self, call: Call | None, error: Exception) -> None:
+    def _reconcile(self, call: Call | None, error: Exception) -> None:
         """After an error here: whether it is one of all processes alike, which can then go on, or that of another."""
         if call is None:
             time.sleep(0 if isinstance(error, TunixError) else GRACE)
@@ -194,55 +186,52 @@ class Job:
 
     # What they say
 
-    def _heard(self, follower: Follower, message: dict[str, Any]) -> None:
+    def _on_message(self, follower: Follower, message: dict[str, Any]) -> None:
         if message["is"] == "signal":
-            self._told(int(message["number"]))
+            self._on_signal(int(message["number"]))
             return
         call = self._calls[message["call"]]
         if message["is"] == "piece":
             call.pieces.put(message["piece"])
             return
-        reply = call.replies[follower.rank]
         if message["is"] == "raised":
-            error = error_of(message["error"], follower.name)
+            error = rebuild_error(message["error"], follower.name)
             self._raised = self._raised or (call, error)
-            _settled(reply, error=error)
-            _later(GRACE, self._alone, error)
+            call.set_error(follower.rank, error)
+            _later(GRACE, self._fail_unless_shared, error)
         else:
-            _settled(reply, message["value"])
-        call.pieces.put(None)
-        if all(other.done() for other in call.replies.values()):
+            call.set_result(follower.rank, message["value"])
+        if call.done():
             self._calls.pop(call.number, None)
 
-    def _alone(self, error: TunixError) -> None:
+    def _fail_unless_shared(self, error: TunixError) -> None:
         """An error of a follower that the leader does not meet itself is the end."""
         if self._raised is not None and self._raised[1] is error:
             self.fail(error)
 
-    def _told(self, number: int) -> None:
+    def _on_signal(self, number: int) -> None:
         """A signal that a follower received is meant for the job."""
         if not interrupt.relay(number):
             os.kill(os.getpid(), number)
 
-    def _lost(self, follower: Follower) -> TunixError:
+    def _disconnected(self, follower: Follower) -> TunixError:
         code = None
         if self.processes is not None:
             with suppress(subprocess.TimeoutExpired):
                 code = self.processes[follower.rank - 1].wait(GRACE)
-        return ended(follower.name, code)
+        return process_ended(follower.name, code)
 
     def fail(self, error: TunixError) -> None:
         """End the work of all processes with this error, the first one; from any thread."""
         with self._lock:
-            if self.failure is not None or self._closed:
+            if self.failure is not None or self.closed:
                 return
             self.failure, self.broken = error, True
         show_notes(error)
         for call in list(self._calls.values()):
-            for reply in call.replies.values():
-                _settled(reply, error=error)
-            call.pieces.put(None)
-        self._tell_to_leave(error.exit_code)
+            for rank in call.replies:
+                call.set_error(rank, error)
+        self._send_exit(error.exit_code)
         watched = interrupt.abort(error)
         _later(STUCK, self._end_if_stuck, error, watched)
 
@@ -257,15 +246,15 @@ class Job:
 
     def close(self, code: int) -> None:
         """Tell every follower to end with this exit code, and wait for those that this process started."""
-        if self._closed:
+        if self.closed:
             return
         if not self.broken and self.leave_framework is not None:
-            self._part(self.leave_framework)
-        if self.processes is None and self.failure is None:
+            self._leave_framework(self.leave_framework)
+        if self.processes is None and self.failure is None and code < SIGNALLED:
             self._complete.wait(LATE)  # whoever comes later finds nobody, and ends with an error
-        self._closed = True
+        self.closed = True
         self._complete.set()
-        self._tell_to_leave(code)
+        self._send_exit(code)
         with suppress(OSError):
             self._listening.shutdown(socket.SHUT_RDWR)
         self._listening.close()
@@ -275,7 +264,7 @@ class Job:
                 process.wait(max(0.0, deadline - time.monotonic()))
         self._kill()
 
-    def _part(self, leave: Callable[[], None]) -> None:
+    def _leave_framework(self, leave: Callable[[], None]) -> None:
         """Leave the framework's own connections, all processes together: it would wait for those that have gone."""
         with suppress(TunixError):
             call = self.send("leave_framework")
@@ -284,7 +273,7 @@ class Job:
             parting.join(LEAVING)
             self.broken = parting.is_alive() or bool(wait(call.replies.values(), LEAVING).not_done)
 
-    def _tell_to_leave(self, code: int) -> None:
+    def _send_exit(self, code: int) -> None:
         data = pack({"call": 0, "method": "leave", "arguments": {"code": code}, "dropped": []})
         for follower in list(self._followers.values()):
             with suppress(OSError):
@@ -301,11 +290,3 @@ def _later(seconds: float, work: Callable[..., None], *arguments: Any) -> None:
     timer = threading.Timer(seconds, work, arguments)
     timer.daemon = True
     timer.start()
-
-
-def _settled(reply: Future[Any], value: Any = None, error: BaseException | None = None) -> None:
-    with suppress(InvalidStateError):  # it had failed before
-        if error is None:
-            reply.set_result(value)
-        else:
-            reply.set_exception(error)

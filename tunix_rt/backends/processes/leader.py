@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from tunix_rt.backends.interface import Backend, Measurements, Piece, TrainingSetup
-from tunix_rt.backends.processes.job import Call, Job
+from tunix_rt.backends.processes.calls import Call
+from tunix_rt.backends.processes.job import Job
 from tunix_rt.backends.processes.messages import Held
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
@@ -92,7 +93,7 @@ class Leader:
             for piece in self._local.generate(state.local, prompts, generation, seeds):
                 yield piece
                 yield from _arrived(call)
-            while any(not reply.done() for reply in call.replies.values()) or not call.pieces.empty():
+            while not call.done() or not call.pieces.empty():
                 if (other := call.pieces.get()) is not None:
                     yield other
             for reply in call.replies.values():

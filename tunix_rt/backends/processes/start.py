@@ -33,10 +33,7 @@ def in_job(work: Callable[[], int]) -> int:
     Raises ConfigError if the launcher's variables make no sense, RunError if the processes do not find each other.
     """
     world = launched()
-    if not world.leads:
-        from tunix_rt.backends.processes.follower import follow
-
-        follow(world)
+    _follow_unless_first(world)
     if world.size > 1:
         _open(world)
     code = work()
@@ -47,6 +44,24 @@ def in_job(work: Callable[[], int]) -> int:
             sys.stderr.flush()
             os._exit(code)
     return code
+
+
+def join_tpu_pod() -> None:
+    """Where a command is about to compute on a TPU pod: the first host leads it, and on the others this does not
+    return. Raises ConfigError, RunError as `in_job`."""
+    global _launched
+    pod = World.of_tpu_pod()
+    if launched().size == 1 and pod.size > 1:
+        _launched = pod
+        os.environ[TAKEN] = str(os.getpid())
+        _follow_unless_first(pod)
+
+
+def _follow_unless_first(world: World) -> None:
+    if not world.leads:
+        from tunix_rt.backends.processes.follower import follow
+
+        follow(world)
 
 
 def launched() -> World:
@@ -64,7 +79,7 @@ def followers(size: int) -> Job:
     world = launched()
     if not world.leads:
         raise RunError(f"this is process {world.rank} of {world.size}: `tunix_rt.backends.processes.start.in_job`")
-    if _job is not None and _job.world.size == size and not _job.broken:
+    if _job is not None and _job.world.size == size and not (_job.broken or _job.closed):
         job = _job
     elif world.size > 1:
         job = _open(world)

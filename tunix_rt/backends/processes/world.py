@@ -1,10 +1,10 @@
-"""Which process of a job this one is, as torch's, SLURM's or a TPU pod's launcher says in the environment."""
+"""Which process of a job this one is, as torch's or SLURM's launcher, or a TPU pod, says in the environment."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from tunix_rt.errors import ConfigError
@@ -48,16 +48,26 @@ class World:
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> World:
         """What the launcher says; one process alone where nothing does. Raises ConfigError where it makes no sense."""
-        if environment.get(TAKEN, str(os.getpid())) != str(os.getpid()):
-            return cls()
-        for read in (_torchrun, _slurm, _tpu_pod):
-            world = read(environment)
-            if world is not None and world.size > 1:
-                return world
-        return cls()
+        return _first(environment, _torchrun, _slurm)
+
+    @classmethod
+    def of_tpu_pod(cls, environment: Mapping[str, str] = os.environ) -> World:
+        """This host among those of a TPU pod, where it is one. Raises ConfigError where it makes no sense.
+
+        No launcher has started one command on all of them: every shell of a host has these variables.
+        """
+        return _first(environment, _tpu_pod)
 
 
 ALONE = World()
+
+
+def _first(environment: Mapping[str, str], *readers: Callable[[Mapping[str, str]], World | None]) -> World:
+    """What the first of the launchers says that is there."""
+    if environment.get(TAKEN, str(os.getpid())) != str(os.getpid()):
+        return ALONE
+    worlds = (read(environment) for read in readers)
+    return next((world for world in worlds if world is not None and world.size > 1), ALONE)
 
 
 def _torchrun(environment: Mapping[str, str]) -> World | None:
@@ -91,7 +101,7 @@ def _slurm(environment: Mapping[str, str]) -> World | None:
 
 
 def _tpu_pod(environment: Mapping[str, str]) -> World | None:
-    """A host of a TPU pod: one process each, with all its chips."""
+    """A host of a TPU pod: one process each, with all its chips. These variables are set by GKE."""
     hosts = [host for host in environment.get("TPU_WORKER_HOSTNAMES", "").split(",") if host]
     if len(hosts) < 2:
         return None

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from tunix_rt.backends.sampling import Rows, dropout_keys
+from tunix_rt.backends.torch.copies import on_device
 from tunix_rt.models.adapter import Adapter, module_name, tensor_name
 from tunix_rt.models.families.names import Tensor as Named
 
@@ -71,7 +72,7 @@ def dropped(x: Tensor, keys: Any, dropout: float) -> Tensor:
 
     torch cannot shift uint32: int32 has the same bits and also wraps; masks clear the sign bits that its shifts insert.
     """
-    halves = torch.from_numpy(np.ascontiguousarray(keys).view(np.int32)).to(x.device)
+    halves = on_device(np.ascontiguousarray(keys).view(np.int32), x.device)
     first, second = halves[:, :1], halves[:, 1:]
     mixed = torch.arange(x[0].numel(), dtype=torch.int32, device=x.device) ^ first
     mixed ^= (mixed >> 16) & 0xFFFF

@@ -17,6 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from tunix_rt.backends.limits import LONGEST_WHOLE
 from tunix_rt.backends.torch import varlen
 from tunix_rt.backends.torch.blocks import attend_in_blocks
+from tunix_rt.backends.torch.copies import on_device
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.models.families.architecture import Architecture
 
@@ -71,7 +72,7 @@ class Packed:
             masked = partial(_masked, shape)
             return attend_in_blocks(masked, queries, keys, values, self._segments, window)
         if window not in self._masks:
-            self._masks[window] = _mask(torch.from_numpy(self._segments).to(self._device), window)
+            self._masks[window] = _mask(on_device(self._segments, self._device), window)
         return look(queries, keys, values, self._masks[window], False, shape)
 
     @property

@@ -224,5 +224,5 @@ def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Ten
 
 
 create = TorchBackend
-num_processes = devices.num_processes
+num_devices = devices.num_devices
 leave = mesh.leave

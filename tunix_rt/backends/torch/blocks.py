@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tunix_rt.backends.torch.copies import on_device
 from tunix_rt.batches.encoded import Int32
 
 BLOCK = 512
@@ -54,7 +55,7 @@ def _block(
     """The queries from `begin` to `end` see keys from `first` on: of their own trace (see `starts`), not ahead."""
     here = np.arange(begin, end)
     least = starts[begin:end] if window is None else np.maximum(starts[begin:end], here + 1 - window)
-    low, high = (torch.from_numpy(x).to(queries.device)[:, None] for x in (least, here))
+    low, high = (on_device(x, queries.device)[:, None] for x in (least, here))
     places = torch.arange(first, end, device=queries.device)
     return look(queries, keys, values, (places >= low) & (places <= high))
 

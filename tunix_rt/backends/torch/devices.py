@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     platform = _platform(hardware)
     present = _present(world.local_size)
     found = len(present.get(platform, []))
-    wanted = own_device(hardware, world, found)
+    wanted = own_device(hardware, world)
     if wanted >= found:
         raise _not_there(hardware, present)
     if platform == "cpu":
@@ -44,17 +45,18 @@ def select(hardware: HardwareConfig, world: World) -> torch.device:
     return torch.device("cuda", wanted)
 
 
-def num_processes(hardware: HardwareConfig) -> int:
-    """One for each device that is declared, or found if `all` are. Raises DeviceError if one is not there.
-
-    A processor has as many as one likes.
+def num_devices(hardware: HardwareConfig, launched: World) -> int:
+    """Those that are declared, or found if `all` are; under a launcher one for each process. Raises DeviceError if one
+    of this machine is not there. A processor has as many as one likes.
     """
-    platform = _platform(hardware)
-    found = len(_present()["gpu"]) if platform == "gpu" else hardware.num_devices or 1
-    wanted = hardware.devices if isinstance(hardware.devices, tuple) else range(hardware.num_devices or max(1, found))
-    if platform == "gpu" and max(wanted) >= found:
-        raise _not_there(hardware, _present())
-    return len(wanted)
+    size = launched.size if launched.size > 1 else hardware.num_devices
+    here = launched.local_size if launched.size > 1 else hardware.num_devices
+    present = _present(here or 1)
+    found = len(present[_platform(hardware)])
+    last = replace(launched, local_rank=(here or max(1, found)) - 1)
+    if own_device(hardware, last) >= found:
+        raise _not_there(hardware, present)
+    return size or max(1, found)
 
 
 def _present(num_processes: int = 1) -> dict[str, list[str]]:

@@ -116,9 +116,12 @@ _met: World | None = None
 
 
 def leave() -> None:
-    """Leave the job's other processes, if this one has met them."""
+    """Leave the job's other processes, if this one has met them; later ones are met anew."""
+    global _met
     if dist.is_initialized():
         dist.destroy_process_group()
+    _met = None
+    join.cache_clear()
 
 
 def _meet(world: World, device: torch.device) -> None:

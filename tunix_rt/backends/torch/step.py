@@ -19,6 +19,7 @@ from tunix_rt.backends import objective
 from tunix_rt.backends.limits import LOGITS_AT_ONCE
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Packed
+from tunix_rt.backends.torch.copies import on_device
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.mesh import ALONE, Axis, Mesh
 from tunix_rt.backends.torch.optimizer import AdamW
@@ -58,7 +59,7 @@ def update(
     gradients = {name: weight.grad for name, weight in model.trained.items() if weight.grad is not None}
     split = frozenset() if model.tensor is None else model.tensor.split
     loss_sum, norm = totals(mesh, model.trains_parts, split, loss_sum, gradients)
-    divisor = torch.tensor(divisor_of_loss, device=model.device)
+    divisor = torch.full((), divisor_of_loss, device=model.device)
     grad_norm = norm / divisor
     finite = torch.isfinite(loss_sum) & torch.isfinite(grad_norm)
     excess = torch.ones_like(grad_norm) if clip_norm is None else (grad_norm / clip_norm).clamp(min=1.0)
@@ -77,7 +78,7 @@ def accumulate(model: Decoder, batch: Batch, adapters: Sequence[Lora | None]) ->
     for index, adapter in enumerate(adapters):
         seen = model if adapter is model.adapter else replace(model, adapter=adapter)
         where, logprobs = micro_batch(seen, batch, index)
-        weights = torch.from_numpy(batch.weights[index].reshape(-1)[where]).to(model.device)
+        weights = on_device(batch.weights[index].reshape(-1)[where], model.device)
         loss = objective.weighted_loss(logprobs, weights)
         loss.backward()
         loss_sum = loss_sum + loss.detach()
@@ -90,20 +91,18 @@ def logprobs(model: Decoder, batch: Batch) -> Tensor:
     out = torch.zeros(batch.tokens.shape, device=model.device)
     for index in range(len(batch.tokens)):
         where, values = micro_batch(model, batch, index)
-        out[index].view(-1)[torch.from_numpy(where).to(model.device)] = values
+        out[index].view(-1)[on_device(where, model.device)] = values
     return out
 
 
 def micro_batch(model: Decoder, batch: Batch, index: int) -> tuple[Any, Tensor]:
     """Returns, for micro-batch `index`, flat positions int64 [N] of its targets and their log-probabilities [N]."""
-    tokens, positions = (
-        torch.from_numpy(part[index]).to(model.device, torch.int64) for part in (batch.tokens, batch.positions)
-    )
+    tokens, positions = (on_device(part[index], model.device, torch.int64) for part in (batch.tokens, batch.positions))
     attend = Packed(batch.segments[index], model.architecture, model.device)
     hidden = hidden_states(model, tokens, positions, attend)
     where = np.flatnonzero(batch.weights[index])
     chosen, targets = (
-        torch.from_numpy(x).to(model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
+        on_device(x, model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
     )
     selected = hidden.flatten(0, 1).index_select(0, chosen)
     vocabulary = ALONE.tensor if model.tensor is None else model.tensor.axis

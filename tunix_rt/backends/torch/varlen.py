@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tunix_rt.backends.torch.copies import on_device
 from tunix_rt.models.families.architecture import Architecture
 
 WIDEST_HEAD = 256
@@ -65,7 +66,7 @@ class Traces:
     def of(cls, runs: np.ndarray[Any, np.dtype[np.int64]], device: torch.device) -> Traces:
         """From the lengths of the traces, row after row."""
         ends = np.concatenate([[0], np.cumsum(runs)]).astype(np.int32)
-        return cls(torch.from_numpy(ends).to(device), int(runs.max()))
+        return cls(on_device(ends, device), int(runs.max()))
 
     def attend(self, queries: Tensor, keys: Tensor, values: Tensor, window: int | None, scale: float) -> Tensor:
         """Causal attention within each trace: `queries` [B, H, T, D], `keys` and `values` [B, K, T, D] → [B, H, T, D].

@@ -111,3 +111,4 @@ class TunixBackend(xla.XlaBackend):
 
 
 create = TunixBackend
+num_devices = xla.num_devices
