@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import config_of
 from tunix_rt.backends import sizes
 from tunix_rt.backends.memory import MemoryQuery
+from tunix_rt.backends.mesh import MeshShape
+from tunix_rt.models.families.registry import read, tensors_of
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.initialise import write_fresh
 
@@ -27,3 +32,32 @@ def test_scores_count_as_far_as_a_backend_keeps_them(tmp_path: Path) -> None:
         assert torch / 2 <= jax <= torch, "long rows are attended without all of their scores"
     assert rows_of("jax", 1024, tmp_path) < rows_of("torch", 1024, tmp_path) / 2, "of short ones they are kept"
     assert rows_of("jax", 2048, tmp_path) > rows_of("jax", 1024, tmp_path) / 2
+
+
+@pytest.mark.parametrize(("backend", "experts"), [("torch", 2), ("jax", 1)])
+def test_a_device_holds_what_tensor_parallelism_leaves_it(backend: str, experts: int) -> None:
+    """Matrices are divided, and of experts on torch alone; norms and routers are whole."""
+    config = config_of([f"backend={backend}"])
+    query = MemoryQuery(read(EXPERTS, "a test"), None, None, config.backend, config.optimizer, (), None)
+    query = replace(query, mesh=MeshShape(1, 1, 2))
+    kinds = {tensor.canonical_name: sizes.divided(query, tensor) for tensor in tensors_of(query.architecture)}
+    assert {kinds.pop(name) for name in ("expert_gate_up", "expert_down")} == {experts}
+    assert {name for name, among in kinds.items() if among == 2} == {"embedding", "head", "qkv", "out"}
+    assert {"router", "attention_norm"} <= kinds.keys()
+
+
+EXPERTS = {
+    "model_type": "qwen3_moe",
+    "vocab_size": 64,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "moe_intermediate_size": 8,
+    "num_experts": 4,
+    "num_experts_per_tok": 2,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "tie_word_embeddings": False,
+}

@@ -14,6 +14,7 @@ from functools import partial
 from tunix_rt.backends.limits import LOGITS_AT_ONCE, LONGEST_WHOLE, MOST_KEYS
 from tunix_rt.backends.memory import FLOAT, MemoryQuery
 from tunix_rt.config.choices import BACKENDS
+from tunix_rt.models.families.architecture import EXPERT
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.quantize import size_of
@@ -48,8 +49,9 @@ def sent_size(query: MemoryQuery, tensor: Tensor) -> int:
 
 
 def divided(query: MemoryQuery, tensor: Tensor) -> int:
-    """Among how many devices along the axis `tensor` it is divided: matrices and embeddings are, norms are not."""
-    return query.mesh.tensor if len(tensor.shape) == 2 else 1
+    """Among how many devices along the axis `tensor` it is divided."""
+    whole = tensor.canonical_name in EXPERT and not BACKENDS[query.backend.name].splits_experts
+    return 1 if whole or tensor.split is None else query.mesh.tensor
 
 
 def weights(query: MemoryQuery) -> int:

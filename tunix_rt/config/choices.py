@@ -56,12 +56,20 @@ class BackendFacts:
     kept_scores: Literal["all", "of short rows", "none"] = "all"
     """Of which pairs of positions a layer keeps the attention scores for the backward pass, at worst; where rows are
     not short (`backends.limits`) then of a few keys only."""
+    splits_experts: bool = True
+    """Whether tensor parallelism divides the experts too; otherwise they are whole on every device."""
     gathers_tied_twice: bool = False
     """Whether sharded embeddings that are the output matrix too are made whole for each of the two uses."""
 
 
 BACKENDS: dict[str, BackendFacts] = {
-    "jax": BackendFacts(package="jax", extra="jax", platforms=("cpu", "gpu", "tpu"), kept_scores="of short rows"),
+    "jax": BackendFacts(
+        package="jax",
+        extra="jax",
+        platforms=("cpu", "gpu", "tpu"),
+        kept_scores="of short rows",
+        splits_experts=False,
+    ),
     "torch": BackendFacts(
         package="torch",
         extra="torch",

@@ -23,9 +23,10 @@ from jax.sharding import PartitionSpec as P
 from tunix_rt.backends.jax.host_parts import before, filled, joined
 from tunix_rt.backends.jax.shapes import tensor_shapes
 from tunix_rt.backends.mesh import MeshShape
-from tunix_rt.config.choices import Quantization
+from tunix_rt.config.choices import BACKENDS, Quantization
 from tunix_rt.errors import DeviceError
-from tunix_rt.models.families.architecture import Architecture, Shape
+from tunix_rt.models.families.architecture import EXPERT, Architecture, Shape
+from tunix_rt.models.families.names import SPLITS
 from tunix_rt.models.parts import Range, nth_rows
 
 ROW_AXES = ("data", "shard")
@@ -34,10 +35,6 @@ EVERYWHERE = P()  # type: ignore[no-untyped-call]
 """The same on every device."""
 ROWS = P(None, ROW_AXES)  # type: ignore[no-untyped-call]
 """Arrays [A, D, ...]: micro-batches, devices with different rows."""
-OUT_OVER_TENSOR = frozenset(["qkv", "gate_up", "up", "shared_gate_up", "embedding", "head"])
-"""Parts whose rows are divided along `tensor`."""
-IN_OVER_TENSOR = frozenset(["out", "down", "shared_down"])
-"""Parts whose columns are: they multiply what the others made."""
 
 
 def build(devices: Sequence[jax.Device], shape: MeshShape) -> Mesh:
@@ -88,10 +85,12 @@ class DeviceMesh:
         return 1 if self.tensor_axis(name) == 0 else 0
 
     def tensor_axis(self, name: str) -> int | None:
-        """The axis of a tensor (without L) that is cut along `tensor`; None: it is replicated."""
-        if self.mesh.shape["tensor"] == 1:
+        """The axis of a tensor (without L) that is cut along `tensor`; None: it is replicated, as biases and, unlike
+        under torch, experts are."""
+        if self.mesh.shape["tensor"] == 1 or (name in EXPERT and not BACKENDS["jax"].splits_experts):
             return None
-        return 0 if name in OUT_OVER_TENSOR else 1 if name in IN_OVER_TENSOR else None
+        split = SPLITS.get(name)
+        return None if split is None else ("out", "in").index(split)
 
     def specs(self, tree: Any, tensor: bool = False, shard: bool = True) -> Any:
         """The `PartitionSpec` of each array of a tree, along `shard`, `tensor`, or both."""

@@ -22,11 +22,6 @@ from tunix_rt.models.families.names import Tensor as Named
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.parts import WHOLE, Part, Range, Shape
 
-INPUTS = ("out", "down", "expert_down", "shared_down")
-"""Matrices that are split by what they take."""
-OUTPUTS = ("embedding", "head", "qkv", "gate_up", "up", "expert_gate_up", "shared_gate_up")
-"""Tensors that are split by what they make, as their biases are; all others are whole on every process."""
-
 
 @dataclass(frozen=True, slots=True)
 class TensorParallel:
@@ -127,11 +122,10 @@ def local_ids(ids: Tensor, count: int, axis: Axis) -> tuple[Tensor, Tensor | Non
 
 
 def _part(tensor: Named, rank: int, size: int) -> Part:
-    own = tensor.canonical_name.removesuffix("_bias")
-    if own in INPUTS and len(tensor.shape) == 2:
+    if tensor.split == "in":
         columns = (_share(0, tensor.matrix_shape[1], rank, size),)
         return Part(rows=columns) if tensor.transposed else Part(columns=columns)
-    if own not in OUTPUTS:
+    if tensor.split is None:
         return WHOLE
     ranges: list[Range] = []
     start = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tunix_rt.models.families.architecture import EXPERT, ROUTER, Shape
 
@@ -27,6 +28,24 @@ class Names:
     """Name suffixes of tensors that old exports stored and that are not needed."""
 
 
+Split = Literal["out", "in"]
+SPLITS: Mapping[str, Split] = {
+    "embedding": "out",
+    "head": "out",
+    "qkv": "out",
+    "out": "in",
+    "gate_up": "out",
+    "up": "out",
+    "down": "in",
+    "expert_gate_up": "out",
+    "expert_down": "in",
+    "shared_gate_up": "out",
+    "shared_down": "in",
+}
+"""Canonical part → by what tensor parallelism divides its matrices, each piece by itself: what they make, or what they
+take (arXiv 1909.08053). All others are whole on every device."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor of a model folder."""
@@ -45,6 +64,12 @@ class Tensor:
     def is_layer_matrix(self) -> bool:
         """Whether it is a matrix of a layer that is multiplied in the declared precision: all but a router."""
         return self.layer is not None and len(self.shape) == 2 and self.canonical_name != ROUTER
+
+    @property
+    def split(self) -> Split | None:
+        """How tensor parallelism divides it; a bias as its matrix, if that is divided by what it makes."""
+        found = SPLITS.get(self.canonical_name.removesuffix("_bias"))
+        return found if found == "out" or len(self.shape) == 2 else None
 
     @property
     def takes_adapter(self) -> bool:
