@@ -1,7 +1,7 @@
 """SIGKILL at every write, rename and change of state; the same command again ends as if nothing had happened.
 
 Bit-identical model, log, predictions, verdicts and scores; so each step and each prediction is there once. CI kills at
-each kind of file once; `pytest -m stress -n 0 tests/crash` at every point, and at random ones.
+each kind of file of training and prediction once, the acceptance tier of all stages; `pytest -m stress -n 0 tests/crash` at every point, and at random ones.
 """
 
 from __future__ import annotations
@@ -23,8 +23,16 @@ RANDOM_KILLS = 50
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("backend", [BACKENDS[0], pytest.param(BACKENDS[1], marks=pytest.mark.acceptance)])
-def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], Laboratory]) -> None:
+@pytest.mark.parametrize(
+    ("backend", "whole"),
+    [
+        (BACKENDS[0], False),
+        pytest.param(BACKENDS[0], True, marks=pytest.mark.acceptance),
+        pytest.param(BACKENDS[1], False, marks=pytest.mark.acceptance),
+    ],
+)
+def test_killed_at_each_kind_of_file(backend: str, whole: bool, laboratory: Callable[[str], Laboratory]) -> None:
+    """`whole`: in every stage; else where a backend computes."""
     here = laboratory(backend)
     references = {variant: here.reference(variant) for variant in JOINED}
     for reference in references.values():
@@ -32,7 +40,6 @@ def test_killed_at_each_kind_of_file(backend: str, laboratory: Callable[[str], L
         answers = [(line["id"], line["sample"]) for line in lines(run / "predictions.jsonl")]
         steps = [line["step"] for line in lines(run / "metrics.jsonl") if "train/loss" in line]
         assert len(set(answers)) == len(answers) and steps == list(range(1, len(steps) + 1))
-    whole = backend == BACKENDS[0]
     chosen = reduced(references, whole)
     others = {"start", "prepare", "evaluate", "report"} if whole else set()
     assert {point.stage for _, point in chosen} == {"train", "predict"} | others
