@@ -1,7 +1,8 @@
 """SIGKILL at every write, rename and change of state; the same command again ends as if nothing had happened.
 
 Bit-identical model, log, predictions, verdicts and scores; so each step and each prediction is there once. CI kills at
-each kind of file of training and prediction once, the acceptance tier of all stages; `pytest -m stress -n 0 tests/crash` at every point, and at random ones.
+each kind of file of training and prediction once, the acceptance tier of all stages; `pytest -m stress -n 0
+tests/crash` at every point, and at random ones.
 """
 
 from __future__ import annotations
