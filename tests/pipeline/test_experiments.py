@@ -25,7 +25,7 @@ FIRST = "['training.max_steps=2','schedule.warmup_steps=1','dataset.limit.train=
 LEARNING = ("training.max_steps=2", "training.evaluate_samples=2", "schedule.warmup_steps=0")
 """Of experiments that learn from verdicts: what `training=smoke` would say, had they not their own values."""
 ONLY_ACCEPTED = {name for name in EXPERIMENTS if name.startswith("rl_") and name != "rl_parity"}
-ONLY_ACCEPTED |= {"smollm2_gsm8k_grpo", "teaching_arithmetic"}
+ONLY_ACCEPTED |= {"smollm2_gsm8k_grpo", "steps_or_answer", "teaching_arithmetic"}
 DATA = {
     "gsm8k": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),
     "smollm2_gsm8k_grpo": ("gsm8k/train.jsonl", "gsm8k/test.jsonl"),

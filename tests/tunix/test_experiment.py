@@ -50,10 +50,10 @@ def test_one_command_and_its_model_on_the_jax_backend(both: dict[str, Backend], 
 def packed() -> Batch:
     """A row of random tokens in two traces."""
     random = np.random.default_rng(0)
-    tokens, targets = (random.integers(2, 14, (1, 1, 12)).astype(np.int32) for _ in range(2))
-    segments = np.repeat(np.array([1, 2], np.int32), 6).reshape(1, 1, 12)
-    positions = np.tile(np.arange(6, dtype=np.int32), 2).reshape(1, 1, 12)
-    return Batch.supervised(tokens, targets, positions, segments, np.ones((1, 1, 12), np.float32))
+    tokens, targets = (random.integers(2, 14, (1, 12)).astype(np.int32) for _ in range(2))
+    segments = np.repeat(np.array([1, 2], np.int32), 6).reshape(1, 12)
+    positions = np.tile(np.arange(6, dtype=np.int32), 2).reshape(1, 12)
+    return Batch.supervised(tokens, targets, positions, segments, np.ones((1, 12), np.float32))
 
 
 def test_what_it_cannot_is_said_before_anything_starts(tmp_path: Path) -> None:

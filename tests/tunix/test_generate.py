@@ -132,7 +132,7 @@ def test_samples_have_the_declared_shares_and_the_models_own_log_probabilities(
 
 def score(backend: Backend, state: State, prompt: Any, token: int) -> float:
     """Log-probability of `token` behind `prompt`."""
-    shape = (1, 1, len(prompt))
+    shape = (1, len(prompt))
     weights = np.zeros(shape, np.float32)
     weights[..., -1] = 1
     targets = np.append(prompt[1:], token).astype(np.int32).reshape(shape)

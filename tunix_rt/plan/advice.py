@@ -8,7 +8,7 @@ from itertools import islice
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.load import check, compose
 from tunix_rt.errors import DeviceError, InputError
-from tunix_rt.plan.estimate import Estimate, MemoryBudget, estimate
+from tunix_rt.plan.estimate import Estimate, MemoryBudget, fits
 from tunix_rt.traces.prepared import PreparedData
 
 Change = tuple[str, ...]
@@ -21,7 +21,7 @@ def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, bu
     Empty: nothing of this kind helps.
     """
 
-    def fits(changes: Sequence[Change]) -> bool:
+    def helps(changes: Sequence[Change]) -> bool:
         """Whether the changed experiment fits; one with an invalid config or mesh does not."""
         change = _joined(changes)
         groups = {key for text in change if "/" in (key := text.partition("=")[0])}
@@ -29,22 +29,21 @@ def advice(overrides: Sequence[str], found: Estimate, prepared: PreparedData, bu
         try:
             config = check(compose([*kept, *change]))
             num_devices = config.hardware.num_devices or found.outline.query.mesh.size
-            planned = budget.among(num_devices)
-            return estimate(config, prepared, num_devices, planned).fits(planned)
+            return fits(config, prepared, num_devices, budget.among(num_devices))
         except (InputError, DeviceError):
             return False
 
     changes, meshes = list(_changes(found, budget)), list(_meshes(found))
-    alone = [change for change in changes if fits([change])]
-    alone += islice((mesh for mesh in meshes if fits([mesh])), 1)  # the fewest devices
+    alone = [change for change in changes if helps([change])]
+    alone += islice((mesh for mesh in meshes if helps([mesh])), 1)  # the fewest devices
     if alone:
         return alone
-    changes += next(([*mesh] for mesh in ([], *([mesh] for mesh in meshes)) if fits([*changes, *mesh])), [])
-    if not fits(changes):
+    changes += next(([*mesh] for mesh in ([], *([mesh] for mesh in meshes)) if helps([*changes, *mesh])), [])
+    if not helps(changes):
         return []
     for change in changes:  # drop what is not needed
         fewer = [other for other in changes if other is not change]
-        changes = fewer if fits(fewer) else changes
+        changes = fewer if helps(fewer) else changes
     return [_joined(changes)]
 
 

@@ -90,6 +90,13 @@ def estimate(config: ExperimentConfig, prepared: PreparedData, num_devices: int,
     return at_once
 
 
+def fits(config: ExperimentConfig, prepared: PreparedData, num_devices: int, budget: MemoryBudget) -> bool:
+    """Whether `config` fits. What it holds besides activations, which take their time to find, is compared first."""
+    found = outline(config, prepared, num_devices)
+    least = Estimate(found, _phases(found.query, 0 if config.training.trains else None), activations_known=False)
+    return least.fits(budget) and estimate(config, prepared, num_devices, budget).fits(budget)
+
+
 def with_rows(found: Outline, rows: int | None) -> Estimate:
     """The estimate of so many rows of a device at once, at most."""
     query = replace(found.query, rows_at_once=rows)
