@@ -102,6 +102,6 @@ def trained(
 ) -> list[float]:
     """The losses; what is saved is in `out`."""
     results = teams[backend, int(np.prod(mesh))](run, replace(job, backend=backend), mesh, out, *restored)
-    finish(out)
+    finish(out, [result.saved for result in results])
     losses: list[float] = results[0].losses
     return losses
