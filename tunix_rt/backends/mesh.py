@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from tunix_rt.config.execution import MeshConfig
@@ -21,17 +20,14 @@ class MeshShape:
     @classmethod
     def of(cls, mesh: MeshConfig, num_devices: int) -> MeshShape:
         """The mesh of so many devices, with -1 filled in. Raises DeviceError with the numbers."""
-        sizes = (mesh.data, mesh.shard, mesh.tensor)
-        given = math.prod(size for size in sizes if size > 0)
-        free = num_devices // given if -1 in sizes else 1
-        shape = cls(*(free if size == -1 else size for size in sizes))
-        if shape.size != num_devices:
+        sizes = mesh.filled(num_devices)
+        if sizes is None:
             named = f"data {mesh.data}, shard {mesh.shard}, tensor {mesh.tensor}"
             raise DeviceError(
                 f"hardware.mesh: {named} cannot be filled by {num_devices} devices: set hardware.mesh.data, .shard and "
                 ".tensor so that their product is that number (-1: what is left); hardware=cpu is one device"
             )
-        return shape
+        return cls(*sizes)
 
     @property
     def size(self) -> int:

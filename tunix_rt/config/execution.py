@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from annotated_types import Ge, MinLen
@@ -43,6 +44,13 @@ class MeshConfig:
     def __post_init__(self) -> None:
         if (self.data, self.shard) == (-1, -1):
             raise ValueError("only one of data and shard can be what is left (-1)")
+
+    def filled(self, num_devices: int) -> tuple[int, int, int] | None:
+        """Devices along data, shard and tensor, with -1 as what is left; None if so many devices cannot fill it."""
+        sizes = (self.data, self.shard, self.tensor)
+        left = num_devices // math.prod(size for size in sizes if size > 0)
+        data, shard, tensor = (left if size == -1 else size for size in sizes)
+        return (data, shard, tensor) if data * shard * tensor == num_devices else None
 
 
 @section

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -86,13 +85,11 @@ def platform_of_backend(backend: BackendConfig, hardware: HardwareConfig) -> Ite
 def devices(backend: BackendConfig, hardware: HardwareConfig, model: ModelConfig) -> Iterator[Mistake]:
     """Their number fills the mesh, and heads can be shared out. Of `all` only the backend knows how many."""
     count, mesh, source = hardware.num_devices, hardware.mesh, model.source
-    sizes = (mesh.data, mesh.shard, mesh.tensor)
-    given = math.prod(size for size in sizes if size > 0)
     if isinstance(hardware.devices, tuple) and len(set(hardware.devices)) < len(hardware.devices):
         yield "hardware.devices", f"names a device twice: {', '.join(map(str, hardware.devices))}"
-    if not BACKENDS[backend.name].devices and (count != 1 or given > 1):
+    if not BACKENDS[backend.name].devices and (count != 1 or max(mesh.data, mesh.shard, mesh.tensor) > 1):
         yield "hardware.devices", f"backend {backend.name!r} computes on one: 1, or backend=jax, or backend=torch"
-    if count is not None and (count % given or (count != given and -1 not in sizes)):
+    if count is not None and mesh.filled(count) is None:
         what = f"data {mesh.data} x shard {mesh.shard} x tensor {mesh.tensor}"
         yield "hardware.mesh", f"{what} cannot be filled by {count} devices (hardware.devices); {MEND_MESH}"
     if isinstance(source, FreshModel):

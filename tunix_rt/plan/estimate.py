@@ -77,7 +77,10 @@ def estimate(config: ExperimentConfig, prepared: PreparedData, num_devices: int,
 
     With `hardware.local_batch_size=auto` of as many rows at once as a run begins with, halved until they fit.
     """
-    found = outline(config, prepared, num_devices)
+    return _fitted(config, outline(config, prepared, num_devices), budget)
+
+
+def _fitted(config: ExperimentConfig, found: Outline, budget: MemoryBudget) -> Estimate:
     if not config.training.trains:
         return Estimate(found, _phases(found.query, None), activations_known=True)
     if config.hardware.local_batch_size != "auto":
@@ -94,7 +97,7 @@ def fits(config: ExperimentConfig, prepared: PreparedData, num_devices: int, bud
     """Whether `config` fits. What it holds besides activations, which take their time to find, is compared first."""
     found = outline(config, prepared, num_devices)
     least = Estimate(found, _phases(found.query, 0 if config.training.trains else None), activations_known=False)
-    return least.fits(budget) and estimate(config, prepared, num_devices, budget).fits(budget)
+    return least.fits(budget) and _fitted(config, found, budget).fits(budget)
 
 
 def with_rows(found: Outline, rows: int | None) -> Estimate:
