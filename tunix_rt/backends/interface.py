@@ -1,4 +1,4 @@
-"""The only interface between the product and a framework: eight methods and the records they exchange.
+"""The only interface between the product and a framework: nine methods and the records they exchange.
 
 `State` and `Measurements` are opaque outside a backend; everything else is numpy and plain Python.
 Legend: R rows of an update on all devices, T positions, N tokens. Text does not appear here.
@@ -70,6 +70,16 @@ class TrainingSetup:
 
 
 @dataclass(frozen=True, slots=True)
+class Top:
+    """The likeliest tokens at each of n positions, the likeliest first."""
+
+    ids: Int32
+    """[n, k]"""
+    logprobs: Float32
+    """[n, k] natural log-probabilities at temperature 1, before any top-k or top-p."""
+
+
+@dataclass(frozen=True, slots=True)
 class Piece:
     """A portion of one prompt's completion."""
 
@@ -85,6 +95,44 @@ class Piece:
     """The token that ended the completion; None if more follows, it ended at its limit, or a backend cannot tell."""
     stop_logprob: float | None = None
     """Its log-probability, as `logprobs`; None as `stop_id`."""
+    top: Top | None = None
+    """What else was likely at each token of `ids`, if the request asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A prompt that joins a `ContinuousBatch`."""
+
+    index: int
+    """Tells it from the others in the batch."""
+    prompt: Int32
+    """[N] token ids, N ≥ 1."""
+    generation: GenerationConfig
+    """Read: `max_new_tokens`, `temperature`, `top_k`, `top_p`."""
+    seed: int
+    """64 bits."""
+    top_logprobs: int = 0
+    """How many of the likeliest tokens are named at each new one."""
+
+
+class ContinuousBatch(Protocol):
+    """Prompts that are answered together; one joins when a row is free, and leaves when it has ended."""
+
+    @property
+    def free(self) -> int:
+        """How many requests can be added now."""
+
+    def add(self, request: Request) -> None:
+        """Let a request join at the next step. Raises ValueError if no row is free."""
+
+    def abort(self, index: int) -> None:
+        """Let a request leave; nothing more is said of it. One that is not there is passed over."""
+
+    def step(self) -> list[Piece]:
+        """Read the prompts that have joined, and make one or several tokens of every row; their pieces, as `generate`.
+
+        Without requests: none. Raises OutOfMemory.
+        """
 
 
 class Backend(Protocol):
@@ -138,6 +186,9 @@ class Backend(Protocol):
         model's last position. Yields pieces as they are made; the last one of each index has a
         `finish_reason`. What a row yields depends on its prompt and seed only. Raises OutOfMemory.
         """
+
+    def continuous(self, state: State, rows: int) -> ContinuousBatch:
+        """An empty batch for answering at most `rows` prompts at once. `state` stays in use until it is dropped."""
 
     def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         """Save to an existing folder `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or

@@ -1,4 +1,4 @@
-"""The eight methods on jax, by delegation: what a state is, and how it is saved and loaded.
+"""The nine methods on jax, by delegation: what a state is, and how it is saved and loaded.
 
 In and out: numpy batches, model folders, checkpoints. The computation is in `step` and `generate`.
 """
@@ -19,7 +19,7 @@ from flax import nnx
 
 from tunix_rt.backends import heap, xla
 from tunix_rt.backends.fold import Fold
-from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
+from tunix_rt.backends.interface import ContinuousBatch, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import Call, Pieces, answering_order, generate, together
@@ -34,6 +34,7 @@ from tunix_rt.backends.sampling import UInt32
 from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tensor_parallel import check_tensor
+from tunix_rt.backends.waves import Waves
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -200,6 +201,9 @@ class JaxBackend(xla.XlaBackend):
         call = Call(state.graph, stored.architecture, stored.stop_ids, prompts, generation, seeds)
         with xla.memory_errors("generation.batch_size"):
             yield from together(_answering(state, call))
+
+    def continuous(self, state: State, rows: int) -> ContinuousBatch:
+        return Waves(self, state, rows)
 
     def _parts(self, state: State) -> PartOf | None:
         """None in one process, which has every part; and with an adapter, which every process has."""

@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from tunix_rt.backends.interface import Backend, Measurements, Piece, TrainingSetup
+from tunix_rt.backends.interface import Backend, ContinuousBatch, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.processes.calls import Call
 from tunix_rt.backends.processes.job import Job
 from tunix_rt.backends.processes.messages import Held
+from tunix_rt.backends.waves import Waves
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Quantization
@@ -98,6 +99,9 @@ class Leader:
                     yield other
             for reply in call.replies.values():
                 reply.result()
+
+    def continuous(self, state: State, rows: int) -> ContinuousBatch:
+        return Waves(self, state, rows)
 
     def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         call = self._call("save", state=state.held, folder=folder, max_shard_size=max_shard_size)

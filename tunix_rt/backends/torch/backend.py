@@ -1,4 +1,4 @@
-"""The torch backend: the eight methods, by delegation. One process per device.
+"""The torch backend: the nine methods, by delegation. One process per device.
 
 In and out: see `backends/interface.py`. Independent of text, runs and schedules.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.fold import Fold
-from tunix_rt.backends.interface import Piece, TrainingSetup
+from tunix_rt.backends.interface import ContinuousBatch, Piece, TrainingSetup
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.shrinking import fewer_rows, shrinking
@@ -31,6 +31,7 @@ from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.backends.torch.sharding import Sharding
 from tunix_rt.backends.torch.tensor_parallel import TensorParallel
+from tunix_rt.backends.waves import Waves
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
@@ -183,6 +184,9 @@ class TorchBackend(StoredBackend):
             yield from generate.generate(
                 state.model, prompts, generation, seeds, state.stored.stop_ids, self._mesh.everyone
             )
+
+    def continuous(self, state: State, rows: int) -> ContinuousBatch:
+        return Waves(self, state, rows)
 
     def _parts(self, state: State) -> PartOf | None:
         return self._part_of(state.stored) if self._divided and state.model.adapter is None else None

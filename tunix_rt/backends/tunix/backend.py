@@ -1,4 +1,4 @@
-"""The eight methods on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
+"""The nine methods on Tunix, by delegation: its models, the jitted step of its trainer and its Sampler.
 
 In and out: numpy batches, model folders, checkpoints. Our loop, not Tunix, handles learning rates and checkpoints.
 """
@@ -16,11 +16,12 @@ from tunix.sft.peft_trainer import PeftTrainer
 
 from tunix_rt.backends import heap, xla
 from tunix_rt.backends.fold import Fold
-from tunix_rt.backends.interface import Measurements, Piece, TrainingSetup
+from tunix_rt.backends.interface import ContinuousBatch, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.storage import Moments, Stored, check_adapter
 from tunix_rt.backends.tunix import generate, optimizer, step
 from tunix_rt.backends.tunix.decoder import arrays_of, build
 from tunix_rt.backends.tunix.weights import WeightMapping
+from tunix_rt.backends.waves import Waves
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Quantization
@@ -103,6 +104,9 @@ class TunixBackend(xla.XlaBackend):
             state.sampler.transformer_state = nnx.variables(state.model)
         with xla.memory_errors("generation.batch_size"):
             yield from generate.generate(state.sampler, state.model, limits, prompts, generation, seeds)
+
+    def continuous(self, state: State, rows: int) -> ContinuousBatch:
+        return Waves(self, state, rows)
 
     def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
         tensors, trainer = state.layout.to_files(arrays_of(nnx.state(state.model, nnx.Param))), state.trainer
