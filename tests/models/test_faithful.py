@@ -134,7 +134,7 @@ def test_white_space_that_a_token_takes_with_it_is_an_error_with_its_cause(
     form = formatter(CHAT, tokenizer)
     encoded = encode(form.parts(said("the", kept)), tokenizer, config_of([]).dataset.loss_weights)
     learned = encoded.ids[encoded.weights > 0].tolist()
-    assert tokenizer.inner.decode(learned, skip_special_tokens=False) == f"{kept}<|over|>"
+    assert tokenizer._inner.decode(learned, skip_special_tokens=False) == f"{kept}<|over|>"
     with pytest.raises(DataError, match=r"completion: the tokenizer's token '<\|.*\|>' takes the white space"):
         form.parts(said("the", lost))
     with pytest.raises(DataError, match=r"prompt: the tokenizer's token .*dataset\.strip=true"):

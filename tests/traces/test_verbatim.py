@@ -121,7 +121,7 @@ def targets(form: Formatter, tokenizer: Tokenizer, trace: Trace) -> str:
     """The text of the tokens with a weight."""
     encoded = encode(form.parts(trace, previous_turns=True), tokenizer, WEIGHTS)
     learned = encoded.ids[encoded.weights > 0]
-    return tokenizer.inner.decode(learned.tolist(), skip_special_tokens=False)
+    return tokenizer._inner.decode(learned.tolist(), skip_special_tokens=False)
 
 
 @settings(deadline=None, max_examples=50)

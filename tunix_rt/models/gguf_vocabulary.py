@@ -15,7 +15,7 @@ from typing import Any
 from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject
 from tunix_rt.models.chat_template import read_templates
-from tunix_rt.models.folder import read_object, read_stop_ids
+from tunix_rt.models.folder import TOKENIZER, read_object, read_stop_ids
 from tunix_rt.models.gguf_metadata import Keys
 from tunix_rt.models.gguf_tokenizer import BLANK, CONTROL, SPLITS, USER_DEFINED, implied_merges
 from tunix_rt.models.tokenizer import Tokenizer
@@ -36,8 +36,11 @@ def vocabulary_keys(folder: Path, rows: int) -> Keys:
 
     Raises ModelError naming what llama.cpp would do otherwise.
     """
-    tokenizer = Tokenizer.load(folder)
-    state = json.loads(tokenizer.inner.to_str())
+    from tokenizers import Tokenizer as Inner
+
+    inner = Inner.from_file(str(folder / TOKENIZER))
+    tokenizer = Tokenizer(folder, inner)  # puts into it what the class of the folder builds
+    state = json.loads(inner.to_str())
     model = state["model"]
     tokens, types = _tokens(folder, state, rows)
     match model["type"]:
@@ -50,8 +53,8 @@ def vocabulary_keys(folder: Path, rows: int) -> Keys:
         case kind:
             raise ModelError(f"{folder}: GGUF: a tokenizer of the kind {kind} is not written, only BPE and characters")
     unknown = model["vocab"].get(model.get("unk_token") or "")
-    keys = {"model": keys.pop("model"), **keys, "tokens": tokens, "token_type": types}
-    return {f"tokenizer.ggml.{key}": value for key, value in (keys | _special(folder, tokenizer, unknown)).items()}
+    keys |= {"tokens": tokens, "token_type": types} | _special(folder, tokenizer, tokens, unknown)
+    return {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
 
 
 def template_of(folder: Path) -> str | list[dict[str, str]] | None:
@@ -78,7 +81,7 @@ def _tokens(folder: Path, state: JsonObject, rows: int) -> tuple[list[str], list
     return tokens, types
 
 
-def _special(folder: Path, tokenizer: Tokenizer, unknown: int | None) -> Keys:
+def _special(folder: Path, tokenizer: Tokenizer, tokens: list[str], unknown: int | None) -> Keys:
     """The ids of special tokens, and whether a text begins with one."""
     stops = tuple(dict.fromkeys((tokenizer.end_id, *read_stop_ids(folder))))
     if len(stops) > len(STOPS):
@@ -87,7 +90,7 @@ def _special(folder: Path, tokenizer: Tokenizer, unknown: int | None) -> Keys:
             f"({', '.join(STOPS)}); leave some out of eos_token_id in generation_config.json"
         )
     ids: dict[str, int | None] = dict(zip(STOPS, stops, strict=False))
-    begin = tokenizer.inner.token_to_id(tokenizer.begin_token)
+    begin = tokens.index(tokenizer.begin_token) if tokenizer.begin_token in tokens else None
     if tokenizer.begin_token and begin is None:
         raise ModelError(f"{folder}: GGUF: {tokenizer.begin_token!r}, which begins a text, is not one token")
     ids |= {"bos": tokenizer.begin_id if begin is None else begin, "padding": tokenizer.pad_id, "unknown": unknown}

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ from tunix_rt.models.families.architecture import Shape
 from tunix_rt.models.folder import Float32, read_architecture, weight_reader
 from tunix_rt.models.gguf_config import ROPE_FACTORS
 from tunix_rt.models.gguf_families import family_of, longest_context
-from tunix_rt.models.gguf_layout import layout
+from tunix_rt.models.gguf_layout import Stored, layout
 from tunix_rt.models.gguf_metadata import Keys, model_keys, rope_factors
 from tunix_rt.models.gguf_vocabulary import template_of, vocabulary_keys
 from tunix_rt.terminal import progress, warn
@@ -50,8 +51,8 @@ class Entry:
     name: str
     shape: Shape
     dtype: Dtype
-    values: Any
-    """A function without arguments that reads it, float32."""
+    values: Float32 | Callable[[], Float32]
+    """What is written, float32, or what reads it."""
 
 
 def write_gguf(folder: Path, target: Path, dtype: Dtype, name: str) -> None:
@@ -66,17 +67,17 @@ def write_gguf(folder: Path, target: Path, dtype: Dtype, name: str) -> None:
         warn(f"GGUF cannot say the windows of {architecture.family}: written for contexts of up to {longest:,} tokens")
     entries = []
     if (factors := rope_factors(architecture, family)) is not None:
-        entries.append(Entry(ROPE_FACTORS, factors.shape, "F32", lambda: factors))
+        entries.append(Entry(ROPE_FACTORS, factors.shape, "F32", factors))
     for stored in layout(architecture):
         chosen = "F32" if stored.is_whole else dtype
-
-        def values(stored: Any = stored) -> Float32:
-            return stored.to_file([read(tensor.name) for tensor in stored.tensors])
-
-        entries.append(Entry(stored.name, stored.shape, chosen, values))
+        entries.append(Entry(stored.name, stored.shape, chosen, partial(_read, read, stored)))
     keys = general_keys("model", name, dtype) | model_keys(architecture, family)
     keys |= vocabulary_keys(folder, architecture.vocab_size)
     write_file(target, family.name, keys, entries, template_of(folder))
+
+
+def _read(read: Callable[[str], Float32], stored: Stored) -> Float32:
+    return stored.to_file([read(tensor.name) for tensor in stored.tensors])
 
 
 def require_package() -> None:
@@ -168,8 +169,9 @@ def _rounded(target: Path, entry: Entry) -> np.ndarray[Any, Any]:
     from gguf.quants import quantize
 
     kind, _ = _kind_and_size(entry)
+    read = entry.values() if callable(entry.values) else entry.values
     with np.errstate(over="ignore"):
-        values: np.ndarray[Any, Any] = quantize(np.ascontiguousarray(entry.values()), kind)
+        values: np.ndarray[Any, Any] = quantize(np.ascontiguousarray(read), kind)
     if values.dtype == np.float16 and not np.isfinite(values).all():
         raise ModelError(f"{target}: {entry.name} has values beyond those of F16; --dtype BF16 or F32")
     return values

@@ -46,7 +46,7 @@ class Tokenizer:
     """A tokenizer without side effects on text: it adds no special tokens, does not truncate, does not pad."""
 
     def __init__(self, folder: Path, inner: tokenizers.Tokenizer) -> None:
-        self._folder, self.inner = folder, inner
+        self._folder, self._inner = folder, inner
         inner.no_truncation()
         inner.no_padding()
         applied = apply_class(folder, read_object(folder / "tokenizer_config.json", optional=True), inner)
@@ -121,12 +121,12 @@ class Tokenizer:
     @cached_property
     def added_tokens(self) -> frozenset[str]:
         """Texts that become one token wherever they occur, special tokens included."""
-        return frozenset(token.content for token in self.inner.get_added_tokens_decoder().values())
+        return frozenset(token.content for token in self._inner.get_added_tokens_decoder().values())
 
     @cached_property
     def special_tokens(self) -> frozenset[str]:
         """Texts that become one special token wherever they occur, and that `decode` leaves out."""
-        return frozenset(token.content for token in self.inner.get_added_tokens_decoder().values() if token.special)
+        return frozenset(token.content for token in self._inner.get_added_tokens_decoder().values() if token.special)
 
     def encode(self, text: str) -> Encoding:
         """Ids and character offsets. Adds no special tokens; their text, as in a chat prompt, is recognised.
@@ -142,7 +142,7 @@ class Tokenizer:
                 else "the tokenizer's vocabulary lacks"
             )
             raise DataError(f"{what} {shown} (in {text[:60]!r})")
-        encoding = self.inner.encode(text, add_special_tokens=False)
+        encoding = self._inner.encode(text, add_special_tokens=False)
         change = self._faithful.rewritten(encoding, text)
         return Encoding(encoding.ids, self._faithful.offsets(encoding, text), change)
 
@@ -152,25 +152,25 @@ class Tokenizer:
 
     @cached_property
     def _faithful(self) -> Faithful:
-        return Faithful(self.inner, self.end_id)
+        return Faithful(self._inner, self.end_id)
 
     def ids(self, text: str) -> list[int]:
         """The ids of `encode`, for a text whose characters are known to be in the vocabulary."""
-        return self.inner.encode(text, add_special_tokens=False).ids
+        return self._inner.encode(text, add_special_tokens=False).ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of ids, special tokens left out."""
-        return self.inner.decode(list(ids), skip_special_tokens=True)
+        return self._inner.decode(list(ids), skip_special_tokens=True)
 
     def piece(self, token: int) -> str:
         """The text of one id, special tokens included; an incomplete character shows as �."""
-        return self.inner.decode([token], skip_special_tokens=False)
+        return self._inner.decode([token], skip_special_tokens=False)
 
     def pieces(self, ids: Sequence[int]) -> list[tuple[int, str]]:
         """(number of tokens, their text) one after the other: tokens that share a character stay together."""
         found, start = [], 0
         for end in range(1, len(ids) + 1):
-            text = self.inner.decode(list(ids[start:end]), skip_special_tokens=False)
+            text = self._inner.decode(list(ids[start:end]), skip_special_tokens=False)
             if not text.endswith("�") or end - start == LONGEST_CHARACTER or end == len(ids):
                 found.append((end - start, text))
                 start = end
@@ -190,10 +190,10 @@ class Tokenizer:
 
     def _knows(self, character: str) -> bool:
         if character not in self._known:
-            if type(self.inner.model).__name__ == "WordLevel":  # raises where another model gives <unk>
+            if type(self._inner.model).__name__ == "WordLevel":  # raises where another model gives <unk>
                 self._known[character] = character in self._vocabulary
             else:
-                tokens = self.inner.encode(character, add_special_tokens=False).tokens
+                tokens = self._inner.encode(character, add_special_tokens=False).tokens
                 self._known[character] = bool(tokens) and self._settings.get("unk_token") not in tokens
         return self._known[character]
 
