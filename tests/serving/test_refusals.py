@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,26 @@ from tunix_rt.serving.guard import HEADERS
 from tunix_rt.serving.server import TOKEN_VARIABLE, listen, read_token
 
 Serve = Callable[..., Served]
+Closing = Callable[[httpx.Client], httpx.Client]
 TEXT: dict[str, Any] = {"model": "ruled", "prompt": "abc", "max_tokens": 2}
 CHAT: dict[str, Any] = {"model": "ruled", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 2}
 
 
 @pytest.fixture
-def asked(serve_ruled: Serve) -> Iterator[Callable[..., httpx.Response]]:
-    served = serve_ruled()
-    client = httpx.Client(base_url=f"{served.url}/v1")
+def closing() -> Iterator[Closing]:
+    """Close a client when the test is over."""
+    with ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def asked(serve_ruled: Serve, closing: Closing) -> Callable[..., httpx.Response]:
+    client = closing(httpx.Client(base_url=f"{serve_ruled().url}/v1"))
 
     def post(given: dict[str, Any], **changes: Any) -> httpx.Response:
         return client.post("chat/completions" if "messages" in given else "completions", json=given | changes)
 
-    yield post
-    client.close()
+    return post
 
 
 def test_every_refusal_has_a_name(asked: Callable[..., httpx.Response]) -> None:
@@ -71,10 +78,10 @@ def test_what_asks_for_nothing_is_accepted(asked: Callable[..., httpx.Response])
     assert asked(CHAT, tools=[], response_format={"type": "text"}, metadata={"a": "b"}).status_code == 200
 
 
-def test_no_other_site_asks(serve_ruled: Serve) -> None:
+def test_no_other_site_asks(serve_ruled: Serve, closing: Closing) -> None:
     """A page that a browser here has open, and a name of another site that leads here."""
     url = serve_ruled().url
-    client = httpx.Client(base_url=url)
+    client = closing(httpx.Client(base_url=url))
     for headers, status in (
         ({}, 200),
         ({"Origin": url}, 200),
@@ -90,8 +97,8 @@ def test_no_other_site_asks(serve_ruled: Serve) -> None:
     assert large.status_code == 413 and "error" in large.json()
 
 
-def test_a_token_is_asked_for(serve_ruled: Serve, capfd: pytest.CaptureFixture[str]) -> None:
-    client = httpx.Client(base_url=serve_ruled(token="open-sesame").url)
+def test_a_token_is_asked_for(serve_ruled: Serve, closing: Closing, capfd: pytest.CaptureFixture[str]) -> None:
+    client = closing(httpx.Client(base_url=serve_ruled(token="open-sesame").url))
     for path, headers, status in (
         ("/v1/models", {}, 401),
         ("/v1/models", {"Authorization": "Bearer wrong"}, 401),
