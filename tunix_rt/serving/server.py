@@ -24,6 +24,8 @@ from tunix_rt.terminal import say
 TOKEN_VARIABLE = "TUNIX_RT_SERVE_TOKEN"  # noqa: S105 (its name)
 GRACE = 10
 """Seconds in which answers that have begun can end before the server does."""
+KEEP_ALIVE = 75
+"""Seconds in which a client may use its connection again, longer than clients keep theirs: none meets a closed one."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -79,6 +81,7 @@ def serve(models: Sequence[Model], listening: socket.socket, token: str | None) 
         server_header=False,
         ws="none",
         timeout_graceful_shutdown=GRACE,
+        timeout_keep_alive=KEEP_ALIVE,
     )
     host, port = listening.getsockname()[:2]
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
