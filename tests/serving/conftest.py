@@ -190,9 +190,10 @@ def started(folder: Path, *words: str, **variables: str) -> Program:
 def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     folder = made_in(tmp_path_factory.mktemp(request.param), f"backend={request.param}", *TOY)
     served = started(folder, "last", "--rows", "4")
-    yield served
-    served.process.terminate()
-    assert served.process.wait(60) == 0
+    with served.process:
+        yield served
+        served.process.terminate()
+        assert served.process.wait(60) == 0
 
 
 @pytest.fixture

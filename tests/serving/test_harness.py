@@ -66,7 +66,7 @@ def test_texts_and_likelihoods(program: Program, tmp_path: Path, monkeypatch: py
         return dict(found["samples"])
 
     served = {"model": "quickstart", "base_url": f"{program.url}/v1/completions", "tokenizer": tokenizer}
-    served |= {"tokenizer_backend": "huggingface", "num_concurrent": 3, "max_length": 64}
+    served |= {"tokenizer_backend": "huggingface", "num_concurrent": 3, "max_length": 128}
     ours = evaluated("local-completions", served, list(TASKS))
     said = {one["doc"]["prompt"]: one["resps"][0][0] for one in ours["written"]}
     assert said == {one["prompt"]: one["completion"] for one in asked}

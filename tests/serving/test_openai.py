@@ -164,14 +164,14 @@ def test_the_answer_in_the_terms_of_the_format(client: openai.OpenAI, program: P
 def test_a_signal_ends_it(program: Program, number: signal.Signals) -> None:
     """With exit code 0; an answer that has begun is given whole."""
     other = started(program.folder, "last", TUNIX_RT_SERVE_TOKEN="open-sesame")
-    with openai.OpenAI(base_url=f"{other.url}/v1", api_key="open-sesame") as client:
+    with other.process, openai.OpenAI(base_url=f"{other.url}/v1", api_key="open-sesame") as client:
         stream = client.chat.completions.create(model=MODEL, messages=talk("12*34="), stream=True, logprobs=True)
         begun = next(iter(stream))
         other.process.send_signal(number)
         text, _, reason = joined(stream)
-    assert begun.choices and text and reason in ("length", "stop")
-    assert other.process.wait(60) == 0
-    assert other.process.stderr is not None and other.process.stderr.read().endswith("ended\n")
+        assert begun.choices and text and reason in ("length", "stop")
+        assert other.process.wait(60) == 0
+        assert other.process.stderr is not None and other.process.stderr.read().endswith("ended\n")
 
 
 def test_the_program_says_what_is_wrong(
