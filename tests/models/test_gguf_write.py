@@ -27,7 +27,7 @@ from tunix_rt.models.gguf_adapter import write_gguf_adapter
 from tunix_rt.models.gguf_families import FAMILIES, family_of
 from tunix_rt.models.gguf_layout import layout
 from tunix_rt.models.gguf_write import write_gguf
-from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
+from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char, write_tokenizer
 
 SIZES: dict[str, Any] = {
     "vocab_size": 300,
@@ -140,7 +140,7 @@ def test_what_is_written_is_read_back(case: str, tmp_path: Path) -> None:
     width=st.integers(1, 4),
     experts=st.integers(1, 4),
 )
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_names_and_tensors_are_those_of_the_package_and_turn_back(
     case: str, layers: int, groups: int, each: int, width: int, experts: int
 ) -> None:
@@ -248,6 +248,7 @@ def test_rows_without_a_token_and_templates_come_along(tmp_path: Path) -> None:
     assert tokenizer.vocab_size == 300 and tokenizer.piece(299) == "[PAD299]"
 
 
+@settings(max_examples=40)
 @given(text=st.text(st.sampled_from([*"abcdet 1234.,\né日😀'", "\r"]), max_size=40))
 def test_texts_have_the_same_tokens_in_the_tokenizer_that_comes_back(
     text: str, tmp_path_factory: pytest.TempPathFactory
@@ -260,6 +261,31 @@ def test_texts_have_the_same_tokens_in_the_tokenizer_that_comes_back(
         gguf.convert(base / "model.gguf", base / "back")
     for said in (text, f"{text}<t>{text}<end>"):
         assert Tokenizer.load(base).ids(said) == Tokenizer.load(base / "back").ids(said)
+
+
+@pytest.mark.parametrize("scheme", ["first", "never"])
+def test_sentencepiece_comes_back_with_its_bytes(scheme: str, tmp_path: Path) -> None:
+    from gguf import GGUFReader
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import decoders, models, pre_tokenizers
+
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *"▁ahtce", "th", "▁t", "▁th", "the"]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    merges = [("t", "h"), ("▁", "t"), ("▁t", "h"), ("▁", "th"), ("th", "e")]
+    inner = Inner(models.BPE(vocabulary, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    inner.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme=scheme, split=False)
+    steps = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    inner.decoder = decoders.Sequence([*steps, *([decoders.Strip(" ", 1, 0)] if scheme == "first" else [])])
+    inner.add_special_tokens(["<unk>", "<s>", "</s>"])
+    folder = make(tmp_path / "model", "llama")
+    write_tokenizer(folder, inner, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"})
+    write_gguf(folder, tmp_path / "model.gguf", "F32", "small")
+    gguf.convert(tmp_path / "model.gguf", tmp_path / "back")
+    types = GGUFReader(tmp_path / "model.gguf").fields["tokenizer.ggml.token_type"].contents()
+    assert types[:4] == [2, 3, 3, 6] and types[vocabulary["the"]] == 1 and types[-1] == 5
+    ours, theirs = Tokenizer.load(folder), Tokenizer.load(tmp_path / "back")
+    for text in ("the cat", "that é</s>the", "a  ahé日"):
+        assert ours.ids(text) == theirs.ids(text) and ours.decode(ours.ids(text)) == theirs.decode(ours.ids(text))
 
 
 def test_a_text_that_llama_cpp_would_split_otherwise_is_refused(tmp_path: Path) -> None:
@@ -325,3 +351,20 @@ def test_transformers_computes_the_same_from_the_file(case: str, tmp_path: Path)
             for place, file in ((folder, {}), (tmp_path, {"gguf_file": "model.gguf"}))
         )
     np.testing.assert_allclose(theirs.numpy(), ours.numpy(), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.acceptance  # 135 M parameters
+def test_smollm2_is_written_as_its_file_has_it(smollm2_file: Path, tmp_path: Path) -> None:
+    """A file of llama.cpp's own converter → a folder → a file: what the tokenizer is, the template, every number."""
+    from gguf import GGUFReader
+    from gguf.quants import dequantize
+
+    gguf.convert(smollm2_file, tmp_path / "model")
+    write_gguf(tmp_path / "model", tmp_path / "model.gguf", "F32", "small")
+    original, ours = GGUFReader(smollm2_file), GGUFReader(tmp_path / "model.gguf")
+    same = ["model", "pre", "tokens", "merges", "token_type", "eos_token_id", "padding_token_id", "bos_token_id"]
+    for key in [*(f"tokenizer.ggml.{name}" for name in same), "tokenizer.chat_template", "llama.rope.freq_base"]:
+        assert original.fields[key].contents() == ours.fields[key].contents(), key
+    found = {tensor.name: tensor.data for tensor in ours.tensors}
+    for tensor in original.tensors:
+        assert np.array_equal(dequantize(tensor.data, tensor.tensor_type), found[tensor.name]), tensor.name
