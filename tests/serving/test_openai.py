@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
-import subprocess
-import sys
 from typing import Any
 
 import numpy as np
@@ -14,6 +11,7 @@ import openai
 import pytest
 
 from tests.serving.conftest import Program, started
+from tunix_rt.__main__ import main
 
 MODEL = "quickstart"
 
@@ -40,7 +38,9 @@ def test_models(client: openai.OpenAI, program: Program) -> None:
         client.chat.completions.create(model="gpt", messages=talk("1*1="))  # type: ignore[arg-type]
 
 
-def test_many_at_once_get_what_predict_wrote(program: Program) -> None:
+def test_many_at_once_get_what_predict_wrote(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Greedily, alone or among others, and what `ask` shows."""
     recorded = program.predictions()
 
@@ -62,14 +62,9 @@ def test_many_at_once_get_what_predict_wrote(program: Program) -> None:
         recorded[0]["num_prompt_tokens"],
         recorded[0]["num_new_tokens"],
     )
-    asked = subprocess.run(
-        [sys.executable, "-m", "tunix_rt", "ask", "last", recorded[0]["prompt"]],
-        cwd=program.folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert asked.stdout.startswith(recorded[0]["completion"] + "\n")
+    monkeypatch.chdir(program.folder)
+    assert main(["ask", "last", recorded[0]["prompt"]]) == 0
+    assert capsys.readouterr().out.startswith(recorded[0]["completion"] + "\n")
 
 
 def test_samples_have_seeds(client: openai.OpenAI) -> None:
@@ -179,13 +174,13 @@ def test_a_signal_ends_it(program: Program, number: signal.Signals) -> None:
     assert other.process.stderr is not None and other.process.stderr.read().endswith("ended\n")
 
 
-def test_the_program_says_what_is_wrong(program: Program) -> None:
+def test_the_program_says_what_is_wrong(
+    program: Program, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(program.folder)
     for words, said in (
         (["last", "--host", "0.0.0.0"], "set a token"),
         (["last", "last"], "is named twice"),
         (["last", "--rows", "0"], "--rows 0: at least 1"),
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "tunix_rt", "serve", *words], cwd=program.folder, capture_output=True, text=True
-        )
-        assert done.returncode == 2 and said in done.stderr, json.dumps(words)
+        assert main(["serve", *words]) == 2 and said in capsys.readouterr().err, words
