@@ -17,7 +17,7 @@ from torch import Tensor
 from tunix_rt.backends.interface import FinishReason, Piece
 from tunix_rt.backends.prompts import distinct, first_equals
 from tunix_rt.backends.sampling import uniforms
-from tunix_rt.backends.torch.attention import Cache
+from tunix_rt.backends.torch.cache import Cache
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.mesh import ALONE, Axis
 from tunix_rt.backends.torch.products import DTYPES, matmul, rounded
