@@ -27,7 +27,7 @@ from tunix_rt.backends.torch.recomputed import TIDY_EVERY, ComputedAgain
 from tunix_rt.backends.torch.sharding import EMBEDDING, FIRST_LAYER, NORM, Sharding
 from tunix_rt.backends.torch.tensor_parallel import TensorParallel
 from tunix_rt.config.choices import Precision
-from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, kind_of
+from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts
 from tunix_rt.models.families.names import Tensor as Named
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.families.rope import Rope, rotary_frequencies
@@ -197,13 +197,6 @@ class Decoder:
         if bias_of is None:
             return rms_norm(x.float(), x.shape[-1:], weight, shape.norm_eps)
         return layer_norm(x.float(), x.shape[-1:], weight, self.weights[bias_of], shape.norm_eps)
-
-
-def kinds_of(model: Decoder) -> dict[str, str]:
-    """Maps each trained tensor to its `no_decay` kind."""
-    if model.adapter is not None:
-        return dict.fromkeys(model.adapter.tensors, "matrices")
-    return {tensor.name: kind_of(tensor.canonical_name) for tensor in tensors_of(model.architecture)}
 
 
 def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
