@@ -168,10 +168,12 @@ class Backend(Protocol):
         Raises OutOfMemory.
         """
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         """Returns `logprobs`: float32 [R, T], of each target; 0 where its weight is 0. Left on the device.
 
         `adapter` false: those of the base, without the adapter that is trained. Raises ValueError if there is none.
+        `top` k > 0: also, at every place, the k likeliest tokens (fewer in a smaller vocabulary), the likeliest first,
+        as `top_ids` int32 [R, T, k], and their log-probabilities as `top_logprobs` float32 [R, T, k].
         """
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:

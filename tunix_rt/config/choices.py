@@ -7,6 +7,7 @@ from typing import Literal
 
 BackendName = Literal["jax", "torch", "tunix"]
 Precision = Literal["float32", "bfloat16"]
+GgufDtype = Literal["F32", "F16", "BF16", "Q8_0"]
 Quantization = Literal["int8", "nf4"]
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 Adapter = Literal[

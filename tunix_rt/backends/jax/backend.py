@@ -23,6 +23,7 @@ from tunix_rt.backends.interface import ContinuousBatch, Measurements, Piece, Tr
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import Call, Pieces, answering_order, generate, together
+from tunix_rt.backends.jax.likeliest import likeliest
 from tunix_rt.backends.jax.mesh import DeviceMesh, build
 from tunix_rt.backends.jax.optimizer import adam, adam_state, compiled
 from tunix_rt.backends.jax.parts import part_of, written
@@ -154,17 +155,21 @@ class JaxBackend(xla.XlaBackend):
         )
         return found
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         # Without it: its matrices are 0, so that nothing is added and no other program is compiled.
         tensors = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
 
-        def compute(fold: Fold) -> jax.Array:
-            found: jax.Array = score(state.graph, state.mesh, tensors, self._inputs(state, batch, fold))
-            return found.reshape(-1, found.shape[-1])[: fold.num_rows]
+        def compute(fold: Fold) -> Measurements:
+            call = state.graph, state.mesh, tensors, self._inputs(state, batch, fold)
+            found = {"logprobs": score(*call)[..., None]}
+            if top:
+                found |= dict(zip(("top_ids", "top_logprobs"), likeliest(*call, top), strict=True))
+            return {name: array.reshape(-1, *array.shape[-2:])[: fold.num_rows] for name, array in found.items()}
 
-        return {"logprobs": self._fitting(state, batch, compute)}
+        found: Measurements = self._fitting(state, batch, compute)
+        return found | {"logprobs": found["logprobs"][..., 0]}
 
     def _fitting(self, state: State, batch: Batch, compute: Callable[[Fold], T]) -> T:
         """What `compute` makes of the rows of a batch, with fewer at once if memory is short."""

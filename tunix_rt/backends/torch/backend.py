@@ -28,6 +28,7 @@ from tunix_rt.backends.torch.adapter import Lora, masked
 from tunix_rt.backends.torch.continuous import Continuous
 from tunix_rt.backends.torch.decoder import Decoder, kinds_of
 from tunix_rt.backends.torch.gather import filled, sharded
+from tunix_rt.backends.torch.likeliest import likeliest
 from tunix_rt.backends.torch.optimizer import AdamW
 from tunix_rt.backends.torch.prepared import Prepared
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
@@ -169,13 +170,20 @@ class TorchBackend(StoredBackend):
             return failed
         return bool(self._mesh.everyone.sum(torch.tensor(float(failed))))
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         model = state.model if adapter else replace(state.model, adapter=None)
-        found = self._attempted(batch, lambda fold, local: step.logprobs(model, local))
-        every = self._mesh.rows.gather(found).swapaxes(0, 1)
-        return {"logprobs": every.flatten(0, 2)[: len(batch.tokens)]}
+        found = {"logprobs": self._every_row(batch, lambda local: step.logprobs(model, local))}
+        if top:
+            ids, values = self._every_row(batch, lambda local: likeliest(model, local, top)).unbind(2)
+            found |= {"top_ids": ids.int(), "top_logprobs": values.float()}
+        return found
+
+    def _every_row(self, batch: Batch, compute: Callable[[Batch], Tensor]) -> Tensor:
+        """What `compute` makes of the rows of each process, [A, L, ...], as [R, ...]."""
+        found = self._attempted(batch, lambda fold, local: compute(local))
+        return self._mesh.rows.gather(found).swapaxes(0, 1).flatten(0, 2)[: len(batch.tokens)]
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}

@@ -82,13 +82,13 @@ class TunixBackend(xla.XlaBackend):
         finite = step.finite(sums["loss_sum"], norm)
         return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         fold = Fold.of(len(batch.tokens), self.rows_at_once)
         with xla.memory_errors(xla.ROWS):
-            found = step.score(state.model, step.inputs(fold.local(batch)))
-        return {"logprobs": found.reshape(-1, found.shape[-1])[: fold.num_rows]}
+            found = step.score(state.model, step.inputs(fold.local(batch)), top=top)
+        return {name: array.reshape(-1, *array.shape[2:])[: fold.num_rows] for name, array in found.items()}
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
