@@ -20,8 +20,8 @@ from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import BackendName, Platform, Precision
 from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
 from tunix_rt.config.model import ScratchModel
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import CONFIG, read_architecture
 from tunix_rt.models.initialise import write_fresh
@@ -102,7 +102,7 @@ class Run:
     @property
     def setup(self) -> TrainingSetup:
         """AdamW. Its epsilon is large: of a gradient that is nothing but rounding a small one would make a step."""
-        optimizer = OptimizerConfig(
+        optimizer = AdamWConfig(
             kind="adamw",
             learning_rate=RATE,
             beta1=0.9,

@@ -19,8 +19,8 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Precision, Quantization
 from tunix_rt.config.model import LoraAdapter
+from tunix_rt.config.optimizers import OptimizerConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import Float32
 from tunix_rt.models.shards import MAX_SHARD_SIZE
@@ -194,8 +194,8 @@ class Backend(Protocol):
 
     def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         """Save to an existing folder `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
-        with an adapter what `models/adapter_folder.py` names instead; and `optimizer.safetensors` (`m.<name>`,
-        `v.<name>` float32, `count` int64). Tensors of more than `max_shard_size` bytes are in several files with an
+        with an adapter what `models/adapter_folder.py` names instead; and `optimizer.safetensors`
+        (`models/moments.py`). Tensors of more than `max_shard_size` bytes are in several files with an
         index (`models/shards.py`). The snapshot is taken on return; the future is done when all files are complete on
         disk, and holds the hex SHA-256 of each by name.
 

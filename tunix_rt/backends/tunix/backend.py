@@ -25,6 +25,7 @@ from tunix_rt.backends.waves import Waves
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Quantization
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import ConfigError
 from tunix_rt.models.folder import CONFIG, Weights, read_weights
@@ -64,6 +65,8 @@ class TunixBackend(xla.XlaBackend):
         model, layout = build(stored.architecture, weights, self._config, where, self._device)
         state = State(stored, model, layout)
         if training is not None:
+            if not isinstance(training.optimizer, AdamWConfig):
+                raise ConfigError("backend=tunix trains with optimizer=adamw alone: use backend=jax or backend=torch")
             rule = optimizer.adamw(training.optimizer, training.clip_norm, layout.kinds)
             state.trainer = step.trainer(model, rule, self._device)
             if stored.optimizer is not None:
