@@ -80,7 +80,7 @@ class _Answer(BaseHTTPRequestHandler):
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked.get('organization') or OWNER}/{asked['name']}"
         there = name in self.server.repositories
-        self.server.repositories.setdefault(name, Repository(bool(asked.get("private"))))
+        self.server.repositories.setdefault(name, Repository(asked.get("visibility") == "private"))
         url = f"{self.server.url}/{name}"
         self._send({"url": url, "name": name} | ({"error": "there already"} if there else {}), 409 if there else 200)
 

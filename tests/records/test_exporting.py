@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.records.go_templates import render
@@ -130,6 +130,7 @@ def test_what_llama_cpp_puts_before_every_text_is_left_out(tmp_path: Path) -> No
 
 
 @given(text=st.text())
+@settings(max_examples=40)
 def test_any_text_survives_as_a_literal(text: str) -> None:
     assert render("{{ " + literal(text) + " }}", []) == text
     assert '"""' not in literal(text).strip('"') and "\n" not in literal(text)

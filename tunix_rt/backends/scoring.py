@@ -32,7 +32,7 @@ def score(backend: Backend, state: State, texts: Sequence[Int32], top: int) -> l
     return [_of_row(found, row, len(text) - 1, top) for row, text in enumerate(texts)]
 
 
-def _of_row(found: dict[str, np.ndarray], row: int, length: int, top: int) -> Scored:  # type: ignore[type-arg]
+def _of_row(found: dict[str, np.ndarray], row: int, length: int, top: int) -> Scored:
     likeliest = Top(found["top_ids"][row, :length], found["top_logprobs"][row, :length]) if top else None
     return Scored(found["logprobs"][row, :length], likeliest)
 

@@ -81,7 +81,7 @@ class Answerer:
         """The run's own settings of an answer, with changes. Raises ValueError."""
         one = replace(self.generation, num_return_sequences=1, batch_size=1, also_greedy=None, interventions=None)
         greedy = changes.get("temperature", one.temperature) == 0
-        return replace(one, **changes, **({"top_k": None, "top_p": None} if greedy else {}))
+        return replace(one, **(changes | ({"top_k": None, "top_p": None} if greedy else {})))
 
     def seed_of(self, messages: Sequence[Message], seed: int, sample: int = 0) -> int:
         """The seed of an answer's sampling: that of `predict` for a trace without an id of its own."""

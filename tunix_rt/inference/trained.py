@@ -43,15 +43,16 @@ def whole_model(run: RunFolder, done: str) -> Iterator[Path]:
 
     `done`: what is done with it, for the sentence that says that it is not quantised. Raises as `trained_model`.
     """
-    trained, start = trained_model(run), PreparedData(run.data_folder).model_folder
+    trained = trained_model(run)
+    if not is_reference(trained) and not is_adapter(trained):
+        yield trained
+        return
+    start = PreparedData(run.data_folder).model_folder
     if is_reference(trained):
         model, _, quantize = to_load(trained, start)
         if quantize is not None:
             warn(f"{run.name} asked the model with its matrices in {quantize}; its full weights are {done}")
         yield model
-        return
-    if not is_adapter(trained):
-        yield trained
         return
     with tempfile.TemporaryDirectory() as folder:
         base, _ = opened(trained, start)

@@ -67,7 +67,8 @@ def config_of(metadata: Metadata, reader: GGUFReader) -> JsonObject:
     }
     if model_type == "gpt2":
         return common | _gpt2(file)
-    return common | _llama_like(file) | FURTHER.get(model_type, lambda _: {})(file)
+    further = FURTHER.get(model_type)
+    return common | _llama_like(file) | ({} if further is None else further(file))
 
 
 def _llama_like(file: _File) -> JsonObject:

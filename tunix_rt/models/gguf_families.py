@@ -158,7 +158,7 @@ def yarn(rope: Rope) -> float:
 def period(a: Architecture) -> int | None:
     """The k for which all layers but every k-th have a window (1: none has one); None if there is no such k."""
     windows = [kind.window is not None for kind in a.layers]
-    for every in (1, *range(2, len(windows) + 2)):
+    for every in range(1, len(windows) + 2):
         if windows == [(layer + 1) % every != 0 for layer in range(len(windows))]:
             return every
     return None

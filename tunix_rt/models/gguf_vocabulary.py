@@ -8,6 +8,7 @@ none. What llama.cpp would split in another way is refused.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,18 @@ from tunix_rt.files import JsonObject
 from tunix_rt.models.chat_template import read_templates
 from tunix_rt.models.folder import TOKENIZER, read_object, read_stop_ids
 from tunix_rt.models.gguf_metadata import Keys
-from tunix_rt.models.gguf_tokenizer import BLANK, CONTROL, SPLITS, USER_DEFINED, implied_merges
+from tunix_rt.models.gguf_tokenizer import BLANK, CONTROL, SPLITS, UNKNOWN, USER_DEFINED, implied_merges
 from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.models.tokenizer_class import state_of
 
-NORMAL, UNUSED = 1, 5
+NORMAL, UNUSED, BYTE = 1, 5, 6
 """`tokenizer.ggml.token_type`, beside those of `gguf_tokenizer`."""
 NAMED = ("gpt-2", "llama-bpe", "qwen2", "smollm")
 """The names of `SPLITS` that are written, the first that fits."""
 STOPS = ("eos", "eot", "eom")
 """The names for tokens that end a turn, as many as a file can have."""
+SINGLE_BYTE = re.compile("<0x[0-9A-F]{2}>")
+"""A byte of what sentencepiece has no piece for."""
 COMPOSED = {"type": "NFC"}
 """The normaliser of Qwen's tokenizers, which llama.cpp leaves out."""
 
@@ -48,6 +51,7 @@ def vocabulary_keys(folder: Path, rows: int) -> Keys:
             keys = _characters(folder, state, tokens, types)
         case "BPE" if model.get("byte_fallback"):
             keys = _sentencepiece(folder, state, tokens)
+            types = [_kind_of_piece(token, kind, model) for token, kind in zip(tokens, types, strict=True)]
         case "BPE":
             keys = _byte_level(folder, state)
         case kind:
@@ -141,6 +145,13 @@ def _sentencepiece(folder: Path, state: JsonObject, tokens: Sequence[str]) -> Ke
         raise ModelError(f"{folder}: GGUF: the tokenizer's merges do not follow from a score of each token")
     scores = [ranks.get(token, 0.0) for token in tokens]
     return {"model": "llama", "pre": "default", "scores": scores, "add_space_prefix": _prefixed(folder, state)}
+
+
+def _kind_of_piece(token: str, kind: int, model: JsonObject) -> int:
+    """The kind of a piece of sentencepiece, by which llama.cpp writes bytes as bytes."""
+    if token == model.get("unk_token"):
+        return UNKNOWN
+    return BYTE if kind == NORMAL and SINGLE_BYTE.fullmatch(token) else kind
 
 
 def _prefixed(folder: Path, state: JsonObject) -> bool:

@@ -142,7 +142,7 @@ def _beside(target: Path) -> Iterator[Path]:
 
 
 def _add_keys(writer: GGUFWriter, keys: Keys) -> None:
-    adds = {
+    adds: dict[type, Callable[[str, Any], None]] = {
         str: writer.add_string,
         bool: writer.add_bool,
         int: writer.add_uint32,

@@ -102,7 +102,7 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of several readings the one that came furthest
         path = [str(part) for part in first["loc"] if part != "body"]
         return await known(
             request, ApiError(400, f"{'.'.join(path) or 'body'}: {first['msg']}", path[0] if path else None)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +24,7 @@ OPEN = ("/", "/health")
 STATIC = "/static/"
 LARGEST_BODY = 16 * 2**20
 """Bytes."""
+TOO_LARGE = f"the body has more than {LARGEST_BODY:,} bytes"
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -70,7 +72,7 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc != host:
             raise ApiError(403, f"Origin {origin[:80]!r} is another site")
         if int(headers.get("content-length", "0")) > LARGEST_BODY:
-            raise _too_large()
+            raise ApiError(413, TOO_LARGE)
         if self.token is not None and path not in OPEN and not path.startswith(STATIC):
             _, _, given = headers.get("authorization", "").partition(" ")
             if not hmac.compare_digest(given.strip().encode(), self.token.encode()):
@@ -86,14 +88,10 @@ def _limited(receive: Receive) -> Receive:
         message = await receive()
         size += len(message.get("body", b""))
         if size > LARGEST_BODY:
-            raise _too_large()
+            raise HTTPException(413, TOO_LARGE)
         return message
 
     return counted
-
-
-def _too_large() -> ApiError:
-    return ApiError(413, f"the body has more than {LARGEST_BODY:,} bytes")
 
 
 def _with_headers(send: Send) -> Send:

@@ -21,7 +21,7 @@ from tunix_rt.inference.writing import Passage, Writing
 from tunix_rt.runs.secrets import mask_values
 from tunix_rt.serving.errors import ApiError, full, refused
 from tunix_rt.serving.requests import Body
-from tunix_rt.serving.scheduler import Closed, Full, Scheduler, Ticket
+from tunix_rt.serving.scheduler import Closed, Full, Left, Scheduler, Ticket
 
 SCORED_AT_ONCE = 8
 """Texts."""
@@ -118,7 +118,9 @@ class Model:
                 if writings[place].stopped:
                     ticket.abort(place)
                 yield place, passage
-        except (Closed, TunixError) as error:
+        except Left:
+            raise
+        except Exception as error:
             raise _explained(error) from None
 
     async def scored(self, prompts: Sequence[Int32], top: int) -> list[Scored]:
@@ -129,7 +131,7 @@ class Model:
             work = partial(score, answerer.engine, answerer.state, part, top)
             try:
                 found += await self.scheduler.compute(work, len(part))
-            except (Full, Closed, TunixError) as error:
+            except Exception as error:
                 raise _explained(error) from None
         return found
 
@@ -140,6 +142,7 @@ def drawn_seed() -> int:
 
 
 def _explained(error: Exception) -> ApiError:
-    if isinstance(error, TunixError):
-        return ApiError(500, str(mask_values(str(error))), None, "model_failed")
-    return full(str(error) if isinstance(error, Full) else "the server is ending")
+    if isinstance(error, Full | Closed):
+        return full(str(error) if isinstance(error, Full) else "the server is ending")
+    told = mask_values(str(error)) if isinstance(error, TunixError) else "the server's terminal says why"
+    return ApiError(500, f"the model failed: {told}", None, "model_failed")

@@ -101,8 +101,8 @@ class CompletionRequest(Body):
         if isinstance(self.prompt, str):
             return [self.prompt]
         if isinstance(self.prompt[0], int):
-            return [[int(token) for token in self.prompt]]  # type: ignore[arg-type]
-        return list(self.prompt)  # type: ignore[arg-type]
+            return [[int(token) for token in self.prompt]]
+        return list(self.prompt)
 
 
 class TextPart(BaseModel):

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tunix_rt.backends.interface import ContinuousBatch, Piece, Request
+from tunix_rt.errors import TunixError
+from tunix_rt.runs.secrets import masked_traceback
+from tunix_rt.terminal import say
 
 CLOSING_SECONDS = 30.0
 """How long the end waits for a step that is being computed."""
@@ -183,6 +186,7 @@ class Scheduler:
                 self._join(batch)
                 self._distribute(batch.step())
             except Exception as error:  # whatever it is, it is the answer to those whose rows were computed
+                say(str(error) if isinstance(error, TunixError) else masked_traceback(error))
                 self._fail(error)
                 batch = self._open_batch()
         self._fail(Closed())
@@ -200,6 +204,7 @@ class Scheduler:
             try:
                 task.settle(task.work(), None)
             except Exception as error:
+                say(str(error) if isinstance(error, TunixError) else masked_traceback(error))
                 task.settle(None, error)
 
     def _join(self, batch: ContinuousBatch) -> None:

@@ -26,11 +26,13 @@ from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, mesh, step
 from tunix_rt.backends.torch.adapter import Lora, masked
+from tunix_rt.backends.torch.continuous import Continuous
 from tunix_rt.backends.torch.decoder import Decoder
 from tunix_rt.backends.torch.gather import filled, sharded
 from tunix_rt.backends.torch.likeliest import likeliest
 from tunix_rt.backends.torch.optimizer import Optimizer
 from tunix_rt.backends.torch.optimizer import create as create_optimizer
+from tunix_rt.backends.torch.prepared import Prepared
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.backends.torch.sharding import Sharding
 from tunix_rt.backends.torch.tensor_parallel import TensorParallel
@@ -59,6 +61,8 @@ class State:
     optimizer: Optimizer | None
     step: int
     """Number of updates done."""
+    prepared: Prepared | None = None
+    """What generation reads, if no update can change it."""
 
 
 class TorchBackend(StoredBackend):
@@ -196,13 +200,14 @@ class TorchBackend(StoredBackend):
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
         heap.trim_between_phases("generate")
-        with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
-            yield from generate.generate(
-                state.model, prompts, generation, seeds, state.stored.stop_ids, self._mesh.everyone
-            )
+        prepared = _prepared(state)
+        yield from generate.generate(prepared, prompts, generation, seeds, state.stored.stop_ids, self._mesh.everyone)
 
     def continuous(self, state: State, rows: int) -> ContinuousBatch:
-        return Waves(self, state, rows)
+        if not self._mesh.is_alone:
+            return Waves(self, state, rows)
+        heap.trim_between_phases("generate")
+        return Continuous(_prepared(state), rows, state.stored.stop_ids, f"answer fewer prompts at once (now {rows})")
 
     def _parts(self, state: State) -> PartOf | None:
         return self._part_of(state.stored) if self._divided and state.model.adapter is None else None
@@ -238,6 +243,16 @@ class TorchBackend(StoredBackend):
             "precision": self._config.precision,
             "weights": "float32",
         }
+
+
+def _prepared(state: State) -> Prepared:
+    """Made once, unless updates change the weights, or a process alone holds only a part of them."""
+    model = state.model
+    with devices.memory_guard("use a smaller model"):
+        prepared = state.prepared or Prepared.of(model)
+    if state.training is None and model.sharding is None and model.tensor is None:
+        state.prepared = prepared
+    return prepared
 
 
 def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Tensor]) -> Weights:

@@ -38,7 +38,7 @@ def _of_micro_batch(model: Decoder, batch: Batch, index: int, top: int) -> Tenso
         size = max(1, LOGITS_AT_ONCE // len(head))
         cap = model.architecture.logit_cap
         found = [_likeliest(capped(matmul(part, head.T), cap), top, vocabulary) for part in torch.split(rows, size)]
-    return torch.cat(found).unflatten(0, tuple(tokens.shape))
+    return torch.cat(found).reshape(*tokens.shape, 2, -1)
 
 
 def _likeliest(logits: Tensor, top: int, vocabulary: Axis) -> Tensor:

@@ -90,7 +90,7 @@ class TunixBackend(xla.XlaBackend):
         heap.trim_between_phases("logprobs")
         fold = Fold.of(len(batch.tokens), self.rows_at_once)
         with xla.memory_errors(xla.ROWS):
-            found = step.score(state.model, step.inputs(fold.local(batch)), top)
+            found = step.score(state.model, step.inputs(fold.local(batch)), top=top)
         return {name: array.reshape(-1, *array.shape[2:])[: fold.num_rows] for name, array in found.items()}
 
     def generate(

@@ -7,7 +7,7 @@ Legend: A micro-batches, B rows, T positions, V vocabulary.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -91,9 +91,7 @@ def finite(loss_sum: jax.Array, grad_norm: jax.Array) -> jax.Array:
     return jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
 
 
-@partial(nnx.jit, static_argnames=("top",))
-def score(model: nnx.Module, batch: Micro, top: int = 0) -> dict[str, jax.Array]:
-    """What `Backend.logprobs` returns, [A, B, T, ...]."""
+def _score(model: nnx.Module, batch: Micro, top: int = 0) -> dict[str, jax.Array]:
     graph, state = nnx.split(model)
 
     def one(micro: Micro) -> dict[str, jax.Array]:
@@ -106,3 +104,7 @@ def score(model: nnx.Module, batch: Micro, top: int = 0) -> dict[str, jax.Array]
 
     found: dict[str, jax.Array] = jax.lax.map(one, batch)
     return found
+
+
+score: Callable[..., dict[str, jax.Array]] = nnx.jit(_score, static_argnames=("top",))
+"""(model, batch, top=0) → what `Backend.logprobs` returns, [A, B, T, ...]."""

@@ -28,7 +28,7 @@ class AnswerCard {
     this.node = element(
       "article",
       { className: "answer", "aria-label": `Answer of ${name}`, "aria-busy": "true" },
-      element("header", {}, element("h3", {}, element("bdi", {}, shown(name))), this.state),
+      element("header", {}, element("h2", {}, element("bdi", {}, shown(name))), this.state),
       this.text,
       this.likely,
       this.result,
@@ -109,7 +109,7 @@ class AnswerCard {
     const parts = [];
     if (steps.length)
       parts.push(
-        element("h4", {}, steps.length === 1 ? "1 step" : `${number(steps.length)} steps`),
+        element("h3", {}, steps.length === 1 ? "1 step" : `${number(steps.length)} steps`),
         element("ol", { className: "steps" }, ...steps.map((step) => element("li", {}, shown(step)))),
       );
     if (answer !== null && !cut)

@@ -102,7 +102,7 @@ function about() {
   document.title = models.map((model) => model.id).join(" against ");
   const alone = models.filter((model) => !model.tunix_rt.converses).map((model) => model.id);
   byId("about").replaceChildren(
-    alone.length ? shown(`${alone.join(" and ")}: the format shows one prompt, so each question is asked by itself.`) : "",
+    alone.length ? shown(`The format of ${alone.join(" and ")} shows one prompt: each question is asked by itself.`) : "",
   );
   const own = models[0].tunix_rt.defaults;
   byId("temperature").placeholder = String(own.temperature);
