@@ -17,7 +17,10 @@ from tunix_rt import __main__ as command_line
 from tunix_rt.commands import Parser, run
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import check_overrides
+from tunix_rt.tracking.store import IN_RUN
 from tunix_rt.tracking.stores._mlflow_uri import ui_command
+from tunix_rt.tracking.stores.tensorboard import TensorBoardStore
+from tunix_rt.tracking.stores.wandb import WandbStore
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -156,6 +159,17 @@ def _mlflow(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ui_command("sqlite:///mlflow.db").endswith(shlex.join(words)), words
 
 
+def _tensorboard(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a run itself prints."""
+    assert TensorBoardStore.ui_command(words[-1], Path()).endswith(shlex.join(words)), words
+
+
+def _wandb(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a run itself prints."""
+    assert words[0] == "sync"
+    assert WandbStore.ui_command(IN_RUN, Path("RUN")).endswith(f"RUN/{'/'.join(Path(words[1]).parts[-2:])}")
+
+
 def _pytest(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]["markers"]
     if "-m" in words:
@@ -195,6 +209,8 @@ PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
     "torchrun": _torchrun,
     "dvc": _dvc,
     "mlflow": _mlflow,
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
     "pytest": _pytest,
     "mkdocs": _mkdocs,
     "pip": _pip,

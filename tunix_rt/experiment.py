@@ -44,8 +44,8 @@ from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.ahead import check_traces
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.state import SyncState
-from tunix_rt.tracking.store import NONE, ui_command
+from tunix_rt.tracking.state import sent_as
+from tunix_rt.tracking.store import ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +205,8 @@ def _result(folder: RunFolder) -> Result:
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """Print the table at the end of a run."""
-    page = "" if tracking.kind == NONE else SyncState.load(run.path).page
-    table(run.name, (), summary(run, ui_command(tracking), page))
+    pages = [page for kind in tracking.stores if (page := sent_as(run.path, kind)[1])]
+    table(run.name, (), summary(run, ui_command(tracking, run.path), pages))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:

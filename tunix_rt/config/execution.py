@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 from pydantic import ByteSize
@@ -94,12 +94,13 @@ class CheckpointConfig:
 
 @section
 class TrackingConfig:
-    """What a second process, the sync process, sends to a tracker during the run."""
+    """What a second process, the sync process, sends to trackers during the run."""
 
-    kind: Execution[Text]
-    """`mlflow`, `none`, or the name of another store that is installed (docs/architecture.md)."""
+    stores: Execution[dict[Text, dict[str, Any]]]
+    """Where it is sent: name of a store → its own settings (docs/tracking.md). `mlflow`, `tensorboard`, `wandb`, or
+    another that is installed; `tracking=[mlflow,tensorboard]` chooses several, `tracking=none` none."""
     uri: Execution[Text]
-    """`sqlite:///file.db`, or any MLflow server."""
+    """MLflow's store, where registered models are too: `sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]
     """The tracker's experiment (project) that the run belongs to."""
     num_traces: Execution[Annotated[Natural, Unit("predictions")]]

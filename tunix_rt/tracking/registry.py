@@ -24,7 +24,7 @@ from tunix_rt.models.content import folder_digest
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
 from tunix_rt.tracking import content
-from tunix_rt.tracking.state import SyncState
+from tunix_rt.tracking.state import FIRST, SyncState
 from tunix_rt.tracking.store import StoreError
 from tunix_rt.tracking.stores._mlflow_pages import metric_key
 from tunix_rt.tracking.stores._mlflow_uri import resolve, sqlite_file
@@ -59,7 +59,7 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
     if run.status().get("state") != "finished" or not run.model.is_dir():
         raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
     elsewhere = None if uri is None else resolve(uri, Path.cwd())
-    tracking = replace(content.read_tracking(run, elsewhere), kind="mlflow")
+    tracking = replace(content.read_tracking(run, elsewhere), stores={FIRST: {}})
     report = sync_folder(run, tracking, watch=False)
     if report.run_id is None or not report.complete:
         raise StoreError(report.message)
