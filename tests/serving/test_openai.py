@@ -91,7 +91,9 @@ def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None
     text, logprobs, reason = joined(client.chat.completions.create(**how, stream=True))
     assert (text, reason) == (whole.message.content, whole.finish_reason)
     tokens = whole.logprobs.content
-    assert [(one.token, one.logprob) for one in logprobs] == [(one.token, one.logprob) for one in tokens]
+    assert [one.token for one in logprobs] == [one.token for one in tokens]
+    # A prompt that was read before is not read again, which rounds otherwise.
+    assert [one.logprob for one in logprobs] == pytest.approx([one.logprob for one in tokens], abs=1e-4)
     assert bytes(value for one in tokens for value in one.bytes).decode() == text
     assert len(tokens) == 7 or reason == "stop"
     for one in tokens:
