@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from tunix_rt.backends.interface import Backend, State
-from tunix_rt.backends.jax import generate
-from tunix_rt.backends.jax.generate import bucket
+from tunix_rt.backends.jax import continuous, generate, programs
+from tunix_rt.backends.jax.programs import bucket
 from tunix_rt.backends.jax.sampling import Sampling, choose
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.sampling import uniforms
@@ -117,8 +117,8 @@ def test_a_row_does_not_depend_on_its_batch(
     alone = answers(backend, small_state, prompts, decoding(batch_size=1, **changes), seeds)
     among = answers(backend, small_state, prompts * 5, decoding(batch_size=64, **changes), seeds * 5)
     monkeypatch.setattr(generate, "PORTION", 4)
-    monkeypatch.setattr(generate, "SMALL_CACHE", 8)
-    monkeypatch.setattr(generate, "SHRINK", 2)
+    monkeypatch.setattr(continuous, "SMALL_CACHE", 8)
+    monkeypatch.setattr(continuous, "RESIZE", 2)
     refitted = answers(backend, small_state, prompts, decoding(batch_size=16, **changes), seeds)
     for result in (*[among[i : i + 12] for i in range(0, 60, 12)], refitted):
         for one, other in zip(alone, result, strict=True):
@@ -138,13 +138,13 @@ def test_equal_prompts_are_read_once(
     """Samples of few prompts in any order: each text as alone, from a prefill of few rows."""
     asked, seeds = [prompts[i] for i in (1, 0, 0, 3, 1, 0, 3, 0)], range(8)
     alone = answers(backend, small_state, asked, decoding(batch_size=1, temperature=1.0), seeds)
-    read, prefill = [], generate.prefill
+    read, prefill = [], programs.prefill
 
     def counted(*arguments: Any) -> Any:
-        read.append(arguments[4].shape)
+        read.append(arguments[5].shape)
         return prefill(*arguments)
 
-    monkeypatch.setattr(generate, "prefill", counted)
+    monkeypatch.setattr(programs, "prefill", counted)
     together = answers(backend, small_state, asked, decoding(batch_size=8, temperature=1.0), seeds)
     assert read == [(4, 16)], "three prompts, in four rows"
     for one, other in zip(alone, together, strict=True):
@@ -192,16 +192,32 @@ def test_generation_ends_where_the_positions_end(
     assert any(reason == "length" for _, _, reason in found[1:])
 
 
-def reference_choice(logits: Any, uniform: float, sampling: Sampling) -> tuple[int, float]:
+Filters = tuple[float, int | None, float | None]
+"""Temperature, top-k, top-p."""
+
+
+def chosen(logits: Any, uniform: Any, filters: Sequence[Filters]) -> tuple[Any, Any]:
+    """Tokens and log-probabilities; each row with its own of `filters`."""
+    temperature, top_k, top_p = zip(*filters, strict=True)
+    numbers = (np.array([one or 0 for one in part]) for part in (temperature, top_k, top_p))
+    sampling = Sampling(*(part.astype(kind) for part, kind in zip(numbers, ("f4", "i4", "f4"), strict=True)))
+    found = choose(logits, uniform, sampling, sampling.kind)
+    return np.asarray(found.token), np.asarray(found.logprob)
+
+
+def reference_choice(logits: Any, uniform: float, filters: Filters) -> tuple[int, float]:
     """Inversion in vocabulary order in float64, and the distance of the draw to the nearest boundary."""
-    scaled = logits.astype(np.float64) / sampling.temperature
+    temperature, top_k, top_p = filters
+    if temperature == 0:
+        return int(logits.argmax()), 1.0
+    scaled = logits.astype(np.float64) / temperature
     shares = np.exp(scaled - scaled.max())
-    if sampling.top_k is not None:
-        shares[np.argsort(-shares)[sampling.top_k :]] = 0
+    if top_k is not None:
+        shares[np.argsort(-shares)[top_k:]] = 0
     shares /= shares.sum()
-    if sampling.top_p is not None:
+    if top_p is not None:
         order = np.argsort(-shares)
-        size = int(np.searchsorted(np.cumsum(shares[order]), sampling.top_p)) + 1
+        size = int(np.searchsorted(np.cumsum(shares[order]), top_p)) + 1
         shares[order[size:]] = 0
         shares /= shares.sum()
     edges = np.cumsum(shares)
@@ -210,30 +226,37 @@ def reference_choice(logits: Any, uniform: float, sampling: Sampling) -> tuple[i
 
 @pytest.mark.parametrize(
     "filters",
-    [(1.0, None, None), (0.6, 5, None), (1.3, None, 0.8), (1.0, 9, 0.5)],
+    [
+        [(1.0, None, None)],
+        [(0.6, 5, None)],
+        [(1.3, None, 0.8)],
+        [(1.0, 9, 0.5)],
+        [(1.0, None, None), (0.0, None, None), (1.3, None, 0.8), (0.6, 5, None), (1.0, 9, 0.5)],
+    ],
     ids=str,
 )
-def test_sampling_inverts_the_filtered_distribution(filters: tuple[float, int | None, float | None]) -> None:
-    """Filters, their order, renormalisation and the order of the vocabulary against a float64 reference."""
-    sampling = Sampling(*filters)
+def test_sampling_inverts_the_filtered_distribution(filters: list[Filters]) -> None:
+    """Filters, their order, renormalisation and the order of the vocabulary against a float64 reference; each row by
+    itself or all alike."""
     random = np.random.default_rng(5)
     logits = (2 * random.standard_normal((300, 37))).astype(np.float32)
     uniform = random.random(300).astype(np.float32)
-    tokens, logprobs = choose(logits, uniform, sampling)
-    expected = [reference_choice(row, float(u), sampling) for row, u in zip(logits, uniform, strict=True)]
+    asked = [filters[i % len(filters)] for i in range(300)]
+    tokens, logprobs = chosen(logits, uniform, asked)
+    expected = [reference_choice(*row) for row in zip(logits, uniform.tolist(), asked, strict=True)]
     clear = np.array([distance > 1e-5 for _, distance in expected])
     assert clear.mean() > 0.95
-    np.testing.assert_array_equal(np.asarray(tokens)[clear], np.array([t for t, _ in expected])[clear])
+    np.testing.assert_array_equal(tokens[clear], np.array([t for t, _ in expected])[clear])
     shifted = logits - np.log(np.exp(logits.astype(np.float64)).sum(-1, keepdims=True))
-    np.testing.assert_allclose(logprobs, shifted[np.arange(300), np.asarray(tokens)], atol=1e-5)
+    np.testing.assert_allclose(logprobs, shifted[np.arange(300), tokens], atol=1e-5)
 
 
 def test_sampled_frequencies_follow_the_model() -> None:
     """With the seeds' own numbers: 4000 draws within four standard deviations of the probabilities."""
     logits = np.tile(np.array([2.0, 0.0, 1.0, -1.0, 1.5], np.float32), (4000, 1))
-    tokens, _ = choose(logits, uniforms(range(4000), 1)[:, 0], Sampling(1.0, None, None))
+    tokens, _ = chosen(logits, uniforms(range(4000), 1)[:, 0], [(1.0, None, None)] * 4000)
     shares = np.exp(logits[0]) / np.exp(logits[0]).sum()
-    counts = np.bincount(np.asarray(tokens), minlength=5)
+    counts = np.bincount(tokens, minlength=5)
     assert (np.abs(counts - 4000 * shares) < 4 * np.sqrt(4000 * shares * (1 - shares))).all()
 
 
@@ -241,8 +264,8 @@ def test_a_draw_never_leaves_the_filtered_set() -> None:
     """The largest uniform number times the total may round to the total, beyond which nothing lies."""
     logits = np.array([[0.0, 3.0, 1.0, -2.0]], np.float32)
     largest = np.array([1 - 2**-24], np.float32)
-    assert choose(logits, largest, Sampling(1.0, 2, None))[0] == 2
-    assert choose(logits, np.zeros(1, np.float32), Sampling(1.0, 2, None))[0] == 1
+    assert chosen(logits, largest, [(1.0, 2, None)])[0] == 2
+    assert chosen(logits, np.zeros(1, np.float32), [(1.0, 2, None)])[0] == 1
 
 
 def test_sizes_are_few_and_large_enough() -> None:

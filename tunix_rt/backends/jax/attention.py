@@ -177,10 +177,12 @@ def append(kept: KeyValue, keys: jax.Array, values: jax.Array, slot: jax.Array) 
     )
 
 
-def cached_bias(starts: jax.Array, slot: jax.Array, slots: int, window: int | None) -> jax.Array:
-    """Bias float32 [B, 1, 1, 1, slots]: 0 from a row's start (int32 [B]) to `slot`, else MASKED; see `packed_bias`."""
-    places = jnp.arange(slots)
-    seen = (places >= starts[:, None]) & (places <= slot)
+def cached_bias(positions: jax.Array, slot: jax.Array, slots: int, window: int | None) -> jax.Array:
+    """Bias float32 [B, 1, 1, 1, slots] of the tokens in `slot`: 0 in it and as many slots back from it, around the
+    ring, as a row has `positions` before (int32 [B]), else MASKED; see `packed_bias`."""
+    back = slot - jnp.arange(slots)
+    back = jnp.where(back < 0, back + slots, back)
+    seen = back <= positions[:, None]
     if window is not None:
-        seen &= places > slot - window
+        seen &= back < window
     return jnp.where(seen, 0.0, MASKED).astype(jnp.float32)[:, None, None, None]

@@ -20,6 +20,7 @@ from tunix_rt.backends import heap, xla
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import ContinuousBatch, Measurements, Piece, TrainingSetup
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
+from tunix_rt.backends.jax.continuous import Continuous, Model
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import Call, Pieces, answering_order, generate, together
 from tunix_rt.backends.jax.likeliest import likeliest
@@ -213,7 +214,11 @@ class JaxBackend(xla.XlaBackend):
             yield from together(_answering(state, call))
 
     def continuous(self, state: State, rows: int) -> ContinuousBatch:
-        return Waves(self, state, rows)
+        if state.mesh is not None:
+            return Waves(self, state, rows)
+        heap.trim_between_phases("generate")
+        stored = state.stored
+        return Continuous(Model.of(state.graph, state.whole, stored.architecture, stored.stop_ids), rows)
 
     def _parts(self, state: State) -> PartOf | None:
         """None in one process, which has every part; and with an adapter, which every process has."""

@@ -224,19 +224,18 @@ class Decoder(Parts):
         return tuple(jax.tree.map(lambda stack, i=i: stack[i], weights) for i in range(count))
 
     def read_one(
-        self, layers: Layers, tokens: jax.Array, starts: jax.Array, slot: jax.Array, cache: Cache
+        self, layers: Layers, tokens: jax.Array, positions: jax.Array, slot: jax.Array, cache: Cache
     ) -> tuple[jax.Array, Cache]:
         """Read one token per row, int32 [B], into `slot` of the cache → hidden states float32 [B, D], the cache.
 
-        `starts` int32 [B]: the slot of a row's position 0; earlier slots are masked.
+        `positions` int32 [B], of these tokens: as many slots before are seen, around the ring that the cache is.
         """
         shape, slots = self.architecture, cache[0][0].shape[3]
         kinds = LayerVariants.of(shape, slots)
-        positions = (slot - starts)[:, None]
-        rotations = kinds.rotations(shape.head_dim, slots, positions)
-        biases = [cached_bias(starts, slot, slots, window) for window in kinds.windows]
+        biases = [cached_bias(positions, slot, slots, window) for window in kinds.windows]
+        rotations = kinds.rotations(shape.head_dim, slots, positions[:, None])
         graph, _ = nnx.split(self.layers)
-        x, grown = self.embed(tokens[:, None], positions), []
+        x, grown = self.embed(tokens[:, None], positions[:, None]), []
         for layer, (weights, kept) in enumerate(zip(layers, cache, strict=True)):
             turn, bias = kinds.rope_of[layer], biases[kinds.window_of[layer]]
 
