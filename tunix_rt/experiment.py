@@ -35,6 +35,7 @@ from tunix_rt.machine import cache_folder
 from tunix_rt.models.folder import is_adapter
 from tunix_rt.models.reference import is_reference
 from tunix_rt.models.sources import to_load
+from tunix_rt.precision import decided
 from tunix_rt.report.summary import rate_line, summary
 from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, choose
@@ -78,6 +79,7 @@ def run(
     run folder says how it ended.
     """
     registry.require(config.backend.name)
+    config = decided(config)
     store = ModelStore(config.tracking.uri)
     check_family(config, store)
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}

@@ -58,6 +58,8 @@ class BackendFacts:
     """Whether of what such an optimizer keeps, shaped as a weight, each device has a part as it has of the weight."""
     adapters: bool = True
     """Whether it supports LoRA."""
+    measures_precision: bool = True
+    """Whether it can time its products, for `backend.precision=auto` (`backends.rates`)."""
     seed_per_prompt: bool = True
     """Whether each prompt of a batch has its own seed."""
     kept_scores: Literal["all", "of short rows", "none"] = "all"
@@ -96,6 +98,7 @@ BACKENDS: dict[str, BackendFacts] = {
         families=("gemma3_text", "llama", "mistral", "qwen2", "qwen3"),
         optimizers=("adamw",),
         adapters=False,
+        measures_precision=False,
         seed_per_prompt=False,
     ),
 }

@@ -22,11 +22,20 @@ class BackendConfig:
 
     name: BackendName
     """The framework that computes; what each can do is in docs/backends.md."""
-    precision: Precision
-    """Precision of the computation; master weights and optimizer state are always float32."""
+    precision: Precision | Literal["auto"]
+    """Precision of the computation; master weights and optimizer state are always float32. `auto`: the faster one on
+    this device, measured once; a run records which, as if it had been declared."""
+    chosen_by: Execution[Text | None] = None
+    """Filled in where `precision` was `auto`: the rates that decided."""
     gradient_checkpointing: bool = False
     """Keep only the input of each layer and recompute the layer in the backward pass (arXiv 1604.06174):
     less memory, more time, the same gradients except for rounding."""
+
+    @property
+    def decided(self) -> Precision:
+        """The precision, which is not `auto` any more where something is computed (`precision.decided`)."""
+        assert self.precision != "auto", "an experiment is decided before it is identified"
+        return self.precision
 
 
 @section

@@ -75,7 +75,7 @@ class TorchBackend(StoredBackend):
         shape = MeshShape.of(hardware.mesh, world.size)
         self._device = devices.select(hardware, world)
         self._mesh = mesh.join(world, shape, self._device)
-        self.placement = devices.placement(self._device, config.precision, shape, self._mesh.everyone)
+        self.placement = devices.placement(self._device, config.decided, shape, self._mesh.everyone)
         self._divided = self._mesh.shard.size * self._mesh.tensor.size > 1
         # Where processes need each other in a step, one cannot begin it anew alone.
         self.may_shrink = self.may_shrink and not self._divided
@@ -97,7 +97,7 @@ class TorchBackend(StoredBackend):
             architecture=architecture,
             weights=weights,
             adapter=lora,
-            precision=self._config.precision,
+            precision=self._config.decided,
             quantized=quantized,
             gradient_checkpointing=self._config.gradient_checkpointing,
             sharding=self._sharding(architecture, weights, quantized),
@@ -240,7 +240,7 @@ class TorchBackend(StoredBackend):
             "threads": str(self.placement.threads),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
             "cuda": str(torch.version.cuda),
-            "precision": self._config.precision,
+            "precision": self._config.decided,
             "weights": "float32",
         }
 

@@ -102,7 +102,7 @@ def _state(query: MemoryQuery) -> tuple[Decoder, Optimizer]:
         architecture=query.architecture,
         weights=weights,
         adapter=lora,
-        precision=query.backend.precision,
+        precision=query.backend.decided,
         quantized=quantized,
         gradient_checkpointing=query.backend.gradient_checkpointing,
         even_experts=True,
