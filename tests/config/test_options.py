@@ -52,7 +52,7 @@ def test_a_number_says_what_it_counts(every: list[Option]) -> None:
     [
         ("backend.precision", "`float32`, `bfloat16` or `auto`", "", "float32"),
         ("training.max_steps", "whole number ≥ 0 or `null`", "steps", "1600"),
-        ("optimizer.beta1", "number ≥ 0, < 1", "", "0.9"),
+        ("optimizer.momentum", "number ≥ 0, < 1", "", "0.95 (optimizer=muon)"),
         ("schedule.decay_fraction", "number > 0, ≤ 1", "", "0.2 (schedule=wsd)"),
         ("dataset.source.digits", "list of 2: whole number ≥ 1, ≤ 6", "", "[2, 2]"),
         ("model.adapter.target", "`all-linear` or list of text", "", "all-linear (model/adapter=lora)"),

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 from pydantic import Discriminator
 
-from tunix_rt.config.section import Count, section
+from tunix_rt.config.section import Count, Unit, section
 
 Positive = Annotated[float, Gt(0)]
 Beta = Annotated[float, Ge(0), Lt(1)]
@@ -73,7 +73,7 @@ class MuonConfig:
     """Peak learning rate, of both."""
     momentum: Beta
     """Decay of the momentum of matrices, in Nesterov's form."""
-    newton_schulz_steps: Count
+    newton_schulz_steps: Annotated[Count, Unit("iterations")]
     """Iterations of the orthogonalisation."""
     beta1: Beta
     """AdamW's for all other tensors, as are `beta2` and `eps`."""

@@ -50,6 +50,7 @@ class ExperimentConfig:
     objective: ObjectiveConfig
     """What training makes small: the error on traces or preferences, or the loss of verdicts on its own answers."""
     optimizer: OptimizerConfig
+    """How gradients become updates (docs/optimizers.md)."""
     schedule: ScheduleConfig
     """How the learning rate changes over the steps."""
     training: TrainingConfig
