@@ -17,7 +17,10 @@ from tunix_rt import __main__ as command_line
 from tunix_rt.commands import Parser, run
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import check_overrides
+from tunix_rt.tracking.store import IN_RUN
 from tunix_rt.tracking.stores._mlflow_uri import ui_command
+from tunix_rt.tracking.stores.tensorboard import TensorBoardStore
+from tunix_rt.tracking.stores.wandb import WandbStore
 
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -156,6 +159,17 @@ def _mlflow(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert ui_command("sqlite:///mlflow.db").endswith(shlex.join(words)), words
 
 
+def _tensorboard(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a run itself prints."""
+    assert TensorBoardStore.ui_command(words[-1], Path()).endswith(shlex.join(words)), words
+
+
+def _wandb(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is what a run itself prints."""
+    assert words[0] == "sync"
+    assert WandbStore.ui_command(IN_RUN, Path("RUN")).endswith(f"RUN/{'/'.join(Path(words[1]).parts[-2:])}")
+
+
 def _pytest(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["pytest"]["ini_options"]["markers"]
     if "-m" in words:
@@ -178,14 +192,31 @@ def _pip(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert words == ["install", "-q", "uv"]
 
 
+def _curl(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is one that is served, and its body one that is accepted."""
+    from tunix_rt.serving.requests import CompletionRequest
+
+    assert words[0].endswith("/v1/completions")
+    CompletionRequest.model_validate_json(words[words.index("-d") + 1])
+
+
+def _installed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of the group `clients`; what is typed is tried in tests/serving."""
+
+
 PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
     "python": _python,
     "torchrun": _torchrun,
     "dvc": _dvc,
     "mlflow": _mlflow,
+    "tensorboard": _tensorboard,
+    "wandb": _wandb,
     "pytest": _pytest,
     "mkdocs": _mkdocs,
     "pip": _pip,
+    "curl": _curl,
+    "lm_eval": _installed,
+    "inspect": _installed,
     "tests/acceptance/run": _file("tests/acceptance/run"),
     ".ci/run": _file(".ci/run"),
     ".ci/tunix": _file(".ci/tunix"),

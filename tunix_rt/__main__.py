@@ -24,14 +24,16 @@ from tunix_rt.commands import Parser
 from tunix_rt.commands.experiments import header
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.overrides import experiment_meant
-from tunix_rt.errors import InputError, explained, wants_traceback
-from tunix_rt.hints import missing_module
+from tunix_rt.errors import DeviceError, InputError, MissingExtra, TunixError, explained, wants_traceback
+from tunix_rt.hints import missing_module, tunix_rt
 from tunix_rt.runs.secrets import mask_values, masked_traceback
 from tunix_rt.terminal import say
 
 COMMANDS = Path(__file__).parent / "commands"
 STDOUT = 1  # its file descriptor
 SYNONYMS = {
+    "check": "doctor",
+    "diagnose": "doctor",
     "train": "run",
     "start": "run",
     "list": "runs",
@@ -111,7 +113,13 @@ def _explained(work: Callable[[], int], debug: bool) -> int:
         return _bug(error) if advice is None else _explain(error, advice, 3, debug)
     except Exception as error:
         known = explained(error)
-        return _bug(error) if known is None else _explain(error, str(known), known.exit_code, debug)
+        return _bug(error) if known is None else _explain(error, _with_doctor(known), known.exit_code, debug)
+
+
+def _with_doctor(error: TunixError) -> str:
+    """The message, with where to look if the machine lacks what was asked for."""
+    lacking = isinstance(error, DeviceError | MissingExtra)
+    return f"{error}; `{tunix_rt('doctor')}` says what works here" if lacking else str(error)
 
 
 def _nobody_reads() -> bool:

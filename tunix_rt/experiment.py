@@ -35,6 +35,7 @@ from tunix_rt.machine import cache_folder
 from tunix_rt.models.folder import is_adapter
 from tunix_rt.models.reference import is_reference
 from tunix_rt.models.sources import to_load
+from tunix_rt.precision import decided
 from tunix_rt.report.summary import rate_line, summary
 from tunix_rt.runs.diff import leaves
 from tunix_rt.runs.folder import RunFolder, choose
@@ -44,8 +45,8 @@ from tunix_rt.terminal import say, table, warn
 from tunix_rt.traces.ahead import check_traces
 from tunix_rt.traces.prediction import Prediction, read_predictions
 from tunix_rt.tracking.registry import ModelStore
-from tunix_rt.tracking.state import SyncState
-from tunix_rt.tracking.store import NONE, ui_command
+from tunix_rt.tracking.state import sent_as
+from tunix_rt.tracking.store import ui_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ def run(
     run folder says how it ended.
     """
     registry.require(config.backend.name)
+    config = decided(config)
     store = ModelStore(config.tracking.uri)
     check_family(config, store)
     kept = {} if base is None else {stage: _finished(base, stage) for stage in ("prepare", *keep)}
@@ -205,8 +207,8 @@ def _result(folder: RunFolder) -> Result:
 
 def show(run: RunFolder, tracking: TrackingConfig) -> None:
     """Print the table at the end of a run."""
-    page = "" if tracking.kind == NONE else SyncState.load(run.path).page
-    table(run.name, (), summary(run, ui_command(tracking), page))
+    pages = [page for kind in tracking.stores if (page := sent_as(run.path, kind)[1])]
+    table(run.name, (), summary(run, ui_command(tracking, run.path), pages))
 
 
 def recorded_config(run: RunFolder) -> ExperimentConfig:

@@ -26,6 +26,7 @@ from tunix_rt.files import read_record, write_json
 from tunix_rt.inputs import checked_digests
 from tunix_rt.models.content import MADE
 from tunix_rt.models.sources import materialise
+from tunix_rt.precision import decided
 from tunix_rt.runs.folder import PIPELINE, RunFolder
 from tunix_rt.runs.interrupt import watching
 from tunix_rt.runs.origin import workspace
@@ -42,7 +43,7 @@ def read_params() -> ExperimentConfig:
 
     if not PARAMS.exists():
         raise ConfigError(f"{PARAMS}: no such file here; DVC's stages run in the folder of dvc.yaml")
-    return check(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(PARAMS))))
+    return decided(check(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(PARAMS)))))
 
 
 def wants_traceback() -> bool:

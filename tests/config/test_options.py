@@ -50,7 +50,7 @@ def test_a_number_says_what_it_counts(every: list[Option]) -> None:
 @pytest.mark.parametrize(
     ("key", "words", "counts", "default"),
     [
-        ("backend.precision", "`float32` or `bfloat16`", "", "float32"),
+        ("backend.precision", "`float32`, `bfloat16` or `auto`", "", "float32"),
         ("training.max_steps", "whole number ≥ 0 or `null`", "steps", "1600"),
         ("optimizer.beta1", "number ≥ 0, < 1", "", "0.9"),
         ("schedule.decay_fraction", "number > 0, ≤ 1", "", "0.2 (schedule=wsd)"),

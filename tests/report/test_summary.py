@@ -53,7 +53,7 @@ def test_what_is_missing_and_where_to_go_on(make_run: MakeRun) -> None:
     """Prevents: answers that are missing, of which only the report speaks; an address that nobody finds."""
     run = make_run()
     write_json(run.metrics, read_json(run.metrics) | {"missing": 7})
-    rows = dict(summary(run, "mlflow ui", "http://127.0.0.1:5000/#/experiments/1"))
+    rows = dict(summary(run, "mlflow ui", ["http://127.0.0.1:5000/#/experiments/1"]))
     assert rows["missing answers"] == "7, of which no rate knows"
     assert rows["its page there"] == "http://127.0.0.1:5000/#/experiments/1" and "in a browser" not in rows
     assert rows["wrong answers"].endswith("python -m tunix_rt show quickstart/0123456789ab --wrong")

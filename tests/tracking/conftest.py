@@ -27,7 +27,8 @@ from tunix_rt.traces.trace import Trace
 from tunix_rt.tracking.stores.mlflow import connect
 
 PREDICTIONS = 30
-TRACKING = {"kind": "mlflow", "experiment": "tests", "num_traces": 10, "log_model": False, "system_metrics": True}
+MLFLOW = {"stores": {"mlflow": {}}}
+TRACKING = {**MLFLOW, "experiment": "tests", "num_traces": 10, "log_model": False, "system_metrics": True}
 
 MakeRun = Callable[..., tuple[RunFolder, TrackingConfig]]
 Train = Callable[..., subprocess.Popen[bytes]]
@@ -76,7 +77,7 @@ def make_run(tmp_path: Path, recorded: RunFolder) -> MakeRun:
         run = RunFolder(tmp_path / "runs" / "quickstart" / identity)
         run.path.mkdir(parents=True)
         section = {"uri": f"sqlite:///{tmp_path}/mlflow.db", "wait_seconds": 5.0, **TRACKING, **values}
-        OmegaConf.save(OmegaConf.merge(OmegaConf.load(recorded.config), {"tracking": section}), run.config)
+        OmegaConf.save({**OmegaConf.load(recorded.config), "tracking": section}, run.config)
         return run, TrackingConfig(**section)
 
     return make

@@ -9,6 +9,7 @@ import multiprocessing
 import sys
 import time
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 from tunix_rt.tracking.store import Entry
 from tunix_rt.tracking.stores.mlflow import MlflowStore, store_errors
@@ -20,7 +21,7 @@ def work(uri: str, number: int, begin: float, out: Connection) -> None:
     time.sleep(max(begin - time.monotonic(), 0))
     tags = {"tunix_rt.identity": "0123456789ab", "tunix_rt.key": str(number)}
     store = MlflowStore(uri, "together")
-    run_id = store.open(Entry("run", tags, 1_700_000_000_000, None, None, running=True))
+    run_id = store.open(Entry("run", tags, 1_700_000_000_000, Path(), None, None, running=True))
     store.close("finished", None)
     out.send(run_id)
 

@@ -26,7 +26,7 @@ TAGS = {"tunix_rt.identity": "0123456789ab", "tunix_rt.key": "a", "tunix_rt.run_
 
 
 def entry(tags: dict[str, str] = TAGS, known: str | None = None, parent: str | None = None) -> Entry:
-    return Entry("a", tags, 1_700_000_000_000, known, parent, running=False)
+    return Entry("a", tags, 1_700_000_000_000, Path(), known, parent, running=False)
 
 
 @pytest.mark.slow

@@ -32,5 +32,5 @@ def test_a_stage_that_begins_and_ends_while_the_last_is_sent_is_sent_too(
 
     monkeypatch.setattr(RunSync, "close", slow)
     report = serve(run, None)
-    assert report.status == "finished" and report_on(run) == report
+    assert report.status == "finished" and report_on(run, ["mlflow"]) == report
     assert MlflowClient(store).get_run(str(report.run_id)).info.status == "FINISHED"

@@ -47,7 +47,7 @@ def toy(work: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def section(**values: Any) -> TrackingConfig:
-    default = {"kind": "mlflow", "uri": "sqlite:///mlflow.db", "experiment": "tests", "num_traces": 0}
+    default = {"stores": {"mlflow": {}}, "uri": "sqlite:///mlflow.db", "experiment": "tests", "num_traces": 0}
     return TrackingConfig(**{**default, "log_model": False, "system_metrics": False, "wait_seconds": 0.0, **values})
 
 
@@ -55,7 +55,8 @@ def section(**values: Any) -> TrackingConfig:
 def test_a_store_of_six_methods_gets_everything_once(toy: Path, person: Person) -> None:
     """Prevents: a tracker that touches many files; a third party's output with a password in `tracking.log`."""
     uri = f"toy://me:hunter22@host{toy}"
-    done = person.types(*WORDS, "tracking=none", "tracking.kind=toy", f"tracking.uri={uri}", "tracking.wait_seconds=60")
+    tracked = ("tracking=none", "tracking.stores.toy={}", f"tracking.uri={uri}", "tracking.wait_seconds=60")
+    done = person.types(*WORDS, *tracked)
     assert done.code == 0, done.err
     assert "warning: tracking" not in done.err
     assert f"less {toy}" in done.out and f"less {toy}" in (person.run_folder() / "report.md").read_text()
@@ -77,8 +78,8 @@ def test_a_store_of_six_methods_gets_everything_once(toy: Path, person: Person) 
 def test_an_unknown_store_names_those_there_are(toy: Path) -> None:
     assert {"mlflow", "toy"} <= set(names())
     assert store_class("toy").__name__ == "ToyStore"
-    for kind in ("wandb", "_mlflow_uri", "tests"):
-        with pytest.raises(ConfigError, match=r"no store '\w+' \(there are: .*mlflow, .*none\)"):
+    for kind in ("comet", "_mlflow_uri", "tests"):
+        with pytest.raises(ConfigError, match=r"no store '\w+' \(there are: .*mlflow, .*wandb\)"):
             store_class(kind)
 
 
@@ -115,7 +116,8 @@ def test_what_can_never_work_costs_no_import_of_mlflow(work: Path) -> None:
 import sys
 from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.tracking.store import check
-section = dict(kind="mlflow", experiment="x", num_traces=0, log_model=False, system_metrics=False, wait_seconds=0.0)
+kept = dict(num_traces=0, log_model=False, system_metrics=False, wait_seconds=0.0)
+section = dict(stores={"mlflow": {}}, experiment="x", **kept)
 for uri in ("htp://host", "mlruns", "sqlite:///a.db"):
     try:
         check(TrackingConfig(uri=uri, **section))
@@ -156,7 +158,7 @@ def server(answer: bytes, code: int = 200) -> Iterator[str]:
 def test_a_deleted_experiment_is_found_before_the_first_step(work: Path, empty_store: Path) -> None:
     """Of a file and of a server; a server that is out of reach, or says something else, is none of it."""
     (work / "mlflow.db").write_bytes(empty_store.read_bytes())
-    assert check(section()) is None
+    assert check(section()) == []
     with sqlite3.connect(work / "mlflow.db") as store:
         columns = "insert into experiments (experiment_id, name, lifecycle_stage) values (7, 'tests', 'deleted')"
         store.execute(columns)
@@ -170,15 +172,15 @@ def test_a_deleted_experiment_is_found_before_the_first_step(work: Path, empty_s
         assert "p%40ss" not in str(caught.value)
     for answer, code in ((b'{"experiment": {"lifecycle_stage": "active"}}', 200), (b"<html>", 200), (b"no", 404)):
         with server(answer, code) as uri:
-            assert check(section(uri=uri)) is None
+            assert check(section(uri=uri)) == []
     with server(b"", 503) as uri:
         assert "is not reachable (Service Unavailable)" in str(check(section(uri=uri)))
-    line = check(section(uri=uri))
-    assert line is not None and "http://me:***@127.0.0.1" in line and "is not reachable (Connection refused)" in line
+    (line,) = check(section(uri=uri))
+    assert "http://me:***@127.0.0.1" in line and "is not reachable (Connection refused)" in line
 
 
 def test_a_config_that_cannot_be_sent_is_exit_2_and_nothing_has_begun(person: Person) -> None:
-    for word, said in (("tracking.uri=mlruns", "sqlite:///FILE.db"), ("tracking.kind=mlfow", "there are: mlflow")):
+    for word, said in (("tracking.uri=mlruns", "sqlite:///FILE.db"), ("tracking.stores.mlfow={}", "there are: mlflow")):
         done = person.types(*WORDS, word)
         assert (done.code, said in done.err) == (2, True), done.err
     assert not list(person.folder.glob("runs/*/*/status.json"))

@@ -348,7 +348,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, make_run: MakeRun, capsys: py
 
 
 def test_tracking_none_starts_nothing(make_run: MakeRun) -> None:
-    run, tracking = make_run(kind="none")
+    run, tracking = make_run(stores={})
     syncer = start(run.path, tracking)
     assert syncer.process is None
     assert syncer.wait(1) is None

@@ -38,5 +38,5 @@ class ToyStore(Store):
         self._write("close", status)
 
     @classmethod
-    def ui_command(cls, uri: str) -> str:
+    def ui_command(cls, uri: str, folder: Path) -> str:
         return f"less {urlsplit(uri).path}"

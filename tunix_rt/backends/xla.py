@@ -6,7 +6,6 @@ The only file that touches jax's globals.
 from __future__ import annotations
 
 import os
-import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from tunix_rt.backends.interface import Measurements, Placement
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.backends.placement import as_declared
 from tunix_rt.backends.processes.world import ALONE, World
+from tunix_rt.backends.processor import processor_name
 from tunix_rt.backends.storage import StoredBackend
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, OutOfMemory
@@ -60,7 +60,7 @@ class XlaBackend(StoredBackend):
         kind = "gpu" if self._device.platform == "cuda" else self._device.platform
         names = tuple(f"{device.device_kind} {device.id}" for device in devices)
         self._config = config
-        self.placement = Placement(kind, names, config.precision, threads, MeshShape.of(hardware.mesh, len(devices)))
+        self.placement = Placement(kind, names, config.decided, threads, MeshShape.of(hardware.mesh, len(devices)))
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         """Wait for the device, copy to the host. Raises OutOfMemory."""
@@ -195,18 +195,6 @@ def _keep_compiled(cache: Path) -> None:
     _configure("jax_compilation_cache_dir", folder)
     _configure("jax_persistent_cache_min_compile_time_secs", 0.2)
     _configure("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
-def processor_name() -> str:
-    """Model of the processor, and a digest of it with its architecture and instruction sets, where they are known."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        lines = [f"model name: {platform.processor()}"]
-    told = {line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))}
-    facts = (platform.machine(), *sorted(told))
-    model = next((fact.partition(":")[2].strip() for fact in facts if fact.startswith("model name")), facts[0])
-    return f"{model} ({sha256_bytes(repr(facts).encode())[:8]})"
 
 
 def compilations() -> int:

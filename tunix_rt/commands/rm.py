@@ -56,13 +56,13 @@ def main(arguments: Sequence[str]) -> int:
 def staying(run: RunFolder, removing: bool) -> Iterator[str]:
     """What the tracker has of a run and keeps, one line per item. A tracker that does not answer is not an error."""
     from tunix_rt.tracking.remove import models, stored
+    from tunix_rt.tracking.store import IN_RUN
 
-    found = stored(run)
-    if found is None:
-        return
+    found = [one for one in stored(run) if one.store != IN_RUN]
     if not removing:
-        yield f"{run.name}: its run {found.run_id} in {found.store} ({found.kind}); --tracking removes it too"
+        for one in found:
+            yield f"{run.name}: its run {one.run_id} in {one.store} ({one.kind}); --tracking removes it too"
     try:
-        yield from (f"{run.name}: its registered model {model} in {found.store}" for model in models(run))
+        yield from (f"{run.name}: its registered model {model} stays registered" for model in models(run))
     except TunixError as error:
         yield f"{run.name}: models that were registered of it, if any ({error})"

@@ -154,6 +154,7 @@ def _answers(run: RunFolder, chosen: Any) -> None:
 def _report(run: RunFolder) -> None:
     """The report without its pictures, and commands that no line break cuts."""
     from tunix_rt.config.execution import TrackingConfig
+    from tunix_rt.config.outdated import tracking_of_today
     from tunix_rt.report.blocks import without_pictures
     from tunix_rt.report.markdown import NEXT
     from tunix_rt.report.summary import next_steps
@@ -162,5 +163,5 @@ def _report(run: RunFolder) -> None:
     text, _, _ = run.report.read_text("utf-8").partition(f"## {NEXT}\n")
     markdown(without_pictures(text).rstrip() + "\n")
     tracking = run.read_config().get("tracking")
-    command = None if tracking is None else ui_command(TrackingConfig(**tracking))
+    command = None if tracking is None else ui_command(TrackingConfig(**tracking_of_today(tracking)), run.path)
     table("", (), next_steps(run, read_record(run.metrics), command))

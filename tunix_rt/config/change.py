@@ -11,6 +11,7 @@ from boltons.iterutils import get_path
 from tunix_rt.config.folders import config_folders
 from tunix_rt.config.identity import STAGES, first_stage
 from tunix_rt.config.load import compose, resolve
+from tunix_rt.config.outdated import tracking_of_today
 from tunix_rt.config.overrides import check_overrides
 from tunix_rt.errors import ConfigError
 
@@ -42,6 +43,8 @@ def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
             inside[now] = inside.pop(then)
     mapping.setdefault("objective", {"kind": "sft"})
     _of_many_devices(mapping)
+    if "tracking" in mapping:
+        mapping["tracking"] = tracking_of_today(mapping["tracking"])
     if "answer" in mapping.get("evaluation", {}):
         mapping["evaluation"] = _with_scorers(mapping["evaluation"])
     if (earlier := get_path(mapping, ("model", "source", "config"), None)) and mapping["model"]["source"][
@@ -137,7 +140,7 @@ def _applied(
     for override in parsed:
         key, value = str(override.key_or_group), override.value()
         path = key.replace("/", ".")
-        if isinstance(value, str) and ("/" in key or isinstance(made.get(key), DictConfig)):
-            value = get_path(compose([f"{key}={value}"]), path.split("."))
+        if isinstance(value, str | list) and ("/" in key or isinstance(made.get(key), DictConfig)):
+            value = get_path(compose([str(override.input_line)]), path.split("."))
         OmegaConf.update(made, path, value, merge=False, force_add=True)
     return resolve(made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, MinLen
 from pydantic import ByteSize
@@ -22,11 +22,20 @@ class BackendConfig:
 
     name: BackendName
     """The framework that computes; what each can do is in docs/backends.md."""
-    precision: Precision
-    """Precision of the computation; master weights and optimizer state are always float32."""
+    precision: Precision | Literal["auto"]
+    """Precision of the computation; master weights and optimizer state are always float32. `auto`: the faster one on
+    this device, measured once; a run records which, as if it had been declared."""
+    chosen_by: Execution[Text | None] = None
+    """Filled in where `precision` was `auto`: the rates that decided."""
     gradient_checkpointing: bool = False
     """Keep only the input of each layer and recompute the layer in the backward pass (arXiv 1604.06174):
     less memory, more time, the same gradients except for rounding."""
+
+    @property
+    def decided(self) -> Precision:
+        """The precision, which is not `auto` any more where something is computed (`precision.decided`)."""
+        assert self.precision != "auto", "an experiment is decided before it is identified"
+        return self.precision
 
 
 @section
@@ -94,12 +103,13 @@ class CheckpointConfig:
 
 @section
 class TrackingConfig:
-    """What a second process, the sync process, sends to a tracker during the run."""
+    """What a second process, the sync process, sends to trackers during the run."""
 
-    kind: Execution[Text]
-    """`mlflow`, `none`, or the name of another store that is installed (docs/architecture.md)."""
+    stores: Execution[dict[Text, dict[str, Any]]]
+    """Where it is sent: name of a store → its own settings (docs/tracking.md). `mlflow`, `tensorboard`, `wandb`, or
+    another that is installed; `tracking=[mlflow,tensorboard]` chooses several, `tracking=none` none."""
     uri: Execution[Text]
-    """`sqlite:///file.db`, or any MLflow server."""
+    """MLflow's store, where registered models are too: `sqlite:///file.db`, or any MLflow server."""
     experiment: Execution[Text]
     """The tracker's experiment (project) that the run belongs to."""
     num_traces: Execution[Annotated[Natural, Unit("predictions")]]

@@ -51,6 +51,7 @@ WHOLE = "leave it out: rollouts are sampled at temperature 1 from all tokens, or
 MOVED = {
     "evaluation.answer": "write evaluation.scorers=[{kind: number}] (or another scorer), or choose evaluation=number",
     "evaluation.relative_tolerance": "write evaluation.scorers=[{kind: number, relative_tolerance: 0.01}]",
+    "tracking.kind": "write tracking=NAME, tracking=[mlflow,tensorboard], or tracking.stores.NAME={}",
     **{f"objective.rollout.{name}": WHOLE for name in ("temperature", "top_k", "top_p")},
 }
 """Keys of earlier versions, and of other programs, that have no namesake here → what to do."""

@@ -1,4 +1,4 @@
-"""Keys of earlier versions whose value is now another: the mistake says what to write."""
+"""Keys of earlier versions whose value is now another: the mistake says what to write; records are read as today's."""
 
 from __future__ import annotations
 
@@ -30,3 +30,11 @@ def _rows(given: Mapping[str, Any]) -> str:
         return "write training.global_batch_size, the rows of one update over all devices"
     said = f"write training.global_batch_size={rows * accumulated} ({rows} rows x {accumulated} micro-batches)"
     return f"{said}; how many rows a device computes at once is hardware.local_batch_size={rows}, or auto"
+
+
+def tracking_of_today(section: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded section `tracking`, also from before a run was sent to several stores: it had the `kind` of one."""
+    kept = {key: value for key, value in section.items() if key != "kind"}
+    if "kind" in section:
+        kept["stores"] = {} if section["kind"] == "none" else {section["kind"]: {}}
+    return kept

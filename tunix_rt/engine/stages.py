@@ -93,7 +93,7 @@ def _evaluate(context: RunContext) -> None:
 
 
 def _report(context: RunContext) -> None:
-    report(context.run, ui_command(context.config.tracking))
+    report(context.run, ui_command(context.config.tracking, context.run.path))
 
 
 ANSWERS = ("predictions.jsonl", "baseline_predictions.jsonl", "greedy_predictions.jsonl", "interventions.jsonl")

@@ -20,6 +20,7 @@ from tunix_rt.plan.estimate import Estimate, MemoryBudget, estimate, with_rows
 from tunix_rt.plan.measure import Measured, measure
 from tunix_rt.plan.outline import prepared_shapes
 from tunix_rt.plan.traffic import Traffic, traffic
+from tunix_rt.precision import decided, slower_than_float32
 from tunix_rt.tracking.registry import ModelStore
 
 
@@ -38,6 +39,8 @@ class Plan:
     measured: Measured | None
     first: str | None
     """The experiment that it begins from, if that has still to run: how it is planned itself, as a command."""
+    slower: str | None
+    """Measured rates, if bfloat16 is declared and float32 is the faster one."""
 
     @property
     def fits(self) -> bool:
@@ -99,6 +102,7 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
     Raises what preparing data raises, DeviceError, MissingExtra.
     """
     registry.require(config.backend.name)
+    config = decided(config)
     devices = find_devices(config, limit)
     budget = devices.budget
     with prepared_shapes(config) as prepared:
@@ -118,6 +122,7 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
             advice=[] if found.fits(budget) else advice(overrides, found, prepared, budget),
             measured=measured,
             first=_first(config),
+            slower=slower_than_float32(config, budget.platform) if measuring else None,
         )
 
 

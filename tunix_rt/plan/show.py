@@ -24,7 +24,7 @@ def show(plan: Plan) -> None:
         f"{updates.num_tokens:,} tokens{prompts} in {updates.steps_per_epoch:,.1f} steps, rows of {updates.row_length}"
     )
     rows = [
-        ("backend", f"{backend.name}, {backend.precision}"),
+        ("backend", f"{backend.name}, {backend.precision}{_why(plan)}"),
         ("devices", _devices(plan)),
         ("parameters", _parameters(query) if trains else f"{query.num_parameters:,}"),
         ("epoch", epoch),
@@ -47,6 +47,13 @@ def show(plan: Plan) -> None:
     ]
     table("memory of one device as it follows from shapes, MiB", columns, sizes, right=range(1, len(columns)))
     _verdict(plan)
+
+
+def _why(plan: Plan) -> str:
+    """By what the precision was chosen, or what speaks against it."""
+    if chosen_by := plan.estimate.outline.config.backend.chosen_by:
+        return f", the faster one here: {chosen_by}"
+    return f", though float32 is faster here: {plan.slower} (backend.precision=auto chooses)" if plan.slower else ""
 
 
 def _devices(plan: Plan) -> str:

@@ -139,7 +139,7 @@ def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConf
     config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
     budget = config.training.trains and config.training.max_seconds is not None
     steps = int(recorded.stages()["train"]["steps_done"]) if budget else config.run.stop_step
-    untracked = replace(config.tracking, kind="none")
+    untracked = replace(config.tracking, stores={})
     return replace(config, run=replace(config.run, new=True, stop_step=steps), tracking=untracked)
 
 

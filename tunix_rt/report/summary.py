@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from tunix_rt.files import JsonObject, read_json
 from tunix_rt.hints import tunix_rt
@@ -19,10 +20,10 @@ LONGEST_PROMPT = 200
 Rows = list[tuple[str, str]]
 
 
-def summary(run: RunFolder, ui_command: str | None, page: str = "") -> Rows:
+def summary(run: RunFolder, ui_command: str | None, pages: Sequence[str] = ()) -> Rows:
     """Key and value of each line of the table, from the run folder's files alone.
 
-    `ui_command` shows the run in its tracker, `page` is where it is found there.
+    `ui_command` has a line for each tracker, which shows the run there; `pages`: where it is found.
     """
     results = Results.of(run)
     rows: Rows = [("accuracy", rate_line(results.metrics["accuracy"]))]
@@ -41,18 +42,17 @@ def summary(run: RunFolder, ui_command: str | None, page: str = "") -> Rows:
     seconds = {name: record.get("stage_seconds", 0) for name, record in run.stages().items()}
     if times := [f"{name} {took:.1f} s" for name, took in seconds.items() if took >= 0.05]:
         rows.append(("time", ", ".join(times)))
-    return [*rows, ("run folder", os.path.relpath(run.path)), *next_steps(run, results.metrics, ui_command, page)]
+    return [*rows, ("run folder", os.path.relpath(run.path)), *next_steps(run, results.metrics, ui_command, pages)]
 
 
-def next_steps(run: RunFolder, metrics: JsonObject, ui_command: str | None, page: str = "") -> Rows:
+def next_steps(run: RunFolder, metrics: JsonObject, ui_command: str | None, pages: Sequence[str] = ()) -> Rows:
     """Where the run is seen, and commands to go on with, as they are typed in the shell at hand."""
     rows: Rows = []
     if run.page.exists():
         rows.append(("in a browser", run.page.resolve().as_uri()))
-    if ui_command is not None:
-        rows.append(("look at it", ui_command))
-    if page and page != ui_command:
-        rows.append(("its page there", page))
+    shown = (ui_command or "").splitlines()
+    rows += [("look at it", line) for line in shown]
+    rows += [("its page there", page) for page in pages if page not in shown]
     accuracy = metrics.get("accuracy", {})
     if accuracy.get("n") and accuracy["k"] < accuracy["n"]:
         rows.append(("wrong answers", on_run("show", run, "--wrong")))

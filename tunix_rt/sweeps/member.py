@@ -75,9 +75,10 @@ def work(sweep: SweepFolder, overrides: Sequence[str], mapping: Mapping[str, Any
     """Run a member in this process; its record gives its state and how it ended."""
     record = MemberRecord(tuple(overrides), "running", None, pid=os.getpid())
     try:
+        from tunix_rt.precision import decided
         from tunix_rt.sweeps.plan import folder_of
 
-        config = check(mapping)
+        config = decided(check(mapping))
         folder = folder_of(config)[0]
         record = replace(record, folder=str(folder.path))
         sweep.write(record)

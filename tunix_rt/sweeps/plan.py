@@ -36,11 +36,13 @@ def plan(loader: Any, master: DictConfig, overrides: Sequence[str]) -> MemberRec
     """
     from omegaconf import open_dict
 
+    from tunix_rt.precision import decided  # heavy
+
     try:
         composed = loader.load_sweep_config(master, list(overrides))
         with open_dict(composed):
             del composed["hydra"]
-        folder, done = folder_of(check(resolve(composed)))
+        folder, done = folder_of(decided(check(resolve(composed))))
     except TunixError as error:
         return MemberRecord(tuple(overrides), "failed", None, str(error))
     return MemberRecord(tuple(overrides), "finished" if done else "planned", str(folder.path))

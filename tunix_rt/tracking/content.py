@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from tunix_rt.config.execution import TrackingConfig
+from tunix_rt.config.outdated import tracking_of_today
 from tunix_rt.errors import DataError
 from tunix_rt.files import JsonObject, digest, read_appended, read_json, read_record, to_json
 from tunix_rt.runs.folder import RunFolder
@@ -25,7 +26,7 @@ from tunix_rt.runs.scores import scores
 from tunix_rt.runs.secrets import URI_VARIABLE, is_masked, mask, mask_values
 from tunix_rt.runs.sweep import MEMBERSHIP
 from tunix_rt.traces.prediction import renamed
-from tunix_rt.tracking.state import Folder, sent_as
+from tunix_rt.tracking.state import FIRST, Folder, sent_as
 from tunix_rt.tracking.store import DataSplit, Facts, Table
 from tunix_rt.tracking.tail import Point
 
@@ -56,7 +57,7 @@ def read_tracking(folder: Folder, uri: str | None = None) -> TrackingConfig:
     file = folder.config if isinstance(folder, RunFolder) else folder.path / MEMBERSHIP
     record = read_config(folder) if isinstance(folder, RunFolder) else folder.status()
     try:
-        tracking = TrackingConfig(**record["tracking"])
+        tracking = TrackingConfig(**tracking_of_today(record["tracking"]))
     except (KeyError, TypeError) as error:
         raise DataError(f"{file}: tracking: not the section that this version writes ({error})") from None
     if uri is None and is_masked(tracking.uri):
@@ -100,14 +101,17 @@ def identity_tags(run: RunFolder, key: str) -> dict[str, str]:
     }
 
 
-def facts(run: RunFolder, ended: bool) -> Facts:
-    """Everything declared and recorded so far; the description only once it has `ended`. Raises DataError."""
+def facts(run: RunFolder, ended: bool, kind: str = FIRST) -> Facts:
+    """Everything declared and recorded so far; the description only once it has `ended`. Raises DataError.
+
+    `kind`: the store whose ids and pages name other runs.
+    """
     config = read_config(run)
     splits = data_splits(run) if run.data.exists() else []
-    return Facts(parameters(config), recorded_tags(run, config), splits, description(run) if ended else "")
+    return Facts(parameters(config), recorded_tags(run, config, kind), splits, description(run, kind) if ended else "")
 
 
-def recorded_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
+def recorded_tags(run: RunFolder, config: JsonObject, kind: str = FIRST) -> dict[str, str]:
     """Backend, commit, versions and command, as far as they are recorded yet."""
     environment = read_record(run.environment)
     git = environment.get("git") or {}
@@ -118,17 +122,17 @@ def recorded_tags(run: RunFolder, config: JsonObject) -> dict[str, str]:
         "commit": str(git.get("commit", "")),
         "tunix_rt.git.dirty": to_json(git["dirty"]) if "dirty" in git else "",
     }
-    tags |= _lineage(run)
+    tags |= _lineage(run, kind)
     versions = {f"version.{name}": str(version) for name, version in environment.get("packages", {}).items()}
     return {key: mask(value) for key, value in (tags | versions).items() if value}
 
 
-def _lineage(run: RunFolder) -> dict[str, str]:
+def _lineage(run: RunFolder, kind: str) -> dict[str, str]:
     """The run whose model it begins from, by its name here and its id in the store, as far as it was sent there."""
     earlier = begun_from(run)
     if earlier is None:
         return {}
-    return {"tunix_rt.begins_from": earlier.name, "tunix_rt.begins_from.run_id": sent_as(earlier.path)[0]}
+    return {"tunix_rt.begins_from": earlier.name, "tunix_rt.begins_from.run_id": sent_as(earlier.path, kind)[0]}
 
 
 def records(run: RunFolder) -> dict[str, Path]:
@@ -144,20 +148,20 @@ def git_diff(run: RunFolder) -> str:
     return str((read_record(run.environment).get("git") or {}).get("diff", ""))
 
 
-def description(run: RunFolder) -> str:
+def description(run: RunFolder, kind: str = FIRST) -> str:
     """Markdown for the top of a run's page: how the run ended, and the report without its title and its pictures."""
     status = run.status()
     reason = f": {status['reason']}" if status.get("reason") else ""
     report = run.report.read_text("utf-8") if run.report.exists() else ""
     text = re.sub(r"\A# .*\n+|!\[[^\]]*\]\([^)]*\)\n*", "", report)
-    text = re.sub(r"\[(`[^`]+`)\]\(\.\./[^)]*\)", partial(_linked, run), text)
+    text = re.sub(r"\[(`[^`]+`)\]\(\.\./[^)]*\)", partial(_linked, run, kind), text)
     return mask(f"**{status.get('state', 'unknown')}**{reason}\n\n{text}".strip())[:MAX_NOTE]
 
 
-def _linked(run: RunFolder, found: re.Match[str]) -> str:
+def _linked(run: RunFolder, kind: str, found: re.Match[str]) -> str:
     """A link to the report of the run that it begins from, as one to that run's page, if the tracker has pages."""
     earlier = begun_from(run)
-    page = "" if earlier is None else sent_as(earlier.path)[1]
+    page = "" if earlier is None else sent_as(earlier.path, kind)[1]
     return f"[{found[1]}]({page})" if page.startswith("http") else found[1]
 
 

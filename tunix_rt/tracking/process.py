@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from threading import Lock
 
 import psutil
 
@@ -15,6 +16,20 @@ from tunix_rt.tracking.tail import SYSTEM
 
 EVERY = 5.0
 """Seconds between two samples."""
+
+
+class Loads:
+    """Samples of the runs that several threads send: each is taken once, by whichever comes first."""
+
+    def __init__(self) -> None:
+        self._lock, self._recorders = Lock(), dict[RunFolder, LoadRecorder]()
+
+    def record(self, run: RunFolder) -> None:
+        """Append a sample of a run if one is due."""
+        with self._lock:
+            if run not in self._recorders:
+                self._recorders[run] = LoadRecorder(run)
+            self._recorders[run].record()
 
 
 class LoadRecorder:

@@ -25,10 +25,11 @@ class RunSync(FolderSync):
         self,
         run: RunFolder,
         tracking: TrackingConfig,
+        kind: str,
         directory: Path | None = None,
         parent: Callable[[], str] | None = None,
     ) -> None:
-        super().__init__(run, tracking, directory)
+        super().__init__(run, tracking, kind, directory)
         self._parent, self._logs = parent, RunLogs(run)
 
     def find(self, store: Store, known: str | None, running: bool) -> str:
@@ -38,6 +39,7 @@ class RunSync(FolderSync):
                 name=content.run_name(run),
                 tags=content.identity_tags(run, self.state.key),
                 started=round(1000 * float(run.status()["started"])),
+                folder=run.path,
                 known=known,
                 parent=self._parent_id(),
                 running=running,
@@ -54,7 +56,7 @@ class RunSync(FolderSync):
         store, run, ended = self.open(status), self.folder, status in ENDED
         self._send_points(store, status)
         described = [run.config, run.environment, run.data, *((run.status_file, run.report) if ended else ())]
-        self.send_new("facts", described, partial(content.facts, run, ended), store.params)
+        self.send_new("facts", described, partial(content.facts, run, ended, self.target.kind), store.params)
         for name, file in content.records(run).items():
             self.send_file(store, name, file)
         diff = partial(store.artifact, content.DIFF)

@@ -1,10 +1,10 @@
-"""What has been sent of a run or a sweep (`tracking.json`), and the base class of what sends them."""
+"""What a store has of a run or a sweep (`tracking.json`), and the base class of what sends them."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +18,10 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import is_alive
 from tunix_rt.runs.secrets import mask
 from tunix_rt.runs.sweep import MEMBERSHIP, SweepFolder
-from tunix_rt.tracking.store import Facts, Status, Store, Table, store_class
+from tunix_rt.tracking.store import Facts, Status, Store, Table, target
 
-STATE = "tracking.json"
+STATE, FIRST = "tracking.json", "mlflow"
+"""The file of the store that was the only one once; that of another is `tracking.NAME.json`."""
 Folder = RunFolder | SweepFolder
 
 
@@ -48,6 +49,11 @@ def session_of(folder: Folder) -> str:
     return f"{status.get('pid')} {status.get('process_started')} {status.get('started')}"
 
 
+def state_file(folder: Path, kind: str) -> Path:
+    """The file that says what the store `kind` has of a run or a sweep."""
+    return folder / (STATE if kind == FIRST else f"tracking.{kind}.json")
+
+
 @dataclass(frozen=True, slots=True)
 class SyncReport:
     """How the sending of a folder ended."""
@@ -71,7 +77,7 @@ class SyncState:
     """Generated with this file and sent as a tag: it finds the run even if a crash prevented saving the run's id."""
     directory: str
     """Working directory when the run was first sent; a relative SQLite file is always resolved against it."""
-    kind: str = "mlflow"
+    kind: str = FIRST
     store: str = ""
     """The URI, without password."""
     run_id: str | None = None
@@ -85,28 +91,45 @@ class SyncState:
     report: JsonObject | None = None
 
     @classmethod
-    def load(cls, folder: Path, directory: Path | None = None) -> SyncState:
+    def load(cls, folder: Path, kind: str = FIRST, directory: Path | None = None) -> SyncState:
         """Read the file, or start a new state; `directory` defaults to the current working directory."""
-        recorded = read_record(folder / STATE)
+        file = state_file(folder, kind)
+        recorded = read_record(file)
         if "key" in recorded:
-            return cls(folder / STATE, **recorded)
-        return cls(folder / STATE, key=uuid4().hex, directory=str(directory or Path.cwd()))
+            return cls(file, **recorded)
+        return cls(file, key=uuid4().hex, directory=str(directory or Path.cwd()), kind=kind)
+
+    @classmethod
+    def all_of(cls, folder: Path) -> list[SyncState]:
+        """What each store has that was ever sent something of it."""
+        records = [read_record(file) | {"path": file} for file in sorted(folder.glob("tracking*.json"))]
+        return [cls(**record) for record in records if record.get("run_id") is not None]
 
     def save(self) -> None:
         """Write the file atomically."""
         write_json(self.path, {key: value for key, value in asdict(self).items() if key != "path"})
 
 
-def sent_as(folder: Path) -> tuple[str, str]:
-    """The id and the page of a run in the store that it was last sent to; empty if it was sent to none."""
-    state = read_record(folder / STATE)
+def sent_as(folder: Path, kind: str = FIRST) -> tuple[str, str]:
+    """The id and the page of a run in a store; empty if it was not sent there."""
+    state = read_record(state_file(folder, kind))
     return str(state.get("run_id") or ""), str(state.get("page") or "")
 
 
-def report_on(folder: Folder) -> SyncReport | None:
-    """How sending this start of a run or sweep ended; None while it goes on."""
-    report = SyncState.load(folder.path).report
-    return None if report is None or report.get("session") != session_of(folder) else SyncReport(**report)
+def report_on(folder: Folder, kinds: Iterable[str]) -> SyncReport | None:
+    """How sending this start of a run or sweep to these stores ended; None while one of them is still sent to."""
+    records = [SyncState.load(folder.path, kind).report for kind in kinds]
+    session = session_of(folder)
+    found = [SyncReport(**record) for record in records if record is not None and record.get("session") == session]
+    return together(found) if len(found) == len(records) else None
+
+
+def together(reports: Sequence[SyncReport]) -> SyncReport:
+    """The reports on one folder, of each store that it was sent to, as one."""
+    if len(reports) == 1:
+        return reports[0]
+    worst, message = all(report.complete for report in reports), "; ".join(report.message for report in reports)
+    return replace(reports[0], complete=worst, message=message)
 
 
 class FolderSync(ABC):
@@ -118,12 +141,13 @@ class FolderSync(ABC):
 
     folder: Folder
 
-    def __init__(self, folder: Folder, tracking: TrackingConfig, directory: Path | None) -> None:
+    def __init__(self, folder: Folder, tracking: TrackingConfig, kind: str, directory: Path | None) -> None:
         self.folder, self.tracking, self.session = folder, tracking, session_of(folder)
-        self.state = SyncState.load(folder.path, directory)
+        self.state = SyncState.load(folder.path, kind, directory)
         self.state.report = self.state.trouble = None
         self.state.save()
-        self.uri = store_class(tracking.kind).resolve(tracking.uri, Path(self.state.directory))
+        self.target = target(tracking, kind)
+        self.uri = self.target.store.resolve(self.target.uri, Path(self.state.directory))
         self.problems: dict[str, str] = {}
         """What could not be sent, and why."""
         self._store: Store | None = None
@@ -146,7 +170,7 @@ class FolderSync(ABC):
         if status != "running":
             self.open(status).close(status, round(1000 * self.ended()))
         end = f"INCOMPLETE: {'; '.join(dict.fromkeys(self.problems.values()))}" if self.problems else "all sent"
-        where = f"{self.folder.name} → {self.tracking.kind} run {self.state.run_id} ({status}) in {mask(self.uri)}"
+        where = f"{self.folder.name} → {self.target.kind} run {self.state.run_id} ({status}) in {mask(self.uri)}"
         return self.keep(status, not self.problems, f"{where}: {end}")
 
     def look(self) -> Status:
@@ -155,9 +179,10 @@ class FolderSync(ABC):
         return status_of(self.folder)
 
     def keep(self, status: Status, complete: bool, message: str) -> SyncReport:
-        """Write the report into `tracking.json`."""
+        """Write the report into the file of the store."""
         report = SyncReport(status, self.state.run_id, complete, message, self.session)
         self.state.report, self.state.trouble = asdict(report), None
+        self.state.page = self.state.page if self._store is None else self._store.page()
         self.state.save()
         return report
 
@@ -168,17 +193,19 @@ class FolderSync(ABC):
 
     def make_store(self) -> Store:
         """The store, not opened yet."""
-        return store_class(self.tracking.kind)(self.uri, self.tracking.experiment)
+        return self.target.made(self.uri, self.tracking.experiment)
 
     def open(self, status: Status) -> Store:
         """The store, opened as this folder's run. What was sent to another store or run is forgotten."""
         if self._store is not None:
             return self._store
-        store, state, place = self.make_store(), self.state, (self.tracking.kind, mask(self.uri))
+        store, state, place = self.make_store(), self.state, (self.target.kind, mask(self.uri))
         known = state.run_id if place == (state.kind, state.store) else None
         run_id = self.find(store, known, status == "running")
         if run_id != known:
-            (state.kind, state.store), state.run_id, state.offsets, state.done = place, run_id, {}, {}
+            (state.kind, state.store), state.run_id = place, run_id
+        if run_id != known or store.reads_back:
+            state.offsets, state.done = {}, {}
         if (run_id, store.page()) != (known, state.page):
             state.page = store.page()
             state.save()

@@ -1,4 +1,4 @@
-"""The interface to a tracker: a `Store` of six methods, chosen by its name, `tracking.kind`.
+"""The interface to a tracker: a `Store` of six methods, chosen by its name, a key of `tracking.stores`.
 
 A store is a file `tracking/stores/NAME.py`, or a class that another package names by an entry point of the group
 `tunix_rt.stores`. The sync process calls the six methods; the run only `check` and `ui_command`.
@@ -7,16 +7,21 @@ A store is a file `tracking/stores/NAME.py`, or a class that another package nam
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
+
+from pydantic import TypeAdapter, ValidationError
 
 from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.errors import ConfigError, InputError, MachineError
+from tunix_rt.config.section import hints_of, section
+from tunix_rt.errors import ConfigError, InputError, MachineError, MissingExtra
 from tunix_rt.files import JsonObject
 from tunix_rt.runs.secrets import is_masked, mask
 from tunix_rt.tracking import stores
@@ -26,8 +31,8 @@ Status = Literal["running", "waiting", "finished", "failed", "killed"]
 ENDED: tuple[Status, ...] = ("finished", "failed", "killed")
 """`waiting` is not among them: the results of a run that waits for its next stage are still to come."""
 GROUP = "tunix_rt.stores"
-NONE = "none"
-"""The `tracking.kind` that sends nothing."""
+IN_RUN = "the run's folder"
+"""The address of what a store keeps with the run itself."""
 
 
 class StoreError(MachineError):
@@ -47,11 +52,18 @@ class Entry:
     """The identity tags: `tunix_rt.identity` and `tunix_rt.key` together belong to one run only."""
     started: int
     """Unix milliseconds."""
+    folder: Path
+    """That of the run or sweep."""
     known: str | None
     """Its id in the store, if already known."""
     parent: str | None
     """The id of the sweep's run, for a member of a sweep."""
     running: bool
+
+
+@section
+class NoSettings:
+    """The settings of a store that needs none beyond `tracking.uri` and `tracking.experiment`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +113,20 @@ class Store(ABC):
 
     title = "the store"
     """Its name in messages."""
+    settings_type: ClassVar[type] = NoSettings
+    """The section that `tracking.stores.NAME` is checked against."""
+    package: ClassVar[str | None] = None
+    """The Python package that it needs, if that is an extra of the same name."""
+    reads_back = False
+    """Whether `open` reads what the run has there, so that everything may be sent again and only the rest is added."""
 
-    def __init__(self, uri: str, experiment: str) -> None:
-        self.uri, self.experiment = uri, experiment
+    def __init__(self, uri: str, experiment: str, settings: Any = None) -> None:
+        self.uri, self.experiment, self.settings = uri, experiment, settings
+
+    @classmethod
+    def address(cls, uri: str, settings: Any) -> str:
+        """Where it keeps runs, as declared by `tracking.uri` and its own settings."""
+        return uri
 
     @abstractmethod
     def open(self, entry: Entry) -> str:
@@ -147,8 +170,8 @@ class Store(ABC):
         return uri
 
     @classmethod
-    def ui_command(cls, uri: str) -> str | None:
-        """How to see the runs: a command or an address, without password."""
+    def ui_command(cls, uri: str, folder: Path) -> str | None:
+        """How to see the run of a folder, and others: a command or an address, without password."""
         return None
 
     def models(self, run_id: str) -> list[str]:
@@ -160,8 +183,25 @@ class Store(ABC):
         raise InputError(f"{self.title} at {self.uri}: runs there are not removed from here")
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A store that a run is sent to."""
+
+    kind: str
+    """Its name."""
+    store: type[Store]
+    settings: Any
+    """Its section, checked."""
+    uri: str
+    """Its address as declared; a relative path in it is not resolved yet."""
+
+    def made(self, uri: str, experiment: str) -> Store:
+        """The store at the resolved address `uri`, not opened yet."""
+        return self.store(uri, experiment, self.settings)
+
+
 def names() -> list[str]:
-    """Every `tracking.kind` except `none`."""
+    """Every store that is installed."""
     return sorted({*_own(), *(found.name for found in entry_points(group=GROUP))})
 
 
@@ -175,23 +215,38 @@ def store_class(kind: str) -> type[Store]:
         return cast(type[Store], importlib.import_module(f"{stores.__name__}.{kind}").STORE)
     for found in entry_points(group=GROUP, name=kind):
         return cast(type[Store], found.load())
-    raise ConfigError(f"tracking.kind: no store {mask(kind)!r} (there are: {', '.join([*names(), NONE])})")
+    raise ConfigError(f"tracking.stores: no store {mask(kind)!r} (there are: {', '.join(names())})")
 
 
-def check(tracking: TrackingConfig, directory: Path | None = None) -> str | None:
-    """Check before the first step whether sending can work; returns a line if it cannot just now.
+def target(tracking: TrackingConfig, kind: str) -> Target:
+    """The store `kind` as declared. Raises ConfigError for a wrong setting, MissingExtra without its package."""
+    store = store_class(kind)
+    if store.package is not None and find_spec(store.package) is None:
+        raise MissingExtra(f"tracking={kind} needs the package {store.package}: uv sync --extra {store.package}")
+    try:
+        declared = json.dumps(tracking.stores.get(kind, {}))
+        settings: Any = TypeAdapter(store.settings_type).validate_json(declared, strict=True)
+    except ValidationError as error:
+        allowed = ", ".join(hints_of(store.settings_type)) or "none"
+        wrong = (f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors(include_url=False))
+        raise ConfigError(f"tracking.stores.{kind}.{'; '.join(wrong)} (its settings: {allowed})") from None
+    return Target(kind, store, settings, store.address(tracking.uri, settings))
+
+
+def check(tracking: TrackingConfig, directory: Path | None = None) -> list[str]:
+    """Check before the first step whether sending can work; returns a line for each store where it cannot just now.
 
     A relative URI is resolved against `directory` (default: the working directory). Raises ConfigError for what can
-    never work, InputError if the URI comes from a record and its password is masked.
+    never work, MissingExtra, InputError if the URI comes from a record and its password is masked.
     """
-    if tracking.kind == NONE:
-        return None
-    if is_masked(tracking.uri):
+    found = [target(tracking, kind) for kind in tracking.stores]
+    if any(is_masked(one.uri) for one in found):
         raise InputError("tracking.uri: its password is masked in the record: give tracking.uri=URI, or tracking=none")
-    kind = store_class(tracking.kind)
-    return kind.check(kind.resolve(tracking.uri, directory or Path.cwd()), tracking.experiment)
+    here = directory or Path.cwd()
+    return [line for one in found if (line := one.store.check(one.store.resolve(one.uri, here), tracking.experiment))]
 
 
-def ui_command(tracking: TrackingConfig) -> str | None:
-    """The command or address that shows the runs of a store, without password; None if there is none."""
-    return None if tracking.kind == NONE else store_class(tracking.kind).ui_command(tracking.uri)
+def ui_command(tracking: TrackingConfig, folder: Path) -> str | None:
+    """The commands or addresses, one a line, that show the run of a folder, without password; None: there is none."""
+    found = [target(tracking, kind) for kind in tracking.stores]
+    return "\n".join(line for one in found if (line := one.store.ui_command(one.uri, folder))) or None

@@ -48,7 +48,7 @@ def open_sweep(sweep: SweepFolder, store: Store, running: bool = False) -> str:
     }
     name, started = f"{sweep.path.parent.name}-{sweep.path.name}"[:64], round(1000 * float(status["started"]))
     with FileLock(sweep.path / ".parent.lock", timeout=LOCK_SECONDS):
-        return store.open(Entry(name, tags, started, known=None, parent=None, running=running))
+        return store.open(Entry(name, tags, started, sweep.path, known=None, parent=None, running=running))
 
 
 def ask_for(sweep: SweepFolder, run_folder: Path) -> Path:
@@ -71,8 +71,8 @@ class SweepSync(FolderSync):
 
     folder: SweepFolder
 
-    def __init__(self, sweep: SweepFolder, tracking: TrackingConfig) -> None:
-        super().__init__(sweep, tracking, Path(str(sweep.status()["directory"])))
+    def __init__(self, sweep: SweepFolder, tracking: TrackingConfig, kind: str) -> None:
+        super().__init__(sweep, tracking, kind, Path(str(sweep.status()["directory"])))
 
     def find(self, store: Store, known: str | None, running: bool) -> str:
         return open_sweep(self.folder, store, running)

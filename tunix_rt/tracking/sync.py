@@ -4,8 +4,9 @@
 
 FOLDER is that of a run or a sweep. During a run (`syncer.start`), at its end, or later by hand: always the same loop.
 The training process only writes files and never imports a tracker. One process serves an entire sweep: the sweep's own
-run and each member that requests it. If a store is out of reach, nothing is lost: it is tried again with growing delays
-while the run goes on, then for a minute after its end; `tracking.log` says how to send the rest later.
+run and each member that requests it. Several stores have a thread each, so that none waits for another. If one is out
+of reach, nothing is lost: it is tried again with growing delays while the run goes on, then for a minute after its end;
+`tracking.log` says how to send the rest later.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +32,10 @@ from tunix_rt.runs.secrets import mask, masked_output
 from tunix_rt.runs.sweep import SweepFolder
 from tunix_rt.tracking import syncer
 from tunix_rt.tracking.content import read_tracking
-from tunix_rt.tracking.process import LoadRecorder
+from tunix_rt.tracking.process import Loads
 from tunix_rt.tracking.run import RunSync
-from tunix_rt.tracking.state import Folder, FolderSync, SyncReport, folder_at, report_on, status_of
-from tunix_rt.tracking.store import NONE, StoreError, StoreRefused
+from tunix_rt.tracking.state import FIRST, Folder, FolderSync, SyncReport, folder_at, report_on, status_of, together
+from tunix_rt.tracking.store import StoreError, StoreRefused
 from tunix_rt.tracking.sweep import SweepSync, asked_for
 
 if TYPE_CHECKING:
@@ -51,24 +54,24 @@ MEMBERS = 1.0
 LINGER = 30.0
 """Seconds for which this process stays alive for the next stage of a run that waits for one."""
 NICENESS = 10
-LOCK = ".tracking.lock"
+LOCK, LOCK_OF = ".tracking.lock", ".tracking.{}.lock"
+"""Of the first store there was, and of the others."""
 
 
 class Task:
-    """Sends one folder repeatedly, until its run or sweep has ended."""
+    """Sends one folder to one store repeatedly, until its run or sweep has ended."""
 
-    def __init__(self, sync: FolderSync, watch: bool) -> None:
-        self._sync, self._watch, self._load = sync, watch, None
-        if watch and isinstance(sync, RunSync) and sync.tracking.system_metrics:
-            self._load = LoadRecorder(sync.folder)
+    def __init__(self, sync: FolderSync, watch: bool, loads: Loads) -> None:
+        self._sync, self._watch, self._loads = sync, watch, loads
+        self._measured = watch and sync.tracking.system_metrics
         self._status = status_of(sync.folder)
         self._failures, self._due, self._deadline = 0, 0.0, float("inf")
 
     def step(self) -> SyncReport | None:
         """Send what is new, if it is time to; returns the report once everything was sent or given up."""
         status = self._sync.look()
-        if self._load is not None:
-            self._load.record()
+        if self._measured and isinstance(self._sync.folder, RunFolder):
+            self._loads.record(self._sync.folder)
         if status == self._status and time.monotonic() < self._due:
             return None
         self._status = status
@@ -98,7 +101,7 @@ class Task:
         return None
 
     def _give_up(self, trouble: str) -> SyncReport:
-        later = syncer.send_command(self._sync.folder.path, self._sync.uri)
+        later = syncer.send_command(self._sync.folder.path, self._sync.tracking.uri)
         message = f"{trouble}; not everything was sent; send the rest later with: {later}"
         return self._said(self._sync.keep(self._status, False, message))
 
@@ -117,18 +120,27 @@ def sync_folder(folder: Folder, tracking: TrackingConfig, watch: bool, directory
     Other processes wait for their turn. A store out of reach gives an incomplete report, not an error. Raises DataError
     if the folder is not a run.
     """
-    from filelock import FileLock
-
-    if tracking.kind == NONE:
-        return SyncReport("running", None, True, "tracking.kind is none: nothing is sent")
+    if not tracking.stores:
+        return SyncReport("running", None, True, "tracking=none: nothing is sent")
     if not folder.status():
         raise DataError(f"{folder.path}: not a run folder (no status.json)")
-    with FileLock(folder.path / LOCK):
+    send = partial(_sync_to, folder, tracking, watch=watch, directory=directory, loads=Loads())
+    if len(tracking.stores) == 1:
+        return send(*tracking.stores)
+    with ThreadPoolExecutor(len(tracking.stores)) as side_by_side:
+        return together(list(side_by_side.map(send, tracking.stores)))
+
+
+def _sync_to(
+    folder: Folder, tracking: TrackingConfig, kind: str, watch: bool, directory: Path | None, loads: Loads
+) -> SyncReport:
+    """The same for one store."""
+    with lock_of(folder, kind):
         if isinstance(folder, SweepFolder):
-            sweep = SweepSync(folder, tracking)
-            own, members = Task(sweep, watch), _Members(sweep, watch)
+            sweep = SweepSync(folder, tracking, kind)
+            own, members = Task(sweep, watch, loads), _Members(sweep, watch, loads)
         else:
-            own, members = Task(RunSync(folder, tracking, directory), watch), None
+            own, members = Task(RunSync(folder, tracking, kind, directory), watch, loads), None
         while True:
             busy = members is not None and members.step()
             if not busy and (report := own.step()) is not None:
@@ -136,11 +148,18 @@ def sync_folder(folder: Folder, tracking: TrackingConfig, watch: bool, directory
             time.sleep(GLANCE)
 
 
+def lock_of(folder: Folder, kind: str) -> FileLock:
+    """The lock that is held while a folder is sent to a store."""
+    from filelock import FileLock
+
+    return FileLock(folder.path / (LOCK if kind == FIRST else LOCK_OF.format(kind)))
+
+
 class _Members:
     """Sends the members of a sweep that request it, each once per start."""
 
-    def __init__(self, own: SweepSync, watch: bool) -> None:
-        self._own, self._watch = own, watch
+    def __init__(self, own: SweepSync, watch: bool, loads: Loads) -> None:
+        self._own, self._watch, self._loads = own, watch, loads
         self._tasks: dict[RunFolder, tuple[Task, FileLock]] = {}
         self._taken: dict[RunFolder, int] = {}
         self._due = 0.0
@@ -162,9 +181,10 @@ class _Members:
 
     def _begin(self, run: RunFolder, asked: int) -> None:
         """Begin to send a member; if another process is sending it, this is tried again later."""
-        from filelock import FileLock, Timeout
+        from filelock import Timeout
 
-        lock = FileLock(run.path / LOCK)
+        kind = self._own.target.kind
+        lock = lock_of(run, kind)
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -172,9 +192,9 @@ class _Members:
         self._taken[run] = asked
         self._own.problems.pop(run.name, None)
         try:
-            if (report := report_on(run)) is None or not report.complete:
-                sync = RunSync(run, read_tracking(run), parent=self._own.run_id)
-                self._tasks[run] = Task(sync, self._watch), lock
+            if (report := report_on(run, [kind])) is None or not report.complete:
+                sync = RunSync(run, read_tracking(run), kind, parent=self._own.run_id)
+                self._tasks[run] = Task(sync, self._watch, self._loads), lock
                 return
         except TunixError as error:
             self._own.problems[run.name] = str(error)
@@ -189,11 +209,11 @@ def serve(folder: Folder, directory: Path | None) -> SyncReport:
         until = time.monotonic() + LINGER  # for the next stage of a run that is made by several commands
         while status_of(folder) == "waiting" and time.monotonic() < until:
             time.sleep(GLANCE)
-        if tracking.kind != NONE and report_on(folder) is None:  # the next stage began while this was sent
+        if report_on(folder, tracking.stores) is None:  # the next stage began while this was sent
             continue
         syncer.retire(folder.path)
         asked = [run for run, _ in asked_for(folder)] if isinstance(folder, SweepFolder) else []
-        if status_of(folder) != "running" and all(map(report_on, asked)):
+        if status_of(folder) != "running" and all(report_on(run, tracking.stores) for run in asked):
             return report
         syncer.announce(folder.path, psutil.Process(), tracking)  # the run could not know that this process was ending
         time.sleep(POLL)

@@ -27,7 +27,7 @@ from tunix_rt.runs.secrets import URI_VARIABLE, is_masked, mask, mask_values
 from tunix_rt.runs.sweep import SweepFolder, sweep_of
 from tunix_rt.terminal import say, warn
 from tunix_rt.tracking.state import SyncReport, SyncState, folder_at, report_on
-from tunix_rt.tracking.store import NONE, check
+from tunix_rt.tracking.store import check, target
 from tunix_rt.tracking.sweep import ask_for
 
 LOG = "tracking.log"
@@ -73,7 +73,7 @@ class Syncer:
         until = time.monotonic() + seconds
         while self.waits:
             gone = served_by(self.folder) is None if self.process is None else self.process.poll() is not None
-            report = report_on(folder_at(self.folder))
+            report = report_on(folder_at(self.folder), self.tracking.stores)
             if report is None and gone:
                 report = self._lost()
             if report is not None or time.monotonic() >= until:
@@ -92,7 +92,8 @@ class Syncer:
         seconds = max(self.tracking.wait_seconds, self.patience)
         report = self.wait(min(QUIET, seconds))
         if report is None and self.waits and seconds > QUIET:
-            say(f"tracking: sending the rest to {mask(self.tracking.uri)} (waiting {seconds:g} s at most)")
+            where = ", ".join(mask(target(self.tracking, kind).uri) for kind in self.tracking.stores)
+            say(f"tracking: sending the rest to {where} (waiting {seconds:g} s at most)")
             report = self.wait(seconds - QUIET)
         if report is None:
             self.leave()
@@ -101,14 +102,15 @@ class Syncer:
 
     def leave(self) -> None:
         """Report, without waiting, that the sync process goes on by itself and which log has the outcome."""
-        if not self.waits or report_on(folder_at(self.folder)) is not None:
+        if not self.waits or report_on(folder_at(self.folder), self.tracking.stores) is not None:
             return
         log = os.path.relpath(self.folder / LOG)
         line = f"what is left is sent by a process of its own; the last line of {log} says how it went"
-        if (trouble := SyncState.load(self.folder).trouble) is None:
-            say(f"tracking: {line}")
+        found = [SyncState.load(self.folder, kind).trouble for kind in self.tracking.stores]
+        if troubles := [trouble for trouble in found if trouble is not None]:
+            warn(f"tracking: {'; '.join(troubles)}; {line}")
         else:
-            warn(f"tracking: {trouble}; {line}")
+            say(f"tracking: {line}")
 
 
 @contextmanager
@@ -138,7 +140,7 @@ def warn_of_trouble(folder: Path, tracking: TrackingConfig, directory: Path | No
     For a member of a sweep that is already served the check is skipped.
     """
     sweep = _sweep_above(folder)
-    if (sweep is None or served_by(sweep.path) is None) and (trouble := check(tracking, directory)):
+    for trouble in check(tracking, directory) if sweep is None or served_by(sweep.path) is None else ():
         warn(f"{trouble}; the run goes on, and what it writes is sent as soon as the server answers")
 
 
@@ -151,7 +153,7 @@ def start(folder: Path, tracking: TrackingConfig, directory: Path | None = None)
     """
     folder = folder.resolve()
     sweep = _sweep_above(folder)
-    if tracking.kind == NONE or (sweep is not None and _handed_over(sweep, folder, tracking)):
+    if not tracking.stores or (sweep is not None and _handed_over(sweep, folder, tracking)):
         return Syncer(folder, tracking, waits=False)
     patience = 0.0 if directory is None or directory.resolve() == Path.cwd() else COPY_PATIENCE
     if _serves(folder, tracking) and not is_masked(_shown(tracking)):

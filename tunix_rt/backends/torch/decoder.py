@@ -16,23 +16,23 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, layer_norm, linear, rms_norm, silu
+from torch.nn.functional import embedding, gelu, layer_norm, linear, silu
 
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.backends.torch.experts import counts_of, mixed, route
-from tunix_rt.backends.torch.products import rounded
+from tunix_rt.backends.torch.fused import Rotation, rms_norm, rotate, rotation
+from tunix_rt.backends.torch.products import DTYPES, rounded
 from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
 from tunix_rt.backends.torch.recomputed import TIDY_EVERY, ComputedAgain
 from tunix_rt.backends.torch.sharding import EMBEDDING, FIRST_LAYER, NORM, Sharding
 from tunix_rt.backends.torch.tensor_parallel import TensorParallel
 from tunix_rt.config.choices import Precision
-from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, kind_of
+from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts
 from tunix_rt.models.families.names import Tensor as Named
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.families.rope import Rope, rotary_frequencies
 
-Rotation = tuple[Tensor, Tensor]
 Place = tuple[Named, str | None]
 """A tensor, and the name of its bias."""
 ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
@@ -66,7 +66,7 @@ class Decoder:
     """Gathers the parts; None: every tensor is here in whole."""
     tensor: TensorParallel | None = None
     """If not None, `architecture` is the share of this process in a larger one."""
-    _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
+    places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """Maps (canonical part name, layer) to its tensors; built once, as it is used for every token."""
     _frequencies: dict[Rope, Tensor] = field(init=False, repr=False)
     """Radians per position, float32 [D/2]."""
@@ -79,7 +79,7 @@ class Decoder:
             (own, layer): tuple(zip_longest(parts, [bias.name for bias in named.get((f"{own}_bias", layer), ())]))
             for (own, layer), parts in named.items()
         }
-        object.__setattr__(self, "_places", places)
+        object.__setattr__(self, "places", places)
         ropes = {kind.rope for kind in self.architecture.layers if kind.rope is not None}
         arrays = {rope: rotary_frequencies(rope, self.architecture.head_dim) for rope in ropes}
         frequencies = {rope: torch.from_numpy(array).to(self.device) for rope, array in arrays.items()}
@@ -133,7 +133,7 @@ class Decoder:
 
     def single(self, own: str, layer: int | None = None) -> Tensor:
         """A part of one tensor, outside the layers or of a layer, by its canonical name."""
-        return self.weights[self._places[own, layer][0][0].name]
+        return self.weights[self.places[own, layer][0][0].name]
 
     @property
     def trains_parts(self) -> bool:
@@ -142,7 +142,7 @@ class Decoder:
 
     def trained_in(self, layer: int) -> list[Tensor]:
         """The tensors of a layer that training changes."""
-        places = [place for (_, at), parts in self._places.items() if at == layer for place, _ in parts]
+        places = [place for (_, at), parts in self.places.items() if at == layer for place, _ in parts]
         if self.adapter is not None:
             return [side for place in places for side in self.adapter.pairs.get(place.name, ())]
         return [self.weights[place.name] for place in places]
@@ -150,8 +150,9 @@ class Decoder:
     def project(self, own: str, layer: int, x: Tensor, only: slice = ALL) -> list[Tensor]:
         """`x` [..., in] times each piece of a layer's part, plus its bias → [..., out] each; `only` these tensors."""
         found: list[Tensor] = []
-        for place, bias in self._places[own, layer][only]:
-            y = self._product(place, None if bias is None else self.weights[bias], x)
+        seen = x.to(DTYPES[self.precision])  # once, and not for each tensor
+        for place, bias in self.places[own, layer][only]:
+            y = self._product(place, None if bias is None else self.weights[bias], seen)
             y = y if self.adapter is None else self.adapter.add(place, x, y)
             if len(place.pieces) == 1:
                 found.append(y)
@@ -170,24 +171,13 @@ class Decoder:
         return y if bias is None else y + bias
 
     def rotations(self, positions: Tensor) -> dict[Rope | None, Rotation]:
-        """Cosine and sine of the rotary angles at `positions` [B, T], float32 [B, T, H + K, D], by kind.
-
-        The sine of the first half is negated. Expanded over heads once, since every layer multiplies by it and torch
-        is slow at short broadcast rows.
-        """
-        heads = self.architecture.num_heads + self.architecture.num_kv_heads
-        found: dict[Rope | None, Rotation] = {}
-        for rope, frequencies in self._frequencies.items():
-            angles = positions[..., None].float() * frequencies
-            cos, sin = angles.cos() * rope.attention_factor, angles.sin() * rope.attention_factor
-            halves = (torch.cat(pair, dim=-1)[:, :, None] for pair in ((cos, cos), (-sin, sin)))
-            wide_cos, wide_sin = (x.expand(-1, -1, heads, -1).contiguous() for x in halves)
-            found[rope] = wide_cos, wide_sin
-        return found
+        """What `rotate` takes at `positions` [B, T], by kind."""
+        found = self._frequencies.items()
+        return {rope: rotation(positions, frequencies, rope.attention_factor) for rope, frequencies in found}
 
     def norm(self, own: str, layer: int | None, x: Tensor) -> Tensor:
         """A norm over the last axis, float32; `x` itself if the family has none there."""
-        place = self._places.get((own, layer))
+        place = self.places.get((own, layer))
         if place is None:
             return x
         shape, (weight_of, bias_of) = self.architecture, place[0]
@@ -195,33 +185,42 @@ class Decoder:
         weight = self.enter(weight) if own in ("query_norm", "key_norm") else weight
         weight = weight + shape.norm_offset if shape.norm_offset else weight
         if bias_of is None:
-            return rms_norm(x.float(), x.shape[-1:], weight, shape.norm_eps)
+            return rms_norm(x.float(), weight, shape.norm_eps)
         return layer_norm(x.float(), x.shape[-1:], weight, self.weights[bias_of], shape.norm_eps)
 
 
-def kinds_of(model: Decoder) -> dict[str, str]:
-    """Maps each trained tensor to its `no_decay` kind."""
-    if model.adapter is not None:
-        return dict.fromkeys(model.adapter.tensors, "matrices")
-    return {tensor.name: kind_of(tensor.canonical_name) for tensor in tensors_of(model.architecture)}
+def hidden_states(
+    model: Decoder, tokens: Tensor, positions: Tensor, attend: Attend, wanted: Tensor | None = None
+) -> Tensor:
+    """`tokens`, `positions` int64 [B, T] → float32 [B, T, E], after the last norm; at `wanted`, flat positions int64
+    [N], → [N, E].
 
-
-def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-    """`tokens`, `positions` int64 [B, T] → float32 [B, T, E], after the last norm."""
+    In the last layer, nothing but keys and values is computed at other positions.
+    """
     shape = model.architecture
+    # Masks of dropout are drawn for whole rows.
+    late = model.adapter is not None and model.adapter.keys is not None
     with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=model.precision == "bfloat16"):
         rotations = model.rotations(positions)
         with model.gathered(EMBEDDING) as whole:
             x = _embedded(whole, tokens, positions)
         for layer, kind in enumerate(shape.layers):
-            compute = partial(_layer, model, layer, rotations.get(kind.rope), attend)
+            only = None if late or layer + 1 < shape.num_layers else wanted
+            compute = partial(_layer, model, layer, rotations.get(kind.rope), attend, only)
             if model.gradient_checkpointing and torch.is_grad_enabled():
                 tidy = x.device.type == "cpu" and layer % TIDY_EVERY == 0
                 x = ComputedAgain.apply(compute, tidy, x, *model.trained_in(layer))
             else:
                 x = compute(x)
+        x = _at(wanted if late else None, x)
         with model.gathered(NORM) as whole:
-            return whole.norm("norm", None, x)
+            x = whole.norm("norm", None, x)
+    return x if wanted is None else x[0]
+
+
+def _at(wanted: Tensor | None, x: Tensor) -> Tensor:
+    """`x` [B, T, ...] at `wanted`, flat positions int64 [N] → [1, N, ...]; None: as it is."""
+    return x if wanted is None else x.flatten(0, 1).index_select(0, wanted)[None]
 
 
 def _embedded(model: Decoder, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -233,10 +232,13 @@ def _embedded(model: Decoder, tokens: Tensor, positions: Tensor) -> Tensor:
     return x + embedding(positions, model.single("positions")) if shape.learned_positions else x
 
 
-def _layer(model: Decoder, layer: int, rotation: Rotation | None, attend: Attend, x: Tensor) -> Tensor:
+def _layer(
+    model: Decoder, layer: int, angles: Rotation | None, attend: Attend, wanted: Tensor | None, x: Tensor
+) -> Tensor:
     with model.gathered(FIRST_LAYER + layer) as whole:
-        y = _attention(whole, layer, whole.norm("attention_norm", layer, x), rotation, attend)
-        x = x + whole.norm("attention_post_norm", layer, y)
+        read = _at(wanted, _attention(whole, layer, whole.norm("attention_norm", layer, x), angles, attend))
+        y = whole.project("out", layer, read)[0]
+        x = _at(wanted, x) + whole.norm("attention_post_norm", layer, y)
         y = _feed_forward(whole, layer, whole.norm("mlp_norm", layer, x))
         return x + whole.norm("mlp_post_norm", layer, y)
 
@@ -272,28 +274,19 @@ def _experts(model: Decoder, layer: int, x: Tensor, experts: Experts) -> Tensor:
     return model.leave(made)
 
 
-def _attention(model: Decoder, layer: int, x: Tensor, rotation: Rotation | None, attend: Attend) -> Tensor:
+def _attention(model: Decoder, layer: int, x: Tensor, angles: Rotation | None, attend: Attend) -> Tensor:
+    """What the heads have read, [B, T, H * D]."""
     shape = model.architecture
-    rows, length, _ = x.shape
-    heads = [shape.num_heads, shape.num_kv_heads]
     queries, keys, values = model.project("qkv", layer, model.enter(x))
     if shape.query_key_norm == "whole":
         queries, keys = model.norm("query_norm", layer, queries), model.norm("key_norm", layer, keys)
     if shape.qkv_limit is not None:
         queries, keys, values = (x.clamp(-shape.qkv_limit, shape.qkv_limit) for x in (queries, keys, values))
-    both = torch.cat((queries, keys), dim=-1).view(rows, length, -1, shape.head_dim)
+    queries, keys, values = (x.view(*x.shape[:2], -1, shape.head_dim) for x in (queries, keys, values))
     if shape.query_key_norm == "head":
-        queries, keys = torch.split(both, heads, dim=2)
-        both = torch.cat((model.norm("query_norm", layer, queries), model.norm("key_norm", layer, keys)), dim=2)
-    if rotation is not None:
-        both = _rotate(both, *rotation)
-    queries, keys = torch.split(both.transpose(1, 2), heads, dim=1)
-    values = values.view(rows, length, -1, shape.head_dim).transpose(1, 2)
+        queries, keys = model.norm("query_norm", layer, queries), model.norm("key_norm", layer, keys)
+    if angles is not None:
+        queries, keys = rotate(queries, *angles), rotate(keys, *angles)
     with torch.autocast(x.device.type, enabled=False):
-        out = attend(layer, *(rounded(part, values.dtype) for part in (queries, keys, values)))
-    return model.project("out", layer, out.transpose(1, 2).reshape(rows, length, -1).to(values.dtype))[0]
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions on [B, T, H, D] (arXiv 2104.09864), with halves paired as in transformers."""
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+        heads = (rounded(part, values.dtype).transpose(1, 2) for part in (queries, keys, values))
+        return attend(layer, *heads).transpose(1, 2).flatten(2).to(values.dtype)

@@ -22,7 +22,7 @@ from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.copies import on_device
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.mesh import ALONE, Axis, Mesh
-from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.optimizer import Optimizer
 from tunix_rt.backends.torch.products import DTYPES, add_product, matmul, rounded
 from tunix_rt.backends.torch.reduction import totals
 from tunix_rt.backends.torch.sharding import HEAD
@@ -33,7 +33,7 @@ from tunix_rt.config.choices import Precision
 
 def train_step(
     model: Decoder,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     batch: Batch,
     rate: float,
     clip_norm: float | None,
@@ -46,7 +46,7 @@ def train_step(
 
 def update(
     model: Decoder,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     loss_sum: Tensor,
     divisor_of_loss: float,
     rate: float,
@@ -99,16 +99,15 @@ def micro_batch(model: Decoder, batch: Batch, index: int) -> tuple[Any, Tensor]:
     """Returns, for micro-batch `index`, flat positions int64 [N] of its targets and their log-probabilities [N]."""
     tokens, positions = (on_device(part[index], model.device, torch.int64) for part in (batch.tokens, batch.positions))
     attend = Packed(batch.segments[index], model.architecture, model.device)
-    hidden = hidden_states(model, tokens, positions, attend)
     where = np.flatnonzero(batch.weights[index])
     chosen, targets = (
         on_device(x, model.device, torch.int64) for x in (where, batch.targets[index].reshape(-1)[where])
     )
-    selected = hidden.flatten(0, 1).index_select(0, chosen)
+    hidden = hidden_states(model, tokens, positions, attend, chosen)
     vocabulary = ALONE.tensor if model.tensor is None else model.tensor.axis
     with model.gathered(HEAD) as whole:
         cap, precision = model.architecture.logit_cap, model.precision
-        return where, target_logprobs(model.enter(selected), whole.head, targets, cap, precision, vocabulary)
+        return where, target_logprobs(model.enter(hidden), whole.head, targets, cap, precision, vocabulary)
 
 
 def target_logprobs(

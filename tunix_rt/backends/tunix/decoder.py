@@ -189,7 +189,7 @@ def build(
     a: Architecture, weights: Weights, backend: BackendConfig, where: str, device: jax.Device
 ) -> tuple[Any, WeightMapping]:
     """Tunix's model with these weights on the device, and their mapping. Raises ModelError."""
-    kind = kind_of_model(a, backend.precision, where)
+    kind = kind_of_model(a, backend.decided, where)
     model: Any = nnx.eval_shape(lambda: kind.make(a, backend))
     if kind is QWEN2 and a.attention_bias == "none":
         for layer in model.layers:

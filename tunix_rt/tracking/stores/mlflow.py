@@ -134,7 +134,10 @@ class MlflowStore(Store):
 
     check = staticmethod(uris.check)
     resolve = staticmethod(uris.resolve)
-    ui_command = staticmethod(uris.ui_command)
+
+    @classmethod
+    def ui_command(cls, uri: str, folder: Path) -> str:
+        return uris.ui_command(uri)
 
     @_guarded
     def open(self, entry: Entry) -> str:

@@ -1,0 +1,1 @@
+"""One subject per file: its `findings(place)` looks, and changes nothing."""

@@ -1,0 +1,44 @@
+"""Does each framework import, and which devices does it see? Each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from tunix_rt.config.choices import BACKENDS
+from tunix_rt.doctor.finding import Finding, Place, install, installed, output, version
+
+JAX = "import jax; found = jax.__version__, [d.device_kind for d in jax.devices()]"
+TORCH = (
+    "import torch; gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())];"
+    "gpus += ['mps'] * torch.backends.mps.is_available(); found = torch.__version__, gpus or ['cpu']"
+)
+PROBES = {"jax": JAX, "torch": TORCH, "tunix": JAX}
+"""Backend → what a process of its own finds."""
+DISTRIBUTIONS = {"tunix": "google-tunix"}
+QUIET = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
+
+
+def findings(place: Place) -> list[Finding]:
+    """A line for each backend. A run needs one of them."""
+    with ThreadPoolExecutor(len(BACKENDS)) as side_by_side:
+        found = list(side_by_side.map(lambda name: _probed(name, place.seconds), BACKENDS))
+    if any(one.state == "works" for one in found):
+        return found
+    return [*found, Finding("a framework", "broken", "none of them works", install("jax"), stops=True)]
+
+
+def _probed(name: str, seconds: float) -> Finding:
+    if not installed(BACKENDS[name].package):
+        return Finding(name, "absent", "not installed", install(BACKENDS[name].extra))
+    code = f"{PROBES[name]}; import json; print(); print(json.dumps(found))"
+    try:
+        framework, devices = json.loads(output([sys.executable, "-c", code], seconds, QUIET).splitlines()[-1])
+    except (OSError, RuntimeError) as error:
+        remedy = f"{sys.executable} -c '{code.partition(';')[0]}' says more"
+        return Finding(name, "broken", str(error), remedy)
+    own = version(DISTRIBUTIONS[name]) if name in DISTRIBUTIONS else None
+    said = framework if own is None else f"{own} on jax {framework}"
+    kinds = {kind: devices.count(kind) for kind in devices}
+    return Finding(name, "works", f"{said}; sees {', '.join(f'{count} × {kind}' for kind, count in kinds.items())}")
