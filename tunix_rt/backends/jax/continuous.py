@@ -34,6 +34,10 @@ SMALL_CACHE = 128
 """Slots up to which a cache does not grow in stages; nor does it in the last step, to less than twice as many."""
 
 
+APART = 8
+"""Rows from which prompts of other lengths are read apart: fewer take as long together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """What stays fixed while the devices of one group answer."""
@@ -132,8 +136,8 @@ class Continuous:
     def dispatch(self) -> None:
         """Let the device begin with the next tokens."""
         joining = [row for row in self._waiting if row.limit >= 1]
-        if joining:
-            self._join(joining)
+        for alike in _alike(joining):
+            self._join(alike, joining)
         if self._live:
             self._decode()
 
@@ -152,14 +156,15 @@ class Continuous:
         if not self._live:
             self._rows, self._carry = [], None
 
-    def _join(self, joining: list[Row]) -> None:
+    def _join(self, joining: list[Row], all_joining: list[Row]) -> None:
         slots = bucket(max(len(row.request.prompt) for row in joining))
-        live = self._live
         if self._carry is None:
-            self._rows = _padded(joining, min(power_of_two(len(joining)), self.size))
-            self._carry = self._read(self._rows, slots, max(slots, self._capacity(joining)))
+            capacity = max(slots, self._capacity(all_joining))
+            self._rows = _padded(joining, min(power_of_two(len(all_joining)), self.size))
+            self._carry = self._read(self._rows, slots, capacity)
             return
-        places = self._make_room(len(live) + len(joining), max(slots, self._capacity([*live, *joining])))
+        together = [*self._live, *joining]
+        places = self._make_room(len(together), max(slots, self._capacity(together)))
         rows = _padded(joining, power_of_two(len(joining)))
         new = self._read(rows, slots, slots)
         for place, row in zip(places, joining, strict=False):
@@ -226,6 +231,16 @@ class Continuous:
         kept = sorted(kept) + [-1] * (size - len(kept))
         self._carry = programs.refit(self._carry, np.array(kept, np.int32), capacity)
         self._rows = [None if place < 0 else self._rows[place] for place in kept]
+
+
+def _alike(rows: list[Row]) -> list[list[Row]]:
+    """The longer and the shorter half, where reading them apart takes far fewer slots; the longer first."""
+    if not rows:
+        return []
+    rows = sorted(rows, key=lambda row: -len(row.request.prompt))
+    half = (len(rows) + 1) // 2
+    longest, middle = (bucket(len(rows[place].request.prompt)) for place in (0, min(half, len(rows) - 1)))
+    return [rows[:half], rows[half:]] if half >= APART and 3 * middle <= 2 * longest else [rows]
 
 
 def _padded(rows: Sequence[Row], size: int) -> list[Row | None]:
