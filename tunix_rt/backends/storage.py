@@ -123,6 +123,10 @@ class StoredBackend(ABC):
         """
         return None
 
+    def _parts_of_kept(self, state: Any, as_weights: PartOf) -> PartOf:
+        """The same of what the optimizer keeps, by names in its file: as of the weights, if they are shaped alike."""
+        return as_weights
+
     def load(
         self,
         model_folder: Path,
@@ -186,9 +190,9 @@ class StoredBackend(ABC):
         heap.trim_between_phases("save")
         part_of = self._parts(state)
         if part_of is not None:
-            return self._writer.submit(
-                _write_parts, folder, max_shard_size, part_of, self._leads, *self._snapshot(state)
-            )
+            snapshot = self._snapshot(state)
+            of_kept = self._parts_of_kept(state, parts_of_moments(part_of, snapshot[0].trained_shapes))
+            return self._writer.submit(_write_parts, folder, max_shard_size, part_of, of_kept, self._leads, *snapshot)
         if self._leads:
             return self._writer.submit(_write, folder, max_shard_size, *self._snapshot(state))
         nothing: Future[dict[str, str]] = Future()
@@ -214,6 +218,7 @@ def _write_parts(
     folder: Path,
     max_shard_size: int,
     part_of: PartOf,
+    of_kept: PartOf,
     leads: bool,
     stored: Stored,
     tensors: Weights,
@@ -226,5 +231,5 @@ def _write_parts(
     if moments is not None:
         layout = ShardLayout.of(OPTIMIZER, moment_specs(stored.kept), max_shard_size)
         named = {name: tensor for name, tensor in moments.tensors().items() if leads or name != COUNT}
-        files |= write_tensor_parts(folder, layout, named, parts_of_moments(part_of, shapes), leads)
+        files |= write_tensor_parts(folder, layout, named, of_kept, leads)
     return files | ({CONFIG: write_json(folder / CONFIG, stored.config)} if leads else {})

@@ -225,6 +225,10 @@ class JaxBackend(xla.XlaBackend):
         several = state.mesh is not None and jax.process_count() > 1 and state.lora is None
         return part_of(state.mesh, state.mesh.written_shards) if state.mesh is not None and several else None
 
+    def _parts_of_kept(self, state: State, as_weights: PartOf) -> PartOf:
+        """What an optimizer keeps that needs tensors whole, every process has; the one that leads writes it."""
+        return whole if state.runs else as_weights
+
     def _snapshot(self, state: State) -> tuple[Stored, Weights, Moments | None]:
         mesh, trained = state.mesh, (state.params, state.moments)
         copied = jax.tree.map(lambda array: np.array(array), trained) if mesh is None else mesh.fetched(trained)
@@ -237,6 +241,8 @@ class JaxBackend(xla.XlaBackend):
         params, moments = copied
         if moments is None:
             return state.stored, named(params), None
+        if state.runs and not self._leads:
+            moments = moments._replace(trees={})
         return state.stored, named(params), to_files(moments, state.runs, named)
 
 
