@@ -45,6 +45,21 @@ def backend_of(name: BackendName, cache: Path, precision: Precision = "float32")
     return create(config, HardwareConfig(platform="cpu", threads=1), cache)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_no_token_at_all_is_nothing_with_gradients_of_zero(training: bool) -> None:
+    """So it is on a device whose rows are empty: the last layer is computed where targets are."""
+    matrix = torch.ones(5, 5, requires_grad=True)
+    none = torch.zeros(0, 5)
+    with torch.set_grad_enabled(training):
+        chosen, weights = in_torch.route(none, torch.ones(3, 5), Experts(3, 2, 5, normalised=True))
+        made = in_torch.mixed(none, chosen, weights, [0, 0, 0], lambda _, rows: rows @ matrix)
+    assert made.shape == (0, 5)
+    if training:
+        made.sum().backward()  # type: ignore[no-untyped-call]
+        assert matrix.grad is not None
+        assert not matrix.grad.any()
+
+
 @pytest.mark.parametrize("tokens", [2, 50])
 def test_blocks_give_the_values_and_gradients_of_each_token_by_itself(tokens: int) -> None:
     """Blocks of one row and of several, experts without a token; in a loop, and computed again, as layers are."""

@@ -40,11 +40,13 @@ def mixed(
     """The weighted sum of what each token's experts make of it: `x` [N, D] → float32 [N, D].
 
     `expert`: number and rows → rows. Without tokens it is skipped, except in training, where its gradient is 0.
+    If there is no token at all, every expert is called.
     """
     order = chosen.flatten().sort(stable=True).indices
     # One copy of a row per expert: its gradients are then summed in a fixed order, on a GPU too.
     rows = x[:, None].expand(-1, chosen.shape[1], -1).reshape(-1, x.shape[1])[order]
     shares = enumerate(torch.split(rows, counts))
-    made = [expert(number, share) for number, share in shares if len(share) or torch.is_grad_enabled()]
-    parts = torch.cat(made)[order.argsort()].view(*chosen.shape, -1)
+    every = torch.is_grad_enabled() or not len(x)
+    made = [expert(number, share) for number, share in shares if len(share) or every]
+    parts = torch.cat(made)[order.argsort()].view(*chosen.shape, x.shape[1])
     return (parts.float() * weights[..., None]).sum(1)
