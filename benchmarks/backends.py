@@ -13,7 +13,9 @@ from multiprocessing import get_context
 
 from benchmarks import generation, race, training
 from benchmarks.capabilities import CAPABILITIES, YES, capabilities
+from benchmarks.generation_case import GenerationCase, trained
 from benchmarks.race import THREADS, RaceResult
+from benchmarks.training_case import TrainingCase
 from benchmarks.workload import Workload, parser
 from tunix_rt.files import JsonObject
 from tunix_rt.terminal import out, table
@@ -30,7 +32,7 @@ def tried(backends: list[str]) -> dict[str, dict[str, str]]:
 
 def train_race(backends: list[str], overrides: list[str], rounds: int, num_steps: int) -> dict[str, RaceResult]:
     """Race the backends at training."""
-    plan = training.TrainingCase.of(Workload.of(*overrides), num_traces=16, num_updates=num_steps)
+    plan = TrainingCase.of(Workload.of(*overrides), num_traces=16, num_updates=num_steps)
     return race.run({name: partial(training.ours, plan, name) for name in backends}, rounds)
 
 
@@ -38,8 +40,8 @@ def answer_race(
     backends: list[str], overrides: list[str], rounds: int, num_steps: int, num_prompts: int, max_new_tokens: int
 ) -> dict[str, RaceResult]:
     """Race the backends at generation, with weights trained for `num_steps` updates."""
-    words = generation.trained(backends[0], num_steps, num_prompts)
-    plan = generation.GenerationCase.of(Workload.of(*words, *overrides), num_prompts, num_prompts, max_new_tokens)
+    words = trained(backends[0], num_steps, num_prompts)
+    plan = GenerationCase.of(Workload.of(*words, *overrides), num_prompts, num_prompts, max_new_tokens)
     return race.run({name: partial(generation.ours, plan, name) for name in backends}, rounds)
 
 

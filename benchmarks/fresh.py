@@ -20,8 +20,8 @@ from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import BackendName, Platform, Precision
 from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
 from tunix_rt.config.model import ScratchModel
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import CONFIG, read_architecture
 from tunix_rt.models.initialise import write_fresh
@@ -31,13 +31,17 @@ SIZES: dict[str, tuple[int, int, int, int, int, int, float]] = {
     "tiny": (64, 168, 2, 4, 2, 256, 0.2),
     "small": (256, 704, 4, 8, 4, 512, 0.1),
     "long": (256, 704, 2, 4, 2, 512, 0.1),
+    "1 M": (128, 352, 4, 4, 4, 1024, 0.05),
+    "10 M": (320, 864, 8, 5, 5, 1024, 0.05),
+    "40 M": (512, 1408, 12, 8, 8, 4096, 0.02),
+    "135 M": (576, 1536, 30, 9, 3, 49152, 0.02),
     "25 M": (512, 1408, 6, 8, 4, 8192, 0.02),
     "0.1 B": (768, 2048, 12, 12, 12, 32768, 0.02),
     "0.5 B": (896, 4864, 24, 14, 2, 151936, 0.02),
     "1.5 B": (1536, 8960, 28, 12, 2, 151936, 0.02),
 }
-"""Llamas with tied embeddings; the last two have the shapes of Qwen 2.5 (arXiv 2412.15115). Wide weights, where texts
-are compared: the likeliest token is then far ahead."""
+"""Llamas with tied embeddings; 135 M has the shapes of SmolLM2 (arXiv 2502.02737), the last two of Qwen 2.5 (arXiv
+2412.15115). Wide weights, where texts are compared: the likeliest token is then far ahead."""
 END = 1
 """Token that ends an answer."""
 RATE = 1e-3
@@ -98,7 +102,7 @@ class Run:
     @property
     def setup(self) -> TrainingSetup:
         """AdamW. Its epsilon is large: of a gradient that is nothing but rounding a small one would make a step."""
-        optimizer = OptimizerConfig(
+        optimizer = AdamWConfig(
             kind="adamw",
             learning_rate=RATE,
             beta1=0.9,

@@ -26,7 +26,7 @@ import numpy as np
 import psutil
 
 from benchmarks import race
-from benchmarks.generation import trained
+from benchmarks.generation_case import trained
 from benchmarks.race import THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
 from tunix_rt.config.schema import ExperimentConfig

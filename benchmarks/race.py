@@ -11,26 +11,24 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from benchmarks.report import Table, versions
 from tunix_rt import files
 from tunix_rt.backends import heap
 from tunix_rt.files import JsonObject
-from tunix_rt.terminal import say, table
+from tunix_rt.terminal import say
 
 THEIRS = "transformers"
 """The contestant that the others are compared with."""
-PACKAGES = ("tunix_rt", "jax", "torch", "transformers", "google-tunix", "trl")
-"""Packages whose versions are recorded, if installed."""
 THREADS = 2
 """CPU threads of every contestant."""
 
@@ -57,11 +55,22 @@ class Lap:
     wall_seconds: float
     facts: dict[str, float] = field(default_factory=dict)
     """Evidence that the same work was done, for example steps or a loss."""
+    peak_bytes: int = 0
+    """The most memory that its process has held by the end of the lap."""
 
     @property
     def rate(self) -> float:
         """Amount per CPU-second."""
         return self.amount / self.cpu_seconds
+
+    @property
+    def clock_rate(self) -> float:
+        """Amount per second of wall clock."""
+        return self.amount / self.wall_seconds
+
+    def with_facts(self, **facts: float) -> Lap:
+        """The same lap, with more evidence."""
+        return replace(self, facts=self.facts | facts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +94,8 @@ class Clock:
 
     def lap(self, amount: int, **facts: float) -> Lap:
         """A lap from the creation of the clock until now."""
-        return Lap(amount, time.process_time() - self._cpu, time.perf_counter() - self._wall, facts)
+        spent, elapsed = time.process_time() - self._cpu, time.perf_counter() - self._wall
+        return Lap(amount, spent, elapsed, facts, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
 Ready = Callable[[], Lap]
@@ -167,29 +177,45 @@ class Ratio:
         return f"{self.median:.2f} × ({self.lowest:.2f} to {self.highest:.2f})"
 
 
-def ratios(results: Mapping[str, RaceResult], to: str = THEIRS) -> dict[str, Ratio]:
-    """Amount per CPU-second of each contestant, relative to the contestant `to`."""
-    theirs = [lap.rate for lap in results[to].laps]
-    return {name: Ratio.of([lap.rate for lap in result.laps], theirs) for name, result in results.items()}
+def ratios(
+    results: Mapping[str, RaceResult], to: str = THEIRS, rate: Callable[[Lap], float] = lambda lap: lap.rate
+) -> dict[str, Ratio]:
+    """Amount per CPU-second (or another rate) of each contestant, relative to the contestant `to`."""
+    theirs = [rate(lap) for lap in results[to].laps]
+    return {name: Ratio.of([rate(lap) for lap in result.laps], theirs) for name, result in results.items()}
 
 
-def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS, unit: str = "tokens") -> None:
-    """Print the table at the end. `unit`: what the amount of a lap counts."""
-    columns = ("", unit, "CPU-s a lap", f"{unit} / CPU-s", "ratio", f"{unit} / s", "warm-up CPU-s")
-    found = ratios(results, to)
+def hardest(results: Mapping[str, RaceResult], ours: Collection[str]) -> str:
+    """The fastest of those that are not ours, by CPU-seconds."""
+    peers = {name: result for name, result in results.items() if name not in ours}
+    return max(peers, key=lambda name: statistics.median(lap.rate for lap in peers[name].laps))
+
+
+def shown(title: str, results: Mapping[str, RaceResult], to: str = THEIRS, unit: str = "tokens") -> Table:
+    """The table at the end. `unit`: what the amount of a lap counts."""
+    columns = (
+        "", unit, f"{unit} / CPU-s", "ratio", f"{unit} / s", "ratio on the clock", "warm-up CPU-s", "peak MB",
+    )  # fmt: skip
+    by_cpu, by_clock = ratios(results, to), ratios(results, to, lambda lap: lap.clock_rate)
     rows = [
         (
             name,
             f"{statistics.median(lap.amount for lap in result.laps):.0f}",
-            f"{statistics.median(lap.cpu_seconds for lap in result.laps):.2f}",
             f"{statistics.median(lap.rate for lap in result.laps):.3g}",
-            "1" if name == to else str(found[name]),
-            f"{statistics.median(lap.amount / lap.wall_seconds for lap in result.laps):.3g}",
+            "1" if name == to else str(by_cpu[name]),
+            f"{statistics.median(lap.clock_rate for lap in result.laps):.3g}",
+            "1" if name == to else str(by_clock[name]),
             f"{result.warm_up_seconds:.1f}",
+            f"{max(lap.peak_bytes for lap in result.laps) / 1e6:,.0f}",
         )
         for name, result in results.items()
     ]
-    table(title, columns, rows, right=range(1, len(columns)))
+    return Table(title, columns, rows)
+
+
+def show(title: str, results: Mapping[str, RaceResult], to: str = THEIRS, unit: str = "tokens") -> None:
+    """Print the table."""
+    shown(title, results, to, unit).show()
 
 
 def write(
@@ -210,6 +236,5 @@ def numbers(results: Mapping[str, RaceResult], to: str = THEIRS) -> JsonObject:
 
 def write_json(path: Path, benchmark: str, settings: JsonObject, numbers: JsonObject) -> None:
     """Write a benchmark's JSON, with the package versions in use."""
-    versions = {name: version(name) for name in PACKAGES if find_spec(name.removeprefix("google-")) is not None}
-    record = {"benchmark": benchmark, "settings": settings, "versions": versions, **numbers}
+    record = {"benchmark": benchmark, "settings": settings, "versions": versions(), **numbers}
     files.write_json(path, record)

@@ -12,11 +12,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.race import PACKAGES
 from tunix_rt.files import write_text
 from tunix_rt.machine import usable_cores
 from tunix_rt.terminal import out, table
 
+PACKAGES = ("tunix_rt", "jax", "torch", "transformers", "google-tunix", "trl")
+"""Packages whose versions are recorded, if installed."""
 Row = Sequence[str]
 
 

@@ -192,6 +192,18 @@ def _pip(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert words == ["install", "-q", "uv"]
 
 
+def _curl(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its path is one that is served, and its body one that is accepted."""
+    from tunix_rt.serving.requests import CompletionRequest
+
+    assert words[0].endswith("/v1/completions")
+    CompletionRequest.model_validate_json(words[words.index("-d") + 1])
+
+
+def _installed(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Programs of the group `clients`; what is typed is tried in tests/serving."""
+
+
 PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
     "python": _python,
     "torchrun": _torchrun,
@@ -202,6 +214,9 @@ PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
     "pytest": _pytest,
     "mkdocs": _mkdocs,
     "pip": _pip,
+    "curl": _curl,
+    "lm_eval": _installed,
+    "inspect": _installed,
     "tests/acceptance/run": _file("tests/acceptance/run"),
     ".ci/run": _file(".ci/run"),
     ".ci/tunix": _file(".ci/tunix"),

@@ -11,8 +11,8 @@ import pytest
 
 import tunix_rt.backends.torch  # noqa: F401 (before any test module loads torch: it says how torch's threads wait)
 from tunix_rt.batches.batch import Batch
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
 
 SHAPES: dict[str, dict[str, Any]] = {
     "tied, grouped": {"vocab_size": 53, "num_key_value_heads": 2, "tie_word_embeddings": True},
@@ -109,10 +109,10 @@ def batch_of() -> Callable[[Sequence[Sequence[Any]], int], Batch]:
 
 
 @pytest.fixture(scope="session")
-def adamw() -> Callable[..., OptimizerConfig]:
-    """OptimizerConfig with changes."""
+def adamw() -> Callable[..., AdamWConfig]:
+    """AdamWConfig with changes."""
 
-    def build(**changes: Any) -> OptimizerConfig:
+    def build(**changes: Any) -> AdamWConfig:
         values = {
             "kind": "adamw",
             "learning_rate": 1e-2,
@@ -122,7 +122,7 @@ def adamw() -> Callable[..., OptimizerConfig]:
             "weight_decay": 0.1,
             "no_decay": ("norms", "biases"),
         }
-        return OptimizerConfig(**(values | changes))
+        return AdamWConfig(**(values | changes))
 
     return build
 

@@ -85,7 +85,7 @@ from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import AdamWConfig
 
 os.environ.pop("NPROC", None)
 backend = create(
@@ -93,7 +93,7 @@ backend = create(
     Path(sys.argv[2]),
 )
 assert "NPROC" not in os.environ
-optimizer = OptimizerConfig(
+optimizer = AdamWConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, no_decay=()
 )
 state = backend.load(Path(sys.argv[1]), TrainingSetup(optimizer, clip_norm=1.0, seed=0))

@@ -12,9 +12,9 @@ import pytest
 
 from tests.backends.conftest import Traces
 from tunix_rt.backends.interface import AdapterSetup, Backend, TrainingSetup
+from tunix_rt.backends.optimizers.rule import trained_tensors
 from tunix_rt.backends.registry import create
-from tunix_rt.backends.torch.decoder import kinds_of
-from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.optimizer import create as create_optimizer
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
@@ -70,8 +70,7 @@ def held_otherwise(state: Any, seed: int) -> Any:
     """The same state, whose mappings hold their tensors in another order."""
     order = np.random.default_rng(seed)
     if hasattr(state, "params"):
-        first, second = (shuffled(moments, order) for moments in (state.moments.mu, state.moments.nu))
-        moments = state.moments._replace(mu=first, nu=second)
+        moments = state.moments._replace(trees=shuffled(state.moments.trees, order))
         return replace(
             state, params=shuffled(state.params, order), frozen=shuffled(state.frozen, order), moments=moments
         )
@@ -80,9 +79,10 @@ def held_otherwise(state: Any, seed: int) -> Any:
         adapter = replace(adapter, tensors=shuffled(adapter.tensors, order))
     state.model = replace(state.model, weights=shuffled(state.model.weights, order), adapter=adapter)
     optimizer = state.optimizer
-    other = AdamW(state.training.optimizer, kinds_of(state.model), state.model.trained)
-    other.first, other.second = (shuffled(moments, order) for moments in (optimizer.first, optimizer.second))
-    other.count = optimizer.count
+    other = create_optimizer(
+        state.training.optimizer, trained_tensors(state.stored.architecture, state.stored.adapter), state.model.trained
+    )
+    other.kept, other.count = shuffled(optimizer.kept, order), optimizer.count
     state.optimizer = other
     return state
 

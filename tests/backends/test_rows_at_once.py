@@ -16,12 +16,12 @@ from tunix_rt.backends.shrinking import shrinking
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig, MeshConfig
 from tunix_rt.config.model import FreshModel
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.errors import OutOfMemory
 from tunix_rt.models.initialise import write_fresh
 
 ROWS, LENGTH = 48, 64
-ADAMW = OptimizerConfig(
+ADAMW = AdamWConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.1, no_decay=("norms",)
 )
 SETUP = TrainingSetup(ADAMW, clip_norm=1.0, seed=0)

@@ -46,6 +46,23 @@ def test_a_device_holds_what_tensor_parallelism_leaves_it(backend: str, experts:
     assert {"router", "attention_norm"} <= kinds.keys()
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "each"),
+    [("adamw", 8), ("lion", 4), ("muon", 4), ("adafactor", 4 / 128 + 4 / 64), ("adamw_8bit", 2 + 8 / 256)],
+)
+def test_an_optimizer_takes_what_it_keeps(optimizer: str, each: float) -> None:
+    """Bytes per weight of a matrix of 64 x 128 numbers, by the difference that 64 experts more make of three each."""
+    config = config_of([f"optimizer={optimizer}"])
+
+    def taken(experts: int, shard: int) -> int:
+        model = EXPERTS | {"hidden_size": 128, "moe_intermediate_size": 64, "num_experts": experts}
+        query = MemoryQuery(read(model, "a test"), None, None, config.backend, config.optimizer, (), None)
+        return sizes.moments(replace(query, mesh=MeshShape(1, shard, 1)))
+
+    assert taken(68, 1) - taken(4, 1) == pytest.approx(64 * 3 * 64 * 128 * each, rel=0.01)  # its router beside it
+    assert taken(68, 2) == pytest.approx(taken(68, 1) / 2, rel=0.01) or optimizer not in ("adamw", "lion")
+
+
 EXPERTS = {
     "model_type": "qwen3_moe",
     "vocab_size": 64,

@@ -21,7 +21,6 @@ from tunix_rt.backends.interface import TrainingSetup
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend
 from tunix_rt.config.execution import HardwareConfig, MeshConfig
 from tunix_rt.models.folder import Weights
-from tunix_rt.models.moments import moment_specs
 from tunix_rt.models.parts import PartOf
 from tunix_rt.models.shards import finish, write_tensors
 from tunix_rt.training.checkpoint import Checkpoints, Progress
@@ -50,9 +49,9 @@ class Holder(StoredBackend):
         return Held(stored, stored.read_weights(*chosen)[0], stored.read_moments(*chosen))
 
     def _snapshot(self, state: Held) -> tuple[Stored, Weights, Moments | None]:
-        first, second = ({name: x.copy() for name, x in m.items()} for m in (state.moments.first, state.moments.second))
+        kept = {kind: {name: x.copy() for name, x in arrays.items()} for kind, arrays in state.moments.kept.items()}
         weights = {name: x.copy() for name, x in state.weights.items()}
-        return state.stored, weights, Moments(first, second, state.moments.count)
+        return state.stored, weights, Moments(kept, state.moments.count)
 
     def _parts(self, state: Held) -> PartOf | None:
         return self.part_of
@@ -65,10 +64,10 @@ def job(count: int) -> list[Holder]:
 
 @pytest.fixture(scope="module")
 def training() -> TrainingSetup:
-    from tunix_rt.config.training import OptimizerConfig
+    from tunix_rt.config.optimizers import AdamWConfig
 
     rates = {"learning_rate": 1e-2, "beta1": 0.9, "beta2": 0.99, "eps": 1e-8, "weight_decay": 0.1, "no_decay": ()}
-    return TrainingSetup(OptimizerConfig(kind="adamw", **rates), clip_norm=1.0, seed=0)
+    return TrainingSetup(AdamWConfig(kind="adamw", **rates), clip_norm=1.0, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +75,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of a vocabulary of 13 by transformers, and moments."""
     folder = write_llama(tmp_path_factory.mktemp("checkpoint"), vocab_size=13, num_key_value_heads=2)
     weights = load_file(folder / "model.safetensors")
-    named = Moments({n: x + 1 for n, x in weights.items()}, {n: x * x for n, x in weights.items()}, 5).tensors()
+    kept = {"m": {n: x + 1 for n, x in weights.items()}, "v": {n: x * x for n, x in weights.items()}}
     (folder / "generation_config.json").unlink()
-    write_tensors(folder, "optimizer", {n: named[n] for n in moment_specs({n: x.shape for n, x in weights.items()})})
+    write_tensors(folder, "optimizer", Moments(kept, 5).tensors())
     return folder
 
 
@@ -90,7 +89,7 @@ def saved(
     states = [process.restore(source, source, training) for process in processes]
     files = [process.save(state, target, size) for process, state in zip(processes, states, strict=True)]
     for state in states:  # the next step does so while files are written
-        for tensors in (state.weights, state.moments.first, state.moments.second):
+        for tensors in (state.weights, *state.moments.kept.values()):
             for tensor in tensors.values():
                 tensor.fill(np.nan)
     return finish(target, [one.result() for one in files])
@@ -181,8 +180,8 @@ def test_memory_of_a_snapshot_is_that_of_its_parts(checkpoint: Path, training: T
     peaks: dict[int, float] = {}
     folder = write_llama(tmp_path / "model", vocab_size=61, num_key_value_heads=2, hidden_size=192)
     weights = load_file(folder / "model.safetensors")
-    moments = Moments(weights, weights, 1).tensors()
-    write_tensors(folder, "optimizer", {n: moments[n] for n in moment_specs({n: x.shape for n, x in weights.items()})})
+    moments = Moments({"m": weights, "v": weights}, 1).tensors()
+    write_tensors(folder, "optimizer", moments)
     model = sum(tensor.nbytes for tensor in weights.values())
     for count in (1, 4):
         process = job(count)[-1]

@@ -40,7 +40,7 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.machine import usable_cores
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.errors import OutOfMemory
 
 def batch(rows, length):
@@ -56,7 +56,7 @@ def decoding(rows):
 
 hardware = HardwareConfig(platform="cpu", threads=1, local_batch_size=20_000)
 backend = create(BackendConfig(name="torch", precision="float32"), hardware, Path())
-optimizer = OptimizerConfig(
+optimizer = AdamWConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.1, no_decay=()
 )
 state = backend.load(Path(sys.argv[1]), TrainingSetup(optimizer, clip_norm=1.0, seed=0))

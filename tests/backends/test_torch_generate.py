@@ -12,8 +12,9 @@ import torch
 
 from tunix_rt.backends.interface import Backend, State
 from tunix_rt.backends.registry import create
-from tunix_rt.backends.torch import generate
-from tunix_rt.backends.torch.generate import sample
+from tunix_rt.backends.torch import continuous, generate
+from tunix_rt.backends.torch.cache import Reading
+from tunix_rt.backends.torch.sampling import Settings, sample
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 
@@ -107,32 +108,39 @@ def test_a_row_does_not_depend_on_its_batch(
     changes: dict[str, Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Alone, among 64, in another order, and with every finished row leaving at once: always the same."""
+    """Alone, among 64, in another order, and with a prompt joining wherever a row has left: always the same."""
     seeds = [2**63 + 7 * i for i in range(64)]
     alone = answers(backend, small_state, prompts, decoding(batch_size=1, **changes), seeds)
     assert len({len(ids) for ids, _, _ in alone}) > 1, "all of one length: no row finished before another"
     same(alone, answers(backend, small_state, prompts, decoding(batch_size=64, **changes), seeds))
     backwards = answers(backend, small_state, prompts[::-1], decoding(batch_size=5, **changes), seeds[::-1])
     same(alone, backwards[::-1])
-    monkeypatch.setattr(generate, "CROWDED", 0.999)
-    same(alone, answers(backend, small_state, prompts, decoding(batch_size=64, **changes), seeds))
+    monkeypatch.setattr(generate, "JOINING", 0.0)
+    same(alone, answers(backend, small_state, prompts, decoding(batch_size=7, **changes), seeds))
+
+
+def count_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The numbers of tokens of prompts that passes of the model read from now on."""
+    read, hidden_states = [], continuous.hidden_states
+
+    def counted(model: Any, tokens: Any, positions: Any, attend: Any) -> Any:
+        if isinstance(attend, Reading):
+            read.append(tokens.numel())
+        return hidden_states(model, tokens, positions, attend)
+
+    monkeypatch.setattr(continuous, "hidden_states", counted)
+    return read
 
 
 def test_equal_prompts_are_read_once(
     backend: Backend, small_state: State, prompts: list[Any], decoding: Decoding, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Samples of few prompts in any order: each text as alone, from a prefill of as many rows as prompts."""
+    """Samples of few prompts in any order: each text as alone; of a prompt that was read, only its last token is."""
     asked, seeds = [prompts[i] for i in (1, 0, 0, 3, 1, 0, 3, 0)], range(8)
     alone = answers(backend, small_state, asked, decoding(batch_size=1, temperature=1.0), seeds)
-    read, hidden_states = [], generate.hidden_states
-
-    def counted(model: Any, tokens: Any, *rest: Any) -> Any:
-        read.append(tuple(tokens.shape))
-        return hidden_states(model, tokens, *rest)
-
-    monkeypatch.setattr(generate, "hidden_states", counted)
+    read = count_read(monkeypatch)
     same(alone, answers(backend, small_state, asked, decoding(batch_size=8, temperature=1.0), seeds))
-    assert [shape for shape in read if shape[1] > 1] == [(3, max(len(prompt) for prompt in asked))]
+    assert read == [sum(len(prompts[i]) for i in (0, 1, 3)), 5]
 
 
 def test_sampling_needs_the_seed_and_nothing_else(
@@ -236,7 +244,7 @@ def test_sampling_inverts_the_distribution_that_transformers_filters(
     random = np.random.default_rng(5)
     logits = torch.from_numpy((2 * random.standard_normal((300, 37))).astype(np.float32))
     uniform = random.random(300).astype(np.float32)
-    tokens = sample(logits, torch.from_numpy(uniform), decoding(**changes)).numpy()
+    tokens = sample(logits, torch.from_numpy(uniform), Settings.of(decoding(**changes))).numpy()
     edges = reference_shares(logits, decoding(**changes)).cumsum(-1)
     clear = np.abs(edges - uniform[:, None]).min(-1) > 1e-5
     assert clear.mean() > 0.95
@@ -246,11 +254,12 @@ def test_sampling_inverts_the_distribution_that_transformers_filters(
 def test_a_draw_never_leaves_the_filtered_set(decoding: Decoding) -> None:
     """The largest uniform number times the total may round to the total, beyond which nothing lies."""
     logits = torch.tensor([[0.0, 3.0, 1.0, -2.0]])
-    for config in (decoding(temperature=1.0, top_k=2), decoding(temperature=1.0, top_p=0.8)):
+    filtered = (decoding(temperature=1.0, top_k=2), decoding(temperature=1.0, top_p=0.8))
+    for config in map(Settings.of, filtered):
         assert sample(logits, torch.tensor([1 - 2.0**-24]), config).item() in (1, 2)
         assert sample(logits, torch.tensor([0.0]), config).item() == 1
     flat = torch.zeros(64, 1001)
-    drawn = sample(flat, torch.full((64,), 1 - 2.0**-24), decoding(temperature=1.0))
+    drawn = sample(flat, torch.full((64,), 1 - 2.0**-24), Settings.of(decoding(temperature=1.0)))
     assert (drawn < 1001).all()
 
 

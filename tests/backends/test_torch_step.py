@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from torch.nn.functional import cross_entropy
 
 from tunix_rt.backends.interface import Backend, TrainingSetup
+from tunix_rt.backends.optimizers.rule import Trained
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.torch import step
 from tunix_rt.backends.torch.optimizer import AdamW
@@ -222,7 +223,8 @@ def test_updates_equal_torch_optim(adamw: Any) -> None:
         {"params": [theirs[names[2]]], "weight_decay": 0.0},
     ]
     reference = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.99))
-    optimizer = AdamW(adamw(), {name: "norms" if "norm" in name else "matrices" for name in names}, ours)
+    trained = {name: Trained((7, 5), "norms" if "norm" in name else "matrices", True) for name in names}
+    optimizer = AdamW(adamw(), trained, ours)
     for rate in (1e-2, 3e-2, 2e-2):
         gradients = {name: torch.randn(7, 5) for name in names}
         optimizer.update(ours, gradients, rate, scale=torch.tensor(2.0), skip=torch.tensor(0.0))

@@ -81,6 +81,12 @@ def test_every_mistake_is_in_one_message() -> None:
         (["tokenizer.added_tokens=[a,a]"], "tokenizer.added_tokens: 'a' is there already"),
         (["tokenizer.added_tokens=['<end>']"], "tokenizer.added_tokens: '<end>' is there already"),
         (["backend=torch", "hardware=tpu"], "hardware.platform: backend 'torch' cannot run on 'tpu'"),
+        (["backend=tunix", "optimizer=lion"], "optimizer.kind: backend 'tunix' trains with optimizer=adamw alone"),
+        (
+            ["backend=torch", "optimizer=muon", "hardware.devices=2", "hardware.mesh.tensor=2"],
+            "hardware.mesh.tensor: optimizer 'muon', backend 'torch': 1; it needs tensors whole",
+        ),
+        (["optimizer=lion", "optimizer.eps=1"], "optimizer.eps: not a key of this kind, but of optimizer.kind="),
         (["schedule.warmup_steps=1600"], "schedule.warmup_steps: 1600 must be below the number of steps 1600"),
         (["schedule.warmup_steps=1.5"], "schedule.warmup_steps: got 1.5, expected a valid integer or less than 1"),
         (["schedule=wsd", "training.max_steps=60"], "warm-up of 50 steps and the decay of the last 12"),

@@ -22,7 +22,7 @@ from tests.models.divided import by_rows
 from tunix_rt.errors import ModelError
 from tunix_rt.machine import umask
 from tunix_rt.models.folder import read_weights
-from tunix_rt.models.moments import Moments, moment_specs, parts_of_moments, read_moments
+from tunix_rt.models.moments import Moments, parts_of_moments, read_moments
 from tunix_rt.models.parts import WHOLE, Part, PartOf, nth_rows
 from tunix_rt.models.quantize import read_quantized
 from tunix_rt.models.shards import ShardLayout, finish, write_tensor_parts, write_tensors
@@ -151,21 +151,23 @@ def test_the_parts_of_a_model_and_of_its_moments_are_those_of_the_whole(
     folder = make_folder(tie_word_embeddings=tied)
     weights = read_weights(folder)
     shapes = {name: tensor.shape for name, tensor in weights.items()}
-    moments = Moments({n: x + 1 for n, x in weights.items()}, {n: x * x for n, x in weights.items()}, 3)
-    named = moments.tensors()
+    kept = {"m": {n: x + 1 for n, x in weights.items()}, "v": {n: x * x for n, x in weights.items()}}
+    moments = Moments(kept, 3)
+    specs = {kind: {name: ("float32", shape) for name, shape in shapes.items()} for kind in kept}
     for size in (1_000, 10**6):
         place = tmp_path / str(size)
-        write_tensors(place, "optimizer", {name: named[name] for name in moment_specs(shapes)}, size)
+        write_tensors(place, "optimizer", moments.tensors(), size)
         for index in range(4):
             part_of = by_rows(index, 4)
-            found, read = read_weights(folder, part_of), read_moments(place, shapes, part_of)
+            found, read = read_weights(folder, part_of), read_moments(place, specs, parts_of_moments(part_of, shapes))
             assert read.count == 3
             for name, shape in shapes.items():
                 part = part_of(name, shape)
                 np.testing.assert_array_equal(found[name], part.of(weights[name]))
-                np.testing.assert_array_equal(read.first[name], part.of(moments.first[name]))
-                np.testing.assert_array_equal(read.second[name], part.of(moments.second[name]))
-    assert parts_of_moments(by_rows(1, 2))("count", ()) == WHOLE
+                for kind in kept:
+                    np.testing.assert_array_equal(read.kept[kind][name], part.of(kept[kind][name]))
+    others = parts_of_moments(by_rows(1, 2), shapes)
+    assert others("count", ()) == others(f"rows.{next(iter(shapes))}", (3,)) == WHOLE
 
 
 @pytest.mark.parametrize("kind", ["int8", "nf4"])

@@ -22,7 +22,7 @@ from tunix_rt.backends.processes.messages import Held, pack, unpack
 from tunix_rt.backends.processes.world import World
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.model import LoraAdapter
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.errors import RunError
 from tunix_rt.models.adapter_folder import Base
 
@@ -30,7 +30,7 @@ BATCH = Batch.supervised(*(np.arange(6, dtype=np.int32).reshape(2, 3) + n for n 
 LORA = LoraAdapter(
     kind="lora", rank=2, alpha=4.0, dropout=0.1, target=("q_proj", "v_proj"), rslora=False, path=None, quantize="nf4"
 )
-ADAMW = OptimizerConfig(
+ADAMW = AdamWConfig(
     kind="adamw", learning_rate=1e-3, beta1=0.9, beta2=0.1 + 0.2, eps=1e-8, weight_decay=0.0, no_decay=("norms",)
 )
 SETUP = TrainingSetup(ADAMW, 1.0, 2**63 + 1, AdapterSetup(LORA, Base("a", None, "b" * 64)))

@@ -17,8 +17,8 @@ from tunix_rt.backends.interface import Backend, TrainingSetup
 from tunix_rt.backends.registry import create
 from tunix_rt.batches.batch import Batch, assemble
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.files import JsonObject
 from tunix_rt.machine import cache_folder
 from tunix_rt.models.families.registry import read, tensors_of
@@ -146,7 +146,7 @@ def batch_at() -> Callable[..., Batch]:
 @pytest.fixture(scope="session")
 def setup() -> TrainingSetup:
     """AdamW that decays matrices only, and clips hard."""
-    optimizer = OptimizerConfig(
+    optimizer = AdamWConfig(
         kind="adamw",
         learning_rate=1e-2,
         beta1=0.9,

@@ -19,8 +19,8 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Precision, Quantization
 from tunix_rt.config.model import LoraAdapter
+from tunix_rt.config.optimizers import OptimizerConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.adapter_folder import Base
 from tunix_rt.models.folder import Float32
 from tunix_rt.models.shards import MAX_SHARD_SIZE
@@ -168,10 +168,12 @@ class Backend(Protocol):
         Raises OutOfMemory.
         """
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         """Returns `logprobs`: float32 [R, T], of each target; 0 where its weight is 0. Left on the device.
 
         `adapter` false: those of the base, without the adapter that is trained. Raises ValueError if there is none.
+        `top` k > 0: also, at every place, the k likeliest tokens (fewer in a smaller vocabulary), the likeliest first,
+        as `top_ids` int32 [R, T, k], and their log-probabilities as `top_logprobs` float32 [R, T, k].
         """
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
@@ -192,8 +194,8 @@ class Backend(Protocol):
 
     def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         """Save to an existing folder `model.safetensors` and `config.json` (Hugging Face names and layout, float32), or
-        with an adapter what `models/adapter_folder.py` names instead; and `optimizer.safetensors` (`m.<name>`,
-        `v.<name>` float32, `count` int64). Tensors of more than `max_shard_size` bytes are in several files with an
+        with an adapter what `models/adapter_folder.py` names instead; and `optimizer.safetensors`
+        (`models/moments.py`). Tensors of more than `max_shard_size` bytes are in several files with an
         index (`models/shards.py`). The snapshot is taken on return; the future is done when all files are complete on
         disk, and holds the hex SHA-256 of each by name.
 

@@ -20,7 +20,7 @@ from tunix_rt.backends.mesh import ONE_DEVICE, MeshShape
 from tunix_rt.batches.batch import Batch
 from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import BackendConfig
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import OptimizerConfig
 from tunix_rt.models.adapter import Adapter
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import tensor_shapes

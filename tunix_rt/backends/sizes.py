@@ -13,11 +13,14 @@ from functools import partial
 
 from tunix_rt.backends.limits import LOGITS_AT_ONCE, LONGEST_WHOLE, MOST_KEYS
 from tunix_rt.backends.memory import FLOAT, MemoryQuery
+from tunix_rt.backends.optimizers.registry import rule_of
+from tunix_rt.backends.optimizers.rule import kept_of, trained_tensors
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.models.families.architecture import EXPERT
 from tunix_rt.models.families.names import Tensor
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.quantize import size_of
+from tunix_rt.models.tensor_file import size_of as size_in_file
 
 SHARE_OF_HOST, SHARE_OF_DEVICE = 0.5, 0.9
 """Of the memory, what the estimate may fill: a host has other processes too, which would be killed."""
@@ -64,10 +67,24 @@ def weights(query: MemoryQuery) -> int:
 
 
 def trained(query: MemoryQuery) -> int:
-    """Bytes of a device's part of the gradients; the moments take twice as much."""
+    """Bytes of a device's part of the gradients."""
     if query.adapter is not None:
         return query.num_trained * FLOAT
     return weights(query)
+
+
+def moments(query: MemoryQuery) -> int:
+    """Bytes of a device's part of what the optimizer keeps. Whole are that of an adapter and what is not shaped as its
+    weight; on jax all that is kept by an optimizer which needs tensors whole.
+    """
+    tensors = trained_tensors(query.architecture, query.adapter)
+    in_parts = query.adapter is None and (query.optimizer.elementwise or BACKENDS[query.backend.name].parts_of_moments)
+    parts = {tensor.name: query.mesh.shard * divided(query, tensor) for tensor in tensors_of(query.architecture)}
+    return sum(
+        -(-size_in_file(spec) // (parts[name] if in_parts and spec[1] == tensors[name].shape else 1))
+        for specs in kept_of(rule_of(query.optimizer), tensors).values()
+        for name, spec in specs.items()
+    )
 
 
 def gathered(query: MemoryQuery) -> int:
@@ -130,7 +147,7 @@ def fillable(limit: int, platform: str) -> int:
 def rows_that_fit(query: MemoryQuery, length: int, most: int, limit: int) -> int:
     """Rows of T positions, 1 … `most`, that a device with `limit` bytes computes at once by estimate."""
     models = 1 + query.keeps_reference
-    left = limit - models * weights(query) - 3 * trained(query) - gathered(query)
+    left = limit - models * weights(query) - trained(query) - moments(query) - gathered(query)
     return max(1, bisect_right(range(1, most + 1), left, key=partial(_step, query, length)))
 
 

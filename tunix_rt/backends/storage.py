@@ -10,6 +10,8 @@ from typing import Any
 
 from tunix_rt.backends import heap
 from tunix_rt.backends.interface import State, TrainingSetup
+from tunix_rt.backends.optimizers.registry import rule_of
+from tunix_rt.backends.optimizers.rule import kept_of, trained_tensors
 from tunix_rt.config.choices import Quantization
 from tunix_rt.config.execution import HardwareConfig
 from tunix_rt.files import JsonObject, write_json
@@ -35,7 +37,7 @@ from tunix_rt.models.folder import (
     read_weights,
     write_model,
 )
-from tunix_rt.models.moments import COUNT, OPTIMIZER, moment_specs, parts_of_moments, read_moments
+from tunix_rt.models.moments import COUNT, OPTIMIZER, Kept, moment_specs, parts_of_moments, read_moments
 from tunix_rt.models.moments import Moments as Moments
 from tunix_rt.models.parts import PartOf, Shape, whole
 from tunix_rt.models.quantize import Quantized, read_quantized
@@ -59,6 +61,8 @@ class Stored:
     """How the matrices of the layers are held; None: in full."""
     optimizer: Path | None
     """The folder with the files of the moments; None: they start at 0."""
+    kept: Kept
+    """What the optimizer keeps; without training, nothing."""
 
     @property
     def trained_shapes(self) -> dict[str, Shape]:
@@ -80,10 +84,10 @@ class Stored:
         """The moments in `optimizer`, which any backend saved on any number of devices. Raises as
         `moments.read_moments`.
 
-        `part_of(name, shape)`: as for `read_weights`, by the name of the tensor whose moments they are.
+        `part_of(name, shape)`: as for `read_weights`; what is shaped as its weight is read in the same part.
         """
         assert self.optimizer is not None
-        return read_moments(self.optimizer, self.trained_shapes, part_of)
+        return read_moments(self.optimizer, self.kept, parts_of_moments(part_of, self.trained_shapes))
 
 
 def check_adapter(stored: Stored, adapter: bool) -> None:
@@ -170,8 +174,13 @@ class StoredBackend(ABC):
             base=base,
             quantize=quantize or (None if base is None else base.quantize),
             optimizer=optimizer,
+            kept={} if training is None else self._kept(training, read_architecture(folder), adapter),
         )
         return self._state(stored, tensors, training)
+
+    @staticmethod
+    def _kept(training: TrainingSetup, architecture: Architecture, adapter: Adapter | None) -> Kept:
+        return kept_of(rule_of(training.optimizer), trained_tensors(architecture, adapter))
 
     def save(self, state: State, folder: Path, max_shard_size: int = MAX_SHARD_SIZE) -> Future[dict[str, str]]:
         heap.trim_between_phases("save")
@@ -197,7 +206,7 @@ def _write(
     if moments is None:
         return files
     named = moments.tensors()
-    ordered = {name: named[name] for name in moment_specs(stored.trained_shapes)}
+    ordered = {name: named[name] for name in moment_specs(stored.kept)}
     return files | write_tensors(folder, OPTIMIZER, ordered, max_shard_size)
 
 
@@ -215,7 +224,7 @@ def _write_parts(
     layout = ShardLayout.of(MODEL, {name: ("float32", shape) for name, shape in shapes.items()}, max_shard_size)
     files = write_tensor_parts(folder, layout, tensors, part_of, leads)
     if moments is not None:
-        layout = ShardLayout.of(OPTIMIZER, moment_specs(shapes), max_shard_size)
+        layout = ShardLayout.of(OPTIMIZER, moment_specs(stored.kept), max_shard_size)
         named = {name: tensor for name, tensor in moments.tensors().items() if leads or name != COUNT}
-        files |= write_tensor_parts(folder, layout, named, parts_of_moments(part_of), leads)
+        files |= write_tensor_parts(folder, layout, named, parts_of_moments(part_of, shapes), leads)
     return files | ({CONFIG: write_json(folder / CONFIG, stored.config)} if leads else {})

@@ -7,6 +7,7 @@ from typing import Literal
 
 BackendName = Literal["jax", "torch", "tunix"]
 Precision = Literal["float32", "bfloat16"]
+GgufDtype = Literal["F32", "F16", "BF16", "Q8_0"]
 Quantization = Literal["int8", "nf4"]
 Platform = Literal["auto", "cpu", "gpu", "tpu"]
 Adapter = Literal[
@@ -49,6 +50,12 @@ class BackendFacts:
     """The extra cannot be installed together with the group `dev`, which needs newer packages."""
     families: tuple[str, ...] | None = None
     """`model_type` of the models it supports; None: every one that is known here."""
+    optimizers: tuple[str, ...] | None = None
+    """`optimizer.kind` of those it supports; None: every one."""
+    gathers_for_optimizer: bool = True
+    """Whether optimizers that need tensors whole work with tensor parallelism."""
+    parts_of_moments: bool = True
+    """Whether of what such an optimizer keeps, shaped as a weight, each device has a part as it has of the weight."""
     adapters: bool = True
     """Whether it supports LoRA."""
     seed_per_prompt: bool = True
@@ -69,6 +76,7 @@ BACKENDS: dict[str, BackendFacts] = {
         platforms=("cpu", "gpu", "tpu"),
         kept_scores="of short rows",
         splits_experts=False,
+        parts_of_moments=False,
     ),
     "torch": BackendFacts(
         package="torch",
@@ -77,6 +85,7 @@ BACKENDS: dict[str, BackendFacts] = {
         process_per_device=True,
         kept_scores="none",
         gathers_tied_twice=True,
+        gathers_for_optimizer=False,
     ),
     "tunix": BackendFacts(
         package="tunix",
@@ -85,6 +94,7 @@ BACKENDS: dict[str, BackendFacts] = {
         devices=False,
         apart=True,
         families=("gemma3_text", "llama", "mistral", "qwen2", "qwen3"),
+        optimizers=("adamw",),
         adapters=False,
         seed_per_prompt=False,
     ),

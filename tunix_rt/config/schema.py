@@ -19,9 +19,10 @@ from tunix_rt.config.format import FormatConfig, asks_for_answer
 from tunix_rt.config.model import FreshModel, ModelConfig, RunModel, ScratchModel, TokenizerConfig
 from tunix_rt.config.objective_rules import OBJECTIVE_RULES
 from tunix_rt.config.objectives import ObjectiveConfig
+from tunix_rt.config.optimizers import NEEDS_WHOLE_TENSORS, OptimizerConfig
 from tunix_rt.config.results import EvaluationConfig, GenerationConfig
 from tunix_rt.config.section import Execution, Natural, Text, section
-from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
+from tunix_rt.config.training import ScheduleConfig, TrainingConfig, schedule_mistake
 
 MEND_MESH = "the product of hardware.mesh.data, .shard and .tensor is their number; -1 is what is left"
 Mistake = tuple[str, str]
@@ -122,6 +123,16 @@ def backend_capabilities(backend: BackendConfig, model: ModelConfig, generation:
     if generation.temperature > 0 and generation.batch_size > 1 and not facts.seed_per_prompt:
         what = f"{who} has one seed for a whole batch, so it samples one prompt at a time: "
         yield "generation.batch_size", f"{what}generation.batch_size=1, generation.temperature=0, {instead}"
+
+
+def optimizers(backend: BackendConfig, optimizer: OptimizerConfig, hardware: HardwareConfig) -> Iterator[Mistake]:
+    """Refuses an optimizer that a backend lacks, or that it cannot give the whole tensors it needs."""
+    facts, who = BACKENDS[backend.name], f"backend {backend.name!r}"
+    if facts.optimizers is not None and optimizer.kind not in facts.optimizers:
+        what = f"{who} trains with optimizer={', '.join(facts.optimizers)} alone: take it, or backend=jax, or torch"
+        yield "optimizer.kind", what
+    if hardware.mesh.tensor > 1 and not (optimizer.elementwise or facts.gathers_for_optimizer):
+        yield "hardware.mesh.tensor", f"optimizer {optimizer.kind!r}, {who}: 1; {NEEDS_WHOLE_TENSORS}"
 
 
 def tokenizer_of_model(model: ModelConfig, tokenizer: TokenizerConfig) -> Iterator[Mistake]:
@@ -256,6 +267,7 @@ RULES: tuple[Callable[..., Iterator[Mistake]], ...] = (
     devices,
     rows_of_devices,
     backend_capabilities,
+    optimizers,
     tokenizer_of_model,
     chat_template,
     tokens_added,

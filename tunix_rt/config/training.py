@@ -1,4 +1,4 @@
-"""The sections `optimizer`, `schedule` and `training`: one definition that all backends follow."""
+"""The sections `schedule` and `training`: one definition that all backends follow."""
 
 from __future__ import annotations
 
@@ -11,28 +11,8 @@ from pydantic import Discriminator
 from tunix_rt.config.section import Added, Count, Natural, Steps, Unit, section
 
 Positive = Annotated[float, Gt(0)]
-Beta = Annotated[float, Ge(0), Lt(1)]
 Warmup = Natural | Annotated[float, Gt(0), Lt(1)]
 """Steps; below 1 a share of all steps, rounded up (like `warmup_steps` of transformers 5)."""
-
-
-@section
-class OptimizerConfig:
-    """AdamW in the decoupled form (Loshchilov & Hutter 2017, arXiv 1711.05101), float32 state."""
-
-    kind: Literal["adamw"]
-    learning_rate: Positive
-    """Peak learning rate."""
-    beta1: Beta
-    """Decay of the first moment."""
-    beta2: Beta
-    """Decay of the second moment."""
-    eps: Positive
-    """Added to the square root of the bias-corrected second moment."""
-    weight_decay: Annotated[float, Ge(0)]
-    """Share of a weight taken away at each step, times the learning rate."""
-    no_decay: tuple[Literal["norms", "biases", "embeddings"], ...]
-    """Kinds of tensors without weight decay; a tied output head is an embedding."""
 
 
 @section

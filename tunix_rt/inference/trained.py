@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunix_rt.checked import damage
 from tunix_rt.errors import InputError, ModelError
+from tunix_rt.models.adapter_merge import merge
 from tunix_rt.models.content import folder_digest
+from tunix_rt.models.folder import is_adapter
+from tunix_rt.models.reference import is_reference
+from tunix_rt.models.sources import opened, to_load
 from tunix_rt.runs.folder import RunFolder
+from tunix_rt.terminal import warn
+from tunix_rt.traces.prepared import PreparedData
 
 REMEDY = "bring the file back, or run its command again: it trains again, from the last checkpoint on"
 
@@ -26,6 +35,29 @@ def trained_model(run: RunFolder, full: bool = False) -> Path:
     if record.get("model_digest") not in (None, _digest(run.model, full and not files)):  # not read twice
         raise ModelError(f"{run.model}: not the model that was trained (its digest in stages.json differs); {REMEDY}")
     return run.model
+
+
+@contextmanager
+def whole_model(run: RunFolder, done: str) -> Iterator[Path]:
+    """The run's model as a folder that is usable on its own, while the block runs: an adapter is merged into its base.
+
+    `done`: what is done with it, for the sentence that says that it is not quantised. Raises as `trained_model`.
+    """
+    trained = trained_model(run)
+    if not is_reference(trained) and not is_adapter(trained):
+        yield trained
+        return
+    start = PreparedData(run.data_folder).model_folder
+    if is_reference(trained):
+        model, _, quantize = to_load(trained, start)
+        if quantize is not None:
+            warn(f"{run.name} asked the model with its matrices in {quantize}; its full weights are {done}")
+        yield model
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        base, _ = opened(trained, start)
+        merge(trained, base, Path(folder))
+        yield Path(folder)
 
 
 def _digest(model: Path, full: bool) -> str:

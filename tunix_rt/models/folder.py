@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -18,8 +18,8 @@ from tunix_rt.files import JsonObject, read_json, write_json
 from tunix_rt.models.families import registry
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.names import HEAD, Names
+from tunix_rt.models.parts import WHOLE, PartOf, whole
 from tunix_rt.models.parts import Float32 as Float32
-from tunix_rt.models.parts import PartOf, whole
 from tunix_rt.models.shards import INDEX as INDEX_SUFFIX
 from tunix_rt.models.shards import MAX_SHARD_SIZE, write_tensors
 from tunix_rt.models.tensor_file import opened, readable
@@ -100,11 +100,37 @@ def each_weight(folder: Path, part_of: PartOf = whole) -> Iterator[tuple[str, Fl
                     tied[name] = tensor
                 if not twice or name != HEAD:
                     yield name, tensor
-    if twice and not np.array_equal(tied[HEAD], tied[embedding]):
+    if twice:
+        _check_tied(folder, tied[HEAD], tied[embedding])
+
+
+def _check_tied(folder: Path, head: Float32, embedding: Float32) -> None:
+    if not np.array_equal(head, embedding):
         raise ModelError(
             f"{folder}: {HEAD} differs from the embeddings although {CONFIG} says they are tied; "
             "set tie_word_embeddings to false there"
         )
+
+
+def weight_reader(folder: Path) -> Callable[[str], Float32]:
+    """Reads single tensors of the folder by name, so that the whole model is never in memory. Raises as `read_weights`.
+
+    A tied head that is stored all the same is compared with the embeddings, here, and is no tensor.
+    """
+    architecture = read_architecture(folder)
+    names = registry.names_of(architecture)
+    places = {
+        name: (path, called) for path in weight_files(folder) for name, (called, _) in _stored(path, names).items()
+    }
+
+    def read(name: str) -> Float32:
+        path, called = places[name]
+        with opened(path) as file:
+            return WHOLE.read(file.get_slice(called))
+
+    if architecture.tie_embeddings and HEAD in places:
+        _check_tied(folder, read(HEAD), read(names.whole["embedding"]))
+    return read
 
 
 def is_adapter(folder: Path) -> bool:

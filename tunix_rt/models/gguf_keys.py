@@ -31,6 +31,18 @@ READ = frozenset(
     tokenizer.chat_template tokenizer.chat_templates
     """.split()
 )
+_WINDOWS = "attention.sliding_window attention.sliding_window_pattern final_logit_softcapping"
+_EXPERTS = "expert_count expert_used_count"
+READ_OF = {
+    "gemma2": f"{_WINDOWS} attn_logit_softcapping",
+    "gemma3": f"{_WINDOWS} rope.freq_base_swa",
+    "gpt2": "attention.layer_norm_epsilon",
+    "llama": _EXPERTS,
+    "olmoe": _EXPERTS,
+    "qwen2moe": f"{_EXPERTS} expert_feed_forward_length expert_shared_feed_forward_length",
+    "qwen3moe": f"{_EXPERTS} expert_feed_forward_length",
+}
+"""`general.architecture` → further keys that are read, without it in front."""
 WITHOUT_EFFECT = frozenset(
     """
     {family}.vocab_size {family}.attention.value_length {family}.tensor_data_layout
@@ -63,12 +75,18 @@ SPACES = ("general.type", "{family}.", "tokenizer.", "adapter.", "clip.", "split
 NOTHING: tuple[object, ...] = (None, 0, "", "none")
 
 
+def keys_of(family: str) -> frozenset[str]:
+    """The keys that are read of a file with this `general.architecture`, which is `{family}` in them."""
+    return READ | {f"{{family}}.{key}" for key in READ_OF.get(family, "").split()}
+
+
 def check_keys(file: Path, keys: Iterable[str], value_of: Callable[[str], Any], family: str) -> None:
     """Raise ModelError naming file and key if the value of a key changes the mathematics and is not supported.
 
     `family`: the file's `general.architecture`, with which the keys of its model begin.
     """
     spaces = tuple(space.format(family=family) for space in SPACES)
+    read = keys_of(family)
     for key in keys:
         name = key if not key.startswith(f"{family}.") else "{family}" + key.removeprefix(family)
         if not key.startswith(spaces) or name in WITHOUT_EFFECT or key.startswith(NAMED_TEMPLATE):
@@ -76,5 +94,5 @@ def check_keys(file: Path, keys: Iterable[str], value_of: Callable[[str], Any], 
         if name in PLAIN:
             if value_of(key) not in PLAIN[name]:
                 raise ModelError(f"{file}: {key}: {value_of(key)!r} is not supported, only {PLAIN[name][0]!r}")
-        elif name not in READ and value_of(key) not in NOTHING:
+        elif name not in read and value_of(key) not in NOTHING:
             raise ModelError(f"{file}: {key}: {value_of(key)!r} is not supported")

@@ -18,6 +18,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Float32 = np.ndarray[Any, np.dtype[np.float32]]
+FLOAT32 = np.dtype(np.float32)
 Shape = tuple[int, ...]
 Range = tuple[int, int]
 """The indices from the first up to, but not including, the second."""
@@ -50,16 +51,16 @@ class Part:
         blocks = [there for _, there in self.blocks(array.shape)]
         return array[blocks[0]] if len(blocks) == 1 else self._joined(array, array.shape, array.dtype)
 
-    def read(self, tensor: Any) -> Float32:
-        """This part of a tensor in an open safetensors file, given as its `get_slice`, in float32.
+    def read(self, tensor: Any, dtype: np.dtype[Any] = FLOAT32) -> Array:
+        """This part of a tensor in an open safetensors file, given as its `get_slice`, in this dtype.
 
         Only its bytes are read, and one block is in memory beside the result.
         """
         whole = tuple(tensor.get_shape())
         blocks = [there for _, there in self.blocks(whole)]
         if len(blocks) == 1:
-            return np.asarray(tensor[blocks[0]], np.float32)
-        return self._joined(tensor, whole, np.dtype(np.float32))
+            return np.asarray(tensor[blocks[0]], dtype)
+        return self._joined(tensor, whole, dtype)
 
     def _joined(self, source: Any, whole: Shape, dtype: np.dtype[Any]) -> Array:
         found = np.empty(self.shape(whole), dtype)

@@ -24,7 +24,7 @@ from tunix_rt.errors import ModelError
 from tunix_rt.files import JsonObject, atomic_writer, named, sha256_file
 from tunix_rt.models.parts import WHOLE, Array, Float32, Part, Shape, write_part
 
-CODES = {"int64": "I64", "float32": "F32"}
+CODES = {"int64": "I64", "float32": "F32", "uint8": "U8"}
 """Codes of the dtypes that are written here, in their order in a file."""
 READABLE = ("F32", "F16", "BF16", "F64")
 ALIGNMENT = 8
@@ -73,7 +73,7 @@ class FileLayout:
 
 
 def write_weights(path: Path, weights: Mapping[str, Array]) -> str:
-    """Write float32 and int64 arrays as a safetensors file, atomically; returns its hex SHA-256."""
+    """Write arrays of these dtypes (CODES) as a safetensors file, atomically; returns its hex SHA-256."""
     layout = FileLayout.of(specs_of(weights))
     pieces: Iterator[bytes | memoryview] = chain([layout.header], (_bytes(weights[name]) for name in layout.offsets))
     hashed = hashlib.sha256()
@@ -141,6 +141,13 @@ def readable(path: Path, name: str, tensor: Any) -> Any:
     if tensor.get_dtype() not in READABLE:
         raise ModelError(f"{path}: {name}: dtype {tensor.get_dtype()} is not supported, only {', '.join(READABLE)}")
     return tensor
+
+
+def dtype_of(tensor: Any) -> str:
+    """The dtype of a tensor in a file, given as its `get_slice`, as numpy calls it; one that is not written here, as
+    the file does."""
+    code: str = tensor.get_dtype()
+    return next((name for name, written in CODES.items() if written == code), code)
 
 
 def tensor_names(path: Path) -> list[str]:

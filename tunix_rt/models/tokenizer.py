@@ -158,9 +158,13 @@ class Tokenizer:
         """The ids of `encode`, for a text whose characters are known to be in the vocabulary."""
         return self._inner.encode(text, add_special_tokens=False).ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, special tokens left out."""
-        return self._inner.decode(list(ids), skip_special_tokens=True)
+    def decode(self, ids: Sequence[int], special: bool = False) -> str:
+        """The text of ids, special tokens left out unless `special`."""
+        return self._inner.decode(list(ids), skip_special_tokens=not special)
+
+    def spelled(self, token: int) -> str:
+        """An id as the vocabulary has it; empty if it has none."""
+        return self._inner.id_to_token(token) or ""
 
     def piece(self, token: int) -> str:
         """The text of one id, special tokens included; an incomplete character shows as �."""

@@ -107,7 +107,7 @@ def apply_class(folder: Path, config: JsonObject, inner: tokenizers.Tokenizer) -
     """
     general = read_object(folder / CONFIG, optional=True)
     model_type, declared = general.get("model_type"), config.get("tokenizer_class") or general.get("tokenizer_class")
-    states = json.dumps([_state(inner.pre_tokenizer), _state(inner.decoder)])
+    states = json.dumps([state_of(inner.pre_tokenizer), state_of(inner.decoder)])
     name = class_of(model_type, declared, '"ByteLevel"' in states)
     if name == PLAIN_CLASS:
         return Applied(config)
@@ -142,8 +142,8 @@ def _replace(inner: tokenizers.Tokenizer, parts: _Parts) -> JsonObject:
     """Put the parts into a tokenizer; returns the new states of those that change the tokens of a text."""
     changed = {}
     for name in ("normalizer", "pre_tokenizer"):
-        state = _state(getattr(parts, name))
-        if state != _state(getattr(inner, name)):
+        state = state_of(getattr(parts, name))
+        if state != state_of(getattr(inner, name)):
             setattr(inner, name, getattr(parts, name))
             changed[name] = state
     model: Any = inner.model
@@ -157,11 +157,12 @@ def _replace(inner: tokenizers.Tokenizer, parts: _Parts) -> JsonObject:
     return changed
 
 
-def _state(part: Any) -> Any:
-    """A part as in tokenizer.json, but for offsets, which are not trimmed here."""
+def state_of(part: Any) -> Any:
+    """A part as in tokenizer.json (or what stands there), but for offsets, which are not trimmed here."""
     if part is None:
         return None
-    return json.loads(part.__getstate__(), object_hook=_without_offsets)
+    text = json.dumps(part) if isinstance(part, dict) else part.__getstate__()
+    return json.loads(text, object_hook=_without_offsets)
 
 
 def _without_offsets(state: JsonObject) -> JsonObject:

@@ -1,6 +1,7 @@
 """Estimates the memory of one device from shapes, and whether it is enough.
 
-Sizes are those of float32 weights, gradients and AdamW's two moments; activations come from `backends/memory.py`.
+Sizes are those of float32 weights and gradients, and of what the optimizer keeps; activations come from
+`backends/memory.py`.
 """
 
 from __future__ import annotations
@@ -127,13 +128,13 @@ def _phases(query: MemoryQuery, activations: int | None) -> dict[str, dict[Part,
     weights = sizes.weights(query)
     phases: dict[str, dict[Part, int]] = {"load": {"weights": weights, "copies": _read(query)}}
     if activations is not None:
-        trained = sizes.trained(query)
-        held: dict[Part, int] = {"weights": weights * (1 + query.keeps_reference), "optimizer": 2 * trained}
+        trained, moments = sizes.trained(query), sizes.moments(query)
+        held: dict[Part, int] = {"weights": weights * (1 + query.keeps_reference), "optimizer": moments}
         if query.sampled is not None:
             phases["sample"] = held | _decoding(query, query.sampled)
         work: dict[Part, int] = {"gradients": trained, "activations": activations, "gathered": sizes.gathered(query)}
         phases["train"] = held | work
-        phases["save"] = held | {"copies": 3 * trained}  # the snapshot that is written during training
+        phases["save"] = held | {"copies": trained + moments}  # the snapshot that is written during training
     if query.predicted is not None:
         phases["predict"] = {"weights": weights, **_decoding(query, query.predicted)}
     return phases

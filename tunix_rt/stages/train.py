@@ -20,7 +20,8 @@ from tunix_rt.checked import replaced
 from tunix_rt.config.execution import BackendConfig, CheckpointConfig, HardwareConfig
 from tunix_rt.config.format import FormatConfig
 from tunix_rt.config.model import LoraAdapter
-from tunix_rt.config.training import OptimizerConfig, ScheduleConfig, TrainingConfig, schedule_mistake
+from tunix_rt.config.optimizers import OptimizerConfig
+from tunix_rt.config.training import ScheduleConfig, TrainingConfig, schedule_mistake
 from tunix_rt.errors import DataError, InputError
 from tunix_rt.files import JsonObject, copy_file
 from tunix_rt.models.adapter_folder import Base

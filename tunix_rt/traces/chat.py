@@ -14,6 +14,7 @@ from tunix_rt.config.format import ChatFormat, ThinkChatFormat
 from tunix_rt.errors import DataError, ModelError
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.apart import Apart
 from tunix_rt.traces.calls import PROBE as ARGUMENTS
 from tunix_rt.traces.calls import (
     hidden_calls,
@@ -24,7 +25,7 @@ from tunix_rt.traces.calls import (
 )
 from tunix_rt.traces.causes import ANOTHER, cause, end_length, other_end, refuse_taken
 from tunix_rt.traces.frame import marks_of, places
-from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown
+from tunix_rt.traces.thoughts import FIELD, SAID, Place, as_tags, divided, find_place, has_tags, shown, without
 from tunix_rt.traces.trace import Message, Span
 from tunix_rt.traces.turn import Turn, already_open, answers, last
 
@@ -215,10 +216,11 @@ class ChatTurn:
         """What the assistant says in a completion, decoded without special tokens: thoughts between tags, no lead."""
         if self._place is not None and self._place.apart:
             completion = as_tags(completion, self._place, self._tokenizer.special_tokens)
-        lead = self.lead
-        for token in self._tokenizer.special_tokens:
-            lead = lead.replace(token, "")
-        return completion.removeprefix(lead).removesuffix(self.trail)
+        return completion.removeprefix(without(self.lead, self._tokenizer.special_tokens)).removesuffix(self.trail)
+
+    def apart(self, thinks: bool, opened: bool) -> Apart:
+        """What tells thoughts from what is said in a completion, decoded without special tokens."""
+        return Apart.of(thinks, opened, self._place, self.lead, self.trail, self._tokenizer.special_tokens)
 
     def _complete(self, messages: Sequence[Message]) -> list[Message]:
         """The messages as the template gets them: with `format.system` if there is none, `developer` as it knows it."""

@@ -23,10 +23,11 @@ from tunix_rt.config.format import (
 from tunix_rt.errors import ConfigError, DataError
 from tunix_rt.files import JsonObject, to_json
 from tunix_rt.models.tokenizer import Tokenizer
+from tunix_rt.traces.apart import Apart
 from tunix_rt.traces.causes import refuse_taken
 from tunix_rt.traces.chat import PROBE, ChatTurn
 from tunix_rt.traces.cuts import Cuts, cuts_of_reading
-from tunix_rt.traces.layout import Layout, Parsed, lines, think
+from tunix_rt.traces.layout import Layout, Parsed, Think, lines, think
 from tunix_rt.traces.readers import read
 from tunix_rt.traces.trace import Message, Span, Trace
 from tunix_rt.traces.turn import Turn, already_open, refuse_closed
@@ -86,6 +87,10 @@ class PlainTurn:
     def plain(self, completion: str) -> str:
         """The completion as it is."""
         return completion
+
+    def apart(self, thinks: bool, opened: bool) -> Apart:
+        """Thoughts are told from what is said by tags alone."""
+        return Apart(thinks, opened)
 
     def prompt_of(self, text: str) -> str:
         """The prompt of a prefix."""
@@ -148,6 +153,16 @@ class Formatter:
         reading = read(text, self._reader)
         answer = None if reading.answer is None else text[slice(*reading.answer)]
         return Parsed(tuple(text[slice(*span)] for span in reading.steps), answer, reading.problem)
+
+    @property
+    def converses(self) -> bool:
+        """Whether it can show more than one prompt of the user."""
+        return isinstance(self._turn, ChatTurn)
+
+    def apart(self, prompt: str) -> Apart:
+        """What tells thoughts from what is said in the completions of a prompt, as text."""
+        thinks = isinstance(self._layout, Think) or self._reader in ("auto", "think")
+        return self._turn.apart(thinks, bool(already_open(prompt)))
 
     def cuts(self, completion: str) -> Cuts | None:
         """Where a completion can be cut (`cuts.Cuts`); None if it has no steps, no answer, or is not in the format."""

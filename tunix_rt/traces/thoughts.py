@@ -84,11 +84,16 @@ def has_tags(text: str) -> bool:
     return any(closing in text for _, closing in TAGS)
 
 
+def without(text: str, special: Iterable[str]) -> str:
+    """A text as decoding shows it: without special tokens."""
+    for token in special:
+        text = text.replace(token, "")
+    return text
+
+
 def as_tags(completion: str, place: Place, special: Iterable[str]) -> str:
     """What a model wrote, decoded without special tokens, with thoughts of a place of their own in `<think>` tags."""
-    before, after = place.before, place.after
-    for token in special:
-        before, after = before.replace(token, ""), after.replace(token, "")
+    before, after = without(place.before, special), without(place.after, special)
     if not (before or after) or not completion.startswith(before) or after not in completion:
         return completion
     thoughts, _, said = completion.removeprefix(before).partition(after)

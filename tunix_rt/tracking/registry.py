@@ -19,16 +19,10 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.model import parts_of
 from tunix_rt.errors import InputError, ModelError
 from tunix_rt.files import read_json
-from tunix_rt.inference.trained import trained_model
-from tunix_rt.models.adapter_merge import merge
+from tunix_rt.inference.trained import whole_model
 from tunix_rt.models.content import folder_digest
-from tunix_rt.models.folder import is_adapter
-from tunix_rt.models.reference import is_reference
-from tunix_rt.models.sources import opened, to_load
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.secrets import mask
-from tunix_rt.terminal import warn
-from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking import content
 from tunix_rt.tracking.state import FIRST, SyncState
 from tunix_rt.tracking.store import StoreError
@@ -70,7 +64,7 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
     if report.run_id is None or not report.complete:
         raise StoreError(report.message)
     store = resolve(tracking.uri, Path(SyncState.load(run.path).directory))
-    with _whole(run) as model, store_errors(store), _global_store(store):
+    with whole_model(run, "registered") as model, store_errors(store), _global_store(store):
         digest, client = folder_digest(model), connect(store)
         tags = _tags(run, digest)
         model_id = _log_model(client, run, model, report.run_id, name, tags)
@@ -94,26 +88,6 @@ def _global_store(uri: str) -> Iterator[None]:
         mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # forgets it, and removes the variable
         if variable is not None:
             os.environ["MLFLOW_TRACKING_URI"] = variable
-
-
-@contextmanager
-def _whole(run: RunFolder) -> Iterator[Path]:
-    """The run's model; an adapter is merged into its base, so that the registered model is usable on its own."""
-    trained = trained_model(run)
-    if is_reference(trained):
-        model, _, quantize = to_load(trained, PreparedData(run.data_folder).model_folder)
-        if quantize is not None:
-            warn(f"{run.name} asked the model with its matrices in {quantize}; its full weights are registered")
-        yield model
-        return
-    if not is_adapter(trained):
-        yield trained
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        base = PreparedData(run.data_folder).model_folder
-        opened(trained, base)
-        merge(trained, base, Path(folder))
-        yield Path(folder)
 
 
 def _log_model(client: MlflowClient, run: RunFolder, model: Path, run_id: str, name: str, tags: dict[str, str]) -> str:

@@ -15,7 +15,7 @@ from tunix_rt.backends.memory import MemoryQuery, asked
 from tunix_rt.backends.placement import first_device
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.model import LoraAdapter
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import OptimizerConfig
 from tunix_rt.errors import DeviceError
 from tunix_rt.files import JsonObject
 from tunix_rt.machine import usable_memory

@@ -72,7 +72,7 @@ class LoraLayout:
     def from_files(self, tensors: Mapping[str, Float32]) -> Params:
         """Tensors by PEFT's names → stacked tensors by `LoraSlice.key`."""
         stacks = {key: np.zeros((len(self.matrices), *shape), np.float32) for key, shape in self.shapes().items()}
-        for name, key, layer in self._places():
+        for name, key, layer in self.places():
             rows, columns = tensors[name].shape
             stacks[key][layer, :rows, :columns] = tensors[name]
         return {"layers": stacks}
@@ -80,7 +80,7 @@ class LoraLayout:
     def to_files(self, params: Params) -> Weights:
         """The inverse: views into the arrays of `params`."""
         shapes, found = self.adapter.shapes, Weights()
-        for name, key, layer in self._places():
+        for name, key, layer in self.places():
             rows, columns = shapes[name]
             found[name] = params["layers"][key][layer, :rows, :columns]
         return found
@@ -88,7 +88,7 @@ class LoraLayout:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor of a layer."""
         shapes, found = self.adapter.shapes, dict[str, tuple[int, ...]]()
-        for name, key, _ in self._places():
+        for name, key, _ in self.places():
             found[key] = max(shapes[name], found.get(key, shapes[name]))
         return found
 
@@ -100,7 +100,7 @@ class LoraLayout:
         rows = [[self.adapter.scaling_of(module) for module in layer] for layer in self.matrices]
         return {SCALINGS: np.array(rows, np.float32)}
 
-    def _places(self) -> Iterator[tuple[str, str, int]]:
+    def places(self) -> Iterator[tuple[str, str, int]]:
         """PEFT's name, key and layer of each tensor."""
         modules = set(self.adapter.modules)
         for layer, matrices in enumerate(self.matrices):

@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 
 from tunix_rt.backends import heap, xla
@@ -23,12 +22,15 @@ from tunix_rt.backends.interface import ContinuousBatch, Measurements, Piece, Tr
 from tunix_rt.backends.jax.adapter import LoraLayout, frozen_in, joined, with_dropout
 from tunix_rt.backends.jax.decoder import Decoder, Params
 from tunix_rt.backends.jax.generate import Call, Pieces, answering_order, generate, together
+from tunix_rt.backends.jax.likeliest import likeliest
 from tunix_rt.backends.jax.mesh import DeviceMesh, build
-from tunix_rt.backends.jax.optimizer import adam, adam_state, compiled
+from tunix_rt.backends.jax.optimizer import Kept, Runs, compiled, fresh, from_files, to_files
 from tunix_rt.backends.jax.parts import part_of, written
 from tunix_rt.backends.jax.quantized import stacked
+from tunix_rt.backends.jax.runs import runs_of
 from tunix_rt.backends.jax.step import Graph, Inputs, apply_gradients, gradients, score, select
 from tunix_rt.backends.jax.weights import WeightMapping
+from tunix_rt.backends.optimizers.rule import trained_tensors
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.sampling import UInt32
 from tunix_rt.backends.shrinking import fewer_rows, shrinking
@@ -39,7 +41,6 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.config.training import OptimizerConfig
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.folder import Weights
 from tunix_rt.models.parts import PartOf, whole
@@ -61,7 +62,8 @@ class State:
     """The base weights under an adapter; otherwise empty."""
     lora: LoraLayout | None
     training: TrainingSetup | None
-    moments: optax.OptState | None
+    moments: Kept | None
+    runs: Runs
     mesh: DeviceMesh | None
     """None: all of it is on one device."""
     step: int
@@ -93,14 +95,16 @@ class JaxBackend(xla.XlaBackend):
             frozen = frozen_in(params, jnp.dtype(self._config.precision), lora.constants())
             params = lora.from_files(adapter)
         frozen, params = self._place((frozen, params), mesh)
-        moments, step = None, 0
+        moments, step, runs = None, 0, Runs()
+        if training is not None and not training.optimizer.elementwise:
+            runs = runs_of(lora or names, trained_tensors(stored.architecture, stored.adapter))
         if stored.optimizer is not None:
-            read = adam_state(stored.read_moments(parts if lora is None else whole), lora or names)
+            read = from_files(stored.read_moments(whole if runs or lora else parts), runs, lora or names)
             moments, step = self._place(read, mesh), int(read.count)
         elif training is not None:
-            moments = self._fresh_moments(training.optimizer, params, mesh)
+            moments = self._fresh_moments(partial(fresh, training.optimizer, runs), params, mesh)
         graphs = self._graphs(stored.architecture, joined(frozen, params), lora)
-        return State(stored, *graphs, params, frozen, lora, training, moments, mesh, step)
+        return State(stored, *graphs, params, frozen, lora, training, moments, runs, mesh, step)
 
     def _mesh_of(self, stored: Stored) -> DeviceMesh | None:
         if self._mesh is None:
@@ -111,11 +115,12 @@ class JaxBackend(xla.XlaBackend):
     def _place(self, tree: Any, mesh: DeviceMesh | None) -> Any:
         return jax.device_put(tree, self._device) if mesh is None else mesh.place(tree)
 
-    def _fresh_moments(self, optimizer: OptimizerConfig, params: Params, mesh: DeviceMesh | None) -> optax.OptState:
-        start = adam(optimizer).init
+    def _fresh_moments(self, start: Callable[[Params], Kept], params: Params, mesh: DeviceMesh | None) -> Kept:
         if mesh is None:
-            return jax.device_put(start(params), self._device)
-        return jax.jit(start, out_shardings=mesh.shardings(jax.eval_shape(start, params)))(params)
+            found: Kept = jax.device_put(start(params), self._device)
+        else:
+            found = jax.jit(start, out_shardings=mesh.shardings(jax.eval_shape(start, params)))(params)
+        return found
 
     def _graphs(self, architecture: Architecture, whole: Params, lora: LoraLayout | None) -> tuple[Graph, Graph]:
         """Graphs of the decoder, for inference and for training."""
@@ -135,6 +140,7 @@ class JaxBackend(xla.XlaBackend):
         with xla.memory_errors(xla.ROWS):
             params, moments, measurements = apply_gradients(
                 compiled(state.training.optimizer),
+                state.runs,
                 state.mesh,
                 state.params,
                 state.moments,
@@ -154,17 +160,21 @@ class JaxBackend(xla.XlaBackend):
         )
         return found
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         # Without it: its matrices are 0, so that nothing is added and no other program is compiled.
         tensors = state.whole if adapter else joined(state.frozen, jax.tree.map(jnp.zeros_like, state.params))
 
-        def compute(fold: Fold) -> jax.Array:
-            found: jax.Array = score(state.graph, state.mesh, tensors, self._inputs(state, batch, fold))
-            return found.reshape(-1, found.shape[-1])[: fold.num_rows]
+        def compute(fold: Fold) -> Measurements:
+            call = state.graph, state.mesh, tensors, self._inputs(state, batch, fold)
+            found = {"logprobs": score(*call)[..., None]}
+            if top:
+                found |= dict(zip(("top_ids", "top_logprobs"), likeliest(*call, top), strict=True))
+            return {name: array.reshape(-1, *array.shape[-2:])[: fold.num_rows] for name, array in found.items()}
 
-        return {"logprobs": self._fitting(state, batch, compute)}
+        found: Measurements = self._fitting(state, batch, compute)
+        return found | {"logprobs": found["logprobs"][..., 0]}
 
     def _fitting(self, state: State, batch: Batch, compute: Callable[[Fold], T]) -> T:
         """What `compute` makes of the rows of a batch, with fewer at once if memory is short."""
@@ -214,15 +224,15 @@ class JaxBackend(xla.XlaBackend):
         mesh, trained = state.mesh, (state.params, state.moments)
         copied = jax.tree.map(lambda array: np.array(array), trained) if mesh is None else mesh.fetched(trained)
 
-        def to_files(params: Params) -> Weights:
+        def named(params: Params) -> Weights:
             if state.lora is not None or mesh is None:
                 return (state.lora or WeightMapping(state.stored.architecture)).to_files(params)
             return written(mesh, params, self._leads)
 
         params, moments = copied
         if moments is None:
-            return state.stored, to_files(params), None
-        return state.stored, to_files(params), Moments(to_files(moments.mu), to_files(moments.nu), int(moments.count))
+            return state.stored, named(params), None
+        return state.stored, named(params), to_files(moments, state.runs, named)
 
 
 def _answering(state: State, call: Call) -> list[Pieces]:

@@ -19,11 +19,11 @@ from tunix_rt.backends.jax.adapter import KEYS, joined
 from tunix_rt.backends.jax.attention import block_pairs
 from tunix_rt.backends.jax.decoder import Decoder, Gather, Params
 from tunix_rt.backends.jax.mesh import EVERYWHERE, ROW_AXES, ROWS, DeviceMesh
-from tunix_rt.backends.jax.optimizer import update
+from tunix_rt.backends.jax.optimizer import Kept, Runs, update
 from tunix_rt.backends.limits import LOGITS_AT_ONCE
 from tunix_rt.backends.objective import weighted_loss
 from tunix_rt.batches.batch import Batch
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import OptimizerConfig
 
 Graph = nnx.GraphDef[Decoder]
 
@@ -154,45 +154,56 @@ def gradients(
     return total, mesh.settled(found)
 
 
-@partial(jax.jit, static_argnames=("rule", "mesh"), donate_argnames=("params", "moments"))
+@partial(jax.jit, static_argnames=("rule", "runs", "mesh"), donate_argnames=("params", "moments"))
 def apply_gradients(
     rule: OptimizerConfig,
+    runs: Runs,
     mesh: DeviceMesh | None,
     params: Params,
-    moments: optax.OptState,
+    moments: Kept,
     loss_sum: jax.Array,
     gradients: Params,
     learning_rate: jax.Array,
     clip_norm: jax.Array,
-) -> tuple[Params, optax.OptState, dict[str, jax.Array]]:
+) -> tuple[Params, Kept, dict[str, jax.Array]]:
     """One update of `params` (`clip_norm` inf: no clipping). Every device decides by the same reduced numbers.
+
+    An elementwise optimizer updates the part of each device. Any other takes tensors whole, from wherever the compiler
+    finds their parts.
 
     If loss or gradient is not finite, everything is returned unchanged.
     """
     if mesh is None:
         norm = optax.tree.norm(gradients)
-        return _applied(rule, params, moments, loss_sum, gradients, norm, learning_rate, clip_norm)
+        return _applied(rule, runs, params, moments, loss_sum, gradients, norm, learning_rate, clip_norm)
 
-    def local(params: Params, moments: optax.OptState, loss_sum: jax.Array, gradients: Params, *rates: Any) -> Any:
-        return _applied(rule, params, moments, loss_sum, gradients, mesh.norm(gradients), *rates)
+    def local(params: Params, moments: Kept, loss_sum: jax.Array, gradients: Params, *rates: Any) -> Any:
+        return _applied(rule, runs, params, moments, loss_sum, gradients, mesh.norm(gradients), *rates)
 
     own = mesh.specs(params), mesh.specs(moments)
-    spread = mesh.spread(local, (*own, EVERYWHERE, own[0], EVERYWHERE, EVERYWHERE), (*own, EVERYWHERE))
-    params, moments, measured = spread(params, moments, loss_sum, gradients, learning_rate, clip_norm)
+    if rule.elementwise:
+        spread = mesh.spread(local, (*own, EVERYWHERE, own[0], EVERYWHERE, EVERYWHERE), (*own, EVERYWHERE))
+        params, moments, measured = spread(params, moments, loss_sum, gradients, learning_rate, clip_norm)
+    else:
+        norm = mesh.spread(mesh.norm, (own[0],), EVERYWHERE)(gradients)
+        params, moments, measured = _applied(
+            rule, runs, params, moments, loss_sum, gradients, norm, learning_rate, clip_norm
+        )
     return mesh.settled(params), mesh.settled(moments), measured
 
 
 def _applied(
     rule: OptimizerConfig,
+    runs: Runs,
     params: Params,
-    moments: optax.OptState,
+    moments: Kept,
     loss_sum: jax.Array,
     gradients: Params,
     norm: jax.Array,
     learning_rate: jax.Array,
     clip_norm: jax.Array,
-) -> tuple[Params, optax.OptState, dict[str, jax.Array]]:
-    new = update(rule, params, gradients, moments, norm, learning_rate, clip_norm)
+) -> tuple[Params, Kept, dict[str, jax.Array]]:
+    new = update(rule, runs, params, gradients, moments, norm, learning_rate, clip_norm)
     finite = jnp.isfinite(loss_sum) & jnp.isfinite(norm)
     params, moments = jax.tree.map(lambda after, before: jnp.where(finite, after, before), new, (params, moments))
     return params, moments, {"loss_sum": loss_sum, "grad_norm": norm, "finite": finite}

@@ -76,10 +76,10 @@ class Leader:
             state.local, measured = self._local.train_step(state.local, batch, learning_rate)
         return state, measured
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
-        call = self._call("logprobs", state=state.held, batch=batch, adapter=adapter)
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
+        call = self._call("logprobs", state=state.held, batch=batch, adapter=adapter, top=top)
         with self._job.together(call):
-            return self._local.logprobs(state.local, batch, adapter)
+            return self._local.logprobs(state.local, batch, adapter, top)
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         with self._job.together():

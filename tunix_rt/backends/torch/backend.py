@@ -20,14 +20,19 @@ from tunix_rt.backends import heap
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import ContinuousBatch, Piece, TrainingSetup
 from tunix_rt.backends.mesh import MeshShape
+from tunix_rt.backends.optimizers.rule import trained_tensors
 from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.backends.shrinking import fewer_rows, shrinking
 from tunix_rt.backends.storage import Moments, Stored, StoredBackend, check_adapter
 from tunix_rt.backends.torch import devices, generate, mesh, step
 from tunix_rt.backends.torch.adapter import Lora, masked
-from tunix_rt.backends.torch.decoder import Decoder, kinds_of
+from tunix_rt.backends.torch.continuous import Continuous
+from tunix_rt.backends.torch.decoder import Decoder
 from tunix_rt.backends.torch.gather import filled, sharded
-from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.likeliest import likeliest
+from tunix_rt.backends.torch.optimizer import Optimizer
+from tunix_rt.backends.torch.optimizer import create as create_optimizer
+from tunix_rt.backends.torch.prepared import Prepared
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.backends.torch.sharding import Sharding
 from tunix_rt.backends.torch.tensor_parallel import TensorParallel
@@ -35,6 +40,7 @@ from tunix_rt.backends.waves import Waves
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
+from tunix_rt.config.optimizers import NEEDS_WHOLE_TENSORS
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import DeviceError
 from tunix_rt.models.families.architecture import Architecture
@@ -52,9 +58,11 @@ class State:
     stored: Stored
     model: Decoder
     training: TrainingSetup | None
-    optimizer: AdamW | None
+    optimizer: Optimizer | None
     step: int
     """Number of updates done."""
+    prepared: Prepared | None = None
+    """What generation reads, if no update can change it."""
 
 
 class TorchBackend(StoredBackend):
@@ -97,7 +105,12 @@ class TorchBackend(StoredBackend):
         )
         if training is None:
             return State(stored, model, None, None, 0)
-        optimizer = AdamW(training.optimizer, kinds_of(model), model.trained)
+        if tensor is not None and not training.optimizer.elementwise:
+            where = f"hardware.mesh.tensor={tensor.axis.size}, optimizer={training.optimizer.kind}"
+            raise DeviceError(f"{where}: {NEEDS_WHOLE_TENSORS}")
+        trained = trained_tensors(stored.architecture, stored.adapter)
+        parts = self._mesh.shard if model.trains_parts else mesh.ALONE.shard
+        optimizer = create_optimizer(training.optimizer, trained, model.trained, parts)
         if stored.optimizer is not None:
             optimizer.load(stored.read_moments(self._part_of(stored) if lora is None else whole))
         return State(stored, model, training, optimizer, int(optimizer.count))
@@ -165,13 +178,20 @@ class TorchBackend(StoredBackend):
             return failed
         return bool(self._mesh.everyone.sum(torch.tensor(float(failed))))
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         model = state.model if adapter else replace(state.model, adapter=None)
-        found = self._attempted(batch, lambda fold, local: step.logprobs(model, local))
-        every = self._mesh.rows.gather(found).swapaxes(0, 1)
-        return {"logprobs": every.flatten(0, 2)[: len(batch.tokens)]}
+        found = {"logprobs": self._every_row(batch, lambda local: step.logprobs(model, local))}
+        if top:
+            ids, values = self._every_row(batch, lambda local: likeliest(model, local, top)).unbind(2)
+            found |= {"top_ids": ids.int(), "top_logprobs": values.float()}
+        return found
+
+    def _every_row(self, batch: Batch, compute: Callable[[Batch], Tensor]) -> Tensor:
+        """What `compute` makes of the rows of each process, [A, L, ...], as [R, ...]."""
+        found = self._attempted(batch, lambda fold, local: compute(local))
+        return self._mesh.rows.gather(found).swapaxes(0, 1).flatten(0, 2)[: len(batch.tokens)]
 
     def fetch(self, measurements: Measurements) -> dict[str, np.ndarray[Any, Any]]:
         return {name: value.cpu().numpy() for name, value in measurements.items()}
@@ -180,13 +200,14 @@ class TorchBackend(StoredBackend):
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]
     ) -> Iterator[Piece]:
         heap.trim_between_phases("generate")
-        with devices.memory_guard(f"lower generation.batch_size (now {generation.batch_size})"):
-            yield from generate.generate(
-                state.model, prompts, generation, seeds, state.stored.stop_ids, self._mesh.everyone
-            )
+        prepared = _prepared(state)
+        yield from generate.generate(prepared, prompts, generation, seeds, state.stored.stop_ids, self._mesh.everyone)
 
     def continuous(self, state: State, rows: int) -> ContinuousBatch:
-        return Waves(self, state, rows)
+        if not self._mesh.is_alone:
+            return Waves(self, state, rows)
+        heap.trim_between_phases("generate")
+        return Continuous(_prepared(state), rows, state.stored.stop_ids, f"answer fewer prompts at once (now {rows})")
 
     def _parts(self, state: State) -> PartOf | None:
         return self._part_of(state.stored) if self._divided and state.model.adapter is None else None
@@ -199,11 +220,17 @@ class TorchBackend(StoredBackend):
             for name, shape in state.stored.trained_shapes.items()
             if self._mesh.data.rank == 0 and (self._mesh.tensor.rank == 0 or tensor is None or name in tensor.split)
         }
-        copied = partial(_copies, shapes, self._parts(state) or whole)
+        part_of = self._parts(state) or whole
+        weights = _copies(shapes, part_of, state.model.trained)
         if optimizer is None:
-            return state.stored, copied(state.model.trained), None
-        moments = Moments(copied(optimizer.first), copied(optimizer.second), int(optimizer.count))
-        return state.stored, copied(state.model.trained), moments
+            return state.stored, weights, None
+        kept = {}
+        for kind, specs in state.stored.kept.items():
+            alike = {name: shape for name, shape in shapes.items() if name in specs and specs[name][1] == shape}
+            other = {name: shape for name, (_, shape) in specs.items() if name not in alike and name in shapes}
+            kept[kind] = _copies(alike, part_of, optimizer.kept[kind])
+            kept[kind] |= _copies(other if self._leads else {}, whole, optimizer.kept[kind])
+        return state.stored, weights, Moments(kept, int(optimizer.count))
 
     def describe(self) -> dict[str, str]:
         return {
@@ -216,6 +243,16 @@ class TorchBackend(StoredBackend):
             "precision": self._config.precision,
             "weights": "float32",
         }
+
+
+def _prepared(state: State) -> Prepared:
+    """Made once, unless updates change the weights, or a process alone holds only a part of them."""
+    model = state.model
+    with devices.memory_guard("use a smaller model"):
+        prepared = state.prepared or Prepared.of(model)
+    if state.training is None and model.sharding is None and model.tensor is None:
+        state.prepared = prepared
+    return prepared
 
 
 def _copies(shapes: Mapping[str, Shape], part_of: PartOf, tensors: dict[str, Tensor]) -> Weights:

@@ -27,7 +27,7 @@ from tunix_rt.backends.torch.recomputed import TIDY_EVERY, ComputedAgain
 from tunix_rt.backends.torch.sharding import EMBEDDING, FIRST_LAYER, NORM, Sharding
 from tunix_rt.backends.torch.tensor_parallel import TensorParallel
 from tunix_rt.config.choices import Precision
-from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts, kind_of
+from tunix_rt.models.families.architecture import ROUTER, Activation, Architecture, Experts
 from tunix_rt.models.families.names import Tensor as Named
 from tunix_rt.models.families.registry import tensors_of
 from tunix_rt.models.families.rope import Rope, rotary_frequencies
@@ -66,7 +66,7 @@ class Decoder:
     """Gathers the parts; None: every tensor is here in whole."""
     tensor: TensorParallel | None = None
     """If not None, `architecture` is the share of this process in a larger one."""
-    _places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
+    places: dict[tuple[str, int | None], tuple[Place, ...]] = field(init=False, repr=False)
     """Maps (canonical part name, layer) to its tensors; built once, as it is used for every token."""
     _frequencies: dict[Rope, Tensor] = field(init=False, repr=False)
     """Radians per position, float32 [D/2]."""
@@ -79,7 +79,7 @@ class Decoder:
             (own, layer): tuple(zip_longest(parts, [bias.name for bias in named.get((f"{own}_bias", layer), ())]))
             for (own, layer), parts in named.items()
         }
-        object.__setattr__(self, "_places", places)
+        object.__setattr__(self, "places", places)
         ropes = {kind.rope for kind in self.architecture.layers if kind.rope is not None}
         arrays = {rope: rotary_frequencies(rope, self.architecture.head_dim) for rope in ropes}
         frequencies = {rope: torch.from_numpy(array).to(self.device) for rope, array in arrays.items()}
@@ -133,7 +133,7 @@ class Decoder:
 
     def single(self, own: str, layer: int | None = None) -> Tensor:
         """A part of one tensor, outside the layers or of a layer, by its canonical name."""
-        return self.weights[self._places[own, layer][0][0].name]
+        return self.weights[self.places[own, layer][0][0].name]
 
     @property
     def trains_parts(self) -> bool:
@@ -142,7 +142,7 @@ class Decoder:
 
     def trained_in(self, layer: int) -> list[Tensor]:
         """The tensors of a layer that training changes."""
-        places = [place for (_, at), parts in self._places.items() if at == layer for place, _ in parts]
+        places = [place for (_, at), parts in self.places.items() if at == layer for place, _ in parts]
         if self.adapter is not None:
             return [side for place in places for side in self.adapter.pairs.get(place.name, ())]
         return [self.weights[place.name] for place in places]
@@ -150,7 +150,7 @@ class Decoder:
     def project(self, own: str, layer: int, x: Tensor, only: slice = ALL) -> list[Tensor]:
         """`x` [..., in] times each piece of a layer's part, plus its bias → [..., out] each; `only` these tensors."""
         found: list[Tensor] = []
-        for place, bias in self._places[own, layer][only]:
+        for place, bias in self.places[own, layer][only]:
             y = self._product(place, None if bias is None else self.weights[bias], x)
             y = y if self.adapter is None else self.adapter.add(place, x, y)
             if len(place.pieces) == 1:
@@ -187,7 +187,7 @@ class Decoder:
 
     def norm(self, own: str, layer: int | None, x: Tensor) -> Tensor:
         """A norm over the last axis, float32; `x` itself if the family has none there."""
-        place = self._places.get((own, layer))
+        place = self.places.get((own, layer))
         if place is None:
             return x
         shape, (weight_of, bias_of) = self.architecture, place[0]
@@ -197,13 +197,6 @@ class Decoder:
         if bias_of is None:
             return rms_norm(x.float(), x.shape[-1:], weight, shape.norm_eps)
         return layer_norm(x.float(), x.shape[-1:], weight, self.weights[bias_of], shape.norm_eps)
-
-
-def kinds_of(model: Decoder) -> dict[str, str]:
-    """Maps each trained tensor to its `no_decay` kind."""
-    if model.adapter is not None:
-        return dict.fromkeys(model.adapter.tensors, "matrices")
-    return {tensor.name: kind_of(tensor.canonical_name) for tensor in tensors_of(model.architecture)}
 
 
 def hidden_states(model: Decoder, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:

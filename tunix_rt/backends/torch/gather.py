@@ -48,6 +48,18 @@ def sharded(parts: Mapping[str, Part], axis: Axis) -> PartOf:
     return part_of
 
 
+def all_rows(part: Tensor, num_rows: int, axis: Axis) -> Tensor:
+    """The whole tensor, of `num_rows` rows, of which each process has a part."""
+    return part if axis.size == 1 else axis.gather(part).flatten(0, 1)[:num_rows]
+
+
+def own_rows(whole: Tensor, axis: Axis) -> Tensor:
+    """The part of a whole tensor that this process has, filled up."""
+    if axis.size == 1:
+        return whole
+    return filled(whole[slice(*nth_rows(len(whole), axis.rank, axis.size))], len(whole), axis)
+
+
 def _between(ranges: Sequence[Range], first: int, last: int) -> Iterator[Range]:
     """Of rows laid end to end those from number `first` up to, but not including, `last`; one empty range if none."""
     taken = 0

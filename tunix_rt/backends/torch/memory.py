@@ -19,10 +19,11 @@ from torch.utils._pytree import tree_leaves
 
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.memory import FLOAT, MemoryQuery, largest_batch
+from tunix_rt.backends.optimizers.rule import trained_tensors
 from tunix_rt.backends.torch import step
 from tunix_rt.backends.torch.adapter import Lora, masked
-from tunix_rt.backends.torch.decoder import Decoder, kinds_of
-from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.decoder import Decoder
+from tunix_rt.backends.torch.optimizer import Optimizer, create
 from tunix_rt.backends.torch.quantized import QuantizedMatrix
 from tunix_rt.config.choices import Quantization
 from tunix_rt.models.families.registry import tensors_of
@@ -82,7 +83,7 @@ def activations(query: MemoryQuery) -> int:
     return max(0, int(watch.most - before) - FLOAT * query.num_trained)
 
 
-def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
+def _state(query: MemoryQuery) -> tuple[Decoder, Optimizer]:
     """The state as `backend.load` creates it, with fake tensors."""
     frozen = query.adapter is not None
     weights, quantized = {}, {}
@@ -106,7 +107,7 @@ def _state(query: MemoryQuery) -> tuple[Decoder, AdamW]:
         gradient_checkpointing=query.backend.gradient_checkpointing,
         even_experts=True,
     )
-    return model, AdamW(query.optimizer, kinds_of(model), model.trained)
+    return model, create(query.optimizer, trained_tensors(query.architecture, query.adapter), model.trained)
 
 
 def _blank(kind: Quantization, shape: tuple[int, int]) -> QuantizedMatrix:

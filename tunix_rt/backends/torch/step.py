@@ -22,7 +22,7 @@ from tunix_rt.backends.torch.attention import Packed
 from tunix_rt.backends.torch.copies import on_device
 from tunix_rt.backends.torch.decoder import Decoder, hidden_states
 from tunix_rt.backends.torch.mesh import ALONE, Axis, Mesh
-from tunix_rt.backends.torch.optimizer import AdamW
+from tunix_rt.backends.torch.optimizer import Optimizer
 from tunix_rt.backends.torch.products import DTYPES, add_product, matmul, rounded
 from tunix_rt.backends.torch.reduction import totals
 from tunix_rt.backends.torch.sharding import HEAD
@@ -33,7 +33,7 @@ from tunix_rt.config.choices import Precision
 
 def train_step(
     model: Decoder,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     batch: Batch,
     rate: float,
     clip_norm: float | None,
@@ -46,7 +46,7 @@ def train_step(
 
 def update(
     model: Decoder,
-    optimizer: AdamW,
+    optimizer: Optimizer,
     loss_sum: Tensor,
     divisor_of_loss: float,
     rate: float,

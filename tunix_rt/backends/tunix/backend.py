@@ -25,6 +25,7 @@ from tunix_rt.backends.waves import Waves
 from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.choices import Quantization
+from tunix_rt.config.optimizers import AdamWConfig
 from tunix_rt.config.results import GenerationConfig
 from tunix_rt.errors import ConfigError
 from tunix_rt.models.folder import CONFIG, Weights, read_weights
@@ -64,6 +65,8 @@ class TunixBackend(xla.XlaBackend):
         model, layout = build(stored.architecture, weights, self._config, where, self._device)
         state = State(stored, model, layout)
         if training is not None:
+            if not isinstance(training.optimizer, AdamWConfig):
+                raise ConfigError("backend=tunix trains with optimizer=adamw alone: use backend=jax or backend=torch")
             rule = optimizer.adamw(training.optimizer, training.clip_norm, layout.kinds)
             state.trainer = step.trainer(model, rule, self._device)
             if stored.optimizer is not None:
@@ -82,13 +85,13 @@ class TunixBackend(xla.XlaBackend):
         finite = step.finite(sums["loss_sum"], norm)
         return state, sums | {"grad_norm": norm, "finite": finite, "compiled": xla.compilations() > before}
 
-    def logprobs(self, state: State, batch: Batch, adapter: bool = True) -> Measurements:
+    def logprobs(self, state: State, batch: Batch, adapter: bool = True, top: int = 0) -> Measurements:
         check_adapter(state.stored, adapter)
         heap.trim_between_phases("logprobs")
         fold = Fold.of(len(batch.tokens), self.rows_at_once)
         with xla.memory_errors(xla.ROWS):
-            found = step.score(state.model, step.inputs(fold.local(batch)))
-        return {"logprobs": found.reshape(-1, found.shape[-1])[: fold.num_rows]}
+            found = step.score(state.model, step.inputs(fold.local(batch)), top=top)
+        return {name: array.reshape(-1, *array.shape[2:])[: fold.num_rows] for name, array in found.items()}
 
     def generate(
         self, state: State, prompts: Sequence[Int32], generation: GenerationConfig, seeds: Sequence[int]

@@ -140,5 +140,5 @@ def _scored(model: Any, prompt: Int32, ids: Int32) -> Float32:
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape)
     weights = np.zeros(tokens.shape, np.float32)
     weights[0, 0, first:last] = 1
-    found = step.score(model, step.inputs(Batch.supervised(tokens, targets, positions, segments, weights)))
+    found = step.score(model, step.inputs(Batch.supervised(tokens, targets, positions, segments, weights)))["logprobs"]
     return np.asarray(found)[0, 0, first:last]

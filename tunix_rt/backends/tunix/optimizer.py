@@ -18,14 +18,12 @@ from tunix_rt.backends.storage import Moments
 from tunix_rt.backends.tunix.decoder import arrays_of, assign
 from tunix_rt.backends.tunix.weights import Path as Parameter
 from tunix_rt.backends.tunix.weights import WeightMapping
-from tunix_rt.config.training import OptimizerConfig
+from tunix_rt.config.optimizers import AdamWConfig
 
 Optimizer = nnx.Optimizer[nnx.Module]
 
 
-def adamw(
-    config: OptimizerConfig, clip_norm: float | None, kinds: Mapping[Parameter, str]
-) -> optax.GradientTransformation:
+def adamw(config: AdamWConfig, clip_norm: float | None, kinds: Mapping[Parameter, str]) -> optax.GradientTransformation:
     """Clip by global norm, then AdamW (arXiv 1711.05101); nothing changes if the gradient is not finite.
 
     `kinds` maps each parameter to its `no_decay` kind.
@@ -72,12 +70,12 @@ def moments_of(optimizer: Optimizer, layout: WeightMapping) -> Moments:
     """Host copies of the moments, by weight name."""
     adam = _adam(optimizer)
     first, second = (layout.to_files(arrays_of(moments)) for moments in (adam.mu, adam.nu))
-    return Moments(first, second, int(adam.count.get_value()))
+    return Moments({"m": first, "v": second}, int(adam.count.get_value()))
 
 
 def set_moments(optimizer: Optimizer, moments: Moments, layout: WeightMapping, device: jax.Device) -> None:
     """The inverse, in place."""
     adam = _adam(optimizer)
-    assign(adam.mu, layout.from_files(moments.first), device)
-    assign(adam.nu, layout.from_files(moments.second), device)
+    assign(adam.mu, layout.from_files(moments.kept["m"]), device)
+    assign(adam.nu, layout.from_files(moments.kept["v"]), device)
     adam.count.set_value(jax.device_put(np.asarray(moments.count, np.int32), device))

@@ -7,6 +7,7 @@ Legend: A micro-batches, B rows, T positions, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -34,11 +35,20 @@ def divided(batch: Batch) -> Micro:
 
 def _logprobs(model: nnx.Module, micro: Micro) -> jax.Array:
     """Log-probabilities float32 [B, T] of the targets of one micro-batch (arrays [B, T])."""
+    return _at_targets(_logits(model, micro), micro)
+
+
+def _logits(model: nnx.Module, micro: Micro) -> jax.Array:
+    """float32 [B, T, V]."""
     segments, length = micro["segments"], micro["tokens"].shape[-1]
     same = segments[:, :, None] == segments[:, None, :]
     mask = same & jnp.tril(jnp.ones((length, length), bool))
     logits, _ = model(micro["tokens"], micro["positions"], None, mask)
-    logits = logits.astype(jnp.float32)
+    found: jax.Array = logits.astype(jnp.float32)
+    return found
+
+
+def _at_targets(logits: jax.Array, micro: Micro) -> jax.Array:
     chosen = jnp.take_along_axis(logits, micro["targets"][..., None], axis=-1)[..., 0]
     found: jax.Array = chosen - jax.nn.logsumexp(logits, axis=-1)
     return found
@@ -81,9 +91,20 @@ def finite(loss_sum: jax.Array, grad_norm: jax.Array) -> jax.Array:
     return jnp.isfinite(loss_sum) & jnp.isfinite(grad_norm)
 
 
-@nnx.jit
-def score(model: nnx.Module, batch: Micro) -> jax.Array:
-    """Log-probability float32 [A, B, T] of each target; 0 where its weight is 0."""
+def _score(model: nnx.Module, batch: Micro, top: int = 0) -> dict[str, jax.Array]:
     graph, state = nnx.split(model)
-    found: jax.Array = jax.lax.map(lambda micro: _logprobs(nnx.merge(graph, state, copy=True), micro), batch)
-    return jnp.where(batch["weights"] != 0, found, 0)
+
+    def one(micro: Micro) -> dict[str, jax.Array]:
+        logits = _logits(nnx.merge(graph, state, copy=True), micro)
+        found = {"logprobs": jnp.where(micro["weights"] != 0, _at_targets(logits, micro), 0)}
+        if top:
+            values, ids = jax.lax.top_k(logits, min(top, logits.shape[-1]))
+            found |= {"top_ids": ids, "top_logprobs": values - jax.nn.logsumexp(logits, axis=-1, keepdims=True)}
+        return found
+
+    found: dict[str, jax.Array] = jax.lax.map(one, batch)
+    return found
+
+
+score: Callable[..., dict[str, jax.Array]] = nnx.jit(_score, static_argnames=("top",))
+"""(model, batch, top=0) → what `Backend.logprobs` returns, [A, B, T, ...]."""

@@ -1,0 +1,1 @@
+"""A trained model behind an OpenAI-compatible endpoint: requests, the thread that answers them, and the chat page."""
