@@ -18,7 +18,7 @@ from tunix_rt.runs.folder import RunFolder
 from tunix_rt.runs.liveness import is_alive
 from tunix_rt.runs.secrets import mask
 from tunix_rt.runs.sweep import MEMBERSHIP, SweepFolder
-from tunix_rt.tracking.store import Facts, Status, Store, Table, target
+from tunix_rt.tracking.store import Facts, Status, Store, Table, usable
 
 STATE, FIRST = "tracking.json", "mlflow"
 """The file of the store that was the only one once; that of another is `tracking.NAME.json`."""
@@ -146,7 +146,7 @@ class FolderSync(ABC):
         self.state = SyncState.load(folder.path, kind, directory)
         self.state.report = self.state.trouble = None
         self.state.save()
-        self.target = target(tracking, kind)
+        self.target = usable(tracking, kind)
         self.uri = self.target.store.resolve(self.target.uri, Path(self.state.directory))
         self.problems: dict[str, str] = {}
         """What could not be sent, and why."""

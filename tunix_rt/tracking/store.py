@@ -219,10 +219,8 @@ def store_class(kind: str) -> type[Store]:
 
 
 def target(tracking: TrackingConfig, kind: str) -> Target:
-    """The store `kind` as declared. Raises ConfigError for a wrong setting, MissingExtra without its package."""
+    """The store `kind` as declared. Raises ConfigError for a wrong setting."""
     store = store_class(kind)
-    if store.package is not None and find_spec(store.package) is None:
-        raise MissingExtra(f"tracking={kind} needs the package {store.package}: uv sync --extra {store.package}")
     try:
         declared = json.dumps(tracking.stores.get(kind, {}))
         settings: Any = TypeAdapter(store.settings_type).validate_json(declared, strict=True)
@@ -233,13 +231,21 @@ def target(tracking: TrackingConfig, kind: str) -> Target:
     return Target(kind, store, settings, store.address(tracking.uri, settings))
 
 
+def usable(tracking: TrackingConfig, kind: str) -> Target:
+    """The same, if its package is installed. Raises MissingExtra."""
+    found = target(tracking, kind)
+    if (package := found.store.package) is not None and find_spec(package) is None:
+        raise MissingExtra(f"tracking={kind} needs the package {package}: uv sync --extra {package}")
+    return found
+
+
 def check(tracking: TrackingConfig, directory: Path | None = None) -> list[str]:
     """Check before the first step whether sending can work; returns a line for each store where it cannot just now.
 
     A relative URI is resolved against `directory` (default: the working directory). Raises ConfigError for what can
     never work, MissingExtra, InputError if the URI comes from a record and its password is masked.
     """
-    found = [target(tracking, kind) for kind in tracking.stores]
+    found = [usable(tracking, kind) for kind in tracking.stores]
     if any(is_masked(one.uri) for one in found):
         raise InputError("tracking.uri: its password is masked in the record: give tracking.uri=URI, or tracking=none")
     here = directory or Path.cwd()

@@ -9,7 +9,7 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.doctor.finding import Finding, Place, existing, install, installed
 from tunix_rt.errors import TunixError
 from tunix_rt.runs.secrets import mask
-from tunix_rt.tracking.store import Target, names, store_class, target
+from tunix_rt.tracking.store import Target, names, store_class, usable
 from tunix_rt.tracking.stores._mlflow_uri import sqlite_file
 
 
@@ -21,7 +21,7 @@ def findings(place: Place) -> list[Finding]:
 
 def _chosen(tracking: TrackingConfig, kind: str) -> Finding:
     try:
-        found = target(tracking, kind)
+        found = usable(tracking, kind)
         where = found.store.resolve(found.uri, Path.cwd())
         trouble = found.store.check(where, tracking.experiment)
     except TunixError as error:
