@@ -86,21 +86,39 @@ def same(found: dict[int, Answer], expected: dict[int, Answer]) -> None:
 
 
 @pytest.fixture(scope="module")
-def expected(backend: Backend, state: State, requests: list[Request]) -> dict[int, Answer]:
-    return by_generate(backend, state, requests)
+def drawn(requests: list[Request]) -> list[Request]:
+    """Those of one setting."""
+    return requests[1::3]
+
+
+@pytest.fixture(scope="module")
+def expected(backend: Backend, state: State, drawn: list[Request]) -> dict[int, Answer]:
+    return by_generate(backend, state, drawn)
 
 
 def test_who_joins_late_is_answered_as_together(
-    backend: Backend,
-    state: State,
-    requests: list[Request],
-    expected: dict[int, Answer],
-    monkeypatch: pytest.MonkeyPatch,
+    backend: Backend, state: State, drawn: list[Request], expected: dict[int, Answer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Into 4 rows, whenever one is free after some steps: rows at any position, with any settings, around a ring whose
-    first slots are written again, and that grows."""
+    """Rows at any position, around a ring whose first slots are written again, and that grows."""
     monkeypatch.setattr(continuous, "SMALL_CACHE", 8)
-    batch, waiting, pieces = backend.continuous(state, 4), list(requests), list[Piece]()
+    same(joined_late(backend.continuous(state, 2), drawn), expected)
+    assert {reason for _, _, reason in expected.values()} == {"stop", "length"}
+
+
+@pytest.mark.acceptance
+def test_who_joins_late_may_ask_for_anything(
+    backend: Backend, state: State, requests: list[Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Greedy, drawn and filtered rows together; what has been said is the same."""
+    monkeypatch.setattr(continuous, "SMALL_CACHE", 8)
+    found = by_generate(backend, state, requests)
+    same(joined_late(backend.continuous(state, 4), requests), found)
+    assert len({len(ids) for ids, _, _ in found.values()}) > 4
+
+
+def joined_late(batch: ContinuousBatch, requests: list[Request]) -> dict[int, Answer]:
+    """Each request is added once a row is free after some steps."""
+    rows, waiting, pieces = batch.free, list(requests), list[Piece]()
     assert batch.step() == []
     for step in range(1000):
         while waiting and batch.free and step % 2 == 0:
@@ -109,26 +127,25 @@ def test_who_joins_late_is_answered_as_together(
         pieces += made
         if not waiting and not made:
             break
-    assert batch.free == 4
-    same(collected(pieces), expected)
-    assert {reason for _, _, reason in expected.values()} == {"stop", "length"}
-    assert len({len(ids) for ids, _, _ in expected.values()}) > 4
+    assert batch.free == rows
+    return collected(pieces)
 
 
+@pytest.mark.acceptance
 def test_a_call_of_more_prompts_than_rows_fills_rows_again(
-    backend: Backend, state: State, requests: list[Request], expected: dict[int, Answer]
+    backend: Backend, state: State, drawn: list[Request], expected: dict[int, Answer]
 ) -> None:
-    """`generate` in 4 rows: those whose rows end make room for the next, and none of them shows."""
-    drawn = [request for request in requests if request.generation == requests[1].generation]
-    few = [replace(request, generation=replace(request.generation, batch_size=4)) for request in drawn]
-    same(by_generate(backend, state, few), {request.index: expected[request.index] for request in drawn})
+    """`generate` in 2 rows: those whose rows end make room for the next, and none of them shows."""
+    few = [replace(request, generation=replace(request.generation, batch_size=2)) for request in drawn]
+    same(by_generate(backend, state, few), expected)
 
 
 def test_a_full_batch_refuses_and_an_aborted_row_is_free(
-    backend: Backend, state: State, requests: list[Request], expected: dict[int, Answer]
+    backend: Backend, state: State, drawn: list[Request], expected: dict[int, Answer]
 ) -> None:
-    long = [request for request in requests if len(expected[request.index][0]) > 2 * continuous.WATCHED]
-    first, second, third = long[:3]
+    longest_first = sorted(drawn, key=lambda request: -len(expected[request.index][0]))
+    first, second, third = longest_first[:3]
+    assert len(expected[second.index][0]) > 1 + continuous.WATCHED, "nobody is aborted"
     batch = backend.continuous(state, 2)
     batch.add(first)
     batch.add(second)
@@ -147,6 +164,7 @@ def test_a_full_batch_refuses_and_an_aborted_row_is_free(
     same(collected(pieces), {request.index: expected[request.index] for request in (second, third)})
 
 
+@pytest.mark.acceptance
 def test_the_likeliest_tokens_are_named_with_their_logprobs(
     backend: Backend, state: State, decoding: Decoding, small_llama: Path
 ) -> None:

@@ -105,16 +105,16 @@ def test_a_run_is_removed_from_its_store_and_what_was_made_of_it_named(
 ) -> None:
     """Prevents: a run removed here that stays in MLflow without a word."""
     run, tracking = make_run(num_traces=0)
-    assert (stored(run), models(run), remove(run)) == (None, [], None)
+    assert (stored(run), models(run), remove(run)) == ([], [], [])
     train(run).wait()
     run_id = str(sync_folder(run, tracking, watch=True).run_id)
     client = MlflowClient(store)
     client.create_registered_model("toy")
     client.create_model_version("toy", "file:///model", run_id)
-    found = stored(run)
-    assert found is not None and (found.kind, found.store, found.run_id) == ("mlflow", store, run_id)
+    (found,) = stored(run)
+    assert (found.kind, found.store, found.run_id) == ("mlflow", store, run_id)
     assert models(run) == ["models:/toy/1"]
-    assert remove(run) == remove(run) == found
+    assert remove(run) == remove(run) == [found]
     assert client.get_run(run_id).info.lifecycle_stage == "deleted"
     again = sync_folder(run, tracking, watch=True)
     assert again.run_id != run_id and again.complete

@@ -182,7 +182,7 @@ class Continuous:
         padded = np.array([*places, *[count - 1] * (len(rows) - len(places))], np.int32)
         limits = np.array([0 if row is None else row.limit for row in rows], np.int32)
         sampling, model = _sampling(rows), self.model
-        fixed = (model.graph, sampling.kind, _top(rows), capacity, model.params)
+        fixed = (model.graph, sampling.kind, _top(rows, model.architecture.vocab_size), capacity, model.params)
         carry: Carry
         carry, chosen = programs.prefill(
             *fixed, tokens, lengths, padded, limits, model.stop_ids, sampling, _uniform(rows, 1)[0]
@@ -205,7 +205,15 @@ class Continuous:
         self._resize(size, self._capacity(live))
         rows, model = self._rows, self.model
         sampling = _sampling(rows)
-        fixed = (model.graph, sampling.kind, _top(rows), model.params, model.layers, self._carry, model.stop_ids)
+        fixed = (
+            model.graph,
+            sampling.kind,
+            _top(rows, model.architecture.vocab_size),
+            model.params,
+            model.layers,
+            self._carry,
+            model.stop_ids,
+        )
         self._carry, chosen, count = programs.decode(*fixed, sampling, _uniform(rows, PORTION), np.int32(self.portion))
         self._asked(Found([*rows], chosen, count), self.portion)
 
@@ -251,10 +259,10 @@ def _sampling(rows: Iterable[Row | None]) -> Sampling:
     return Sampling.of([None if row is None else row.request.generation for row in rows])
 
 
-def _top(rows: Iterable[Row | None]) -> int:
-    """How many tokens are named for all rows: a power of two, or none."""
+def _top(rows: Iterable[Row | None], vocab_size: int) -> int:
+    """How many tokens are named for all rows: a power of two, all or none."""
     most = max(0 if row is None else row.request.top_logprobs for row in rows)
-    return power_of_two(most) if most else 0
+    return min(power_of_two(most), vocab_size) if most else 0
 
 
 def _uniform(rows: Sequence[Row | None], count: int) -> Float32:
