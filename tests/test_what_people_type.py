@@ -103,7 +103,7 @@ def test_the_config_is_shown_without_secrets(work: Path, capsys: pytest.CaptureF
         assert "hunter2pw" not in shown, words
     assert command_line.main([uri, "--cfg", "job", "--package", "tracking"]) == 0
     assert capsys.readouterr().out.startswith(
-        "# @package tracking\nkind: mlflow\nuri: ${oc.env:TUNIX_RT_TRACKING_URI}\n"
+        "# @package tracking\nuri: ${oc.env:TUNIX_RT_TRACKING_URI}\n"
     )
 
 

@@ -12,7 +12,8 @@ from tunix_rt.backends.rates import rates
 from tunix_rt.config.choices import Precision
 
 
-@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.acceptance)])
+@pytest.mark.acceptance  # minutes where bfloat16 is emulated
+@pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_both_precisions_are_timed(backend: str, tmp_path: Path) -> None:
     """Within what a core can do: 1 GFLOP/s to 10,000."""
     found = rates(backend, config_of(["hardware=cpu", "hardware.threads=1"]).hardware, tmp_path)

@@ -41,7 +41,7 @@ def test_a_signal_in_every_stage(laboratory: Callable[[str], Laboratory]) -> Non
         assert here.resumed("float32") == [], name
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # tests/tracking/test_store.py has the shorter one
 def test_a_tracking_server_that_is_out_of_reach_keeps_nobody(laboratory: Callable[[str], Laboratory]) -> None:
     """Prevents: everything is saved, and the process ends a minute after its SIGTERM."""
     here = laboratory("torch")

@@ -60,7 +60,7 @@ def test_a_run_with_an_adapter(person: Person, monkeypatch: pytest.MonkeyPatch) 
     assert json.loads((run / "model" / "base.json").read_text()) == {"sha256": folder_digest(base)}
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # a quarter of a minute
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 def test_a_run_on_a_quantised_base(person: Person, tmp_path: Path) -> None:
     """It is trained and answers on one base, as it did before training; `merge` says which base it takes."""

@@ -247,14 +247,14 @@ def test_nothing_that_is_shown_of_a_config_tells_a_secret(person: Person, monkey
     shown = [
         person.types("--cfg", "job", "--resolve", f"tracking.uri={uri}", "name=${oc.env:MY_SERVICE_TOKEN}"),
         person.types("--cfg", "all", f"tracking.uri={uri}"),
-        person.types(f"+tracking.stores={{'{uri}': {{}}}}"),
-        person.types(f"+tracking.stores={{'{uri}': {{}}}}", "debug=true"),
+        person.types(f"backend.precision='{uri}'"),
+        person.types(f"backend.precision='{uri}'", "debug=true"),
         person.types(f"tracking.experiment={uri}", "backend=tourch"),
     ]
     assert [done.code for done in shown] == [0, 0, 2, 2, 2]
     assert "name: '***'" in shown[0].out
     assert "uri: http://op:***@127.0.0.1:9" in shown[0].out
-    assert "tracking.stores: no store 'http://op:***@127.0.0.1:9' (there are: mlflow, " in shown[2].err
+    assert 'backend.precision: got "http://op:***@127.0.0.1:9"' in shown[2].err
     assert "Traceback" in shown[3].err
     for done in shown:
         assert password not in done.out + done.err

@@ -92,7 +92,7 @@ def done_by(text: str) -> list[str]:
     return [name for name in STAGES if f"Running stage '{name}'" in text]
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # a minute
 def test_only_what_a_change_concerns_is_run_again(repository: Repository) -> None:
     assert done_by(repository.types("dvc", "exp", "run", *TOYS)) == list(STAGES)
     left = {file.relative_to(repository.folder) for file in (repository.folder / "runs").rglob("*") if file.is_file()}

@@ -33,7 +33,7 @@ def test_a_preview_starts_nothing_and_tells_what_is_finished(shell: Shell) -> No
     assert "median of 2 finished" in later.out
 
 
-@pytest.mark.slow
+@pytest.mark.acceptance  # a quarter of a minute
 def test_ctrl_c_stops_the_sweep_and_the_same_command_goes_on(shell: Shell) -> None:
     with shell.sweeping("-m", *QUICK, *LONG, "optimizer.learning_rate=1e-3,2e-3") as sweep:
         sweep.until(shell.training)
