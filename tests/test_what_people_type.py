@@ -102,9 +102,7 @@ def test_the_config_is_shown_without_secrets(work: Path, capsys: pytest.CaptureF
         assert "uri: http://me:***@host" in shown or "uri: ${oc.env:TUNIX_RT_TRACKING_URI}" in shown, words
         assert "hunter2pw" not in shown, words
     assert command_line.main([uri, "--cfg", "job", "--package", "tracking"]) == 0
-    assert capsys.readouterr().out.startswith(
-        "# @package tracking\nuri: ${oc.env:TUNIX_RT_TRACKING_URI}\n"
-    )
+    assert capsys.readouterr().out.startswith("# @package tracking\nuri: ${oc.env:TUNIX_RT_TRACKING_URI}\n")
 
 
 def test_a_string_is_no_list_of_overrides() -> None:
