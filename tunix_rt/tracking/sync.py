@@ -166,7 +166,7 @@ class _Members:
 
     def step(self) -> bool:
         """Send what is new; returns whether a member is still being sent."""
-        if time.monotonic() >= self._due:
+        if time.monotonic() >= self._due or self._is_last():
             self._due = time.monotonic() + MEMBERS
             for run, asked in asked_for(self._own.folder):
                 if run not in self._tasks and self._taken.get(run) != asked:
@@ -178,6 +178,10 @@ class _Members:
                 if not report.complete:
                     self._own.problems[run.name] = report.message
         return bool(self._tasks)
+
+    def _is_last(self) -> bool:
+        """Whether the sweep has ended: nobody asks any more, and who asked is sent before the sweep is reported."""
+        return not self._tasks and status_of(self._own.folder) != "running"
 
     def _begin(self, run: RunFolder, asked: int) -> None:
         """Begin to send a member; if another process is sending it, this is tried again later."""
