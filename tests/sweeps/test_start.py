@@ -40,4 +40,4 @@ def test_a_missing_extra_is_named(experiment: str, module: str, shell: Shell, mo
     done = shell.types(f"+experiment={experiment}")
     extra = experiment.removeprefix("sweep_")
     assert done.code == 3, done.err
-    assert done.err.splitlines()[-1].endswith(f"needs the extra: pip install 'tunix_rt[{extra}]'")
+    assert f"needs the extra: pip install 'tunix_rt[{extra}]'; " in done.err.splitlines()[-1]
