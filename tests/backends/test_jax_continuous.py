@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.backends.answers import Answer, collected, drained
 from tunix_rt.backends.interface import Backend, ContinuousBatch, Piece, Request, State
 from tunix_rt.backends.jax import continuous
 from tunix_rt.backends.registry import create
@@ -18,7 +19,6 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 
 Decoding = Callable[..., GenerationConfig]
-Answer = tuple[list[int], list[float], str | None]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,15 +51,6 @@ def requests(decoding: Decoding) -> list[Request]:
     ]
 
 
-def collected(pieces: Iterable[Piece]) -> dict[int, Answer]:
-    found: dict[int, Answer] = {}
-    for piece in pieces:
-        ids, logprobs, reason = found.get(piece.index, ([], [], None))
-        assert reason is None, "a piece after the last one"
-        found[piece.index] = (ids + piece.ids.tolist(), logprobs + piece.logprobs.tolist(), piece.finish_reason)
-    return found
-
-
 def by_generate(backend: Backend, state: State, requests: list[Request]) -> dict[int, Answer]:
     """Those with the same settings together."""
     found: dict[int, Answer] = {}
@@ -68,13 +59,6 @@ def by_generate(backend: Backend, state: State, requests: list[Request]) -> dict
         asked = [request.prompt for request in own], settings, [request.seed for request in own]
         answers = collected(backend.generate(state, *asked))
         found |= {request.index: answers[i] for i, request in enumerate(own)}
-    return found
-
-
-def drained(batch: ContinuousBatch) -> list[Piece]:
-    found: list[Piece] = []
-    while pieces := batch.step():
-        found += pieces
     return found
 
 

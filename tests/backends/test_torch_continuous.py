@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.backends.answers import Answer, collected, drained
 from tests.backends.test_torch_generate import count_read
-from tunix_rt.backends.interface import Backend, ContinuousBatch, Piece, Request, State
+from tunix_rt.backends.interface import Backend, Piece, Request, State
 from tunix_rt.backends.registry import create
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
@@ -46,23 +47,7 @@ def requests(decoding: Decoding) -> list[Request]:
     ]
 
 
-def collected(pieces: Iterable[Piece]) -> dict[int, tuple[list[int], list[float], str | None]]:
-    found: dict[int, tuple[list[int], list[float], str | None]] = {}
-    for piece in pieces:
-        ids, logprobs, reason = found.get(piece.index, ([], [], None))
-        assert reason is None, "a piece after the last one"
-        found[piece.index] = (ids + piece.ids.tolist(), logprobs + piece.logprobs.tolist(), piece.finish_reason)
-    return found
-
-
-def drained(batch: ContinuousBatch) -> list[Piece]:
-    found = []
-    while pieces := batch.step():
-        found += pieces
-    return found
-
-
-def alone(backend: Backend, state: State, request: Request) -> tuple[list[int], list[float], str | None]:
+def alone(backend: Backend, state: State, request: Request) -> Answer:
     pieces = backend.generate(state, [request.prompt], request.generation, [request.seed])
     return collected(pieces)[0]
 

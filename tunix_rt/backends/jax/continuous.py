@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import jax
 import numpy as np
 
 from tunix_rt.backends import xla
-from tunix_rt.backends.interface import Piece, Request, Top
+from tunix_rt.backends.interface import Piece, Request
 from tunix_rt.backends.jax import programs
 from tunix_rt.backends.jax.decoder import Layers, Params
 from tunix_rt.backends.jax.programs import PORTION, Carry, bucket, power_of_two
-from tunix_rt.backends.jax.sampling import Chosen, Sampling
+from tunix_rt.backends.jax.rows import Found, Row, pieces_of
+from tunix_rt.backends.jax.sampling import Sampling
 from tunix_rt.backends.jax.step import Graph
 from tunix_rt.backends.prompts import distinct
 from tunix_rt.backends.sampling import uniforms
@@ -52,43 +52,6 @@ class Model:
     def of(cls, graph: Graph, params: Params, architecture: Architecture, stop_ids: Sequence[int]) -> Model:
         """`params`: on the devices that answer."""
         return cls(graph, params, programs.separate(graph, params), architecture, np.array(stop_ids, np.int32))
-
-
-@dataclass(eq=False, slots=True)
-class Row:
-    """A request in a row of the device."""
-
-    request: Request
-    limit: int
-    """New tokens that it may get."""
-    numbers: Float32
-    """Uniform numbers of its tokens, and of those that are dropped behind its end."""
-    asked: int = 0
-    """Tokens that the device has been asked for."""
-    made: int = 0
-    """Tokens that have been told."""
-    ended: bool = False
-
-    @property
-    def length(self) -> int:
-        """Positions that it takes of the cache, with those asked for."""
-        return len(self.request.prompt) + self.asked
-
-    @property
-    def whole(self) -> int:
-        """Positions that it may come to take."""
-        return len(self.request.prompt) + self.limit
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the device makes, or has made, of its rows."""
-
-    rows: list[Row | None]
-    chosen: Chosen
-    """With a first axis C, unless it is the first token."""
-    count: jax.Array | None
-    """How many of the C have been made; None: the first token."""
 
 
 @dataclass(slots=True)
@@ -145,7 +108,7 @@ class Continuous:
         """Wait for what was dispatched."""
         pieces = [Piece(row.request.index, *_nothing(), "length") for row in self._waiting if row.limit < 1]
         for found in self._found:
-            pieces += _pieces(found, self.model.stop_ids)
+            pieces += pieces_of(found, self.model.stop_ids)
         self._waiting, self._found = [], []
         self._leave()
         return pieces
@@ -273,29 +236,6 @@ def _uniform(rows: Sequence[Row | None], count: int) -> Float32:
             numbers = row.numbers[row.asked : row.asked + count]
             found[: len(numbers), place] = numbers
     return found
-
-
-def _pieces(found: Found, stop_ids: Int32) -> Iterable[Piece]:
-    arrays = [np.asarray(array) for array in found.chosen]
-    made = [array[None] if found.count is None else array[: int(found.count)] for array in arrays]
-    for place, row in enumerate(found.rows):
-        if row is not None and not row.ended:
-            piece = _piece(row, stop_ids, *(array[:, place] for array in made))
-            row.made += len(piece.ids)
-            row.ended = piece.finish_reason is not None
-            yield piece
-
-
-def _piece(row: Row, stop_ids: Int32, ids: Int32, logprobs: Float32, top_ids: Int32, top_logprobs: Float32) -> Piece:
-    """Cut a row's new tokens at its stop token or its limit."""
-    room, index, named = row.limit - row.made, row.request.index, row.request.top_logprobs
-    stops = np.flatnonzero(np.isin(ids, stop_ids))
-    stopped = bool(stops.size) and int(stops[0]) < room
-    end = int(stops[0]) if stopped else min(room, len(ids))
-    top = Top(top_ids[:end, :named], top_logprobs[:end, :named]) if named else None
-    if stopped:
-        return Piece(index, ids[:end], logprobs[:end], "stop", int(ids[end]), float(logprobs[end]), top)
-    return Piece(index, ids[:end], logprobs[:end], "length" if room <= len(ids) else None, top=top)
 
 
 def _nothing() -> tuple[Int32, Float32]:
