@@ -24,7 +24,8 @@ from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.models.families.registry import tensor_shapes
 from tunix_rt.models.folder import read_weights
 
-pytestmark = pytest.mark.slow
+COMMON = ("llama", "gemma3", "mixtral")
+"""In the default tests; with the others a change of one family is tried."""
 BETA1 = 0.9
 LENGTH = 24
 
@@ -82,7 +83,9 @@ def logits_of(backend: Backend, state: Any, batch: Batch) -> Any:
         return step.capped(hidden @ state.model.head.T, state.model.architecture.logit_cap).numpy()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [name if name in COMMON else pytest.param(name, marks=pytest.mark.slow) for name in CASES]
+)
 def test_a_family_equals_transformers(
     name: str, backend: Backend, folders: Any, rows: Batch, adamw: Any, decoding: Any, traces: Any, tmp_path: Path
 ) -> None:

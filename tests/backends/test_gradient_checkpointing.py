@@ -65,6 +65,7 @@ def gradients(backend: Backend, folder: Path, setup: TrainingSetup, batch: Batch
 
 
 @pytest.mark.parametrize(("name", "way"), [("jax", "llama"), ("jax", "lora"), *(("torch", way) for way in WAYS)])
+@pytest.mark.slow
 def test_the_gradients_are_the_same(
     name: str, way: str, folders: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_torch_keeps_less_for_the_way_back(
     assert inputs < kept[1] < 0.25 * kept[0]
 
 
+@pytest.mark.slow
 def test_jax_programs_need_less_scratch(deep: Path, setup_of: Any, long_batch: Batch, tmp_path: Path) -> None:
     """As the compiler says of the program that trains."""
     scratch = []

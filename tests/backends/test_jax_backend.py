@@ -120,6 +120,7 @@ assert psutil.Process().memory_info().rss < before + 2**26, "the caller's alloca
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_imports_no_torch_and_keeps_its_programs(small_llama: Path, tmp_path: Path) -> None:
     """Twice the same process: threads as declared, compiled programs on disk, and the second compiles none of them.
 

@@ -122,6 +122,7 @@ def tied(team: Team, job_of: Any, tmp_path_factory: pytest.TempPathFactory) -> t
     return found, out
 
 
+@pytest.mark.slow
 def test_every_mesh_gives_the_numbers_the_text_and_the_model_of_one_device(
     team: Team, job_of: Any, tied: tuple[Result, Path], tmp_path: Path
 ) -> None:

@@ -104,6 +104,7 @@ def test_greedy_equals_transformers(
 
 
 @pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"temperature": 1.0}])
+@pytest.mark.slow
 def test_a_row_does_not_depend_on_its_batch(
     backend: Backend,
     small_state: State,

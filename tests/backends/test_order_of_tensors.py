@@ -87,6 +87,7 @@ def held_otherwise(state: Any, seed: int) -> Any:
     return state
 
 
+@pytest.mark.slow
 def test_the_order_of_a_mapping_changes_nothing(
     backend: Backend, setup: TrainingSetup, small_llama: Path, batches: list[Batch], tmp_path: Path
 ) -> None:

@@ -102,6 +102,7 @@ def test_memory_that_is_short_means_fewer_rows_at_once_and_the_same_update(
     assert fewer[-1] == 12
 
 
+@pytest.mark.slow
 def test_under_jax_too(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By its own errors, which a program raises that has run before, and one that has not: a real limit would end its
     compiler too."""

@@ -84,6 +84,7 @@ def test_no_other_framework_is_imported(small_llama: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on address space is Linux's")
+@pytest.mark.slow
 def test_full_memory_names_the_setting_to_lower(small_llama: Path) -> None:
     """A real allocation fails: the process may take 400 MB more than it has, and 100 for a cache."""
     run(

@@ -100,6 +100,7 @@ def test_greedy_equals_transformers(backend: Backend, llama: Path, prompts: list
 
 
 @pytest.mark.parametrize("changes", [{"temperature": 0.0}, {"temperature": 1.0, "top_k": 30, "top_p": 0.95}])
+@pytest.mark.slow
 def test_a_row_does_not_depend_on_its_batch(
     backend: Backend,
     small_state: State,

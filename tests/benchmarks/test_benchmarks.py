@@ -138,6 +138,7 @@ def test_adapter_measures_the_same_work_with_and_without(work: Path, root: Path)
     assert made["ratios"] == {"torch": pytest.approx(above[0] / above[1])}
 
 
+@pytest.mark.slow
 def test_quantize_measures_what_each_kind_changes(work: Path) -> None:
     """A model of random weights: fewer bits are smaller, and further off."""
     words = ("--batches", "1", "--backends", "torch", "--json", "made.json", "tokenizer=bpe", "format=lines", *TINY)

@@ -23,12 +23,14 @@ def check_rollouts(mesh: Mesh) -> None:
     print(mesh, check_same(run, alone))
 
 
+@pytest.mark.slow
 def test_rollouts_and_what_is_learned_from_them_on_two_torch_processes(place: Path) -> None:
     for mesh in (TWO, ONE):
         assert main(["backend=torch", *ROLLOUTS, *words_for(mesh)]) == 0
     check_rollouts(TWO)
 
 
+@pytest.mark.slow
 def test_an_experiment_on_two_jax_devices(place: Path) -> None:
     words = ["backend=jax", *SFT, "training.evaluate_samples=0"]
     types(*([*words, *words_for(mesh)] for mesh in (TWO, ONE)))

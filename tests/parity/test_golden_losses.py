@@ -45,7 +45,6 @@ def first_losses(backend: str, folder: Path) -> list[float]:
     return losses
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_first_losses_are_the_golden_ones(backend: str, tmp_path: Path) -> None:
     expected = json.loads(golden(backend).read_text("utf-8"))

@@ -80,6 +80,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.slow
 def test_two_commands_from_a_file_to_a_scored_model(shape: str, model: Path, person: Person) -> None:
     rows = [SHAPES[shape](i) for i in range(40)]
     (person.folder / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")

@@ -21,8 +21,9 @@ from tunix_rt.backends.torch.backend import TorchBackend
 TRACKED = (*(word for word in TOY if word != "tracking=none"), "tracking.num_traces=2", "tracking.wait_seconds=300")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["jax", pytest.param("torch", marks=pytest.mark.measured)])
+@pytest.mark.parametrize(
+    "backend", [pytest.param("jax", marks=pytest.mark.slow), pytest.param("torch", marks=pytest.mark.measured)]
+)
 def test_one_command_leaves_everything(backend: str, person: Person) -> None:
     done = person.starts("+experiment=quickstart", f"backend={backend}", *TRACKED)
     assert done.code == 0, done.err
@@ -137,7 +138,6 @@ def test_a_later_stage_changed_alone_reuses_the_trained_model(person: Person, mo
     assert "accuracy" in scored.out
 
 
-@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(person: Person) -> None:
     """Bit-identical: the interrupted run's log and weights equal those of one that was never stopped."""
     words = (

@@ -26,6 +26,7 @@ def made(tmp_path: Path) -> Any:
     return make
 
 
+@pytest.mark.slow
 def test_another_seed_draws_other_weights_and_asks_the_same(made: Any) -> None:
     """Prevents: seeds 0 and 1 sharing 42 of 500 test problems."""
     (first, weights), (other, other_weights) = made(), made("seed=1")
@@ -40,6 +41,7 @@ def test_the_seed_of_the_data_set_draws_another_test_set_and_the_same_weights(ma
     assert weights == other_weights
 
 
+@pytest.mark.slow
 def test_the_arms_of_a_comparison_are_asked_the_same(made: Any) -> None:
     """Their traces differ in the steps, which is what is compared."""
     (full, _), (none, _) = made(), made("dataset.source.steps=none")

@@ -14,6 +14,7 @@ from tunix_rt.__main__ import main
 from tunix_rt.backends.torch import step
 
 
+@pytest.mark.slow
 def test_a_run_whose_memory_is_short_learns_the_same_and_records_it(
     work: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

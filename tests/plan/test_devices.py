@@ -39,6 +39,7 @@ def planned(work: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     return run
 
 
+@pytest.mark.slow
 def test_a_device_holds_its_part_and_sends_what_theory_says(planned: Any) -> None:
     """Against arithmetic of its own: 16 bytes per parameter over the shards, (n - 1) / n of what is moved."""
     one, four = planned("--no-measure", *WIDE), planned("--no-measure", *WIDE, *SHARDED)
@@ -68,6 +69,7 @@ def test_a_device_holds_its_part_and_sends_what_theory_says(planned: Any) -> Non
 SHARDED = ("hardware.devices=4", "hardware.mesh.shard=4", "hardware.local_batch_size=2")
 
 
+@pytest.mark.slow
 def test_the_mesh_that_would_make_it_fit_is_named(planned: Any) -> None:
     """And with it, the same memory is enough; the one before was not."""
     wide = (*WIDE, "model.source.hidden_size=512", "training.global_batch_size=8", "generation.batch_size=1")
@@ -82,6 +84,7 @@ def test_the_mesh_that_would_make_it_fit_is_named(planned: Any) -> None:
     assert planned(*memory, *wide, *mesh)["fits"]
 
 
+@pytest.mark.slow
 def test_automatic_rows_are_as_many_as_fit(planned: Any) -> None:
     planned("--no-measure", *WIDE)
     whole = planned("--no-measure", *WIDE)
@@ -92,6 +95,7 @@ def test_automatic_rows_are_as_many_as_fit(planned: Any) -> None:
     assert less["rows"]["local_rows"] * less["rows"]["micro_batches"] >= 16
 
 
+@pytest.mark.slow
 def test_the_estimate_that_needs_no_compiler_is_near_what_the_code_takes(work: Path) -> None:
     """Prevents: a start that is far too small, or so large that it is halved again and again."""
     for more in (

@@ -104,6 +104,7 @@ def test_it_counts_what_the_data_and_the_model_hold(backend: str, planned: Any) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.slow
 def test_an_adapter_is_counted_and_the_rest_is_frozen(backend: str, planned: Any) -> None:
     words = (f"backend={backend}", "model/adapter=lora", "model.adapter.rank=3", "model.adapter.dropout=0.1")
     whole, lora = planned(f"backend={backend}"), planned(*words)
@@ -135,6 +136,7 @@ def test_of_experts_those_of_a_token_are_counted(plan: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.slow
 def test_seventy_billion_parameters_are_planned_from_shapes_alone(backend: str, planned: Any, work: Path) -> None:
     """Their weights would fill no machine that runs this test."""
     made = planned(f"backend={backend}", "--memory", "64TiB", *HUGE)
@@ -175,6 +177,7 @@ def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) 
     assert refused["advice"] == [["model.adapter.quantize=nf4"], ["hardware.devices=2", "hardware.mesh.shard=2"]]
 
 
+@pytest.mark.slow
 def test_what_no_setting_helps_is_said(plan: Any) -> None:
     code, out, _ = plan("--no-measure", "--memory", "1MiB", "backend=torch")
     assert code == 3
@@ -195,6 +198,7 @@ def test_several_changes_together_where_none_is_enough(planned: Any) -> None:
     assert planned(*memory, *wide, *change)["fits"]
 
 
+@pytest.mark.slow
 def test_a_measured_second_gives_the_time(plan: Any) -> None:
     code, out, err = plan("--json", "backend=torch")
     assert code == 0, err
@@ -215,6 +219,7 @@ def test_the_table_is_plain_text_in_a_pipe(plan: Any) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.slow
 def test_what_is_derived_is_most_of_what_is_measured(backend: str, plan: Any) -> None:
     """Prevents: a derived number that is made up, and a measurement of something else than the declared step."""
     code, out, err = plan("--json", f"backend={backend}", *MIDDLE)
@@ -260,6 +265,7 @@ def test_a_blank_model_is_one_of_zeros_that_takes_no_room(tmp_path: Path) -> Non
     assert math.isclose(file.st_size, 4 * read_architecture(tmp_path).num_parameters, rel_tol=0.05)
 
 
+@pytest.mark.slow
 def test_rollouts_are_planned_at_their_longest(planned: Any) -> None:
     """Sampling is a phase of its own; with a reference, and every weight trained, a second model stays."""
     start = prepared_data(config_of(TOY), ModelStore("sqlite:///none.db")).model_folder

@@ -77,6 +77,7 @@ def study_of(folder: Path, trials: int) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_a_study_opened_anew_proposes_what_one_in_one_go_does(tmp_path: Path) -> None:
     for name in ("whole", "parts"):
         (tmp_path / name).mkdir()

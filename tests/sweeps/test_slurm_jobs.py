@@ -37,6 +37,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.slow
 def test_a_member_saves_before_its_job_is_queued_again(shell: Shell) -> None:
     """Some clusters signal every process of a job, not only the task, and some send a SIGTERM first."""
     (shell.folder / "worker.py").write_text(WORKER, "utf-8")

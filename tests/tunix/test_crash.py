@@ -17,6 +17,7 @@ POINTS = (
 
 
 @pytest.mark.parametrize("points", [POINTS[:1], pytest.param(POINTS[1:], marks=pytest.mark.stress)])
+@pytest.mark.slow
 def test_killed_while_it_computes(points: tuple[Point, ...], tmp_path: Path) -> None:
     here = Laboratory(Forking("tunix", tmp_path), tmp_path)
     found = {point.words: here.killed_at("float32", point) for point in points}

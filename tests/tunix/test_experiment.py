@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.conftest import TOY
 from tests.parity.test_golden_losses import first_losses, golden
@@ -17,6 +18,7 @@ from tunix_rt.batches.batch import Batch
 from tunix_rt.traces.prediction import read_predictions
 
 
+@pytest.mark.slow
 def test_the_first_losses_of_the_quickstart_are_the_golden_ones(tmp_path: Path) -> None:
     """20 updates as declared, packed and clipped: those of the other backends, to 1e-4."""
     expected = json.loads(golden("jax").read_text("utf-8"))

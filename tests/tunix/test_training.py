@@ -130,6 +130,7 @@ def test_a_checkpoint_is_continued_bit_for_bit_and_by_the_other_backend(
     assert found == expected
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_memory_only(
     llama: Path, both: Both, make: Callable[..., Backend], batch_at: Callable[..., Batch], setup: TrainingSetup
 ) -> None:

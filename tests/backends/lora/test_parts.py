@@ -46,6 +46,7 @@ PARTS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("name", PARTS)
+@pytest.mark.slow
 def test_an_adapter_on_parts_of_the_model(
     name: str, both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
 ) -> None:

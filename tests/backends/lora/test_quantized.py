@@ -22,9 +22,10 @@ from tests.families import CASES, write
 from tests.quantized import model_of_the_values
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.interface import Backend
-from tunix_rt.backends.jax import generate
+from tunix_rt.backends.jax import programs
 from tunix_rt.backends.jax.decoder import Decoder
 from tunix_rt.backends.jax.quantized import specs
+from tunix_rt.backends.jax.sampling import Sampling
 from tunix_rt.backends.memory import MemoryQuery, asked
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.torch.step import micro_batch
@@ -45,6 +46,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize(("family", "kind"), [("llama", "nf4"), ("gpt2", "nf4"), ("llama", "int8")])
+@pytest.mark.slow
 def test_it_is_trained_and_computed_as_on_the_model_of_its_values(
     family: str, kind: Quantization, both: Both, bases: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
 ) -> None:
@@ -204,11 +206,12 @@ def scratch_of_decoding(wide: Architecture) -> int:
 
     norms = {own: spec(wide.num_layers, *part[0]) for own, part in layer_parts(wide).items() if "norm" in own}
     params = {own: spec(*part) for own, part in whole_parts(wide).items()} | {"layers": norms | specs(wide, "nf4")}
-    graph, sampling = nnx.graphdef(Decoder(wide, jnp.float32, params)), generate.Sampling(0.0, None, None)
+    graph, sampling = nnx.graphdef(Decoder(wide, jnp.float32, params)), Sampling.of([None] * 4)
+    fixed = (graph, sampling.kind, 0)
     layers = jax.eval_shape(lambda whole: nnx.merge(graph, whole).separate(), params)
     ids, row = spec(2, dtype=np.int32), spec(4, dtype=np.int32)
-    prompts = (spec(4, 16, dtype=np.int32), row, row, row, ids, spec(4))
-    carry, _ = jax.eval_shape(lambda *given: generate.prefill(graph, sampling, 32, *given), params, *prompts)
-    lowered = generate.decode.lower(graph, sampling, params, layers, carry, ids, spec(32, 4))
+    prompts = (spec(4, 16, dtype=np.int32), row, row, row, ids, sampling, spec(4))
+    carry, _ = jax.eval_shape(lambda *given: programs.prefill(*fixed, 32, *given), params, *prompts)
+    lowered = programs.decode.lower(*fixed, params, layers, carry, ids, sampling, spec(32, 4), np.int32(32))
     found: Any = lowered.compile().memory_analysis()
     return int(found.temp_size_in_bytes)
