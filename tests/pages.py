@@ -219,6 +219,7 @@ PROGRAMS: dict[str, Callable[[list[str], pytest.MonkeyPatch], None]] = {
     "inspect": _installed,
     "tests/acceptance/run": _file("tests/acceptance/run"),
     ".ci/run": _file(".ci/run"),
+    ".ci/coverage": _file(".ci/coverage"),
     ".ci/tunix": _file(".ci/tunix"),
     ".ci/light": _file(".ci/light"),
 }
