@@ -83,6 +83,7 @@ def test_the_gradients_are_the_same(
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
+@pytest.mark.slow
 def test_the_gradients_of_bfloat16_are_as_near(
     name: str, folders: dict[str, Path], setup_of: Any, batch: Batch, tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_logprobs_equal_transformers_and_are_zero_off_target(
         np.testing.assert_allclose(found[where][here], expected, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_accumulation_divides_once(
     backend: Backend, small_llama: Path, traces: Any, batch_of: BatchOf, adamw: Any, tmp_path: Path
 ) -> None:

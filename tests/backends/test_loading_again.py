@@ -27,6 +27,7 @@ def held() -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", ["jax", "torch"])
+@pytest.mark.slow
 def test_nothing_of_a_state_outlives_it(
     name: Any,
     small_llama: Path,

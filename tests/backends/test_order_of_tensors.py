@@ -98,6 +98,7 @@ def test_the_order_of_a_mapping_changes_nothing(
         assert trained(backend, state, batches, tmp_path / str(seed)) == expected
 
 
+@pytest.mark.slow
 def test_a_restored_state_goes_on_as_the_one_in_memory_would_have(
     backend: Backend, setup: TrainingSetup, small_llama: Path, batches: list[Batch], tmp_path: Path
 ) -> None:

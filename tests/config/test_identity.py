@@ -110,6 +110,7 @@ def test_rows_at_once_never_enter_and_those_of_an_update_do_but_where_rollouts_d
 
 
 @pytest.mark.parametrize("rule", ["evaluation=number", "evaluation.extract=[last_number]"])
+@pytest.mark.slow
 def test_the_rules_for_answers_belong_to_training_where_accuracy_decides(rule: str) -> None:
     stops = ("training.early_stopping={metric: accuracy, patience: 2, min_delta: 0}",)
     for words in (BY_ACCURACY, stops):

@@ -61,6 +61,7 @@ def test_a_vote_groups_by_the_verdict_itself() -> None:
     assert voted("number", None, None) is None
 
 
+@pytest.mark.slow
 def test_every_gsm8k_reference_equals_itself(real_data: Path) -> None:
     """100 % against themselves, alone and in a sentence, and 0 % against the next number."""
     for name in ("train", "test"):

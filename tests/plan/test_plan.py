@@ -82,6 +82,7 @@ def planned(plan: Any) -> Any:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.slow
 def test_it_counts_what_the_data_and_the_model_hold(backend: str, planned: Any) -> None:
     made = planned(f"backend={backend}")
     config = config_of([f"backend={backend}", *TOY])
@@ -208,6 +209,7 @@ def test_a_measured_second_gives_the_time(plan: Any) -> None:
     assert made["training_seconds"] == pytest.approx(measured["seconds"] / measured["num_steps"] * made["num_steps"])
 
 
+@pytest.mark.slow
 def test_the_table_is_plain_text_in_a_pipe(plan: Any) -> None:
     code, out, _ = plan("--no-measure", "backend=torch")
     assert code == 0

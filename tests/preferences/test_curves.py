@@ -17,6 +17,7 @@ from tests.preferences.conftest import WORDS, MakeToy, Toy, backend_of, relative
 from tunix_rt.backends.interface import Backend
 
 
+@pytest.mark.slow
 def test_thirty_steps_are_the_same_on_both_backends(toy: Toy, torch: Backend) -> None:
     curves = {}
     for name, backend in (("torch", torch), ("jax", backend_of("jax"))):

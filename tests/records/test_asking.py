@@ -28,6 +28,7 @@ def prompts(file: Path) -> set[str]:
     return {json.loads(line)["prompt"] for line in file.read_text("utf-8").splitlines()}
 
 
+@pytest.mark.slow
 def test_a_trained_model_asked_other_data_is_a_run_beside_its_own(finished: RunFolder, types: Types) -> None:
     """Half of the new prompts are those of the file that it was trained on: which ones is known from its traces."""
     Path("new.jsonl").write_text(traces(90)[len(traces(45)) :])

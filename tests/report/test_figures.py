@@ -132,6 +132,7 @@ def test_loss_of_a_sibling_that_did_the_training(run: Path) -> None:
     assert names(draw(sibling)) == ["loss.png"]
 
 
+@pytest.mark.slow
 def test_same_files_same_bytes_also_in_threads(run: Path) -> None:
     """Prevents: pictures that differ between runs, or runs in threads that draw into each other's."""
     first = {path.name: path.read_bytes() for path in draw(run)}

@@ -36,6 +36,7 @@ def is_accounted_for(collected: Collected) -> bool:
     return bool(counts["read"] == sum(parts))
 
 
+@pytest.mark.slow
 def test_the_quickstart_holds_out_both_orders_of_a_problem(
     arithmetic: Callable[..., ArithmeticSource], dataset: MakeDataset
 ) -> None:

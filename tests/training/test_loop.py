@@ -141,6 +141,7 @@ def test_seconds_are_those_of_the_device_not_of_the_dispatch(log_every: int, tmp
     assert newest(tmp_path) == end
 
 
+@pytest.mark.slow
 def test_throughput_is_of_the_last_interval_and_of_its_steps_alone(tmp_path: Path) -> None:
     """Prevents: a rate over the whole run, with compilation, evaluation and saving in it."""
     trained(

@@ -67,6 +67,7 @@ def test_greedy_text_is_that_of_the_jax_backend(
     assert all(token not in STOP for ids, _, _ in found["tunix"] for token in ids)
 
 
+@pytest.mark.slow
 def test_an_answer_depends_on_prompt_and_seed_only(
     llama: Path, both: Both, prompts: list[Any], decoding: Callable[..., GenerationConfig]
 ) -> None:
@@ -102,6 +103,7 @@ def test_the_weights_of_today_answer(
     assert before != after
 
 
+@pytest.mark.slow
 def test_samples_have_the_declared_shares_and_the_models_own_log_probabilities(
     llama: Path, both: Both, decoding: Callable[..., GenerationConfig]
 ) -> None:

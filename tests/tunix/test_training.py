@@ -94,6 +94,7 @@ def test_a_gemma_with_a_layer_that_sees_everything(both: Both, batch_at: Callabl
     np.testing.assert_allclose(found["tunix"], found["jax"], atol=2e-4)
 
 
+@pytest.mark.slow
 def test_micro_batches_are_summed_and_divided_once(
     llama: Path, both: Both, batch_at: Callable[..., Batch], setup: TrainingSetup
 ) -> None:
