@@ -80,13 +80,12 @@ class Llama(nn.Module):
         weights = {name.removeprefix("model."): torch.from_numpy(array) for name, array in read_weights(folder).items()}
         self.load_state_dict({name: tensor for name, tensor in weights.items() if name != "lm_head.weight"})
 
-    def loss(self, tokens: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        """Mean over all targets of [R, T]."""
+    def loss(self, tokens: Tensor, targets: Tensor, chosen: Tensor) -> Tensor:
+        """Mean over the `chosen` targets of [R, T]."""
         angles = torch.arange(tokens.shape[1])[:, None] * self.frequencies
         x = self.embed_tokens(tokens)
         for layer in self.layers:
             x = layer(x, angles.cos(), angles.sin())
-        chosen = weights > 0
         logits = self.norm(x)[chosen] @ self.embed_tokens.weight.T
         return functional.cross_entropy(logits.float(), targets[chosen])
 
@@ -102,17 +101,18 @@ def plain_loop(plan: TrainingCase) -> Ready:
         optimizer = _adamw(model, config.optimizer)
         clock, tokens, losses = Clock(), 0, []
         for step in range(plan.num_updates):
-            batch = order.batch(step)
-            rows = (torch.from_numpy(np.asarray(part)) for part in (batch.tokens, batch.targets, batch.weights))
+            batch = order.batch_at(step)
+            rows = (torch.from_numpy(np.asarray(part)).long() for part in (batch.tokens, batch.targets))
+            chosen = torch.from_numpy(np.asarray(batch.weights) > 0)
             with torch.autocast("cpu", torch.bfloat16, config.backend.precision == "bfloat16"):
-                loss = model.loss(*(part.long() for part in rows))
+                loss = model.loss(*rows, chosen)
             loss.backward()
             if training.clip_norm is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), training.clip_norm)
             optimizer.step()
             optimizer.zero_grad()
             losses.append(loss.item())
-            tokens += int((np.diff(batch.segments, axis=1, append=0) == 0)[batch.segments > 0].sum())
+            tokens += int((batch.segments > 0).sum())
         return clock.lap(tokens, updates=len(losses), loss=float(np.mean(losses)))
 
     return lap
