@@ -8,7 +8,12 @@ import pytest
 
 from tests.serving.conftest import Program
 
-pytestmark = pytest.mark.acceptance
+pytestmark = [
+    pytest.mark.acceptance,
+    # What inspect_ai calls deprecated, and leaves open at its end.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def test_an_evaluation(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
