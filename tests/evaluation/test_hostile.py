@@ -34,25 +34,24 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
     return time.process_time() - begun
 
 
+def in_proportion(of_text: Callable[[Any], Any], whole: Any, tenth: Any) -> bool:
+    """Whether the whole takes at most 30 times as long as a tenth of it; with the square of the length it is 100."""
+    return seconds(of_text, whole) < 0.2 + 30 * seconds(of_text, tenth)
+
+
 @pytest.mark.parametrize("piece", PIECES)
 def test_a_long_text_takes_time_in_proportion(piece: str, predict: Callable[..., Prediction]) -> None:
-    """Prevents: 40 seconds for a completion of 1 MB, a reference that is read again for every number in it.
-
-    What takes time with the square of the length takes 100 times as long for ten times the text.
-    """
+    """Prevents: 40 seconds for a completion of 1 MB, a reference that is read again for every number in it."""
     whole = piece * (LONG // len(piece))
-    part = piece * (LONG // len(piece) // 10)
-    said, part_said = (predict("a", None, completion=text) for text in (whole, part))
+    tenth = piece * (LONG // len(piece) // 10)
+    said, tenth_said = (predict("a", None, completion=text) for text in (whole, tenth))
     for kind in PLAIN:
         judge = scorer(kind)
-        assert seconds(judge.match, whole, Question("5")) < 0.2 + 30 * seconds(judge.match, part, Question("5"))
+        assert in_proportion(lambda text, judge=judge: judge.match(text, Question("5")), whole, tenth)
         assert seconds(judge.match, whole[: LONGEST - 1], Question("Paris")) < 1
-        assert seconds(judge.contains, whole, Question("31/7")) < 0.2 + 30 * seconds(
-            judge.contains, part, Question("31/7")
-        )
+        assert in_proportion(lambda text, judge=judge: judge.contains(text, Question("31/7")), whole, tenth)
     for marker in CANDIDATES:
-        taken = seconds(extract, part_said, (marker,), scorer("number"))
-        assert seconds(extract, said, (marker,), scorer("number")) < 0.2 + 30 * taken
+        assert in_proportion(lambda told, marker=marker: extract(told, (marker,), scorer("number")), said, tenth_said)
 
 
 def test_a_number_that_is_too_long_says_so() -> None:

@@ -29,7 +29,7 @@ class Row:
     asked: int = 0
     """Tokens that the device has been asked for."""
     made: int = 0
-    """Tokens that have been told."""
+    """Tokens that pieces have returned."""
     ended: bool = False
 
     @property
