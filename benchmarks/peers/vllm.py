@@ -27,13 +27,14 @@ def vllm(plan: GenerationCase, python: Path) -> Ready:
         "longest": max(map(len, plan.prompts)) + plan.generation.max_new_tokens,
     }
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([str(python), str(WORKER)], text=True, **pipes)  # type: ignore[call-overload]
+    # -P: beside the worker lies this file, which is not the package `vllm`.
+    process = subprocess.Popen([str(python), "-P", str(WORKER)], text=True, **pipes)  # type: ignore[call-overload]
 
     def told(line: str) -> Any:
         process.stdin.write(line + "\n")
         process.stdin.flush()
         if not (answer := process.stdout.readline()):
-            raise SystemExit(f"vLLM ended with code {process.wait()}: {python} {WORKER} says why")
+            raise SystemExit(f"vLLM ended with code {process.wait()}: {python} -P {WORKER} says why")
         return json.loads(answer)
 
     told(json.dumps(asked))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ from tunix_rt.models.families.architecture import Architecture
 
 GROWTH = 1.25
 """By what the positions are multiplied where they do not suffice: growing copies all that is there."""
-ALIKE = 8
-"""Rows that attend together on the CPU: rows of other lengths beside them would read what they do not see."""
+CALL = 1 << 20
+"""Bytes of keys and values that are read in the time of one more call, on the CPU (60 us, measured)."""
 BLOCK = 512
 """Queries that are masked at a time: what is held grows with T, not with T²."""
 Lengths = np.ndarray[Any, np.dtype[np.int64]]
@@ -66,9 +67,16 @@ class Cache:
 
 def _longer(x: Tensor, before: int, length: int) -> Tensor:
     rows, heads, _, width = x.shape
-    found = x.new_zeros(rows, heads, length, width)  # what is masked must be a number: 0 * NaN is NaN
+    found = _zeros(x, (rows, heads, length, width))  # what is masked must be a number: 0 * NaN is NaN
     found[:, :, :before] = x
     return found
+
+
+def _zeros(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """On the CPU memory that is there once it is written to: torch would write the zeros."""
+    if like.device.type == "cpu" and like.dtype == torch.float32:
+        return torch.from_numpy(np.zeros(shape, np.float32))
+    return like.new_zeros(shape)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,24 +157,27 @@ def _repeated(x: Tensor, group: int) -> Tensor:
     return x if group == 1 else x.repeat_interleave(group, dim=1)
 
 
+_View = tuple[slice, slice, Tensor | None]
+"""Rows, the positions that any of them sees, and, if they differ, which of these each one sees."""
+
+
 class Decoding:
     """How one new position of each of the rows 0 … n - 1 attends to its own row, up to that position."""
 
     def __init__(self, cache: Cache, positions: Lengths) -> None:
         """`positions` [n], of the new tokens: rows of like lengths should be beside one another."""
         self._cache, self._positions = cache, positions
-        self._rows = torch.arange(len(positions), device=cache.device)
-        self._places = on_device(positions, cache.device)
-        size = ALIKE if cache.device.type == "cpu" else len(positions)
-        self._parts = [slice(i, min(i + size, len(positions))) for i in range(0, len(positions), size)]
-        self._views: dict[int | None, list[tuple[slice, slice, Tensor | None]]] = {}
+        _, heads, length, _ = cache.stored(0)[0].shape
+        places = np.arange(len(positions) * heads).reshape(-1, heads) * length + positions[:, None]
+        self._places = on_device(places.reshape(-1), cache.device)
+        self._views: dict[int | None, list[_View]] = {}
 
     def __call__(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """`queries` [n, H, 1, D], `keys` and `values` [n, K, 1, D]; writes these two."""
         stored, shape = self._cache.stored(layer), self._cache.architecture
-        for whole, new in zip(stored, (keys, values), strict=True):
-            whole[self._rows, :, self._places] = new[:, :, 0]
         rows, heads, _, width = queries.shape
+        for whole, new in zip(stored, (keys, values), strict=True):
+            whole.view(-1, width).index_copy_(0, self._places, new.reshape(-1, width))
         grouped = queries.reshape(rows, keys.shape[1], -1, width)
         window = shape.layers[layer].window
         if window not in self._views:
@@ -177,13 +188,32 @@ class Decoding:
         ]
         return (found[0] if len(found) == 1 else torch.cat(found)).reshape(rows, heads, 1, width)
 
-    def _seen(self, window: int | None) -> Iterator[tuple[slice, slice, Tensor | None]]:
-        """Rows, the positions that any of them sees, and, if they differ, which of these each one sees."""
-        for part in self._parts:
-            last = self._positions[part]
-            first = np.zeros_like(last) if window is None else np.maximum(last + 1 - window, 0)
-            read = slice(int(first.min()), int(last.max()) + 1)
+    def _seen(self, window: int | None) -> Iterator[_View]:
+        ends = self._positions + 1
+        starts = np.zeros_like(ends) if window is None else np.maximum(ends - window, 0)
+        for part in self._parts(ends - starts):
+            read = slice(int(starts[part].min()), int(ends[part].max()))
             places = np.arange(read.start, read.stop)
-            seen = (places >= first[:, None]) & (places <= last[:, None])
-            mask = None if seen.all() else on_device(seen, self._cache.device)[:, None, None]
-            yield part, read, mask
+            seen = (places >= starts[part][:, None]) & (places < ends[part][:, None])
+            yield part, read, None if seen.all() else self._mask(on_device(seen, self._cache.device)[:, None, None])
+
+    def _parts(self, lengths: Lengths) -> list[slice]:
+        """Rows that attend together: where reading more in vain would take longer than a call, another begins."""
+        if self._cache.device.type != "cpu":
+            return [slice(0, len(lengths))]
+        keys = self._cache.stored(0)[0]
+        least = CALL // (2 * keys.shape[1] * keys.shape[3] * keys.element_size())
+        starts, longest = [0], 0
+        for row, length in enumerate(lengths.tolist()):
+            in_vain = max(0, length - longest) * (row - starts[-1]) + max(0, longest - length)
+            if in_vain > least:
+                starts.append(row)
+                longest = 0
+            longest = max(longest, length)
+        return [slice(*ends) for ends in pairwise([*starts, len(lengths)])]
+
+    def _mask(self, seen: Tensor) -> Tensor:
+        """As torch's kernel on the CPU takes it: it would turn bool into float32 in every layer."""
+        if self._cache.device.type != "cpu" or self._cache.architecture.score_cap is not None:
+            return seen
+        return torch.zeros(seen.shape).masked_fill_(~seen, -torch.inf)

@@ -29,7 +29,7 @@ from tunix_rt.models.folder import Float32
 
 READ_AT_ONCE = 2048
 """Tokens of prompts in one pass, unless a single prompt has more: what they need of memory, beside the cache."""
-AHEAD = 64
+AHEAD = 128
 """New tokens for which a row gets memory when it joins: with more it grows, which copies."""
 
 

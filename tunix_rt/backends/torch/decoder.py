@@ -16,12 +16,13 @@ from itertools import zip_longest
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding, gelu, layer_norm, linear, silu
+from torch.nn.functional import embedding, gelu, layer_norm, silu
 
 from tunix_rt.backends.torch.adapter import Lora
 from tunix_rt.backends.torch.attention import Attend
 from tunix_rt.backends.torch.experts import counts_of, mixed, route
 from tunix_rt.backends.torch.fused import Rotation, rms_norm, rotate, rotation
+from tunix_rt.backends.torch.linear import linear
 from tunix_rt.backends.torch.products import DTYPES, rounded
 from tunix_rt.backends.torch.quantized import QuantizedMatrix, product
 from tunix_rt.backends.torch.recomputed import TIDY_EVERY, ComputedAgain

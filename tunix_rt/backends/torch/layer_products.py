@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch.nn import functional
 
+from tunix_rt.backends.torch.linear import linear
 from tunix_rt.config.choices import Precision
 
 
@@ -18,7 +18,7 @@ def repeatable(platform: str, precision: Precision, rows: int, inputs: int, outp
 
     def lap() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-            found = functional.linear(x, matrix)
+            found = linear(x, matrix)
         torch.autograd.grad(found, (x, matrix), torch.ones_like(found))
         if device.type == "cuda":
             torch.cuda.synchronize(device)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tunix_rt.backends.torch.decoder import Decoder
+from tunix_rt.backends.torch.linear import linear, packed, packs
 from tunix_rt.backends.torch.products import DTYPES, matmul, rounded
 from tunix_rt.backends.torch.step import capped
 from tunix_rt.models.families.architecture import EXPERT
@@ -23,26 +24,30 @@ class Prepared:
 
     model: Decoder
     head: Tensor
-    """The matrix [V, E], rounded to the precision."""
+    """The matrix [V, E], rounded to the precision and laid out for `linear`."""
 
     @classmethod
     def of(cls, model: Decoder) -> Prepared:
         """In whole, whatever is shared out."""
         model = model.in_whole()
-        return cls(_for_decoding(model), rounded(model.head.detach(), DTYPES[model.precision]))
+        head = rounded(model.head.detach(), DTYPES[model.precision])
+        return cls(_for_decoding(model), packed(head) if packs(head) else head)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Of the tokens that follow: hidden states [R, E] → float32 [R, V]."""
         model = self.model
-        return capped(matmul(rounded(hidden, DTYPES[model.precision]), self.head.T), model.architecture.logit_cap)
+        seen = rounded(hidden, DTYPES[model.precision])
+        logits = linear(seen, self.head) if self.head.is_mkldnn else matmul(seen, self.head.T)
+        return capped(logits, model.architecture.logit_cap)
 
 
 def _for_decoding(model: Decoder) -> Decoder:
     """The same model with its layers' matrices cast to `precision` once, not at every token.
 
-    They are stored transposed in memory, in the same shape: up to a fifth faster on the CPU for a few rows. Those that
-    read the same input are one. An adapter is merged into them once, where that changes nothing but rounding: not in
-    bfloat16, whose steps are larger than what an adapter adds, and not into quantised ones, which stay as they are.
+    They are in the layout of oneDNN where it has one (`linear`), else transposed in memory, in the same shape: up to a
+    fifth faster on the CPU for a few rows. Those that read the same input are one. An adapter is merged into them once,
+    where that changes nothing but rounding: not in bfloat16, whose steps are larger than what an adapter adds, and not
+    into quantised ones, which stay as they are.
     """
     dtype, adapter = DTYPES[model.precision], model.adapter
     held = {p.name for p in tensors_of(model.architecture) if p.is_layer_matrix and p.name in model.weights}
@@ -53,10 +58,10 @@ def _for_decoding(model: Decoder) -> Decoder:
     for (own, layer), parts in model.places.items():
         here = [place for place, _ in parts if place.name in held]
         if layer is None or not _joins(own, here, len(parts), apart):
-            weights |= {place.name: _cast(matrix(place), dtype, turned=not place.transposed) for place in here}
+            weights |= {place.name: _cast(matrix(place).to(dtype), place.transposed) for place in here}
             continue
         joined = _one(own, layer, here)
-        weights[joined.name] = torch.cat([matrix(place).to(dtype).t() for place in here], dim=1).t()
+        weights[joined.name] = _laid_out(torch.cat([matrix(place).to(dtype) for place in here]))
         biases = [model.weights[bias].detach() for _, bias in parts if bias is not None]
         bias = f"{joined.name}.bias" if biases else None
         if bias is not None:
@@ -96,7 +101,11 @@ def _merged(model: Decoder, place: Named) -> Tensor:
     return matrix + (added.t() if place.transposed else added)
 
 
-def _cast(matrix: Tensor, dtype: torch.dtype, turned: bool) -> Tensor:
-    """A copy in `dtype`; if `turned`, of the same shape but transposed in memory."""
-    matrix = matrix.to(dtype)
-    return matrix.t().contiguous().t() if turned else matrix.contiguous()
+def _cast(matrix: Tensor, transposed: bool) -> Tensor:
+    """A copy for `Decoder.project`, which turns what is `transposed`."""
+    return matrix.contiguous() if transposed else _laid_out(matrix)
+
+
+def _laid_out(matrix: Tensor) -> Tensor:
+    """A copy of the same shape, laid out in memory for products with few rows."""
+    return packed(matrix) if packs(matrix) else matrix.t().contiguous().t()

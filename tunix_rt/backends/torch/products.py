@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tunix_rt.backends.torch.linear import linear
 from tunix_rt.config.choices import Precision
 
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -23,7 +24,7 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
     """`a` [N, K] times `b` [K, M], as `rounded` returns them → float32 [N, M]. In bfloat16 without gradients."""
-    return a @ b if a.dtype == torch.float32 else torch.mm(a, b, out_dtype=torch.float32)
+    return linear(a, b.T) if a.dtype == torch.float32 else torch.mm(a, b, out_dtype=torch.float32)
 
 
 def add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
