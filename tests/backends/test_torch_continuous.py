@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.backends.answers import Answer, collected, drained
 from tests.backends.test_torch_generate import count_read
 from tunix_rt.backends.interface import Backend, Piece, Request, State
 from tunix_rt.backends.registry import create
+from tunix_rt.backends.torch.prefixes import Prefixes
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 
@@ -153,3 +155,19 @@ def test_a_prompt_without_room_ends_at_once(backend: Backend, state: State, deco
     (piece,) = batch.step()
     assert (piece.index, len(piece.ids), piece.finish_reason) == (7, 0, "length")
     assert batch.free == 1
+
+
+def test_what_is_known_of_rows_grows_in_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by a copy at every new token."""
+    copies: list[int] = []
+    pad = np.pad
+
+    def counted(*given: Any) -> Any:
+        copies.append(1)
+        return pad(*given)
+
+    monkeypatch.setattr(np, "pad", counted)
+    prefixes = Prefixes(2)
+    for length in range(100, 1000):
+        prefixes.reserve(length)
+    assert len(copies) < 15

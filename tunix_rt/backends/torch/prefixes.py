@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tunix_rt.backends.torch.cache import GROWTH
 from tunix_rt.batches.encoded import Int32
 
 LEAST = 16
@@ -30,8 +31,9 @@ class Prefixes:
 
     def reserve(self, length: int) -> None:
         """Make room for `length` tokens a row."""
-        missing = length - self._tokens.shape[1]
-        if missing > 0:
+        before = self._tokens.shape[1]
+        if length > before:
+            missing = max(length, int(before * GROWTH)) - before
             self._tokens = np.pad(self._tokens, ((0, 0), (0, missing)))
 
     def find(self, prompt: Int32) -> tuple[int, int] | None:
