@@ -126,7 +126,10 @@ class ContinuousBatch(Protocol):
         """Let a request join at the next step. Raises ValueError if no row is free."""
 
     def abort(self, index: int) -> None:
-        """Let a request leave; nothing more is said of it. One that is not there is passed over."""
+        """Let a request leave; nothing more is said of it. One that is not there is passed over.
+
+        Its row is free at the next step; in `Waves`, which cannot stop an answer, once those beside it have ended.
+        """
 
     def step(self) -> list[Piece]:
         """Read the prompts that have joined, and make one or several tokens of every row; their pieces, as `generate`.

@@ -14,6 +14,7 @@ import numpy as np
 from tunix_rt.backends.interface import Backend, Piece, Request, State, Top
 from tunix_rt.backends.scoring import score
 from tunix_rt.batches.encoded import Int32
+from tunix_rt.errors import RunError
 
 
 class Waves:
@@ -47,6 +48,9 @@ class Waves:
                 if piece.finish_reason is not None:
                     del self._wave[piece.index]
                 return [replace(piece, index=request.index, top=self._top(request, piece))]
+        if self._wave:
+            unanswered, self._wave = len(self._wave), {}
+            raise RunError(f"the backend left {unanswered} answers without an end")
         return []
 
     def _top(self, request: Request, piece: Piece) -> Top | None:
