@@ -30,6 +30,10 @@ class Prompt:
     """[N]"""
 
 
+class PromptTooLong(InputError):
+    """The model has no position left for an answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One complete answer."""
@@ -63,10 +67,11 @@ class Answerer:
         return self.reader.formatter.converses
 
     def conversation(self, messages: Sequence[Message]) -> Prompt:
-        """The messages in the run's format. Raises InputError if they cannot be asked."""
+        """The messages in the run's format. Raises InputError if they cannot be asked, among them PromptTooLong."""
         text, ids, problem = self.reader.encode(messages)
         if problem is not None:
-            raise InputError(f"the question cannot be asked: {problem}")
+            kind = PromptTooLong if len(ids) >= self.reader.max_positions else InputError
+            raise kind(f"the question cannot be asked: {problem}")
         return Prompt(text, ids)
 
     def continuation(self, text: str) -> Prompt:
@@ -101,9 +106,9 @@ class Answerer:
         thoughts, said = self.apart(prompt).split(writing.text, whole=True)
         return Answer(writing.text, writing.num_tokens, reason, thoughts, said, parsed)
 
-    def answer(self, messages: Sequence[Message], show: Callable[[Passage], None]) -> Answer:
-        """Answer one conversation, each passage shown as it is written. Raises InputError."""
-        prompt, batch = self.conversation(messages), self.batch(1)
+    def answer(self, messages: Sequence[Message], show: Callable[[Passage], None], batch: ContinuousBatch) -> Answer:
+        """Answer one conversation in an empty batch, each passage shown as it is written. Raises InputError."""
+        prompt = self.conversation(messages)
         batch.add(Request(0, prompt.ids, self.settings(), self.seed_of(messages, self.seed)))
         writing = Writing(self.reader.tokenizer)
         while writing.finish_reason is None:

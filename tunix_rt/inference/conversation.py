@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from tunix_rt.backends.interface import ContinuousBatch
 from tunix_rt.errors import InputError
 from tunix_rt.inference.answer import Answer, Answerer
 from tunix_rt.inference.writing import Passage
@@ -22,6 +23,11 @@ class Conversation:
     model: Answerer
     stream: TextIO
     said: list[Message] = field(default_factory=list)
+    batch: ContinuousBatch = field(init=False)
+    """One for all questions: opening it may copy the model's weights, and it keeps what was read so far."""
+
+    def __post_init__(self) -> None:
+        self.batch = self.model.batch(1)
 
     def explain(self) -> None:
         """Say once if each question stands alone."""
@@ -42,7 +48,7 @@ class Conversation:
     def ask(self, question: str) -> Answer:
         """Show the answer to a question after all that was said. Raises InputError."""
         messages = [*self.said, Message("user", question)]
-        answer = self.model.answer(messages, self._show)
+        answer = self.model.answer(messages, self._show, self.batch)
         self.stream.write("\n")
         self.stream.write(_conclusion(answer))
         self.stream.flush()
