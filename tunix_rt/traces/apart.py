@@ -22,9 +22,9 @@ class Apart:
     marks: tuple[str, str] | None = None
     """What stands around them where a chat template has marks of its own, decoded without special tokens."""
     lead: str = ""
-    """What the template puts in front of what is said,"""
+    """What the template puts in front of what is said."""
     trail: str = ""
-    """and behind it."""
+    """What the template puts behind what is said."""
 
     @classmethod
     def of(
