@@ -10,20 +10,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import numpy as np
 import pytest
 
 from tests.conftest import TOY, config_of
 from tests.pipeline.conftest import made_in
 from tunix_rt.backends.interface import Backend, Piece, Request, Top
+from tunix_rt.batches.batch import Batch
 from tunix_rt.batches.reader import Reader
 from tunix_rt.inference.answer import Answerer
 from tunix_rt.models.tokenizer import Tokenizer, train_char
-from tunix_rt.serving.model import Model
+from tunix_rt.serving.model import ServedModel
 from tunix_rt.serving.scheduler import Scheduler
 from tunix_rt.traces.format import formatter
 
@@ -39,6 +42,7 @@ class Ruled:
     def __init__(self, rows: int) -> None:
         self.rows, self.active = rows, dict[int, tuple[Request, int]]()
         self.most, self.fails = 0, False
+        self.logprob = -0.25
         self.aborted: list[int] = []
 
     @property
@@ -71,9 +75,9 @@ class Ruled:
         last = made + 1 == request.generation.max_new_tokens
         if last:
             del self.active[index]
-        top = Top(np.array([[token, 2]], np.int32), np.array([[-0.25, -2.0]], np.float32))
+        top = Top(np.array([[token, 2]], np.int32), np.array([[self.logprob, -2.0]], np.float32))
         reason = "length" if last else None
-        return Piece(index, np.array([token], np.int32), np.array([-0.25], np.float32), reason, top=top)  # type: ignore[arg-type]
+        return Piece(index, np.array([token], np.int32), np.array([self.logprob], np.float32), reason, top=top)  # type: ignore[arg-type]
 
 
 @dataclass
@@ -81,10 +85,26 @@ class RuledEngine:
     """As much of a backend as a server needs."""
 
     batches: list[Ruled] = field(default_factory=list)
+    may_score: threading.Event = field(default_factory=threading.Event)
+    scored: int = 0
+    """Passes over texts."""
+
+    def __post_init__(self) -> None:
+        self.may_score.set()
 
     def continuous(self, state: object, rows: int) -> Ruled:
         self.batches.append(Ruled(rows))
         return self.batches[-1]
+
+    def logprobs(self, state: object, batch: Batch, top: int) -> dict[str, np.ndarray]:
+        self.scored += 1
+        assert self.may_score.wait(30)
+        shape = batch.tokens.shape
+        likely = np.full((*shape, top), -1.0, np.float32)
+        return {"logprobs": np.full(shape, -0.5), "top_ids": np.full(likely.shape, 2), "top_logprobs": likely}
+
+    def fetch(self, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return found
 
     def describe(self) -> dict[str, str]:
         return {"rules": "1"}
@@ -96,9 +116,14 @@ def ruled_answerer(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Ans
     train_char(["!"], " !" + "".join(map(chr, range(ord("0"), ord("z")))), folder)
     (folder / "config.json").write_text(json.dumps({}))
     tokenizer = Tokenizer.load(folder)
+    return lambda: answerer_of(tokenizer)
+
+
+def answerer_of(tokenizer: Tokenizer) -> Answerer:
+    """With rules instead of a model."""
     config = config_of(["generation.max_new_tokens=8"])
     reader = Reader(tokenizer, formatter(config.format, tokenizer), POSITIONS)
-    return lambda: Answerer(cast(Backend, RuledEngine()), None, reader, config.generation, 0)
+    return Answerer(cast(Backend, RuledEngine()), None, reader, config.generation, 0)
 
 
 @dataclass
@@ -116,17 +141,23 @@ class Served:
 
 @pytest.fixture
 def serve_ruled(ruled_answerer: Callable[[], Answerer]) -> Iterator[Callable[..., Served]]:
-    """Start a server with so many rows and so long a line."""
+    """Start a server with so many rows and so long a queue."""
     import uvicorn
 
     from tunix_rt.serving.app import application
 
     started: list[tuple[uvicorn.Server, threading.Thread]] = []
 
-    def start(rows: int = 4, line: int = 8, token: str | None = None, names: Sequence[str] = ("ruled/0123",)) -> Served:
-        def model(name: str) -> Model:
-            answerer = ruled_answerer()
-            return Model(name, 0, answerer, Scheduler(lambda: answerer.batch(rows), line), LONGEST)
+    def start(
+        rows: int = 4,
+        queue: int = 8,
+        token: str | None = None,
+        names: Sequence[str] = ("ruled/0123",),
+        make: Callable[[], Answerer] = ruled_answerer,
+    ) -> Served:
+        def model(name: str) -> ServedModel:
+            answerer = make()
+            return ServedModel(name, 0, answerer, Scheduler(answerer.batch, rows, queue), LONGEST)
 
         models = [model(name) for name in names]
         config = uvicorn.Config(application(models, token), port=0, log_level="warning", timeout_graceful_shutdown=2)
@@ -143,6 +174,13 @@ def serve_ruled(ruled_answerer: Callable[[], Answerer]) -> Iterator[Callable[...
     for server, thread in started:
         server.should_exit = True
         thread.join()
+
+
+@pytest.fixture
+def closing() -> Iterator[Callable[[httpx.Client], httpx.Client]]:
+    """Close a client when the test is over."""
+    with ExitStack() as stack:
+        yield stack.enter_context
 
 
 def until(happens: Callable[[], Any], seconds: float = 30) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+import json
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,6 @@ Serve = Callable[..., Served]
 Closing = Callable[[httpx.Client], httpx.Client]
 TEXT: dict[str, Any] = {"model": "ruled", "prompt": "abc", "max_tokens": 2}
 CHAT: dict[str, Any] = {"model": "ruled", "messages": [{"role": "user", "content": "abc"}], "max_tokens": 2}
-
-
-@pytest.fixture
-def closing() -> Iterator[Closing]:
-    """Close a client when the test is over."""
-    with ExitStack() as stack:
-        yield stack.enter_context
 
 
 @pytest.fixture
@@ -71,6 +65,44 @@ def test_every_refusal_has_a_name(asked: Callable[..., httpx.Response]) -> None:
         assert error["type"] == "invalid_request_error"
 
 
+def test_what_is_too_long_has_a_code_for_clients(asked: Callable[..., httpx.Response]) -> None:
+    long = [{"role": "user", "content": "a" * 64}]
+    for given, changes in ((TEXT, {"prompt": "a" * 64}), (CHAT, {"messages": long}), (CHAT, {"max_tokens": 49})):
+        assert asked(given, **changes).json()["error"]["code"] == "context_length_exceeded", changes
+
+
+def test_half_characters_are_refused(serve_ruled: Serve, closing: Closing) -> None:
+    """JSON can spell half of a surrogate pair, anywhere: it is no text."""
+    client = closing(httpx.Client(base_url=f"{serve_ruled().url}/v1"))
+    half = "\ud800"
+    for path, given in (
+        ("completions", TEXT | {"prompt": half}),
+        ("completions", TEXT | {"model": half}),
+        ("completions", TEXT | {half: 1}),
+        ("chat/completions", CHAT | {"messages": [{"role": "user", "content": half}]}),
+        ("chat/completions", CHAT | {"stop": [half]}),
+    ):
+        sent = client.post(path, content=json.dumps(given), headers={"Content-Type": "application/json"})
+        assert sent.status_code == 400 and r"'\ud800' is half a character" in sent.json()["error"]["message"], given
+
+
+def test_what_can_never_fit_is_refused_for_good(serve_ruled: Serve, closing: Closing) -> None:
+    """With 400 and the limit, not with 503, after which clients ask again; what fits an idle server is answered."""
+    client = closing(httpx.Client(base_url=f"{serve_ruled(rows=1, queue=2).url}/v1"))
+    for changes, param in (({"n": 4}, "n"), ({"prompt": ["a"] * 4}, "prompt")):
+        error = client.post("completions", json=TEXT | changes)
+        assert error.status_code == 400 and error.json()["error"]["param"] == param
+        assert "4 answers" in error.text and "room for 3" in error.text
+    assert client.post("chat/completions", json=CHAT | {"n": 4}).status_code == 400
+    many = client.post("completions", json=TEXT | {"prompt": ["a"] * 1025})
+    assert many.status_code == 400 and "1025 prompts" in many.text and "at most 1024" in many.text
+    assert len(client.post("completions", json=TEXT | {"n": 3}).json()["choices"]) == 3
+    scored = client.post(
+        "completions", json=TEXT | {"prompt": ["a"] * 20, "max_tokens": 0, "echo": True, "logprobs": 1}
+    )
+    assert len(scored.json()["choices"]) == 20, "texts are scored in portions that the queue has room for"
+
+
 def test_what_asks_for_nothing_is_accepted(asked: Callable[..., httpx.Response]) -> None:
     neutral = {"logit_bias": None, "presence_penalty": 0, "user": "me", "best_of": 1, "top_p": 1, "top_k": -1}
     response = asked(TEXT, **neutral, frequency_penalty=0.0, suffix=None)
@@ -88,6 +120,8 @@ def test_no_other_site_asks(serve_ruled: Serve, closing: Closing) -> None:
         ({"Origin": "https://example.org"}, 403),
         ({"Origin": "null"}, 403),
         ({"Host": "example.org"}, 403),
+        ({"Host": "["}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Host": "localhost:1"}, 200),
     ):
         assert client.get("/v1/models", headers=headers).status_code == status, headers
@@ -95,6 +129,18 @@ def test_no_other_site_asks(serve_ruled: Serve, closing: Closing) -> None:
     assert sent.status_code == 400, "as a form of another site sends it: not as JSON"
     large = client.post("/v1/completions", content=iter([b" " * 2**20] * 17))
     assert large.status_code == 413 and "error" in large.json()
+
+
+def test_a_failure_of_the_server_has_openais_shape(
+    serve_ruled: Serve, closing: Closing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = serve_ruled()
+    client = closing(httpx.Client(base_url=served.url))
+    monkeypatch.setattr(served.engine, "describe", lambda: 1 / 0)
+    response = client.post("/v1/completions", json=TEXT)
+    assert response.status_code == 500 and response.json()["error"]["type"] == "server_error"
+    assert "division" not in response.text, "what happened inside is said on the server's terminal only"
+    assert all(response.headers[name] == value for name, value in HEADERS.items())
 
 
 def test_a_token_is_asked_for(serve_ruled: Serve, closing: Closing, capfd: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +157,10 @@ def test_a_token_is_asked_for(serve_ruled: Serve, closing: Closing, capfd: pytes
         response = client.get(path, headers=headers)
         assert response.status_code == status, (path, headers)
         assert all(response.headers[name] == value for name, value in HEADERS.items())
+        if path == "/health":
+            assert response.json() == {"status": "ok"}, "the names of the runs are for who knows the token"
+    known = client.get("/health", headers={"Authorization": "Bearer open-sesame"}).json()
+    assert known == {"status": "ok", "rows": {"ruled/0123": {"active": 0, "waiting": 0}}}
     assert "sesame" not in "".join(capfd.readouterr())
 
 
@@ -119,9 +169,33 @@ def test_where_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         listen("0.0.0.0", 0, None)
     with listen("127.0.0.1", 0, None) as taken, pytest.raises(MachineError, match=r"already in use.*--port"):
         listen("127.0.0.1", taken.getsockname()[1], None)
+    with pytest.raises(InputError, match=r"--host 'aaa.* is no name of a host"):
+        listen("a" * 64, 0, "token")
+
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(MachineError, match="--host elsewhere: Name or service not known; name an address of this"):
+        listen("elsewhere", 0, "token")
+
+
+def test_tokens_that_no_request_could_name_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "token"
     with pytest.raises(InputError, match="No such file"):
         read_token(file)
     file.write_text(" secret\n")
-    monkeypatch.setenv(TOKEN_VARIABLE, "another")
+    monkeypatch.setenv(TOKEN_VARIABLE, " another\n")
     assert (read_token(file), read_token(None)) == ("secret", "another")
+    for given in ("pässword", "two\nlines"):
+        monkeypatch.setenv(TOKEN_VARIABLE, given)
+        with pytest.raises(InputError, match=rf"{TOKEN_VARIABLE}: .*printable ASCII"):
+            read_token(None)
+    file.write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"--token-file .*printable ASCII"):
+        read_token(file)
+    monkeypatch.setenv(TOKEN_VARIABLE, " ")
+    with pytest.raises(InputError, match=f"{TOKEN_VARIABLE}: empty"):
+        read_token(None)
+    monkeypatch.setenv(TOKEN_VARIABLE, "")
+    assert read_token(None) is None

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tunix_rt.commands import Parser
 
+LAST_PORT = 2**16 - 1
+
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until Ctrl-C or SIGTERM."""
@@ -26,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     for name in ("rows", "queue", "max_tokens"):
         if (number := getattr(chosen, name)) is not None and number < 1:
             parser.error(f"--{name.replace('_', '-')} {number}: at least 1")
+    if not 0 <= chosen.port <= LAST_PORT:
+        parser.error(f"--port {chosen.port}: from 0 to {LAST_PORT}")
 
     from tunix_rt.experiment import answerer
     from tunix_rt.runs.folder import find_run

@@ -16,30 +16,36 @@ from tunix_rt.report.html import embed
 from tunix_rt.serving.chat import chat
 from tunix_rt.serving.completions import complete
 from tunix_rt.serving.errors import ApiError
-from tunix_rt.serving.guard import Guard
-from tunix_rt.serving.model import Model
+from tunix_rt.serving.guard import HEADERS, Guard, is_authorised
+from tunix_rt.serving.model import ServedModel
 from tunix_rt.serving.requests import ChatRequest, CompletionRequest
+from tunix_rt.serving.scheduler import close_all
+from tunix_rt.serving.ticket import ClientDisconnected
 
-OF_REPORT = ("base.css", "text.js")
-"""What the chat page has in common with report.html."""
+SHARED = ("base.css", "text.js")
+"""Static files of report.html that the chat page uses too."""
 OWN = ("chat.css", "chat.js", "answer.js")
-KINDS = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
+"""Static files of the chat page alone."""
+MEDIA_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
+"""The media type of a static file by the ending of its name."""
+CLIENT_CLOSED_REQUEST = 499
+"""The status that nginx logs where a client closed its connection; nobody receives it."""
 
 
-def application(models: Sequence[Model], token: str | None) -> FastAPI:
+def application(models: Sequence[ServedModel], token: str | None) -> FastAPI:
     """The application of one or more models. `token`: what a client must know; None: nothing."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        for model in models:
-            model.scheduler.close()
+        await close_all([model.scheduler for model in models])
 
     app = FastAPI(title="tunix_rt", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, token=token)
     _add_errors(app)
     _add_pages(app)
     _add_models(app, models)
+    _add_health(app, models, token)
 
     @app.post("/v1/chat/completions")
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
@@ -47,12 +53,13 @@ def application(models: Sequence[Model], token: str | None) -> FastAPI:
 
     @app.post("/v1/completions")
     async def completions(body: CompletionRequest, request: Request) -> Response:
-        return await (await complete(_find(models, body.model), body)).respond(request, bool(body.stream))
+        exchange = await complete(_find(models, body.model), body, request.is_disconnected)
+        return await exchange.respond(request, bool(body.stream))
 
     return app
 
 
-def _find(models: Sequence[Model], name: str) -> Model:
+def _find(models: Sequence[ServedModel], name: str) -> ServedModel:
     """The model of this name, or the only one of an experiment of this name. Raises ApiError."""
     found = [model for model in models if name in (model.name, model.name.partition("/")[0])]
     if len(found) != 1:
@@ -61,7 +68,7 @@ def _find(models: Sequence[Model], name: str) -> Model:
     return found[0]
 
 
-def _add_models(app: FastAPI, models: Sequence[Model]) -> None:
+def _add_models(app: FastAPI, models: Sequence[ServedModel]) -> None:
     @app.get("/v1/models")
     async def list_models() -> JsonObject:
         return {"object": "list", "data": [model.to_json() for model in models]}
@@ -70,11 +77,20 @@ def _add_models(app: FastAPI, models: Sequence[Model]) -> None:
     async def one_model(name: str) -> JsonObject:
         return _find(models, name).to_json()
 
+
+def _add_health(app: FastAPI, models: Sequence[ServedModel], token: str | None) -> None:
+    """Whether every model answers, for anybody; what they do, for who knows the token."""
+
     @app.get("/health")
-    async def health() -> JsonObject:
-        load = {model.name: model.scheduler for model in models}
-        rows = {name: {"active": one.num_active, "waiting": one.num_waiting} for name, one in load.items()}
-        return {"status": "ok", "rows": rows}
+    async def health(request: Request) -> Response:
+        failed = any(model.scheduler.is_closed for model in models)
+        report: JsonObject = {"status": "failed" if failed else "ok"}
+        if is_authorised(request.headers, token):
+            report["rows"] = {
+                model.name: {"active": model.scheduler.num_active, "waiting": model.scheduler.num_waiting}
+                for model in models
+            }
+        return JSONResponse(report, 503 if failed else 200)
 
 
 def _add_pages(app: FastAPI) -> None:
@@ -84,21 +100,31 @@ def _add_pages(app: FastAPI) -> None:
 
     @app.get("/static/{name}")
     async def static(name: str) -> Response:
-        if name not in OWN + OF_REPORT:
+        if name not in OWN + SHARED:
             raise ApiError(404, f"no file {name[:80]!r}")
         return _static(name)
 
 
 def _static(name: str) -> Response:
     own = files(__package__).joinpath("static", name)
-    text = embed.static(name) if name in OF_REPORT else own.read_text("utf-8")
-    return Response(text, media_type=KINDS[name.rpartition(".")[2]], headers={"Cache-Control": "no-cache"})
+    text = embed.static(name) if name in SHARED else own.read_text("utf-8")
+    return Response(text, media_type=MEDIA_TYPES[name.rpartition(".")[2]], headers={"Cache-Control": "no-cache"})
 
 
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(ApiError)
     async def known(_: Request, error: ApiError) -> Response:
         return JSONResponse(error.to_json(), error.status, error.headers)
+
+    @app.exception_handler(ClientDisconnected)
+    async def disconnected(_: Request, __: ClientDisconnected) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, __: Exception) -> Response:
+        """Outside of the guard, hence with its headers."""
+        error = ApiError(500, "the server failed: its terminal says why")
+        return JSONResponse(error.to_json(), error.status, HEADERS)
 
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:

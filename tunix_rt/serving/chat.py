@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject
-from tunix_rt.inference.answer import Answerer, Prompt
+from tunix_rt.inference.answer import Answerer, Prompt, PromptTooLong
 from tunix_rt.inference.writing import Passage, Writing, Written
 from tunix_rt.serving.errors import refused
 from tunix_rt.serving.exchange import Exchange
-from tunix_rt.serving.model import Model, drawn_seed
+from tunix_rt.serving.model import CONTEXT_LENGTH_EXCEEDED, ServedModel, drawn_seed
 from tunix_rt.serving.requests import ChatMessage, ChatRequest
-from tunix_rt.serving.shapes import chat_logprobs, told
+from tunix_rt.serving.shapes import chat_logprobs, report
 from tunix_rt.traces.thoughts import FIELD
 from tunix_rt.traces.trace import Message
 
@@ -42,17 +42,17 @@ class ChatChoice:
         if not (delta or ended or (self.logprobs and self.tokens)):
             return None
         self.sent = now
-        return self._choice(self._taken(), delta=delta, **({"tunix_rt": self._told()} if ended else {}))
+        return self._choice(self._taken(), delta=delta, **({"tunix_rt": self._report()} if ended else {}))
 
     def whole(self) -> JsonObject:
         answer = self.answerer.read(self.writing, self.prompt)
         message = {"role": "assistant", "content": answer.said, "refusal": None}
         if answer.thoughts:
             message[FIELD] = answer.thoughts
-        return self._choice(self._taken(), message=message, tunix_rt=told(answer))
+        return self._choice(self._taken(), message=message, tunix_rt=report(answer))
 
-    def _told(self) -> JsonObject:
-        return told(self.answerer.read(self.writing, self.prompt))
+    def _report(self) -> JsonObject:
+        return report(self.answerer.read(self.writing, self.prompt))
 
     def _taken(self) -> JsonObject | None:
         taken, self.tokens = self.tokens, []
@@ -62,13 +62,14 @@ class ChatChoice:
         return {"index": self.index, **content, "logprobs": logprobs, "finish_reason": self.writing.finish_reason}
 
 
-def chat(model: Model, body: ChatRequest) -> Exchange:
+def chat(model: ServedModel, body: ChatRequest) -> Exchange:
     """Begin to answer. Raises ApiError."""
     answerer, messages = model.answerer, [_message(message) for message in body.messages]
     try:
         prompt = answerer.conversation(messages)
     except InputError as error:
-        raise refused(str(error), "messages") from None
+        code = CONTEXT_LENGTH_EXCEEDED if isinstance(error, PromptTooLong) else None
+        raise refused(str(error), "messages", code) from None
     limit = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     if limit == 0:
         raise refused("max_tokens is 0: an answer has at least one token", "max_tokens")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from tunix_rt.backends.sampling import row_seed
@@ -13,7 +13,7 @@ from tunix_rt.inference.detokenize import Detokenizer
 from tunix_rt.inference.writing import Likely, Passage, Writing
 from tunix_rt.serving.errors import refused
 from tunix_rt.serving.exchange import Exchange
-from tunix_rt.serving.model import Model, drawn_seed
+from tunix_rt.serving.model import ServedModel, drawn_seed
 from tunix_rt.serving.requests import CompletionRequest
 from tunix_rt.serving.shapes import Columns, is_end
 
@@ -60,7 +60,8 @@ class TextChoice:
             self.columns.add(token, logprob, (), len(self.echo) + len(self.writing.text))
 
     def _add_prompt(self, scored: Scored) -> None:
-        spelling, ids, top = Detokenizer(self.answerer.reader.tokenizer, special=True), self.prompt.ids, scored.top
+        tokenizer, ids, top = self.answerer.reader.tokenizer, self.prompt.ids, scored.top
+        spelling = Detokenizer(tokenizer, special=True)
         likeliest: list[tuple[Likely, ...]] = [()]
         groups = []
         for place, token in enumerate(ids.tolist()):
@@ -70,11 +71,12 @@ class TextChoice:
             groups.append(spelling.add(token))
         groups.append(spelling.end())
         logprobs = [None, *scored.logprobs.tolist()]
-        place = offset = 0
+        # The token with which a text begins stands before it, and is not in it unless the client wrote it.
+        place, offset = 0, min(0, len(self.echo) - len(tokenizer.decode(ids.tolist(), special=True)))
         for group in filter(None, groups):
             for own in group.bytes:
                 alternatives = likeliest[place] if top is not None else ()
-                self.columns.add(own, logprobs[place], alternatives, min(offset, len(self.echo)))
+                self.columns.add(own, logprobs[place], alternatives, min(max(0, offset), len(self.echo)))
                 place += 1
             offset += len(group.text)
 
@@ -83,15 +85,17 @@ class TextChoice:
         return {"index": self.index, "text": text, "logprobs": logprobs, "finish_reason": self.writing.finish_reason}
 
 
-async def complete(model: Model, body: CompletionRequest) -> Exchange:
-    """Begin to answer. Raises ApiError."""
+async def complete(
+    model: ServedModel, body: CompletionRequest, is_disconnected: Callable[[], Awaitable[bool]]
+) -> Exchange:
+    """Begin to answer. Raises ApiError, ClientDisconnected."""
     prompts = [model.prompt(given) for given in body.prompts]
     settings = model.settings(body, body.max_tokens, prompts)
     if body.max_tokens == 0 and not body.echo:
         raise refused("max_tokens is 0: only with echo: true", "max_tokens")
     scored: Sequence[Scored | None] = [None] * len(prompts)
     if body.echo and body.logprobs is not None:
-        scored = await model.scored([prompt.ids for prompt in prompts], body.logprobs)
+        scored = await model.scored([prompt.ids for prompt in prompts], body.logprobs, is_disconnected)
     seed = drawn_seed() if body.seed is None else body.seed
     places = [(place, sample) for place in range(len(prompts)) for sample in range(body.choices)]
     ticket = None
@@ -104,7 +108,9 @@ async def complete(model: Model, body: CompletionRequest) -> Exchange:
     return Exchange(model, choices, ticket, *kinds, num_prompt, body.includes_usage, seed)
 
 
-def _choice(model: Model, body: CompletionRequest, index: int, prompt: Prompt, scored: Scored | None) -> TextChoice:
+def _choice(
+    model: ServedModel, body: CompletionRequest, index: int, prompt: Prompt, scored: Scored | None
+) -> TextChoice:
     writing = Writing(model.answerer.reader.tokenizer, body.stops)
     if body.max_tokens == 0:
         writing.finish_reason = "length"

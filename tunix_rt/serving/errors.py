@@ -1,4 +1,4 @@
-"""What a client is told when it gets no answer, in OpenAI's shape."""
+"""What a client gets to read when it gets no answer, in OpenAI's shape."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ class ApiError(Exception):
     def to_json(self) -> JsonObject:
         """`{"error": {message, type, param, code}}`."""
         kind = "invalid_request_error" if self.status < 500 else "server_error"
-        told = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
-        return {"error": told}
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
 
 def refused(message: str, param: str | None = None, code: str | None = None) -> ApiError:

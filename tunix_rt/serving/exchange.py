@@ -16,12 +16,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from tunix_rt.files import JsonObject
 from tunix_rt.inference.writing import Passage, Writing
 from tunix_rt.serving.errors import ApiError
-from tunix_rt.serving.model import Model
-from tunix_rt.serving.scheduler import Left, Ticket
+from tunix_rt.serving.model import ServedModel
 from tunix_rt.serving.shapes import usage
-
-GONE = 499
-"""What nginx logs for a client that closed its connection; nobody receives it."""
+from tunix_rt.serving.ticket import ClientDisconnected, Ticket
 
 
 class Choice(Protocol):
@@ -46,16 +43,16 @@ class Choice(Protocol):
 class Exchange:
     """What is answered, and to whom."""
 
-    model: Model
+    model: ServedModel
     choices: Sequence[Choice]
     ticket: Ticket | None
     """None if nothing is to be made."""
     kind: str
-    """`object` of the answer,"""
+    """What the answer calls itself in its field `object`."""
     chunk_kind: str
-    """and of its chunks in a stream."""
+    """What a chunk of a stream calls itself in its field `object`."""
     prefix: str
-    """Of its id."""
+    """How the id of the answer begins."""
     num_prompt: int
     includes_usage: bool
     seed: int
@@ -66,16 +63,14 @@ class Exchange:
         object.__setattr__(self, "head", head | {"system_fingerprint": self.model.fingerprint})
 
     async def respond(self, request: Request, stream: bool) -> Response:
-        """The answer; if the client leaves, its rows make room. Raises ApiError."""
-        watch = asyncio.create_task(self._leave_with(request))
+        """The answer; if the client disconnects, its rows make room. Raises ApiError, ClientDisconnected."""
+        watch = asyncio.create_task(self._close_with(request))
         if stream:
             return StreamingResponse(self._events(watch), media_type="text/event-stream", headers=NOT_STORED)
         try:
             async for _ in self._written():
                 pass
             return JSONResponse(self._whole(), headers=NOT_STORED)
-        except Left:
-            return Response(status_code=GONE)
         finally:
             self._end(watch)
 
@@ -88,7 +83,7 @@ class Exchange:
         return usage(self.num_prompt, sum(choice.writing.num_tokens for choice in self.choices))
 
     async def _written(self) -> AsyncIterator[Choice]:
-        """Each choice whenever something was added to it. Raises ApiError, Left."""
+        """Each choice whenever something was added to it. Raises ApiError, ClientDisconnected."""
         if self.ticket is not None:
             async for place, passage in self.model.passages(self.ticket, [choice.writing for choice in self.choices]):
                 self.choices[place].add(passage)
@@ -105,7 +100,7 @@ class Exchange:
             if self.includes_usage:
                 yield self._event([], usage=self._usage())
             yield "data: [DONE]\n\n"
-        except Left:
+        except ClientDisconnected:
             return
         except ApiError as error:
             yield _data(error.to_json())
@@ -116,20 +111,20 @@ class Exchange:
         about = {"object": self.chunk_kind, "choices": choices, "tunix_rt": {"seed": self.seed}}
         return _data(self.head | about | ({"usage": None} if self.includes_usage else {}) | further)
 
-    async def _leave_with(self, request: Request) -> None:
+    async def _close_with(self, request: Request) -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
         if self.ticket is not None:
-            self.ticket.leave()
+            self.ticket.close()
 
     def _end(self, watch: asyncio.Task[None]) -> None:
         watch.cancel()
         if self.ticket is not None:
-            self.ticket.leave()
+            self.ticket.close()
 
 
 NOT_STORED: Mapping[str, str] = {"Cache-Control": "no-store"}
 
 
 def _data(value: JsonObject) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False, separators=(',', ':'))}\n\n"
+    return f"data: {json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(',', ':'))}\n\n"

@@ -10,7 +10,7 @@ import hmac
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -43,6 +43,20 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_authorised(headers: Headers, token: str | None) -> bool:
+    """Whether a request knows the token, of ASCII characters; None: there is none to know."""
+    _, _, given = headers.get("authorization", "").partition(" ")
+    return token is None or hmac.compare_digest(given.strip().encode(), token.encode())
+
+
+def _split(url: str) -> SplitResult:
+    """Raises ApiError."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise ApiError(403, f"{url[:80]!r} is no name of a host") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Guard:
     """An ASGI application around another."""
@@ -66,18 +80,16 @@ class Guard:
     def _check(self, path: str, headers: Headers) -> None:
         """Raises ApiError."""
         host = headers.get("host", "")
-        if self.token is None and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self.token is None and not is_loopback(_split(f"//{host}").hostname or ""):
             raise ApiError(403, f"Host {host[:80]!r} is no name of this machine, and the server has no token")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and _split(origin).netloc != host:
             raise ApiError(403, f"Origin {origin[:80]!r} is another site")
         if int(headers.get("content-length", "0")) > LARGEST_BODY:
             raise ApiError(413, TOO_LARGE)
-        if self.token is not None and path not in OPEN and not path.startswith(STATIC):
-            _, _, given = headers.get("authorization", "").partition(" ")
-            if not hmac.compare_digest(given.strip().encode(), self.token.encode()):
-                asked = {"WWW-Authenticate": "Bearer"}
-                raise ApiError(401, "no or a wrong token: Authorization: Bearer TOKEN", None, "invalid_api_key", asked)
+        if path not in OPEN and not path.startswith(STATIC) and not is_authorised(headers, self.token):
+            asked = {"WWW-Authenticate": "Bearer"}
+            raise ApiError(401, "no or a wrong token: Authorization: Bearer TOKEN", None, "invalid_api_key", asked)
 
 
 def _limited(receive: Receive) -> Receive:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,23 +14,25 @@ from tunix_rt.backends.interface import Request
 from tunix_rt.backends.scoring import Scored, score
 from tunix_rt.batches.encoded import Int32
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.errors import InputError, TunixError
+from tunix_rt.errors import InputError
 from tunix_rt.files import JsonObject, digest
 from tunix_rt.inference.answer import Answerer, Prompt
 from tunix_rt.inference.writing import Passage, Writing
-from tunix_rt.runs.secrets import mask_values
 from tunix_rt.serving.errors import ApiError, full, refused
 from tunix_rt.serving.requests import Body
-from tunix_rt.serving.scheduler import Closed, Full, Left, Scheduler, Ticket
+from tunix_rt.serving.scheduler import Scheduler
+from tunix_rt.serving.ticket import ClientDisconnected, Closed, Full, ModelFailed, Ticket
 
 SCORED_AT_ONCE = 8
 """Texts."""
+CONTEXT_LENGTH_EXCEEDED = "context_length_exceeded"
+"""OpenAI's code for a prompt that is too long, or too much asked for behind it: clients shorten it."""
 SEEDS = 2**53
 """So that a seed is exact where numbers are doubles, as in a browser."""
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class ServedModel:
     """One run."""
 
     name: str
@@ -59,14 +61,15 @@ class Model:
         return {"id": self.name, "object": "model", "created": self.created, "owned_by": "tunix_rt", "tunix_rt": about}
 
     def settings(self, body: Body, max_tokens: int | None, prompts: Sequence[Prompt]) -> GenerationConfig:
-        """How a request wants its prompts answered. Raises ApiError."""
+        """How a request wants its prompts answered. Raises ApiError if they cannot be, however idle the model is."""
+        self._check_number(body, 0 if max_tokens == 0 else len(prompts) * body.choices)
         longest = max(len(prompt.ids) for prompt in prompts)
         room = self.max_positions - longest
         if room < (1 if max_tokens != 0 else 0):
             raise refused(
                 f"the prompt has {longest} tokens, and the model {self.max_positions} positions for prompt and answer",
-                "messages" if hasattr(body, "messages") else "prompt",
-                "context_length_exceeded",
+                "prompt",
+                CONTEXT_LENGTH_EXCEEDED,
             )
         most = min(room, self.longest_answer)
         if max_tokens is not None and max_tokens > most:
@@ -74,7 +77,7 @@ class Model:
                 f"max_tokens is {max_tokens}, at most {most} are possible: the prompt has {longest} tokens, the model "
                 f"{self.max_positions} positions, and an answer here at most {self.longest_answer} tokens",
                 "max_tokens",
-                "context_length_exceeded",
+                CONTEXT_LENGTH_EXCEEDED,
             )
         own = self.answerer.settings()
         changes: dict[str, Any] = {"max_new_tokens": max_tokens or min(own.max_new_tokens, most)}
@@ -87,6 +90,14 @@ class Model:
         if body.top_p == 0:
             changes |= {"top_p": None, "top_k": 1}
         return self.answerer.settings(**changes)
+
+    def _check_number(self, body: Body, answers: int) -> None:
+        if answers > self.scheduler.capacity:
+            raise refused(
+                f"{answers} answers in one request (prompts times n); this server's --rows and --queue have room for "
+                f"{self.scheduler.capacity}",
+                "n" if body.choices > 1 else "prompt",
+            )
 
     def prompt(self, given: str | list[int]) -> Prompt:
         """A text, or ids of tokens, to be continued as they are. Raises ApiError."""
@@ -107,31 +118,37 @@ class Model:
         """Have prompts, each with its seed, answered. Raises ApiError where there is no room."""
         try:
             return self.scheduler.submit([Request(0, ids, settings, seed, top) for ids, seed in rows])
-        except (Full, Closed) as error:
+        except (Full, Closed, ModelFailed) as error:
             raise _explained(error) from None
 
     async def passages(self, ticket: Ticket, writings: Sequence[Writing]) -> AsyncIterator[tuple[int, Passage]]:
-        """(place, what is new) of each answer, until all have ended. Raises ApiError, Left."""
+        """(place, what is new) of each answer, until all have ended. Raises ApiError, ClientDisconnected."""
         try:
             async for place, piece in ticket.pieces():
                 passage = writings[place].add(piece)
                 if writings[place].stopped:
                     ticket.abort(place)
                 yield place, passage
-        except Left:
-            raise
-        except Exception as error:
+        except (Closed, ModelFailed) as error:
             raise _explained(error) from None
 
-    async def scored(self, prompts: Sequence[Int32], top: int) -> list[Scored]:
-        """How likely prompts are, token by token. Raises ApiError where there is no room."""
+    async def scored(
+        self, prompts: Sequence[Int32], top: int, is_disconnected: Callable[[], Awaitable[bool]]
+    ) -> list[Scored]:
+        """How likely prompts are, token by token, as long as somebody waits for it.
+
+        Raises ApiError where there is no room, ClientDisconnected.
+        """
         answerer, found = self.answerer, list[Scored]()
-        for first in range(0, len(prompts), SCORED_AT_ONCE):
-            part = prompts[first : first + SCORED_AT_ONCE]
+        size = min(SCORED_AT_ONCE, self.scheduler.capacity)
+        for first in range(0, len(prompts), size):
+            if await is_disconnected():
+                raise ClientDisconnected
+            part = prompts[first : first + size]
             work = partial(score, answerer.engine, answerer.state, part, top)
             try:
                 found += await self.scheduler.compute(work, len(part))
-            except Exception as error:
+            except (Full, Closed, ModelFailed) as error:
                 raise _explained(error) from None
         return found
 
@@ -141,8 +158,7 @@ def drawn_seed() -> int:
     return secrets.randbelow(SEEDS)
 
 
-def _explained(error: Exception) -> ApiError:
-    if isinstance(error, Full | Closed):
-        return full(str(error) if isinstance(error, Full) else "the server is ending")
-    told = mask_values(str(error)) if isinstance(error, TunixError) else "the server's terminal says why"
-    return ApiError(500, f"the model failed: {told}", None, "model_failed")
+def _explained(error: Full | Closed | ModelFailed) -> ApiError:
+    if isinstance(error, ModelFailed):
+        return ApiError(500, f"the model failed: {error}", None, "model_failed")
+    return full(str(error) if isinstance(error, Full) else "the server is ending")

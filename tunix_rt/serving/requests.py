@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -10,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, StrictInt, model_validator
 from tunix_rt.serving.errors import refused
 
 MOST_CHOICES = 128
+MOST_PROMPTS = 1024
+"""Of one request; each has to be tokenized before anything is answered."""
 MOST_STOPS = 16
 NEUTRAL: dict[str, tuple[Any, ...]] = {
     "best_of": (1,),
@@ -59,6 +62,17 @@ class Body(BaseModel):
     """An extension, as in vLLM; -1 and 0: all."""
     max_tokens: Annotated[StrictInt, Ge(0)] | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_half_characters(cls, given: Any) -> Any:
+        """JSON can spell half of a surrogate pair, which is no text: no tokenizer takes it, no answer can quote it."""
+        try:
+            if isinstance(given, dict):  # it is bytes where the request does not say that they are JSON
+                json.dumps(given, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise refused(f"{error.object[error.start : error.end]!r} is half a character: not UTF-8") from None
+        return given
+
     @model_validator(mode="after")
     def _refuse_unsupported(self) -> Self:
         for name, value in (self.model_extra or {}).items():
@@ -94,6 +108,12 @@ class CompletionRequest(Body):
     prompt: str | Annotated[list[str], MinLen(1)] | Ids | Annotated[list[Ids], MinLen(1)]
     echo: bool | None = None
     logprobs: Annotated[StrictInt, Ge(0), Le(20)] | None = None
+
+    @model_validator(mode="after")
+    def _refuse_many(self) -> Self:
+        if len(self.prompts) > MOST_PROMPTS:
+            raise refused(f"{len(self.prompts)} prompts in one request, at most {MOST_PROMPTS} are answered", "prompt")
+        return self
 
     @property
     def prompts(self) -> list[str | list[int]]:

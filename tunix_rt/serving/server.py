@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from tunix_rt.inference.answer import Answerer
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.serving.app import application
 from tunix_rt.serving.guard import is_loopback
-from tunix_rt.serving.model import Model
+from tunix_rt.serving.model import ServedModel
 from tunix_rt.serving.scheduler import Scheduler
 from tunix_rt.terminal import say
 
@@ -35,14 +36,14 @@ class Limits:
 
     rows: int
     """Answers that one model writes at once."""
-    line: int
+    queue: int
     """Answers that wait for it."""
     max_tokens: int | None
     """Of an answer; None: as many as the model has positions."""
 
 
 def listen(host: str, port: int, token: str | None) -> socket.socket:
-    """A bound socket. Raises InputError, MachineError (the port is taken)."""
+    """A bound socket. Raises InputError, MachineError (the port is taken, or this machine has no such address)."""
     if token is None and not is_loopback(host):
         raise InputError(
             f"--host {host} can be reached from other machines: set a token ({TOKEN_VARIABLE} or --token-file)"
@@ -50,30 +51,40 @@ def listen(host: str, port: int, token: str | None) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=1024)
+    except UnicodeError:
+        raise InputError(f"--host {host[:80]!r} is no name of a host") from None
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise MachineError(f"--host {host}: {error.strerror}; name an address of this machine") from None
         raise MachineError(f"{host}:{port}: {os.strerror(error.errno or 0)}; choose another with --port") from None
 
 
 def read_token(file: Path | None) -> str | None:
     """The token of a file, or else of the environment; None if there is none. Raises InputError."""
+    where = TOKEN_VARIABLE if file is None else f"--token-file {file}"
     try:
-        given = os.environ.get(TOKEN_VARIABLE) if file is None else file.read_text("utf-8").strip()
+        given = os.environ.get(TOKEN_VARIABLE) if file is None else file.read_text("utf-8", "replace")
     except OSError as error:
-        raise InputError(f"--token-file {file}: {error.strerror}") from None
-    if file is not None and not given:
-        raise InputError(f"--token-file {file}: empty")
-    return given or None
+        raise InputError(f"{where}: {error.strerror}") from None
+    if not given and file is None:
+        return None
+    token = (given or "").strip()
+    if not token:
+        raise InputError(f"{where}: empty")
+    if not (token.isascii() and token.isprintable()):
+        raise InputError(f"{where}: a header carries printable ASCII characters alone; choose a token of these")
+    return token
 
 
-def model_of(run: RunFolder, answerer: Answerer, limits: Limits) -> Model:
+def model_of(run: RunFolder, answerer: Answerer, limits: Limits) -> ServedModel:
     """A loaded run with a thread of its own."""
-    scheduler = Scheduler(lambda: answerer.batch(limits.rows), limits.line)
+    scheduler = Scheduler(answerer.batch, limits.rows, limits.queue)
     longest = limits.max_tokens or answerer.reader.max_positions
-    return Model(run.name, int(run.status_file.stat().st_mtime), answerer, scheduler, longest)
+    return ServedModel(run.name, int(run.status_file.stat().st_mtime), answerer, scheduler, longest)
 
 
-def serve(models: Sequence[Model], listening: socket.socket, token: str | None) -> None:
-    """Answer until SIGINT or SIGTERM; a second SIGINT ends it at once."""
+def serve(models: Sequence[ServedModel], listening: socket.socket, token: str | None) -> None:
+    """Answer until SIGINT or SIGTERM; a second SIGINT waits for no answer any more."""
     config = uvicorn.Config(
         application(models, token),
         log_level="warning",

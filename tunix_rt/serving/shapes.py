@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from tunix_rt.files import JsonObject
@@ -23,7 +24,12 @@ def chat_logprobs(tokens: Sequence[Written]) -> JsonObject:
 
 
 def _entry(one: Likely) -> JsonObject:
-    return {"token": spelled(one.bytes), "logprob": one.logprob, "bytes": list(one.bytes)}
+    return {"token": spelled(one.bytes), "logprob": _finite(one.logprob), "bytes": list(one.bytes)}
+
+
+def _finite(logprob: float | None) -> float | None:
+    """None for what JSON has no number for: a diverged model's, or of a token that cannot follow."""
+    return logprob if logprob is not None and math.isfinite(logprob) else None
 
 
 class Columns:
@@ -34,13 +40,13 @@ class Columns:
 
     def add(self, token: bytes, logprob: float | None, top: Sequence[Likely], offset: int) -> None:
         """One token; `logprob` None: the first of a prompt, or an end that the backend cannot name."""
-        own = spelled(token)
-        likely = {spelled(other.bytes): other.logprob for other in reversed(top)}
+        own, logprob_shown = spelled(token), _finite(logprob)
+        likely = {spelled(other.bytes): _finite(other.logprob) for other in reversed(top)}
         for name, value in (
             ("tokens", own),
-            ("token_logprobs", logprob),
+            ("token_logprobs", logprob_shown),
             # The token's own number stands for it, as it were: exactly the largest if it is the likeliest.
-            ("top_logprobs", None if logprob is None else likely | {own: logprob}),
+            ("top_logprobs", None if logprob is None else likely | {own: logprob_shown}),
             ("text_offset", offset),
         ):
             self._found[name].append(value)
@@ -54,7 +60,7 @@ class Columns:
         return found
 
 
-def told(answer: Answer) -> JsonObject:
+def report(answer: Answer) -> JsonObject:
     """An answer in the terms of the run's format: what this server knows and OpenAI's interface has no field for."""
     parsed = answer.parsed
     return {"steps": list(parsed.steps), "answer": parsed.answer, "problem": parsed.problem}
