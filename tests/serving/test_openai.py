@@ -184,5 +184,6 @@ def test_the_program_says_what_is_wrong(
         (["last", "--host", "0.0.0.0"], "set a token"),
         (["last", "last"], "is named twice"),
         (["last", "--rows", "0"], "--rows 0: at least 1"),
+        (["last", "--port", "99999"], "--port 99999: from 0 to 65535"),
     ):
         assert main(["serve", *words]) == 2 and said in capsys.readouterr().err, words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
@@ -24,7 +25,9 @@ from tunix_rt.terminal import say
 
 TOKEN_VARIABLE = "TUNIX_RT_SERVE_TOKEN"  # noqa: S105 (its name)
 GRACE = 10
-"""Seconds in which answers that have begun can end before the server does."""
+"""Seconds in which answers that have begun can end before the server does; the others end with an error."""
+LAST_STEP = 5
+"""Seconds in which the step that is computed then can end, before connections are cut."""
 KEEP_ALIVE = 75
 """Seconds in which a client may use its connection again, longer than clients keep theirs: none meets a closed one."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -91,7 +94,7 @@ def serve(models: Sequence[ServedModel], listening: socket.socket, token: str | 
         access_log=False,
         server_header=False,
         ws="none",
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=GRACE + LAST_STEP,
         timeout_keep_alive=KEEP_ALIVE,
     )
     host, port = listening.getsockname()[:2]
@@ -99,12 +102,23 @@ def serve(models: Sequence[ServedModel], listening: socket.socket, token: str | 
     for model in models:
         say(f"serving {model.name}")
     say(f"a chat page at {place}, an OpenAI-compatible endpoint at {place}/v1; Ctrl-C ends it")
-    _Server(config).run([listening])
+    _Server(config, [model.scheduler for model in models]).run([listening])
     say("ended")
 
 
 class _Server(uvicorn.Server):
     """uvicorn's, whose end by a signal is the ordinary one."""
+
+    def __init__(self, config: uvicorn.Config, schedulers: Sequence[Scheduler]) -> None:
+        super().__init__(config)
+        self._schedulers = schedulers
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; an answer that goes on for longer than `GRACE` ends with an error that its client can read."""
+        closing = [asyncio.get_running_loop().call_later(GRACE, one.close) for one in self._schedulers]
+        await super().shutdown(sockets)
+        for one in closing:
+            one.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
