@@ -30,6 +30,8 @@ TEMPLATE = (
     "{%- if add_generation_prompt -%}{{ '[assistant]<think>\\n' }}{%- endif -%}"
 )
 """Thoughts of previous turns are shown from a field of their own, and the prompt opens those of the next answer."""
+UNTIED = "model.source.tie_word_embeddings=false"
+"""Or it would repeat the last token for ever."""
 WORDS = ("model=from_path", "tokenizer=pretrained", "format=think_chat", "generation.max_new_tokens=12")
 TALK: list[dict[str, str]] = [
     {"role": "system", "content": "Count."},
@@ -46,18 +48,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model with random weights, and a token for every character."""
     folder, source = (
         tmp_path_factory.mktemp("chat"),
-        config_of(["model=nano", "model.source.max_position_embeddings=256"]).model.source,
+        config_of(["model=nano", "model.source.max_position_embeddings=256", UNTIED]).model.source,
     )
     assert isinstance(source, FreshModel)
     train_char([TEMPLATE, str(TALK), "\n"], None, folder)
     (folder / "chat_template.jinja").write_text(TEMPLATE, "utf-8")
     tokenizer = Tokenizer.load(folder)
-    write_fresh(folder, source, tokenizer.vocab_size, 0, tokenizer.pad_id, tokenizer.end_id)
+    write_fresh(folder, source, tokenizer.vocab_size, 4, tokenizer.pad_id, tokenizer.end_id)
     return folder
 
 
 @pytest.fixture
-def client(folder: Path, serve_ruled: Callable[..., Served]) -> Iterator[openai.OpenAI]:
+def client(folder: Path, serve_ruled: Callable[..., Served]) -> Iterator[Any]:
     def make() -> Answerer:
         backend = create(
             BackendConfig(name="torch", precision="float32"), HardwareConfig(platform="cpu", threads=1), folder
@@ -70,19 +72,24 @@ def client(folder: Path, serve_ruled: Callable[..., Served]) -> Iterator[openai.
         yield found
 
 
-def test_three_turns_are_asked_as_the_template_shows_them(client: openai.OpenAI, folder: Path) -> None:
+def test_three_turns_are_asked_as_the_template_shows_them(client: Any, folder: Path) -> None:
+    """What the model is asked has, by another program's rendering, the same continuation, number by number."""
     template, tokenizer = jinja2.Template(TEMPLATE), tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     how: dict[str, Any] = {"model": "ruled", "temperature": 0}
+    answers = set()
     for length in (2, 4, 6):
         shown = template.render(messages=TALK[:length], add_generation_prompt=True)
         assert shown.startswith("[system]Count.<end>") and shown.count("one and one") == (length > 2)
-        found = client.chat.completions.create(messages=TALK[:length], **how)
-        expected = client.completions.create(prompt=tokenizer.encode(shown).ids, **how)
+        expected = client.completions.create(prompt=tokenizer.encode(shown).ids, logprobs=0, **how)
+        found = client.chat.completions.create(messages=TALK[:length], logprobs=True, **how)
         assert found.usage.prompt_tokens == expected.usage.prompt_tokens
+        values = [one.logprob for one in found.choices[0].logprobs.content]
+        assert values == pytest.approx(expected.choices[0].logprobs.token_logprobs[: len(values)], abs=1e-4)
         message = found.choices[0].message
-        assert message.reasoning_content and message.content == ""
-        assert message.reasoning_content == expected.choices[0].text.removeprefix("\n")
+        assert message.content == "" and message.reasoning_content == expected.choices[0].text
         stream = client.chat.completions.create(messages=TALK[:length], stream=True, **how)
         deltas = [choice.delta for chunk in stream for choice in chunk.choices]
         assert "".join(getattr(one, "reasoning_content", "") for one in deltas) == message.reasoning_content
         assert "".join(one.content or "" for one in deltas) == ""
+        answers.add(message.reasoning_content)
+    assert len(answers) == 3, "the turns before count"

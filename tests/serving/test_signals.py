@@ -38,7 +38,7 @@ def _interrupted(numbers: list[signal.Signals], tokens: int, grace: int) -> tupl
         assert process.stderr is not None
         url = next(found[1] for line in process.stderr if (found := re.search(r"endpoint at (\S+)/v1", line)))
         given = {"model": "ruled", "prompt": "abc", "max_tokens": tokens, "stream": True}
-        lines = []
+        lines: list[str] = []
         with httpx.stream("POST", f"{url}/v1/completions", json=given, timeout=30) as response:
             try:
                 for line in filter(None, response.iter_lines()):

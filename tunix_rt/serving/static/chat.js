@@ -13,8 +13,8 @@ async function call(path, options = {}) {
   const headers = { ...options.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
   const response = await fetch(path, { ...options, headers });
   if (response.ok) return response;
-  const told = await response.json().catch(() => null);
-  const error = new Error(told?.error?.message ?? `the server says ${response.status}`);
+  const reply = await response.json().catch(() => null);
+  const error = new Error(reply?.error?.message ?? `the server says ${response.status}`);
   error.status = response.status;
   throw error;
 }
