@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import metadata
 
 from tests.tracking import one_store
-from tunix_rt.tracking.store import StoreError
+from tunix_rt.tracking.store import Facts, StoreError
 from tunix_rt.tracking.tail import Point
 
 SCRIPT = Path(one_store.__file__)
@@ -42,7 +42,7 @@ def test_a_killed_process_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The torn end of its file is passed over, and the next process sends everything again: only the rest is added."""
     killed = subprocess.run([sys.executable, str(SCRIPT), "tensorboard", "{}", str(tmp_path), "4"], check=False)
     assert killed.returncode == -9
-    (first,) = (tmp_path / "tensorboard").iterdir()
+    first = max((tmp_path / "tensorboard").iterdir())
     with first.open("ab") as file:
         file.write(b"\x40\0\0\0\0\0\0\0torn")
     store = one_store.opened("tensorboard", {}, tmp_path)
@@ -72,8 +72,43 @@ def test_a_declared_folder_has_a_folder_for_each_run(tmp_path: Path) -> None:
     store.close("running", None)
     place = tmp_path / "logs" / "tests" / "quickstart-01234567-f00f00f0"
     assert kept(read(place), "train/loss") == sent(one_store.points(1, 1), "train/loss")
-    store.remove(str(place))
-    assert not place.exists()
+    for id_in_record in ("tests/quickstart-01234567-f00f00f0", str(place)):  # that of today, and an older version's
+        store.remove(id_in_record)
+        assert not place.exists()
+
+
+def test_a_path_in_a_record_is_never_removed(tmp_path: Path) -> None:
+    """Prevents: a copy of a run, removed with --tracking, that takes with it what the original has."""
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "work.txt").write_text("of somebody")
+    for settings in ({}, {"log_dir": str(tmp_path)}):
+        store = one_store.opened("tensorboard", settings, tmp_path / "run")
+        store.remove(str(theirs))
+        store.experiment = "theirs"
+        store.remove(str(tmp_path / "run" / ".."))  # absolute: code with the fault must find nothing but this folder
+    store.experiment = "."
+    store.remove("theirs")
+    assert (theirs / "work.txt").exists()
+
+
+def test_what_is_known_later_replaces_what_was_known_first(tmp_path: Path) -> None:
+    """Prevents: versions and commit missing from HPARAMS, or a run that was killed, went on and is shown as failed."""
+    store = one_store.opened("tensorboard", {}, tmp_path)
+    store.params(Facts({"seed": "0"}))
+    store.metrics(one_store.points(1, 2))
+    store.close("killed", one_store.STARTED + 1000)
+    again = one_store.opened("tensorboard", {}, tmp_path)
+    again.params(Facts({"seed": "0"}))
+    again.params(Facts({"seed": "0"}, {"version.torch": "2.9.1"}, note="**finished**"))
+    again.close("finished", one_store.STARTED + 2000)
+    found = read(tmp_path / "tensorboard")
+    plugin = found.PluginTagToContent("hparams")
+    parameters = metadata.parse_session_start_info_plugin_data(plugin[metadata.SESSION_START_INFO_TAG]).hparams
+    assert {name: value.string_value for name, value in parameters.items()} == {"seed": "", "version.torch": "2.9.1"}
+    assert metadata.parse_session_end_info_plugin_data(plugin[metadata.SESSION_END_INFO_TAG]).status == 1
+    (note,) = found.Tensors("description")
+    assert note.tensor_proto.string_val[0] == b"**finished**"
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_store(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.tracking import one_store
+from tunix_rt.tracking.store import StoreError
 from tunix_rt.tracking.stores._wandb_file import records, rows
 from tunix_rt.tracking.stores.wandb import WandbSettings, WandbStore
 
@@ -36,6 +37,25 @@ def test_it_is_offline_unless_one_is_logged_in(tmp_path: Path, monkeypatch: pyte
     assert address("", WandbSettings()) == "the run's folder"
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.example.org")
     assert address("", WandbSettings(mode="online")) == "https://wandb.example.org"
+
+
+def test_a_run_that_is_not_there_is_removed_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: `rm --tracking` that fails every time, since somebody removed the run in the browser."""
+    import wandb
+
+    class Api:
+        default_entity = "me"
+        said = "Could not find run <Run me/tests/x (not found)>"
+
+        def run(self, path: str) -> None:
+            raise ValueError(self.said)
+
+    monkeypatch.setattr(wandb, "Api", Api)
+    store = WandbStore("https://wandb.example.org", "tests", WandbSettings(mode="online"))
+    store.remove("x")
+    monkeypatch.setattr(Api, "said", "Could not find project tests")
+    with pytest.raises(StoreError, match="Could not find project"):
+        store.remove("x")
 
 
 @pytest.mark.acceptance

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunix_rt.tracking.store import StoreError
+from tunix_rt.tracking.stores._held import Held, Mark
 
 if TYPE_CHECKING:
     from tensorboard.compat.proto.event_pb2 import Event
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 VERSION = "brain.Event:2"
 """What the first event of a file says."""
 PREFIX = "events.out.tfevents"
-Mark = tuple[str, int, int]
-"""Tag, step and time (Unix milliseconds) of a value."""
+PARAMETERS = f"{PREFIX}.0000000000.parameters"
+"""The file that is written again when more is known. It is read first: of a tag of the plugin HPARAMS only the first
+value counts."""
 
 
 class EventFolder:
@@ -32,18 +34,33 @@ class EventFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._writer: Any = None
-        self._held = {mark for event in events(folder) for mark in _marks(event)}
+        self._held = Held(mark for event in events(folder) for mark in _marks(event))
 
     def add(self, values: list[Any], step: int, time: int) -> None:
         """Append an event with those `Summary.Value`s that the run does not have at this step and time."""
         from tensorboard.compat.proto.event_pb2 import Event
         from tensorboard.compat.proto.summary_pb2 import Summary
 
-        if new := [value for value in values if (value.tag, step, time) not in self._held]:
-            event = Event(wall_time=time / 1000, step=step, summary=Summary(value=new))
+        if new := self._held.missing([value.tag for value in values], step, time):
+            summary = Summary(value=[value for value in values if value.tag in new])
             with self._writing():
-                self._append(event)
-            self._held.update(_marks(event))
+                self._append(Event(wall_time=time / 1000, step=step, summary=summary))
+            self._held.update((tag, step, time) for tag in new)
+
+    def declare(self, values: list[Any], time: int) -> None:
+        """Write these `Summary.Value`s instead of those that were declared before."""
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        part = self._folder / ".parameters.part"  # a name that TensorBoard does not read
+        with self._writing():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                writer = RecordWriter(file)
+                writer.write(Event(wall_time=time / 1000, file_version=VERSION).SerializeToString())
+                writer.write(Event(wall_time=time / 1000, summary=Summary(value=values)).SerializeToString())
+            part.replace(self._folder / PARAMETERS)
 
     def flush(self) -> None:
         """Hand what was added to the operating system: it then survives this process."""
@@ -75,6 +92,14 @@ class EventFolder:
             self._writer = RecordWriter((self._folder / name).open("xb"))
             self._writer.write(Event(wall_time=event.wall_time, file_version=VERSION).SerializeToString())
         self._writer.write(event.SerializeToString())
+
+
+def remove(folder: Path) -> None:
+    """Remove the event files of a folder, and the folder if nothing else is in it."""
+    for file in folder.glob(f"{PREFIX}.*"):
+        file.unlink()
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def events(folder: Path) -> Iterator[Event]:

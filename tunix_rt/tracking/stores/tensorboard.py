@@ -6,16 +6,16 @@ above them. The other files of a run are not copied: TensorBoard has no place fo
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from tunix_rt.config.section import Execution, Text, section
 from tunix_rt.files import JsonObject
 from tunix_rt.hints import command
 from tunix_rt.tracking.store import IN_RUN, Entry, Facts, Status, Store, Table
 from tunix_rt.tracking.stores import _event_file as event_file
+from tunix_rt.tracking.stores._held import by_moment
 from tunix_rt.tracking.tail import Point
 
 FOLDER = "tensorboard"
@@ -41,6 +41,7 @@ class TensorBoardStore(Store):
     settings: TensorBoardSettings
     _entry: Entry
     _events: event_file.EventFolder
+    _declared: list[Any]
 
     @classmethod
     def address(cls, uri: str, settings: TensorBoardSettings) -> str:
@@ -55,26 +56,24 @@ class TensorBoardStore(Store):
         return command(["tensorboard", "--logdir", str(folder.parent if uri == IN_RUN else uri)])
 
     def open(self, entry: Entry) -> str:
-        """Its id is its folder, so a run is found again where it is; a folder made anew has another key in its name."""
-        folder = entry.folder / FOLDER
+        """Its id is what TensorBoard calls it; in `log_dir` a run made anew has another key in its name."""
+        root, name = entry.folder.parent.parent, Path(entry.folder.parent.name, entry.folder.name, FOLDER)
         if self.uri != IN_RUN:
-            name = f"{entry.name}-{entry.tags['tunix_rt.key'][:8]}"
-            folder = Path(self.uri) / self.experiment / name
-        self._entry, self._events = entry, event_file.EventFolder(folder)
-        return str(folder)
+            root, name = Path(self.uri), Path(self.experiment, f"{entry.name}-{entry.tags['tunix_rt.key'][:8]}")
+        self._entry, self._events, self._declared = entry, event_file.EventFolder(root / name), []
+        return name.as_posix()
 
     def params(self, facts: Facts) -> None:
         """Only those of a run: a sweep's own are in the HPARAMS of its members. The description is text."""
         started = self._entry.started
         parameters = facts.parameters | {key: value for key, value in facts.tags.items() if key != "command"}
-        self._events.add([event_file.session(parameters, self._entry.name, started / 1000)], 0, started)
+        self._declared = [event_file.session(parameters, self._entry.name, started / 1000)]
         if facts.note:
-            self._events.add([event_file.text("description", facts.note)], 0, started)
-        self._events.flush()
+            self._declared.append(event_file.text("description", facts.note))
+        self._events.declare(self._declared, started)
 
     def metrics(self, points: Sequence[Point]) -> None:
-        ordered = sorted(points, key=_moment)
-        for (time, step), together in groupby(ordered, key=_moment):
+        for step, time, together in by_moment(points):
             self._events.add([event_file.scalar(point.key, point.value) for point in together], step, time)
         self._events.flush()
 
@@ -100,19 +99,21 @@ class TensorBoardStore(Store):
         self._events.flush()
 
     def close(self, status: Status, ended: int | None) -> None:
-        if status not in ("running", "waiting") and ended is not None:
-            self._events.add([event_file.end(status != "finished", ended / 1000)], 0, ended)
+        if status not in ("running", "waiting") and ended is not None and self._declared:
+            end = event_file.end(status != "finished", ended / 1000)
+            self._events.declare([*self._declared, end], self._entry.started)
         self._events.close()
 
     def remove(self, run_id: str) -> None:
-        shutil.rmtree(run_id, ignore_errors=True)
+        """Where it is in the run's folder, it goes with that; in `log_dir` only event files are removed.
+
+        The id comes from a record, which may be of another machine: it is never taken for a path.
+        """
+        if self.uri != IN_RUN:
+            event_file.remove(Path(self.uri) / self.experiment / Path(run_id).name)
 
 
 STORE = TensorBoardStore
-
-
-def _moment(point: Point) -> tuple[int, int]:
-    return point.time, point.step
 
 
 def _cells(row: JsonObject, columns: Sequence[str]) -> list[object]:

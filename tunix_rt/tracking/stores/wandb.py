@@ -13,7 +13,6 @@ import netrc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from tunix_rt.hints import command
 from tunix_rt.runs.secrets import mask
 from tunix_rt.tracking.store import IN_RUN, Entry, Facts, Status, Store, StoreError, Table
 from tunix_rt.tracking.stores import _wandb_file as wandb_file
+from tunix_rt.tracking.stores._held import Held, Mark, by_moment
 from tunix_rt.tracking.tail import Point
 
 SERVER = "https://api.wandb.ai"
@@ -49,9 +49,9 @@ ID = 16
 MAX_TAG = 64
 STEP, TIME = "step", "_timestamp"
 """Columns of W&B's history: the step of training, and Unix seconds."""
+MISSING = "Could not find run"
+"""What W&B says of a run that is not there."""
 EXIT = {"finished": 0, "failed": 1, "killed": 137}
-Mark = tuple[str, int, int]
-"""Key, step and time (Unix milliseconds) of a value."""
 
 
 @section
@@ -115,8 +115,7 @@ class WandbStore(Store):
         """Its id follows from its identity tags, so nobody has to search."""
         self._entry = entry
         self._id = digest([entry.tags["tunix_rt.identity"], entry.tags["tunix_rt.key"]])[:ID]
-        self._held: set[Mark] = set()
-        self._rows = 0
+        self._held, self._rows = Held(), 0
         return self._id
 
     @contextmanager
@@ -178,9 +177,8 @@ class WandbStore(Store):
 
     def _log(self, values: dict[str, Any], step: int, time: int) -> None:
         """Add a row with those of the values that the run does not have at this step and time."""
-        new = {key: value for key, value in values.items() if (key, step, time) not in self._held}
-        if new:
-            self._run.log({STEP: step, TIME: time / 1000, **new}, step=self._rows)
+        if new := self._held.missing(values, step, time):
+            self._run.log({STEP: step, TIME: time / 1000, **{key: values[key] for key in new}}, step=self._rows)
             self._rows += 1
             self._held.update((key, step, time) for key in new)
 
@@ -198,7 +196,7 @@ class WandbStore(Store):
     def metrics(self, points: Sequence[Point]) -> None:
         self._begun()
         with self._errors():
-            for (time, step), together in groupby(sorted(points, key=_moment), key=_moment):
+            for step, time, together in by_moment(points):
                 self._log({point.key: point.value for point in together}, step, time)
 
     def artifact(self, name: str, content: Path | str) -> None:
@@ -221,7 +219,7 @@ class WandbStore(Store):
 
     def _log_once(self, key: str, make: Callable[[], Any], file: Path) -> None:
         time = file.stat().st_mtime_ns // 1_000_000
-        if (key, 0, time) not in self._held:
+        if self._held.missing([key], 0, time):
             self._log({key: make()}, 0, time)
 
     def table(self, table: Table) -> None:
@@ -230,7 +228,7 @@ class WandbStore(Store):
         self._begun()
         time = table.time or self._entry.started
         key = Path(table.name).stem
-        if (key, 0, time) not in self._held:
+        if self._held.missing([key], 0, time):
             with self._errors():
                 made = wandb.Table(columns=[*table.columns], data=table.rows, allow_mixed_types=True)
                 self._log({key: made}, 0, time)
@@ -253,7 +251,11 @@ class WandbStore(Store):
         with self._errors():
             api = wandb.Api()
             entity = self.settings.entity or api.default_entity
-            api.run(f"{entity}/{self.experiment}/{run_id}").delete()
+            try:
+                api.run(f"{entity}/{self.experiment}/{run_id}").delete()
+            except ValueError as error:  # older versions have no class for it
+                if MISSING not in str(error):
+                    raise
 
 
 STORE = WandbStore
@@ -263,10 +265,6 @@ def _marks(row: dict[str, Any]) -> Iterator[Mark]:
     step, time = row.get(STEP), row.get(TIME)
     if step is not None and time is not None:
         yield from ((key, int(step), round(1000 * time)) for key in row if not key.startswith("_") and key != STEP)
-
-
-def _moment(point: Point) -> tuple[int, int]:
-    return point.time, point.step
 
 
 def _value(text: str) -> Any:
