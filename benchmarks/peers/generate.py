@@ -37,7 +37,7 @@ def _answer(model: Any, prompts: tuple[tuple[int, ...], ...], max_new_tokens: in
     ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
     real = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     made = model.generate(ids, attention_mask=real, do_sample=False, use_cache=True, max_new_tokens=max_new_tokens)
-    stop = model.generation_config.eos_token_id
-    stops = made[:, width:] == (-1 if stop is None else stop)
+    stop = model.generation_config.eos_token_id  # one id, several, or None
+    stops = torch.isin(made[:, width:], torch.tensor([] if stop is None else stop, dtype=torch.long))
     lengths = torch.where(stops.any(1), stops.int().argmax(1), stops.shape[1])
     return [int(length) for length in lengths]

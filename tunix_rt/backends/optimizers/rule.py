@@ -48,7 +48,7 @@ class Trained:
 
 
 class Rule(Protocol):
-    """An optimizer without its settings' names: made from a section of the config."""
+    """An optimizer as the backends use it: made from its section of the config, whose fields they need not know."""
 
     def kept(self, tensor: Trained) -> Specs:
         """Dtype and shape of what is kept of a tensor, by name; all of it begins with zeros."""
