@@ -25,6 +25,7 @@ from tunix_rt.errors import InputError, TunixError
 from tunix_rt.evaluation.statistics import wilson
 from tunix_rt.experiment import recorded_config
 from tunix_rt.files import JsonObject, write_json, write_jsonl, write_text
+from tunix_rt.hints import install
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.sources import opened
 from tunix_rt.runs.folder import RunFolder, find_run
@@ -140,7 +141,7 @@ def run_harness(folder: Path, model: Path, adapter: Path | None, dtype: str, bat
         from lm_eval import simple_evaluate
         from lm_eval.tasks import TaskManager
     except ImportError as error:
-        raise InputError(f"lm-evaluation-harness is not installed ({error}): uv sync --extra standard") from None
+        raise InputError(f"lm-evaluation-harness is not installed ({error}): {install('standard')}") from None
     import torch
 
     where = {"pretrained": str(model), "dtype": dtype, "add_bos_token": False}  # the prompt's text has it

@@ -89,7 +89,7 @@ def _of_uv(words: list[str]) -> list[str]:
             assert rest[1] in declared["project"]["optional-dependencies"], words
             del rest[0]
         else:
-            assert rest[0] in ("--no-dev", "--no-sync"), words
+            assert rest[0] in ("--no-dev", "--no-sync", "--inexact"), words
         del rest[0]
     assert bool(rest) == (words[1] == "run"), words
     return rest

@@ -11,7 +11,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tunix_rt.config.choices import BACKENDS
 from tunix_rt.terminal import say
+
+CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def command(words: Sequence[str]) -> str:
@@ -35,15 +38,29 @@ def tunix_rt(*words: str) -> str:
     return command(["python", "-m", "tunix_rt", *words])
 
 
+def install(extra: str) -> str:
+    """The command that adds an extra to what is installed: in a checkout by its lock, elsewhere by pip.
+
+    One that conflicts with the group `dev` gets an environment that has nothing else.
+    """
+    if not _in_checkout():
+        return f"pip install 'tunix_rt[{extra}]'"
+    apart = any(facts.apart for facts in BACKENDS.values() if facts.extra == extra)
+    return f"uv sync {'--no-dev' if apart else '--inexact'} --extra {extra}"
+
+
+def _in_checkout() -> bool:
+    return (CHECKOUT / "pyproject.toml").exists()
+
+
 def missing_module(error: ModuleNotFoundError) -> str | None:
     """What to do if a package that we need is not installed; None if the module is one of ours or Python's."""
     name = (error.name or "").partition(".")[0]
     if not name or name == "tunix_rt" or name in sys.stdlib_module_names:
         return None
-    checkout = Path(__file__).resolve().parents[1]
-    if not (checkout / "pyproject.toml").exists():
+    if not _in_checkout():
         return f"the package {name!r} is not installed for {sys.executable}: pip install tunix_rt"
-    where = os.path.relpath(checkout)
+    where = os.path.relpath(CHECKOUT)
     activate = shlex.quote(str(Path(where) / ".venv" / "bin" / "activate"))
     project = "" if where == "." else f"--project {shlex.quote(where)} "
     return (

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import config_of
+from tunix_rt import hints
 from tunix_rt.config.choices import BACKENDS
+from tunix_rt.doctor.finding import Finding, Place
 
 QUICK = ("tracking=none",)
 FAKES = {
@@ -70,16 +73,17 @@ def test_a_machine_that_lacks_nearly_everything(machine: Path) -> None:
     (machine / "cache").mkdir()
     (machine / "cache" / "tunix_rt").write_text("a file is in the way")
     (machine / "runs").write_text("here too")
-    words = ("tracking.uri=http://me:hunter22@127.0.0.1:9",)
+    words = ("tracking.uri=http://me:hunter22@127.0.0.1:9", "+tracking.stores.wandbb={}")
     code, found = doctor(machine, *words, seconds="2", HF_HUB_OFFLINE="1")
     assert code == 1
     assert found["jax"]["text"] == found["torch"]["text"] == "no answer within 2 s"
-    assert found["a framework"]["stops"] and "--extra jax" in found["a framework"]["remedy"]
+    assert found["jax"]["stops"] and not found["torch"]["stops"], "the declared one is needed"
     driver = found["NVIDIA driver"]
     assert driver["state"] == "broken" and "470.82.01, for CUDA up to 11.4, but" in driver["text"]
     assert "install a driver ≥" in driver["remedy"]
     assert found["mlflow"]["state"] == "broken" and not found["mlflow"]["stops"], "the run goes on"
     assert "http://me:***@127.0.0.1:9 is not reachable (Connection refused)" in found["mlflow"]["text"]
+    assert found["wandbb"]["stops"] and "no store 'wandbb' (there are: mlflow, " in found["wandbb"]["text"]
     assert found["cache"]["state"] == "broken" and "XDG_CACHE_HOME" in found["cache"]["remedy"]
     assert found["runs"]["state"] == "broken" and found["runs"]["stops"]
     assert found["hub's network"]["remedy"] == "unset HF_HUB_OFFLINE"
@@ -91,7 +95,33 @@ def test_a_framework_that_is_not_installed_is_named_with_its_extra(name: str, mo
 
     monkeypatch.setattr(frameworks, "installed", lambda package: False)
     found = frameworks._probed(name, 1.0)
-    assert (found.state, found.remedy) == ("absent", f"uv sync --extra {BACKENDS[name].extra}")
+    option = "--no-dev" if name == "tunix" else "--inexact"
+    assert (found.state, found.remedy) == ("absent", f"uv sync {option} --extra {BACKENDS[name].extra}")
+
+
+def test_the_declared_framework_is_the_one_that_a_run_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents: `a run would work` where only another framework is there, and the first run ends with an error."""
+    from tunix_rt.doctor.subjects import frameworks
+
+    def probed(name: str, _: float) -> Finding:
+        return (
+            Finding(name, "works", "2.9") if name == "torch" else Finding(name, "absent", "not installed", "install it")
+        )
+
+    monkeypatch.setattr(frameworks, "_probed", probed)
+    found = {
+        backend: frameworks.findings(Place(config_of([f"backend={backend}"]), 1.0)) for backend in ("jax", "torch")
+    }
+    assert [one.name for one in found["jax"] if one.stops] == ["jax"]
+    assert found["jax"][0].remedy == "install it, or backend=torch"
+    assert not any(one.stops for one in found["torch"])
+
+
+def test_an_extra_is_added_to_what_is_installed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Prevents: a command that removes other extras, or that uv refuses."""
+    assert hints.install("standard") == "uv sync --inexact --extra standard"
+    monkeypatch.setattr(hints, "CHECKOUT", tmp_path)
+    assert hints.install("tunix") == "pip install 'tunix_rt[tunix]'"
 
 
 def test_an_extra_is_complete_only_with_what_its_own_extras_want(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,9 @@ def test_a_wrong_setting_and_a_missing_package_are_found_before_anything_runs(mo
     assert check(section({"tensorboard": {}, "wandb": {"mode": "offline", "tags": ["a"]}})) == []
     monkeypatch.setattr(interface, "find_spec", lambda package: None)
     for kind in ("tensorboard", "wandb"):
-        with pytest.raises(MissingExtra, match=f"tracking={kind} needs the package {kind}: uv sync --extra {kind}"):
+        with pytest.raises(
+            MissingExtra, match=f"tracking={kind} needs the package {kind}: uv sync --inexact --extra {kind}"
+        ):
             check(section({kind: {}}))
         assert ui_command(section({kind: {}}), Path("runs/a/b")), "a run is looked at where it was not made, too"
 

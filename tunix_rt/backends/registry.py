@@ -17,17 +17,14 @@ from tunix_rt.backends.processes.world import ALONE, World
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.errors import DeviceError, MissingExtra
+from tunix_rt.hints import install
 
 
 def require(name: str) -> None:
     """Check, without importing it, that the framework of backend `name` is installed. Raises MissingExtra."""
     facts = BACKENDS[name]
     if importlib.util.find_spec(facts.package) is None:
-        words = f"uv sync {'--no-dev ' if facts.apart else ''}--extra {facts.extra}"
-        raise MissingExtra(
-            f"backend {name!r}: the package {facts.package!r} is not installed; "
-            f"install the extra: {words} (or pip install 'tunix_rt[{facts.extra}]')"
-        )
+        raise MissingExtra(f"backend {name!r}: the package {facts.package!r} is not installed: {install(facts.extra)}")
 
 
 def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Backend:

@@ -53,13 +53,6 @@ def version(distribution: str) -> str | None:
         return None
 
 
-def install(extra: str) -> str:
-    """The command that installs an extra: in a checkout by its lock, elsewhere by pip."""
-    if (Path(__file__).parents[2] / "pyproject.toml").exists():
-        return f"uv sync --extra {extra}"
-    return f"pip install 'tunix_rt[{extra}]'"
-
-
 def output(words: Sequence[str], seconds: float, variables: Mapping[str, str] | None = None) -> str:
     """What a program writes to stdout. Raises OSError if there is none, TimeoutError, RuntimeError with its last line.
 

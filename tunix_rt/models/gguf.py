@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tunix_rt.errors import MissingExtra, ModelError
+from tunix_rt.hints import install
 from tunix_rt.models.families.architecture import Architecture
 from tunix_rt.models.families.registry import read
 from tunix_rt.models.folder import Weights, write_generation_config, write_model
@@ -51,7 +52,7 @@ def _open(file: Path) -> GGUFReader:
     try:
         from gguf import GGUFReader
     except ModuleNotFoundError:
-        raise MissingExtra("reading a GGUF file needs the package gguf: uv sync --extra gguf") from None
+        raise MissingExtra(f"reading a GGUF file needs the package gguf: {install('gguf')}") from None
     try:
         return GGUFReader(file)
     except (ValueError, IndexError, KeyError) as error:

@@ -21,6 +21,7 @@ import numpy as np
 from tunix_rt.config.choices import GgufDtype as Dtype
 from tunix_rt.errors import MissingExtra, ModelError
 from tunix_rt.files import apply_umask, sync_file
+from tunix_rt.hints import install
 from tunix_rt.models.families.architecture import Shape
 from tunix_rt.models.folder import Float32, read_architecture, weight_reader
 from tunix_rt.models.gguf_config import ROPE_FACTORS
@@ -85,7 +86,7 @@ def require_package() -> None:
     try:
         import gguf  # noqa: F401
     except ModuleNotFoundError:
-        raise MissingExtra("writing a GGUF file needs the package gguf: uv sync --extra gguf") from None
+        raise MissingExtra(f"writing a GGUF file needs the package gguf: {install('gguf')}") from None
 
 
 def general_keys(kind: str, name: str, dtype: Dtype) -> Keys:

@@ -17,6 +17,7 @@ from tunix_rt.config.choices import Quantization
 from tunix_rt.config.model import FolderModel, GgufModel, HubModel, RegistryModel, parts_of
 from tunix_rt.errors import DataError, MachineError, MissingExtra, ModelError
 from tunix_rt.files import apply_umask, digest, read_json, write_json
+from tunix_rt.hints import install
 from tunix_rt.models import gguf, hub, wrapped
 from tunix_rt.models.adapter_folder import Base, read_base
 from tunix_rt.models.adapter_merge import merge
@@ -222,7 +223,7 @@ def _file(source: GgufModel) -> Path:
     else:
         spec = importlib.util.find_spec(source.package.partition(".")[0])
         if spec is None or not spec.submodule_search_locations:
-            hint = f": uv sync --extra {source.extra}" if source.extra else ""
+            hint = f": {install(source.extra)}" if source.extra else ""
             raise MissingExtra(
                 f"the model file {source.path} comes in the package {source.package}, which is not installed{hint}"
             )

@@ -23,6 +23,7 @@ from tunix_rt.config.execution import TrackingConfig
 from tunix_rt.config.section import hints_of, section
 from tunix_rt.errors import ConfigError, InputError, MachineError, MissingExtra
 from tunix_rt.files import JsonObject
+from tunix_rt.hints import install
 from tunix_rt.runs.secrets import is_masked, mask
 from tunix_rt.tracking import stores
 from tunix_rt.tracking.tail import Point
@@ -235,7 +236,7 @@ def usable(tracking: TrackingConfig, kind: str) -> Target:
     """The same, if its package is installed. Raises MissingExtra."""
     found = target(tracking, kind)
     if (package := found.store.package) is not None and find_spec(package) is None:
-        raise MissingExtra(f"tracking={kind} needs the package {package}: uv sync --extra {package}")
+        raise MissingExtra(f"tracking={kind} needs the package {package}: {install(package)}")
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import shutil
 
-from tunix_rt.doctor.finding import Finding, Place, install, output, version
+from tunix_rt.doctor.finding import Finding, Place, output, version
+from tunix_rt.hints import install
 
 NAME = "NVIDIA driver"
 WHEELS = ("nvidia-cuda-runtime", "nvidia-cuda-runtime-cu12", "nvidia-cuda-runtime-cu13")

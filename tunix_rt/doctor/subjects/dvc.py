@@ -7,7 +7,8 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tunix_rt.doctor.finding import Finding, Place, install, installed
+from tunix_rt.doctor.finding import Finding, Place, installed
+from tunix_rt.hints import install
 from tunix_rt.runs.secrets import mask
 
 PORTS = {"http": 80, "https": 443, "ssh": 22, "sftp": 22, "webdav": 80, "webdavs": 443}

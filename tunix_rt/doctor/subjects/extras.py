@@ -7,7 +7,8 @@ from importlib.metadata import metadata, requires
 
 from packaging.requirements import Requirement
 
-from tunix_rt.doctor.finding import Finding, Place, install, version
+from tunix_rt.doctor.finding import Finding, Place, version
+from tunix_rt.hints import install
 
 OURS = "tunix_rt"
 OF_FRAMEWORKS = ("jax", "torch", "tunix")
@@ -30,11 +31,7 @@ def _missing(distribution: str, extra: str) -> Iterator[str]:
     """The distributions that an extra of one wants and that are not installed, through the extras that it names."""
     for text in requires(distribution) or ():
         wanted = Requirement(text)
-        if (
-            wanted.marker is None
-            or not wanted.marker.evaluate({"extra": extra})
-            or wanted.marker.evaluate({"extra": ""})
-        ):
+        if not _only_of(wanted, extra):
             continue
         if version(wanted.name) is None:
             yield wanted.name

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from tunix_rt.config.choices import BACKENDS
-from tunix_rt.doctor.finding import Finding, Place, install, installed, output, version
+from tunix_rt.doctor.finding import Finding, Place, installed, output, version
+from tunix_rt.hints import install
 
 JAX = "import jax; found = jax.__version__, [d.device_kind for d in jax.devices()]"
 TORCH = (
@@ -21,12 +24,18 @@ QUIET = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
 def findings(place: Place) -> list[Finding]:
-    """A line for each backend. A run needs one of them."""
+    """A line for each backend. A run needs the declared one."""
     with ThreadPoolExecutor(len(BACKENDS)) as side_by_side:
         found = list(side_by_side.map(lambda name: _probed(name, place.seconds), BACKENDS))
-    if any(one.state == "works" for one in found):
-        return found
-    return [*found, Finding("a framework", "broken", "none of them works", install("jax"), stops=True)]
+    return [_declared(one, found) if one.name == place.config.backend.name else one for one in found]
+
+
+def _declared(own: Finding, found: Sequence[Finding]) -> Finding:
+    """The line of the backend that is declared: unless it works no run does, and another one may be chosen."""
+    if own.state == "works":
+        return own
+    others = [f"backend={one.name}" for one in found if one.state == "works"]
+    return replace(own, state="broken", remedy=", or ".join([own.remedy, *others[:1]]), stops=True)
 
 
 def _probed(name: str, seconds: float) -> Finding:

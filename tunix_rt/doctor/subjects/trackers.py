@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from tunix_rt.config.execution import TrackingConfig
-from tunix_rt.doctor.finding import Finding, Place, existing, install, installed
+from tunix_rt.doctor.finding import Finding, Place, existing, installed
 from tunix_rt.errors import TunixError
+from tunix_rt.hints import install
 from tunix_rt.runs.secrets import mask
 from tunix_rt.tracking.store import Target, names, store_class, usable
 from tunix_rt.tracking.stores._mlflow_uri import sqlite_file
@@ -16,7 +17,8 @@ from tunix_rt.tracking.stores._mlflow_uri import sqlite_file
 def findings(place: Place) -> list[Finding]:
     """A line for each store. One that does not answer keeps no run from its work."""
     tracking = place.config.tracking
-    return [_chosen(tracking, kind) if kind in tracking.stores else _other(kind) for kind in names()]
+    kinds = sorted({*names(), *tracking.stores})
+    return [_chosen(tracking, kind) if kind in tracking.stores else _other(kind) for kind in kinds]
 
 
 def _chosen(tracking: TrackingConfig, kind: str) -> Finding:
