@@ -61,6 +61,18 @@ def test_a_device_is_measured_once_for_each_framework_and_number_of_threads(meas
     assert [str(line).split()[3] for line in found] == ["50", "50", "200", "300", "200", "300"]
 
 
+def test_another_card_that_is_the_first_one_is_measured_by_itself(
+    measured: list[Rates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: two kinds of GPU in one machine, and the precision of the one chosen for the other."""
+    measured += [{"float32": 100.0, "bfloat16": rate} for rate in (50.0, 200.0)]
+    found = []
+    for card in ("0", "1", "0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", card)
+        found.append(decided(config_of(["backend=torch", AUTO])).backend.precision)
+    assert found == ["float32", "bfloat16", "float32"]
+
+
 @pytest.mark.usefixtures("measured")
 def test_what_cannot_be_measured_has_to_be_declared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says what to write."""

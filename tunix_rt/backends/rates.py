@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 import time
 from collections.abc import Callable
 from importlib.metadata import version
@@ -33,6 +34,14 @@ FLOP = 3 * 2 * ROWS * INPUTS * OUTPUTS
 """Of its three products: forward, and the slopes of its input and its matrix."""
 LAPS = 4
 """Of each precision in turn; the fastest counts: whatever else the machine does only slows one down."""
+VISIBLE = "CUDA_VISIBLE_DEVICES HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES TPU_VISIBLE_CHIPS JAX_PLATFORMS".split()
+"""Variables by which another device is the first one."""
+CARDS = (
+    "proc/driver/nvidia/gpus/*/information",
+    "sys/class/drm/card*/device/device",
+    "sys/class/accel/accel*/device/device",
+)
+"""Files that say which devices a machine has: NVIDIA's driver, and the PCI ids of GPUs and of TPUs."""
 DECLARE = "declare backend.precision=float32 or bfloat16"
 
 Rates = dict[Precision, float]
@@ -63,8 +72,9 @@ def said(found: Rates) -> str:
 
 def _key(backend: str, hardware: HardwareConfig) -> str:
     """A digest of the device, as far as it is known without the framework, and of the framework's version."""
-    cards = sorted(path.read_text("utf-8") for path in Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    device = (hardware.platform, first_device(hardware), str(hardware.threads), processor_name(), cards)
+    cards = [file.read_text("utf-8") for pattern in CARDS for file in sorted(Path("/").glob(pattern))]
+    visible = [os.environ.get(name) for name in VISIBLE]
+    device = (hardware.platform, first_device(hardware), str(hardware.threads), processor_name(), cards, visible)
     return sha256_bytes(repr((backend, version(BACKENDS[backend].package), device)).encode())[:16]
 
 
