@@ -19,9 +19,10 @@ from tests.records.go_templates import render
 from tests.records.hub_uploads import OWNER, TOKEN, serving
 from tunix_rt.config.format import ChatFormat, PlainFormat, TemplateFormat, ThinkChatFormat
 from tunix_rt.errors import InputError, ModelError
+from tunix_rt.experiment import recorded_config
 from tunix_rt.exporting.conversation import Turns
 from tunix_rt.exporting.go_template import literal, template
-from tunix_rt.exporting.ollama import turns_of
+from tunix_rt.exporting.ollama import modelfile, turns_of
 from tunix_rt.files import read_json
 from tunix_rt.models import gguf
 from tunix_rt.models.content import model_files
@@ -145,6 +146,13 @@ def test_a_folder_for_ollama(finished: RunFolder, types: Types, tmp_path: Path) 
     lines = (folder / "Modelfile").read_text().splitlines()
     assert lines[0] == "FROM ./model.gguf" and 'PARAMETER stop "<end>"' in lines
     assert {"PARAMETER temperature 0.0", "PARAMETER repeat_penalty 1.0", "PARAMETER num_predict 8"} <= set(lines)
+    longest = read_json(finished.model / "config.json")["max_position_embeddings"]
+    assert f"PARAMETER num_ctx {longest}" in lines, "shorter than the least that is asked for"
+    config = read_json(finished.model / "config.json") | {"max_position_embeddings": 131_072}
+    (finished.model / "config.json").write_text(json.dumps(config))
+    declared = recorded_config(finished)
+    text = modelfile(finished.model, declared.format, declared.generation, longest_prompt=1020)
+    assert "PARAMETER num_ctx 2048\n" in text, "Ollama would allocate a cache for 131,072 tokens"
     found = re.fullmatch(r'TEMPLATE """(.*)"""', lines[1])
     assert found is not None
     question = next(json.loads(line) for line in finished.predictions.read_text().splitlines())["prompt"]
@@ -153,6 +161,30 @@ def test_a_folder_for_ollama(finished: RunFolder, types: Types, tmp_path: Path) 
     assert render(found[1], [{"Role": "user", "Content": asked}]) == question
     again = types("export", "mine", "--to", "ollama")
     assert again.code == 2 and "exists already" in again.err
+
+
+@pytest.mark.parametrize("to", ["zip", "gguf", "card"])
+def test_a_file_that_is_there_is_never_overwritten(finished: RunFolder, types: Types, to: str) -> None:
+    """Prevents: `export RUN README.md --to card`, and the project's README is gone."""
+    Path("README.md").write_text("mine")
+    done = types("export", "mine", "README.md", "--to", to)
+    assert done.code == 2 and "README.md: exists already; remove it, or name another" in done.err
+    assert Path("README.md").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("to", "word", "own"),
+    [
+        ("hub --repo me/small", "--dtype Q8_0", "--repo, --public, --merge, --license"),
+        ("ollama", "--adapter", "--dtype"),
+        ("card", "--no-model", "--license"),
+    ],
+)
+def test_an_option_of_another_form_is_an_error(finished: RunFolder, types: Types, to: str, word: str, own: str) -> None:
+    """Prevents: the full weights uploaded, though eight bits were asked for."""
+    done = types("export", "mine", *word.split(), "--to", *to.split())
+    assert done.code == 2
+    assert f"{word.split()[0]}: no option of --to {to.split()[0]} (its own: {own})" in done.err
 
 
 def test_the_card_is_what_the_record_says(finished: RunFolder, types: Types) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,6 +20,7 @@ from tunix_rt.errors import InputError
 from tunix_rt.files import to_json
 from tunix_rt.terminal import out
 
+DTYPE: GgufDtype = "F16"
 Said = tuple[dict[str, Any], list[str]]
 """What was made, as a JSON object and in lines."""
 
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, help="the same as the file behind the run")
     parser.add_argument("--no-model", action="store_true", help="zip: leave the model folder out")
     dtypes = get_args(GgufDtype)
-    parser.add_argument("--dtype", choices=dtypes, default="F16", help="gguf, ollama: of matrices (default: F16)")
+    parser.add_argument("--dtype", choices=dtypes, help=f"gguf, ollama: of matrices (default: {DTYPE})")
     parser.add_argument("--adapter", action="store_true", help="gguf: the adapter by itself, for llama.cpp's --lora")
     parser.add_argument("--repo", help="hub: the repository, OWNER/NAME or your own NAME")
     parser.add_argument("--public", action="store_true", help="hub: everybody may see it")
@@ -41,16 +42,31 @@ def main(arguments: Sequence[str]) -> int:
     chosen = parser.parse(arguments)
     if chosen.file is not None and chosen.output is not None:
         raise InputError(f"{chosen.file} and --output {chosen.output}: name one of the two")
-    record, lines = FORMS[chosen.to](chosen, chosen.file or chosen.output)
+    _check_options(chosen)
+    record, lines = FORMS[chosen.to].make(chosen, chosen.file or chosen.output)
     for line in [to_json(record)] if chosen.json else lines:
         out(line)
     return 0
 
 
+def _check_options(chosen: Namespace) -> None:
+    """Raises InputError for an option of another form."""
+    own = FORMS[chosen.to].options
+    for name in (name for form in FORMS.values() for name in form.options):
+        if getattr(chosen, name) and name not in own:
+            options = ", ".join(map(_option, own))
+            raise InputError(f"{_option(name)}: no option of --to {chosen.to} (its own: {options})")
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
 def _zip(chosen: Namespace, place: Path | None) -> Said:
+    from tunix_rt.exporting.run import place_for
     from tunix_rt.records.verify import export_run
 
-    made = export_run(chosen.run, place, not chosen.no_model)
+    made = export_run(chosen.run, place_for(chosen.run, place, ".zip"), not chosen.no_model)
     said = f"{made.file}: {made.files} files, {made.bytes:,} bytes{'' if made.model else ', without the model'}"
     return asdict(made), [said, f"check it: {hints.tunix_rt('verify', str(made.file))}"]
 
@@ -58,19 +74,21 @@ def _zip(chosen: Namespace, place: Path | None) -> Said:
 def _gguf(chosen: Namespace, place: Path | None) -> Said:
     from tunix_rt.exporting.gguf import export_adapter, export_gguf
 
-    file = (export_adapter if chosen.adapter else export_gguf)(chosen.run, place, chosen.dtype)
+    dtype = chosen.dtype or DTYPE
+    file = (export_adapter if chosen.adapter else export_gguf)(chosen.run, place, dtype)
     size, use = file.stat().st_size, f"--lora {file}" if chosen.adapter else f"-m {file}"
-    record = {"file": str(file), "bytes": size, "dtype": chosen.dtype}
-    return record, [f"{file}: {size:,} bytes, {chosen.dtype}", f"ask it: llama-cli {use}"]
+    record = {"file": str(file), "bytes": size, "dtype": dtype}
+    return record, [f"{file}: {size:,} bytes, {dtype}", f"ask it: llama-cli {use}"]
 
 
 def _ollama(chosen: Namespace, place: Path | None) -> Said:
     from tunix_rt.exporting.ollama import MODELFILE, export_ollama
 
-    folder = export_ollama(chosen.run, place, chosen.dtype)
+    dtype = chosen.dtype or DTYPE
+    folder = export_ollama(chosen.run, place, dtype)
     name = chosen.run.path.parent.name
     ask = f"ollama create {name} -f {folder / MODELFILE} && ollama run {name}"
-    record = {"folder": str(folder), "dtype": chosen.dtype}
+    record = {"folder": str(folder), "dtype": dtype}
     return record, [f"{folder}: the model and its {MODELFILE}", f"ask it: {ask}"]
 
 
@@ -93,11 +111,21 @@ def _hub(chosen: Namespace, place: Path | None) -> Said:
     return asdict(made), [f"{made.url}: {made.files} files, {seen}, commit {made.commit[:12]}"]
 
 
-FORMS: dict[str, Callable[[Namespace, Path | None], Said]] = {
-    "zip": _zip,
-    "gguf": _gguf,
-    "ollama": _ollama,
-    "hub": _hub,
-    "card": _card,
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A form of export."""
+
+    make: Callable[[Namespace, Path | None], Said]
+    """From the words of the command and the place that they name."""
+    options: tuple[str, ...]
+    """The options that it has beside the place."""
+
+
+FORMS = {
+    "zip": Form(_zip, ("no_model",)),
+    "gguf": Form(_gguf, ("dtype", "adapter")),
+    "ollama": Form(_ollama, ("dtype",)),
+    "hub": Form(_hub, ("repo", "public", "merge", "license")),
+    "card": Form(_card, ("license",)),
 }
 """What --to takes."""

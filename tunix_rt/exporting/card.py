@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunix_rt.exporting.run import check_finished, place
+from tunix_rt.exporting.run import TO_EXPORT, place_for
 from tunix_rt.files import JsonObject, read_json, read_record, write_text
 from tunix_rt.inference.trained import trained_model
 from tunix_rt.models.folder import is_adapter
@@ -24,8 +24,8 @@ ELSEWHERE = ("debug", "hardware", "checkpoint", "tracking", "run", "sweep")
 
 def export_card(run: RunFolder, chosen: Path | None, licence: str | None) -> Path:
     """Write the card of a finished run; returns where it is. Raises InputError (not finished), ModelError."""
-    check_finished(run)
-    file = place(run, chosen, "-card.md")
+    run.check_finished(TO_EXPORT)
+    file = place_for(run, chosen, "-card.md")
     write_text(file, card(run, licence, adapter=is_adapter(trained_model(run))))
     return file
 

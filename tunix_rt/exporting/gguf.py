@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunix_rt.config.choices import GgufDtype
 from tunix_rt.errors import InputError
-from tunix_rt.exporting.run import check_finished, place
+from tunix_rt.exporting.run import TO_EXPORT, place_for
 from tunix_rt.inference.trained import trained_model, whole_model
 from tunix_rt.models.folder import is_adapter
 from tunix_rt.models.gguf_adapter import write_gguf_adapter
@@ -21,9 +21,9 @@ def export_gguf(run: RunFolder, chosen: Path | None, dtype: GgufDtype) -> Path:
 
     Raises InputError (not finished), ModelError (what GGUF cannot say), MissingExtra.
     """
-    check_finished(run)
+    run.check_finished(TO_EXPORT)
     require_package()
-    file = place(run, chosen, f"-{dtype}.gguf")
+    file = place_for(run, chosen, f"-{dtype}.gguf")
     with whole_model(run, "exported") as model:
         write_gguf(model, file, dtype, run.name)
     return file
@@ -31,11 +31,11 @@ def export_gguf(run: RunFolder, chosen: Path | None, dtype: GgufDtype) -> Path:
 
 def export_adapter(run: RunFolder, chosen: Path | None, dtype: GgufDtype) -> Path:
     """The same of its adapter alone. Raises InputError also if its model is a whole one."""
-    check_finished(run)
+    run.check_finished(TO_EXPORT)
     trained = trained_model(run)
     if not is_adapter(trained):
         raise InputError(f"{run.name}: its model is a whole one, not an adapter; leave --adapter out")
+    file = place_for(run, chosen, f"-adapter-{dtype}.gguf")
     base, _ = opened(trained, PreparedData(run.data_folder).model_folder)
-    file = place(run, chosen, f"-adapter-{dtype}.gguf")
     write_gguf_adapter(trained, base, file, dtype, run.name)
     return file

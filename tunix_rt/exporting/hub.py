@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunix_rt.errors import InputError, MachineError
 from tunix_rt.exporting.card import card
-from tunix_rt.exporting.run import check_finished
+from tunix_rt.exporting.run import TO_EXPORT
 from tunix_rt.inference.trained import trained_model, whole_model
 from tunix_rt.models.adapter_folder import read_base
 from tunix_rt.models.content import model_files
@@ -38,7 +38,7 @@ def export_hub(run: RunFolder, repository: str, public: bool, merged: bool, lice
     The repository is made if it is missing, private unless `public`. Raises InputError (not finished, no such name, a
     repository that everybody sees), ModelError, MachineError (no login, no network).
     """
-    check_finished(run)
+    run.check_finished(TO_EXPORT)
     token, adapter = _token(), is_adapter(trained_model(run)) and not merged
     if adapter:
         _check_base(run)

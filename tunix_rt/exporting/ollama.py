@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,11 @@ from tunix_rt.checked import replaced
 from tunix_rt.config.choices import GgufDtype
 from tunix_rt.config.format import FormatConfig, ThinkChatFormat, ThinkFormat
 from tunix_rt.config.results import GenerationConfig
-from tunix_rt.errors import DataError, InputError, ModelError
+from tunix_rt.errors import DataError, ModelError
 from tunix_rt.experiment import recorded_config
 from tunix_rt.exporting.conversation import Turns, find_turns
 from tunix_rt.exporting.go_template import template
-from tunix_rt.exporting.run import check_finished, place
+from tunix_rt.exporting.run import TO_EXPORT, place_for
 from tunix_rt.files import apply_umask, write_text
 from tunix_rt.inference.trained import whole_model
 from tunix_rt.models.folder import read_architecture
@@ -23,9 +24,12 @@ from tunix_rt.models.tokenizer import Tokenizer
 from tunix_rt.runs.folder import RunFolder
 from tunix_rt.terminal import warn
 from tunix_rt.traces.format import formatter
+from tunix_rt.traces.prediction import read_predictions
 from tunix_rt.traces.trace import Message
 
 MODELFILE, WEIGHTS = "Modelfile", "model.gguf"
+CONTEXT_STEP = 1024
+"""`num_ctx` is a multiple of it, in tokens, so that prompts a little longer than the run's fit too."""
 OTHER_WAY = "export the model alone (--to gguf) and give llama.cpp the prompts as text"
 
 
@@ -34,13 +38,11 @@ def export_ollama(run: RunFolder, chosen: Path | None, dtype: GgufDtype) -> Path
 
     Raises InputError (not finished, there already), ModelError: what GGUF, or a template of Ollama, cannot say.
     """
-    check_finished(run)
+    run.check_finished(TO_EXPORT)
     require_package()
-    folder, config = place(run, chosen, "-ollama"), recorded_config(run)
-    if folder.exists():
-        raise InputError(f"{folder}: exists already; name a new folder")
+    folder, config = place_for(run, chosen, "-ollama"), recorded_config(run)
     with whole_model(run, "exported") as model:
-        text = modelfile(model, config.format, config.generation)
+        text = modelfile(model, config.format, config.generation, _longest_prompt(run))
         with replaced(folder) as part:
             write_gguf(model, part / WEIGHTS, dtype, run.name)
             write_text(part / MODELFILE, text)
@@ -48,17 +50,19 @@ def export_ollama(run: RunFolder, chosen: Path | None, dtype: GgufDtype) -> Path
     return folder
 
 
-def modelfile(model: Path, format: FormatConfig, generation: GenerationConfig) -> str:
+def modelfile(model: Path, format: FormatConfig, generation: GenerationConfig, longest_prompt: int) -> str:
     """The Modelfile for a model folder: its template writes the prompts of the format, without what begins every text.
 
-    Raises ModelError: prompts that are not texts between messages.
+    `longest_prompt`: of the run, in tokens. Ollama has room for it and its answer, not for all that the model can: it
+    allocates the whole key-value cache at once. Raises ModelError: prompts that are not texts between messages.
     """
     tokenizer, architecture = Tokenizer.load(model), read_architecture(model)
     turns = turns_of(tokenizer, format)
     if not turns.several:
         warn("Ollama: each question is asked without the turns before it, which this format does not show unchanged")
+    steps = math.ceil((longest_prompt + generation.max_new_tokens) / CONTEXT_STEP)
     settings = {
-        "num_ctx": longest_context(architecture, family_of(architecture)),
+        "num_ctx": min(steps * CONTEXT_STEP, longest_context(architecture, family_of(architecture))),
         "num_predict": generation.max_new_tokens,
         "temperature": generation.temperature,
         "seed": generation.seed,
@@ -71,6 +75,10 @@ def modelfile(model: Path, format: FormatConfig, generation: GenerationConfig) -
     lines += [f"PARAMETER {name} {value}" for name, value in settings.items()]
     lines += [f'PARAMETER stop "{token}"' for token in _stops(tokenizer)]
     return "\n".join(lines) + "\n"
+
+
+def _longest_prompt(run: RunFolder) -> int:
+    return max((prediction.num_prompt_tokens for prediction in read_predictions(run.predictions)), default=0)
 
 
 def turns_of(tokenizer: Tokenizer, format: FormatConfig) -> Turns:

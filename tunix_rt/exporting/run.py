@@ -1,4 +1,4 @@
-"""What every export asks of a run first, and where its result goes."""
+"""What an export is called where there is none, and where it goes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from pathlib import Path
 from tunix_rt.errors import InputError
 from tunix_rt.runs.folder import RunFolder
 
-
-def check_finished(run: RunFolder) -> None:
-    """Raises InputError if there is no result yet."""
-    if run.status().get("state") != "finished":
-        raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
+TO_EXPORT = "result to export"
 
 
-def place(run: RunFolder, chosen: Path | None, ending: str) -> Path:
-    """Where the export goes: as chosen, else EXPERIMENT-IDENTITY and an ending, in the folder of the runs."""
-    return chosen or run.root / f"{run.name.replace('/', '-')}{ending}"
+def place_for(run: RunFolder, chosen: Path | None, ending: str) -> Path:
+    """Where the export goes: as chosen, else EXPERIMENT-IDENTITY and an ending, in the folder of the runs.
+
+    Raises InputError if something is there.
+    """
+    found = chosen or run.root / f"{run.name.replace('/', '-')}{ending}"
+    if found.exists():
+        raise InputError(f"{found}: exists already; remove it, or name another with --output")
+    return found

@@ -77,8 +77,7 @@ def reproduce(recorded: RunFolder, overrides: Sequence[str], strict: bool, done:
 
     Raises InputError (not finished), DataError (the data changed), GateError (`strict`), and what a run raises.
     """
-    if recorded.status().get("state") != "finished":
-        raise InputError(f"{recorded.name}: not finished, so there is nothing to reproduce; run its command again")
+    recorded.check_finished("result to reproduce")
     config = as_recorded(recorded, overrides)
     check_data(recorded, config)
     before = dict(read_json(recorded.environment))

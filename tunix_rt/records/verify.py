@@ -20,7 +20,7 @@ from tunix_rt.config.load import earlier_of
 from tunix_rt.config.model import RunModel
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.engine.outputs import problem_of
-from tunix_rt.errors import DataError, GateError, InputError, ModelError
+from tunix_rt.errors import DataError, GateError, ModelError
 from tunix_rt.evaluation.faithfulness import of_interventions
 from tunix_rt.evaluation.score import SCHEMA_VERSION, score
 from tunix_rt.experiment import recorded_config
@@ -44,8 +44,7 @@ def export_run(run: RunFolder, target: Path | None, with_model: bool) -> Exporte
 
     Raises InputError (not finished), ModelError, DataError, GateError (its model, data or results are damaged).
     """
-    if run.status().get("state") != "finished":
-        raise InputError(f"{run.name}: not finished, so there is no result to export; run its command again")
+    run.check_finished("result to export")
     if run.model.is_dir():
         trained_model(run)
     _outputs(run)
@@ -61,8 +60,7 @@ def verify(what: Path | RunFolder) -> list[str]:
     Raises GateError: the first thing that is wrong; DataError: no such file, or one that is not safe to open.
     """
     if isinstance(what, RunFolder):
-        if what.status().get("state") != "finished":
-            raise InputError(f"{what.name}: not finished, so there is no result to verify")
+        what.check_finished("result to verify")
         prepared = PreparedData(what.data_folder)
         model = folder_digest(what.model) if what.model.is_dir() else None
         return [_files(what, prepared), *_verified(what, prepared, model)]

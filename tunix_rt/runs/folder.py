@@ -158,6 +158,11 @@ class RunFolder:
             status["state"] = "killed"
         return status
 
+    def check_finished(self, what: str) -> None:
+        """Raises InputError if there is no result yet, so no `what`: "model to register", "result to export"."""
+        if self.status().get("state") != "finished":
+            raise InputError(f"{self.name}: not finished, so there is no {what}; run its command again")
+
     def begin(self, known_by: JsonObject | None = None) -> None:
         """Record that this process works here; `known_by`: `identity` and `key` if its name says neither."""
         status = {"record_version": VERSION, "state": "running", **this_process(), "started": time.time()}

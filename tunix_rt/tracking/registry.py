@@ -56,8 +56,9 @@ def register(run: RunFolder, name: str, uri: str | None) -> Registered:
 
     Raises InputError (not finished), ModelError, DataError, StoreError.
     """
-    if run.status().get("state") != "finished" or not run.model.is_dir():
-        raise InputError(f"{run.name}: not finished, so there is no model to register; run its command again")
+    run.check_finished("model to register")
+    if not run.model.is_dir():
+        raise InputError(f"{run.name}: its model folder is missing; run its command again")
     elsewhere = None if uri is None else resolve(uri, Path.cwd())
     tracking = replace(content.read_tracking(run, elsewhere), stores={FIRST: {}})
     report = sync_folder(run, tracking, watch=False)
