@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.models.gguf_models import BYTES, CASES, LLAMA3, config_of, make, random
+from tests.models.gguf_models import BYTES, CASES, LLAMA3, SIZES, config_of, make, random
 from tunix_rt.errors import ModelError
 from tunix_rt.files import read_json
-from tunix_rt.models import gguf
+from tunix_rt.models import gguf, gguf_metadata, gguf_write
 from tunix_rt.models.adapter import Adapter, fresh, linear, merged, tensor_name
 from tunix_rt.models.adapter_folder import Base, write_adapter
 from tunix_rt.models.families.registry import FAMILIES as ALL
@@ -146,6 +146,26 @@ def test_other_types_round_as_the_package_does(dtype: str, tmp_path: Path) -> No
 def test_what_a_file_cannot_say_is_refused(case: str, changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(ModelError, match=f"GGUF: .*{problem}.*llama.cpp would compute another model"):
         family_of(read(config_of(case, **changes), case))
+
+
+@pytest.mark.parametrize("listed", [[True, True, False, True], [True] * 3])
+def test_windows_may_be_listed_layer_by_layer(
+    listed: list[bool], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prevents: a traceback for a file that another converter wrote."""
+    keys = gguf_metadata.model_keys
+    changed = {"gemma3.attention.sliding_window_pattern": listed}
+    monkeypatch.setattr(gguf_write, "model_keys", lambda *given: keys(*given) | changed)
+    write_gguf(make(tmp_path / "model", "gemma3"), tmp_path / "model.gguf", "F16", "small")
+    if len(listed) == SIZES["num_hidden_layers"]:
+        gguf.convert(tmp_path / "model.gguf", tmp_path / "back")
+        types = read_json(tmp_path / "back" / "config.json")["layer_types"]
+        assert [kind == "sliding_attention" for kind in types] == listed
+    else:
+        with pytest.raises(
+            ModelError, match=r"sliding_window_pattern: .* expected a number, or a truth value for each"
+        ):
+            gguf.convert(tmp_path / "model.gguf", tmp_path / "back")
 
 
 def test_windows_that_cannot_be_said_end_the_context(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

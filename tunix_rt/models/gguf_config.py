@@ -137,10 +137,10 @@ def _qwen3_moe(file: _File) -> JsonObject:
 
 
 def _gemma(file: _File, model_type: str, every: int, window: int | None) -> JsonObject:
-    count, every = file.required("block_count"), file.get("attention.sliding_window_pattern", every)
+    count = file.required("block_count")
     largest, heads = count == LARGEST_GEMMA[model_type], file.required("attention.head_count")
     window = file.get("attention.sliding_window", window) or None
-    slides = [window is not None and (every == 0 or (layer + 1) % every != 0) for layer in range(count)]
+    slides = [window is not None and slides for slides in _pattern(file, count, every)]
     hidden = file.required("embedding_length")
     return {
         "hidden_activation": "gelu_pytorch_tanh",
@@ -148,6 +148,18 @@ def _gemma(file: _File, model_type: str, every: int, window: int | None) -> Json
         "sliding_window": window,
         "layer_types": [SLIDING if one else FULL for one in slides],
     }
+
+
+def _pattern(file: _File, count: int, every: int) -> list[bool]:
+    """Whether each layer has a window: all but every n-th one (0: all), or as listed layer by layer."""
+    key = "attention.sliding_window_pattern"
+    said = file.get(key, every)
+    if isinstance(said, list) and len(said) == count:
+        return [bool(slides) for slides in said]
+    if not isinstance(said, int) or said < 0:
+        where = f"{file.metadata.file}: {file.name}.{key}"
+        raise ModelError(f"{where}: {said!r}, expected a number, or a truth value for each of the {count} layers")
+    return [said == 0 or (layer + 1) % said != 0 for layer in range(count)]
 
 
 def _gemma2(file: _File) -> JsonObject:
