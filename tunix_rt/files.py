@@ -11,6 +11,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,8 +46,13 @@ def named(path: Path) -> Iterator[None]:
 @contextmanager
 def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary binary file beside `path`; on success it is synced and renamed to `path` in one step."""
-    from boltons.fileutils import AtomicSaver
+    with atomic_path(path) as part, part.open("w+b") as file:
+        yield file
 
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """The same for a writer that opens the file itself: yields the path to write. What is replaced keeps its mode."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # by killed processes
         pid = left.name.split(".")[-2]
@@ -54,13 +60,16 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
             left.unlink(missing_ok=True)
     part = path.with_name(f"{path.name}.{threading.get_native_id()}.{os.getpid()}.part")
     try:
-        with named(path), AtomicSaver(str(path), part_file=part.name, overwrite_part=True) as file:
+        with named(path):
             faults.point("writing", path)
-            yield file
+            yield part
             faults.point("written", path)
-    except BaseException:  # AtomicSaver leaves it if the disk is full
+            sync_file(part)
+            if path.exists():
+                shutil.copymode(path, part)
+            part.replace(path)
+    finally:
         part.unlink(missing_ok=True)
-        raise
     faults.point("renamed", path)
 
 

@@ -7,10 +7,7 @@ is float16 in a file of Q8_0.
 
 from __future__ import annotations
 
-import glob
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +17,7 @@ import numpy as np
 
 from tunix_rt.config.choices import GgufDtype as Dtype
 from tunix_rt.errors import MissingExtra, ModelError
-from tunix_rt.files import apply_umask, sync_file
+from tunix_rt.files import atomic_path
 from tunix_rt.hints import install
 from tunix_rt.models.families.architecture import Shape
 from tunix_rt.models.folder import Float32, read_architecture, weight_reader
@@ -100,7 +97,7 @@ def general_keys(kind: str, name: str, dtype: Dtype) -> Keys:
 
 def write_file(target: Path, architecture: str, keys: Keys, entries: list[Entry], template: Any = None) -> None:
     """Write keys and tensors, with a bar; the file has its name when it is complete."""
-    with _beside(target) as part:
+    with atomic_path(target) as part:
         from gguf import GGUFWriter
 
         writer = GGUFWriter(part, architecture)
@@ -120,26 +117,6 @@ def write_file(target: Path, architecture: str, keys: Keys, entries: list[Entry]
                     bar.advance()
         finally:
             writer.close()
-
-
-@contextmanager
-def _beside(target: Path) -> Iterator[Path]:
-    """A file beside `target` that gets its name at the end; those of killed processes are removed."""
-    import psutil
-
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f"{glob.escape(target.name)}.*.part"):
-        pid = left.name.split(".")[-2]
-        if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            left.unlink(missing_ok=True)
-    part = target.with_name(f"{target.name}.{os.getpid()}.part")
-    try:
-        yield part
-        sync_file(part)
-        apply_umask(part)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _add_keys(writer: GGUFWriter, keys: Keys) -> None:
