@@ -14,10 +14,9 @@ before the first prompt to the end of the last update, without loading, saving a
 from __future__ import annotations
 
 import atexit
-import re
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,55 +26,14 @@ import psutil
 
 from benchmarks import race
 from benchmarks.generation_case import trained
+from benchmarks.grpo_case import GrpoCase
+from benchmarks.peers.trl_grpo import trl_grpo
 from benchmarks.race import THREADS, Clock, Lap, Ready
 from benchmarks.workload import Workload, parser
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.objectives.rollouts import RolloutObjective
-from tunix_rt.runs.folder import RunFolder
-from tunix_rt.terminal import out, say
+from tunix_rt.terminal import out
 
 TRL = "TRL"
-SUM = re.compile(r"(\d+) \+ (\d+) \+ (\d+) = (\d+)")
-"""A step of a worksheet."""
-
-
-@dataclass(frozen=True, slots=True)
-class GrpoCase:
-    """The work of one lap, the same for all contestants."""
-
-    workload: Workload
-    """Declares the steps, prompts, samples and lengths too."""
-    model: Path
-    """Folder of the trained weights."""
-
-    @classmethod
-    def of(cls, before: Workload, *declared: str) -> GrpoCase:
-        """Train the weights as `before` declares, if that is not done yet."""
-        from tunix_rt.experiment import run
-
-        before.prepared()
-        say("grpo: training the weights, unless that was done before")
-        model = RunFolder(run(before.config).folder).model.resolve()
-        words = ("model=from_path", f"model.source.path={model}", "tokenizer=pretrained")
-        return cls(Workload((*before.overrides, *words, *declared)), model)
-
-    @property
-    def objective(self) -> RolloutObjective:
-        """What is declared of the rollouts."""
-        objective = self.workload.config.objective
-        assert isinstance(objective, RolloutObjective)
-        return objective
-
-    @property
-    def num_steps(self) -> int:
-        """Steps of a lap."""
-        return self.workload.config.training.max_steps or 0
-
-    @property
-    def num_samples(self) -> int:
-        """Samples of a lap."""
-        rollout = self.objective.rollout
-        return self.num_steps * rollout.prompts_per_step * rollout.samples_per_prompt
 
 
 def ours(case: GrpoCase, backend: str) -> Ready:
@@ -150,99 +108,6 @@ def _facts(log: Any) -> dict[str, float]:
     return {"tokens a sample": mean("length"), "reward": mean("reward"), "dead groups": mean("dead_groups")}
 
 
-def theirs(case: GrpoCase) -> Ready:
-    """Laps of `trl.GRPOTrainer`."""
-    import torch
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    torch.set_num_threads(THREADS)
-    examples = Dataset.from_list(_examples(case))
-    tokenizer = AutoTokenizer.from_pretrained(case.model)
-
-    def lap() -> Lap:
-        with tempfile.TemporaryDirectory() as folder:
-            model = AutoModelForCausalLM.from_pretrained(case.model, dtype=torch.float32)
-            return _run_trainer(case, model, tokenizer, examples, Path(folder))
-
-    return lap
-
-
-def _examples(case: GrpoCase) -> list[dict[str, str]]:
-    """Prompts of all steps of a lap, in the order of ours, with their reference answers."""
-    from tunix_rt.batches.reader import Reader
-    from tunix_rt.rollouts.prompts import PromptOrder
-
-    config, traces = case.workload.config, case.workload.prepared().traces("train")
-    reader, rollout = Reader.of(case.model, config.format), case.objective.rollout
-    order = PromptOrder(len(traces), rollout.prompts_per_step, rollout.resample, config.training.seed)
-    asked = [traces[place] for step in range(case.num_steps) for place in order.at(step)]
-    return [{"prompt": reader.question(trace).prompt, "reference": trace.final_answer} for trace in asked]
-
-
-def reward(completions: Sequence[str], reference: Sequence[str], **_: Any) -> list[float]:
-    """1 for the right answer behind `Answer:`, and the share of right sums among the steps."""
-    return [_right_sums(said) + _is_right(said, answer) for said, answer in zip(completions, reference, strict=True)]
-
-
-def _is_right(said: str, answer: str) -> bool:
-    return said.rpartition("Answer: ")[2].strip() == answer
-
-
-def _right_sums(said: str) -> float:
-    sums = [sum(map(int, found[:-1])) == int(found[-1]) for found in SUM.findall(said)]
-    return sum(sums) / len(sums) if sums else 0.0
-
-
-def _run_trainer(case: GrpoCase, model: Any, tokenizer: Any, examples: Any, folder: Path) -> Lap:
-    from transformers import PrinterCallback, TrainerCallback
-    from trl import GRPOConfig, GRPOTrainer
-
-    config, rollout = case.workload.config, case.objective.rollout
-    laps: list[Lap] = []
-    clocks: list[Clock] = []
-
-    class Stopwatch(TrainerCallback):  # type: ignore[misc]
-        def on_train_begin(self, *_: Any, **__: Any) -> None:
-            clocks.append(Clock())
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if state.global_step == state.max_steps:
-                laps.append(clocks[0].lap(case.num_samples))
-
-    arguments = GRPOConfig(
-        output_dir=str(folder),
-        per_device_train_batch_size=rollout.prompts_per_step * rollout.samples_per_prompt,
-        num_generations=rollout.samples_per_prompt,
-        max_completion_length=rollout.max_new_tokens,
-        max_steps=case.num_steps,
-        loss_type="grpo",
-        learning_rate=config.optimizer.learning_rate,
-        lr_scheduler_type="constant",
-        adam_beta1=config.optimizer.beta1,
-        adam_beta2=config.optimizer.beta2,
-        weight_decay=config.optimizer.weight_decay,
-        max_grad_norm=config.training.clip_norm or 0.0,
-        gradient_checkpointing=False,
-        shuffle_dataset=False,
-        bf16=False,
-        use_cpu=True,
-        dataloader_pin_memory=False,
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        seed=config.training.seed,
-    )
-    trainer = GRPOTrainer(model, reward, arguments, examples, processing_class=tokenizer, callbacks=[Stopwatch()])
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    (lap,) = laps
-    names = {"tokens a sample": "completions/mean_length", "reward": "reward", "dead groups": "frac_reward_zero_std"}
-    logged = [line for line in trainer.state.log_history if "reward" in line]
-    return replace(lap, facts={own: float(np.mean([line[name] for line in logged])) for own, name in names.items()})
-
-
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.grpo`."""
     made = parser(__doc__ or "", rounds=3)
@@ -266,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
         "hardware.local_batch_size=8",
     )
     contestants = {name: partial(ours, case, name) for name in given.backends}
-    results = race.run({**contestants, TRL: partial(theirs, case)}, given.rounds)
+    results = race.run({**contestants, TRL: partial(trl_grpo, case)}, given.rounds)
     race.show("a step of GRPO: ours against TRL's GRPOTrainer", results, TRL, unit="samples")
     out(
         f"{given.steps} steps of {given.prompts} prompts with {given.samples} samples of at most "

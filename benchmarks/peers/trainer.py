@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from typing import Any, Literal
 
-from benchmarks.peers.watch import settings, stopwatch
+from benchmarks.peers.watch import settings, stopwatch, timed
 from benchmarks.race import THREADS, Lap, Ready
 from benchmarks.training_case import TrainingCase
 
@@ -28,7 +28,8 @@ def trainer(plan: TrainingCase, order: Literal["random", "by_length"]) -> Ready:
                 output_dir=output,
                 per_device_train_batch_size=plan.num_traces,
                 train_sampling_strategy="random" if order == "random" else "sequential",
-                **settings(plan),
+                num_train_epochs=1,
+                **settings(plan.workload.config),
             )
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             return _run(model, arguments, examples, collate)
@@ -37,7 +38,7 @@ def trainer(plan: TrainingCase, order: Literal["random", "by_length"]) -> Ready:
 
 
 def _run(model: Any, arguments: Any, examples: list[dict[str, list[int]]], collate: Any) -> Lap:
-    from transformers import PrinterCallback, Trainer
+    from transformers import Trainer
 
     tokens, watch = [0], stopwatch(lambda: tokens[0])
 
@@ -48,5 +49,4 @@ def _run(model: Any, arguments: Any, examples: list[dict[str, list[int]]], colla
         return batch
 
     trainer = Trainer(model, arguments, counted, examples, callbacks=[watch])
-    trainer.remove_callback(PrinterCallback)
-    return watch.lap(trainer.train().training_loss)
+    return timed(trainer, watch)

@@ -9,7 +9,7 @@ import math
 import tempfile
 from typing import Any
 
-from benchmarks.peers.watch import settings, stopwatch
+from benchmarks.peers.watch import settings, stopwatch, timed
 from benchmarks.race import THREADS, Lap, Ready
 from benchmarks.training_case import TrainingCase
 
@@ -38,7 +38,8 @@ def trl_packed(plan: TrainingCase) -> Ready:
                 max_length=plan.row_length,
                 gradient_checkpointing=False,
                 dataset_num_proc=None,
-                **settings(plan),
+                num_train_epochs=1,
+                **settings(plan.workload.config),
             )
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
             return _run(model, arguments, rows, tokenizer, tokens)
@@ -47,10 +48,8 @@ def trl_packed(plan: TrainingCase) -> Ready:
 
 
 def _run(model: Any, arguments: Any, rows: Any, tokenizer: Any, tokens: int) -> Lap:
-    from transformers import PrinterCallback
     from trl import SFTTrainer
 
     watch = stopwatch(lambda: tokens)
     trainer = SFTTrainer(model, arguments, train_dataset=rows, processing_class=tokenizer, callbacks=[watch])
-    trainer.remove_callback(PrinterCallback)
-    return watch.lap(trainer.train().training_loss)
+    return timed(trainer, watch)

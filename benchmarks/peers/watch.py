@@ -6,23 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from benchmarks.race import Clock, Lap
-from benchmarks.training_case import TrainingCase
+from tunix_rt.config.schema import ExperimentConfig
 
 
-def settings(plan: TrainingCase) -> dict[str, Any]:
-    """Arguments of `TrainingArguments`: one pass over the traces, with the optimizer of the experiment."""
-    config = plan.workload.config
+def settings(config: ExperimentConfig) -> dict[str, Any]:
+    """Arguments of `TrainingArguments`: the optimizer of the experiment, and nothing saved or reported."""
     optimizer, precision = config.optimizer, config.backend.precision
     assert optimizer.no_decay == ("norms", "biases"), "what Trainer does not decay"
     return {
-        "num_train_epochs": 1,
         "learning_rate": optimizer.learning_rate,
         "lr_scheduler_type": "constant",
         "adam_beta1": optimizer.beta1,
         "adam_beta2": optimizer.beta2,
         "adam_epsilon": optimizer.eps,
         "weight_decay": optimizer.weight_decay,
-        "max_grad_norm": plan.training.clip_norm or 0.0,
+        "max_grad_norm": config.training.clip_norm or 0.0,
         "bf16": precision == "bfloat16",
         "logging_steps": config.checkpoint.log_every,
         "save_strategy": "no",
@@ -35,8 +33,16 @@ def settings(plan: TrainingCase) -> dict[str, Any]:
     }
 
 
-def stopwatch(tokens: Callable[[], int]) -> Any:
-    """A callback that measures from the first batch to the end of the last update. `tokens`: those seen by then."""
+def timed(trainer: Any, watch: Any) -> Lap:
+    """Train with a `stopwatch` among the callbacks, without printing."""
+    from transformers import PrinterCallback
+
+    trainer.remove_callback(PrinterCallback)
+    return watch.lap(trainer.train().training_loss)
+
+
+def stopwatch(amount: Callable[[], int]) -> Any:
+    """A callback that measures from the first batch to the end of the last update. `amount`: what was done by then."""
     from transformers import TrainerCallback
 
     class Stopwatch(TrainerCallback):
@@ -48,7 +54,7 @@ def stopwatch(tokens: Callable[[], int]) -> Any:
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step == state.max_steps:
-                self._lap = self._clock.lap(tokens(), updates=state.global_step)
+                self._lap = self._clock.lap(amount(), updates=state.global_step)
 
         def lap(self, loss: float) -> Lap:
             """The lap, with the mean loss as `Trainer` gives it."""
