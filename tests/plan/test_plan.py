@@ -16,7 +16,7 @@ from tunix_rt.__main__ import main
 from tunix_rt.inputs import prepared_data
 from tunix_rt.models.folder import read_architecture, read_config, read_weights
 from tunix_rt.models.initialise import write_zero_weights
-from tunix_rt.plan.measure import measure
+from tunix_rt.plan.measure import measuring
 from tunix_rt.plan.outline import outline, prepared_shapes
 from tunix_rt.tracking.registry import ModelStore
 
@@ -239,7 +239,7 @@ def test_what_is_derived_is_most_of_what_is_measured(backend: str, plan: Any) ->
 def test_steps_that_take_more_than_they_may_are_ended(work: Path) -> None:
     """Prevents: a plan that fills the memory of the machine to find out whether it would."""
     config = config_of([*TOY, "backend=torch", *MIDDLE])
-    with prepared_shapes(config) as prepared:
+    with measuring(config) as measure, prepared_shapes(config) as prepared:
         measured = measure(outline(config, prepared), 2**28)
     assert (measured.ended, measured.num_steps) == ("out of memory", 0)
     assert measured.peak > 2**28

@@ -78,6 +78,11 @@ def _join_tpu_pod(backend: BackendConfig, hardware: HardwareConfig) -> None:
         start.join_tpu_pod()
 
 
+def import_backend(name: str) -> None:
+    """Import a backend and its framework, which takes a second or more."""
+    _module(name)
+
+
 def _module(name: str) -> Any:
     return importlib.import_module(f"tunix_rt.backends.{name}.backend")
 

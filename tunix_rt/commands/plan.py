@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.plan.make import make
     from tunix_rt.plan.show import show
 
-    plan = make(config, chosen.overrides, limit, measuring=not chosen.no_measure)
+    plan = make(config, chosen.overrides, limit, measures=not chosen.no_measure)
     if chosen.json:
         out(to_json(plan.to_json()))
     else:

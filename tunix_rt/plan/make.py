@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 
 from tunix_rt.backends import registry
@@ -17,7 +17,7 @@ from tunix_rt.machine import free_memory
 from tunix_rt.plan.advice import Change, advice
 from tunix_rt.plan.devices import find_devices
 from tunix_rt.plan.estimate import Estimate, MemoryBudget, estimate, with_rows
-from tunix_rt.plan.measure import Measured, measure
+from tunix_rt.plan.measure import Measure, Measured, measuring
 from tunix_rt.plan.outline import prepared_shapes
 from tunix_rt.plan.traffic import Traffic, traffic
 from tunix_rt.precision import decided, slower_than_float32
@@ -96,7 +96,7 @@ class Plan:
         }
 
 
-def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, measuring: bool) -> Plan:
+def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, measures: bool) -> Plan:
     """Plan `config`, declared by `overrides`, on its devices; `limit` replaces the memory of each (bytes).
 
     Raises what preparing data raises, DeviceError, MissingExtra.
@@ -105,9 +105,13 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
     config = decided(config)
     devices = find_devices(config, limit)
     budget = devices.budget
-    with prepared_shapes(config) as prepared:
+    with ExitStack() as stack:
+        measure: Measure | None = None
+        if measures and config.training.trains and devices.names:
+            measure = stack.enter_context(measuring(config))
+        prepared = stack.enter_context(prepared_shapes(config))
         found, measured = estimate(config, prepared, devices.number, budget), None
-        if config.training.trains and measuring and devices.hold(found):
+        if measure is not None and devices.hold(found):
             measured = measure(found.outline, devices.measurable)
             if measured.rows_at_once != found.outline.query.rows_at_once and measured.ended == "done":
                 found = with_rows(found.outline, measured.rows_at_once)
@@ -122,7 +126,7 @@ def make(config: ExperimentConfig, overrides: Sequence[str], limit: int | None, 
             advice=[] if found.fits(budget) else advice(overrides, found, prepared, budget),
             measured=measured,
             first=_first(config),
-            slower=slower_than_float32(config, budget.platform) if measuring else None,
+            slower=slower_than_float32(config, budget.platform) if measures else None,
         )
 
 

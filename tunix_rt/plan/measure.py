@@ -11,8 +11,10 @@ import sys
 import tempfile
 import time
 from collections import deque
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -79,34 +81,43 @@ class _Work:
         return cls(largest_batch(outline.query), outline.query.rows_at_once, outline.updates)
 
 
-def measure(outline: Outline, limit: int) -> Measured:
-    """Train on the batch with the most targets in a process limited, with those it starts, to `limit` bytes.
+Measure = Callable[[Outline, int], Measured]
+"""Trains on the batch with the most targets, in a process limited, with those it starts, to so many bytes.
 
-    Raises TunixError from it.
-    """
-    number = outline.query.mesh.size
+Raises TunixError from it.
+"""
+
+
+@contextmanager
+def measuring(config: ExperimentConfig) -> Iterator[Measure]:
+    """Start the process, which imports the framework while the caller finds out what is to be measured."""
     context = get_context("spawn")
-    ours, its = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_serve, args=(its, outline.config, outline.prepared.model_folder, _Work.of(outline))
-    )
+    ours, its = context.Pipe()
+    process = context.Process(target=_serve, args=(its, config))
     process.start()
     its.close()
-    peak, deadline = 0, time.monotonic() + LONGEST
     try:
-        watched = psutil.Process(process.pid)
-        while not ours.poll(GLANCE):
+        yield partial(_measured, process.pid, ours)
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+def _measured(pid: int, process: Connection, outline: Outline, limit: int) -> Measured:
+    number, peak, deadline = outline.query.mesh.size, 0, time.monotonic() + LONGEST
+    try:
+        process.send((outline.prepared.model_folder, _Work.of(outline)))
+        watched = psutil.Process(pid)
+        while not process.poll(GLANCE):
             peak = max(peak, _resident(watched))
             if peak > limit:
                 return Measured("out of memory", peak=peak // number)
             if time.monotonic() > deadline:
                 return Measured("out of time", peak=peak // number)
-        found = ours.recv()
-    except (EOFError, psutil.NoSuchProcess):  # the kernel killed it first
+        found = process.recv()
+    except (EOFError, BrokenPipeError, psutil.NoSuchProcess):  # the kernel killed it first
         return Measured("out of memory", peak=peak // number)
-    finally:
-        process.kill()
-        process.join()
     if isinstance(found, OutOfMemory):
         return Measured("out of memory", peak=peak // number)
     if isinstance(found, TunixError):
@@ -124,12 +135,17 @@ def _resident(process: psutil.Process) -> int:
     return total
 
 
-def _serve(answer: Connection, config: ExperimentConfig, model_folder: Path, work: _Work) -> None:
+def _serve(asked: Connection, config: ExperimentConfig) -> None:
     heap.own_process()
+    registry.import_backend(config.backend.name)
     try:
-        answer.send(_train(config, model_folder, work))
+        model_folder, work = asked.recv()
+    except EOFError:
+        return
+    try:
+        asked.send(_train(config, model_folder, work))
     except TunixError as error:
-        answer.send(error)
+        asked.send(error)
 
 
 def _train(config: ExperimentConfig, model_folder: Path, work: _Work) -> Measured:

@@ -138,7 +138,7 @@ class Formatter:
         labelled[0] = replace(labelled[0], text=turn.lead + labelled[0].text)
         labelled[-1] = replace(labelled[-1], text=labelled[-1].text + turn.trail)
         weight = 1.0 if said.weight is None else said.weight
-        own = [replace(part, scale=weight) for part in (*labelled, Part("end", turn.end)) if part.text]
+        own = [Part(part.kind, part.text, weight) for part in (*labelled, Part("end", turn.end)) if part.text]
         return (*self._prompt_parts(trace, turn.prefix, previous_turns), *own)
 
     def plain(self, completion: str) -> str:
@@ -221,7 +221,7 @@ def _without_start(parts: Sequence[Part], length: int) -> list[Part]:
     for part in parts:
         cut = min(length, len(part.text))
         length -= cut
-        left.append(replace(part, text=part.text[cut:]))
+        left.append(Part(part.kind, part.text[cut:], part.scale) if cut else part)
     return [part for part in left if part.text]
 
 
