@@ -22,7 +22,7 @@ from benchmarks.peers.generate import generate
 from benchmarks.peers.vllm import vllm
 from benchmarks.race import THREADS, Clock, Lap, Ready
 from benchmarks.report import about, write_markdown
-from benchmarks.workload import Workload, parser
+from benchmarks.workload import Workload, add_quick, parse, parser
 
 PEERS: dict[str, Callable[[GenerationCase], Ready]] = {
     "generate, order of the data": partial(generate, order="data"),
@@ -54,16 +54,20 @@ def main(arguments: list[str] | None = None) -> None:
     made = parser(__doc__ or "", rounds=3)
     made.add_argument("--steps", type=int, default=100, help="updates of the weights before (default %(default)s)")
     made.add_argument("--prompts", type=int, default=64, help="prompts in a lap (default %(default)s)")
-    made.add_argument("--batch-size", type=int, default=32, help="sequences decoded together (default %(default)s)")
-    made.add_argument("--max-new-tokens", type=int, default=384, help="at most so many a prompt (default %(default)s)")
+    made.add_argument("--batch-size", type=int, default=64, help="sequences decoded together (default %(default)s)")
+    made.add_argument("--max-new-tokens", type=int, default=96, help="at most so many a prompt (default %(default)s)")
     made.add_argument("--endless", action="store_true", help="no token stops an answer: equal work for all")
+    made.add_argument("--peers", default=";".join(PEERS), help="by semicolon (default: %(default)s)")
     made.add_argument("--vllm", type=Path, metavar="PYTHON", help="also vLLM, in the environment of this interpreter")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
-    given = made.parse_args(arguments)
+    add_quick(made)
+    given = parse(made, arguments, {"steps": 2, "prompts": 4, "batch_size": 2, "max_new_tokens": 6})
     words = trained(given.backends[0], given.steps, given.prompts)
     sizes = (given.prompts, given.batch_size, given.max_new_tokens)
     plan = GenerationCase.of(Workload.of(*words, *given.overrides), *sizes, given.endless)
-    peers = PEERS | ({"vLLM": partial(vllm, python=given.vllm)} if given.vllm else {})
+    peers = {name: PEERS[name] for name in given.peers.split(";")}
+    if given.vllm:
+        peers["vLLM"] = partial(vllm, python=given.vllm)
     contestants = {name: partial(ours, plan, name) for name in given.backends}
     results = race.run(contestants | {name: partial(peer, plan) for name, peer in peers.items()}, given.rounds)
     to = race.hardest(results, given.backends)

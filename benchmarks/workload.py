@@ -41,6 +41,14 @@ DEFAULTS = (
 )
 """The model `mini` (10 M parameters) on worksheets. Later overrides win."""
 
+QUICK = (
+    "model=nano",
+    "model.source.max_position_embeddings=1024",
+    "tokenizer.vocab_size=300",
+    "dataset.limit.train=40",
+)
+"""A model and data as small as they can be: with `--quick`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -88,6 +96,19 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
         help="other data or model, as for tunix_rt: dataset=jsonl dataset.name=mine dataset.source.train.path=…",
     )
     return made
+
+
+def add_quick(made: argparse.ArgumentParser) -> None:
+    """Add `--quick`; see `parse`."""
+    made.add_argument("--quick", action="store_true", help="tiny sizes: that it runs, not how fast")
+
+
+def parse(made: argparse.ArgumentParser, arguments: list[str] | None, quick: dict[str, int]) -> argparse.Namespace:
+    """The arguments; with `--quick` those of `quick` instead, one round, and QUICK before the overrides."""
+    given = made.parse_args(arguments)
+    if given.quick:
+        vars(given).update(quick, rounds=1, overrides=[*QUICK, *given.overrides])
+    return given
 
 
 def installed() -> list[str]:

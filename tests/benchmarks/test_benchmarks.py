@@ -12,13 +12,7 @@ from typing import Any
 import pytest
 
 from benchmarks import generation, quantize, training
-
-TINY = (
-    "model=nano",
-    "model.source.max_position_embeddings=1024",
-    "tokenizer.vocab_size=300",
-    "dataset.limit.train=40",
-)
+from benchmarks.workload import QUICK
 
 
 def results_of(benchmark: str, folder: Path, root: Path, *words: str) -> Any:
@@ -56,28 +50,31 @@ def rate(lap: dict[str, Any]) -> float:
     return float(lap["amount"] / lap["cpu_seconds"])
 
 
-@pytest.mark.acceptance
-@pytest.mark.slow
-def test_training_of_ours_and_theirs_sees_the_same_real_tokens(work: Path, root: Path) -> None:
+ALL = pytest.param((), marks=(pytest.mark.acceptance, pytest.mark.slow), id="all")
+"""Every contestant; in the default tier, torch's and one peer."""
+
+
+@pytest.mark.parametrize("words", [pytest.param(("--backends", "torch", "--peers", "plain loop"), id="torch"), ALL])
+def test_training_of_ours_and_theirs_sees_the_same_real_tokens(work: Path, root: Path, words: tuple[str, ...]) -> None:
     """A ratio of rates would be worthless if padding were counted on one side, or other traces trained on."""
-    laps = check_contest(results_of("training", work, root, "--steps", "2", "--traces", "4", *TINY))
-    assert set(laps) == {"jax", "torch", *training.PEERS}
-    assert len({lap["amount"] for lap in laps.values()}) == 1 < laps["jax"]["amount"]
+    laps = check_contest(results_of("training", work, root, "--quick", *words))
+    assert set(laps) == ({"torch", "plain loop"} if words else {"jax", "torch", *training.PEERS})
+    assert len({lap["amount"] for lap in laps.values()}) == 1 < laps["torch"]["amount"]
     assert {lap["facts"]["updates"] for lap in laps.values()} == {2}
     losses = [lap["facts"]["loss"] for lap in laps.values()]
     assert losses == pytest.approx([losses[0]] * len(losses), rel=0.05), "not the same traces, weights or rule"
 
 
-@pytest.mark.acceptance
-@pytest.mark.slow
-@pytest.mark.parametrize("ends", [(), ("--endless",)], ids=["by itself", "endless"])
-def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: Path, ends: tuple[str, ...]) -> None:
+ENDLESS = ("--backends", "torch", "--peers", "generate, like lengths", "--endless")
+
+
+@pytest.mark.parametrize("words", [pytest.param(ENDLESS, id="torch, endless"), ALL])
+def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: Path, words: tuple[str, ...]) -> None:
     """Greedy answers are equal, so a difference in count would be a prompt left out or a stop missed."""
-    words = ("--steps", "2", "--prompts", "4", "--batch-size", "2", "--max-new-tokens", "6", *ends)
-    laps = check_contest(results_of("generation", work, root, *words, *TINY))
-    assert set(laps) == {"jax", "torch", *generation.PEERS}
-    assert len({lap["amount"] for lap in laps.values()}) == 1 <= laps["jax"]["amount"]
-    assert not ends or laps["jax"]["amount"] == 4 * 6
+    laps = check_contest(results_of("generation", work, root, "--quick", *words))
+    assert set(laps) == ({"torch", "generate, like lengths"} if words else {"jax", "torch", *generation.PEERS})
+    assert len({lap["amount"] for lap in laps.values()}) == 1 <= laps["torch"]["amount"]
+    assert not words or laps["torch"]["amount"] == 4 * 6
 
 
 @pytest.mark.acceptance
@@ -85,7 +82,7 @@ def test_generation_of_ours_and_theirs_makes_the_same_tokens(work: Path, root: P
 def test_grpo_of_ours_and_theirs_makes_as_many_samples(work: Path, root: Path) -> None:
     """Both backends sample the same texts; TRL draws by other numbers, so its samples are only as many."""
     words = ("--weights", "2", "--prompts", "2", "--samples", "2", "--max-new-tokens", "6")
-    contestants = results_of("grpo", work, root, *words, *TINY)["contestants"]
+    contestants = results_of("grpo", work, root, *words, *QUICK)["contestants"]
     laps = {name: result["laps"][0] for name, result in contestants.items()}
     assert {name: lap["amount"] for name, lap in laps.items()} == {"jax": 4, "torch": 4, "TRL": 4}
     assert laps["jax"]["facts"] == laps["torch"]["facts"]
@@ -97,7 +94,7 @@ def test_grpo_of_ours_and_theirs_makes_as_many_samples(work: Path, root: Path) -
 def test_the_powers_of_a_backend_are_tried_and_its_laps_made(work: Path, root: Path) -> None:
     """A trial that fails of itself would read as a power that is lacking: torch has all but pieces of an answer."""
     words = ("--backends", "torch", "--steps", "2", "--weights", "2", "--prompts", "4", "--max-new-tokens", "6")
-    made = results_of("backends", work, root, *words, *TINY)
+    made = results_of("backends", work, root, *words, *QUICK)
     assert set(made["capabilities"]["torch"].values()) == {"yes"}
     for name in ("training", "generation"):
         assert made[name]["contestants"]["torch"]["laps"][0]["amount"] > 0
@@ -124,7 +121,7 @@ def test_adapter_measures_the_same_work_with_and_without(work: Path, root: Path)
         "torch",
         "--steps",
         "1",
-        *TINY,
+        *QUICK,
         "tokenizer=bpe",
         "training.row_length=null",
         "dataset.max_length=null",
@@ -141,7 +138,7 @@ def test_adapter_measures_the_same_work_with_and_without(work: Path, root: Path)
 @pytest.mark.slow
 def test_quantize_measures_what_each_kind_changes(work: Path) -> None:
     """A model of random weights: fewer bits are smaller, and further off."""
-    words = ("--batches", "1", "--backends", "torch", "--json", "made.json", "tokenizer=bpe", "format=lines", *TINY)
+    words = ("--batches", "1", "--backends", "torch", "--json", "made.json", "tokenizer=bpe", "format=lines", *QUICK)
     quantize.main([*words, "training.row_length=null"])
     made = json.loads((work / "made.json").read_text("utf-8"))["backends"]["torch"]
     assert made["full"]["mean"] == 0
