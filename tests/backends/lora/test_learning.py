@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from tests.backends.lora.conftest import NAMES, SOME, Both, opened, ours, reference, relative, trained, with_peft
+from tunix_rt.backends.torch import linear
 from tunix_rt.batches.batch import Batch
 from tunix_rt.models.adapter_folder import FILES
 from tunix_rt.models.adapter_merge import merge
@@ -51,6 +52,25 @@ def test_both_learn_alike(learnt: Any) -> None:
             assert relative(weights["jax"][key], expected) < 5e-4, key
         else:  # B is zero at the start, and so is the gradient of A
             assert not gradients["jax"].any() and not gradients["torch"].any(), key
+
+
+@pytest.mark.skipif(not linear.HAS_ONEDNN, reason="this torch multiplies by MKL alone")
+def test_large_products_learn_alike(
+    family: str,
+    learnt: Any,
+    both: Both,
+    bases: dict[str, Path],
+    setup_of: Any,
+    batch: Batch,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On the CPU they are oneDNN's; the adapter adds to them in place."""
+    monkeypatch.setattr(linear, "SMALLEST", 0)
+    backend, base = both["torch"], bases[family]
+    state = backend.load(base, setup_of(base, target=SOME[family]))
+    losses, _ = trained(backend, state, batch, 3, tmp_path / "large")
+    np.testing.assert_allclose(losses, learnt["torch", 3][0], rtol=1e-5)
 
 
 def test_peft_computes_what_either_saved(

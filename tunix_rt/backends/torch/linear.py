@@ -24,7 +24,8 @@ def linear(x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     if matrix.is_mkldnn:
         return _onednn(x, matrix, bias)
     if _takes(x) and matrix.dtype == torch.float32 and x.numel() * len(matrix) >= SMALLEST:
-        return _Linear.apply(x, matrix, bias)  # type: ignore[no-any-return]
+        # Flat, since a function of one's own must not return a view where somebody adds to it in place, as LoRA does.
+        return _Linear.apply(x.flatten(0, -2), matrix, bias).view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
     return functional.linear(x, matrix, bias)
 
 
@@ -49,7 +50,10 @@ def _onednn(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
 
 
 class _Linear(torch.autograd.Function):
-    """oneDNN's product knows no gradients. That of the matrix is MKL's: oneDNN would turn both factors round."""
+    """Of `x` [N, I], for oneDNN's product knows no gradients.
+
+    That of the matrix is MKL's: oneDNN would turn both factors round.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
@@ -60,7 +64,6 @@ class _Linear(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         x, matrix = ctx.saved_tensors
         slopes = grad_outputs[0]
-        flat = slopes.flatten(0, -2)
         of_x = _onednn(slopes, matrix.t(), None) if ctx.needs_input_grad[0] else None
-        of_matrix = flat.t() @ x.flatten(0, -2) if ctx.needs_input_grad[1] else None
-        return of_x, of_matrix, flat.sum(0) if ctx.needs_input_grad[2] else None
+        of_matrix = slopes.t() @ x if ctx.needs_input_grad[1] else None
+        return of_x, of_matrix, slopes.sum(0) if ctx.needs_input_grad[2] else None
