@@ -14,7 +14,7 @@ from tunix_rt.backends.interface import Backend, State
 from tunix_rt.backends.registry import create
 from tunix_rt.backends.torch import continuous, generate
 from tunix_rt.backends.torch.cache import Reading
-from tunix_rt.backends.torch.sampling import Settings, sample
+from tunix_rt.backends.torch.sampling import Settings, choose, sample
 from tunix_rt.config.execution import BackendConfig, HardwareConfig
 from tunix_rt.config.results import GenerationConfig
 
@@ -262,6 +262,17 @@ def test_a_draw_never_leaves_the_filtered_set(decoding: Decoding) -> None:
     flat = torch.zeros(64, 1001)
     drawn = sample(flat, torch.full((64,), 1 - 2.0**-24), Settings.of(decoding(temperature=1.0)))
     assert (drawn < 1001).all()
+    hopeless = sample(torch.full((1, 9), torch.nan), torch.tensor([0.5]), Settings.of(decoding(temperature=1.0)))
+    assert hopeless.item() < 9
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-44, 1e-37, 1e-3])
+def test_the_lowest_temperatures_are_greedy(decoding: Decoding, temperature: float) -> None:
+    """Logits divided by them are above every number of float32."""
+    logits, uniform = torch.tensor([[300.0, -1e4, 900.0, 2.0]]), torch.tensor([0.999])
+    for further in ({}, {"top_k": 3}, {"top_p": 0.9}):
+        settings = Settings.of(decoding(temperature=temperature, **further))
+        assert choose(logits, uniform, [settings]).item() == 2
 
 
 def test_bfloat16_decodes_what_it_scores(

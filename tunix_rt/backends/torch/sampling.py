@@ -10,6 +10,9 @@ from torch import Tensor
 
 from tunix_rt.config.results import GenerationConfig
 
+SMALLEST = torch.finfo(torch.float32).tiny
+"""Of temperatures, above 0."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -21,8 +24,8 @@ class Settings:
 
     @classmethod
     def of(cls, generation: GenerationConfig) -> Settings:
-        """Those of them that matter: at temperature 0 nothing but that."""
-        if generation.temperature == 0:
+        """Those of them that matter: at temperature 0, and at one that float32 calls 0, nothing but that."""
+        if generation.temperature < SMALLEST:
             return cls(0.0, None, None)
         return cls(generation.temperature, generation.top_k, generation.top_p)
 
@@ -48,7 +51,7 @@ def sample(logits: Tensor, uniform: Tensor, settings: Settings) -> Tensor:
 
     Temperature first, then top-k, then top-p, as in transformers; all ties at a threshold are kept.
     """
-    logits = logits / settings.temperature
+    logits = (logits - logits.max(-1, keepdim=True).values) / settings.temperature  # finite at low ones, too
     if settings.top_k is not None and settings.top_k < logits.shape[-1]:
         smallest = logits.topk(settings.top_k).values[:, -1:]
         logits = logits.masked_fill(logits < smallest, -torch.inf)
@@ -61,4 +64,5 @@ def sample(logits: Tensor, uniform: Tensor, settings: Settings) -> Tensor:
     total = cumulative[:, -1]
     # Rounding may lift u * total to the total itself, beyond the last token.
     drawn = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, drawn[:, None], right=True)[:, 0]
+    # What is no number is above every sum: the last token then, since there must be one.
+    return torch.searchsorted(cumulative, drawn[:, None], right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
