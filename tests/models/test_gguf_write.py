@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.gguf_models import BYTES, CASES, LLAMA3, SIZES, config_of, make, random
-from tunix_rt.errors import ModelError
+from tunix_rt.errors import ModelError, explained
 from tunix_rt.files import read_json
 from tunix_rt.models import gguf, gguf_metadata, gguf_write
 from tunix_rt.models.adapter import Adapter, fresh, linear, merged, tensor_name
@@ -183,6 +184,19 @@ def test_a_value_beyond_f16_leaves_no_file(tmp_path: Path) -> None:
     write_model(folder, read_json(folder / "config.json"), weights)
     with pytest.raises(ModelError, match=r"blk\.3\.ffn_up\.weight has values beyond those of F16; --dtype BF16"):
         write_gguf(folder, tmp_path / "out" / "model.gguf", "F16", "small")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_full_disk_is_called_so(tmp_path: Path) -> None:
+    """numpy names no reason where it could write a part only."""
+    folder, limits = make(tmp_path / "model", "llama"), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="out.model.gguf") as caught:
+            write_gguf(folder, tmp_path / "out" / "model.gguf", "F32", "small")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "the disk is full while writing" in str(explained(caught.value))
     assert not list((tmp_path / "out").iterdir())
 
 

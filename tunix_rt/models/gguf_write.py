@@ -7,7 +7,9 @@ is float16 in a file of Q8_0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -113,10 +115,21 @@ def write_file(target: Path, architecture: str, keys: Keys, entries: list[Entry]
             writer.write_ti_data_to_file()
             with progress(f"writing {target.name}", len(entries), "tensors") as bar:
                 for entry in entries:
-                    writer.write_tensor_data(_rounded(target, entry))
+                    with _full_disk_said():
+                        writer.write_tensor_data(_rounded(target, entry))
                     bar.advance()
         finally:
             writer.close()
+
+
+@contextmanager
+def _full_disk_said() -> Iterator[None]:
+    """numpy says that fewer numbers were written than there are, without the operating system's reason."""
+    try:
+        yield
+    except OSError as error:
+        error.errno = error.errno or errno.ENOSPC
+        raise
 
 
 def _add_keys(writer: GGUFWriter, keys: Keys) -> None:
