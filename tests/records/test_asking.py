@@ -74,6 +74,12 @@ def test_a_run_of_many_devices_is_asked_on_those_that_are_here(finished: RunFold
     assert done.code == 0 and "hardware.devices=all, mesh 1 x 2 x 1) are not here; used: " in done.err, done.err
 
 
+def test_an_empty_question_begins_no_conversation(finished: RunFolder, types: Types) -> None:
+    """Prevents: a script whose variable is empty waits for somebody to type."""
+    done = types("ask", finished.name, "")
+    assert done.code == 2 and "the prompt is empty" in done.err
+
+
 def test_a_model_as_it_is_answers_as_the_start_of_its_training_did(finished: RunFolder, types: Types) -> None:
     """The baseline of the finished run is the oracle: another job, of the model in the prepared data."""
     shutil.copytree(finished.data_folder / "model", "start")

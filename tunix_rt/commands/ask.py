@@ -24,7 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     from tunix_rt.inference.conversation import Conversation
 
     talk = Conversation(answerer(chosen.run), sys.stdout)
-    if chosen.question:
+    if chosen.question is not None:
         talk.ask(chosen.question)
         return 0
     talk.explain()
