@@ -192,7 +192,7 @@ def test_a_full_disk_is_called_so(tmp_path: Path) -> None:
     folder, limits = make(tmp_path / "model", "llama"), resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
     try:
-        with pytest.raises(OSError, match="out.model.gguf") as caught:
+        with pytest.raises(OSError, match=r"out.model\.gguf") as caught:
             write_gguf(folder, tmp_path / "out" / "model.gguf", "F32", "small")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
