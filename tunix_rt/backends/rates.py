@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -59,10 +60,21 @@ def rates(backend: str, hardware: HardwareConfig, cache: Path) -> Rates:
     if start.launched().size > 1:
         raise ConfigError(f"backend.precision=auto: several processes compute together; {DECLARE}")
     file = cache / "rates" / f"{_key(backend, hardware)}.json"
-    if not file.exists():
-        write_json(file, dict(_measured_apart(backend, hardware, cache)))
-    known = read_json(file)
-    return {precision: float(known[precision]) for precision in get_args(Precision)}
+    if (found := _remembered(file)) is None:
+        found = _measured_apart(backend, hardware, cache)
+        with suppress(OSError):  # where the cache cannot be written, it is measured each time
+            write_json(file, dict(found))
+    return found
+
+
+def _remembered(file: Path) -> Rates | None:
+    """None also where the file is damaged: what is in a cache can be had again."""
+    try:
+        known = read_json(file)
+        found: Rates = {precision: float(known[precision]) for precision in get_args(Precision)}
+    except (TunixError, OSError, LookupError, TypeError, ValueError):
+        return None
+    return found if all(0 < rate < math.inf for rate in found.values()) else None
 
 
 def said(found: Rates) -> str:
