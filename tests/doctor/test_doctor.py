@@ -13,8 +13,11 @@ import pytest
 
 from tests.conftest import config_of
 from tunix_rt import hints
+from tunix_rt.commands.doctor import main
 from tunix_rt.config.choices import BACKENDS
 from tunix_rt.doctor.finding import Finding, Place
+from tunix_rt.doctor.subjects import dvc
+from tunix_rt.errors import InputError
 
 QUICK = ("tracking=none",)
 FAKES = {
@@ -132,3 +135,19 @@ def test_an_extra_is_complete_only_with_what_its_own_extras_want(monkeypatch: py
     monkeypatch.setattr(extras, "version", lambda name: "1" if name in there else None)
     assert "jax-cuda13-plugin" in list(extras._missing("tunix_rt", "jax-cuda"))
     assert list(extras._missing("tunix_rt", "jax")) == []
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf"])
+def test_a_check_may_wait_some_time(seconds: str) -> None:
+    """Prevents: frameworks that are called dead, since nobody waited for them."""
+    with pytest.raises(InputError, match=r"--seconds .*: a number above 0"):
+        main(["--seconds", seconds])
+
+
+def test_a_damaged_config_of_dvc_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[[[\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dvc, "installed", lambda _: True)
+    (_, found) = dvc.findings(Place(config_of(()), 1.0))
+    assert found.state == "broken" and ".dvc/config: File contains no section headers." in found.text

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import inf
 from typing import TYPE_CHECKING
 
 from tunix_rt.commands import Parser
@@ -27,6 +28,8 @@ def main(arguments: Sequence[str]) -> int:
     parser = Parser("doctor", __doc__, "overrides", "--json")
     parser.add_argument("--seconds", type=float, default=8.0, help="how long a check may wait (default: 8)")
     chosen = parser.parse(arguments)
+    if not 0 < chosen.seconds < inf:
+        parser.error(f"--seconds {chosen.seconds:g}: a number above 0")
 
     from tunix_rt.config.load import check, compose
     from tunix_rt.doctor.examine import examine

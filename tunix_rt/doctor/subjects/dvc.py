@@ -27,7 +27,12 @@ def findings(place: Place) -> list[Finding]:
 
 def _remote(folder: Path, seconds: float) -> Finding:
     settings = configparser.ConfigParser(interpolation=None)
-    settings.read([folder / "config", folder / "config.local"])
+    try:
+        settings.read([folder / "config", folder / "config.local"])
+    except (configparser.Error, OSError, UnicodeError) as error:
+        return Finding(
+            "DVC's remote", "broken", f"{folder / 'config'}: {' '.join(str(error).split())}", "dvc config -l"
+        )
     name = settings.get("core", "remote", fallback=None)
     if name is None:
         return Finding("DVC's remote", "absent", "none is set; `dvc push` needs one", "dvc remote add -d NAME URL")
