@@ -65,6 +65,18 @@ def test_every_refusal_has_a_name(asked: Callable[..., httpx.Response]) -> None:
         assert error["type"] == "invalid_request_error"
 
 
+def test_a_body_that_is_no_object_is_called_so(serve_ruled: Serve, closing: Closing) -> None:
+    client = closing(httpx.Client(base_url=f"{serve_ruled().url}/v1"))
+    for sent, headers, said in (
+        (b"{", {"Content-Type": "application/json"}, "body: no valid JSON"),
+        (json.dumps(TEXT).encode(), {}, "with the header Content-Type: application/json"),
+        (b"[]", {"Content-Type": "application/json"}, "body: no JSON object"),
+    ):
+        error = client.post("completions", content=sent, headers=headers)
+        assert error.status_code == 400 and said in error.json()["error"]["message"], error.text
+        assert error.json()["error"]["param"] is None
+
+
 def test_what_is_too_long_has_a_code_for_clients(asked: Callable[..., httpx.Response]) -> None:
     long = [{"role": "user", "content": "a" * 64}]
     for given, changes in ((TEXT, {"prompt": "a" * 64}), (CHAT, {"messages": long}), (CHAT, {"max_tokens": 49})):

@@ -91,7 +91,7 @@ def _upload(run: RunFolder, folder: Path, repository: str, token: str, public: b
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Errors of the hub and of its client as ours, in one line and without the token."""
-    from huggingface_hub import errors
+    from huggingface_hub import constants, errors
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # of its HTTP library
 
     try:
@@ -104,5 +104,6 @@ def _explained(repository: str) -> Iterator[None]:
         raise MachineError(f"the hub refuses {repository}: {mask(' '.join(str(error).split()))}") from None
     except (HTTPError, ConnectionError) as error:
         raise MachineError(
-            f"the hub cannot be reached ({type(error).__name__}); `export --to card` makes the card here"
+            f"{constants.ENDPOINT}: the hub cannot be reached ({type(error).__name__}; HF_ENDPOINT names another); "
+            "`export --to card` makes the card here"
         ) from None

@@ -28,6 +28,11 @@ OWN = ("chat.css", "chat.js", "answer.js")
 """Static files of the chat page alone."""
 MEDIA_TYPES = {"css": "text/css", "js": "text/javascript", "html": "text/html"}
 """The media type of a static file by the ending of its name."""
+NO_OBJECT = {
+    "json_invalid": "no valid JSON",
+    "model_attributes_type": "no JSON object with the header Content-Type: application/json",
+}
+"""What is wrong with a body of which nothing can be read, by the kind of error of pydantic."""
 CLIENT_CLOSED_REQUEST = 499
 """The status that nginx logs where a client closed its connection; nobody receives it."""
 
@@ -129,6 +134,8 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def wrong(request: Request, error: RequestValidationError) -> Response:
         first = max(error.errors(), key=lambda one: len(one["loc"]))  # of several readings the one that came furthest
+        if first["type"] in NO_OBJECT:
+            return await known(request, ApiError(400, f"body: {NO_OBJECT[first['type']]}"))
         path = [str(part) for part in first["loc"] if part != "body"]
         return await known(
             request, ApiError(400, f"{'.'.join(path) or 'body'}: {first['msg']}", path[0] if path else None)
