@@ -245,6 +245,17 @@ def test_steps_that_take_more_than_they_may_are_ended(work: Path) -> None:
     assert measured.peak > 2**28
 
 
+def test_what_a_run_has_prepared_is_not_prepared_again(work: Path) -> None:
+    """Prevents: seconds of a plan for data that are there. What is damaged is not taken."""
+    config = config_of([*TOY, "backend=torch"])
+    prepared = prepared_data(config, ModelStore(config.tracking.uri))
+    with prepared_shapes(config) as shapes:
+        assert shapes.folder == prepared.folder
+    prepared.traces_file("train").write_text("")
+    with prepared_shapes(config) as shapes:
+        assert shapes.folder != prepared.folder
+
+
 def test_the_limit_is_what_was_named(planned: Any) -> None:
     assert planned("--memory", "1.5 TiB", "backend=torch")["limit"] == 3 << 39
 

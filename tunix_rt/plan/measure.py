@@ -97,6 +97,7 @@ def measuring(config: ExperimentConfig) -> Iterator[Measure]:
     process.start()
     its.close()
     try:
+        assert process.pid is not None, "it has been started"
         yield partial(_measured, process.pid, ours)
     finally:
         process.kill()

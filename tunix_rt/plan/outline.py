@@ -1,6 +1,7 @@
 """The outline of an experiment: shapes, batches and lengths, from its config and its data; no weights are read.
 
-The data are prepared as for a run, but into a temporary folder whose model folder has a config.json and no weights.
+Data that a run has prepared are taken as they are. Others are prepared as for a run, but into a temporary folder whose
+model folder has a config.json and no weights.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from pathlib import Path
 from tunix_rt.backends.memory import GenerationLoad, MemoryQuery
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.batches.reader import Reader
+from tunix_rt.config.identity import identities
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.inputs import write_prepared
+from tunix_rt.errors import ModelError
+from tunix_rt.inputs import input_digests, prepared_folder, write_prepared
 from tunix_rt.models.adapter import declared
 from tunix_rt.models.folder import read_architecture
+from tunix_rt.models.sources import Store
 from tunix_rt.plan.updates import Updates, updates_of
 from tunix_rt.traces.prepared import PreparedData
 from tunix_rt.tracking.registry import ModelStore
@@ -35,11 +39,28 @@ class Outline:
 
 @contextmanager
 def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
-    """Yields prepared data whose model folder has no weights, and deletes them after. Raises what `prepare` raises."""
+    """Yields prepared data; those made for it have a model folder without weights, and are deleted after.
+
+    Raises what `prepare` raises.
+    """
+    store = ModelStore(config.tracking.uri)
+    found = _found(config, store)
+    if found is not None:
+        yield found
+        return
     with tempfile.TemporaryDirectory(prefix="tunix_rt-plan-") as place:
         folder = Path(place) / "data"
-        write_prepared(config, folder, ModelStore(config.tracking.uri), weights=False)
+        write_prepared(config, folder, store, weights=False)
         yield PreparedData(folder)
+
+
+def _found(config: ExperimentConfig, store: Store) -> PreparedData | None:
+    """What a run has prepared, if it is whole. None as well where the run begins from what is not trained yet."""
+    try:
+        found = PreparedData(prepared_folder(config, identities(config, input_digests(config, store))["prepare"]))
+    except ModelError:
+        return None
+    return found if found.is_whole and not found.damage() else None
 
 
 def outline(config: ExperimentConfig, prepared: PreparedData, num_devices: int = 1) -> Outline:
