@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -77,10 +79,22 @@ def test_no_other_framework_is_imported(small_llama: Path) -> None:
     """Nor what would only cost seconds at each start: transformers, and the compiler that torch.optim imports."""
     run(
         TRAIN_AND_ANSWER + "heavy = {'jax', 'flax', 'optax', 'transformers', 'torch._dynamo'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-        "import os; assert os.environ['OMP_WAIT_POLICY'] == 'PASSIVE'\n",
+        "assert not heavy, heavy\n",
         small_llama,
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [({}, ["PASSIVE", "1000"]), ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None])]
+)
+def test_idle_threads_spin_briefly_unless_somebody_says_how_they_wait(
+    given: dict[str, str], kept: list[str | None]
+) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    code = f"import json, os, tunix_rt.backends.torch; print(json.dumps([os.getenv(name) for name in {names}]))"
+    others = {name: value for name, value in os.environ.items() if name not in names}
+    done = subprocess.run([sys.executable, "-c", code], env=others | given, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == kept
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit on address space is Linux's")
