@@ -92,14 +92,14 @@ def _gathered(name: str, everyone: Axis, device: torch.device) -> tuple[str, ...
 
 @contextmanager
 def memory_guard(remedy: str) -> Iterator[None]:
-    """Turn torch's memory failures into OutOfMemory whose message ends with `remedy`."""
+    """Turn memory failures of torch, and of numpy, into OutOfMemory whose message ends with `remedy`."""
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             place = "GPU"
-        elif "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error):
-            place = "machine"  # its allocator has no exception class of its own
+        elif isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error) or "not enough memory" in str(error):
+            place = "machine"  # torch's allocator has no exception class of its own
         else:
             raise
         found = str(error).partition("\n")[0]
