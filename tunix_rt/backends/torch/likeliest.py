@@ -37,7 +37,7 @@ def _of_micro_batch(model: Decoder, batch: Batch, index: int, top: int) -> Tenso
         rows = rounded(model.enter(hidden.flatten(0, 1)).float(), DTYPES[model.precision])
         size = max(1, LOGITS_AT_ONCE // len(head))
         cap = model.architecture.logit_cap
-        found = [_likeliest(capped(matmul(part, head.T), cap), top, vocabulary) for part in torch.split(rows, size)]
+        found = [_likeliest(capped(matmul(part, head), cap), top, vocabulary) for part in torch.split(rows, size)]
     return torch.cat(found).reshape(*tokens.shape, 2, -1)
 
 

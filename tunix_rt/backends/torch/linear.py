@@ -14,7 +14,7 @@ from torch.nn import functional
 
 HAS_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
 SMALLEST = 1 << 22
-"""Multiplications from which oneDNN pays in training, where each call lays the matrix out anew."""
+"""Multiplications from which oneDNN pays in training, where each call packs the matrix anew."""
 ROWS = 64
 """With how many rows a packed matrix is multiplied in the fastest layout; with any other number in a fast one."""
 
@@ -23,25 +23,21 @@ def linear(x: Tensor, matrix: Tensor, bias: Tensor | None = None) -> Tensor:
     """`x` [..., I] times `matrix` [O, I], as it is or `packed`, plus `bias` [O] → [..., O]."""
     if matrix.is_mkldnn:
         return _onednn(x, matrix, bias)
-    if _takes(x) and matrix.dtype == torch.float32 and x.numel() * len(matrix) >= SMALLEST:
+    if packs(x) and matrix.dtype == torch.float32 and x.numel() * len(matrix) >= SMALLEST:
         # Flat, since a function of one's own must not return a view where somebody adds to it in place, as LoRA does.
         return _Linear.apply(x.flatten(0, -2), matrix, bias).view(*x.shape[:-1], -1)  # type: ignore[no-any-return]
     return functional.linear(x, matrix, bias)
 
 
-def packs(matrix: Tensor) -> bool:
-    """Whether there is a layout of oneDNN for products with `matrix`."""
-    return _takes(matrix)
+def packs(x: Tensor) -> bool:
+    """Whether products with `x` can be oneDNN's, and a matrix like it can be `packed`."""
+    return HAS_ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def packed(matrix: Tensor) -> Tensor:
     """A copy of `matrix` float32 [O, I] in the layout of oneDNN, for `linear` only and without gradients."""
     found: Tensor = torch.ops.mkldnn._reorder_linear_weight(matrix.contiguous(), ROWS)
     return found
-
-
-def _takes(x: Tensor) -> bool:
-    return HAS_ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32
 
 
 def _onednn(x: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from tunix_rt.backends.torch.decoder import Decoder
-from tunix_rt.backends.torch.linear import linear, packed, packs
+from tunix_rt.backends.torch.linear import packed, packs
 from tunix_rt.backends.torch.products import DTYPES, matmul, rounded
 from tunix_rt.backends.torch.step import capped
 from tunix_rt.models.families.architecture import EXPERT
@@ -24,7 +24,7 @@ class Prepared:
 
     model: Decoder
     head: Tensor
-    """The matrix [V, E], rounded to the precision and laid out for `linear`."""
+    """The matrix [V, E], rounded to the precision; packed where there is a layout for it."""
 
     @classmethod
     def of(cls, model: Decoder) -> Prepared:
@@ -36,9 +36,7 @@ class Prepared:
     def logits(self, hidden: Tensor) -> Tensor:
         """Of the tokens that follow: hidden states [R, E] → float32 [R, V]."""
         model = self.model
-        seen = rounded(hidden, DTYPES[model.precision])
-        logits = linear(seen, self.head) if self.head.is_mkldnn else matmul(seen, self.head.T)
-        return capped(logits, model.architecture.logit_cap)
+        return capped(matmul(rounded(hidden, DTYPES[model.precision]), self.head), model.architecture.logit_cap)
 
 
 def _for_decoding(model: Decoder) -> Decoder:
@@ -61,7 +59,7 @@ def _for_decoding(model: Decoder) -> Decoder:
             weights |= {place.name: _cast(matrix(place).to(dtype), place.transposed) for place in here}
             continue
         joined = _one(own, layer, here)
-        weights[joined.name] = _laid_out(torch.cat([matrix(place).to(dtype) for place in here]))
+        weights[joined.name] = _for_few_rows(torch.cat([matrix(place).to(dtype) for place in here]))
         biases = [model.weights[bias].detach() for _, bias in parts if bias is not None]
         bias = f"{joined.name}.bias" if biases else None
         if bias is not None:
@@ -103,9 +101,9 @@ def _merged(model: Decoder, place: Named) -> Tensor:
 
 def _cast(matrix: Tensor, transposed: bool) -> Tensor:
     """A copy for `Decoder.project`, which turns what is `transposed`."""
-    return matrix.contiguous() if transposed else _laid_out(matrix)
+    return matrix.contiguous() if transposed else _for_few_rows(matrix)
 
 
-def _laid_out(matrix: Tensor) -> Tensor:
-    """A copy of the same shape, laid out in memory for products with few rows."""
+def _for_few_rows(matrix: Tensor) -> Tensor:
+    """A copy of the same shape, in the memory layout that is fastest for products with few rows."""
     return packed(matrix) if packs(matrix) else matrix.t().contiguous().t()

@@ -22,9 +22,11 @@ def rounded(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.float() if x.device.type == "cpu" else x
 
 
-def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """`a` [N, K] times `b` [K, M], as `rounded` returns them → float32 [N, M]. In bfloat16 without gradients."""
-    return linear(a, b.T) if a.dtype == torch.float32 else torch.mm(a, b, out_dtype=torch.float32)
+def matmul(x: Tensor, matrix: Tensor) -> Tensor:
+    """`x` [N, I] times `matrix` [O, I], as `rounded` returns them (or `packed`) → float32 [N, O]. In bfloat16 without
+    gradients.
+    """
+    return linear(x, matrix) if x.dtype == torch.float32 else torch.mm(x, matrix.T, out_dtype=torch.float32)
 
 
 def add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
@@ -35,4 +37,4 @@ def add_product(to: Tensor, a: Tensor, b: Tensor) -> None:
     if a.dtype == torch.float32:
         to.addmm_(a, b)
     else:
-        to += a @ b if a.device.type == "cpu" else matmul(a, b)
+        to += a @ b if a.device.type == "cpu" else matmul(a, b.T)

@@ -150,7 +150,7 @@ class _TargetLogprobs(torch.autograd.Function):
         seen, matrix = rounded(hidden, dtype), rounded(head, dtype)
         for rows, wanted in _chunks(seen, matrix, targets):
             del logits  # before the next chunk: two are never in memory
-            logits = capped(matmul(rows, matrix.T), cap)
+            logits = capped(matmul(rows, matrix), cap)
             rows_of, here = local_ids(wanted, len(head), vocabulary)
             found = logits.gather(-1, rows_of[:, None])[:, 0]
             chosen.append(found if here is None else found * here)
@@ -169,7 +169,7 @@ class _TargetLogprobs(torch.autograd.Function):
         hidden, head, targets, log_sum, exponentials, sums = ctx.saved_tensors
         grad_hidden = torch.zeros_like(hidden)
         grad_head = torch.zeros_like(head) if ctx.needs_input_grad[1] else None
-        again = None if exponentials is not None else rounded(head, ctx.dtype).T
+        again = None if exponentials is not None else rounded(head, ctx.dtype)
         hidden, head = hidden.to(ctx.dtype), head.to(ctx.dtype)
         start = 0
         logits = slope = grad_logits = None
