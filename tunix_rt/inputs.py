@@ -260,10 +260,14 @@ def _locked(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def declared_folder(config: ExperimentConfig, store: Store) -> Path:
+    """Folder of the prepared data that a config declares, there or not. Raises what `input_digests` raises."""
+    return prepared_folder(config, identities(config, input_digests(config, store))["prepare"])
+
+
 def prepared_data(config: ExperimentConfig, store: Store) -> PreparedData:
     """The prepared data that a config declares, created if it does not exist yet."""
-    identity = identities(config, input_digests(config, store))["prepare"]
-    return ensure_prepared(config, prepared_folder(config, identity), store)
+    return ensure_prepared(config, declared_folder(config, store), store)
 
 
 def check_recorded_data(run: RunFolder, prepared: PreparedData) -> None:

@@ -38,7 +38,7 @@ def create(backend: BackendConfig, hardware: HardwareConfig, cache: Path) -> Bac
     size, hardware = _processes(backend, hardware)
     if size > 1:
         return _together(size, backend, hardware, cache)
-    return cast(Backend, _module(backend.name).create(backend, hardware, cache, ALONE))
+    return cast(Backend, import_backend(backend.name).create(backend, hardware, cache, ALONE))
 
 
 def num_devices(backend: BackendConfig, hardware: HardwareConfig) -> int | None:
@@ -52,7 +52,7 @@ def num_devices(backend: BackendConfig, hardware: HardwareConfig) -> int | None:
     launched = start.launched()
     if launched.size > 1:
         hardware = _of_launcher(backend, hardware, launched)
-    number: int | None = _module(backend.name).num_devices(hardware, launched)
+    number: int | None = import_backend(backend.name).num_devices(hardware, launched)
     if number is not None:
         MeshShape.of(hardware.mesh, number)
     return number
@@ -78,12 +78,8 @@ def _join_tpu_pod(backend: BackendConfig, hardware: HardwareConfig) -> None:
         start.join_tpu_pod()
 
 
-def import_backend(name: str) -> None:
-    """Import a backend and its framework, which takes a second or more."""
-    _module(name)
-
-
-def _module(name: str) -> Any:
+def import_backend(name: str) -> Any:
+    """The module of a backend; importing it and its framework takes a second or more."""
     return importlib.import_module(f"tunix_rt.backends.{name}.backend")
 
 
@@ -94,7 +90,7 @@ def _processes(backend: BackendConfig, hardware: HardwareConfig) -> tuple[int, H
         return launched.size, _of_launcher(backend, hardware, launched)
     if not facts.process_per_device or hardware.num_devices == 1:
         return 1, hardware
-    return int(_module(backend.name).num_devices(hardware, launched)), hardware
+    return int(import_backend(backend.name).num_devices(hardware, launched)), hardware
 
 
 def _of_launcher(backend: BackendConfig, hardware: HardwareConfig, launched: World) -> HardwareConfig:
@@ -117,7 +113,7 @@ def _together(size: int, backend: BackendConfig, hardware: HardwareConfig, cache
     job = start.followers(size)
     call = job.send("create", backend=backend, hardware=hardware, cache=cache, world=job.world, folder=Path.cwd())
     with job.together(call):
-        module = _module(backend.name)
+        module = import_backend(backend.name)
         job.leave_framework = module.leave
         local = module.create(backend, hardware, cache, job.world)
     return Leader(local, Held(call.number), job)

@@ -15,10 +15,9 @@ from pathlib import Path
 from tunix_rt.backends.memory import GenerationLoad, MemoryQuery
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.batches.reader import Reader
-from tunix_rt.config.identity import identities
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.errors import ModelError
-from tunix_rt.inputs import input_digests, prepared_folder, write_prepared
+from tunix_rt.inputs import declared_folder, write_prepared
 from tunix_rt.models.adapter import declared
 from tunix_rt.models.folder import read_architecture
 from tunix_rt.models.sources import Store
@@ -57,7 +56,7 @@ def prepared_shapes(config: ExperimentConfig) -> Iterator[PreparedData]:
 def _found(config: ExperimentConfig, store: Store) -> PreparedData | None:
     """What a run has prepared, if it is whole. None as well where the run begins from what is not trained yet."""
     try:
-        found = PreparedData(prepared_folder(config, identities(config, input_digests(config, store))["prepare"]))
+        found = PreparedData(declared_folder(config, store))
     except ModelError:
         return None
     return found if found.is_whole and not found.damage() else None
