@@ -22,7 +22,7 @@ from benchmarks.peers.generate import generate
 from benchmarks.peers.vllm import vllm
 from benchmarks.race import THREADS, Clock, Lap, Ready
 from benchmarks.report import about, write_markdown
-from benchmarks.workload import Workload, add_quick, parse, parser
+from benchmarks.workload import Workload, parse, parser
 
 PEERS: dict[str, Callable[[GenerationCase], Ready]] = {
     "generate, order of the data": partial(generate, order="data"),
@@ -60,7 +60,6 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--peers", default=";".join(PEERS), help="by semicolon (default: %(default)s)")
     made.add_argument("--vllm", type=Path, metavar="PYTHON", help="also vLLM, in the environment of this interpreter")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
-    add_quick(made)
     given = parse(made, arguments, {"steps": 2, "prompts": 4, "batch_size": 2, "max_new_tokens": 6})
     words = trained(given.backends[0], given.steps, given.prompts)
     sizes = (given.prompts, given.batch_size, given.max_new_tokens)

@@ -25,7 +25,7 @@ from benchmarks.peers.trl_sft import trl_packed
 from benchmarks.race import THREADS, Clock, Lap, Ready
 from benchmarks.report import about, write_markdown
 from benchmarks.training_case import TrainingCase
-from benchmarks.workload import Workload, add_quick, parse, parser
+from benchmarks.workload import Workload, parse, parser
 from tunix_rt.batches.schedule import batch_schedule
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.config.training import TrainingConfig
@@ -103,7 +103,6 @@ def main(arguments: list[str] | None = None) -> None:
     made.add_argument("--traces", type=int, default=16, help="traces an update, about (default %(default)s)")
     made.add_argument("--peers", default=";".join(installed_peers()), help="by semicolon (default: %(default)s)")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
-    add_quick(made)
     given = parse(made, arguments, {"steps": 2, "traces": 4})
     plan = TrainingCase.of(Workload.of(*given.overrides), given.traces, given.steps)
     contestants = {name: partial(ours, plan, name) for name in given.backends}

@@ -98,13 +98,9 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
-def add_quick(made: argparse.ArgumentParser) -> None:
-    """Add `--quick`; see `parse`."""
-    made.add_argument("--quick", action="store_true", help="tiny sizes: that it runs, not how fast")
-
-
 def parse(made: argparse.ArgumentParser, arguments: list[str] | None, quick: dict[str, int]) -> argparse.Namespace:
     """The arguments; with `--quick` those of `quick` instead, one round, and QUICK before the overrides."""
+    made.add_argument("--quick", action="store_true", help="tiny sizes: that it runs, not how fast")
     given = made.parse_args(arguments)
     if given.quick:
         vars(given).update(quick, rounds=1, overrides=[*QUICK, *given.overrides])
