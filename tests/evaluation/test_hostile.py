@@ -51,7 +51,9 @@ def test_a_long_text_takes_time_in_proportion(piece: str, predict: Callable[...,
         assert seconds(judge.match, whole[: LONGEST - 1], Question("Paris")) < 1
         assert in_proportion(lambda text, judge=judge: judge.contains(text, Question("31/7")), whole, tenth)
     for marker in CANDIDATES:
-        assert in_proportion(lambda told, marker=marker: extract(told, (marker,), scorer("number")), said, tenth_said)
+        assert in_proportion(
+            lambda predicted, marker=marker: extract(predicted, (marker,), scorer("number")), said, tenth_said
+        )
 
 
 def test_a_number_that_is_too_long_says_so() -> None:

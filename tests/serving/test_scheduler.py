@@ -209,7 +209,7 @@ def test_several_models_end_together() -> None:
 
     class Busy(Ruled):
         def step(self) -> list[Any]:
-            assert may_end.wait(20), "nobody was told while the first was waited for"
+            assert may_end.wait(20), "the loop stood still while the first was waited for"
             return super().step()
 
     async def end() -> None:
