@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ COMMON = 10
 """A run of words that more training records have says nothing about any of them."""
 AT_ONCE = 1024
 """Training records that are looked up together."""
+REMEMBERED = 32_768
+"""Evaluation questions that stay in memory, since many training records share words with one."""
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 Booleans = np.ndarray[Any, np.dtype[np.bool_]]
 
@@ -81,6 +84,11 @@ def find_overlaps(training: Sequence[AnyRecord], evaluation: Sequence[AnyRecord]
     with words of such a run: of a preamble and a word behind it, the word alone would tell something.
     """
     index = _Index(evaluation, ngram)
+
+    @lru_cache(REMEMBERED)
+    def asked(place: int) -> tuple[str, ...]:
+        return evaluation[place].trace.questions[-1:]
+
     common = _common(training, index, len(evaluation), ngram)
     telling = [np.zeros((2, 0), np.int64)]
     for positions, places, _ in _hits(training, index, ngram):
@@ -89,7 +97,7 @@ def find_overlaps(training: Sequence[AnyRecord], evaluation: Sequence[AnyRecord]
     starts = np.flatnonzero(np.diff(positions, prepend=-1))
     groups = zip(positions[starts].tolist(), np.split(places, starts[1:]), strict=True) if len(starts) else ()
     found = (
-        _overlap(position, training[position], set(some.tolist()), common, index, evaluation, ngram)
+        _overlap(position, training[position], set(some.tolist()), common, index, asked, ngram)
         for position, some in groups
     )
     return [overlap for overlap in found if overlap is not None]
@@ -127,7 +135,7 @@ def _overlap(
     telling: set[int],
     common: Booleans,
     index: _Index,
-    evaluation: Sequence[AnyRecord],
+    asked: Callable[[int], Sequence[str]],
     ngram: int,
 ) -> Overlap | None:
     """The overlap of a record that shares hashes, if the texts are equal too and not part of what many share."""
@@ -141,7 +149,7 @@ def _overlap(
         run = number - prints.questions
         if places[number] not in telling or (run >= 0 and covered[run]):
             continue
-        owners = [other for other in index.owners(int(places[number])) if _has(evaluation[other], text, ngram)]
+        owners = [other for other in index.owners(int(places[number])) if text in texts(asked(other), ngram)]
         involved.update(owners)
         first = text if first is None and owners else first
     return None if first is None else Overlap(position, tuple(sorted(involved)), first)
@@ -152,7 +160,3 @@ def _touched(runs: Booleans, ngram: int) -> Booleans:
     sums, places = np.concatenate([[0], np.cumsum(runs)]), np.arange(len(runs))
     touched: Booleans = sums[np.minimum(places + ngram, len(runs))] > sums[np.maximum(places - ngram + 1, 0)]
     return touched
-
-
-def _has(record: AnyRecord, text: str, ngram: int) -> bool:
-    return text in texts(record.trace.questions[-1:], ngram)
