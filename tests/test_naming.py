@@ -71,5 +71,7 @@ def test_a_value_is_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="experiment: no 'null'"):
         compose(["+experiment=null"])
+    with pytest.raises(ConfigError, match=r"tracking: an empty list chooses nothing \(there are: mlflow, none"):
+        compose(["tracking=[]"])
     with pytest.raises(ConfigError, match=r"experiment: 1 is read as a value, not as a name; rename the file 1\.yaml"):
         compose(["+experiment=1"])

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from tests.conftest import config_of
-from tunix_rt.config.change import changed, of_today
+from tunix_rt.config.change import changed, elsewhere, of_today
 from tunix_rt.config.identity import plain
 from tunix_rt.config.load import check
+from tunix_rt.errors import ConfigError
 
 REST: dict[str, Any] = {"steps": "arithmetic", "slices": ["level"], "pass_at": []}
 
@@ -35,3 +36,13 @@ def test_a_group_below_a_section_is_changed_in_its_place() -> None:
     assert now["generation"]["interventions"]["kinds"] == ["truncated", "corrupted"]
     assert now.keys() == recorded.keys()
     assert changed(now, ["generation/interventions=none"], "predict") == recorded
+
+
+def test_the_same_is_run_elsewhere() -> None:
+    """Prevents: `reproduce RUN tracking=none` answered with a mistake in a section that nobody had typed."""
+    recorded = plain(config_of())
+    now = elsewhere(recorded, ["tracking=none", "hardware.threads=1"])
+    assert (now["tracking"]["stores"], now["hardware"]["threads"]) == ({}, 1)
+    for word in ("seed=1", "optimizer=lion", "run.stop_step=2"):
+        with pytest.raises(ConfigError, match="only what changes no result may differ"):
+            elsewhere(recorded, [word])

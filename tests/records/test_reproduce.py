@@ -141,6 +141,6 @@ def test_what_cannot_be_reproduced(work: Path, types: Types) -> None:
 def test_only_where_it_runs_may_differ(finished: RunFolder, types: Types) -> None:
     done = types("reproduce", "last", "seed=1")
     assert done.code == 2
-    assert "'seed=1': only what changes no result may differ" in done.err
+    assert "seed: not among what can be changed here: only what changes no result may differ" in done.err
     stop = types("reproduce", "last", "run.stop_step=2")
     assert (stop.code, "only what changes no result" in stop.err) == (2, True)

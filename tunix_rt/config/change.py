@@ -119,6 +119,16 @@ def asked_as_it_is(recorded: Mapping[str, Any], overrides: Sequence[str], model:
     return {**made, **model, "training": {**made["training"], "max_steps": 0}}
 
 
+def elsewhere(recorded: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """`recorded` with `overrides` applied that change no result. Raises ConfigError for others, or a wrong choice."""
+
+    def refused(key: str) -> str | None:
+        what = "hardware, checkpoint, run.root, the path of a file that was moved, …"
+        return None if first_stage(key) is None else f"only what changes no result may differ ({what})"
+
+    return _applied(recorded, overrides, refused)
+
+
 def _applied(
     recorded: Mapping[str, Any], overrides: Sequence[str], refused: Callable[[str], str | None]
 ) -> dict[str, Any]:

@@ -243,8 +243,9 @@ def _of_other_kinds(path: str, kinds: Sequence[str]) -> str:
     """That a key belongs to other kinds of its section, and the files that choose them; empty if to none."""
     named = " or ".join(f"{path.rpartition('.')[0]}.kind={kind}" for kind in kinds)
     group = path.partition(".")[0]
-    files = [f"{group}={name}" for kind in kinds for name in with_kind(group, kind)]
-    chosen = f" (chosen by {', '.join(files[:MOST_PLACES])})" if files else ""
+    most = 1 if len(kinds) > 1 else MOST_PLACES
+    files = [f"{group}={name}" for kind in kinds for name in with_kind(group, kind)[:most]]
+    chosen = f" (chosen by {', '.join(files)})" if files else ""
     return f"not a key of this kind, but of {named}{chosen}" if kinds else ""
 
 

@@ -93,6 +93,8 @@ def _wrong_choices(group: str, override: Any, folders: Sequence[Path]) -> list[s
         there = f"{group}: {override.input_line.partition('=')[2]} matches none of {', '.join(known)}"
         return [] if value.filter(known) else [there]
     given = value if isinstance(value, list) else [value]
+    if not given:
+        return [f"{group}: an empty list chooses nothing (there are: {', '.join(known)})"]
     if numbers := [item for item in given if isinstance(item, int | float) and str(item) in known]:
         return [f"{group}: {numbers[0]} is read as a value, not as a name; rename the file {numbers[0]}.yaml"]
     names = override.sweep_string_iterator() if override.is_sweep_override() else map(str, given)

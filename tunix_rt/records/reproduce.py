@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, cast
 
-from tunix_rt.config.identity import first_stage, plain
+from tunix_rt.config.change import elsewhere
+from tunix_rt.config.identity import plain
 from tunix_rt.config.load import check
 from tunix_rt.config.schema import ExperimentConfig
-from tunix_rt.errors import DataError, GateError, InputError
+from tunix_rt.errors import DataError, GateError
 from tunix_rt.experiment import recorded_config, run
 from tunix_rt.files import read_appended, read_json, sha256_file, write_json
 from tunix_rt.inference.batches import plan_file, recorded_plan
@@ -125,17 +125,10 @@ def _earlier(recorded: RunFolder, overrides: Sequence[str], strict: bool, done: 
 
 def as_recorded(recorded: RunFolder, overrides: Sequence[str]) -> ExperimentConfig:
     """The recorded config, changed to run in a new folder, untracked, and for as many steps as a time budget gave."""
-    from omegaconf import OmegaConf
-
-    wrong = [word for word in overrides if "=" not in word or first_stage(word.partition("=")[0]) is not None]
-    if wrong:
-        what = "hardware, checkpoint, run.root, the path of a file that was moved, …"
-        raise InputError(f"{wrong[0]!r}: only what changes no result may differ ({what}), as SECTION.KEY=VALUE")
     config = recorded_config(recorded)
     if (batches := recorded_plan(plan_file(recorded.predictions))) is not None:  # its config may be of a later session
         config = replace(config, generation=replace(config.generation, batch_size=batches.batch_size))
-    mapping = OmegaConf.merge(plain(config), OmegaConf.from_dotlist(list(overrides)))
-    config = check(cast(dict[str, Any], OmegaConf.to_container(mapping)))
+    config = check(elsewhere(plain(config), overrides))
     budget = config.training.trains and config.training.max_seconds is not None
     steps = int(recorded.stages()["train"]["steps_done"]) if budget else config.run.stop_step
     untracked = replace(config.tracking, stores={})
