@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import signal
 import socket
@@ -119,6 +120,8 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
         for one in closing:
             one.cancel()
+        if self.force_exit:  # answers are cut off because that was asked for, which is no error
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
