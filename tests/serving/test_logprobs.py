@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from tests.serving.conftest import Served, answerer_of
-from tunix_rt.models.tokenizer import Tokenizer, train_char
+from tunix_rt.models.tokenizer import Tokenizer, train_bpe, train_char
 
 Serve = Callable[..., Served]
 Closing = Callable[[httpx.Client], httpx.Client]
@@ -44,6 +44,21 @@ def test_offsets_are_of_the_text_that_is_shown(
     assert offsets("abca") == [0] * (begin is not None) + [0, 1, 2, 3]
     if begin is not None:
         assert offsets("<s>ab") == [0, 0, 4], "the client wrote it: it is in the text"
+
+
+def test_a_character_of_several_tokens_is_streamed_whole(serve_ruled: Serve, closing: Closing, tmp_path: Path) -> None:
+    """A token of it has its bytes, in whichever chunk."""
+    train_bpe(["abc"], 258, tmp_path)
+    client = closing(httpx.Client(base_url=serve_ruled(make=lambda: answerer_of(Tokenizer.load(tmp_path))).url))
+    said = "👩‍👧 é"
+    tokens = len(said.encode())
+    given = {"model": "ruled", "prompt": said, "max_tokens": tokens, "stream": True, "logprobs": 1}
+    with client.stream("POST", "/v1/completions", json=given) as stream:
+        lines = [line.removeprefix("data: ") for line in stream.iter_lines() if line and "[DONE]" not in line]
+    chunks = [json.loads(line)["choices"][0] for line in lines]
+    texts = [chunk["text"] for chunk in chunks]
+    assert "".join(texts) == said and not any("\N{REPLACEMENT CHARACTER}" in text for text in texts)
+    assert sum(len(chunk["logprobs"]["tokens"]) for chunk in chunks if chunk["logprobs"]) == tokens
 
 
 def test_what_is_no_number_is_null(serve_ruled: Serve, closing: Closing) -> None:
