@@ -109,7 +109,8 @@ def test_it_counts_what_the_data_and_the_model_hold(backend: str, planned: Any) 
 def test_an_adapter_is_counted_and_the_rest_is_frozen(backend: str, planned: Any) -> None:
     words = (f"backend={backend}", "model/adapter=lora", "model.adapter.rank=3", "model.adapter.dropout=0.1")
     whole, lora = planned(f"backend={backend}"), planned(*words)
-    source = config_of(TOY).model.source
+    config = config_of(TOY)
+    source, prepared = config.model.source, prepared_data(config, ModelStore(config.tracking.uri))
     width, inner = source.hidden_size, source.intermediate_size  # type: ignore[union-attr]
     a_layer = 4 * 3 * (width + width) + 3 * 3 * (width + inner)
     assert lora["parameters"]["trained"] == 2 * a_layer
@@ -121,7 +122,8 @@ def test_an_adapter_is_counted_and_the_rest_is_frozen(backend: str, planned: Any
     saved = lora["phases"]["train"]["weights"] - small["phases"]["train"]["weights"]
     assert saved == 4 * matrices - (matrices // 2 + matrices // 64 * 4), "half a byte, and 4 bytes of 64 values"
     assert lora["phases"]["load"]["copies"] - small["phases"]["load"]["copies"] == saved - 4 * width * inner
-    assert small["phases"]["predict"]["copies"] == 0
+    head = 4 * width * read_architecture(prepared.model_folder).vocab_size if backend == "torch" else 0
+    assert small["phases"]["predict"]["copies"] == head
 
 
 def test_of_experts_those_of_a_token_are_counted(plan: Any) -> None:
@@ -152,7 +154,7 @@ def test_what_does_not_fit_would_with_each_advice(planned: Any, plan: Any) -> No
     """As `plan` itself says, with the same memory."""
     planned(*DEEP)  # what it imports counts as overhead afterwards
     whole = planned(*DEEP)
-    limit = whole["overhead"] + whole["peak"] * 3 // 4
+    limit = whole["overhead"] + whole["peak"] * 7 // 8
     memory = ("--memory", str(limit))
     refused = planned(*memory, *DEEP)
     assert not refused["fits"]
@@ -175,7 +177,7 @@ def test_a_quantised_base_is_advised_where_weights_are_most_of_it(planned: Any) 
     planned(*words)  # what it imports counts as overhead afterwards
     full = planned(*words)
     refused = planned("--memory", str(full["overhead"] + full["peak"] // 2), *words)
-    assert refused["advice"] == [["model.adapter.quantize=nf4"], ["hardware.devices=2", "hardware.mesh.shard=2"]]
+    assert refused["advice"] == [["model.adapter.quantize=nf4"]]
 
 
 @pytest.mark.slow

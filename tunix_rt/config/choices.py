@@ -67,6 +67,8 @@ class BackendFacts:
     not short (`backends.limits`) then of a few keys only."""
     splits_experts: bool = True
     """Whether tensor parallelism divides the experts too; otherwise they are whole on every device."""
+    copies_head: bool = False
+    """Whether decoding has a copy of the output matrix in a layout or a precision of its own."""
     gathers_tied_twice: bool = False
     """Whether sharded embeddings that are the output matrix too are made whole for each of the two uses."""
 
@@ -86,6 +88,7 @@ BACKENDS: dict[str, BackendFacts] = {
         platforms=("cpu", "gpu"),
         process_per_device=True,
         kept_scores="none",
+        copies_head=True,
         gathers_tied_twice=True,
         gathers_for_optimizer=False,
     ),

@@ -14,6 +14,7 @@ from tunix_rt.backends import sizes
 from tunix_rt.backends.fold import Fold
 from tunix_rt.backends.memory import FLOAT, GenerationLoad, MemoryQuery, asked, largest_batch
 from tunix_rt.backends.mesh import ONE_DEVICE
+from tunix_rt.config.choices import BACKENDS
 from tunix_rt.config.schema import ExperimentConfig
 from tunix_rt.models.adapter import linear
 from tunix_rt.models.families.registry import tensors_of
@@ -149,8 +150,9 @@ def _decoding(query: MemoryQuery, load: GenerationLoad) -> dict[Part, int]:
     small = () if query.quantize is None else linear(query.architecture)
     # Copied in the layout for decoding; quantised ones stay as they are.
     matrices = (_layer_matrices(query) - sum(math.prod(tensor.shape) for tensor in small)) * size
+    head = shape.vocab_size * shape.hidden_size * size if BACKENDS[query.backend.name].copies_head else 0
     whole = sizes.weights(replace(query, mesh=replace(mesh, shard=1))) if mesh.shard > 1 else 0
-    return {"copies": matrices // mesh.tensor, "kv_cache": cache // mesh.tensor, "gathered": whole}
+    return {"copies": matrices // mesh.tensor + head, "kv_cache": cache // mesh.tensor, "gathered": whole}
 
 
 def _layer_matrices(query: MemoryQuery) -> int:
