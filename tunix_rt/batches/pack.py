@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -64,16 +63,19 @@ def repack(rows: Rows, lengths: Lengths, row_length: int, generator: np.random.G
 
 def _exchange(rows: list[list[int]], sizes: Int64, row_length: int, generator: np.random.Generator) -> None:
     """Swap random items of random pairs of rows if they fit."""
-    space = [row_length - int(sizes[row].sum()) for row in rows]
+    size: list[int] = sizes.tolist()
+    space = [row_length - sum([size[item] for item in row]) for row in rows]
     for _ in range(EXCHANGES):
         places = generator.permutation(len(rows)).tolist()
-        draws = generator.random((len(rows), 2)).tolist()
-        for (left, right), (one, other) in zip(pairwise(places), draws, strict=False):
-            at, to = int(one * len(rows[left])), int(other * len(rows[right]))
-            longer = int(sizes[rows[left][at]] - sizes[rows[right][to]])
+        ones, others = generator.random((len(rows), 2)).T.tolist()
+        for left, right, one, other in zip(places, places[1:], ones, others, strict=False):
+            mine, theirs = rows[left], rows[right]
+            at, to = int(one * len(mine)), int(other * len(theirs))
+            longer = size[mine[at]] - size[theirs[to]]
             if -space[left] <= longer <= space[right]:
-                rows[left][at], rows[right][to] = rows[right][to], rows[left][at]
-                space[left], space[right] = space[left] + longer, space[right] - longer
+                mine[at], theirs[to] = theirs[to], mine[at]
+                space[left] += longer
+                space[right] -= longer
 
 
 def _filled(
