@@ -29,6 +29,7 @@ POSITIONS = (64, 256, 1024, 4096)
 MODELS = ("1 M", "10 M", "40 M", "135 M")
 TOKENS = 8192
 """Of an update, whatever the length of a row."""
+FRAMEWORKS = [name for name in installed() if name != "tunix"]
 LIMIT = 3600.0
 """Seconds for one size."""
 Sized = tuple[str, float, Run]
@@ -137,10 +138,11 @@ def main(arguments: list[str] | None = None) -> None:
     made = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     made.add_argument("--traces", type=int, nargs="+", default=TRACES, help="(default: %(default)s; up to 1000000)")
     made.add_argument("--laps", type=int, default=3, help="of each size; the fastest counts (default %(default)s)")
+    made.add_argument("--backends", nargs="+", default=FRAMEWORKS, metavar="NAME", help="(default: those installed)")
     made.add_argument("--quick", action="store_true", help="toy sizes")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to this file")
     given = made.parse_args(arguments)
-    backends = [name for name in installed() if name != "tunix"]
+    backends = given.backends
     traces, positions, models, tokens = given.traces, POSITIONS, MODELS, TOKENS
     if given.quick:
         traces, positions, models, tokens = (40, 80), (16, 32), ("1 M", "10 M"), 64
