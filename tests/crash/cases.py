@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.crash.forked import Forking
 from tunix_rt import faults
+from tunix_rt.backends.optimizers.registry import RULES
 
 SIZE = (
     *("name=crash", "dataset=jsonl", "dataset.name=mine", "dataset.source.train.path=mine.jsonl"),
@@ -69,6 +70,8 @@ JOINED: dict[str, tuple[str, ...]] = {
 """The same in few experiments."""
 SAMPLED = {"rollouts lora best": (*VARIANTS["rollouts"], *LORA)}
 """Three updates on each rollout, and checkpoints between them."""
+OPTIMIZERS = {kind: (f"optimizer={kind}",) for kind in RULES if kind != "adamw"}
+"""Those that the others leave out."""
 RESULTS = "runs/crash/*"
 COMPARED = (
     *("metrics.jsonl", "predictions.jsonl", "baseline_predictions.jsonl", "items.jsonl", "metrics.json"),
@@ -140,7 +143,7 @@ class Laboratory:
         if variant not in self._references:
             if self._base is None and variant != "float32":
                 self._base = base_model(self.reference("float32"))
-            self._references[variant] = self._run(variant, (VARIANTS | JOINED | SAMPLED)[variant])
+            self._references[variant] = self._run(variant, (VARIANTS | JOINED | SAMPLED | OPTIMIZERS)[variant])
         return self._references[variant]
 
     def _run(self, variant: str, changes: Sequence[str]) -> Reference:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.crash.cases import Laboratory, Point
+from tests.crash.cases import OPTIMIZERS, Laboratory, Point
 from tunix_rt.tracking.syncer import served_by
 
 STOPPED = (
@@ -39,6 +39,17 @@ def test_a_signal_in_every_stage(laboratory: Callable[[str], Laboratory]) -> Non
         ended = json.loads(status.read_text("utf-8"))
         assert (ended["state"], ended["exit_code"]) == ("interrupted", 128 + number), name
         assert here.resumed("float32") == [], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["torch", "jax"])
+def test_every_optimizer_goes_on_where_it_was(laboratory: Callable[[str], Laboratory], backend: str) -> None:
+    """What it keeps comes back to the bit, from a checkpoint of the steps before and from one made by the signal."""
+    here = laboratory(backend)
+    for kind in OPTIMIZERS:
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            assert here.stopped_at(kind, Point("train", "dispatched step", 4), number) == [], kind
+            assert here.resumed(kind) == [], (kind, number)
 
 
 @pytest.mark.acceptance  # tests/tracking/test_store.py has the shorter one
