@@ -150,7 +150,9 @@ def on_two_devices(world: Any) -> None:
 def test_the_number_of_devices_is_no_part_of_it(
     name: str, model: str, kind: str, job_of: Any, both: Both, teams: dict[str, Team], tmp_path: Path
 ) -> None:
-    """On one and on two, of which each has other rows, or parts of the weights: losses 1e-6; and it goes on there."""
+    """On one and on two, of which each has other rows, or parts of the weights: losses 1e-6, of 8 bits 1e-5, where a
+    rounding can decide a code; and it goes on there.
+    """
     job = replace(job_of(model, kind), backend=name)
     backend = both[name]
     losses = []
@@ -163,7 +165,7 @@ def test_the_number_of_devices_is_no_part_of_it(
         out = tmp_path / f"{mesh}"
         results = teams[name](run, job, mesh, out)
         finish(out, [result.saved for result in results])
-        np.testing.assert_allclose(results[0].losses, losses, rtol=1e-6)
+        np.testing.assert_allclose(results[0].losses, losses, rtol=1e-5 if kind == "adamw_8bit" else 1e-6)
         found = tensors_in(out)
         for called, tensor in tensors_in(tmp_path / "alone").items():
             check_close(called, found[called], tensor, 1e-4)
