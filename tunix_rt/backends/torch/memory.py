@@ -7,7 +7,12 @@ included.
 
 from __future__ import annotations
 
+import sys
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -73,6 +78,14 @@ def peak_memory(index: int) -> int:
 
 def activations(query: MemoryQuery) -> int:
     """Peak bytes of a step on the batch with the most targets, besides weights, gradients and moments."""
+    try:
+        with _settings_alone():
+            return _activations(query)
+    except (AttributeError, ImportError):  # of a torch whose fake tensors need more
+        return _activations(query)
+
+
+def _activations(query: MemoryQuery) -> int:
     batch = largest_batch(query)
     fold = Fold.of(len(batch.tokens), query.rows_at_once)
     with FakeTensorMode(), _Watch() as watch:
@@ -81,6 +94,24 @@ def activations(query: MemoryQuery) -> int:
         adapters = masked(model.adapter, 0, 0, fold.rows())
         step.train_step(model, optimizer, fold.local(batch), 1e-3, 1.0, adapters)
     return max(0, int(watch.most - before) - FLOAT * query.num_trained)
+
+
+@contextmanager
+def _settings_alone() -> Iterator[None]:
+    """Fake tensors ask torch's compiler for its settings, one module: without this they import all of it, a second."""
+    name = "torch._dynamo"
+    if name in sys.modules:
+        yield
+        return
+    package = ModuleType(name)
+    package.__path__ = [str(Path(torch.__file__).parent / "_dynamo")]
+    sys.modules[name] = torch._dynamo = package
+    try:
+        yield
+    finally:
+        del torch._dynamo
+        for part in [part for part in sys.modules if part == name or part.startswith(f"{name}.")]:
+            del sys.modules[part]
 
 
 def _state(query: MemoryQuery) -> tuple[Decoder, Optimizer]:
