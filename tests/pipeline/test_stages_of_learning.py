@@ -115,7 +115,7 @@ def test_it_is_planned_and_looked_at_before_anything_is_trained(person: Person) 
     first = json.loads(planned.out)["first"]
     assert " plan +experiment=quickstart backend=torch seed=5 " in first and "training.max_steps=3" in first
     assert json.loads(person.types("plan", *LATER, "--no-measure", "--json").out)["first"] is None
-    assert "model.source: no run of quickstart in runs has trained it" in person.types("traces", *LATER, "seed=5").err
+    assert "no run of quickstart in runs has trained it" in person.types("traces", *LATER, "seed=5").err
     assert len(all_runs(Path("runs"))) == 2
 
 

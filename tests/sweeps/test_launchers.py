@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 from pathlib import Path
 from secrets import token_hex
@@ -82,7 +81,7 @@ def test_members_run_and_fail_where_the_launcher_puts_them(
         own = shell.folder / "conf" / "tracking" / "own.yaml"
         own.parent.mkdir(parents=True)
         ours = (root / "conf" / "tracking" / "mlflow.yaml").read_text("utf-8")
-        own.write_text(re.sub("^uri: .*", f"uri: {uri}", ours, flags=re.MULTILINE), "utf-8")
+        own.write_text(f"{ours}uri: {uri}\n", "utf-8")
         given[0] = "tracking=own"
     done = shell.starts(f"+experiment=sweep_{launcher}", *QUICK, *given, "optimizer.learning_rate=1e-3,1e30")
     files = [file for file in shell.folder.rglob("*") if file.is_file() and file.name != "own.yaml"]
