@@ -67,6 +67,7 @@ def _exchange(rows: list[list[int]], sizes: Int64, row_length: int, generator: n
     space = [row_length - sum([size[item] for item in row]) for row in rows]
     for _ in range(EXCHANGES):
         places = generator.permutation(len(rows)).tolist()
+        # Two long lists: thousands of short ones would set off Python's collector, which looks at all of a framework.
         ones, others = generator.random((len(rows), 2)).T.tolist()
         for left, right, one, other in zip(places, places[1:], ones, others, strict=False):
             mine, theirs = rows[left], rows[right]
