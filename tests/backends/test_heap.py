@@ -42,6 +42,18 @@ assert kept == ("ours" in sys.argv), kept
 heap.give_back()
 assert resident() < before + 40
 """
+IMPORTED = """
+import gc
+from tunix_rt.backends import registry
+if "ours" in sys.argv:
+    heap.own_process()
+registry.import_backend("torch")
+frozen = gc.get_freeze_count()
+assert frozen > 100_000 if "ours" in sys.argv else frozen == 0, frozen
+held = list(range(10))
+registry.import_backend("torch")
+assert gc.get_freeze_count() <= frozen, "what came later is collected as ever"
+"""
 on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="about glibc's heap")
 
 
@@ -61,3 +73,8 @@ def test_free_memory_goes_back_between_methods_only() -> None:
 def test_only_a_process_of_ours_keeps_what_is_freed(whose: str) -> None:
     """Prevents: a notebook that called `tunix_rt.run` and never gives memory back again."""
     run(RETAINED, whose)
+
+
+@pytest.mark.parametrize("whose", ["ours", "somebody else's"])
+def test_the_collector_of_cycles_passes_over_a_framework(whose: str) -> None:
+    run(IMPORTED, whose)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+from tunix_rt.backends import heap
 from tunix_rt.backends.interface import Backend
 from tunix_rt.backends.mesh import MeshShape
 from tunix_rt.backends.placement import substitutes
@@ -80,7 +82,11 @@ def _join_tpu_pod(backend: BackendConfig, hardware: HardwareConfig) -> None:
 
 def import_backend(name: str) -> Any:
     """The module of a backend; importing it and its framework takes a second or more."""
-    return importlib.import_module(f"tunix_rt.backends.{name}.backend")
+    module = f"tunix_rt.backends.{name}.backend"
+    if module not in sys.modules:
+        importlib.import_module(module)
+        heap.pass_over_imports()
+    return sys.modules[module]
 
 
 def _processes(backend: BackendConfig, hardware: HardwareConfig) -> tuple[int, HardwareConfig]:
