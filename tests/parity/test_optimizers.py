@@ -92,10 +92,11 @@ def test_both_backends_compute_the_same_and_go_on_with_it(
         assert half + trained(backend, restored, job.batches[2:], tmp_path / f"{name} on") == losses[name]
         assert files_of(tmp_path / f"{name} on") == files_of(tmp_path / name)
     np.testing.assert_allclose(losses["jax"], losses["torch"], rtol=1e-5)
-    found, expected = (tensors_in(tmp_path / name) for name in both)
+    found, expected = (without_keys(tensors_in(tmp_path / name)) for name in both)
     assert {name: x.dtype for name, x in found.items()} == {name: x.dtype for name, x in expected.items()}
     for name, tensor in expected.items():
-        check_close(name, found[name], tensor)
+        measured_with_keys = kind == "adafactor" and name.endswith("c_attn.bias")  # it scales a tensor by all of it
+        check_close(name, found[name], tensor, 5e-2 if measured_with_keys else 5e-4)
     for name, backend in both.items():
         other = next(one for one in both if one != name)
         restored = backend.restore(tmp_path / other, job.folder, job.training)
@@ -103,12 +104,20 @@ def test_both_backends_compute_the_same_and_go_on_with_it(
         assert files_of(tmp_path / f"{other} by {name}") == files_of(tmp_path / other)
 
 
+def without_keys(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The bias of GPT-2's keys, the middle third, is left out: it moves all scores of a query alike, so that its
+    gradient is rounding alone, of which these optimizers make a whole step.
+    """
+    thirds = {name: np.split(value, 3) for name, value in tensors.items() if name.endswith("c_attn.bias")}
+    return tensors | {name: np.concatenate([queries, values]) for name, (queries, _, values) in thirds.items()}
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     """The tensor files, byte by byte."""
     return {file.name: file.read_bytes() for file in folder.glob("*.safetensors")}
 
 
-def check_close(name: str, found: Any, expected: Any, tolerance: float = 5e-4) -> None:
+def check_close(name: str, found: Any, expected: Any, tolerance: float) -> None:
     """Within the tolerance of the design. Of codes one in a hundred may be another, near by, and scales follow them."""
     if "_codes." in name or "_scales." in name:
         tolerance = 2e-3
