@@ -1,7 +1,11 @@
-"""inspect_ai evaluates a served run through its provider for OpenAI-compatible endpoints."""
+"""inspect_ai evaluates a served run through its provider for OpenAI-compatible endpoints, as its own command."""
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,30 +14,37 @@ from tests.serving.conftest import Program
 
 pytestmark = [
     pytest.mark.acceptance,
-    # What inspect_ai calls deprecated, and leaves open at its end.
+    # What inspect_ai calls deprecated when it reads its log.
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+TASK = """
+from inspect_ai import Task, task
+from inspect_ai.dataset import json_dataset
+from inspect_ai.scorer import exact
+from inspect_ai.solver import generate
+
+@task
+def recorded():
+    return Task(dataset=json_dataset("asked.jsonl"), solver=generate(), scorer=exact())
+"""
 
 
-def test_an_evaluation(program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_evaluation(program: Program, tmp_path: Path) -> None:
     """Every answer is the recorded one: what is asked for exactly is found exactly."""
-    import inspect_ai
-    from inspect_ai.dataset import MemoryDataset, Sample
-    from inspect_ai.scorer import exact
-    from inspect_ai.solver import generate
+    pytest.importorskip("inspect_ai")
+    from inspect_ai.log import read_eval_log
 
     recorded = program.predictions()
-    monkeypatch.setenv("LOCAL_API_KEY", "none")
-    monkeypatch.setenv("LOCAL_BASE_URL", f"{program.url}/v1")
-    samples = MemoryDataset([Sample(one["prompt"], target=one["completion"]) for one in recorded])
-    (log,) = inspect_ai.eval(
-        inspect_ai.Task(dataset=samples, solver=generate(), scorer=exact()),
-        model="openai-api/local/quickstart",
-        log_dir=str(tmp_path),
-        display="none",
-        epochs=2,
-    )
+    asked = [{"input": one["prompt"], "target": one["completion"]} for one in recorded]
+    (tmp_path / "asked.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in asked), "utf-8")
+    (tmp_path / "task.py").write_text(TASK, "utf-8")
+    command = [str(Path(sys.executable).with_name("inspect")), "eval", "task.py", "--epochs", "2", "--display", "none"]
+    command += ["--model", "openai-api/local/quickstart", "--log-dir", "logs"]
+    told = os.environ | {"LOCAL_API_KEY": "none", "LOCAL_BASE_URL": f"{program.url}/v1"}
+    done = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (file,) = (tmp_path / "logs").iterdir()
+    log = read_eval_log(str(file))
     assert log.status == "success", log.error
     assert log.samples is not None and len(log.samples) == 2 * len(recorded)
     by_prompt = {one["prompt"]: one["completion"] for one in recorded}
