@@ -84,6 +84,25 @@ def test_no_other_framework_is_imported(small_llama: Path) -> None:
     )
 
 
+ESTIMATE = """
+from tunix_rt.backends.memory import MemoryQuery
+from tunix_rt.backends.torch.memory import activations
+from tunix_rt.models.folder import read_architecture
+
+architecture, ours = read_architecture(Path(sys.argv[1])), BackendConfig(name="torch", precision="float32")
+assert activations(MemoryQuery(architecture, None, None, ours, optimizer, (batch(2, 8),), None)) > 0
+assert not [name for name in sys.modules if name.startswith("torch._dynamo")]
+import torch
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)) == 2, "the compiler is there for whoever wants it"
+"""
+
+
+@pytest.mark.slow
+def test_memory_is_estimated_without_the_compiler(small_llama: Path) -> None:
+    """Prevents: every start waits for all of torch's compiler, of which fake tensors need the settings."""
+    run(TRAIN_AND_ANSWER + ESTIMATE, small_llama)
+
+
 @pytest.mark.parametrize(
     ("given", "kept"), [({}, ["PASSIVE", "1000"]), ({"OMP_WAIT_POLICY": "ACTIVE"}, ["ACTIVE", None])]
 )

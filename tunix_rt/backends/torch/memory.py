@@ -96,6 +96,20 @@ def _activations(query: MemoryQuery) -> int:
     return max(0, int(watch.most - before) - FLOAT * query.num_trained)
 
 
+class _Settings(ModuleType):
+    """Stands in for torch's compiler: its settings, and functions that are as they were, since nothing is compiled."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = [str(Path(torch.__file__).parent / "_dynamo")]
+        self.asked: list[Any] = []
+
+    def disable(self, function: Any, *_: Any, **__: Any) -> Any:
+        """What torch wraps modes of dispatch in, so that they are not compiled."""
+        self.asked.append(function)
+        return function
+
+
 @contextmanager
 def _settings_alone() -> Iterator[None]:
     """Fake tensors ask torch's compiler for its settings, one module: without this they import all of it, a second."""
@@ -103,15 +117,15 @@ def _settings_alone() -> Iterator[None]:
     if name in sys.modules:
         yield
         return
-    package = ModuleType(name)
-    package.__path__ = [str(Path(torch.__file__).parent / "_dynamo")]
-    sys.modules[name] = torch._dynamo = package
+    sys.modules[name] = torch._dynamo = package = _Settings(name)
     try:
         yield
     finally:
         del torch._dynamo
         for part in [part for part in sys.modules if part == name or part.startswith(f"{name}.")]:
             del sys.modules[part]
+        for function in package.asked:  # torch keeps the answer there, and would not ask its compiler later
+            vars(function).pop("__dynamo_disable", None)
 
 
 def _state(query: MemoryQuery) -> tuple[Decoder, Optimizer]:
