@@ -50,7 +50,7 @@ if "ours" in sys.argv:
 registry.import_backend("torch")
 frozen = gc.get_freeze_count()
 assert frozen > 100_000 if "ours" in sys.argv else frozen == 0, frozen
-held = list(range(10))
+held = [[] for _ in range(10_000)]
 registry.import_backend("torch")
 assert gc.get_freeze_count() <= frozen, "what came later is collected as ever"
 """

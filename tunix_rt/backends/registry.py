@@ -83,10 +83,11 @@ def _join_tpu_pod(backend: BackendConfig, hardware: HardwareConfig) -> None:
 def import_backend(name: str) -> Any:
     """The module of a backend; importing it and its framework takes a second or more."""
     module = f"tunix_rt.backends.{name}.backend"
-    if module not in sys.modules:
-        importlib.import_module(module)
+    known = module in sys.modules
+    found = importlib.import_module(module)
+    if not known:
         heap.pass_over_imports()
-    return sys.modules[module]
+    return found
 
 
 def _processes(backend: BackendConfig, hardware: HardwareConfig) -> tuple[int, HardwareConfig]:
