@@ -46,3 +46,15 @@ def test_the_same_is_run_elsewhere() -> None:
     for word in ("seed=1", "optimizer=lion", "run.stop_step=2"):
         with pytest.raises(ConfigError, match="only what changes no result may differ"):
             elsewhere(recorded, [word])
+    with pytest.raises(ConfigError, match="experiment: not among what can be changed here: it is that of the run"):
+        elsewhere(recorded, ["+experiment=quickstart"])
+
+
+def test_what_looks_like_an_interpolation_in_a_record_is_text() -> None:
+    """Prevents: a run that cannot be reproduced, since its prompts say `${x}`."""
+    recorded = plain(config_of(["run.root='a\\${x}'"]))
+    assert recorded["run"]["root"] == "a${x}"
+    for root in ("a${x}", r"\${x}", r"\\${x}", "${"):
+        recorded["run"]["root"] = root
+        now = elsewhere(recorded, ["hardware.threads=2", "run.data=${name}"])
+        assert (now["run"]["root"], now["run"]["data"]) == (root, recorded["name"])

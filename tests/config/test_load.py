@@ -123,6 +123,7 @@ def test_every_mistake_is_in_one_message() -> None:
         (["dataset.loss_weights={prompt: 0, steps: 0, answer: 0, end: 0}"], "nothing would be learned"),
         (["name=a/b"], "name: 'a/b' names a folder"),
         (["=3"], "is not an override"),
+        (["run.root=/tmp/ü/a=b"], """; such a value is in quotes: 'run.root="/tmp/ü/a=b"'"""),
         (
             ["model.source.overrides=[a.b=1, c=x]"],
             """; each override in the list is in quotes: 'model.source.overrides=["a.b=1","c=x"]'""",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 from boltons.iterutils import get_path
 
-from tunix_rt.config.folders import config_folders
+from tunix_rt.config.folders import EXPERIMENT, config_folders
 from tunix_rt.config.identity import STAGES, first_stage
 from tunix_rt.config.load import compose, resolve
 from tunix_rt.config.outdated import tracking_of_today
@@ -30,6 +31,9 @@ FIXED = {
     "seed": "say which: dataset.seed, generation.seed",
 }
 """Sections that stay as they are if a trained model is asked something else → why."""
+
+INTERPOLATION = re.compile(r"(\\*)\$\{")
+"""How one begins, with the backslashes before it, of which an odd number makes it text."""
 
 
 def of_today(recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -140,17 +144,27 @@ def _applied(
     parsed = [OverridesParser.create().parse_override(text.lstrip("+")) for text in kept]
     for override in parsed:
         why = refused(str(override.key_or_group).replace("/", "."))
+        why = "it is that of the run" if override.key_or_group == EXPERIMENT else why
         if why is not None:
             mistakes.append(f"{override.key_or_group}: not among what can be changed here: {why}")
         elif override.is_sweep_override() or override.is_delete():
             mistakes.append(f"{override.input_line}: one value at a time")
     if mistakes:
         raise ConfigError("; ".join(mistakes))
-    made = OmegaConf.create(of_today(recorded))
+    made = OmegaConf.create(_literal(of_today(recorded)))
     for override in parsed:
         key, value = str(override.key_or_group), override.value()
         path = key.replace("/", ".")
         if isinstance(value, str | list) and ("/" in key or isinstance(made.get(key), DictConfig)):
-            value = get_path(compose([str(override.input_line)]), path.split("."))
+            value = _literal(get_path(compose([str(override.input_line)]), path.split(".")))
         OmegaConf.update(made, path, value, merge=False, force_add=True)
     return resolve(made)
+
+
+def _literal(value: Any) -> Any:
+    """`value`, whose interpolations are resolved already: a `${` that is left is text."""
+    if isinstance(value, Mapping):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_literal(item) for item in value]
+    return INTERPOLATION.sub(r"\1\1\\${", value) if isinstance(value, str) else value

@@ -38,7 +38,7 @@ def check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> tuple[
         except HydraException as error:
             why = f" ({str(error).splitlines()[0]})" if "=" in text else ""
         if not key:
-            meant = _quoted(text) or f"{experiment_meant(text, folders)}; the form is key=value"
+            meant = _quoted(text) or _in_quotes(text) or f"{experiment_meant(text, folders)}; the form is key=value"
             mistakes.append(f"{text!r} is not an override{why}{meant}")
         elif key in groups and not override.is_delete():
             if wrong := _wrong_choices(key, override, folders):
@@ -63,6 +63,13 @@ def _quoted(text: str) -> str:
         return ""
     inner = ",".join(f'"{item.strip()}"' for item in items)
     return f"; each override in the list is in quotes: '{key}=[{inner}]'"
+
+
+def _in_quotes(text: str) -> str:
+    """That a value needs quotes, as a path with = or ü does; empty if something else is wrong."""
+    key, _, value = text.partition("=")
+    plain = re.fullmatch(r"\+{0,2}\w[\w./]*", key) and not re.search(r"[\[\]{}'\"]", value)
+    return f"; such a value is in quotes: '{key}=\"{value}\"'" if plain and value else ""
 
 
 def experiment_meant(word: str, folders: Sequence[Path]) -> str:
