@@ -21,7 +21,7 @@ from benchmarks.fresh import Run
 from benchmarks.isolated import Call, attempt
 from benchmarks.race import THREADS
 from benchmarks.report import Row, Table, about, write_markdown
-from benchmarks.workload import Workload, installed
+from benchmarks.workload import Workload, backends_in, installed
 from tunix_rt.terminal import say
 
 TRACES = (1_000, 10_000, 100_000)
@@ -138,7 +138,9 @@ def main(arguments: list[str] | None = None) -> None:
     made = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     made.add_argument("--traces", type=int, nargs="+", default=TRACES, help="(default: %(default)s; up to 1000000)")
     made.add_argument("--laps", type=int, default=3, help="of each size; the fastest counts (default %(default)s)")
-    made.add_argument("--backends", nargs="+", default=FRAMEWORKS, metavar="NAME", help="(default: those installed)")
+    made.add_argument(
+        "--backends", type=backends_in, default=FRAMEWORKS, metavar="A,B", help="(default: those installed)"
+    )
     made.add_argument("--quick", action="store_true", help="toy sizes")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to this file")
     given = made.parse_args(arguments)

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks.growth import FRAMEWORKS
 from benchmarks.isolated import Call, attempt
 from benchmarks.report import Row, Table, about, write_markdown
+from benchmarks.workload import backends_in
 from tunix_rt.backends import registry
 from tunix_rt.backends.interface import State
 from tunix_rt.batches.batch import Batch
@@ -123,7 +124,9 @@ def main(arguments: list[str] | None = None) -> None:
     made = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     made.add_argument("--steps", type=int, default=400, help=f"a multiple of {LOG_EVERY} (default %(default)s)")
     made.add_argument("--rounds", type=int, default=5, help="laps of each backend (default %(default)s)")
-    made.add_argument("--backends", nargs="+", default=FRAMEWORKS, metavar="NAME", help="(default: those installed)")
+    made.add_argument(
+        "--backends", type=backends_in, default=FRAMEWORKS, metavar="A,B", help="(default: those installed)"
+    )
     made.add_argument("--quick", action="store_true", help="one short lap of each")
     made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
     given = made.parse_args(arguments)

@@ -84,7 +84,7 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     made.add_argument("--rounds", type=int, default=rounds, help="laps of each contestant (default %(default)s)")
     made.add_argument(
         "--backends",
-        type=_backends,
+        type=backends_in,
         default=installed(),
         metavar="A,B",
         help="ours, by comma (default: those installed)",
@@ -112,7 +112,8 @@ def installed() -> list[str]:
     return sorted(name for name, facts in BACKENDS.items() if find_spec(facts.package) is not None)
 
 
-def _backends(text: str) -> list[str]:
+def backends_in(text: str) -> list[str]:
+    """The names in a value of `--backends`, `A,B`. Raises ArgumentTypeError for one that is unknown."""
     names = text.split(",")
     if unknown := sorted(set(names) - set(BACKENDS)):
         raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: unknown; there are {', '.join(sorted(BACKENDS))}")
