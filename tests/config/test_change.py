@@ -48,6 +48,9 @@ def test_the_same_is_run_elsewhere() -> None:
             elsewhere(recorded, [word])
     with pytest.raises(ConfigError, match="experiment: not among what can be changed here: it is that of the run"):
         elsewhere(recorded, ["+experiment=quickstart"])
+    for word in ("hardware/mesh=x", "hardware/zzz=x"):  # the one was the default's section, the other a traceback
+        with pytest.raises(ConfigError, match="no group of choices"):
+            elsewhere(recorded, [word])
 
 
 def test_what_looks_like_an_interpolation_in_a_record_is_text() -> None:

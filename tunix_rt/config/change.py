@@ -9,7 +9,7 @@ from typing import Any
 
 from boltons.iterutils import get_path
 
-from tunix_rt.config.folders import EXPERIMENT, config_folders
+from tunix_rt.config.folders import EXPERIMENT, choices, config_folders
 from tunix_rt.config.identity import STAGES, first_stage
 from tunix_rt.config.load import compose, resolve
 from tunix_rt.config.outdated import tracking_of_today
@@ -149,6 +149,8 @@ def _applied(
             mistakes.append(f"{override.key_or_group}: not among what can be changed here: {why}")
         elif override.is_sweep_override() or override.is_delete():
             mistakes.append(f"{override.input_line}: one value at a time")
+        elif "/" in str(override.key_or_group) and not choices(override.key_or_group, config_folders()):
+            mistakes.append(f"{override.key_or_group}: no group of choices; a single value is KEY.KEY=VALUE")
     if mistakes:
         raise ConfigError("; ".join(mistakes))
     made = OmegaConf.create(_literal(of_today(recorded)))
