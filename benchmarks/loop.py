@@ -68,7 +68,12 @@ def lap(backend: str, num_steps: int) -> dict[str, list[float]]:
 
     made: list[Noting] = []
     create = registry.create
-    registry.create = lambda *given: made.append(Noting(create(*given))) or made[-1]  # type: ignore
+
+    def noted(*given: Any) -> Any:
+        made.append(Noting(create(*given)))
+        return made[-1]
+
+    registry.create = noted
     words = [f"backend={backend}", f"training.max_steps={num_steps}", "schedule.warmup_steps=0"]
     words += ["training.evaluate_every=null", f"checkpoint.log_every={LOG_EVERY}", "checkpoint.save_every=null"]
     with tempfile.TemporaryDirectory() as folder:
