@@ -26,7 +26,9 @@ STYLES = {"works": "", "broken": "red", "absent": "dim"}
 def main(arguments: Sequence[str]) -> int:
     """Print what was found."""
     parser = Parser("doctor", __doc__, "overrides", "--json")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long a check may wait (default: 8)")
+    parser.add_argument(
+        "--seconds", type=float, default=8.0, help="how long a check may wait; a framework five times that (default: 8)"
+    )
     chosen = parser.parse(arguments)
     if not 0 < chosen.seconds < inf:
         parser.error(f"--seconds {chosen.seconds:g}: a number above 0")

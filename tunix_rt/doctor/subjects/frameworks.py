@@ -20,6 +20,8 @@ TORCH = (
 PROBES = {"jax": JAX, "torch": TORCH, "tunix": JAX}
 """Backend → what a process of its own finds."""
 DISTRIBUTIONS = {"tunix": "google-tunix"}
+PATIENCE = 5
+"""How many times as long as a server a framework may take, which is read from a disk, perhaps for the first time."""
 QUIET = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 
@@ -43,7 +45,10 @@ def _probed(name: str, seconds: float) -> Finding:
         return Finding(name, "absent", "not installed", install(BACKENDS[name].extra))
     code = f"{PROBES[name]}; import json; print(); print(json.dumps(found))"
     try:
-        framework, devices = json.loads(output([sys.executable, "-c", code], seconds, QUIET).splitlines()[-1])
+        answer = output([sys.executable, "-c", code], PATIENCE * seconds, QUIET)
+        framework, devices = json.loads(answer.splitlines()[-1])
+    except TimeoutError as error:
+        return Finding(name, "broken", f"{error}: it hangs, or the machine is busy", "doctor --seconds 30 waits longer")
     except (OSError, RuntimeError) as error:
         remedy = f"{sys.executable} -c '{code.partition(';')[0]}' says more"
         return Finding(name, "broken", str(error), remedy)
