@@ -6,7 +6,6 @@ linear. `--quick`: toy sizes, which prove that this works and measure nothing.
 
 from __future__ import annotations
 
-import argparse
 import resource
 import tempfile
 import time
@@ -18,10 +17,10 @@ import numpy as np
 
 from benchmarks import arithmetic
 from benchmarks.fresh import Run
-from benchmarks.isolated import Call, attempt
+from benchmarks.isolated import Call, result_of
 from benchmarks.race import THREADS
 from benchmarks.report import Row, Table, about, write_markdown
-from benchmarks.workload import Workload, backends_in, installed
+from benchmarks.workload import Workload, table_parser
 from tunix_rt.terminal import say
 
 TRACES = (1_000, 10_000, 100_000)
@@ -29,7 +28,6 @@ POSITIONS = (64, 256, 1024, 4096)
 MODELS = ("1 M", "10 M", "40 M", "135 M")
 TOKENS = 8192
 """Of an update, whatever the length of a row."""
-FRAMEWORKS = [name for name in installed() if name != "tunix"]
 LIMIT = 3600.0
 """Seconds for one size."""
 Sized = tuple[str, float, Run]
@@ -71,8 +69,8 @@ def of_traces(root: Path, sizes: Sequence[int]) -> Table:
     for size in sizes:
         say(f"growth: {size:,} traces")
         name = {"root": str(root), "num_traces": size}
-        _result(attempt([Call("benchmarks.growth:write_traces", name)], LIMIT)[0])
-        found.append(_result(attempt([Call("benchmarks.growth:prepare", name)], LIMIT)[0]))
+        result_of(Call("benchmarks.growth:write_traces", name), LIMIT)
+        found.append(result_of(Call("benchmarks.growth:prepare", name), LIMIT))
     rows = [_told(size, one) for size, one in zip(sizes, found, strict=True)]
     fitted = [exponent(sizes, [one[key] for one in found]) for key in ("cpu", "wall")]
     last: Row = ("exponent", f"{fitted[0]:.2f}", f"{fitted[1]:.2f}", "", "")
@@ -92,7 +90,7 @@ def of_training(root: Path, title: str, first: str, runs: dict[str, list[Sized]]
         for label, _, run in sizes:
             say(f"growth: {title}: {backend}, {label}")
             call = Call("benchmarks.steps:laps", {"root": str(root), "run": run.to_json(), "count": laps})
-            found = _result(attempt([call], LIMIT)[0])
+            found = result_of(call, LIMIT)
             columns[backend].append(min(lap["wall"] for lap in found["laps"]) / found["tokens"] * 1e6)
     any_runs = next(iter(runs.values()))
     rows = [
@@ -127,22 +125,11 @@ def _run(backend: Any, model: str, rows: int, length: int) -> Run:
     return Run(backend, "cpu", model, rows=rows, length=length, steps=1, threads=THREADS)
 
 
-def _result(outcome: Any) -> Any:
-    if outcome.failure:
-        raise SystemExit(f"growth: {outcome.failure}")
-    return outcome.result
-
-
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.growth`."""
-    made = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    made = table_parser(__doc__ or "")
     made.add_argument("--traces", type=int, nargs="+", default=TRACES, help="(default: %(default)s; up to 1000000)")
     made.add_argument("--laps", type=int, default=3, help="of each size; the fastest counts (default %(default)s)")
-    made.add_argument(
-        "--backends", type=backends_in, default=FRAMEWORKS, metavar="A,B", help="(default: those installed)"
-    )
-    made.add_argument("--quick", action="store_true", help="toy sizes")
-    made.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables to this file")
     given = made.parse_args(arguments)
     backends = given.backends
     traces, positions, models, tokens = given.traces, POSITIONS, MODELS, TOKENS

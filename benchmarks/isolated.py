@@ -64,6 +64,14 @@ def attempt(calls: Sequence[Call], limit: float) -> list[Outcome]:
     return [*outcomes, *first, *rest]
 
 
+def result_of(call: Call, limit: float) -> Any:
+    """What one call returns, in a process of its own. Raises SystemExit, which ends the benchmark, with its failure."""
+    (outcome,) = attempt([call], limit)
+    if outcome.failure:
+        raise SystemExit(f"{Path(sys.argv[0]).stem}: {outcome.failure}")
+    return outcome.result
+
+
 def _ended(asked: Path, found: Path, log: Path, limit: float) -> str | None:
     """Why the process ended before it was done; None: it was done. What it started ends with it."""
     words = [sys.executable, "-m", "benchmarks.isolated", str(asked), str(found)]

@@ -7,19 +7,16 @@ that this works and measure nothing.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from benchmarks.growth import FRAMEWORKS
-from benchmarks.isolated import Call, attempt
+from benchmarks.isolated import Call, result_of
 from benchmarks.report import Row, Table, about, write_markdown
-from benchmarks.workload import backends_in
+from benchmarks.workload import table_parser
 from tunix_rt.backends import registry
 from tunix_rt.backends.interface import State
 from tunix_rt.batches.batch import Batch
@@ -109,10 +106,7 @@ def measured(backends: Sequence[str], num_steps: int, rounds: int) -> Table:
         for name in backends:
             say(f"loop: {name}, lap {number + 1} of {rounds}")
             call = Call("benchmarks.loop:lap", {"backend": name, "num_steps": num_steps})
-            outcome = attempt([call], LIMIT)[0]
-            if outcome.failure:
-                raise SystemExit(f"loop: {outcome.failure}")
-            laps[name].append(outcome.result)
+            laps[name].append(result_of(call, LIMIT))
     columns = ("", "ms / step, bare", "loop / bare, wall clock", "loop / bare, CPU time")
     rows = [_row(name, found, num_steps - LOG_EVERY) for name, found in laps.items()]
     return Table(f"the loop over its bare steps, {num_steps} steps of the quickstart", columns, rows)
@@ -126,14 +120,9 @@ def _row(name: str, laps: Sequence[dict[str, list[float]]], num_steps: int) -> R
 
 def main(arguments: list[str] | None = None) -> None:
     """`python -m benchmarks.loop`."""
-    made = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    made = table_parser(__doc__ or "")
     made.add_argument("--steps", type=int, default=400, help=f"a multiple of {LOG_EVERY} (default %(default)s)")
     made.add_argument("--rounds", type=int, default=5, help="laps of each backend (default %(default)s)")
-    made.add_argument(
-        "--backends", type=backends_in, default=FRAMEWORKS, metavar="A,B", help="(default: those installed)"
-    )
-    made.add_argument("--quick", action="store_true", help="one short lap of each")
-    made.add_argument("--markdown", type=Path, metavar="FILE", help="write the table to this file")
     given = made.parse_args(arguments)
     steps, rounds = (2 * LOG_EVERY, 1) if given.quick else (given.steps, given.rounds)
     if steps % LOG_EVERY or steps <= LOG_EVERY:

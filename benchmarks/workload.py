@@ -48,6 +48,7 @@ QUICK = (
     "dataset.limit.train=40",
 )
 """A model and data as small as they can be: with `--quick`."""
+QUICK_HELP = "tiny sizes: that it runs, not how fast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +99,24 @@ def parser(description: str, rounds: int) -> argparse.ArgumentParser:
     return made
 
 
+def table_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments of benchmarks that are no races: each measures by itself what it makes a table of."""
+    made = argparse.ArgumentParser(description=description.split("\n\n")[0])
+    made.add_argument(
+        "--backends",
+        type=backends_in,
+        default=[name for name in installed() if name != "tunix"],
+        metavar="A,B",
+        help="by comma (default: those installed)",
+    )
+    made.add_argument("--quick", action="store_true", help=QUICK_HELP)
+    made.add_argument("--markdown", type=Path, metavar="FILE", help="write what is shown to this file")
+    return made
+
+
 def parse(made: argparse.ArgumentParser, arguments: list[str] | None, quick: dict[str, int]) -> argparse.Namespace:
     """The arguments; with `--quick` those of `quick` instead, one round, and QUICK before the overrides."""
-    made.add_argument("--quick", action="store_true", help="tiny sizes: that it runs, not how fast")
+    made.add_argument("--quick", action="store_true", help=QUICK_HELP)
     given = made.parse_args(arguments)
     if given.quick:
         vars(given).update(quick, rounds=1, overrides=[*QUICK, *given.overrides])
