@@ -99,7 +99,7 @@ assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(1)) == 2, "the
 
 @pytest.mark.slow
 def test_memory_is_estimated_without_the_compiler(small_llama: Path) -> None:
-    """Prevents: every start waits for all of torch's compiler, of which fake tensors need the settings."""
+    """Prevents: `plan` waits for all of torch's compiler, of which fake tensors need the settings."""
     run(TRAIN_AND_ANSWER + ESTIMATE, small_llama)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.serving.conftest import Program
+from tunix_rt.files import write_jsonl
 
 pytestmark = pytest.mark.acceptance
 TASKS = {
@@ -49,7 +49,7 @@ def test_texts_and_likelihoods(program: Program, tmp_path: Path, monkeypatch: py
         {name: one[name] for name in ("prompt", "completion")} | {"choices": [one["completion"], "1", "22"]}
         for one in program.predictions()
     ]
-    (tmp_path / "asked.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in asked))
+    write_jsonl(tmp_path / "asked.jsonl", asked)
     for name, text in TASKS.items():
         (tmp_path / f"{name}.yaml").write_text(text.replace("FOLDER", str(tmp_path)))
     tokenizer = str(program.run / "model")

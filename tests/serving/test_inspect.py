@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.serving.conftest import Program
+from tunix_rt.files import write_jsonl
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -35,13 +35,15 @@ def test_an_evaluation(program: Program, tmp_path: Path) -> None:
     from inspect_ai.log import read_eval_log
 
     recorded = program.predictions()
-    asked = [{"input": one["prompt"], "target": one["completion"]} for one in recorded]
-    (tmp_path / "asked.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in asked), "utf-8")
+    asked = ({"input": one["prompt"], "target": one["completion"]} for one in recorded)
+    write_jsonl(tmp_path / "asked.jsonl", asked)
     (tmp_path / "task.py").write_text(TASK, "utf-8")
     command = [str(Path(sys.executable).with_name("inspect")), "eval", "task.py", "--epochs", "2", "--display", "none"]
     command += ["--model", "openai-api/local/quickstart", "--log-dir", "logs"]
-    told = os.environ | {"LOCAL_API_KEY": "none", "LOCAL_BASE_URL": f"{program.url}/v1"}
-    done = subprocess.run(command, cwd=tmp_path, env=told, capture_output=True, text=True, timeout=120, check=False)
+    variables = os.environ | {"LOCAL_API_KEY": "none", "LOCAL_BASE_URL": f"{program.url}/v1"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     (file,) = (tmp_path / "logs").iterdir()
     log = read_eval_log(str(file))
